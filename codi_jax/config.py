@@ -1,0 +1,83 @@
+"""Typed views of a ConfigDict.
+
+A run is configured by one ml_collections ConfigDict, which is data only. Every room declares what it reads as a frozen
+dataclass, and `view` turns a (sub)tree of the ConfigDict into it once, at the border, so that a misspelt key or a
+value of the wrong type is one clear line before any compute.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config, an argument or an input file is not what it has to be; the message is one line for the user."""
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        errors = []
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return _convert(value, option, where)
+            except ConfigError as error:
+                errors.append(str(error))
+        raise ConfigError(errors[0])
+    if dataclasses.is_dataclass(kind):
+        return value if isinstance(value, kind) else view(kind, value, where)
+    if origin is tuple:
+        if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
+            raise ConfigError(f"config.{where}: expected a sequence, got {value!r}")
+        return tuple(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not hasattr(value, "items"):
+            raise ConfigError(f"config.{where}: expected a mapping, got {value!r}")
+        return {k: _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"config.{where}: expected one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"config.{where}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def view(cls: type[T], tree: Any, where: str = "") -> T:
+    """Builds the frozen dataclass `cls` from a ConfigDict or mapping.
+
+    Args:
+      cls: a dataclass whose annotations are bool, int, float, str, Any, Literal, tuple[X, ...], dict[str, X],
+        X | None or another dataclass.
+      tree: the mapping.
+      where: the path of `tree` in the whole config, for messages.
+
+    Raises:
+      ConfigError: an unknown key, a missing one or a value of another type, by its path.
+    """
+    if not hasattr(tree, "items"):
+        raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {tree!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    given = dict(tree.items())
+    prefix = f"{where}." if where else ""
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"config.{prefix}{key}: unknown key; {cls.__name__} knows {', '.join(fields)}")
+    out = {}
+    for name, field in fields.items():
+        if name in given:
+            out[name] = _convert(given[name], hints[name], prefix + name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"config.{prefix}{name}: missing; {cls.__name__} needs it")
+    return cls(**out)

