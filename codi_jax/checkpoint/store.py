@@ -1,0 +1,100 @@
+"""Arrays to and from one directory, by Orbax.
+
+The tree is stored as nested dicts keyed by the parts of each path, whatever containers it was made of, so the files do
+not depend on the classes of this package and any reader of Orbax's format can open them. On disk: OCDBT, which
+gathers a thousand small arrays into a few files.
+"""
+
+import dataclasses
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from codi_jax.checkpoint import record
+from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.parallel import paths
+
+
+def _quiet(entry: logging.LogRecord) -> bool:
+    """Keeps what Orbax tells its developers (barriers, timings, unknown sharding) out of the user's terminal."""
+    return "orbax" not in entry.pathname or entry.levelno >= logging.CRITICAL
+
+
+logging.getLogger("absl").addFilter(_quiet)
+
+
+class Handler(ocp.PyTreeCheckpointHandler):
+    """Orbax's handler of trees, which also writes the record when all arrays have been."""
+
+    async def async_save(self, directory: Any, args: "Save") -> Any:
+        self._leaves, self._meta = args.leaves, args.meta
+        return await super().async_save(directory, args=args)
+
+    def finalize(self, directory: epath.Path) -> None:
+        """Called by Orbax on one host, when every host has written its share and before the commit."""
+        super().finalize(directory)
+        record.write(directory, self._leaves, self._meta)
+
+
+@ocp.args.register_with_handler(Handler, for_save=True)
+@dataclasses.dataclass
+class Save(ocp.args.PyTreeSave):
+    """What `Handler` saves: a tree of nested dicts, and what the record says about it."""
+
+    leaves: dict[str, record.Leaf] = dataclasses.field(default_factory=dict)
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@ocp.args.register_with_handler(Handler, for_restore=True)
+@dataclasses.dataclass
+class Restore(ocp.args.PyTreeRestore):
+    """What `Handler` restores."""
+
+
+def save_args(tree: Any, meta: dict[str, Any]) -> Save:
+    """The arguments that save `tree` with `meta`.
+
+    Raises:
+      CheckpointError: the tree is empty or holds something else than arrays.
+    """
+    leaves = record.leaves_of(tree)
+    if not leaves:
+        raise CheckpointError("there is nothing to save: the tree has no leaves")
+    return Save(paths.nest(paths.flatten(tree)), leaves=leaves, meta=meta)
+
+
+def _restore_args(leaf: Any) -> ocp.RestoreArgs:
+    """Where and as what one leaf is to be restored."""
+    if leaf is None or isinstance(leaf, (np.ndarray, np.generic)):
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=leaf.dtype)
+
+
+def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, Any]]:
+    """The tree in `directory` and its meta.
+
+    Args:
+      directory: of one checkpoint.
+      target: a tree of ShapeDtypeStructs or arrays, each restored straight into its sharding (the first local device
+        if it has none); numpy arrays come back as such. None takes what is there: nested dicts of numpy arrays.
+
+    Raises:
+      CheckpointError: no checkpoint, a damaged one, or one whose leaves differ from the target's.
+    """
+    saved = record.read(directory)
+    if target is not None:
+        record.compare(directory, saved.leaves, record.leaves_of(target))
+    record.verify(directory, saved)
+    wanted = dict.fromkeys(saved.leaves) if target is None else paths.flatten(target)
+    args = Restore(restore_args=paths.nest({path: _restore_args(leaf) for path, leaf in wanted.items()}))
+    try:
+        with ocp.Checkpointer(Handler()) as reader:
+            tree = reader.restore(directory, args=args)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error
+    return (tree if target is None else paths.replace(target, paths.flatten(tree))), saved.meta

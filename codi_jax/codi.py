@@ -1,0 +1,185 @@
+"""CoDi: modalities composed.
+
+    context        c = Σ_k w_k C_k(x_k) / Σ_k w_k                                (one token a prompt, paper eq. for C)
+    environment    e_A = Σ_B W[A, B] V_B(z_B, t_B)                                (pooled tokens; maps: concatenated)
+    prediction     ε_A(z_A, t_A, c, e_A)
+
+W [to, from] says which output attends to which. As the paper defines it A attends to all others; in the public release
+every output attends to its own token (`compat: release`), so that nothing passes between the outputs. A sole output
+attends to nothing. W is data: one program serves every subset of outputs.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.config import ConfigError, view
+from codi_jax.diffusion import schedules
+from codi_jax.modalities import REGISTRY, Modality, Shared, Variables
+from codi_jax.rng import fold
+from codi_jax.types import MASKED, Array, Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class CoDiConfig:
+    """`config.model`.
+
+    Attributes:
+      modalities: one entry a modality, read by that modality's own config class.
+      width: D; environment_width: E, the same unless given.
+      compat: `true`, or `release` for the public code's aliased skip and own-token attention.
+      prediction: what the denoisers predict: eps, v, x0 or flow.
+      schedule: name of the noise schedule.
+      null: the prompt of "no prompt": `zero` (the mean of the centred prompts) or `empty` (each encoder's own
+        embedding of empty media, as the release).
+      environment_tokens: `pooled`, one token a modality, or `map`.
+      dtype: compute type.
+    """
+
+    modalities: dict[str, Any]
+    width: int
+    environment_width: int = 0
+    compat: Literal["true", "release"] = "true"
+    prediction: Literal["eps", "v", "x0", "flow"] = "eps"
+    schedule: Literal["scaled_linear", "cosine"] = "scaled_linear"
+    null: Literal["zero", "empty"] = "zero"
+    environment_tokens: Literal["pooled", "map"] = "pooled"
+    dtype: str = "float32"
+
+
+class CoDi:
+    """The model as pure functions of `variables`; holds modules and sizes, no arrays but the schedule's tables."""
+
+    def __init__(self, config: CoDiConfig):
+        self.config = config
+        self.schedule = schedules.make(config.schedule)
+        shared = Shared(config.width, config.environment_width or config.width, config.compat, config.dtype)
+        self.modalities: dict[str, Modality] = {}
+        for name, tree in config.modalities.items():
+            if name not in REGISTRY:
+                raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
+            cls = REGISTRY[name]
+            self.modalities[name] = cls(view(cls.Config, tree, f"model.modalities.{name}"), shared)
+
+    @classmethod
+    def from_config(cls, tree: Any) -> "CoDi":
+        """Builds the model from `config.model`."""
+        return cls(view(CoDiConfig, tree, "model"))
+
+    def __getitem__(self, name: str) -> Modality:
+        if name not in self.modalities:
+            raise ConfigError(f"unknown modality {name!r}; this model has {', '.join(self.modalities)}")
+        return self.modalities[name]
+
+    def order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names in the model's own order, checked, each once."""
+        names = list(names)
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"modality {name!r} is named twice")
+            self[name]
+        return tuple(name for name in self.modalities if name in names)
+
+    def component_names(self) -> dict[str, tuple[str, str]]:
+        """Component -> (modality, role) of the first modality that names it."""
+        out = {}
+        for name, modality in self.modalities.items():
+            for role, component in modality.components.items():
+                out.setdefault(component, (name, role))
+        return out
+
+    def init(self, key: jax.Array, components: Sequence[str] | None = None) -> dict[str, dict]:
+        """Parameters of the named components (all if None), each from a key folded by the component's name."""
+        params = {}
+        for component, (name, role) in self.component_names().items():
+            if components is not None and component not in components:
+                continue
+            modality = self.modalities[name]
+            if role in modality.initialisers:
+                params[component] = modality.initialisers[role](fold(key, component))
+            else:
+                params[component] = modality.init_denoiser(fold(key, component))[role]
+        return params
+
+    def default_constants(self) -> dict[str, dict]:
+        out = {}
+        for modality in self.modalities.values():
+            out.update(modality.default_constants())
+        return out
+
+    # Prompts
+
+    def null_prompts(self, variables: Variables, names: Iterable[str], batch: int) -> dict[str, Array]:
+        """The prompts of "no prompt" that stand beside prompts of the named modalities, each [B, D].
+
+        Zero, which is the mean of the centred prompts; or, as the release, each encoder's embedding of empty media.
+        """
+        if self.config.null == "zero":
+            return {name: jnp.zeros((batch, self.config.width)) for name in names}
+        return {name: self[name].prompt(variables, self[name].empty(batch)) for name in names}
+
+    def context(self, prompts: Mapping[str, Array], weights: Mapping[str, float] | None = None) -> Tokens:
+        """Mixes prompts [B, D] (one token) or [B, L, D] by weights (1 each if not given).
+
+        One token: the convex sum, not re-normalised, as the release. More: concatenated, the weights as a log-bias on
+        the attention scores.
+        """
+        share = np.array([1.0 if weights is None else weights.get(k, 1.0) for k in prompts], np.float32)
+        if not (share >= 0).all() or share.sum() <= 0:
+            raise ConfigError(f"mix weights must be >= 0 with a positive sum, got {dict(zip(prompts, share.tolist()))}")
+        share /= share.sum()
+        values = list(prompts.values())
+        if all(v.ndim == 2 for v in values):
+            return Tokens.of(sum(w * v for w, v in zip(share, values))[:, None])
+        values = [v[:, None] if v.ndim == 2 else v for v in values]
+        bias = [jnp.full(v.shape[:2], np.log(w) if w > 0 else MASKED) for w, v in zip(share, values)]
+        return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
+
+    # Joint generation
+
+    def wiring(self, outputs: Sequence[str]) -> np.ndarray:
+        """W [M to, M from] over all modalities in the model's order; zero rows and columns for the absent."""
+        present = np.array([name in outputs for name in self.modalities], np.float32)
+        count = present.sum()
+        if count < 2:
+            return np.zeros((present.size, present.size), np.float32)
+        if self.config.compat == "release":
+            return np.diag(present)
+        return np.outer(present, present) * (1 - np.eye(present.size, dtype=np.float32)) / (count - 1)
+
+    def environment(self, tokens: Mapping[str, Array], weights: Array) -> tuple[Tokens, Array]:
+        """What one output attends to.
+
+        Args:
+          tokens: modality -> V(z_t, t) [B, K, E], in the model's order; one that is absent may hold anything finite.
+          weights: [M], the output's row of W.
+
+        Returns:
+          Environment tokens and the gate [B] on X's output: 0 where the whole row is zero.
+        """
+        values = [tokens[name] for name in self.modalities]
+        batch = values[0].shape[0]
+        gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
+        if self.config.environment_tokens == "pooled":
+            return Tokens.of(sum(weights[i] * v for i, v in enumerate(values))), gate
+        bias = [
+            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
+            for w, v in zip(weights, values)
+        ]
+        return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1)), gate
+
+    def no_tokens(self, name: str, batch: int) -> Array:
+        """Zeros in the shape of V's tokens, for a modality that is absent."""
+        modality = self.modalities[name]
+        shape = jax.eval_shape(
+            lambda: modality.environment.init_with_output(
+                jax.random.key(0),
+                jnp.zeros((batch, *modality.latent_shape)),
+                jnp.zeros((batch, 4 * modality.unet.channels)),
+            )[0]
+        )
+        return jnp.zeros(shape.shape, shape.dtype)

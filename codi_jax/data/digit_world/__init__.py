@@ -1,0 +1,12 @@
+"""digit_world: a small world of aligned modalities, made from integer seeds, whose generated samples can be counted.
+
+Every modality carries some of the world's factors, so that "does the image show what the text says" has an answer. The
+digits are real handwriting (MNIST); all else is drawn. This package knows the modalities' names, as few places do:
+factors.py lists what each of them carries.
+"""
+
+from codi_jax.data.digit_world.captions import VOCABULARY, parse
+from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, PALETTE
+from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
+
+__all__ = ["CARRIES", "COLOURS", "DIGITS", "FACTORS", "PALETTE", "VOCABULARY", "DigitWorld", "WorldConfig", "parse"]

@@ -1,0 +1,155 @@
+"""Sources: anything with a length and samples by index, under a name in a config.
+
+A sample is a nested dict of arrays, numbers and strings. Reading it by index must give the same every time, for this is
+all that a resumed or resharded run relies on. A source that reads many samples faster together than one by one also
+has `read(indices)`, which gives them stacked.
+"""
+
+import dataclasses
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from codi_jax.config import ConfigError, view
+from codi_jax.data.digit_world import DigitWorld, WorldConfig
+
+
+class Source(Protocol):
+    """Random access to samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+def read(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
+    """Samples `indices` of a source, stacked leaf by leaf along a new first axis."""
+    if hasattr(source, "read"):
+        return source.read(indices)
+    samples = [source[int(i)] for i in indices]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
+
+
+class Arrays:
+    """Samples that lie in memory: a nested dict of arrays whose first axes have one length."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        self.arrays = jax.tree.map(np.asarray, dict(arrays))
+        leaves = jax.tree.leaves_with_path(self.arrays)
+        lengths = {jax.tree_util.keystr(path): len(leaf) if leaf.ndim else None for path, leaf in leaves}
+        if len(set(lengths.values())) != 1 or None in lengths.values():
+            raise ConfigError(f"arrays of one data set need one length, got {lengths}")
+        (self._length,) = set(lengths.values())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return jax.tree.map(lambda x: x[index], self.arrays)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        return jax.tree.map(lambda x: x[np.asarray(indices)], self.arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraysConfig:
+    """Arrays in an .npz file, under the file's names."""
+
+    path: str
+
+
+def _arrays(config: ArraysConfig) -> Arrays:
+    try:
+        with open(config.path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Arrays(dict(arrays))
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{config.path}: not a readable .npz file of arrays ({error})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsConfig:
+    """A data set of tensorflow-datasets, already prepared on disk in a random-access format (array_record).
+
+    Attributes:
+      dataset: name, with config and version if need be: "coco_captions/2014:1.1.0".
+      split: in the slicing language of tfds: "train", "train[:80%]".
+      data_dir: where it was prepared; None is the library's own place.
+      columns: what a sample holds -> the feature it comes from, where "/" descends in both
+        ({"a/b": "c/d"}: sample["a"]["b"] is row["c"]["d"]); empty for all features as they are.
+    """
+
+    dataset: str
+    split: str = "train"
+    data_dir: str | None = None
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Tfds:
+    """Samples of a prepared tfds data set, read without TensorFlow; byte strings become text."""
+
+    def __init__(self, config: TfdsConfig):
+        import tensorflow_datasets as tfds  # only who uses it waits for it
+
+        where = config.data_dir or "the library's own folder"
+        try:
+            builder = tfds.builder(config.dataset, data_dir=config.data_dir)
+            if not builder.is_prepared():
+                raise ConfigError(f"not prepared in {where}: tfds build {config.dataset} --file_format=array_record")
+            self._rows = builder.as_data_source(config.split)
+        except (ValueError, NotImplementedError, AssertionError, OSError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"tfds {config.dataset!r}, split {config.split!r}: {first}") from error
+        self._columns = config.columns
+        if len(self):
+            self[0]  # a column that is not there is an error now
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._rows[index]
+        if self._columns:
+            out: dict[str, Any] = {}
+            for name, feature in self._columns.items():
+                *folders, leaf = name.split("/")
+                place = out
+                for folder in folders:
+                    place = place.setdefault(folder, {})
+                place[leaf] = _descend(row, feature)
+            row = out
+        return jax.tree.map(lambda x: x.decode() if isinstance(x, bytes) else x, row)
+
+
+def _descend(row: Mapping[str, Any], feature: str) -> Any:
+    for key in feature.split("/"):
+        if not isinstance(row, Mapping):
+            raise ConfigError(f"tfds: {feature!r} goes deeper than the features do")
+        if key not in row:
+            raise ConfigError(f"tfds: no feature {feature!r}; there are {', '.join(row)}")
+        row = row[key]
+    return row
+
+
+SOURCES: dict[str, tuple[type, Callable[[Any], Source]]] = {  # name -> config class, source of such a config
+    "digit_world": (WorldConfig, DigitWorld),
+    "arrays": (ArraysConfig, _arrays),
+    "tfds": (TfdsConfig, Tfds),
+}
+
+
+def make_source(config: Mapping[str, Any], where: str = "data") -> Source:
+    """The source that a config names: {"name": "digit_world", "split": "train", ...}.
+
+    Args:
+      config: a mapping with `name`, a key of `SOURCES`; all else goes to that source's config class.
+      where: the mapping's place in the whole config, for messages.
+    """
+    rest = dict(config.items())
+    name = rest.pop("name", None)
+    if name not in SOURCES:
+        raise ConfigError(f"config.{where}.name: no source {name!r}; there are {', '.join(SOURCES)}")
+    kind, build = SOURCES[name]
+    return build(view(kind, rest, where))

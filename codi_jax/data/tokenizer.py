@@ -1,0 +1,103 @@
+"""Strings to rows of ids and back, by a small word vocabulary made in code or by any tokenizer of `transformers`.
+
+A row is [BOS] words [EOS] [PAD] ..., always with its EOS. In our own vocabulary PAD is 0 and EOS has the largest id,
+because CLIP reads a sentence off at argmax(ids).
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from codi_jax.config import ConfigError
+from codi_jax.data.digit_world import VOCABULARY
+
+VOCABULARIES = {"digit_world": VOCABULARY}  # name -> words
+
+
+class Tokenizer:
+    """Rows of a fixed length over a tokenizer of `transformers`.
+
+    Attributes:
+      size: the number of ids.
+      pad, bos, eos: their ids. BERT's [CLS] and [SEP] serve as bos and eos; without a padding token, eos pads.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        def first(*ids: int | None) -> int | None:
+            return next((i for i in ids if i is not None), None)
+
+        bos = first(tokenizer.bos_token_id, tokenizer.cls_token_id)
+        eos = first(tokenizer.eos_token_id, tokenizer.sep_token_id)
+        if bos is None or eos is None:
+            raise ConfigError(f"the tokenizer {tokenizer.name_or_path or ''} has no tokens for begin and end of a text")
+        self.bos, self.eos, self.pad = bos, eos, first(tokenizer.pad_token_id, eos)
+        self.size = len(tokenizer)
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str] | np.ndarray, length: int) -> np.ndarray:
+        """Ids int32 [B, length]; what does not fit is cut off before the EOS."""
+        assert length >= 2, "a row holds at least BOS and EOS"
+        out = np.full((len(texts), length), self.pad, np.int32)
+        texts = [str(text) for text in texts]
+        if not texts:
+            return out
+        words = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,  # a text that holds "[EOS]" does not end there
+            return_attention_mask=False,
+        )["input_ids"]
+        for row, ids in zip(out, words, strict=True):
+            ids = [self.bos, *ids[: length - 2], self.eos]
+            row[: len(ids)] = ids
+        return out
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of one row [L]: what stands before the first EOS, less BOS and PAD. An unknown word is shown."""
+        row = [int(i) for i in ids]
+        row = row[1:] if row and row[0] == self.bos else row  # before the cut: GPT-2 begins and ends with one token
+        row = row[: row.index(self.eos)] if self.eos in row else row
+        return self._tokenizer.decode([i for i in row if i not in (self.bos, self.pad)]).strip()
+
+
+@functools.lru_cache(maxsize=8)
+def word_tokenizer(words: tuple[str, ...]) -> Tokenizer:
+    """A tokenizer of whole lower-case words: [PAD] = 0, the words, [UNK], [BOS], [EOS]; punctuation is dropped."""
+    vocabulary = {token: i for i, token in enumerate(["[PAD]", *words, "[UNK]", "[BOS]", "[EOS]"])}
+    if len(vocabulary) != len(words) + 4:
+        raise ConfigError("a vocabulary must not hold a word twice")
+    backend = Backend(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(Regex(r"[^\w\s]"), " ")])
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return Tokenizer(
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]"
+        )
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def make_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer that a config names.
+
+    Args:
+      name: a key of `VOCABULARIES`; a folder that `save_pretrained` wrote, or which holds a tokenizer.json; or "hub:"
+        and a name on the Hugging Face hub ("hub:openai/clip-vit-large-patch14"), which is downloaded if need be.
+
+    Raises:
+      ConfigError: there is no such tokenizer.
+    """
+    if name in VOCABULARIES:
+        return word_tokenizer(VOCABULARIES[name])
+    hub = name.startswith("hub:")
+    if not hub and not Path(name).is_dir():
+        raise ConfigError(f"no tokenizer {name!r}: neither {', '.join(VOCABULARIES)} nor a folder nor hub:NAME")
+    try:
+        return Tokenizer(AutoTokenizer.from_pretrained(name.removeprefix("hub:"), local_files_only=not hub))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"tokenizer {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""The mathematics of diffusion, in jax alone: schedules, process, losses, guidance and samplers."""

@@ -1,0 +1,250 @@
+"""Samplers: from noise to data along a list of levels.
+
+In the notation of process: z = α x0 + σ ε, and x̂0, ε̂ are the network's prediction in these two forms. A step goes
+from level (α, σ) to the cleaner (α', σ'); λ = log(α/σ) is half the log-SNR and h = λ' - λ > 0.
+
+DDIM (Song et al., "Denoising diffusion implicit models", arXiv 2010.02502, equations 12 and 16):
+
+    z' = α' x̂0 + √(σ'² - s²) ε̂ + s ξ,    ξ ~ N(0, I)                            (1)
+    s  = η (σ'/σ) √(1 - α²/α'²) = η σ' √(1 - SNR/SNR')                          (2)
+
+η = 0 is deterministic and of first order, η = 1 is ancestral sampling. The second form of s has no cancellation.
+
+DPM-Solver++(2M) (Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models",
+arXiv 2211.01095, algorithm 2), of second order with one network call a step:
+
+    z' = (σ'/σ) z - α' (e^{-h} - 1) D                                           (3)
+    D  = (1 + 1/2r) x̂0 - (1/2r) x̂0_previous,    r = h_previous / h              (4)
+
+The first step has no history and takes D = x̂0, as does a step to σ' = 0, where h is infinite and (3) reads z' = D. With
+D = x̂0, (3) is (1) at η = 0.
+
+A step is a pure function and `sample` repeats it, over any pytree of latents that share their levels: in one program
+by `lax.scan` (accelerators), or by a host loop over the jitted step (CPU, on which XLA runs a convolution inside a scan
+many times slower).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.process import convert
+from codi_jax.diffusion.schedules import CLEAN, Level, Schedule
+from codi_jax.types import Array
+
+
+class History(NamedTuple):
+    """What 2M remembers of the step before: x̂0, shape of z, and the log-SNR it was made at, a scalar."""
+
+    x0: Array
+    log_snr: Array
+
+
+class State(NamedTuple):
+    """A latent [B, ...] on its way, and what its sampler remembers (None for DDIM)."""
+
+    z: Array
+    history: History | None
+
+
+def _ddim_init(z: Array) -> State:
+    return State(z, None)
+
+
+def ddim(state: State, prediction: Array, kind: str, now: Level, then: Level, eta: Array, noise: Array | None) -> State:
+    """One step of (1).
+
+    Args:
+      state: the latent at level `now`.
+      prediction: the network's (guided) answer to it, shape of z.
+      kind: its prediction kind.
+      now, then: α, σ and log-SNR of this level and the next, to be broadcast against z.
+      eta: η, between 0 and 1.
+      noise: ξ, shape of z; None for η = 0.
+    """
+    x0 = convert(prediction, state.z, now.alpha, now.sigma, kind, "x0")
+    eps = convert(prediction, state.z, now.alpha, now.sigma, kind, "eps")
+    if noise is None:
+        return State(then.alpha * x0 + then.sigma * eps, None)
+    share = eta**2 * -jnp.expm1(now.log_snr - then.log_snr)  # s² / σ'²
+    fresh = then.sigma * jnp.sqrt(share)
+    kept = then.sigma * jnp.sqrt(1 - share)
+    return State(then.alpha * x0 + kept * eps + fresh * noise, None)
+
+
+def _dpmpp_2m_init(z: Array) -> State:
+    # The step before the first came from infinitely far: r = ∞, and (4) is x̂0 by itself.
+    return State(z, History(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype)))
+
+
+def dpmpp_2m(
+    state: State, prediction: Array, kind: str, now: Level, then: Level, eta: Array, noise: Array | None
+) -> State:
+    """One step of (3). Arguments as for `ddim`; levels are scalars, and there is no noise: eta and noise are unused."""
+    del eta, noise
+    x0 = convert(prediction, state.z, now.alpha, now.sigma, kind, "x0")
+    h = (then.log_snr - now.log_snr) / 2
+    h_previous = (now.log_snr - state.history.log_snr) / 2
+    half_inverse_r = jnp.where(then.sigma > 0, h / (2 * h_previous), 0)
+    d = x0 + half_inverse_r * (x0 - state.history.x0)
+    z = then.sigma / now.sigma * state.z - then.alpha * jnp.expm1(-h) * d
+    return State(z, History(x0, now.log_snr))
+
+
+class Sampler(NamedTuple):
+    """A sampler: the state that a latent starts in, the step, and whether the step can draw noise."""
+
+    init: Callable[[Array], State]
+    step: Callable[..., State]
+    stochastic: bool
+
+
+SAMPLERS = {
+    "ddim": Sampler(_ddim_init, ddim, stochastic=True),
+    "dpmpp_2m": Sampler(_dpmpp_2m_init, dpmpp_2m, stochastic=False),
+}
+
+
+def timesteps(schedule: Schedule, steps: int, spacing: Literal["release", "trailing"] = "trailing") -> np.ndarray:
+    """The levels that a sampler visits.
+
+    'trailing' starts at the last level T - 1, the one that pure noise fits best, and ends at the clean one, in equal
+    strides up to rounding (Lin et al., "Common diffusion noise schedules and sample steps are flawed", arXiv
+    2305.08891). 'release' is that of the CoDi release: stride c = T // steps, levels 1, 1 + c, … in reverse, and the
+    last step goes to level 0, whose noise stays in. When c does not divide T there are more steps than asked (30 gives
+    31), and some numbers would need a level T, which does not exist.
+
+    Args:
+      schedule: gives T.
+      steps: how many steps, 1 … T.
+      spacing: 'release' or 'trailing'.
+
+    Returns:
+      int32 [S, 2], a row (t, t_next) for each step, t descending.
+
+    Raises:
+      ConfigError: an unknown spacing or an impossible number of steps.
+    """
+    total = schedule.steps
+    if not 1 <= steps <= total:
+        raise ConfigError(f"sampling: {steps} steps asked of a schedule that has 1 to {total}")
+    if spacing == "trailing":
+        levels = np.round(np.linspace(total - 1, CLEAN, steps + 1)).astype(np.int32)
+    elif spacing == "release":
+        levels = np.append(0, np.arange(0, total, total // steps) + 1)[::-1].astype(np.int32)
+        if levels[0] >= total:
+            raise ConfigError(
+                f"sampling: {steps} steps in the release's spacing begin at t = {levels[0]}, but the schedule ends at "
+                f"{total - 1}; choose another number of steps, or the trailing spacing"
+            )
+    else:
+        raise ConfigError(f"sampling: unknown spacing {spacing!r}; known are release, trailing")
+    return np.stack([levels[:-1], levels[1:]], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of all latents together: network, conversion, update. Hashable, so that jit takes it as static.
+
+    Attributes:
+      predict: predict(args, z, t) -> predictions: z is the pytree of latents, t int32 [B]; the answer, guided, has z's
+        structure and shapes.
+      schedule: the noise schedule.
+      sampler: a key of SAMPLERS.
+      kinds: prediction kind of each leaf of z, in tree order.
+      noise_fn: noise_fn(args, index) -> standard normal noise in z's structure; None without noise.
+    """
+
+    predict: Callable[[Any, Any, Array], Any]
+    schedule: Schedule
+    sampler: str
+    kinds: tuple[str, ...]
+    noise_fn: Callable[[Any, Array], Any] | None = None
+
+    def __call__(self, states: Any, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> Any:
+        """From level t to t_next (scalars); `states` has a State at each leaf of z, `index` counts the steps from 0."""
+        leaves, tree = jax.tree.flatten(states, is_leaf=lambda x: isinstance(x, State))
+        z = tree.unflatten([state.z for state in leaves])
+        predictions = tree.flatten_up_to(self.predict(args, z, jnp.full(leaves[0].z.shape[:1], t, jnp.int32)))
+        noises = [None] * len(leaves) if self.noise_fn is None else tree.flatten_up_to(self.noise_fn(args, index))
+        now, then = self.schedule.at(t), self.schedule.at(t_next)
+        update = SAMPLERS[self.sampler].step
+        return tree.unflatten(
+            [
+                update(state, prediction, kind, now, then, eta, noise)
+                for state, prediction, kind, noise in zip(leaves, predictions, self.kinds, noises, strict=True)
+            ]
+        )
+
+
+_jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operands: step(*operands))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scan(step: Step, states: Any, args: Any, eta: Array, pairs: Array) -> Any:
+    def body(states, x):
+        return step(states, args, eta, *x), None
+
+    return jax.lax.scan(body, states, (jnp.arange(len(pairs)), pairs[:, 0], pairs[:, 1]))[0]
+
+
+def sample(
+    predict: Callable[[Any, Any, Array], Any],
+    z: Any,
+    schedule: Schedule,
+    pairs: np.ndarray,
+    *,
+    args: Any = None,
+    kind: Any = "eps",
+    sampler: str = "ddim",
+    eta: float = 0.0,
+    noise_fn: Callable[[Any, Array], Any] | None = None,
+    loop: Literal["host", "scan"] = "scan",
+) -> Any:
+    """Runs a sampler.
+
+    `predict` and `noise_fn` are compiled in: hand over the same function objects again and nothing is recompiled.
+    Whatever differs from call to call (parameters, context, guidance, random key) belongs into `args`.
+
+    Args:
+      predict: predict(args, z, t) -> predictions, see `Step`.
+      z: pytree of latents [B, ...] at level pairs[0, 0]; computed in float32 at least.
+      schedule: the noise schedule.
+      pairs: [S, 2], see `timesteps`.
+      args: pytree given to predict and noise_fn.
+      kind: prediction kind of all latents, or of each in a pytree like z.
+      sampler: 'ddim' or 'dpmpp_2m'.
+      eta: η of DDIM, between 0 and 1; above 0 it needs noise_fn.
+      noise_fn: noise_fn(args, index of the step) -> standard normal noise in z's structure.
+      loop: 'scan', one program; 'host', one compiled step, called S times.
+
+    Returns:
+      The latents at level pairs[-1, 1].
+
+    Raises:
+      ConfigError: an unknown sampler, kind or loop, or an eta that the sampler cannot honour.
+    """
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"sampling: unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
+    if not 0 <= eta <= 1:
+        raise ConfigError(f"sampling: eta is {eta}, and has to lie between 0 and 1")
+    if eta > 0 and not (SAMPLERS[sampler].stochastic and noise_fn is not None):
+        raise ConfigError(f"sampling: eta is {eta}, but {sampler} draws no noise here")
+    kinds = (kind,) * len(jax.tree.leaves(z)) if isinstance(kind, str) else tuple(jax.tree.leaves(kind))
+    step = Step(predict, schedule, sampler, kinds, noise_fn)
+    z = jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), z)
+    states = jax.tree.map(SAMPLERS[sampler].init, z)
+    if loop == "scan":
+        states = _scan(step, states, args, eta, pairs)
+    elif loop == "host":
+        for index, (t, t_next) in enumerate(np.asarray(pairs)):
+            states = _jitted_step(step, states, args, eta, index, t, t_next)
+    else:
+        raise ConfigError(f"sampling: unknown loop {loop!r}; known are host, scan")
+    return jax.tree.map(lambda _, state: state.z, z, states)

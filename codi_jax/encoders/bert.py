@@ -1,0 +1,110 @@
+"""BERT (arXiv 1810.04805): a bidirectional transformer whose norms follow the residual sums.
+
+    h = LN(e_token + e_position + e_type),      h = LN(h + attention(h)),      h = LN(h + W₂ gelu(W₁ h)),
+    pooled = tanh(W h₀)
+
+gelu is the exact one (erf), ε of the norms 1e-12. Id 0 is padding: its key scores are lowered by 1e4.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from codi_jax.nn.attention import attend, split_heads
+from codi_jax.types import Array
+
+PAD = 0
+HIDDEN = -1e4
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a `Bert`.
+
+    Attributes:
+      vocab: number of token ids; 0 is padding.
+      width: of the residual stream, a multiple of `heads`.
+      layers: transformer layers.
+      heads: attention heads.
+      feed_forward: inner width of the feed-forward.
+      positions: longest sequence.
+      types: token types (only type 0 is used; the table is part of published weights).
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    positions: int
+    types: int = 2
+
+
+def _norm(dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-12, use_fast_variance=False, dtype=dtype, name=name)
+
+
+class BertLayer(nn.Module):
+    """One post-norm transformer layer on x [B, L, width]; bias [B, 1, 1, L] is added to the scores."""
+
+    config: BertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, bias: Array) -> Array:
+
+        def dense(name: str, y: Array, features: int = self.config.width) -> Array:
+            return nn.Dense(features, dtype=self.dtype, name=name)(y)
+
+        q, k, v = (split_heads(dense(name, x), self.config.heads) for name in ("query", "key", "value"))
+        y = dense("out", attend(q, k, v, bias).reshape(x.shape))
+        x = _norm(self.dtype, "attention_norm")(x + y)
+        y = jax.nn.gelu(dense("fc1", x, self.config.feed_forward), approximate=False)
+        return _norm(self.dtype, "norm")(x + dense("fc2", y))
+
+
+class BertEmbeddings(nn.Module):
+    """Sum of token, position and type-0 embeddings, normed: ids [B, L] to [B, L, width]."""
+
+    config: BertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Array) -> Array:
+        config = self.config
+
+        def table(size: int, name: str, index: Array) -> Array:
+            return nn.Embed(size, config.width, dtype=self.dtype, name=name)(index)
+
+        x = table(config.vocab, "token", ids) + table(config.positions, "position", jnp.arange(ids.shape[1]))
+        return _norm(self.dtype, "norm")(x + table(config.types, "type", jnp.zeros_like(ids)))
+
+
+class Bert(nn.Module):
+    """Token ids to a pooled vector."""
+
+    config: BertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Array) -> Array:
+        """Pools a sequence at its first token.
+
+        Args:
+          ids: [B, L] integers, 0 for padding.
+
+        Returns:
+          [B, width].
+
+        Raises:
+          ValueError: L exceeds `config.positions`.
+        """
+        if ids.shape[1] > self.config.positions:
+            raise ValueError(f"{ids.shape[1]} tokens exceed the {self.config.positions} positions")
+        bias = jnp.where(ids > PAD, 0.0, HIDDEN)[:, None, None, :]
+        x = BertEmbeddings(self.config, self.dtype, name="embeddings")(ids)
+        for i in range(self.config.layers):
+            x = BertLayer(self.config, self.dtype, name=f"layer_{i}")(x, bias)
+        return jnp.tanh(nn.Dense(self.config.width, dtype=self.dtype, name="pooler")(x[:, 0]))

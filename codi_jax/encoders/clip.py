@@ -1,0 +1,197 @@
+"""CLIP towers (arXiv 2103.00020): text, pictures and clips to one vector each in a shared space.
+
+    layer        h = h + attention(LN(h)),  [h = h + temporal(h) for clips,]  h = h + W₂ quick_gelu(W₁ LN(h))
+    quick_gelu   x σ(1.702 x)
+    text         causal attention; the state at the largest id (the end token has it; the first if several), projected
+    vision       patches and a class token; the class token's state, normed and projected
+
+A clip passes through the vision tower frame by frame, every layer mixing frames by `clip_temporal`; the mean over
+frames is taken at the end. The shared space is the unit sphere: see `unit`.
+"""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from codi_jax.encoders.clip_temporal import CLIPTemporal
+from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.norms import layer_norm
+from codi_jax.types import MASKED, Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPTextConfig:
+    """Sizes of a `CLIPText`.
+
+    Attributes:
+      vocab: number of token ids; the end token has the largest id in use.
+      width: of the residual stream, a multiple of `heads`.
+      layers: transformer layers.
+      heads: attention heads.
+      feed_forward: inner width of the feed-forward.
+      positions: longest sequence.
+      projection: D, width of the shared space.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    positions: int
+    projection: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPVisionConfig:
+    """Sizes of a `CLIPVision`.
+
+    Attributes:
+      image_size: side of the (square) picture in pixels, a multiple of `patch`.
+      patch: side of a patch in pixels.
+      width: of the residual stream, a multiple of `heads`.
+      layers: transformer layers.
+      heads: attention heads.
+      feed_forward: inner width of the feed-forward.
+      projection: D, width of the shared space.
+      temporal: layers mix the frames of a clip; without, a clip is the mean of its frames.
+    """
+
+    image_size: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    projection: int
+    temporal: bool = False
+
+
+def quick_gelu(x: Array) -> Array:
+    """x σ(1.702 x)."""
+    return x * nn.sigmoid(1.702 * x)
+
+
+def unit(x: Array) -> Array:
+    """x / ‖x‖ over the last axis in float32, without an ε, as the public CoDi release: NaN at x = 0."""
+    x = x.astype(jnp.float32)
+    return x / jnp.sqrt(jnp.square(x).sum(-1, keepdims=True))
+
+
+class CLIPLayer(nn.Module):
+    """One pre-norm layer.
+
+    Attributes:
+      width: of x.
+      heads: attention heads.
+      feed_forward: inner width.
+      dtype: compute type.
+    """
+
+    width: int
+    heads: int
+    feed_forward: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, bias: Array | None = None, frames: int = 1) -> Array:
+        """Maps x [B·frames, L, width] to its like.
+
+        bias [L, L] is added to the scores; with more than one frame the temporal layer runs between attention and
+        feed-forward, and creates its parameters.
+        """
+
+        def dense(name: str, y: Array, features: int = self.width) -> Array:
+            return nn.Dense(features, dtype=self.dtype, name=name)(y)
+
+        y = layer_norm(self.dtype, "norm1")(x)
+        q, k, v = (split_heads(dense(name, y), self.heads) for name in ("query", "key", "value"))
+        x = x + dense("out", attend(q, k, v, bias).reshape(x.shape))
+        if frames > 1:
+            x = CLIPTemporal(self.heads, self.dtype, name="temporal")(x, frames)
+        y = dense("fc1", layer_norm(self.dtype, "norm2")(x), self.feed_forward)
+        return x + dense("fc2", quick_gelu(y))
+
+
+class CLIPText(nn.Module):
+    """Text tower."""
+
+    config: CLIPTextConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Array) -> Array:
+        """Embeds sequences, padded at the end with anything up to the end token.
+
+        Args:
+          ids: [B, L] integers.
+
+        Returns:
+          [B, D], float32, not normalised.
+
+        Raises:
+          ValueError: L exceeds `config.positions`.
+        """
+        config, length = self.config, ids.shape[1]
+        if length > config.positions:
+            raise ValueError(f"{length} tokens exceed the {config.positions} positions")
+        x = nn.Embed(config.vocab, config.width, dtype=self.dtype, name="token")(ids)
+        x = x + nn.Embed(config.positions, config.width, dtype=self.dtype, name="position")(jnp.arange(length))
+        causal = jnp.triu(jnp.full((length, length), MASKED), 1)
+        for i in range(config.layers):
+            x = CLIPLayer(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")(x, causal)
+        x = layer_norm(self.dtype, "norm")(x)
+        pooled = jnp.take_along_axis(x, ids.argmax(1)[:, None, None], axis=1)[:, 0]
+        projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
+        return projection(pooled).astype(jnp.float32)
+
+
+class CLIPVision(nn.Module):
+    """Vision tower. To create the temporal layers' parameters, initialise it with a clip of two frames or more."""
+
+    config: CLIPVisionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pixels: Array) -> Array:
+        """Embeds pictures or clips.
+
+        Args:
+          pixels: [B, H, W, channels] or [B, T, H, W, channels], H = W = image_size, normalised as the weights expect.
+            A clip of one frame is a picture.
+
+        Returns:
+          [B, D], float32, not normalised.
+
+        Raises:
+          ValueError: the picture has another size.
+        """
+        config = self.config
+        if pixels.shape[-3:-1] != (config.image_size, config.image_size):
+            raise ValueError(f"expected {config.image_size} x {config.image_size} pixels, got {pixels.shape[-3:-1]}")
+        batch, frames = pixels.shape[0], math.prod(pixels.shape[1:-3])
+        x = pixels.reshape(-1, *pixels.shape[-3:])
+        patch = (config.patch, config.patch)
+        x = nn.Conv(config.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch")(x)
+        x = x.reshape(x.shape[0], -1, config.width)
+        first = self.param("class", nn.initializers.normal(config.width**-0.5), (config.width,)).astype(self.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, config.width)), x], axis=1)
+        x = x + nn.Embed(x.shape[1], config.width, dtype=self.dtype, name="position")(jnp.arange(x.shape[1]))
+        x = layer_norm(self.dtype, "norm_in")(x)
+        for i in range(config.layers):
+            layer = CLIPLayer(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
+            x = layer(x, frames=frames if config.temporal else 1)
+        pooled = layer_norm(self.dtype, "norm")(x[:, 0].reshape(batch, frames, config.width).mean(1))
+        projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
+        return projection(pooled).astype(jnp.float32)
+
+
+class LogitScale(nn.Module):
+    """The learned inverse temperature of a contrastive loss, min(eˢ, 100) with s from ln(1 / 0.07)."""
+
+    @nn.compact
+    def __call__(self) -> Array:
+        log_scale = self.param("log_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
+        return jnp.exp(jnp.minimum(log_scale, math.log(100)))

@@ -1,0 +1,103 @@
+"""Optimus (arXiv 2004.04092): a sentence as one latent vector. BERT encodes, GPT-2 decodes.
+
+    (μ, log σ²) = W pooled(ids),        p(ids | z) = Π_i p(id_i | id_<i, z)
+
+Encoder and decoder may use different vocabularies. Generation starts at <bos>, draws
+id_i ~ softmax(logits / temperature) and ends at <eos>; a sequence that reaches the length limit has its last token
+replaced by <eos>, as in the public CoDi release; what follows <eos> is <pad>.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from codi_jax.encoders.bert import Bert, BertConfig
+from codi_jax.encoders.gpt2 import GPT2, GPT2Config
+from codi_jax.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimusConfig:
+    """Sizes and special ids of an `Optimus`.
+
+    Attributes:
+      encoder: BERT sizes.
+      decoder: GPT-2 sizes.
+      latent: width of z.
+      bos: decoder's id that begins a sequence.
+      eos: decoder's id that ends it.
+      pad: decoder's id after the end.
+    """
+
+    encoder: BertConfig
+    decoder: GPT2Config
+    latent: int
+    bos: int
+    eos: int
+    pad: int
+
+
+class Optimus(nn.Module):
+    """The sentence autoencoder."""
+
+    config: OptimusConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        self.encoder = Bert(self.config.encoder, self.dtype)
+        self.moments = nn.Dense(2 * self.config.latent, use_bias=False, dtype=self.dtype)
+        self.decoder = GPT2(self.config.decoder, self.dtype)
+
+    def encode(self, ids: Array) -> tuple[Array, Array]:
+        """Posterior of z given the encoder's ids [B, L] (0 pads): mean and log-variance, float32 [B, latent]."""
+        mean, logvar = jnp.split(self.moments(self.encoder(ids)).astype(jnp.float32), 2, axis=-1)
+        return mean, logvar
+
+    def decode_logits(self, z: Array, ids: Array) -> Array:
+        """Teacher forcing: logits [B, L, vocab] of the token after each of the decoder's ids [B, L], given z."""
+        return self.decoder(ids, z)[0]
+
+    def __call__(self, ids: Array, decoder_ids: Array, rng: jax.Array | None = None) -> tuple[Array, Array, Array]:
+        """Logits of `decode_logits` at z drawn of its posterior (the mean if rng is None), mean and log-variance."""
+        mean, logvar = self.encode(ids)
+        noise = 0.0 if rng is None else jax.random.normal(rng, mean.shape)
+        return self.decode_logits(mean + jnp.exp(0.5 * logvar) * noise, decoder_ids), mean, logvar
+
+    def generate(self, z: Array, rng: jax.Array, temperature: float | Array = 1.0, max_length: int = 30) -> Array:
+        """Draws sequences given z; one scan with a cache of keys and values, so call it under jit.
+
+        Args:
+          z: [B, latent].
+          rng: key; place i draws with fold_in(rng, i).
+          temperature: of the softmax, may be traced; 0 takes the likeliest token.
+          max_length: tokens with <bos> and <eos>, at least 2; static.
+
+        Returns:
+          Ids [B, max_length], int32: <bos>, …, <eos>, <pad>, …
+
+        Raises:
+          ValueError: max_length has no room for <bos> and <eos>, or exceeds the decoder's position table.
+        """
+        if max_length < 2:
+            raise ValueError(f"max_length is {max_length}; <bos> and <eos> alone take 2")
+        config = self.config
+        decoder, variables = self.decoder.unbind()  # a scan of jax's own: generation makes no variables
+        cold = jnp.asarray(temperature) == 0
+
+        def step(carry, place):
+            token, done, cache = carry
+            logits, cache = decoder.apply(variables, token[:, None], z, cache, place)
+            logits = logits[:, 0]
+            drawn = jax.random.categorical(jax.random.fold_in(rng, place), logits / jnp.where(cold, 1.0, temperature))
+            token = jnp.where(cold, logits.argmax(-1), drawn)
+            token = jnp.where(place == max_length - 2, config.eos, token)
+            token = jnp.where(done, config.pad, token).astype(jnp.int32)
+            return (token, done | (token == config.eos), cache), token
+
+        first = jnp.full((z.shape[0],), config.bos, jnp.int32)
+        cache = decoder.apply(variables, z, max_length - 1, method="empty_cache")
+        start = (first, jnp.zeros(first.shape, bool), cache)
+        _, rest = jax.lax.scan(step, start, jnp.arange(max_length - 1))
+        return jnp.concatenate([first[:, None], rest.T], axis=1)

@@ -1,0 +1,288 @@
+"""Any to any: prompts in, any subset of modalities out, generated together.
+
+    prompts → C_m → context;   z_T ~ N(0, I) for every output
+    every step: all V_m(z_t, t) → every denoiser with the others' tokens → guidance → sampler update
+    z_0 → codec decode → values
+
+All outputs advance in lock-step. On CPU a host loop calls one compiled step a modality (`loop: host`): the number of
+programs grows with the modalities, not with their subsets, since absent outputs enter as zero tokens of zero weight. On
+accelerators the whole sampler is one program (`loop: scan`). Noise is folded by the name of the modality, so what else
+is generated changes nobody's noise.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.diffusion import guidance as guide
+from codi_jax.diffusion.guidance import Guidance
+from codi_jax.diffusion.samplers import SAMPLERS, State, Step, sample, timesteps
+from codi_jax.rng import fold
+from codi_jax.types import Array, Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Scales:
+    """Guidance of one output: on the prompt, on the environment, within noise levels [low, high] (fractions of T)."""
+
+    prompt: float = 2.0
+    environment: float = 2.0
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateConfig:
+    """`config.generate`.
+
+    Attributes:
+      steps: network calls.
+      sampler: `ddim` or `dpmpp_2m`; eta is DDIM's.
+      spacing: `trailing`, or `release` for the release's timesteps.
+      guidance: scales by output modality.
+      loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
+    """
+
+    guidance: dict[str, Scales]
+    steps: int = 25
+    sampler: Literal["ddim", "dpmpp_2m"] = "ddim"
+    eta: float = 0.0
+    spacing: Literal["trailing", "release"] = "trailing"
+    loop: Literal["auto", "host", "scan"] = "auto"
+
+
+class Generator:
+    """Compiled generation with one model and one sampler; call `generate` as often as you like.
+
+    Args:
+      codi: the model.
+      config: sampler and guidance.
+    """
+
+    def __init__(self, codi: CoDi, config: GenerateConfig):
+        self.codi, self.config = codi, config
+        for name in config.guidance:
+            codi[name]
+        self.pairs = timesteps(codi.schedule, config.steps, config.spacing)
+        self.scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
+        self._programs: dict[tuple, Any] = {}
+
+    # The mathematics, pure.
+
+    def _tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
+        return self.codi[name].environment_tokens(variables, z, t)
+
+    def _guided(self, args: dict, name: str, z: Array, t: Array, tokens: Mapping[str, Array] | None) -> Array:
+        """The guided prediction of one output; `tokens` is None when it is the only one."""
+        batch = z.shape[0]
+        if tokens is None:
+            branches, environment, gate = guide.ALONE, None, None
+        else:
+            branches = guide.RELEASE if self.codi.config.compat == "release" else guide.JOINT
+            environment, gate = self.codi.environment(tokens, args["wiring"][name])
+            repeat = partial(jnp.tile, reps=(len(branches), 1))
+            gate = jnp.concatenate([gate * branch.environment for branch in branches])
+            environment = Tokens(jnp.tile(environment.values, (len(branches), 1, 1)), repeat(environment.bias))
+        prompts = [args["context"] if branch.prompt else args["null"] for branch in branches]
+        context = jax.tree.map(lambda *x: jnp.concatenate(x), *prompts)
+        k = len(branches)
+        stacked = self.codi[name].denoise(
+            args["variables"], jnp.tile(z, (k,) + (1,) * (z.ndim - 1)), jnp.tile(t, k), context, environment, gate
+        )
+        coefficients = guide.coefficients(args["guidance"][name], t, branches)
+        return guide.combine(stacked.reshape(k, batch, *z.shape[1:]), coefficients)
+
+    def _noise(self, args: dict, name: str, index: Array) -> Array:
+        shape = (args["context"].values.shape[0], *self.codi[name].latent_shape)
+        return jax.random.normal(fold(args["key"], name, "step", index), shape)
+
+    # Programs.
+
+    def _program(self, kind: str, name: str, function: Any) -> Any:
+        """One jitted program a (kind, modality)."""
+        if (kind, name) not in self._programs:
+            self._programs[kind, name] = jax.jit(function)
+        return self._programs[kind, name]
+
+    def compiled_programs(self) -> int:
+        """How many programs have been compiled so far (over all batch sizes)."""
+        return sum(program._cache_size() for program in self._programs.values())
+
+    def _advance(self, name: str, alone: bool) -> Any:
+        """One sampler step of one output."""
+        step = Step(
+            predict=lambda args, z, t: self._guided(args, name, z, t, None if alone else args["tokens"]),
+            schedule=self.codi.schedule,
+            sampler=self.config.sampler,
+            kinds=(self.codi.config.prediction,),
+            noise_fn=(lambda args, index: self._noise(args, name, index)) if self.config.eta else None,
+        )
+        return self._program("advance alone" if alone else "advance", name, step)
+
+    @cached_property
+    def _all_at_once(self) -> Any:
+        """Predictions of all outputs in one function, for the scan."""
+
+        def predict(args, z, t):
+            tokens = None
+            if len(z) > 1:
+                tokens = dict(args["absent"])
+                tokens.update({name: self._tokens(args["variables"], name, z[name], t) for name in z})
+            return {name: self._guided(args, name, z[name], t, tokens) for name in z}
+
+        return predict
+
+    @cached_property
+    def _all_noise(self) -> Any:
+        return lambda args, index: {name: self._noise(args, name, index) for name in args["wiring"]}
+
+    # The loop.
+
+    def prompts(self, variables: dict, values: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
+        """Natural values by modality to prompt tokens [n, D]."""
+        out = {}
+        for name in self.codi.order(values):
+            program = self._program("prompt", name, self.codi[name].prompt)
+            out[name] = program(variables, self.codi[name].media(values[name]))
+        return out
+
+    def latents(
+        self,
+        variables: dict,
+        outputs: Sequence[str],
+        prompts: Mapping[str, Array],
+        n: int,
+        key: jax.Array,
+        weights: Mapping[str, float] | None = None,
+        guidance: Mapping[str, Scales] | None = None,
+        noise: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Samples latents of all outputs together.
+
+        Args:
+          variables: parameters and constants of the model.
+          outputs: modalities to generate.
+          prompts: modality -> prompt tokens [n, D]; empty for the open prompt.
+          n: samples.
+          key: PRNG key.
+          weights: mix weights of the prompts, 1 each if not given.
+          guidance: scales by output, the config's if not given.
+          noise: z_T by output, drawn if not given.
+
+        Returns:
+          Normalised latents {output: [n, *latent]}.
+        """
+        codi = self.codi
+        outputs = codi.order(outputs)
+        if not outputs:
+            raise ConfigError(f"nothing to generate; name some of {', '.join(codi.modalities)}")
+        scales = {**self.config.guidance, **(guidance or {})}
+        total = codi.schedule.steps
+        names = list(prompts) or list(codi.modalities)[:1]
+        null = codi.context(codi.null_prompts(variables, names, n), weights)
+        wiring = codi.wiring(outputs)
+        index = {name: i for i, name in enumerate(codi.modalities)}
+        args = {
+            "variables": variables,
+            "context": codi.context(prompts, weights) if prompts else null,
+            "null": null,
+            "wiring": {name: jnp.asarray(wiring[index[name]]) for name in outputs},
+            "guidance": {
+                name: Guidance(s.prompt, s.environment, s.low * total, s.high * total)
+                for name, s in ((name, scales.get(name, Scales())) for name in outputs)
+            },
+            "key": key,
+        }
+        z = {
+            name: jax.random.normal(fold(key, name, "z_T"), (n, *codi[name].latent_shape))
+            if noise is None
+            else noise[name]
+            for name in outputs
+        }
+        absent = {} if len(outputs) < 2 else {m: codi.no_tokens(m, n) for m in codi.modalities}
+        if self.scan:
+            return sample(
+                self._all_at_once,
+                z,
+                codi.schedule,
+                self.pairs,
+                args={**args, "absent": absent},
+                kind=codi.config.prediction,
+                sampler=self.config.sampler,
+                eta=self.config.eta,
+                noise_fn=self._all_noise if self.config.eta else None,
+                loop="scan",
+            )
+        return self._host_loop(args, absent, z)
+
+    def _host_loop(self, args: dict, absent: dict, z: dict[str, Array]) -> dict[str, Array]:
+        alone = len(z) == 1
+        states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
+        single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
+        for name in z:
+            single[name]["guidance"] = {name: args["guidance"][name]}
+        for i, (t, t_next) in enumerate(self.pairs):
+            tokens = dict(absent)
+            if not alone:
+                for name, state in states.items():
+                    program = self._program("environment", name, partial(self._tokens_of, name))
+                    tokens[name] = program(args["variables"], state, t)
+            states = {
+                name: self._advance(name, alone)(
+                    state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
+                )
+                for name, state in states.items()
+            }
+        return {name: state.z for name, state in states.items()}
+
+    def _tokens_of(self, name: str, variables: dict, state: State, t: Array) -> Array:
+        return self._tokens(variables, name, state.z, jnp.full(state.z.shape[:1], t, jnp.int32))
+
+    def decode(self, variables: dict, latents: Mapping[str, Array]) -> dict[str, list[Any]]:
+        """Latents to natural values by output."""
+        out = {}
+        for name, z in latents.items():
+            program = self._program("decode", name, self.codi[name].decode_latent)
+            out[name] = self.codi[name].outputs(jax.device_get(program(variables, z)))
+        return out
+
+    def generate(
+        self,
+        variables: dict,
+        outputs: Sequence[str],
+        values: Mapping[str, Sequence[Any]],
+        n: int,
+        key: jax.Array,
+        weights: Mapping[str, float] | None = None,
+        guidance: Mapping[str, Scales] | None = None,
+    ) -> dict[str, list[Any]]:
+        """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples."""
+        for name, given in values.items():
+            if len(given) not in (1, n):
+                raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
+        full = {name: list(given) * (n // len(given)) for name, given in values.items()}
+        prompts = self.prompts(variables, full)
+        return self.decode(variables, self.latents(variables, outputs, prompts, n, key, weights, guidance))
+
+
+def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:
+    """Writes values as files `<modality>_<i><suffix>` and returns their paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, items in values.items():
+        for i, item in enumerate(items):
+            paths.append(directory / f"{name}_{i}{codi[name].suffix}")
+            codi[name].write(item, paths[-1])
+    return paths
+
+
+def to_numpy(latents: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Latents on the host."""
+    return {name: np.asarray(z) for name, z in latents.items()}

@@ -1,0 +1,231 @@
+"""Name tables: how the tensors of a public checkpoint correspond to the leaves of our parameter trees.
+
+A table is an ordered list of rules. A rule pairs two name templates, `theirs` (dots) and `ours` (slashes), that share
+placeholders, and names the layout of the tensor:
+
+    Rule("h.{i}.attn.c_proj.weight", "block_{i}/attention/out/kernel", "linear")
+
+`{i}` stands for a decimal number and `{x:[a-z]+}` for any text that the regular expression matches. The first rule
+that matches a name decides. A rule reads the same in both directions, so one table serves `from_release` and
+`to_release`, and the round trip is exact: every layout below is a permutation of the same numbers.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from codi_jax.config import ConfigError
+
+
+class NamesError(ConfigError):
+    """A checkpoint and a parameter tree do not correspond; the message names every tensor at fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A bijection between their array and ours."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+
+
+def _permute(*axes: int) -> Layout:
+    return Layout(lambda x: x.transpose(axes), lambda x: x.transpose(np.argsort(axes)))
+
+
+def _pointwise(ones: int) -> Layout:
+    """A convolution with kernel size 1 over `ones` axes, [O, I, 1, ...], is a dense [I, O]."""
+    return Layout(lambda x: x.reshape(x.shape[:2]).T, lambda x: x.T.reshape(*x.shape[::-1], *(1,) * ones))
+
+
+def _gain(before: int, after: int) -> Layout:
+    """A vector padded by axes of size 1 for broadcasting."""
+    return Layout(lambda x: x.reshape(-1), lambda x: x.reshape(*(1,) * before, -1, *(1,) * after))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "same": Layout(lambda x: x, lambda x: x),
+    "linear": _permute(1, 0),  # [O, I] ↔ [I, O]
+    "conv1d": _permute(2, 1, 0),  # [O, I, K] ↔ [K, I, O]
+    "conv2d": _permute(2, 3, 1, 0),  # [O, I, H, W] ↔ [H, W, I, O]
+    # PyTorch's transposed convolution [I, O, K] is the gradient of a convolution, so ours, [K, I, O], is flipped.
+    "conv1d_transpose": Layout(lambda x: x[:, :, ::-1].transpose(2, 0, 1), lambda x: x.transpose(1, 2, 0)[:, :, ::-1]),
+    "pointwise1": _pointwise(1),
+    "pointwise2": _pointwise(2),
+    "pointwise3": _pointwise(3),
+    "gain_1c1": _gain(1, 1),
+    "gain_c111": _gain(0, 3),
+    "table": Layout(lambda x: x[0], lambda x: x[None]),  # [1, N, C] ↔ [N, C]
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One correspondence of names.
+
+    Attributes:
+      theirs: template of the checkpoint's key.
+      ours: template of our path.
+      layout: a key of `LAYOUTS`.
+      tied: their tensor repeats one that another rule reads. It has to hold the same numbers on the way in, may be
+        absent, and is written on the way out.
+    """
+
+    theirs: str
+    ours: str
+    layout: str = "same"
+    tied: bool = False
+
+
+def at(theirs: str, ours: str, rules: Iterable[Rule]) -> list[Rule]:
+    """The rules with both templates moved under prefixes; an empty prefix adds nothing."""
+    a, b = theirs and f"{theirs}.", ours and f"{ours}/"
+    return [dataclasses.replace(r, theirs=a + r.theirs, ours=b + r.ours) for r in rules]
+
+
+def affine(theirs: str, ours: str, layout: str = "linear", bias: bool = True) -> list[Rule]:
+    """Rules of a layer with a kernel and, by default, a bias."""
+    rules = [Rule(f"{theirs}.weight", f"{ours}/kernel", layout)]
+    return [*rules, Rule(f"{theirs}.bias", f"{ours}/bias")] if bias else rules
+
+
+def norm(theirs: str, ours: str) -> list[Rule]:
+    """Rules of a normalisation with gain and bias."""
+    return [Rule(f"{theirs}.weight", f"{ours}/scale"), Rule(f"{theirs}.bias", f"{ours}/bias")]
+
+
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+
+
+def _regex(template: str) -> re.Pattern:
+    out, end = [], 0
+    for m in _PLACEHOLDER.finditer(template):
+        out += [re.escape(template[end : m.start()]), f"(?P<{m[1]}>{m[2] or '[0-9]+'})"]
+        end = m.end()
+    return re.compile("".join(out) + re.escape(template[end:]))
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda m: values[m[1]], template)
+
+
+class _Table:
+    """Looks names up in an ordered list of rules; names without placeholders by hashing, since tables are long."""
+
+    def __init__(self, rules: Sequence[Rule], source: str, target: str):
+        self._target, self._fixed, self._open = target, {}, []
+        for n, rule in enumerate(rules):
+            template = getattr(rule, source)
+            if _PLACEHOLDER.search(template):
+                self._open.append((n, _regex(template), rule))
+            else:
+                self._fixed.setdefault(template, []).append((n, rule))
+
+    def matches(self, name: str) -> list[tuple[Rule, str]]:
+        """The rules that match, in their order, each with the name on the other side."""
+        found = [(n, rule, getattr(rule, self._target)) for n, rule in self._fixed.get(name, ())]
+        for n, regex, rule in self._open:
+            if m := regex.fullmatch(name):
+                found.append((n, rule, _fill(getattr(rule, self._target), m.groupdict())))
+        return [(rule, other) for _, rule, other in sorted(found, key=lambda f: f[0])]
+
+
+def _kind(dtype: Any) -> str:
+    return "float" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
+
+
+def _report(problems: Mapping[str, list[str]]) -> None:
+    lines = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+    if lines:
+        raise NamesError("the checkpoint does not fit. " + "; ".join(lines))
+
+
+def from_release(
+    state: Mapping[str, Any], rules: Sequence[Rule], target: Any, ignore: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Converts a checkpoint's flat dictionary into a parameter tree.
+
+    Args:
+      state: their key -> array.
+      rules: the table.
+      target: nested dict whose leaves have the shapes and dtypes to produce (arrays or `jax.ShapeDtypeStruct`).
+      ignore: regular expressions, matched against whole keys, of buffers that the model recomputes.
+
+    Returns:
+      A nested dict of numpy arrays with exactly the leaves of `target`. Floats are cast to the target's dtype.
+
+    Raises:
+      NamesError: naming every missing, unexpected, misshaped, mistyped, doubled or unequally tied tensor.
+    """
+    want = traverse_util.flatten_dict(target, sep="/")
+    skip = [re.compile(p) for p in ignore]
+    table = _Table(rules, "theirs", "ours")
+    problems: dict[str, list[str]] = {
+        k: [] for k in ("missing", "unexpected", "misshaped", "mistyped", "doubled", "untied")
+    }
+    out: dict[str, np.ndarray] = {}
+    ties: list[tuple[str, str, np.ndarray]] = []
+    for key, value in state.items():
+        if any(p.fullmatch(key) for p in skip):
+            continue
+        rule, path = next(iter(table.matches(key)), (None, None))
+        if path not in want:
+            problems["unexpected"].append(key if rule is None else f"{key} (our {path})")
+            continue
+        leaf, array = want[path], np.asarray(value)
+        try:
+            array = LAYOUTS[rule.layout].to_ours(array)
+        except (ValueError, IndexError):
+            problems["misshaped"].append(f"{key} {array.shape} does not have the layout {rule.layout}")
+            continue
+        if array.shape != tuple(leaf.shape):
+            problems["misshaped"].append(f"{key} {array.shape}, expected {tuple(leaf.shape)} as {path}")
+        elif _kind(array.dtype) != _kind(leaf.dtype):
+            problems["mistyped"].append(f"{key} {array.dtype}, expected {leaf.dtype}")
+        elif rule.tied:
+            ties.append((key, path, array.astype(leaf.dtype)))
+        elif path in out:
+            problems["doubled"].append(f"{key} (our {path})")
+        else:
+            out[path] = np.ascontiguousarray(array.astype(leaf.dtype))
+    for key, path, array in ties:
+        if not np.array_equal(out.setdefault(path, array), array):
+            problems["untied"].append(f"{key} differs from what it is tied to, our {path}")
+    back = _Table(rules, "ours", "theirs")
+    named = {name.split(" ")[0] for names in problems.values() for name in names}
+    for path in want:
+        theirs = next((name for rule, name in back.matches(path) if not rule.tied), "no rule")
+        if path not in out and theirs not in named:
+            problems["missing"].append(f"{theirs} (our {path})")
+    _report(problems)
+    return traverse_util.unflatten_dict(out, sep="/")
+
+
+def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+    """Converts a parameter tree into the flat dictionary of the public checkpoint, tied copies included.
+
+    Raises:
+      NamesError: a leaf that no rule names.
+    """
+    table = _Table(rules, "ours", "theirs")
+    out: dict[str, np.ndarray] = {}
+    unnamed = []
+    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():
+        found = table.matches(path)
+        names = [f for f in found if not f[0].tied][:1] + [f for f in found if f[0].tied]
+        if not names:
+            unnamed.append(path)
+        for rule, key in names:
+            out[key] = np.ascontiguousarray(LAYOUTS[rule.layout].to_theirs(np.asarray(leaf)))
+    _report({"without a rule": unnamed})
+    return out
+
+
+def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries of a flat dictionary whose keys start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -1,0 +1,194 @@
+"""What CoDi asks of a modality.
+
+A modality refers to components by role: a codec, a prompt encoder C, a denoiser ε, an environment encoder V and the
+cross-modal attention X. Two modalities may name the same component. Everything here is a pure function of
+`variables = {"params": {component: ...}, "constants": {component: ...}}`: constants are what never trains, namely the
+latent statistics of a codec and the centre and scale of a prompt encoder,
+
+    z = (codec(x) - shift) · scale,        c = (C(x)/‖C(x)‖ - centre) · gain.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.nn.denoiser import Denoiser
+from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
+from codi_jax.nn.unet import UNetConfig
+from codi_jax.types import Array, Tokens
+
+Variables = dict[str, dict[str, Any]]
+ROLES = ("codec", "prompt", "denoiser", "environment", "cross")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What all modalities of one model share.
+
+    Attributes:
+      width: D, width of the prompt space.
+      environment_width: E, width of the environment space; D unless the release's.
+      compat: `true` for CoDi as the paper defines it, `release` for the public code (aliased last skip).
+      dtype: compute type; parameters are float32.
+    """
+
+    width: int
+    environment_width: int
+    compat: str = "true"
+    dtype: str = "float32"
+
+
+class Modality(abc.ABC):
+    """One modality: its media, its components, its files. Subclasses set the class attributes and build modules."""
+
+    name: str
+    suffix: str  # of the files it writes
+    components: Mapping[str, str]  # role -> component name
+    unet: UNetConfig
+    environment_config: EnvironmentConfig
+    codec: nn.Module
+    encoder: nn.Module
+    latent_shape: tuple[int, ...]  # without the batch
+
+    def __init__(self, shared: Shared):
+        self.shared = shared
+        self.dtype = jnp.dtype(shared.dtype)
+
+    def _build_denoiser(self) -> None:
+        self.denoiser = Denoiser(
+            self.unet, self.shared.environment_width, dtype=self.dtype, alias_skip=self.shared.compat == "release"
+        )
+        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype)
+
+    # What a subclass says of its media. "Media" is a pytree of arrays with a leading batch dimension.
+
+    @abc.abstractmethod
+    def prepare(self, samples: Mapping[str, Any]) -> Any:
+        """Stacked samples of a source to media, on the host."""
+
+    @abc.abstractmethod
+    def example(self, batch: int) -> Any:
+        """Media of zeros, for shapes."""
+
+    @abc.abstractmethod
+    def encode_moments(self, params: Mapping, media: Any) -> tuple[Array, Array]:
+        """Posterior mean and log-variance of the codec, in its own units, each [B, *latent]."""
+
+    @abc.abstractmethod
+    def decode(self, params: Mapping, latent: Array) -> Any:
+        """Latent in the codec's own units to what `outputs` takes, on the device."""
+
+    @abc.abstractmethod
+    def reconstruction(
+        self, params: Mapping, media: Any, latent: Array, key: jax.Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """Codec's reconstruction loss per sample [B] and metrics, from a latent drawn of the posterior."""
+
+    @abc.abstractmethod
+    def embed(self, params: Mapping, media: Any, full: bool = False) -> Array:
+        """Prompt embedding C(x), unit norm [B, D]; `full` embeds the target itself where prompt and target differ."""
+
+    @abc.abstractmethod
+    def empty(self, batch: int) -> Any:
+        """Media that says nothing (an empty caption, mid-grey), for the release's null prompt."""
+
+    @abc.abstractmethod
+    def outputs(self, decoded: Any) -> list[Any]:
+        """Decoded media on the host as a list of natural values (a string, an array of pixels, …)."""
+
+    @abc.abstractmethod
+    def read(self, argument: str) -> Any:
+        """A prompt from the command line (a text, a file) as one natural value; raises ConfigError."""
+
+    @abc.abstractmethod
+    def write(self, value: Any, path: Path) -> None:
+        """Writes one natural value to a file."""
+
+    @abc.abstractmethod
+    def media(self, values: Sequence[Any]) -> Any:
+        """Natural values to media, batched: the inverse of `outputs`."""
+
+    # What follows from it.
+
+    @property
+    @abc.abstractmethod
+    def initialisers(self) -> Mapping[str, Callable[[jax.Array], dict]]:
+        """Role -> function of a key that makes that component's parameters (codec and prompt)."""
+
+    def init_denoiser(self, key: jax.Array) -> dict[str, dict]:
+        """Parameters of the denoiser body, X and V, by role. Traces environment tokens, or X would have none."""
+        z = jnp.zeros((1, *self.latent_shape))
+        t = jnp.zeros((1,), jnp.int32)
+        width, env = self.shared.width, self.shared.environment_width
+        tree = self.denoiser.init(
+            key, z, t, Tokens.of(jnp.zeros((1, 1, width))), Tokens.of(jnp.zeros((1, 1, env))), jnp.ones((1,))
+        )["params"]
+        emb = jnp.zeros((1, 4 * self.unet.channels))
+        return {
+            "denoiser": tree["unet"],
+            "cross": tree["cross"],
+            "environment": self.environment.init(jax.random.fold_in(key, 1), z, emb)["params"],
+        }
+
+    def component(self, variables: Variables, role: str) -> dict:
+        return variables["params"][self.components[role]]
+
+    def constants(self, variables: Variables, role: str) -> dict:
+        return variables["constants"][self.components[role]]
+
+    def default_constants(self) -> dict[str, dict[str, np.ndarray]]:
+        """Constants before any statistics: latents and prompts as their networks make them."""
+        shape = (self.latent_shape[-1],)
+        return {
+            self.components["codec"]: {"shift": np.zeros(shape, np.float32), "scale": np.ones(shape, np.float32)},
+            self.components["prompt"]: {
+                "centre": np.zeros((self.shared.width,), np.float32),
+                "gain": np.ones((), np.float32),
+            },
+        }
+
+    def encode(self, variables: Variables, media: Any) -> tuple[Array, Array]:
+        """Mean and standard deviation of the latent's posterior, normalised; each [B, *latent]."""
+        mean, logvar = self.encode_moments(self.component(variables, "codec"), media)
+        constants = self.constants(variables, "codec")
+        return (mean - constants["shift"]) * constants["scale"], jnp.exp(0.5 * logvar) * constants["scale"]
+
+    def decode_latent(self, variables: Variables, z: Array) -> Any:
+        """Normalised latent z to decoded media."""
+        constants = self.constants(variables, "codec")
+        return self.decode(self.component(variables, "codec"), z / constants["scale"] + constants["shift"])
+
+    def prompt(self, variables: Variables, media: Any, full: bool = False) -> Array:
+        """Context token of a prompt, centred and scaled, [B, D]."""
+        constants = self.constants(variables, "prompt")
+        embedding = self.embed(self.component(variables, "prompt"), media, full)
+        return (embedding - constants["centre"]) * constants["gain"]
+
+    def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
+        """V(z_t, t): environment tokens [B, K, E]. The time embedding is the (frozen) denoiser's own."""
+        emb = self.denoiser.apply(
+            {"params": {"unet": self.component(variables, "denoiser")}}, t, method=lambda m, t: m.unet.embed_time(t)
+        )
+        return self.environment.apply({"params": self.component(variables, "environment")}, z, emb)
+
+    def denoise(
+        self,
+        variables: Variables,
+        z: Array,
+        t: Array,
+        context: Tokens,
+        environment: Tokens | None = None,
+        gate: Array | None = None,
+    ) -> Array:
+        """The denoiser's prediction at (z_t, t) given context and, gated per sample, the others' environment."""
+        params = {"unet": self.component(variables, "denoiser")}
+        if environment is not None:
+            params["cross"] = self.component(variables, "cross")
+        return self.denoiser.apply({"params": params}, z, t, context, environment, gate)

@@ -1,0 +1,17 @@
+"""Linen building blocks of the diffusion models; every size comes from a config, and no modality is named."""
+
+from codi_jax.nn.config import BlockConfig, EnvironmentConfig, UNetConfig
+from codi_jax.nn.cross_modal import CrossModalAttention
+from codi_jax.nn.denoiser import Denoiser
+from codi_jax.nn.environment import EnvironmentEncoder
+from codi_jax.nn.unet import UNet
+
+__all__ = [
+    "BlockConfig",
+    "CrossModalAttention",
+    "Denoiser",
+    "EnvironmentConfig",
+    "EnvironmentEncoder",
+    "UNet",
+    "UNetConfig",
+]

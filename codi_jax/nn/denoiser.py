@@ -1,0 +1,64 @@
+"""The denoiser of a modality: its U-Net and, where it takes part in joint generation, its cross-modal attention."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from codi_jax.config import ConfigError
+from codi_jax.nn.config import UNetConfig
+from codi_jax.nn.cross_modal import CrossModalAttention
+from codi_jax.nn.unet import UNet
+from codi_jax.types import Array, Tokens
+
+
+class Denoiser(nn.Module):
+    """U-Net and cross-modal attention, with parameters {'unet': ..., 'cross': ...}.
+
+    The two are separate subtrees so that they can be stored apart and one U-Net can serve several modalities.
+
+    Attributes:
+      config: of the U-Net.
+      cross_width: E of the environment tokens; None for a denoiser without cross-modal attention.
+      dtype: of the computation; parameters are float32.
+      alias_skip: see `UNet.__call__`.
+      remat: recompute activations in the backward pass.
+    """
+
+    config: UNetConfig
+    cross_width: int | None = None
+    dtype: jnp.dtype = jnp.float32
+    alias_skip: bool = False
+    remat: bool = False
+
+    def setup(self):
+        self.unet = UNet(self.config, self.dtype, self.remat)
+        if self.cross_width is not None:
+            self.cross = CrossModalAttention(self.config, self.cross_width, self.dtype, self.remat)
+
+    def embed_time(self, t: Array) -> Array:
+        """See `UNet.embed_time`."""
+        return self.unet.embed_time(t)
+
+    def __call__(
+        self, z: Array, t: Array, context: Tokens, environment: Tokens | None = None, gate: Array | None = None
+    ) -> Array:
+        """Predicts from a noisy latent.
+
+        Args:
+          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          t: noise level [B].
+          context: prompt tokens [B, L, D].
+          environment: tokens [B, K, E] of the other outputs; None leaves cross-modal attention out.
+          gate: [B], see `CrossModalAttention`.
+
+        Returns:
+          The prediction, of the shape and dtype of z.
+        """
+        connect = None
+        if environment is not None:
+            if self.cross_width is None:
+                raise ConfigError("environment tokens given to a denoiser without cross-modal attention")
+
+            def connect(place, h):
+                return self.cross(place, h, environment, gate)
+
+        return self.unet(z, t, context, connect, self.alias_skip)

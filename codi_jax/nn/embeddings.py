@@ -1,0 +1,41 @@
+"""Embedding of the noise level.
+
+f_k = 10000^(−k / (d/2)),  k = 0 .. d/2 − 1        e(t) = [cos(t f), sin(t f)]        emb = W₂ SiLU(W₁ e(t))
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.types import Array
+
+
+def timestep_embedding(t: Array, width: int) -> Array:
+    """Sinusoids of the noise level, cosines first, in float32.
+
+    Args:
+      t: [B], integer or real.
+      width: d, even.
+
+    Returns:
+      [B, width].
+    """
+    half = width // 2
+    # On the host: the phase t·f is as large as 1000, so an error of one unit in the last place of f is visible.
+    frequencies = np.exp(np.float32(-np.log(10000)) * np.arange(half, dtype=np.float32) / np.float32(half))
+    phase = t.astype(jnp.float32)[:, None] * frequencies
+    return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """Noise level [B] -> embedding [B, 4·width] that every residual block reads."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, t: Array) -> Array:
+        x = timestep_embedding(t, self.width).astype(self.dtype)
+        x = nn.Dense(4 * self.width, dtype=self.dtype, name="layer_in")(x)
+        return nn.Dense(4 * self.width, dtype=self.dtype, name="layer_out")(jax.nn.silu(x))

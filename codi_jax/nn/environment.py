@@ -1,0 +1,58 @@
+"""The environment encoder V: a noisy latent and its noise level to tokens that other modalities attend to.
+
+A stem, residual blocks with downsamplings between their levels, a head to width E; then a token for every position,
+or the mean of all. It has no attention and never sees the prompt.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from codi_jax.nn.config import EnvironmentConfig
+from codi_jax.nn.kinds import Head
+from codi_jax.nn.layout import environment_steps
+from codi_jax.nn.unet import Block, check_latent
+from codi_jax.types import Array
+
+
+class EnvironmentEncoder(nn.Module):
+    """V of a modality.
+
+    Attributes:
+      config: its sizes.
+      dtype: of the computation; parameters are float32.
+      remat: recompute each stage's activations in the backward pass.
+    """
+
+    config: EnvironmentConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    def setup(self):
+        block = nn.remat(Block) if self.remat else Block
+        self.stages = [block(self.config, step, self.dtype) for step in environment_steps(self.config)]
+        self.head = Head(self.config, self.config.width, zero=False, dtype=self.dtype)
+
+    def __call__(self, z: Array, emb: Array) -> Array:
+        """Encodes a noisy latent.
+
+        Args:
+          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          emb: [B, 4·channels], the time embedding of the same modality's U-Net.
+
+        Returns:
+          Tokens [B, K, E] in float32. K = 1 for pooled tokens and for vectors, else the number of positions of the last
+          stage, frame by frame.
+
+        Raises:
+          ConfigError: the latent is not of the config's sizes.
+        """
+        check_latent(self.config, z)
+        h = z.astype(self.dtype)
+        for stage in self.stages:
+            h = stage(h, emb)
+        tokens = self.head(h).astype(jnp.float32).reshape(z.shape[0], -1, self.config.width)
+        if self.config.tokens == "pooled":
+            tokens = tokens.mean(1, keepdims=True)
+        if self.config.normalize:
+            tokens = tokens / jnp.linalg.norm(tokens, axis=-1, keepdims=True)
+        return tokens

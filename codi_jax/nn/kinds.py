@@ -1,0 +1,91 @@
+"""What the two kinds of latent supply to the common plan: stem, residual block, downsampling, upsampling, head.
+
+Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Vectors keep their features flat,
+[B, C·S] in channel-major order, the order of the release: a skip is then joined by concatenation and "down" and "up",
+which change no resolution, are dense layers. Only attention and the head's norm look at the S tokens.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from codi_jax.nn.config import BlockConfig
+from codi_jax.nn.norms import GroupNorm
+from codi_jax.nn.residual import Residual
+from codi_jax.nn.transformer import as_features, as_tokens
+from codi_jax.types import Array
+
+
+def _kernel_init(zero: bool):
+    return nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour ×2, then a 3×3 convolution: [..., H, W, C] -> [..., 2H, 2W, C]."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        *batch, height, width, channels = h.shape
+        h = jnp.broadcast_to(h[..., :, None, :, None, :], (*batch, height, 2, width, 2, channels))
+        h = h.reshape(*batch, 2 * height, 2 * width, channels)
+        return nn.Conv(channels, (3, 3), padding=1, dtype=self.dtype, name="conv")(h)
+
+
+class Spatial:
+    """Blocks for maps [..., H, W, C]."""
+
+    def __init__(self, config: BlockConfig, dtype: jnp.dtype):
+        self.config, self.dtype = config, dtype
+
+    def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
+        return nn.Conv(width, (3, 3), padding=1, dtype=self.dtype, kernel_init=_kernel_init(zero), name=name)
+
+    def residual(self, width: int, name: str) -> nn.Module:
+        return Residual(width, self.config.groups, 2, self.layer, self.dtype, name=name)
+
+    def down(self, width: int, name: str) -> nn.Module:
+        return nn.Conv(width, (3, 3), strides=2, padding=1, dtype=self.dtype, name=name)
+
+    def up(self, width: int, name: str) -> nn.Module:
+        return Upsample(self.dtype, name=name)
+
+
+class Vector:
+    """Blocks for flat vectors [B, C·S]; widths are those of a token, C."""
+
+    def __init__(self, config: BlockConfig, dtype: jnp.dtype):
+        self.config, self.dtype = config, dtype
+
+    def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
+        return nn.Dense(width, dtype=self.dtype, kernel_init=_kernel_init(zero), name=name)
+
+    def residual(self, width: int, name: str) -> nn.Module:
+        return Residual(self.config.flat(width), self.config.groups, 0, self.layer, self.dtype, name=name)
+
+    def down(self, width: int, name: str) -> nn.Module:
+        return self.layer(self.config.flat(width), name)
+
+    up = down
+
+
+def blocks_of(config: BlockConfig, dtype: jnp.dtype) -> Spatial | Vector:
+    """The blocks of the config's kind."""
+    return Spatial(config, dtype) if config.kind == "spatial" else Vector(config, dtype)
+
+
+class Head(nn.Module):
+    """Features to a result: norm over channels, SiLU, the kind's layer. Zero at the start if asked."""
+
+    config: BlockConfig
+    width: int
+    zero: bool
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        tokens = as_tokens(h, self.config.vector_tokens)
+        tokens = GroupNorm(self.config.groups, positions=1, dtype=self.dtype, name="norm")(tokens)
+        h = jax.nn.silu(as_features(tokens, h.shape))
+        return blocks_of(self.config, self.dtype).layer(self.width, "layer", self.zero)(h)

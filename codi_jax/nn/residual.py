@@ -1,0 +1,48 @@
+"""Residual block with the noise level added between its two layers, for maps and for vectors.
+
+    h + L₂ SiLU N(L₁ SiLU N(h) + W SiLU(emb))        with a linear layer on h where the width changes
+
+L is a 3×3 convolution of each frame of a map, or a dense layer of a flat vector; L₂ = 0 at the start.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from codi_jax.nn.norms import GroupNorm
+from codi_jax.types import Array
+
+
+class Residual(nn.Module):
+    """A residual block.
+
+    Attributes:
+      width: channels of the result, of a vector with its tokens flattened in.
+      groups: groups of the norms.
+      positions: 2 for maps, 0 for vectors.
+      layer: (width, name, zero) -> the kind's layer.
+      dtype: of the computation.
+    """
+
+    width: int
+    groups: int
+    positions: int
+    layer: Callable[..., nn.Module]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array, emb: Array) -> Array:
+        """h: features of any kind; emb: [B, 4·channels]. Returns features of the new width."""
+
+        def normed(x: Array, name: str) -> Array:
+            return jax.nn.silu(GroupNorm(self.groups, self.positions, dtype=self.dtype, name=name)(x))
+
+        x = self.layer(self.width, "layer_in", False)(normed(h, "norm_in"))
+        emb = nn.Dense(self.width, dtype=self.dtype, name="emb")(jax.nn.silu(emb))
+        x = x + emb.reshape(emb.shape[0], *(1,) * (x.ndim - 2), self.width)
+        x = self.layer(self.width, "layer_out", True)(normed(x, "norm_out"))
+        if h.shape[-1] != self.width:
+            h = nn.Dense(self.width, dtype=self.dtype, name="skip")(h)
+        return h + x

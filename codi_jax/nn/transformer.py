@@ -1,0 +1,79 @@
+"""The transformer block of a U-Net, for positions of a map, positions of a video's frames, and a vector's tokens.
+
+h' = GN(h) Wᵢₙ
+h' += SelfAttention(LN h')          within a frame
+h' += CrossAttention(LN h', context)
+h' += GEGLU(LN h')
+h  += h' Wₒᵤₜ                       Wₒᵤₜ = 0 at the start
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from codi_jax.nn.attention import Attention
+from codi_jax.nn.norms import GroupNorm, layer_norm
+from codi_jax.types import Array, Tokens
+
+
+def as_tokens(h: Array, vector_tokens: int) -> Array:
+    """Features as tokens [B, F, P, C], P tokens in each of F frames.
+
+    Args:
+      h: [B, H, W, C], [B, T, H, W, C], or a flat vector [B, C·vector_tokens] in channel-major order.
+      vector_tokens: P of a vector.
+    """
+    if h.ndim == 2:
+        return h.reshape(h.shape[0], 1, -1, vector_tokens).swapaxes(2, 3)
+    frames = h.shape[1] if h.ndim == 5 else 1
+    return h.reshape(h.shape[0], frames, -1, h.shape[-1])
+
+
+def as_features(tokens: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `as_tokens`: tokens [B, F, P, C] as features of the given shape."""
+    return (tokens.swapaxes(2, 3) if len(shape) == 2 else tokens).reshape(shape)
+
+
+class GEGLU(nn.Module):
+    """Feed-forward [.., C] -> [.., C]: split x W + b into a | g; a·GELU(g) has width 4C."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1]
+        value, gate = jnp.split(nn.Dense(8 * width, dtype=self.dtype, name="layer_in")(x), 2, axis=-1)
+        return nn.Dense(width, dtype=self.dtype, name="layer_out")(value * jax.nn.gelu(gate, approximate=False))
+
+
+class Transformer(nn.Module):
+    """Returns what the block *adds* to its input, so that a caller can gate it.
+
+    Attributes:
+      heads: attention heads.
+      groups: groups of the first norm.
+      vector_tokens: see `as_tokens`.
+      dtype: of the computation.
+    """
+
+    heads: int
+    groups: int
+    vector_tokens: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array, context: Tokens) -> Array:
+        """h: features of any kind; context: [B, L, D]. Returns an update of the shape of h."""
+        x = as_tokens(h, self.vector_tokens)
+        batch, frames, positions, width = x.shape
+        per_frame, whole = (batch * frames, positions, width), (batch, frames * positions, width)
+
+        x = GroupNorm(self.groups, positions=1, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        x = nn.Dense(width, dtype=self.dtype, name="project_in")(x).reshape(per_frame)
+        x = x + Attention(self.heads, self.dtype, name="self")(layer_norm(self.dtype, "norm_self")(x))
+        # Every frame sees the same context, so all frames may ask it at once and the context is never repeated.
+        x = x.reshape(whole)
+        x = x + Attention(self.heads, self.dtype, name="cross")(layer_norm(self.dtype, "norm_cross")(x), context)
+        x = x + GEGLU(self.dtype, name="feed_forward")(layer_norm(self.dtype, "norm_feed_forward")(x))
+        project_out = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="project_out")
+        return as_features(project_out(x).reshape(batch, frames, positions, width), h.shape)

@@ -1,0 +1,149 @@
+"""The U-Net: one plan (`layout`), two kinds of blocks (`kinds`).
+
+h = z;  for each step down: h = step(h), keep h
+h = middle(h)
+for each step up: h = step([h, last kept])
+prediction = head(h)
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from codi_jax.config import ConfigError
+from codi_jax.nn.config import BlockConfig, UNetConfig
+from codi_jax.nn.embeddings import TimeEmbedding
+from codi_jax.nn.kinds import Head, blocks_of
+from codi_jax.nn.layout import Place, Step, input_steps, output_steps
+from codi_jax.nn.temporal import Temporal
+from codi_jax.nn.transformer import Transformer
+from codi_jax.types import Array, Tokens
+
+Connect = Callable[[Place, Array], Array]
+
+
+def transformer(config: UNetConfig, dtype: jnp.dtype, name: str | None = None) -> Transformer:
+    """A transformer block of the config's sizes."""
+    return Transformer(config.heads, config.groups, config.vector_tokens, dtype, name=name)
+
+
+def residual_pair(config: BlockConfig, dtype: jnp.dtype, width: int, suffix: str, h: Array, emb: Array) -> Array:
+    """A residual block and, for frames, its temporal layer; to be called inside a compact method.
+
+    A single map leaves the temporal layer out, so that images do not depend on it.
+    """
+    h = blocks_of(config, dtype).residual(width, f"residual{suffix}")(h, emb)
+    return Temporal(config, dtype, name=f"temporal{suffix}")(h) if h.ndim == 5 else h
+
+
+class Block(nn.Module):
+    """One step of the plan: (features, emb, context) -> features."""
+
+    config: BlockConfig
+    step: Step
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array, emb: Array, context: Tokens | None = None) -> Array:
+        make, width = blocks_of(self.config, self.dtype), self.step.width
+        if self.step.content == "stem":
+            return make.layer(self.config.flat(width), "stem")(h)
+        if self.step.content == "down":
+            return make.down(width, "down")(h)
+        h = residual_pair(self.config, self.dtype, width, "", h, emb)
+        if self.step.attend:
+            h = h + transformer(self.config, self.dtype, "attend")(h, context)
+        return make.up(width, "up")(h) if self.step.up else h
+
+
+class Middle(nn.Module):
+    """Residual, attention, residual at the coarsest level."""
+
+    config: UNetConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array, emb: Array, context: Tokens) -> Array:
+        width = self.config.channels * self.config.multipliers[-1]
+        h = residual_pair(self.config, self.dtype, width, "_0", h, emb)
+        h = h + transformer(self.config, self.dtype, "attend")(h, context)
+        return residual_pair(self.config, self.dtype, width, "_1", h, emb)
+
+
+def check_latent(config: BlockConfig, z: Array, reduction: int = 1) -> None:
+    """Raises ConfigError unless z is a latent that a network of this config, reducing it so much, can take."""
+    ranks = {"vector": (2,), "spatial": (4, 5) if config.temporal else (4,)}[config.kind]
+    if z.ndim not in ranks:
+        raise ConfigError(
+            f"a latent of {z.ndim} axes; a {config.kind} network with temporal={config.temporal} takes {ranks}"
+        )
+    if z.shape[-1] != config.latent_channels:
+        raise ConfigError(f"a latent of {z.shape[-1]} channels; the network takes {config.latent_channels}")
+    if config.kind == "spatial" and (z.shape[-3] % reduction or z.shape[-2] % reduction):
+        size = f"{z.shape[-3]}x{z.shape[-2]}"
+        raise ConfigError(f"a latent of {size} cannot be halved evenly: each side has to be a multiple of {reduction}")
+
+
+class UNet(nn.Module):
+    """The denoising network of a modality.
+
+    Attributes:
+      config: its sizes.
+      dtype: of the computation; parameters are float32.
+      remat: recompute each step's activations in the backward pass instead of keeping them.
+    """
+
+    config: UNetConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    def setup(self):
+        block, middle = (nn.remat(Block), nn.remat(Middle)) if self.remat else (Block, Middle)
+        self.time = TimeEmbedding(self.config.channels, self.dtype)
+        self.inputs = [block(self.config, step, self.dtype) for step in input_steps(self.config)]
+        self.middle = middle(self.config, self.dtype)
+        self.outputs = [block(self.config, step, self.dtype) for step in output_steps(self.config)]
+        self.head = Head(self.config, self.config.latent_channels, zero=True, dtype=self.dtype)
+
+    def embed_time(self, t: Array) -> Array:
+        """Noise level [B], in steps 0..1000, to the embedding [B, 4·channels] that steers every residual block."""
+        return self.time(t)
+
+    def __call__(
+        self, z: Array, t: Array, context: Tokens, connect: Connect | None = None, alias_skip: bool = False
+    ) -> Array:
+        """Predicts from a noisy latent.
+
+        Args:
+          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          t: noise level [B].
+          context: prompt tokens [B, L, D].
+          connect: (place, h) -> h, called after each step where cross-modal attention may sit.
+          alias_skip: feed the middle's output instead of the last skip to the first step up, as the release does.
+
+        Returns:
+          The prediction, of the shape and dtype of z.
+
+        Raises:
+          ConfigError: the latent or the context is not of the config's sizes.
+        """
+        check_latent(self.config, z, self.config.reduction)
+        if context.values.shape[-1] != self.config.context_width:
+            given, width = context.values.shape[-1], self.config.context_width
+            raise ConfigError(f"prompt tokens of width {given}; the network attends to width {width}")
+
+        def connected(step: Step, h: Array) -> Array:
+            return connect(step.place, h) if connect and step.connect else h
+
+        emb = self.embed_time(t)
+        h, skips = z.astype(self.dtype), []
+        for block in self.inputs:
+            h = connected(block.step, block(h, emb, context))
+            skips.append(h)
+        h = self.middle(h, emb, context)
+        if alias_skip:
+            skips[-1] = h
+        for block in self.outputs:
+            h = connected(block.step, block(jnp.concatenate([h, skips.pop()], axis=-1), emb, context))
+        return self.head(h).astype(z.dtype)

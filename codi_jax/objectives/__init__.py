@@ -1,0 +1,1 @@
+"""The losses of CoDi, each with its own jitted train step."""

@@ -1,0 +1,117 @@
+"""Latent alignment (stage 2) of a pair (A, B): environment encoders V and cross-modal attention X, denoisers frozen.
+
+    L = ‖target_A - f_A(z^A_{t_A}, V_B(z^B_{t_B}, t_B), t_A, C(y))‖² + (A ↔ B) + λ · align(V_A, V_B)
+
+t_A and t_B are drawn independently by default; the paper shares one t. `align` is
+
+    anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default)
+    contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
+
+The anchor puts the tokens of every modality into one aligned space, so that outputs which were never trained together
+can read one another. With E ≠ D, c̄ is lifted by a fixed matrix of orthonormal rows.
+"""
+
+import dataclasses
+from functools import lru_cache, partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.objectives import conditioning
+from codi_jax.objectives.bridging import infonce
+from codi_jax.objectives.conditioning import Encoded, PromptConfig
+from codi_jax.objectives.ldm import prediction_loss
+from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.types import Array, Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentAlignmentConfig:
+    """Settings of one pair.
+
+    Attributes:
+      losses: modalities whose diffusion loss is summed.
+      aligned: modalities whose V is trained by `align`.
+      prompts: the prompt; open (dropped) prompts are where the environment matters.
+      timesteps: `independent` or `shared`.
+      align: `anchor`, `contrastive` or `none`; align_weight is λ.
+      temperature: of the contrastive loss.
+      min_snr: γ of the min-SNR weights; 0 for none.
+    """
+
+    losses: tuple[str, ...]
+    aligned: tuple[str, ...]
+    prompts: PromptConfig
+    timesteps: Literal["independent", "shared"] = "independent"
+    align: Literal["anchor", "contrastive", "none"] = "anchor"
+    align_weight: float = 1.0
+    temperature: float = 0.07
+    min_snr: float = 0.0
+
+
+@lru_cache
+def lift(width: int, environment_width: int) -> np.ndarray:
+    """Fixed [D, E] matrix: the identity if D = E, else orthonormal rows (E > D) drawn from seed 0."""
+    if width == environment_width:
+        return np.eye(width, dtype=np.float32)
+    if environment_width < width:
+        raise ValueError(f"environment width {environment_width} must be at least the prompt width {width}")
+    gaussian = np.random.default_rng(0).normal(size=(environment_width, width))
+    return np.linalg.qr(gaussian)[0].T.astype(np.float32)
+
+
+def anchor(tokens: Array, embedding: Array) -> Array:
+    """Mean squared distance of tokens [B, K, E] to the partner's embedding [B, D], lifted to E."""
+    target = embedding @ lift(embedding.shape[-1], tokens.shape[-1])
+    return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
+
+
+def contrastive(a: Array, b: Array, temperature: float) -> Array:
+    """InfoNCE between the unit-norm means of tokens a and b, [B, K, E]."""
+    a, b = (x.astype(jnp.float32).mean(1) for x in (a, b))
+    a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
+    return infonce(a, b, jnp.float32(1 / temperature))
+
+
+def loss(
+    codi: CoDi,
+    pair: tuple[str, str],
+    config: LatentAlignmentConfig,
+    variables: dict,
+    batch: dict[str, Encoded],
+    key: jax.Array,
+):
+    """Joint loss of an encoded batch of pairs, and its terms."""
+    partner = dict(zip(pair, reversed(pair)))
+    size = batch[pair[0]].mean.shape[0]
+    samples, tokens = {}, {}
+    for name in pair:
+        t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
+        samples[name] = conditioning.noised(codi, name, batch[name], t, key)
+        tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
+
+    metrics, total = {}, 0.0
+    # One prompt for the pair: both outputs are of one scene.
+    context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
+    for name in config.losses:
+        sample, environment = samples[name], Tokens.of(tokens[partner[name]])
+        prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
+        metrics[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
+        total += metrics[f"loss/{name}"]
+    if config.align == "anchor":
+        for name in config.aligned:
+            metrics[f"align/{name}"] = anchor(tokens[name], batch[partner[name]].full)
+    elif config.align == "contrastive":
+        metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature)
+    total += config.align_weight * sum(v for k, v in metrics.items() if k.startswith("align"))
+    return total, metrics
+
+
+def train_step(
+    codi: CoDi, pair: tuple[str, str], config: LatentAlignmentConfig, tx, ema_decay: float, **jit_options
+) -> TrainStep:
+    """The jitted step of this objective."""
+    return make_train_step(partial(loss, codi, pair, config), tx, ema_decay, **jit_options)

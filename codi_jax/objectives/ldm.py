@@ -1,0 +1,48 @@
+"""Latent diffusion of one modality (stage "ldm").
+
+    L = E ‖target(z, ε, t) - f_θ(z_t, t, C(y))‖²,    t ~ U{0..T-1}, target ε, v, x0 or the flow's velocity
+
+optionally with min-SNR-γ weights. The four of them are independent of one another.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+
+from codi_jax.codi import CoDi
+from codi_jax.diffusion import losses, process
+from codi_jax.objectives import conditioning
+from codi_jax.objectives.conditioning import Encoded, Noised, PromptConfig
+from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LDMConfig:
+    """min_snr is γ of the min-SNR weights; 0 for none."""
+
+    prompts: PromptConfig
+    min_snr: float = 0.0
+
+
+def prediction_loss(codi: CoDi, prediction: Array, sample: Noised, min_snr: float) -> Array:
+    """Mean diffusion loss of a prediction at (z_t, t)."""
+    kind = codi.config.prediction
+    target = process.target(codi.schedule, sample.z, sample.noise, sample.t, kind)
+    weight = losses.min_snr_weight(codi.schedule, sample.t, kind, min_snr or None)
+    return losses.diffusion_loss(prediction, target, weight).mean()
+
+
+def loss(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):
+    """Diffusion loss of an encoded batch that holds `name` and the prompts' sources."""
+    context = conditioning.context(codi, config.prompts, variables, batch, key, name)
+    t = conditioning.timesteps(codi, context.values.shape[0], key, name)
+    sample = conditioning.noised(codi, name, batch[name], t, key)
+    prediction = codi[name].denoise(variables, sample.z_t, t, context)
+    return prediction_loss(codi, prediction, sample, config.min_snr), {}
+
+
+def train_step(codi: CoDi, name: str, config: LDMConfig, tx, ema_decay: float, **jit_options) -> TrainStep:
+    """The jitted step of this objective."""
+    return make_train_step(partial(loss, codi, name, config), tx, ema_decay, **jit_options)

@@ -1,0 +1,117 @@
+"""The optimizer of a stage: clip → rule (AdamW, Adam, Lion) → decoupled decay → learning rate → factor by path.
+
+The learning rate of the update after `n` applied ones (n = 0, 1, …), with w warm-up updates of `steps` in all:
+
+    η_n = η · (n + 1) / w                                                n < w
+    η_n = η · (f + (1 − f) · (1 + cos(π · (n − w) / (steps − w))) / 2)   n ≥ w, schedule 'cosine'
+    η_n = η                                                              n ≥ w, schedule 'constant'
+
+so that the first update already moves, the w-th has the full rate, and the cosine reaches f · η at n = steps.
+Decay is decoupled: p ← p − η_n · factor · (direction + weight_decay · p), for leaves of two or more dimensions.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from codi_jax.config import ConfigError
+from codi_jax.optim import rules
+from codi_jax.parallel import paths
+from codi_jax.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its schedule.
+
+    Attributes:
+      learning_rate: η, the peak.
+      warmup: w, updates of linear warm-up.
+      final_fraction: f, where the cosine ends, as a fraction of η.
+      clip: largest global norm of the gradients; 0 leaves them alone.
+      no_decay: regexes over whole parameter paths of leaves that decay spares, beyond those of fewer than two
+        dimensions, which it always spares.
+      lr_multipliers: ordered pairs (regex over whole parameter paths, factor), the first that matches decides.
+    """
+
+    name: Literal["adamw", "adam", "lion"] = "adamw"
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final_fraction: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    no_decay: tuple[str, ...] = ()
+    lr_multipliers: tuple[Any, ...] = ()
+
+    def __post_init__(self):
+        if self.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate: {self.learning_rate} is not positive")
+        for name in ("warmup", "eps", "weight_decay", "clip", "final_fraction"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"optimizer.{name}: {getattr(self, name)} is negative")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name}: {getattr(self, name)} is not in [0, 1)")
+        if self.name == "adam" and self.weight_decay:
+            raise ConfigError("optimizer.weight_decay: adam has no decay; use adamw")
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Array | int], Array]:
+    """η_n as a function of the number of updates applied so far."""
+    if config.warmup > steps:
+        raise ConfigError(f"optimizer.warmup: {config.warmup} updates of warm-up in a stage of {steps} steps")
+
+    def schedule(applied: Array | int) -> Array:
+        n = jnp.asarray(applied, jnp.float32)
+        warm = jnp.minimum((n + 1) / max(config.warmup, 1), 1.0)
+        progress = jnp.clip((n - config.warmup) / max(steps - config.warmup, 1), 0.0, 1.0)
+        cosine = config.final_fraction + (1 - config.final_fraction) * (1 + jnp.cos(jnp.pi * progress)) / 2
+        return config.learning_rate * warm * (cosine if config.schedule == "cosine" else 1.0)
+
+    return schedule
+
+
+def multipliers(config: OptimizerConfig, params: Any) -> dict[str, float]:
+    """The learning-rate factor of every trained leaf, by path."""
+    chosen = rules.assign(paths.flatten(params), config.lr_multipliers, 1.0, "optimizer.lr_multipliers")
+    for path, factor in chosen.items():
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor <= 0:
+            raise ConfigError(f"optimizer.lr_multipliers: {factor!r} for {path} is not a positive number")
+    return chosen
+
+
+def decayed(config: OptimizerConfig, params: Any) -> dict[str, bool]:
+    """Whether weight decay applies to each trained leaf, by path."""
+    leaves = paths.flatten(params)
+    spared = rules.assign(leaves, [(p, True) for p in config.no_decay], False, "optimizer.no_decay")
+    return {p: config.weight_decay > 0 and len(leaf.shape) >= 2 and not spared[p] for p, leaf in leaves.items()}
+
+
+def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.GradientTransformation:
+    """The optimizer of a stage of `steps` steps over `params`, its trained parameters (arrays or ShapeDtypeStructs).
+
+    Raises:
+      ConfigError: warm-up longer than the stage, or a rule that matches no trained leaf.
+    """
+    factors = multipliers(config, params)
+    mask = paths.replace(params, decayed(config, params))
+    chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    if config.name == "lion":
+        chain.append(optax.scale_by_lion(config.b1, config.b2))
+    else:
+        chain.append(optax.scale_by_adam(config.b1, config.b2, config.eps))
+    if config.weight_decay:
+        chain.append(optax.add_decayed_weights(config.weight_decay, mask))
+    chain.append(optax.scale_by_learning_rate(learning_rate(config, steps)))
+    if any(factor != 1 for factor in factors.values()):
+        tree = paths.replace(params, factors)
+        chain.append(optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, tree)))
+    return optax.chain(*chain)

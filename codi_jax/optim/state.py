@@ -1,0 +1,101 @@
+"""The train state, and the one way it changes.
+
+A step whose loss or gradient norm is not finite changes neither parameters, nor optimizer state, nor average: it is
+skipped and counted, and the step number advances. So an update that is *applied* is number `step − skipped`, and the
+schedule (which counts inside the optimizer state) and the warm-up of the average go by that number.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from codi_jax.optim import ema
+from codi_jax.types import Array, Params
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a stage's training changes.
+
+    Attributes:
+      step: int32 scalar, steps taken, skipped ones included.
+      params: the trained parameters alone; the frozen ones live outside.
+      opt_state: of the optimizer, for `params`.
+      ema: float32 average of `params`, or None.
+      skipped: int32 scalar, steps whose loss or gradients were not finite.
+    """
+
+    step: Array
+    params: Params
+    opt_state: optax.OptState
+    ema: Params | None
+    skipped: Array
+
+    @classmethod
+    def create(cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True) -> "TrainState":
+        """The state before the first step; jit it with out_shardings to create it sharded."""
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=tx.init(params),
+            ema=ema.start(params) if averaged else None,
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
+
+def global_norm(tree: Any) -> Array:
+    """√Σx² over all leaves, summed in float32."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
+
+
+def apply_gradients(
+    state: TrainState,
+    grads: Params,
+    tx: optax.GradientTransformation,
+    loss: Array,
+    ema_decay: float = 0.9999,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step; pure, to be called inside a jitted train step that donates `state`.
+
+    Args:
+      state: the state.
+      grads: gradients of the loss with respect to `state.params`.
+      tx: the optimizer that created `state`.
+      loss: scalar, only looked at for being finite.
+      ema_decay: the decay of the average after its warm-up, unused if `state.ema` is None.
+
+    Returns:
+      The next state, and float32 scalars: grad_norm (before clipping), update_norm (of what was added; 0 for a skipped
+      step), param_norm (afterwards), skipped (so far).
+    """
+    grad_norm = global_norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+    step = state.step + 1
+    average = state.ema
+    if average is not None:
+        average = ema.update(average, params, ema.warm_decay(ema_decay, step - skipped))
+
+    # A select and not a lax.cond: it fuses with the elementwise update, where a cond would copy both branches.
+    def keep(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    next_state = TrainState(
+        step=step,
+        params=keep(params, state.params),
+        opt_state=keep(opt_state, state.opt_state),
+        ema=keep(average, state.ema),
+        skipped=skipped,
+    )
+    metrics = {
+        "grad_norm": grad_norm,
+        "update_norm": jnp.where(finite, global_norm(updates), 0.0),
+        "param_norm": global_norm(next_state.params),
+        "skipped": skipped.astype(jnp.float32),
+    }
+    return next_state, metrics

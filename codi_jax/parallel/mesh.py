@@ -1,0 +1,72 @@
+"""The mesh: all devices of a run as a grid with four named axes.
+
+    data      batch split, parameters repeated                 (across slices and within)
+    fsdp      batch split, parameters and optimizer state split
+    tensor    channels or heads split
+    context   frames or sequence split
+
+One device is the grid 1 × 1 × 1 × 1, so that a laptop and a pod run the same program.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+from codi_jax.config import ConfigError
+
+AXES = ("data", "fsdp", "tensor", "context")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the mesh axes; at most one is -1 and takes the devices that the others leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    context: int = 1
+
+    def sizes(self, devices: int) -> tuple[int, int, int, int]:
+        """The four sizes for a number of devices.
+
+        Raises:
+          ConfigError: a size is neither positive nor -1, more than one is -1, or they do not make up `devices`.
+        """
+        given = {axis: getattr(self, axis) for axis in AXES}
+        shown = ", ".join(f"{axis}={size}" for axis, size in given.items())
+        if any(size < 1 and size != -1 for size in given.values()):
+            raise ConfigError(f"mesh({shown}): a size is at least 1, or -1 for what is left")
+        inferred = [axis for axis, size in given.items() if size == -1]
+        if len(inferred) > 1:
+            raise ConfigError(f"mesh({shown}): only one size can be -1, not {' and '.join(inferred)}")
+        known = math.prod(size for size in given.values() if size != -1)
+        if inferred:
+            if devices % known:
+                raise ConfigError(
+                    f"mesh({shown}): the given sizes make {known}, which does not divide {devices} devices"
+                )
+            given[inferred[0]] = devices // known
+        elif known != devices:
+            raise ConfigError(f"mesh({shown}): the sizes make {known}, but there are {devices} devices")
+        return tuple(given.values())
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices, or over `devices`.
+
+    The axes are of type Auto: the compiler propagates shardings and inserts collectives. (Explicit axes, the default
+    of `jax.make_mesh`, make sharding part of each array's type, and linen modules then fail under FSDP.)
+
+    Raises:
+      ConfigError: the sizes do not fit the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = config.sizes(len(devices))
+    # A mesh axis may have to split a physical axis of a TPU torus (8 × 8 on 4 × 4 × 4, for one).
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(np.asarray(grid), AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -1,0 +1,196 @@
+"""Which dimension of which array is split over which mesh axis.
+
+Rules are an ordered list of (regex, spec); the first whose regex matches decides. A spec names a mesh axis (or
+several, or None) for each leading dimension of the array. The regex has to match a whole *tail* of the path, beginning
+at a key: a parameter's moments and average lie at paths that end with the parameter's own
+(`opt_state/1/mu/vision_unet/…`, `ema/vision_unet/…`), so one rule splits a parameter and all that belongs to it alike.
+
+What no rule matches falls back to FSDP: an array of at least `fsdp_min_bytes` is split along its largest dimension
+that the fsdp axis divides (the last of equals, which is the output dimension of a kernel); smaller ones are repeated,
+since gathering them costs more than they weigh.
+"""
+
+import dataclasses
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from codi_jax.config import ConfigError
+from codi_jax.parallel import paths
+from codi_jax.parallel.tables import size, table
+
+BATCH_AXES = ("data", "fsdp")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingConfig:
+    """How parameters and all that belongs to them are split.
+
+    Attributes:
+      rules: ordered pairs (regex over a tail of the path, spec); a spec is a sequence with, for each leading dimension,
+        None, the name of a mesh axis, or a sequence of names. An empty one repeats the array on every device.
+      fsdp_min_bytes: arrays that no rule matches are split over 'fsdp' from this size on.
+    """
+
+    rules: tuple[Any, ...] = ()
+    fsdp_min_bytes: int = 4 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One array of the resolved table; `why` is the rule that decided."""
+
+    path: str
+    shape: tuple[int, ...]
+    bytes: int
+    spec: PartitionSpec
+    shards: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What `resolve` decided, array by array; `str` sums it up by first key, spec and rule."""
+
+    rows: tuple[Row, ...]
+    fsdp_min_bytes: int
+
+    @property
+    def sharded_fraction(self) -> float:
+        """The share of the bytes in arrays of at least `fsdp_min_bytes` that are split at all; 1 if there are none."""
+        large = [row for row in self.rows if row.bytes >= self.fsdp_min_bytes]
+        total = sum(row.bytes for row in large)
+        return sum(row.bytes for row in large if row.shards > 1) / total if total else 1.0
+
+    def __str__(self) -> str:
+        groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            groups[row.path.split("/")[0], _show(row.spec), row.why].append(row)
+        lines = [("arrays", "leaves", "bytes", "a device", "split over", "rule")]
+        for (head, spec, why), rows in groups.items():
+            lines.append((head, *_sums(rows), spec, why))
+        large = f"{self.sharded_fraction:.1%} of the bytes in arrays of {size(self.fsdp_min_bytes)} or more are split"
+        return table([*lines, ("total", *_sums(self.rows), "", large)], right=(1, 2, 3))
+
+
+def _sums(rows: Sequence[Row]) -> tuple[str, str, str]:
+    """Leaves, bytes and bytes a device of some rows."""
+    return str(len(rows)), size(sum(r.bytes for r in rows)), size(sum(r.bytes // r.shards for r in rows))
+
+
+def _show(spec: PartitionSpec) -> str:
+    return f"({', '.join('·' if s is None else '+'.join(_names(s)) for s in spec)})"
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: Mesh) -> PartitionSpec:
+    """The spec of a rule, checked against an array and the mesh."""
+    where = f"sharding rule {rule!r}, {path} {list(shape)}"
+    if isinstance(spec, str) or not hasattr(spec, "__len__"):
+        raise ConfigError(f"{where}: a spec is a sequence of axis names, one for each dimension, got {spec!r}")
+    if len(spec) > len(shape):
+        raise ConfigError(f"{where}: the spec names {len(spec)} dimensions")
+    used: list[str] = []
+    for length, entry in zip(shape, spec, strict=False):
+        for name in _names(entry):
+            if name not in mesh.shape:
+                raise ConfigError(f"{where}: no mesh axis is called {name!r}; there are {', '.join(mesh.shape)}")
+            if name in used:
+                raise ConfigError(f"{where}: axis {name!r} is used twice")
+            used.append(name)
+        parts = math.prod(mesh.shape[name] for name in _names(entry))
+        if length % parts:
+            raise ConfigError(f"{where}: {length} cannot be split into {parts} ({'+'.join(_names(entry))})")
+    return PartitionSpec(*(tuple(s) if isinstance(s, list) else s for s in spec))
+
+
+def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfig) -> tuple[PartitionSpec, str]:
+    """The fallback for an array of `nbytes` bytes."""
+    ways = mesh.shape["fsdp"]
+    if ways == 1:
+        return PartitionSpec(), "fsdp = 1"
+    if nbytes < config.fsdp_min_bytes:
+        return PartitionSpec(), f"below {size(config.fsdp_min_bytes)}"
+    divisible = [(length, axis) for axis, length in enumerate(shape) if length % ways == 0]
+    if not divisible:
+        return PartitionSpec(), f"no dimension divisible by {ways}"
+    return PartitionSpec(*(None,) * max(divisible)[1], "fsdp"), "fsdp"
+
+
+def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
+    """The sharding of every leaf of parameters, optimizer state, averages or a whole train state.
+
+    Args:
+      tree: arrays or ShapeDtypeStructs.
+      mesh: from `make_mesh`.
+      config: the rules.
+
+    Returns:
+      A tree like `tree` of NamedShardings, and the table of what was decided and why.
+
+    Raises:
+      ConfigError: a rule's spec does not fit an array that it matches.
+    """
+    rules = [
+        (regex, re.compile(f"(?:.*/)?(?:{regex})"), spec)
+        for regex, _, spec in paths.compile_rules(config.rules, "sharding rules")
+    ]
+    rows, shardings = [], {}
+    for path, leaf in paths.flatten(tree).items():
+        shape, nbytes = tuple(leaf.shape), math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+        for regex, pattern, entry in rules:
+            if pattern.fullmatch(path):
+                spec, why = _explicit(path, shape, regex, entry, mesh), regex
+                break
+        else:
+            spec, why = _fsdp(shape, nbytes, mesh, config)
+        shards = math.prod(mesh.shape[name] for entry in spec for name in _names(entry))
+        rows.append(Row(path, shape, nbytes, spec, shards, why))
+        shardings[path] = NamedSharding(mesh, spec)
+    return paths.replace(tree, shardings), Table(tuple(rows), config.fsdp_min_bytes)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array whose first dimension is the batch."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def place_batch(batch: Any, mesh: Mesh) -> Any:
+    """Puts this process' share of a batch on its devices, as global arrays split over ('data', 'fsdp').
+
+    Args:
+      batch: a tree of numpy arrays [B / processes, …], the rows of this process; scalars are repeated.
+      mesh: from `make_mesh`.
+
+    Returns:
+      A tree of global jax arrays [B, …].
+
+    Raises:
+      ConfigError: the global batch cannot be split evenly.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+    def place(path: str, array: Any) -> jax.Array:
+        array = np.asarray(array)
+        if array.ndim == 0:
+            return jax.make_array_from_process_local_data(replicated(mesh), array)
+        rows = array.shape[0] * jax.process_count()
+        if rows % parts:
+            raise ConfigError(f"batch of {rows} ({path}) cannot be split over {parts} devices (data × fsdp)")
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), array)
+
+    return paths.replace(batch, {path: place(path, array) for path, array in paths.flatten(batch).items()})

@@ -1,0 +1,257 @@
+"""What a stage tells while it trains: scalars to files, a view for the terminal, seconds by activity.
+
+`MetricWriter` appends one JSON object a step to `metrics.jsonl` and the same scalars to TensorBoard events. `step` is
+the index of the step that was taken, from 0; a stage resumed at step s takes step s next, so lines and events of steps
+≥ s come from the interrupted run and are dropped: the file reads as if there had been no interruption. A value that is
+not finite is `null` in JSON (which has no NaN) and left out of the events (a gap in the curve).
+
+`Clock` books every second to one activity: inner ones are taken out of outer ones, so the seconds add up.
+`Progress` shows step, loss, rates and time left: by rich on a terminal, else as a plain line every few seconds.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import rich.console
+import rich.progress
+from tensorboardX import SummaryWriter
+
+from codi_jax.config import ConfigError
+
+
+class MetricWriter:
+    """Scalars of a stage, to `metrics.jsonl` and TensorBoard events in one directory. Only process 0 writes."""
+
+    def __init__(self, directory: str | os.PathLike, resumed_step: int = 0, tensorboard: bool = True):
+        """Opens the files.
+
+        Args:
+          directory: created if absent.
+          resumed_step: index of the next step; what the files hold of it and later ones is dropped.
+          tensorboard: whether to write events.
+
+        Raises:
+          ConfigError: `metrics.jsonl` holds a line that this class did not write.
+        """
+        self._lines: TextIO | None = None
+        self._events: SummaryWriter | None = None
+        if jax.process_index() != 0:
+            return
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / "metrics.jsonl"
+        _rewind(path, resumed_step)
+        self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most
+        if tensorboard:
+            # `purge_step` tells TensorBoard to forget events of that step and later ones.
+            self._events = SummaryWriter(
+                str(directory), purge_step=resumed_step or None, flush_secs=10, filename_suffix=f".{resumed_step:08d}"
+            )
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Adds the scalars (numbers or arrays of one number) of a step; each is fetched from its device."""
+        if self._lines is None:
+            return
+        fetched = jax.device_get(dict(scalars))  # at once, and in any order
+        values = {name: float(fetched[name]) for name in scalars}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(json.dumps({"step": int(step), **finite}, allow_nan=False) + "\n")
+        if self._events is not None:
+            for name, value in finite.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, int(step))
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        if self._lines is not None:
+            self._lines.close()
+        if self._events is not None:
+            self._events.close()
+        self._lines = self._events = None
+
+
+def _rewind(path: Path, resumed_step: int) -> None:
+    """Drops the lines of steps from `resumed_step` on, and a last line that a kill has torn."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = []
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line.endswith("\n"):
+            break
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"{path}, line {number}: not a line of metrics: {line.strip()[:80]!r}") from None
+        if step < resumed_step:
+            kept.append(line)
+    if len(kept) < len(lines):
+        fresh = path.with_suffix(".new")
+        fresh.write_text("".join(kept), encoding="utf-8")
+        fresh.replace(path)
+
+
+class Clock:
+    """Seconds by activity: 'compile', 'data', 'step', 'checkpoint' or any other name."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._stack: list[str] = []
+        self._since = 0.0
+
+    def _book(self) -> None:
+        now = time.perf_counter()
+        if self._stack:
+            self.seconds[self._stack[-1]] = self.seconds.get(self._stack[-1], 0.0) + now - self._since
+        self._since = now
+
+    @contextlib.contextmanager
+    def measure(self, activity: str) -> Iterator[None]:
+        """Books the time of the block; an activity that is going on around it pauses."""
+        self._book()
+        self._stack.append(activity)
+        try:
+            yield
+        finally:
+            self._book()
+            self._stack.pop()
+
+    @contextlib.contextmanager
+    def waiting(self, pending: jax.Array | None) -> Iterator[None]:
+        """Books the time of the block, in which the next batch is fetched, as the device waiting for data.
+
+        Args:
+          pending: a result of the step that was started before. If the device is still computing it when the block
+            ends, it has not waited, and the time counts as 'step'. If it finished during the block, all of the time
+            counts as 'data': the wait is never understated.
+        """
+        activity = "data"
+        self._book()
+        self._stack.append(activity)
+        try:
+            yield
+        finally:
+            if pending is not None and not pending.is_ready():
+                self._stack[-1] = "step"
+            self._book()
+            self._stack.pop()
+
+    def share(self, activity: str) -> float:
+        """The part of all booked time that an activity took; 0 before anything is booked."""
+        total = sum(self.seconds.values())
+        return self.seconds.get(activity, 0.0) / total if total else 0.0
+
+
+def duration(seconds: float) -> str:
+    """As 42s, 3m07s or 2h05m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+class Progress:
+    """The live view of a stage: step, loss, rates, time left, skipped steps, share of time waiting for data."""
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        batch: int,
+        start: int = 0,
+        clock: Clock | None = None,
+        every: float = 10.0,
+        stream: TextIO | None = None,
+    ):
+        """Args:
+        stage: its name.
+        total: steps of the stage.
+        batch: samples a step, over all processes.
+        start: steps taken before, by an interrupted run.
+        clock: whose 'data' share is shown.
+        every: seconds between plain lines.
+        stream: stdout if None; rich draws on it if it is a terminal.
+        """
+        self._stage, self._total, self._batch, self._clock, self._every = stage, total, batch, clock, every
+        self._stream = stream or sys.stdout
+        self._marks: deque[tuple[float, int]] = deque(maxlen=64)  # (time, steps taken), for the rate
+        self._printed = -math.inf
+        self._line = ""
+        self._bar: rich.progress.Progress | None = None
+        if jax.process_index() == 0 and self._stream.isatty():
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(bar_width=24),
+                rich.progress.TextColumn("{task.fields[line]}"),
+                console=rich.console.Console(file=self._stream),
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task(stage, total=total, completed=start, line="compiling")
+
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Shows where the stage stands, finished or not."""
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._marks and jax.process_index() == 0 and self._printed < self._marks[-1][0]:
+            self._print()
+
+    @property
+    def rate(self) -> float:
+        """Steps a second over the last updates; 0 until there are two. Compilation, before the first, is not in it."""
+        if len(self._marks) < 2:
+            return 0.0
+        (t0, s0), (t1, s1) = self._marks[0], self._marks[-1]
+        return (s1 - s0) / (t1 - t0) if t1 > t0 else 0.0
+
+    def update(self, taken: int, loss: float, skipped: int = 0) -> None:
+        """Shows that `taken` steps are done.
+
+        Args:
+          taken: steps, those of an interrupted run included.
+          loss: of the last one that is known.
+          skipped: steps without effect so far, since they were not finite.
+        """
+        now = time.monotonic()
+        self._marks.append((now, taken))
+        self._line = self._describe(taken, loss, skipped)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=taken, line=self._line)
+        elif jax.process_index() == 0 and now - self._printed >= self._every:
+            self._print()
+
+    def _describe(self, taken: int, loss: float, skipped: int) -> str:
+        parts = [f"{taken}/{self._total}", f"loss {loss:.4g}"]
+        if self.rate:
+            parts += [f"{self.rate:.3g} steps/s", f"{self.rate * self._batch:.3g} samples/s"]
+            parts.append(f"{duration((self._total - taken) / self.rate)} left")
+        if self._clock is not None:
+            parts.append(f"data wait {self._clock.share('data'):.0%}")
+        if skipped:
+            parts.append(f"{skipped} skipped (not finite)")
+        return "  ".join(parts)
+
+    def _print(self) -> None:
+        self._printed = time.monotonic()
+        print(f"{self._stage}  {self._line}", file=self._stream, flush=True)

@@ -1,0 +1,140 @@
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.data.pipeline import Batches, in_order
+from codi_jax.data.sources import Arrays
+
+
+def numbers(n=23):
+    return Arrays({"x": np.arange(n)})
+
+
+def take(iterator, steps):
+    return [next(iterator)["x"].tolist() for _ in range(steps)]
+
+
+def test_every_epoch_is_another_permutation_and_batches_cross_its_end():
+    seen = [x for batch in take(Batches(numbers(), 4, seed=0), 23) for x in batch]
+    epochs = [tuple(seen[i : i + 23]) for i in range(0, 92, 23)]
+    assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
+    assert len(set(epochs)) == 4
+
+
+def test_the_seed_sets_the_order():
+    orders = [take(Batches(numbers(), 23, seed=s), 2) for s in (0, 0, 1, 2**32 - 1)]
+    assert orders[0] == orders[1]
+    assert orders[0][1] != orders[2][0]  # seeds are not each other's epochs
+    assert len({tuple(o[0]) for o in orders}) == 3
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_resume_is_exact(threads):
+    reference = take(Batches(numbers(), 4, seed=1, threads=0), 20)
+    for stop in (0, 1, 7):
+        first = Batches(numbers(), 4, seed=1, threads=threads)
+        assert take(first, stop) == reference[:stop]
+        state = first.get_state()
+        assert state == {"next_index": 4 * stop}
+        second = Batches(numbers(), 4, seed=1, threads=threads)
+        next(second)
+        second.set_state(state)
+        assert take(second, 20 - stop) == reference[stop:]
+        assert take(first, 20 - stop) == reference[stop:]
+        assert take(Batches(numbers(), 4, seed=1, start_step=stop), 3) == reference[stop : stop + 3]
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_the_global_batch_is_the_same_on_any_number_of_hosts_row_by_row(hosts):
+    reference = take(Batches(numbers(), 8, seed=3), 9)
+    parts = [take(Batches(numbers(), 8, seed=3, host=(k, hosts)), 9) for k in range(hosts)]
+    assert [[x for part in parts for x in part[s]] for s in range(9)] == reference
+
+
+def test_a_run_goes_on_with_other_hosts():
+    reference = take(Batches(numbers(), 8, seed=3), 9)
+    before = [Batches(numbers(), 8, seed=3, host=(k, 4)) for k in range(4)]
+    for iterator in before:
+        take(iterator, 5)
+    states = [iterator.get_state() for iterator in before]
+    assert all(state == states[0] for state in states)
+    after = [Batches(numbers(), 8, seed=3, host=(k, 2)) for k in range(2)]
+    for iterator in after:
+        iterator.set_state(states[0])
+    rows = [take(iterator, 4) for iterator in after]
+    assert [a + b for a, b in zip(*rows, strict=True)] == reference[5:]
+
+
+def test_transform_and_world():
+    world = DigitWorld(WorldConfig(size=50))
+    iterator = Batches(
+        world, 16, 0, transform=lambda batch: {"image": batch["image"], "n": len(batch["text"]["prompt"])}
+    )
+    batch = next(iterator)
+    assert batch["image"].shape == (16, 32, 32, 3) and batch["n"] == 16
+    other = next(Batches(world, 16, 0, threads=0))
+    np.testing.assert_array_equal(batch["image"], other["image"])
+
+
+def test_a_batch_that_failed_is_read_again():
+    broken = [True]
+
+    def transform(batch):
+        if broken[0] and 3 in batch["x"]:
+            raise OSError("disk")
+        return batch
+
+    reference = take(Batches(numbers(), 4, seed=0), 12)
+    iterator = Batches(numbers(), 4, seed=0, transform=transform)
+    out = []
+    with pytest.raises(OSError, match="disk"):
+        out.extend(next(iterator)["x"].tolist() for _ in range(12))
+    done = iterator.get_state()["next_index"] // 4
+    assert 3 in reference[done]
+    broken[0] = False
+    assert take(iterator, 12 - done) == reference[done:]
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "dropped"])
+def test_the_threads_end(close):
+    before = set(threading.enumerate())
+    iterator = Batches(numbers(), 4, seed=0, threads=2)
+    next(iterator)
+    readers = set(threading.enumerate()) - before
+    assert readers
+    if close:
+        iterator.close()
+        iterator.close()  # again: nothing left to do
+    else:
+        del iterator
+    for thread in readers:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_source_smaller_than_the_batch():
+    assert sorted(take(Batches(numbers(3), 6, seed=0), 1)[0]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_in_order():
+    parts = list(in_order(numbers(5), 2, transform=lambda b: b["x"].tolist()))
+    assert parts == [[0, 1], [2, 3], [4]]
+    assert jax.tree.map(np.shape, next(iter(in_order(numbers(5), 5)))) == {"x": (5,)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": []}, "without samples"),
+        ({"batch_size": 6, "host": (0, 4)}, "evenly by 4 hosts"),
+        ({"batch_size": 0}, "batch of 0"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Batches(**{"source": numbers(), "batch_size": 4, "seed": 0, **arguments})

@@ -1,0 +1,126 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from codi_jax.config import ConfigError
+from codi_jax.data.sources import SOURCES, Arrays, make_source, read
+
+
+class Plain:
+    """The least that is a source."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return {"x": np.full(3, index), "text": {"caption": "word " * index}}
+
+
+def test_read_stacks_samples_of_any_source():
+    batch = read(Plain(), [4, 0])
+    np.testing.assert_array_equal(batch["x"], [[4, 4, 4], [0, 0, 0]])
+    assert batch["text"]["caption"].tolist() == ["word " * 4, ""]
+
+
+def test_arrays():
+    source = Arrays({"z": np.arange(12).reshape(6, 2), "deep": {"t": np.arange(6.0)}})
+    assert len(source) == 6
+    assert source[2]["z"].tolist() == [4, 5] and source[2]["deep"]["t"] == 2
+    batch = read(source, [5, 1])
+    assert batch["z"].tolist() == [[10, 11], [2, 3]] and batch["deep"]["t"].tolist() == [5, 1]
+    for wrong in ({"a": np.zeros(3), "b": np.zeros(4)}, {"a": np.zeros(())}, {}):
+        with pytest.raises(ConfigError, match="one length"):
+            Arrays(wrong)
+
+
+def test_arrays_of_a_file(tmp_path):
+    path = tmp_path / "latents.npz"
+    np.savez(path, z=np.arange(4))
+    assert make_source({"name": "arrays", "path": str(path)})[3] == {"z": 3}
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 but no more")
+    for name in ("bad.npz", "none.npz"):
+        with pytest.raises(ConfigError, match="not a readable"):
+            make_source({"name": "arrays", "path": str(tmp_path / name)})
+
+
+def test_sources_by_name():
+    assert set(SOURCES) == {"digit_world", "arrays", "tfds"}
+    assert len(make_source({"name": "digit_world", "size": 7})) == 7
+    with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
+        make_source({"name": "digit_wrold"})
+    with pytest.raises(ConfigError, match=r"config\.data\.sise: unknown key"):
+        make_source({"name": "digit_world", "sise": 7})
+
+
+class TinyCaptions(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Read back from its files alone, as a user's own prepared data set is."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "picture": tfds.features.Image(shape=(4, 4, 3)),
+            "about": {"said": tfds.features.Text(), "digit": tfds.features.ClassLabel(num_classes=10)},
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(10):
+            png = io.BytesIO()
+            Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(png, "png")
+            png.seek(0)
+            yield i, {"picture": png, "about": {"said": f"größe {i}", "digit": i}}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.disable_progress_bar()
+    TinyCaptions(data_dir=folder, file_format="array_record").download_and_prepare()
+    return str(folder)
+
+
+COLUMNS = {"image": "picture", "text/caption": "about/said", "factors/digit": "about/digit"}
+
+
+def test_tfds_without_tensorflow(prepared):
+    source = make_source({"name": "tfds", "dataset": "tiny_captions", "data_dir": prepared, "columns": COLUMNS})
+    batch = read(source, range(10))
+    digit = batch["factors"]["digit"]
+    assert sorted(digit) == list(range(10))
+    assert batch["image"].shape == (10, 4, 4, 3) and (batch["image"] == digit[:, None, None, None]).all()
+    assert batch["text"]["caption"].tolist() == [f"größe {d}" for d in digit]
+    half = make_source({"name": "tfds", "dataset": "tiny_captions:1.0.0", "data_dir": prepared, "split": "train[:50%]"})
+    assert len(half) == 5 and set(half[0]) == {"picture", "about"}
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "nothing_of_that_name"}, "not found"),
+        ({"split": "trian"}, "Unknown split"),
+        ({"columns": {"image": "pictures"}}, "no feature 'pictures'; there are about, picture"),
+        ({"columns": {"image": "picture/x"}}, "deeper"),
+        ({"dataset": "mnist"}, "tfds build mnist"),
+    ],
+)
+def test_what_tfds_cannot_give_is_one_clear_line(prepared, change, message):
+    config = {"name": "tfds", "dataset": "tiny_captions", "data_dir": prepared, **change}
+    with pytest.raises(ConfigError, match=message) as error:
+        make_source(config)
+    assert "\n" not in str(error.value)
+
+
+def test_other_sources_do_not_wait_for_tfds():
+    code = "import sys; import codi_jax.data.sources; print('tensorflow_datasets' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

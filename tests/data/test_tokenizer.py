@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from codi_jax.config import ConfigError
+from codi_jax.data.digit_world import VOCABULARY
+from codi_jax.data.tokenizer import Tokenizer, make_tokenizer, word_tokenizer
+
+tokenizer = make_tokenizer("digit_world")
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=12), min_size=1, max_size=4))
+def test_round_trip(sentences):
+    texts = [" ".join(words) for words in sentences]
+    ids = tokenizer.encode(texts, 14)
+    assert ids.dtype == np.int32 and ids.shape == (len(texts), 14)
+    assert [tokenizer.decode(row) for row in ids] == texts
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=30), max_size=4), st.integers(2, 9))
+def test_every_row_of_any_text_begins_and_ends(texts, length):
+    ids = tokenizer.encode(texts, length)
+    assert ids.shape == (len(texts), length)
+    assert (ids[:, 0] == tokenizer.bos).all()
+    end = ids.argmax(-1)  # CLIP's way to find it
+    for row, e in zip(ids, end, strict=True):
+        assert row[e] == tokenizer.eos and (row == tokenizer.eos).sum() == 1
+        assert (row[e + 1 :] == tokenizer.pad).all() and (row[:e] != tokenizer.pad).all()
+
+
+def test_layout_of_the_ids():
+    size = len(VOCABULARY) + 4
+    assert (tokenizer.pad, tokenizer.bos, tokenizer.eos, tokenizer.size) == (0, size - 2, size - 1, size)
+    assert tokenizer.encode(["a " + VOCABULARY[0]], 5).tolist() == [
+        [size - 2, 1 + VOCABULARY.index("a"), 1, size - 1, 0]
+    ]
+    assert tokenizer.encode([""], 3).tolist() == [[size - 2, size - 1, 0]]
+
+
+def test_markers_cannot_be_written():
+    ids = tokenizer.encode(["a [EOS] red [PAD]"], 8)[0]
+    assert ids.argmax() == 5 and tokenizer.decode(ids) == "a [UNK] red [UNK]"
+
+
+def test_case_and_punctuation_do_not_matter_but_unknown_words_show():
+    ids = tokenizer.encode(["A  Red, seven!", "a red seven", "a red dragon"], 8)
+    np.testing.assert_array_equal(ids[0], ids[1])
+    assert tokenizer.decode(ids[2]) == "a red [UNK]"
+
+
+def test_cut_off_text_keeps_its_end():
+    row = tokenizer.encode(["the digit seven in red"], 4)[0]
+    assert row[-1] == tokenizer.eos and tokenizer.decode(row) == "the digit"
+
+
+def test_decode_stops_at_the_end_and_takes_a_row_without_one():
+    seven, red = (1 + VOCABULARY.index(w) for w in ("seven", "red"))
+    assert tokenizer.decode([tokenizer.bos, seven, tokenizer.eos, red]) == "seven"
+    assert tokenizer.decode([seven, red]) == "seven red"
+
+
+def test_arrays_of_strings_are_taken():
+    np.testing.assert_array_equal(tokenizer.encode(np.array(["a", "a red"]), 6), tokenizer.encode(["a", "a red"], 6))
+
+
+def test_a_word_twice_is_refused():
+    with pytest.raises(ConfigError, match="twice"):
+        word_tokenizer(("red", "red"))
+
+
+def backend(tokens):
+    out = Backend(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=tokens[0]))
+    out.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return out
+
+
+def test_a_saved_tokenizer_is_loaded_from_its_folder(tmp_path):
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_object=backend(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a", "red", "dragon"]),
+        unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
+    )  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    ours = make_tokenizer(str(tmp_path))
+    assert (ours.bos, ours.eos, ours.pad, ours.size) == (2, 3, 1, 7)
+    assert ours.encode(["a red dragon"], 6).tolist() == [[2, 4, 5, 6, 3, 1]]
+    assert ours.decode(ours.encode(["a red dragon"], 6)[0]) == "a red dragon"
+
+
+def test_one_token_may_begin_end_and_pad_as_in_gpt2():
+    ours = Tokenizer(
+        PreTrainedTokenizerFast(tokenizer_object=backend(["<|e|>", "a", "red"]), bos_token="<|e|>", eos_token="<|e|>")
+    )
+    assert ours.encode(["a red"], 6).tolist() == [[0, 1, 2, 0, 0, 0]]
+    assert ours.decode([0, 1, 2, 0, 0, 0]) == "a red"
+
+
+def test_what_is_no_tokenizer_is_one_clear_line(tmp_path):
+    with pytest.raises(ConfigError, match="nor a folder"):
+        make_tokenizer("digit_wrold")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        make_tokenizer(str(tmp_path))
+    with pytest.raises(ConfigError, match="begin and end"):
+        Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend(["a", "b"])))

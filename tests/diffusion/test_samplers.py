@@ -1,0 +1,269 @@
+"""Samplers against distributions whose every level is known in closed form.
+
+For data N(m, C) the marginal at level t is N(α m, α² C + σ² I), and the best possible network is
+
+    x̂0(z, t) = m + K (z - α m),    K = α C (α² C + σ² I)^-1.
+
+It is affine in z, so a sampler is an affine map of its noises, which a batch of basis vectors reads off exactly: no
+statistics over samples, and an error of the mean or covariance is the sampler's alone.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.diffusion import process, schedules
+from codi_jax.diffusion.samplers import SAMPLERS, sample, timesteps
+
+SCHEDULE = schedules.scaled_linear()
+MEAN = np.array([0.7, -1.2, 0.4])
+COVARIANCE = np.array([[1.3, 0.5, -0.1], [0.5, 0.6, 0.2], [-0.1, 0.2, 0.2]])
+
+
+def grid(high: int, low: int, steps: int) -> np.ndarray:
+    """Levels from high to low in strides that are exactly equal."""
+    assert (high - low) % steps == 0
+    levels = np.arange(high, low - 1, -((high - low) // steps), dtype=np.int32)
+    return np.stack([levels[:-1], levels[1:]], axis=1)
+
+
+@functools.cache
+def gaussian_network(schedule: schedules.Schedule):
+    """The best network for N(m, C), as a prediction of x0."""
+
+    def predict(args, z, t):
+        level = schedule.at(t[0])
+        gain = level.alpha * COVARIANCE @ jnp.linalg.inv(level.alpha**2 * COVARIANCE + level.sigma**2 * jnp.eye(3))
+        return MEAN + (z - level.alpha * MEAN) @ gain.T
+
+    return predict
+
+
+def marginal(schedule: schedules.Schedule, t: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.sqrt(schedule.abar[t]) * MEAN, schedule.abar[t] * COVARIANCE + (1 - schedule.abar[t]) * np.eye(3)
+
+
+def basis_noise(rows, index):
+    """Row 4 + 3 k + i of the batch draws the i-th unit vector at step k, and every other row nothing."""
+    return (rows[:, None] - 4 - 3 * index == jnp.arange(3)).astype(jnp.float64)
+
+
+def sampled(schedule, sampler, pairs, eta) -> tuple[np.ndarray, np.ndarray]:
+    """Exact mean and covariance at the end when the start has the true marginal."""
+    noises = 3 * len(pairs) if eta else 0
+    start = np.concatenate([np.zeros((1, 3)), np.eye(3), np.zeros((noises, 3))])
+    end = sample(
+        gaussian_network(schedule),
+        start,
+        schedule,
+        pairs,
+        args=np.arange(len(start)),
+        kind="x0",
+        sampler=sampler,
+        eta=eta,
+        noise_fn=basis_noise if eta else None,
+    )
+    offset, columns = np.asarray(end[0]), np.asarray(end[1:] - end[0]).T
+    mean, covariance = marginal(schedule, pairs[0, 0])
+    transfer, fresh = columns[:, :3], columns[:, 3:]
+    return transfer @ mean + offset, transfer @ covariance @ transfer.T + fresh @ fresh.T
+
+
+@pytest.mark.parametrize(
+    "sampler, eta, factor",
+    [("ddim", 0.0, 2), ("ddim", 0.5, 2), ("ddim", 1.0, 2), ("dpmpp_2m", 0.0, 4)],
+)
+@pytest.mark.parametrize("name, high, low", [("scaled_linear", 961, 65), ("cosine", 897, 129)])
+def test_a_gaussian_converges_at_the_order_of_the_sampler(name, high, low, sampler, eta, factor):
+    with jax.enable_x64(True):
+        schedule = dataclasses.replace(schedules.make(name), dtype="float64")
+        true_mean, true_covariance = marginal(schedule, low)
+        errors = []
+        for steps in [(high - low) // stride for stride in (16, 8, 4)]:
+            mean, covariance = sampled(schedule, sampler, grid(high, low, steps), eta)
+            np.testing.assert_allclose(mean, true_mean, atol=1e-9)  # the mean moves on a straight line in (α, σ)
+            errors.append(np.abs(covariance - true_covariance).max())
+    # An error against the truth that falls by the factor of the order, again and again, has no bias left in it.
+    np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], factor, rtol=0.12)
+
+
+def test_second_order_holds_down_to_the_last_levels():
+    """Near the data log-SNR runs away, and equal strides in t are coarse there: the order shows at stride 1."""
+    with jax.enable_x64(True):
+        schedule = dataclasses.replace(SCHEDULE, dtype="float64")
+        errors = [
+            np.abs(sampled(schedule, "dpmpp_2m", grid(961, 1, n), 0.0)[1] - marginal(schedule, 1)[1]).max()
+            for n in (240, 480, 960)
+        ]
+    assert 3.5 < errors[0] / errors[1] < 4.5 and 3.8 < errors[1] / errors[2] < 4.2
+
+
+@functools.cache
+def point_network(kind: str):
+    """The best network when all data is the one point that args hold."""
+
+    def predict(args, z, t):
+        level = SCHEDULE.at(t, z)
+        return process.convert(args["point"], z, level.alpha, level.sigma, "x0", kind)
+
+    return predict
+
+
+def random_noise(args, index):
+    return jax.random.normal(jax.random.fold_in(args["key"], index), args["point"].shape)
+
+
+@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
+@pytest.mark.parametrize("kind", sorted(process.KINDS))
+def test_a_point_mass_is_recovered_exactly(kind, sampler, eta):
+    """Any number of steps takes the marginal of one point to that point, but for the noise of the last level."""
+    point, noise = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
+    run = functools.partial(
+        sample,
+        point_network(kind),
+        schedule=SCHEDULE,
+        args={"point": point, "key": jax.random.key(0)},
+        kind=kind,
+        sampler=sampler,
+        eta=eta,
+        noise_fn=random_noise if eta else None,
+        loop="host",  # one program for all numbers of steps
+    )
+    for steps in (1, 2, 10):
+        pairs = timesteps(SCHEDULE, steps, "trailing")
+        end = run(process.corrupt(SCHEDULE, point, pairs[0, 0], noise), pairs=pairs)
+        np.testing.assert_allclose(end, point, atol=5e-6)
+
+        pairs = timesteps(SCHEDULE, steps, "release")
+        end = run(process.corrupt(SCHEDULE, point, pairs[0, 0], noise), pairs=pairs)
+        level = SCHEDULE.at(0)
+        if eta == 0:
+            np.testing.assert_allclose(end, level.alpha * point + level.sigma * noise, atol=2e-5)
+        else:
+            assert np.abs(end - level.alpha * point).max() < 4 * level.sigma
+
+
+def test_first_order_steps_of_2m_are_ddim():
+    """The first step, with no history, and the one to the clean level."""
+    z = np.random.default_rng(1).normal(size=(2, 5)).astype(np.float32)
+    for pair in ([[600, 300]], [[600, schedules.CLEAN]]):
+        one, other = (
+            sample(half, z, SCHEDULE, np.array(pair, np.int32), kind="v", sampler=name) for name in ("ddim", "dpmpp_2m")
+        )
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def half(args, z, t):
+    return jax.tree.map(lambda x: jnp.tanh(x) / 2, z)
+
+
+def test_eta_one_has_the_variance_of_ancestral_sampling():
+    """One level back with η = 1 is the posterior of the forward process: its mean and its variance."""
+    buffers = schedules.ddpm_buffers(SCHEDULE)
+    t = np.arange(1, 1000)
+    now, then = SCHEDULE.at(t), SCHEDULE.at(t - 1)
+    step = jax.jit(SAMPLERS["ddim"].step, static_argnames="kind")
+    z, x0, noise = np.random.default_rng(2).normal(size=(3, 999)).astype(np.float32)
+
+    def after(noise):
+        return step(SAMPLERS["ddim"].init(z), x0, now=now, then=then, kind="x0", eta=1.0, noise=noise).z
+
+    mean = buffers["posterior_mean_coef1"][t] * x0 + buffers["posterior_mean_coef2"][t] * z
+    np.testing.assert_allclose(after(jnp.zeros(999)), mean, atol=2e-5)
+    spread = (after(noise) - after(jnp.zeros(999))) / noise
+    np.testing.assert_allclose(spread, np.sqrt(buffers["posterior_variance"][t]), rtol=5e-3)
+
+
+def tree_noise(args, index):
+    return {name: jnp.full(shape, jnp.sin(index + len(name))) for name, shape in (("a", (2, 3)), ("bb", (2, 4, 4, 1)))}
+
+
+@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 0.7), ("dpmpp_2m", 0.0)])
+def test_scan_and_host_loop_agree_on_a_tree_of_latents(sampler, eta):
+    rng = np.random.default_rng(3)
+    z = {"a": rng.normal(size=(2, 3)).astype(np.float32), "bb": rng.normal(size=(2, 4, 4, 1)).astype(np.float32)}
+    pairs = timesteps(SCHEDULE, 12)
+    options = dict(kind={"a": "x0", "bb": "v"}, sampler=sampler, eta=eta, noise_fn=tree_noise if eta else None)
+    scan, host = (sample(half, z, SCHEDULE, pairs, loop=loop, **options) for loop in ("scan", "host"))
+    alone = sample(half, z["bb"], SCHEDULE, pairs, **{**options, "kind": "v", "noise_fn": None}) if not eta else None
+    for name in z:
+        np.testing.assert_allclose(scan[name], host[name], atol=1e-6)
+    if alone is not None:
+        np.testing.assert_allclose(scan["bb"], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("loop", ["scan", "host"])
+def test_nothing_is_recompiled_for_new_data_eta_or_levels(loop):
+    traces = []
+
+    def predict(args, z, t):
+        traces.append(t.shape)
+        return args * z
+
+    def noise(args, index):
+        return jnp.full((2, 3), args)
+
+    for scale, eta, spacing in ((0.1, 0.2, "trailing"), (0.3, 1.0, "release")):
+        pairs = timesteps(SCHEDULE, 5, spacing)
+        options = dict(args=scale, kind="eps", eta=eta, noise_fn=noise, loop=loop)
+        sample(predict, np.full((2, 3), scale, np.float32), schedules.scaled_linear(), pairs, **options)
+    assert traces == [(2,)]
+
+
+def test_latents_and_predictions_of_bf16_are_sampled_in_f32():
+    z = jnp.ones((2, 3), jnp.bfloat16)
+    end = sample(lambda args, z, t: z.astype(jnp.bfloat16), z, SCHEDULE, timesteps(SCHEDULE, 3), sampler="dpmpp_2m")
+    assert end.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("steps, count, first", [(10, 10, 901), (50, 50, 981), (30, 31, 991)])
+def test_the_levels_of_the_release(steps, count, first):
+    pairs = timesteps(SCHEDULE, steps, "release")
+    stride = 1000 // steps
+    assert pairs.shape == (count, 2) and pairs.dtype == np.int32
+    np.testing.assert_array_equal(pairs[:, 0], np.arange(first, 0, -stride))
+    np.testing.assert_array_equal(pairs[:, 1], [*pairs[1:, 0], 0])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 25, 1000])
+def test_trailing_levels_begin_at_the_last_and_end_clean(steps):
+    pairs = timesteps(SCHEDULE, steps, "trailing")
+    assert pairs.shape == (steps, 2) and pairs[0, 0] == 999 and pairs[-1, 1] == schedules.CLEAN
+    np.testing.assert_array_equal(pairs[1:, 0], pairs[:-1, 1])
+    assert np.ptp(pairs[:, 0] - pairs[:, 1]) <= 1
+
+
+@pytest.mark.parametrize(
+    "steps, spacing, words",
+    [
+        (1000, "release", "begin at t = 1000, but the schedule ends at 999"),
+        (333, "release", "begin at t = 1000"),
+        (1001, "trailing", "1001 steps asked of a schedule that has 1 to 1000"),
+        (0, "release", "0 steps"),
+        (5, "linear", "unknown spacing 'linear'"),
+    ],
+)
+def test_impossible_levels_are_refused(steps, spacing, words):
+    with pytest.raises(ConfigError, match=words):
+        timesteps(SCHEDULE, steps, spacing)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"sampler": "euler"}, "unknown sampler 'euler'"),
+        ({"loop": "while"}, "unknown loop 'while'"),
+        ({"eta": 1.5, "noise_fn": random_noise}, "between 0 and 1"),
+        ({"eta": 0.5}, "draws no noise"),
+        ({"eta": 0.5, "noise_fn": random_noise, "sampler": "dpmpp_2m"}, "draws no noise"),
+        ({"kind": "score"}, "unknown kind 'score'"),
+    ],
+)
+def test_impossible_samplings_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        sample(half, np.ones((1, 2), np.float32), SCHEDULE, timesteps(SCHEDULE, 2), **options)

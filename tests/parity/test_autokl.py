@@ -1,0 +1,87 @@
+"""The KL autoencoder against the reference: pictures and clips (case 07), spectrograms (case 08)."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from codi_jax.encoders.autokl import AutoKL
+from codi_jax.interop import autokl as interop
+from codi_jax.interop.names import from_release, to_release, under
+from tests.parity.golden import Case, cases
+
+
+def load(case: Case, prefix: str) -> tuple[AutoKL, dict, dict]:
+    """The model, its parameters and the reference's weights without their prefix."""
+    config = case.config
+    model = AutoKL(interop.config(config["ddconfig"], config["embed_dim"]))
+    side = 2 * model.config.downscale
+    picture = jax.ShapeDtypeStruct((1, side, side, model.config.in_channels), jnp.float32)
+    target = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    weights = under(case.weights(), prefix)
+    return model, from_release(weights, interop.RULES, target, interop.IGNORE), weights
+
+
+def run(model: AutoKL, params: dict, x, method: str):
+    """A method's result and what every submodule returned, by path; arrays channels first, as the reference's."""
+
+    def apply(params, x):
+        return model.apply({"params": params}, x, method=method, capture_intermediates=True, mutable="intermediates")
+
+    with jax.default_matmul_precision("highest"):
+        out, state = jax.jit(apply)(params, np.moveaxis(x, 1, -1))
+    inner = traverse_util.flatten_dict(state["intermediates"], sep="/")
+    inner = {k.removesuffix("/__call__"): np.moveaxis(v[0], -1, 1) for k, v in inner.items() if k.endswith("__call__")}
+    return jax.tree.map(lambda y: np.moveaxis(y, -1, 1), out), inner
+
+
+def ours(name: str) -> str:
+    """Our path of a module of the reference: decoder.up.3.block.0 → decoder/up_3_block_0."""
+    return re.sub(r"\.(\d|block)", r"_\1", name.replace("mid.attn_1", "mid_attention")).replace(".", "/")
+
+
+@pytest.mark.parametrize("case", cases("07"), ids=lambda c: c.path.stem)
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_picture_autoencoder(case, kind):
+    model, params, _ = load(case, "autokl.")
+    scale, given = case.config["vision_scale_factor"], case.inputs(kind)
+    (mean, logvar), inner = run(model, params, given["x"], "encode")
+    decoded, more = run(model, params, given["z"] / scale, "decode")
+    inner |= more
+    std = np.exp(0.5 * logvar)
+    moments = inner["quant"]
+    if kind == "video":  # folded: [B T, C, h, w] → [B, C, T, h, w]
+        moments = np.moveaxis(moments.reshape(mean.shape[0], mean.shape[2], *moments.shape[1:]), 1, 2)
+    found = {"moments": moments, "mean": mean, "logvar": logvar, "std": std, "decoded": decoded}
+    found |= {"scaled_mean": scale * mean, "scaled_sample": scale * (mean + std * given["noise"])}
+    names = case.outputs(kind)
+    assert set(found) <= {n.removeprefix(f"{kind}/") for n in names}
+    for name in names:
+        short = name.removeprefix(f"{kind}/")
+        case.check(name, found[short] if short in found else inner[ours(short.removeprefix("inter/"))])
+
+
+@pytest.mark.parametrize("case", cases("08"), ids=lambda c: c.path.stem)
+def test_spectrogram_autoencoder_is_the_same_class(case):
+    model, params, _ = load(case, "audioldm.")
+    scale, given = case.config["audio_scale_factor"], case.inputs()
+    (mean, logvar), inner = run(model, params, given["mel"], "encode")
+    std = np.exp(0.5 * logvar)
+    case.check("moments", inner["quant"])
+    case.check("mean", mean)
+    case.check("logvar", logvar)
+    case.check("std", std)
+    case.check("scaled_sample", scale * (mean + std * given["noise"]))
+    case.check("decoded_z", run(model, params, given["z"] / scale, "decode")[0])
+
+
+@pytest.mark.parametrize("case", cases("07") + cases("08"), ids=lambda c: c.path.stem)
+def test_weights_return_bit_for_bit(case):
+    _, params, weights = load(case, "autokl." if "07" in case.name else "audioldm.")
+    back = to_release(params, interop.RULES)
+    assert back.keys() == {k for k in weights if not any(re.fullmatch(p, k) for p in interop.IGNORE)}
+    for key, value in back.items():
+        np.testing.assert_array_equal(value, weights[key], key)
