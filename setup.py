@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_packages(include=["codi_jax", "codi_jax.*", "configs"]),
+    packages=find_packages(include=["codi_jax", "codi_jax.*"]),
     package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css"]},
     install_requires=[
         "jax>=0.10,<0.11",

@@ -15,9 +15,10 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from codi_jax.config import ConfigError
 from codi_jax.encoders.clip_temporal import CLIPTemporal
 from codi_jax.nn.attention import attend, split_heads
-from codi_jax.nn.norms import layer_norm
+from codi_jax.nn.norms import GroupNorm, layer_norm
 from codi_jax.types import MASKED, Array
 
 
@@ -57,6 +58,8 @@ class CLIPVisionConfig:
       feed_forward: inner width of the feed-forward.
       projection: D, width of the shared space.
       temporal: layers mix the frames of a clip; without, a clip is the mean of its frames.
+      stem: widths of convolutions of stride 2 that make the patches, in place of one linear map (Xiao et al., "Early
+        convolutions help transformers see better", arXiv 2106.14881): a small tower learns from far fewer samples.
     """
 
     image_size: int
@@ -67,6 +70,11 @@ class CLIPVisionConfig:
     feed_forward: int
     projection: int
     temporal: bool = False
+    stem: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.stem and 2 ** len(self.stem) != self.patch:
+            raise ConfigError(f"stem: {len(self.stem)} convolutions of stride 2 do not make patches of {self.patch}")
 
 
 def quick_gelu(x: Array) -> Array:
@@ -174,6 +182,10 @@ class CLIPVision(nn.Module):
         batch, frames = pixels.shape[0], math.prod(pixels.shape[1:-3])
         x = pixels.reshape(-1, *pixels.shape[-3:])
         patch = (config.patch, config.patch)
+        for i, width in enumerate(config.stem):
+            x = nn.Conv(width, (3, 3), (2, 2), use_bias=False, dtype=self.dtype, name=f"stem_{i}")(x)
+            x = nn.gelu(GroupNorm(width // 8, 2, dtype=self.dtype, name=f"stem_norm_{i}")(x))
+            patch = (1, 1)
         x = nn.Conv(config.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch")(x)
         x = x.reshape(x.shape[0], -1, config.width)
         first = self.param("class", nn.initializers.normal(config.width**-0.5), (config.width,)).astype(self.dtype)

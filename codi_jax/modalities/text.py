@@ -13,8 +13,7 @@ import numpy as np
 import optax
 
 from codi_jax.config import ConfigError
-from codi_jax.data import digit_world
-from codi_jax.data.tokenizer import Tokenizer, load_tokenizer, word_tokenizer
+from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.modalities.base import Modality, Shared
@@ -22,17 +21,12 @@ from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
 
-def make_tokenizer(name: str) -> Tokenizer:
-    """`digit_world` for that world's own words, else a folder or a cached hub id."""
-    return word_tokenizer(digit_world.VOCABULARY) if name == "digit_world" else load_tokenizer(name)
-
-
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
     """`config.model.modalities.text`.
 
     Attributes:
-      tokenizers: of the prompt encoder, the codec's encoder and its decoder; see `make_tokenizer`.
+      tokenizers: of the prompt encoder, the codec's encoder and its decoder; see `data.tokenizer.make_tokenizer`.
       length: tokens of a caption, the first and last marker included.
       word_dropout: probability with which the codec's training hides a token from its decoder, so that the latent,
         not the previous words, carries the caption (Bowman et al. 2016).

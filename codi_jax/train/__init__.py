@@ -1,1 +1,1 @@
-"""Training: the loop and what it tells the person who watches."""
+"""Training: a recipe of stages, one loop for all of them."""

@@ -1,0 +1,177 @@
+"""`codi-jax VERB`: train, generate, evaluate, report.
+
+A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (ml_collections'
+flags, private to the verb) and saves the resolved config in the workdir; the other verbs need the workdir alone.
+
+Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with everything saved, run it again.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codi_jax.config import ConfigError
+
+EXIT_BAD_INPUT = 2
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
+
+
+def _read_config(arguments: Sequence[str]) -> Any:
+    """The ConfigDict of --config and its overrides, by ml_collections' flags in a flag set of their own."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    try:
+        rest = values(["codi-jax", *arguments])[1:]
+    except ConfigError:
+        raise
+    except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(f"--config: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()) from error
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    if values.config is None:
+        raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
+    return values.config
+
+
+def _train(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.train.loop import train
+    from codi_jax.train.recipe import load_run, open_run, save_config
+
+    if any(a.startswith("--config") for a in rest) or not (args.workdir / "config.json").exists():
+        config = _read_config(rest)
+        run = open_run(config, args.workdir)
+        save_config(config, args.workdir)
+    else:
+        if rest:
+            raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+        run = load_run(args.workdir)
+    train(run, tuple(args.stage) or None, args.quiet)
+
+
+def _generate(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    import jax
+
+    from codi_jax.config import view
+    from codi_jax.generate import GenerateConfig, Generator, save
+    from codi_jax.train.loop import variables_of
+    from codi_jax.train.recipe import load_run
+
+    run = load_run(args.workdir)
+    prompts, weights = {}, {}
+    for name, given in args.prompts.items():
+        if len(given) > 1:
+            raise ConfigError(f"--{name} is given {len(given)} times; a modality can prompt once")
+        if given:
+            prompts[name] = [run.codi[name].read(given[0])]
+    for part in filter(None, args.weights.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            weights[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--weights: expected NAME=NUMBER, got {part!r}") from error
+        if name not in prompts:
+            raise ConfigError(f"--weights: {name!r} has no prompt; prompts: {', '.join(prompts) or 'none'}")
+    if args.n < 1:
+        raise ConfigError(f"--n: expected a positive number, got {args.n}")
+    outputs = run.codi.order(filter(None, args.to.split(",")))
+    generator = Generator(run.codi, view(GenerateConfig, run.config.generate, "generate"))
+    values = generator.generate(variables_of(run), outputs, prompts, args.n, jax.random.key(args.seed), weights)
+    for path in save(run.codi, values, args.out):
+        print(path)
+
+
+def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax.evaluate.run import evaluate, table
+    from codi_jax.train.loop import variables_of
+    from codi_jax.train.recipe import load_run
+
+    run = load_run(args.workdir)
+    print(table(evaluate(run.codi, run.config, variables_of(run, judged=True), run.workdir)))
+
+
+def _report(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax.report.page import write
+
+    print(write(args.workdir))
+
+
+def _parser() -> argparse.ArgumentParser:
+    from codi_jax.modalities import REGISTRY
+
+    parser = argparse.ArgumentParser(prog="codi-jax", description="CoDi in JAX: train, generate, evaluate, report.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, function: Any, help: str, **options: Any) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
+        sub.set_defaults(function=function)
+        sub.add_argument("--workdir", type=Path, required=True, help="directory of the run")
+        return sub
+
+    train = verb(
+        "train",
+        _train,
+        "run a recipe, or some of its stages; what is finished is left alone, what was interrupted goes on",
+        epilog="--config=FILE[:argument] names the config and --config.a.b=value overrides a field of it; both are "
+        "saved in the workdir, so that a later call needs the workdir alone.",
+    )
+    train.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
+    train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
+
+    generate = verb("generate", _generate, "any prompts in, any outputs out, generated together")
+    for name in REGISTRY:
+        generate.add_argument(
+            f"--{name}", action="append", default=[], metavar="PROMPT", help=f"a prompt of modality {name}: its text or file"
+        )
+    generate.add_argument("--to", required=True, metavar="A,B", help="modalities to generate, separated by commas")
+    generate.add_argument("--out", type=Path, required=True, help="directory for the files")
+    generate.add_argument("--weights", default="", metavar="A=x,B=y", help="mix weights of the prompts (1 each)")
+    generate.add_argument("--n", type=int, default=1, help="samples (1)")
+    generate.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (0)")
+
+    verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
+    verb("report", _report, "write report.html from what train and evaluate left in the workdir")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    from codi_jax.modalities import REGISTRY
+
+    args, rest = _parser().parse_known_args(arguments)
+    args.prompts = {name: getattr(args, name, []) for name in REGISTRY}
+    import jax
+
+    from codi_jax.checkpoint import CheckpointError
+    from codi_jax.train.loop import Preempted
+
+    # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(args.workdir.absolute() / "compiled"))
+    try:
+        args.function(args, rest)
+    except (ConfigError, CheckpointError) as error:
+        print(f"codi-jax: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except Preempted as error:
+        print(f"codi-jax: {error}", file=sys.stderr)
+        sys.exit(EXIT_PREEMPTED)
+    except KeyboardInterrupt:
+        print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

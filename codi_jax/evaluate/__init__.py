@@ -1,0 +1,1 @@
+"""What generation is worth: judges, the any-to-any matrix, joint coherence."""

@@ -1,0 +1,70 @@
+"""Latents and prompts of a source, computed once.
+
+    stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
+    stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
+"""
+
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.data.pipeline import in_order
+from codi_jax.data.sources import Source
+from codi_jax.objectives.conditioning import encode
+from codi_jax.parallel import paths
+from codi_jax.train.metrics import Progress
+from codi_jax.train.recipe import Run
+
+
+def _origin(run: Run, name: str) -> dict[str, Any]:
+    stage = run.stage(name)
+    source = dict(run.config.sources[stage.source].items())
+    extra = {"source": source, "modalities": list(stage.modalities)}
+    return {**extra, "fingerprint": run.fingerprint(run.ancestors(name), extra)}
+
+
+def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> None:
+    """Encodes every sample of the stage's source and writes the arrays, complete or not at all."""
+    stage, directory = run.stage(name), run.directory(name)
+    program = jax.jit(lambda v, batch: encode(run.codi, v, batch))
+    parts = []
+
+    def transform(samples: Any) -> Any:
+        return {m: run.codi[m].prepare(samples) for m in stage.modalities}
+
+    with Progress(name, len(source), 1) as progress:
+        for batch in in_order(source, stage.batch_size, transform):
+            rows = len(jax.tree.leaves(batch)[0])
+            short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
+            batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
+            out = program(variables, batch)
+            parts.append({m: {k: np.asarray(v)[:rows] for k, v in vars(e).items()} for m, e in out.items()})
+            progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts), 0.0)
+    arrays = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / "arrays.new.npz"
+    np.savez(fresh, **paths.flatten(arrays))
+    os.replace(fresh, directory / "arrays.npz")
+    (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+
+
+def load(run: Run, name: str) -> dict[str, Any]:
+    """The arrays of an `encode` stage, as nested dicts.
+
+    Raises:
+      ConfigError: there are none, or they were computed from other weights or another source.
+    """
+    directory = run.directory(name)
+    try:
+        origin = json.loads((directory / "arrays.json").read_text())
+        with np.load(directory / "arrays.npz", allow_pickle=False) as file:
+            arrays = paths.nest(dict(file))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
+    if origin != json.loads(json.dumps(_origin(run, name))):
+        raise ConfigError(f"{directory} was computed from other weights or data; delete it and run the stage again")
+    return arrays

@@ -1,0 +1,281 @@
+"""The loop: one for every stage.
+
+    restore → [ next batch → step → log → checkpoint ] … → average → constants → write what was made
+
+A checkpoint is taken before the next batch is drawn, so that its step number is also its place in the data. The loop
+stays one step ahead of the device, no more: it blocks on the metrics of the step before.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+
+from codi_jax.checkpoint import Checkpointer, load_params, save_params
+from codi_jax.config import ConfigError
+from codi_jax.data.pipeline import Batches, in_order
+from codi_jax.data.sources import Arrays, Source, make_source
+from codi_jax.evaluate import judges
+from codi_jax.objectives.step import make_train_step
+from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
+from codi_jax.optim.optimizer import decayed, multipliers
+from codi_jax.parallel import make_mesh, place_batch, replicated, resolve
+from codi_jax.rng import fold
+from codi_jax.train import latents
+from codi_jax.train.metrics import Clock, MetricWriter, Progress
+from codi_jax.train.recipe import Run
+from codi_jax.train.tasks import Task, make_task
+
+
+class Preempted(Exception):
+    """The run was asked to stop (SIGTERM) and has saved; run the same command again."""
+
+
+class _Stop:
+    """Set by SIGTERM."""
+
+    asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator["_Stop"]:
+        def ask(*_: Any) -> None:
+            self.asked = True
+
+        before = signal.signal(signal.SIGTERM, ask)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def source_of(run: Run, name: str) -> Source:
+    """The data of a stage: a source of the config, or the arrays of an `encode` stage (checked against its weights)."""
+    wanted = run.stage(name).source
+    if wanted in run.config.sources:
+        return make_source(run.config.sources[wanted], f"sources.{wanted}")
+    return Arrays(latents.load(run, wanted))
+
+
+def assemble(run: Run, stages: tuple[str, ...], components: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Parameters and constants that finished stages made, on the default device.
+
+    Args:
+      run: the run.
+      stages: finished stages in the recipe's order; the latest that made a component counts.
+      components: which (all that there are if None).
+
+    Raises:
+      ConfigError: a component that no stage has made.
+    """
+    providers = run.providers(stages)
+    if components is not None:
+        for component in components:
+            if component not in providers:
+                raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
+    chosen = {c: s for c, s in providers.items() if components is None or c in components}
+    variables: dict[str, Any] = {"params": {}, "constants": run.codi.default_constants()}
+    for stage in dict.fromkeys(chosen.values()):
+        saved = load_params(str(run.directory(stage) / "params"))
+        for component, provider in chosen.items():
+            if provider == stage:
+                variables["params"][component] = saved["params"][component]
+                if component in saved.get("constants", {}):
+                    variables["constants"][component] = saved["constants"][component]
+    check(run, variables["params"])
+    return jax.tree.map(jax.numpy.asarray, variables)
+
+
+def check(run: Run, params: dict[str, Any]) -> None:
+    """Compares components with the model of the config.
+
+    Raises:
+      ConfigError: the first leaf that is missing, extra or of another shape, by its path.
+    """
+    known = run.codi.component_names()
+    expected = jax.eval_shape(lambda: run.codi.init(jax.random.key(0), tuple(c for c in params if c in known)))
+    for component, tree in expected.items():
+        have = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(params[component])}
+        want = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}
+        for path in sorted(have.keys() | want.keys()):
+            if have.get(path) != want.get(path):
+                raise ConfigError(
+                    f"component {component}{path}: the checkpoint has {have.get(path)}, the config {want.get(path)}"
+                )
+
+
+class Stage:
+    """One training stage: its task, its state in shardings, its compiled step."""
+
+    def __init__(self, run: Run, name: str):
+        self.run, self.name, self.config = run, name, run.stage(name)
+        self.directory = run.directory(name)
+        self.mesh = make_mesh(run.config.mesh)
+        self.key = fold(jax.random.key(run.config.seed), name)
+        encoded = self.config.source in run.stages
+        self.task: Task = make_task(run.codi, self.config, encoded)
+        self.source = source_of(run, name)
+
+    def prepare(self) -> None:
+        """Parameters of the stages before, fresh ones for what none has made; the state, the step."""
+        config, task = self.config, self.task
+        providers = self.run.providers(self.run.ancestors(self.name))
+        given = tuple(c for c in task.components if c in providers)
+        fresh = tuple(c for c in task.components if c not in providers)
+        variables = assemble(self.run, self.run.ancestors(self.name), given)
+        params = {**variables["params"], **jax.jit(task.init, static_argnums=1)(fold(self.key, "init"), fresh)}
+        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
+        if untrained:
+            raise ConfigError(
+                f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
+            )
+        shardings, self.table = resolve(params, self.mesh, self.run.config.sharding)
+        params = jax.device_put(params, shardings)
+        self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
+        trainable = select(params, config.train, f"config.stages.{self.name}.train")
+        trained, self.frozen = partition(params, trainable)
+        tx = make_optimizer(config.optimizer, config.steps, trained)
+        self.summary = summary(
+            params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained)
+        )
+        create = lambda p: TrainState.create(p, tx)  # noqa: E731
+        layout, _ = resolve(jax.eval_shape(create, trained), self.mesh, self.run.config.sharding)
+        # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
+        self.state = jax.jit(create, out_shardings=layout)(trained)
+        self.step = make_train_step(task.loss, tx, config.ema)
+
+    def batches(self, start: int) -> Batches:
+        host = (jax.process_index(), jax.process_count())
+        seed = int(jax.random.bits(fold(self.key, "data")))
+        return Batches(
+            self.source,
+            self.config.batch_size,
+            seed,
+            start_step=start,
+            transform=self.task.transform,
+            host=host,
+            threads=1,
+        )
+
+    def train(self, clock: Clock, quiet: bool = False) -> None:
+        """Runs the stage from its last checkpoint to its end and writes what it made."""
+        config = self.config
+        with (
+            jax.set_mesh(self.mesh),
+            _Stop().listening() as stop,
+            Checkpointer(str(self.directory / "checkpoints"), keep_last=1) as checkpoints,
+        ):
+            with clock.measure("start"):
+                self.prepare()
+                start = checkpoints.latest() or 0
+                if start:
+                    self.state, _ = checkpoints.restore(self.state, start)
+            if not quiet:
+                print(self.summary, flush=True)
+            batches, pending = self.batches(start), None
+            with (
+                MetricWriter(self.directory, start) as writer,
+                Progress(self.name, config.steps, config.batch_size, start, clock) as progress,
+            ):
+                for i in range(start, config.steps):
+                    with clock.waiting(pending):
+                        batch = place_batch(next(batches), self.mesh)
+                    with clock.measure("step" if i > start else "compile"):
+                        self.state, metrics = self.step(self.state, self.frozen, self.constants, batch, self.key)
+                        if pending is not None or i == start:
+                            jax.block_until_ready(metrics["loss"] if i == start else pending)
+                    pending = metrics["loss"]
+                    done = i + 1
+                    if done % config.log_every == 0 or done == config.steps:
+                        scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
+                        progress.update(done, scalars["loss"], int(scalars["skipped"]))
+                        writer.write(
+                            i, {**scalars, "steps_per_second": progress.rate, "data_wait": clock.share("data")}
+                        )
+                    if done < config.steps and (done % config.checkpoint_every == 0 or stop.asked):
+                        with clock.measure("checkpoint"):
+                            checkpoints.save(done, self.state, batches.get_state())
+                    if stop.asked and done < config.steps:
+                        checkpoints.wait()
+                        raise Preempted(f"stopped in {self.name} at step {done} of {config.steps}; run it again")
+            batches.close()
+            with clock.measure("finish"):
+                self._finish()
+
+    def _finish(self) -> None:
+        config = self.config
+        averaged = jax.tree.map(lambda e, p: e.astype(p.dtype), self.state.ema, self.state.params)
+        variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
+        constants: dict[str, Any] = {}
+        components = sorted(averaged)
+        if self.task.constants is not None and config.statistics:
+            size = min(config.batch_size, config.statistics)
+            samples = islice(in_order(self.source, size, self.task.transform), max(config.statistics // size, 1))
+            made = self.task.constants(variables, samples)
+            constants = {c: jax.device_get(v) for c, v in made.items() if c in components}
+        out = {"params": {c: variables["params"][c] for c in components}}
+        if constants:
+            out["constants"] = constants
+        meta = {
+            "stage": self.name,
+            "components": components,
+            "steps": config.steps,
+            "skipped": int(self.state.skipped),
+        }
+        save_params(str(self.directory / "params"), jax.tree.map(np.asarray, jax.device_get(out)), meta)
+
+
+def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) -> None:
+    """Runs the named stages (all if None) in the recipe's order; what is finished is left alone.
+
+    Raises:
+      ConfigError: a stage that a named one needs is not finished.
+      Preempted: SIGTERM came; everything is saved.
+    """
+    wanted = run.order if stages is None else stages
+    for name in wanted:
+        run.stage(name)
+    for name in (n for n in run.order if n in wanted):
+        if run.finished(name):
+            print(f"{name}  finished", flush=True)
+            continue
+        for need in run.stage(name).needs:
+            if not run.finished(need):
+                raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
+        clock, begun = Clock(), time.perf_counter()
+        try:
+            if run.stage(name).objective == "encode":
+                with clock.measure("encode"):
+                    ancestors = run.ancestors(name)
+                    needed = tuple(
+                        run.codi[m].components[role] for m in run.stage(name).modalities for role in ("codec", "prompt")
+                    )
+                    latents.compute(run, name, assemble(run, ancestors, needed), source_of(run, name))
+            else:
+                Stage(run, name).train(clock, quiet)
+        finally:
+            _book(run, name, clock, time.perf_counter() - begun)
+
+
+def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
+    """Adds this session's seconds to the stage's cost.json."""
+    path = run.directory(name) / "cost.json"
+    cost = json.loads(path.read_text()) if path.exists() else {}
+    for activity, spent in {**clock.seconds, "total": seconds}.items():
+        cost[activity] = round(cost.get(activity, 0.0) + spent, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(cost, indent=1) + "\n")
+
+
+def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
+    """Everything that the finished recipe made, for generation; the judges' components too if `judged`."""
+    variables = assemble(run, tuple(n for n in run.order if run.finished(n)))
+    if not judged:
+        names = {judges.component(m) for m in run.codi.modalities}
+        variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
+    return variables

@@ -1,0 +1,199 @@
+"""A run: one config, a workdir, and a recipe, which is a DAG of stages.
+
+    workdir/config.json                  the resolved config
+    workdir/stages/NAME/checkpoints/     the stage's train state, while it trains
+    workdir/stages/NAME/params/          what it made: its components' averaged parameters and their constants
+    workdir/stages/NAME/metrics.jsonl    and TensorBoard events
+    workdir/stages/NAME/cost.json        seconds by activity
+
+A stage reads what the stages it needs (and theirs) made; where several made one component, the latest in the order of
+the recipe counts.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from codi_jax.checkpoint import CheckpointError, read_meta
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError, view
+from codi_jax.optim import OptimizerConfig
+from codi_jax.parallel import MeshConfig, ShardingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """One stage.
+
+    Attributes:
+      objective: what it does; `encode` computes latents and prompts of a source once instead of training.
+      modalities: what a batch holds.
+      source: a name in `config.sources`, or an `encode` stage whose arrays are the data.
+      needs: stages that have to be finished before.
+      train: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
+      steps, batch_size: of training; batch_size is global.
+      optimizer: see OptimizerConfig.
+      ema: decay of the average of the weights.
+      settings: the objective's own config.
+      statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
+        when it is done; 0 leaves them alone.
+      log_every, checkpoint_every: steps.
+    """
+
+    objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge"]
+    modalities: tuple[str, ...]
+    source: str
+    needs: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    steps: int = 0
+    batch_size: int = 128
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: float = 0.999
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    statistics: int = 2048
+    log_every: int = 10
+    checkpoint_every: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The whole config of a run; stage `GROUP.NAME` stands at `stages.GROUP.NAME`."""
+
+    model: dict[str, Any]
+    sources: dict[str, Any]
+    stages: dict[str, dict[str, StageConfig]]
+    generate: dict[str, Any]
+    evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    mesh: MeshConfig = MeshConfig()
+    sharding: ShardingConfig = ShardingConfig()
+
+
+class Run:
+    """A config and its workdir; checks the recipe at once."""
+
+    def __init__(self, config: RunConfig, workdir: Path):
+        self.config, self.workdir = config, Path(workdir)
+        self.stages = {f"{group}.{leaf}": s for group, named in config.stages.items() for leaf, s in named.items()}
+        for name, stage in self.stages.items():
+            for need in stage.needs:
+                if need not in self.stages:
+                    raise ConfigError(f"config.stages.{name}.needs: there is no stage {need!r}")
+            if stage.source not in config.sources and stage.source not in self.stages:
+                raise ConfigError(f"config.stages.{name}.source: neither a source nor a stage: {stage.source!r}")
+            if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
+                raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
+        self.order = tuple(self._topological())
+        self.codi = CoDi.from_config(config.model)
+
+    def _topological(self) -> Iterator[str]:
+        done: set[str] = set()
+        waiting = sorted(self.stages)  # by name: a ConfigDict keeps no order
+        while waiting:
+            ready = [name for name in waiting if done.issuperset(self.stages[name].needs)]
+            if not ready:
+                raise ConfigError(f"config.stages: {', '.join(waiting)} need one another in a circle")
+            yield ready[0]
+            done.add(ready[0])
+            waiting.remove(ready[0])
+
+    def stage(self, name: str) -> StageConfig:
+        if name not in self.stages:
+            raise ConfigError(f"no stage {name!r} in this recipe; it has {', '.join(self.order)}")
+        return self.stages[name]
+
+    def directory(self, name: str) -> Path:
+        return self.workdir / "stages" / name
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """All stages that `name` builds on, in the recipe's order."""
+        found: set[str] = set()
+        stack = list(self.stage(name).needs)
+        while stack:
+            need = stack.pop()
+            if need not in found:
+                found.add(need)
+                stack.extend(self.stage(need).needs)
+        return tuple(stage for stage in self.order if stage in found)
+
+    def finished(self, name: str) -> bool:
+        """Whether the stage has been run to its end."""
+        if self.stage(name).objective == "encode":
+            return (self.directory(name) / "arrays.json").exists()
+        return self.made(name) is not None
+
+    def made(self, name: str) -> dict[str, Any] | None:
+        """What a finished training stage recorded of itself, `{"components": […], "stage": …, …}`; else None."""
+        try:
+            return read_meta(str(self.directory(name) / "params"))
+        except CheckpointError:
+            if (self.directory(name) / "params").exists():
+                raise  # it is there, and damaged
+            return None
+
+    def providers(self, stages: tuple[str, ...]) -> dict[str, str]:
+        """Component -> the stage whose version counts, among finished training stages."""
+        out: dict[str, str] = {}
+        for name in stages:
+            if self.stage(name).objective == "encode":
+                continue
+            made = self.made(name)
+            if made is None:
+                raise ConfigError(f"stage {name!r} is not finished in {self.workdir}; run `codi-jax train` first")
+            out.update(dict.fromkeys(made["components"], name))
+        return out
+
+    def fingerprint(self, stages: tuple[str, ...], extra: Any) -> str:
+        """Hash of the weights that `stages` made and of `extra` (JSON-able): what computed data depends on."""
+        digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
+        for name in stages:
+            record = self.directory(name) / "params" / "checkpoint.json"
+            if record.exists():
+                digest.update(record.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def open_run(config: ConfigDict | dict, workdir: Path) -> Run:
+    """The run of a config in a workdir."""
+    return Run(view(RunConfig, config), workdir)
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the resolved config, once.
+
+    Raises:
+      ConfigError: the workdir belongs to another config.
+    """
+    text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
+    path = Path(workdir) / "config.json"
+    if path.exists():
+        if path.read_text() != text:
+            raise ConfigError(
+                f"{workdir} holds a run of another config ({path}); take another --workdir, or delete this one"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def load_run(workdir: Path) -> Run:
+    """The run in a workdir.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{workdir} is not a workdir: it has no config.json; `codi-jax train` makes one") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from error
+    return open_run(config, workdir)

@@ -1,0 +1,129 @@
+"""What each objective asks of the loop: its components, its loss, what its batches hold, what it leaves as constants."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import view
+from codi_jax.evaluate import judges
+from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
+from codi_jax.objectives.conditioning import Encoded
+from codi_jax.objectives.step import Loss
+from codi_jax.rng import fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An objective, bound to a model and its settings.
+
+    Attributes:
+      components: all that the loss reads.
+      init: key, names of components -> their initial parameters.
+      loss: see `objectives.step`.
+      transform: stacked samples of the source to a batch, on the host.
+      constants: (variables, batches) -> constants of what was trained; None if there are none.
+    """
+
+    components: tuple[str, ...]
+    init: Callable[[jax.Array, tuple[str, ...]], dict]
+    loss: Loss
+    transform: Callable[[Any], Any]
+    constants: Callable[[dict, Iterable[Any]], dict] | None = None
+
+
+def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
+    return {name: codi[name].prepare(samples) for name in names}
+
+
+def _encoded(names: tuple[str, ...], samples: dict) -> dict[str, Encoded]:
+    return {name: Encoded(**samples[name]) for name in names}
+
+
+def _component(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(codi[name].components[role] for name in names for role in roles)
+
+
+def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
+    """The task of a StageConfig; `encoded` says whether its source holds what `objectives.conditioning.encode` gives."""
+    where, names = "stages.*.settings", stage.modalities
+    init = lambda key, components: codi.init(key, components)  # noqa: E731
+    media = partial(_media, codi, names)
+
+    if stage.objective == "codec":
+        (name,) = names
+        settings = view(codec.CodecConfig, stage.settings, where)
+        moments = jax.jit(lambda v, batch: codi[name].encode_moments(codi[name].component(v, "codec"), batch[name]))
+
+        def statistics(variables, batches):
+            parts = [jax.device_get(moments(variables, batch)) for batch in batches]
+            mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
+            return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar)}
+
+        loss = partial(codec.loss, codi, name, settings)
+        return Task(_component(codi, ["codec"], names), init, loss, media, statistics)
+
+    if stage.objective == "bridging":
+        settings = view(bridging.BridgingConfig, stage.settings, where)
+        embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in names})
+
+        def centres(variables, batches):
+            parts = [jax.device_get(embed(variables, batch)) for batch in batches]
+            return {
+                codi[n].components["prompt"]: bridging.prompt_statistics(jnp.concatenate([p[n] for p in parts]))
+                for n in names
+            }
+
+        def bridging_init(key, components):
+            own = bridging.init(settings) if bridging.COMPONENT in components else {}
+            return {**codi.init(key, components), **own}
+
+        components = (*_component(codi, ["prompt"], names), bridging.COMPONENT)
+        return Task(components, bridging_init, partial(bridging.loss, codi, names, settings), media, centres)
+
+    if stage.objective == "judge":
+        (name,) = names
+        settings = view(judges.JudgeConfig, stage.settings, where)
+        judge = judges.Judge(settings)
+        component = judges.component(name)
+
+        def judge_init(key, components):
+            example = codi[name].example(1)
+            return {c: judge.init(fold(key, c), example)["params"] for c in components}
+
+        def batch(samples):
+            factors = {k: samples["factors"][k] for k in settings.factors}
+            return {"media": codi[name].prepare(samples), "factors": factors}
+
+        return Task((component,), judge_init, partial(judges.loss, judge, component), batch)
+
+    inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
+    if stage.objective == "ldm":
+        settings = view(ldm.LDMConfig, stage.settings, where)
+        name = names[0]
+        loss = partial(ldm.loss, codi, name, settings)
+        components = _component(codi, ["denoiser"], [name])
+    else:
+        settings = view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        loss = partial(latent_alignment.loss, codi, names, settings)
+        components = _component(codi, ["denoiser", "environment"], names)
+        components += _component(codi, ["cross"], settings.losses)
+    if codi.config.null == "empty":
+        inputs += _component(codi, ["prompt"], settings.prompts.sources)
+    if encoded:
+        return Task(components + inputs, init, loss, partial(_encoded, names))
+
+    def online(variables, batch, key):
+        return loss(variables, conditioning.encode(codi, variables, batch), key)
+
+    return Task(components + inputs, init, online, media)
+
+
+def strings_as_arrays(tree: Any) -> Any:
+    """Numpy arrays of a batch, ready for a device."""
+    return jax.tree.map(np.asarray, tree)

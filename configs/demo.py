@@ -1,0 +1,145 @@
+"""CoDi on text and image, small enough for two CPU cores: every stage in minutes.
+
+Data: digit_world (coloured MNIST digits and captions). The classes are those of the paper's size; only numbers differ.
+
+    codi-jax train --config=configs/demo.py --workdir=out/demo
+    codi-jax train --config=configs/demo.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
+"""
+
+from ml_collections import ConfigDict
+
+from codi_jax.data import digit_world
+from codi_jax.data.tokenizer import make_tokenizer
+from codi_jax.shorthand import adamw, parse_argument, stage
+
+WIDTH = 64  # D, the prompt space
+LENGTH = 12  # tokens of a caption
+
+
+def model() -> dict:
+    """`config.model`."""
+    tokens = make_tokenizer("digit_world")
+    environment = {"width": WIDTH, "multipliers": (1, 2), "blocks": (1, 1), "groups": 8}
+    text = {
+        "tokenizers": ("digit_world",) * 3,
+        "length": LENGTH,
+        "word_dropout": 0.3,
+        "codec": {
+            "encoder": {
+                "vocab": tokens.size, "width": 64, "layers": 2, "heads": 4, "feed_forward": 128, "positions": LENGTH
+            },
+            "decoder": {
+                "vocab": tokens.size, "width": 64, "layers": 2, "heads": 4, "feed_forward": 128,
+                "positions": LENGTH + 1,
+            },
+            "latent": 32, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
+        },
+        "prompt": {
+            "vocab": tokens.size, "width": 64, "layers": 2, "heads": 4, "feed_forward": 128, "positions": LENGTH,
+            "projection": WIDTH,
+        },
+        "denoiser": {
+            "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
+            "multipliers": (1, 1), "blocks": (2, 2), "attend": (True, True), "connect": (True, True), "heads": 4,
+        },
+        "environment": {**environment, "kind": "vector", "latent_channels": 32, "channels": 64},
+    }  # fmt: skip
+    image = {
+        "size": 32,
+        "codec": {
+            "in_channels": 3, "channels": 8, "mult": (1, 2, 8, 8), "blocks": 1, "z_channels": 8, "embed_dim": 8,
+            "groups": 8, "mid_attention": False,
+        },
+        "prompt": {
+            "image_size": 32, "patch": 16, "stem": (32, 64, 128, 128), "width": 64, "layers": 1, "heads": 4,
+            "feed_forward": 128, "projection": WIDTH,
+        },
+        "denoiser": {
+            "kind": "spatial", "latent_channels": 8, "channels": 96, "groups": 8, "context_width": WIDTH,
+            "multipliers": (1, 2), "blocks": (1, 1), "attend": (True, True), "connect": (True, True), "heads": 4,
+        },
+        "environment": {**environment, "kind": "spatial", "latent_channels": 8, "channels": 64},
+    }  # fmt: skip
+    return {
+        "modalities": {"text": text, "image": image},
+        "width": WIDTH,
+        "prediction": "v",
+        "schedule": "cosine",
+    }
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The demo; argument `tiny` shrinks every stage to a few steps."""
+    options = parse_argument(argument, tiny=False)
+    pair = ("text", "image")
+    prompts = {"drop": 0.15, "noise": 0.3}
+    stages = {
+        "judge": {"image": stage(
+            "judge", ("image",), "judge", train=("image_judge/.*",), steps=600, batch_size=128,
+            optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
+            settings={"factors": {name: len(values) for name, values in digit_world.FACTORS.items()}},
+        )},
+        "codec": {"text": stage(
+            "codec", ("text",), "train", train=("text_codec/.*",), steps=800, batch_size=128,
+            optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.02, "free_bits": 0.1},
+        ),
+        "image": stage(
+            "codec", ("image",), "train", train=("vision_codec/.*",), steps=500, batch_size=64,
+            optimizer=adamw(3e-3, warmup=50), settings={"kl_weight": 1e-4},
+        )},
+        "bridging": {"text+image": stage(
+            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=800,
+            batch_size=128, optimizer=adamw(1e-3, warmup=50, weight_decay=0.05),
+        )},
+        "encode": {"text+image": stage(
+            "encode", pair, "train", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
+        )},
+        "ldm": {"text": stage(
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1000,
+            batch_size=128, optimizer=adamw(1e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
+        ),
+        "image": stage(
+            "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
+            steps=1000, batch_size=128, optimizer=adamw(1e-3, warmup=50),
+            settings={"prompts": {"sources": ("text",), **prompts}},
+        )},
+        "joint": {"text+image": stage(
+            "latent_alignment", pair, "encode.text+image", needs=("ldm.text", "ldm.image"),
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=700,
+            batch_size=128, optimizer=adamw(1e-3, warmup=50),
+            settings={
+                "losses": pair, "aligned": pair, "prompts": {"sources": pair, "drop": 0.5, "noise": 0.3},
+            },
+        )},
+    }  # fmt: skip
+    config = {
+        "seed": 0,
+        "model": model(),
+        "sources": {
+            "train": {"name": "digit_world", "split": "train", "size": 20_000},
+            "judge": {"name": "digit_world", "split": "judge", "size": 60_000, "seed": 1},
+            "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
+            "test_seen": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "seen"},
+            "test_held_out": {
+                "name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "held_out"
+            },
+        },
+        "stages": stages,
+        "generate": {
+            "steps": 20,
+            "guidance": {
+                "text": {"prompt": 2.0, "environment": 2.0},
+                "image": {"prompt": 2.0, "environment": 4.0},
+            },
+        },
+        "evaluate": {"n": 256},
+    }  # fmt: skip
+    if options.tiny:
+        for s in (s for group in stages.values() for s in group.values()):
+            s.update(steps=4 if s["steps"] else 0, batch_size=8, statistics=16, checkpoint_every=2, log_every=1)
+            s["optimizer"]["warmup"] = 1
+        for s in config["sources"].values():
+            s["size"] = 64
+        config["generate"]["steps"] = 2
+        config["evaluate"]["n"] = 8
+    return ConfigDict(config, convert_dict=True)
