@@ -59,11 +59,13 @@ class CoDi:
         self.schedule = schedules.make(config.schedule)
         shared = Shared(config.width, config.environment_width or config.width, config.compat, config.dtype)
         self.modalities: dict[str, Modality] = {}
-        for name, tree in config.modalities.items():
+        for name in config.modalities:
             if name not in REGISTRY:
                 raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
-            cls = REGISTRY[name]
-            self.modalities[name] = cls(view(cls.Config, tree, f"model.modalities.{name}"), shared)
+        for name, cls in REGISTRY.items():  # in the registry's order, whatever that of the config
+            if name in config.modalities:
+                tree = view(cls.Config, config.modalities[name], f"model.modalities.{name}")
+                self.modalities[name] = cls(tree, shared)
 
     @classmethod
     def from_config(cls, tree: Any) -> "CoDi":

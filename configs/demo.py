@@ -35,19 +35,19 @@ def model() -> dict:
             "latent": 32, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
         },
         "prompt": {
-            "vocab": tokens.size, "width": 64, "layers": 2, "heads": 4, "feed_forward": 128, "positions": LENGTH,
+            "vocab": tokens.size, "width": 64, "layers": 1, "heads": 4, "feed_forward": 128, "positions": LENGTH,
             "projection": WIDTH,
         },
         "denoiser": {
             "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1, 1), "blocks": (2, 2), "attend": (True, True), "connect": (True, True), "heads": 4,
+            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
         },
         "environment": {**environment, "kind": "vector", "latent_channels": 32, "channels": 64},
     }  # fmt: skip
     image = {
         "size": 32,
         "codec": {
-            "in_channels": 3, "channels": 8, "mult": (1, 2, 8, 8), "blocks": 1, "z_channels": 8, "embed_dim": 8,
+            "in_channels": 3, "patch": 4, "channels": 64, "mult": (1, 1), "blocks": 1, "z_channels": 8, "embed_dim": 8,
             "groups": 8, "mid_attention": False,
         },
         "prompt": {
@@ -55,7 +55,7 @@ def model() -> dict:
             "feed_forward": 128, "projection": WIDTH,
         },
         "denoiser": {
-            "kind": "spatial", "latent_channels": 8, "channels": 96, "groups": 8, "context_width": WIDTH,
+            "kind": "spatial", "latent_channels": 8, "channels": 64, "groups": 8, "context_width": WIDTH,
             "multipliers": (1, 2), "blocks": (1, 1), "attend": (True, True), "connect": (True, True), "heads": 4,
         },
         "environment": {**environment, "kind": "spatial", "latent_channels": 8, "channels": 64},
@@ -84,23 +84,23 @@ def get_config(argument: str = "") -> ConfigDict:
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.02, "free_bits": 0.1},
         ),
         "image": stage(
-            "codec", ("image",), "train", train=("vision_codec/.*",), steps=500, batch_size=64,
-            optimizer=adamw(3e-3, warmup=50), settings={"kl_weight": 1e-4},
+            "codec", ("image",), "train", train=("vision_codec/.*",), steps=1300, batch_size=16,
+            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         )},
         "bridging": {"text+image": stage(
-            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=800,
-            batch_size=128, optimizer=adamw(1e-3, warmup=50, weight_decay=0.05),
+            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1400,
+            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.2),
         )},
         "encode": {"text+image": stage(
-            "encode", pair, "train", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
+            "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1000,
-            batch_size=128, optimizer=adamw(1e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1500,
+            batch_size=64, optimizer=adamw(2e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=1000, batch_size=128, optimizer=adamw(1e-3, warmup=50),
+            steps=1500, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), **prompts}},
         )},
         "joint": {"text+image": stage(
@@ -116,7 +116,8 @@ def get_config(argument: str = "") -> ConfigDict:
         "seed": 0,
         "model": model(),
         "sources": {
-            "train": {"name": "digit_world", "split": "train", "size": 20_000},
+            "train": {"name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.1},
+            "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
             "judge": {"name": "digit_world", "split": "judge", "size": 60_000, "seed": 1},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
             "test_seen": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "seen"},
@@ -132,7 +133,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 "image": {"prompt": 2.0, "environment": 4.0},
             },
         },
-        "evaluate": {"n": 256},
+        "evaluate": {"n": 256, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},
     }  # fmt: skip
     if options.tiny:
         for s in (s for group in stages.values() for s in group.values()):
@@ -141,5 +142,5 @@ def get_config(argument: str = "") -> ConfigDict:
         for s in config["sources"].values():
             s["size"] = 64
         config["generate"]["steps"] = 2
-        config["evaluate"]["n"] = 8
+        config["evaluate"].update(n=8, reference=32)
     return ConfigDict(config, convert_dict=True)

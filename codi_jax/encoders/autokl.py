@@ -37,6 +37,8 @@ class AutoKLConfig:
       embed_dim: channels of the latent.
       groups: of every group norm; divides every width.
       mid_attention: single-head self-attention over the grid between the two middle blocks.
+      patch: side of the squares of x that are folded into channels first and unfolded last (HaCohen et al., "LTX-Video",
+        arXiv 2501.00103): the levels at full resolution, which cost most, are left out. 1 for the published codecs.
     """
 
     in_channels: int
@@ -47,11 +49,12 @@ class AutoKLConfig:
     embed_dim: int
     groups: int = 32
     mid_attention: bool = True
+    patch: int = 1
 
     @property
     def downscale(self) -> int:
         """Side of x over side of z."""
-        return 2 ** (len(self.mult) - 1)
+        return self.patch * 2 ** (len(self.mult) - 1)
 
 
 class _Layers(nn.Module):
@@ -107,7 +110,9 @@ class Encoder(_Layers):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        config = self.config
+        config, p = self.config, self.config.patch
+        b, h, w, c = x.shape
+        x = x.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // p, w // p, p * p * c)
         x = self.conv("conv_in", config.channels)(x)
         for level, mult in enumerate(config.mult):
             for block in range(config.blocks):
@@ -132,7 +137,10 @@ class Decoder(_Layers):
             if level:
                 x = self.conv(f"up_{level}_upsample", x.shape[-1])(x.repeat(2, 1).repeat(2, 2))
         x = nn.swish(self.norm("norm_out")(x))
-        return self.conv("conv_out", config.in_channels)(x)
+        x = self.conv("conv_out", config.patch**2 * config.in_channels)(x)
+        b, h, w, _ = x.shape
+        p, c = config.patch, config.in_channels
+        return x.reshape(b, h, w, p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h * p, w * p, c)
 
 
 def _per_frame(function: Callable[[Array], Array], x: Array) -> Array:

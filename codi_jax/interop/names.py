@@ -192,7 +192,7 @@ def from_release(
         elif path in out:
             problems["doubled"].append(f"{key} (our {path})")
         else:
-            out[path] = np.ascontiguousarray(array.astype(leaf.dtype))
+            out[path] = np.asarray(array.astype(leaf.dtype), order="C")
     for key, path, array in ties:
         if not np.array_equal(out.setdefault(path, array), array):
             problems["untied"].append(f"{key} differs from what it is tied to, our {path}")
@@ -221,7 +221,7 @@ def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
         if not names:
             unnamed.append(path)
         for rule, key in names:
-            out[key] = np.ascontiguousarray(LAYOUTS[rule.layout].to_theirs(np.asarray(leaf)))
+            out[key] = np.asarray(LAYOUTS[rule.layout].to_theirs(np.asarray(leaf)), order="C")
     _report({"without a rule": unnamed})
     return out
 

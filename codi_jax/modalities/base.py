@@ -115,6 +115,14 @@ class Modality(abc.ABC):
     def media(self, values: Sequence[Any]) -> Any:
         """Natural values to media, batched: the inverse of `outputs`."""
 
+    @abc.abstractmethod
+    def values(self, samples: Mapping[str, Any]) -> list[Any]:
+        """Stacked samples of a source to natural values; of a caption that was truncated, the whole."""
+
+    @abc.abstractmethod
+    def html(self, value: Any) -> str:
+        """One natural value as an element of a page, with its data inside."""
+
     # What follows from it.
 
     @property

@@ -1,9 +1,10 @@
 """Images: pixels [H, W, 3] in [-1, 1]; a KL autoencoder, a CLIP vision tower, a 2-D U-Net."""
 
+import base64
 import dataclasses
+import io
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image as Pillow
@@ -50,7 +51,7 @@ class Image(Modality):
         self.unet, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
         self.encoder = CLIPVision(config.prompt, dtype=self.dtype)
-        factor = 2 ** (len(config.codec.mult) - 1)
+        factor = config.codec.downscale
         if config.size % factor:
             raise ConfigError(f"config.model.modalities.image.size: {config.size} is not a multiple of {factor}")
         self.latent_shape = (config.size // factor, config.size // factor, config.codec.embed_dim)
@@ -119,3 +120,12 @@ class Image(Modality):
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)
+
+    def values(self, samples):
+        return self.outputs(samples["image"])
+
+    def html(self, value):
+        file = io.BytesIO()
+        Pillow.fromarray(value).save(file, "PNG", optimize=True)
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<img class="image" alt="" src="data:image/png;base64,{data}">'

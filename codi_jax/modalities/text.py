@@ -5,6 +5,7 @@ encodes (the paper's rule for joint training).
 """
 
 import dataclasses
+from html import escape
 from pathlib import Path
 
 import jax
@@ -141,3 +142,9 @@ class Text(Modality):
 
     def write(self, value, path):
         Path(path).write_text(value + "\n", encoding="utf-8")
+
+    def values(self, samples):
+        return [str(caption) for caption in samples["text"]["caption"]]
+
+    def html(self, value):
+        return f'<span class="text">{escape(value)}</span>' if value else '<span class="text none">(empty)</span>'

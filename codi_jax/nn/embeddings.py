@@ -10,7 +10,6 @@ import numpy as np
 
 from codi_jax.types import Array
 
-
 # How far below a tie, in units in the last place, PyTorch's float32 exp still rounds up; read off the golden files.
 ROUND_UP = 0.012
 
@@ -18,8 +17,8 @@ ROUND_UP = 0.012
 def frequencies(half: int) -> np.ndarray:
     """f_k in float32, [half], rounded as in PyTorch.
 
-    The phase t·f is as large as 1000, so one unit in the last place of f is 6e-5 in the embedding: the arithmetic has to
-    be that of the weights' training. Its exponents are float32; its exp is correctly rounded but for near ties.
+    The phase t·f is as large as 1000, so one unit in the last place of f is 6e-5 in the embedding: the arithmetic has
+    to be that of the weights' training. Its exponents are float32; its exp is correctly rounded but for near ties.
     """
     exponents = np.float32(-np.log(10000)) * np.arange(half, dtype=np.float32) / np.float32(half)
     exact = np.exp(exponents.astype(np.float64))

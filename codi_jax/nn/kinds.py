@@ -10,14 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.nn.config import BlockConfig
+from codi_jax.nn.conv import Conv3x3
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.nn.residual import Residual
 from codi_jax.nn.transformer import as_features, as_tokens
 from codi_jax.types import Array
-
-
-def _kernel_init(zero: bool):
-    return nn.initializers.zeros if zero else nn.initializers.lecun_normal()
 
 
 class Upsample(nn.Module):
@@ -30,7 +27,7 @@ class Upsample(nn.Module):
         *batch, height, width, channels = h.shape
         h = jnp.broadcast_to(h[..., :, None, :, None, :], (*batch, height, 2, width, 2, channels))
         h = h.reshape(*batch, 2 * height, 2 * width, channels)
-        return nn.Conv(channels, (3, 3), padding=1, dtype=self.dtype, name="conv")(h)
+        return Conv3x3(channels, dtype=self.dtype, name="conv")(h)
 
 
 class Spatial:
@@ -40,13 +37,13 @@ class Spatial:
         self.config, self.dtype = config, dtype
 
     def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
-        return nn.Conv(width, (3, 3), padding=1, dtype=self.dtype, kernel_init=_kernel_init(zero), name=name)
+        return Conv3x3(width, zero=zero, dtype=self.dtype, name=name)
 
-    def residual(self, width: int, name: str) -> nn.Module:
+    def residual(self, width: int, name: str | None) -> nn.Module:
         return Residual(width, self.config.groups, 2, self.layer, self.dtype, name=name)
 
     def down(self, width: int, name: str) -> nn.Module:
-        return nn.Conv(width, (3, 3), strides=2, padding=1, dtype=self.dtype, name=name)
+        return Conv3x3(width, stride=2, dtype=self.dtype, name=name)
 
     def up(self, width: int, name: str) -> nn.Module:
         return Upsample(self.dtype, name=name)
@@ -59,9 +56,10 @@ class Vector:
         self.config, self.dtype = config, dtype
 
     def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
-        return nn.Dense(width, dtype=self.dtype, kernel_init=_kernel_init(zero), name=name)
+        init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+        return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
-    def residual(self, width: int, name: str) -> nn.Module:
+    def residual(self, width: int, name: str | None) -> nn.Module:
         return Residual(self.config.flat(width), self.config.groups, 0, self.layer, self.dtype, name=name)
 
     def down(self, width: int, name: str) -> nn.Module:

@@ -19,6 +19,7 @@ import numpy as np
 from codi_jax.config import ConfigError
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.config import BlockConfig
+from codi_jax.nn.conv import Conv3x3
 from codi_jax.nn.norms import ClampedNorm, GroupNorm
 from codi_jax.types import Array
 
@@ -111,9 +112,7 @@ class FrameShift(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = jax.nn.silu(GroupNorm(self.config.groups, positions=2, dtype=self.dtype, name="norm")(x))
-        zeros = nn.initializers.zeros
-        x = nn.Conv(x.shape[-1], (3, 3), padding=1, dtype=self.dtype, kernel_init=zeros, name="conv")(x)
-        return delay_chunks(x, SHIFTS)
+        return delay_chunks(Conv3x3(x.shape[-1], zero=True, dtype=self.dtype, name="conv")(x), SHIFTS)
 
 
 class Temporal(nn.Module):

@@ -141,7 +141,7 @@ class Stage:
         trained, self.frozen = partition(params, trainable)
         tx = make_optimizer(config.optimizer, config.steps, trained)
         self.summary = summary(
-            params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained)
+            params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
         )
         create = lambda p: TrainState.create(p, tx)  # noqa: E731
         layout, _ = resolve(jax.eval_shape(create, trained), self.mesh, self.run.config.sharding)

@@ -5,8 +5,19 @@ digits are real handwriting (MNIST); all else is drawn. This package knows the m
 factors.py lists what each of them carries.
 """
 
-from codi_jax.data.digit_world.captions import VOCABULARY, parse
+from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse
 from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, PALETTE
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
-__all__ = ["CARRIES", "COLOURS", "DIGITS", "FACTORS", "PALETTE", "VOCABULARY", "DigitWorld", "WorldConfig", "parse"]
+__all__ = [
+    "CARRIES",
+    "COLOURS",
+    "DIGITS",
+    "FACTORS",
+    "PALETTE",
+    "READERS",
+    "VOCABULARY",
+    "DigitWorld",
+    "WorldConfig",
+    "parse",
+]

@@ -67,3 +67,6 @@ def parse(text: str) -> dict[str, int | None]:
     words = re.findall(r"[a-z0-9]+", text.lower())
     found = {name: [meaning[w] for w in words if w in meaning] for name, meaning in _MEANING.items()}
     return {name: values[0] if len(values) == 1 else None for name, values in found.items()}
+
+
+READERS = {"text": parse}  # modality -> natural value to its factors, for what is read rather than judged

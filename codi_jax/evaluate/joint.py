@@ -1,0 +1,68 @@
+"""Joint coherence: do outputs that were generated together show the same?
+
+Under the open prompt nothing but the other outputs can tell an output what to show. The same outputs generated alone,
+from the same noise, are the baseline; it has to sit at chance. Guidance on the environment buys agreement with
+fidelity, so both are reported: the Fréchet distance of the outputs to real samples, in their judge's features.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from codi_jax.data import digit_world
+from codi_jax.evaluate import frechet
+from codi_jax.evaluate.agreement import agreement, chance, entropy, shuffled
+from codi_jax.evaluate.intervals import wilson
+from codi_jax.evaluate.readers import Reading
+
+
+def fidelity(reading: Reading, real: frechet.Gaussian | None) -> float | None:
+    """Fréchet distance of what was generated to real samples; None where no judge has features."""
+    if reading.features is None or real is None:
+        return None
+    return frechet.distance(frechet.fit(reading.features), real)
+
+
+def coherence(
+    together: Mapping[str, Reading], alone: Mapping[str, Reading], real: Mapping[str, frechet.Gaussian]
+) -> dict[str, Any]:
+    """The numbers of one set of outputs.
+
+    Args:
+      together: output -> what was read off it, generated together with the others.
+      alone: the same, generated alone.
+      real: output -> fit of the judge's features of real samples, where there is a judge.
+
+    Returns:
+      {"n", factor: {"joint", "interval" (95 %), "independent", "shuffled", "chance", "entropy", "fidelity", "outputs"}}
+      for every factor that at least two outputs carry. `entropy` and `fidelity` are the worst of the outputs that carry
+      the factor; "outputs" has both for each of them, together and alone.
+    """
+    (n,) = {len(r) for reading in together.values() for r in reading.factors.values()}
+    distances = {
+        name: (fidelity(together[name], real.get(name)), fidelity(alone[name], real.get(name))) for name in together
+    }
+    out: dict[str, Any] = {"n": n}
+    for factor, values in digit_world.FACTORS.items():
+        carriers = [name for name in together if factor in together[name].factors]
+        if len(carriers) < 2:
+            continue
+        joint = [together[name].factors[factor] for name in carriers]
+        independent = [alone[name].factors[factor] for name in carriers]
+        detail = {}
+        for name, a, b in zip(carriers, joint, independent, strict=True):
+            detail[name] = {"entropy": entropy(a, len(values)), "entropy_independent": entropy(b, len(values))}
+            if distances[name][0] is not None:
+                detail[name]["fidelity"], detail[name]["fidelity_independent"] = distances[name]
+        known = [row["fidelity"] for row in detail.values() if "fidelity" in row]
+        rate = agreement(joint)
+        out[factor] = {
+            "joint": rate,
+            "interval": list(wilson(rate, n)),
+            "independent": agreement(independent),
+            "shuffled": shuffled(joint),
+            "chance": chance(joint, len(values)),
+            "entropy": min(row["entropy"] for row in detail.values()),
+            "fidelity": max(known) if known else None,
+            "outputs": detail,
+        }
+    return out

@@ -1,0 +1,262 @@
+"""`codi-jax evaluate`: every direction, every set of outputs, real samples beside them.
+
+    workdir/metrics.json    results only: the same weights give the same bytes
+    workdir/samples.npz     what was generated, what it was prompted with and what was read off it, to be judged again
+    workdir/cost.json       seconds and memory, of the stages too
+
+samples.npz holds, by path (row i of every array belongs to row i of its prompts; -1 is unread):
+
+    real/{seen, held_out}/values/MODALITY, …/factors/FACTOR
+    matrix/A->B/values, matrix/A->B/read/FACTOR                prompted by real/seen/values/A; held_out/A->B likewise
+    joint/A+B/values/MODALITY, …/read/MODALITY/FACTOR          the open prompt, together
+    independent/values/MODALITY, …/read/MODALITY/FACTOR        the same noise, each alone
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError, view
+from codi_jax.data.sources import Source, make_source
+from codi_jax.evaluate import frechet, joint, matrix, trained
+from codi_jax.evaluate.agreement import agreement
+from codi_jax.evaluate.readers import Reading, make_readers
+from codi_jax.evaluate.samples import Samples, array, take
+from codi_jax.evaluate.tables import table
+from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.modalities import REGISTRY
+from codi_jax.parallel import paths
+from codi_jax.rng import fold
+
+__all__ = ["EvaluateConfig", "evaluate", "table"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """`config.evaluate`.
+
+    Attributes:
+      n: samples of every direction and of every set of outputs; they are generated in one batch.
+      seen: the source of test samples whose combinations of factors were trained.
+      held_out: the source of those that were kept out; None if there are none.
+      reference: further samples of `seen`, to which a Fréchet distance is taken.
+    """
+
+    n: int = 256
+    seen: str = "test_seen"
+    held_out: str | None = None
+    reference: int = 1024
+
+    def __post_init__(self):
+        if self.n < 4 or self.reference < 2:
+            raise ConfigError(f"config.evaluate: n >= 4 and reference >= 2, got {self.n} and {self.reference}")
+
+
+class Evaluation:
+    """One evaluation: the model with its weights, the readers, and where the seconds went."""
+
+    def __init__(self, codi: CoDi, config: Any, variables: dict[str, Any]):
+        self.codi, self.settings = codi, view(EvaluateConfig, config.evaluate, "evaluate")
+        self.sources = {
+            name: self._source(config, getattr(self.settings, name), size)
+            for name, size in (("seen", self.settings.n + self.settings.reference), ("held_out", self.settings.n))
+            if getattr(self.settings, name)
+        }
+        own = codi.component_names()
+        if missing := sorted(own.keys() - variables["params"].keys()):
+            raise ConfigError(f"evaluate: no finished stage has made {', '.join(missing)}; run `codi-jax train` first")
+        self.variables = {**variables, "params": {name: variables["params"][name] for name in own}}
+        self.stages = [stage for group in config.stages.values() for stage in group.values()]
+        self.readers = make_readers(codi, self.stages, variables["params"], self.settings.n)
+        self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
+        self.key = fold(jax.random.key(config.seed), "evaluate")
+        self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
+        self.sets = [s for size in range(2, len(self.names) + 1) for s in combinations(self.names, size)]
+        self.seconds: dict[str, float] = {}
+        directions = sum(len(self._pairs(kind)) for kind in self.sources)
+        self._total = 1 + directions + len(self.names) + len(self.sets)
+
+    def _pairs(self, kind: str) -> list[tuple[str, str]]:
+        """The directions; what was held out is not asked of a modality itself, which would only have to copy it."""
+        return [(a, b) for a in self.names for b in self.names if kind == "seen" or a != b]
+
+    @staticmethod
+    def _source(config: Any, name: str, size: int) -> Source:
+        if name not in config.sources:
+            raise ConfigError(f"config.evaluate: no source {name!r}; there are {', '.join(config.sources)}")
+        source = make_source(config.sources[name], f"sources.{name}")
+        if len(source) < size:
+            raise ConfigError(f"config.evaluate: {size} samples of {name!r} are needed, it has {len(source)}")
+        return source
+
+    def _generate(self, outputs: tuple[str, ...], prompts: Mapping[str, list], key: str) -> dict[str, list]:
+        return self.generator.generate(self.variables, outputs, prompts, self.settings.n, fold(self.key, key))
+
+    def _read(self, values: Mapping[str, list]) -> dict[str, Reading]:
+        return {name: self.readers[name](given) for name, given in values.items()}
+
+    def _timed(self, what: str) -> "_Timed":
+        return _Timed(self.seconds, what, self._total)
+
+    def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(metrics, samples by path); see the module."""
+        metrics: dict[str, Any] = {"n": self.settings.n, "held_out": {}}
+        kept: dict[str, Any] = {"real": {}}
+        n = self.settings.n
+        for name, source in self.sources.items():
+            samples = take(self.codi, source, range(n))
+            real = self._read(samples.values)
+            kept["real"][name] = {
+                "values": {m: array(v) for m, v in samples.values.items()},
+                "factors": samples.factors,
+            }
+            if name == "seen":
+                metrics["real"], fits = self._reference(source, samples, real)
+            kind = "matrix" if name == "seen" else name
+            metrics[kind], kept[kind] = {}, {}
+            for direction, result, values, reading in self._directions(name, samples, real):
+                metrics[kind][direction] = result
+                kept[kind][direction] = {"values": array(values), "read": reading.factors}
+        self._joint(fits, metrics, kept)
+        metrics["objectives"] = sorted({s.objective for s in self.stages} - {"judge", "encode"})
+        return _rounded(metrics), paths.flatten(kept)
+
+    def _reference(
+        self, source: Source, samples: Samples, real: Mapping[str, Reading]
+    ) -> tuple[dict[str, Any], dict[str, frechet.Gaussian]]:
+        """How well real samples are read, how far they are from other real ones, and the fits of the latter."""
+        with self._timed("real samples") as timed:
+            n = self.settings.n
+            other = self._read(take(self.codi, source, range(n, n + self.settings.reference)).values)
+            fits = {m: frechet.fit(r.features) for m, r in other.items() if r.features is not None}
+            out = {}
+            for m in self.names:
+                read = {f: agreement((samples.factors[f], x)) for f, x in real[m].factors.items()}
+                out[m] = {"n": n, **read, "fidelity": joint.fidelity(real[m], fits.get(m))}
+            timed.says = "  ".join(f"{m} {_brief({f: x for f, x in out[m].items() if f != 'n'})}" for m in out)
+        return out, fits
+
+    def _directions(
+        self, kind: str, samples: Samples, real: Mapping[str, Reading]
+    ) -> Iterator[tuple[str, dict[str, Any], list, Reading]]:
+        for a, b in self._pairs(kind):
+            direction = f"{a}->{b}"
+            with self._timed(direction if kind == "seen" else f"{direction} ({kind})") as timed:
+                values = self._generate((b,), {a: samples.values[a]}, direction)[b]
+                reading = self.readers[b](values)
+                result = matrix.direction(a, samples.factors, reading, real[b])
+                timed.says = _brief({f: row["accuracy"] for f, row in result["factors"].items()})
+            yield direction, {"paired": trained.paired(self.stages, a, b), **result}, values, reading
+
+    def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], kept: dict[str, Any]) -> None:
+        def keep(values: Mapping[str, list], readings: Mapping[str, Reading]) -> dict[str, Any]:
+            return {
+                "values": {m: array(v) for m, v in values.items()},
+                "read": {m: r.factors for m, r in readings.items()},
+            }
+
+        # One key for all: an output starts from the same noise, whatever is generated beside it.
+        alone_values: dict[str, list] = {}
+        for name in self.names:
+            with self._timed(f"{name} alone"):
+                alone_values.update(self._generate((name,), {}, "open"))
+        alone = self._read(alone_values)
+        kept["independent"] = keep(alone_values, alone)
+        metrics["joint"], kept["joint"] = {}, {}
+        for outputs in self.sets:
+            title = "+".join(outputs)
+            with self._timed(title) as timed:
+                values = self._generate(outputs, {}, "open")
+                readings = self._read(values)
+                result = joint.coherence(readings, {m: alone[m] for m in outputs}, fits)
+                rates = {f: row["joint"] for f, row in result.items() if f != "n"}
+                timed.says = _brief(rates)
+            metrics["joint"][title] = {"trained": trained.together(self.stages, outputs), **result}
+            kept["joint"][title] = keep(values, readings)
+
+
+class _Timed:
+    """Books the seconds of a block and says what came of it."""
+
+    def __init__(self, seconds: dict[str, float], what: str, total: int):
+        self._seconds, self._what, self._total, self.says = seconds, what, total, ""
+
+    def __enter__(self) -> "_Timed":
+        self._begun = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is None:
+            spent = self._seconds[self._what] = time.perf_counter() - self._begun
+            count = f"{len(self._seconds)}/{self._total}"
+            print(f"evaluate  {count}  {self._what}  {self.says}  {spent:.1f}s".replace("    ", "  "), flush=True)
+
+
+def _brief(rates: Mapping[str, float | None]) -> str:
+    return " ".join(f"{name} {rate:.3f}" for name, rate in rates.items() if rate is not None)
+
+
+def _rounded(tree: Any) -> Any:
+    """Four places; unlike tree.map it keeps the order of the keys, in which the table shows them."""
+    if isinstance(tree, dict):
+        return {key: _rounded(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_rounded(value) for value in tree]
+    return round(tree, 4) if isinstance(tree, float) else tree
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def _cost(workdir: Path, seconds: Mapping[str, float], total: float) -> dict[str, Any]:
+    """Seconds of the stages, as they booked them, and of this evaluation; peak memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    stages = {p.parent.name: json.loads(p.read_text()) for p in sorted(workdir.glob("stages/*/cost.json"))}
+    spent = {name: round(value, 2) for name, value in seconds.items()}
+    return {
+        "stages": stages,
+        "evaluate": {"seconds": spent, "total": round(total, 2), "peak_memory_bytes": peak},
+        "total": round(sum(stage.get("total", 0.0) for stage in stages.values()) + total, 2),
+    }
+
+
+def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """Evaluates a model and writes metrics.json (last, and whole or not at all), samples.npz and cost.json.
+
+    Args:
+      codi: the model.
+      config: the RunConfig.
+      variables: parameters and constants of the model, and the judges' parameters.
+      workdir: of the run.
+
+    Returns:
+      The metrics: {"n", "real", "matrix", "held_out", "joint", "objectives"}.
+
+    Raises:
+      ConfigError: a component, a source or a reader is missing.
+    """
+    begun = time.perf_counter()
+    evaluation = Evaluation(codi, config, variables)
+    metrics, samples = evaluation.run()
+    fresh = workdir / "samples.new.npz"
+    np.savez_compressed(fresh, **samples)
+    os.replace(fresh, workdir / "samples.npz")
+    cost = _cost(workdir, evaluation.seconds, time.perf_counter() - begun)
+    _write(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")
+    _write(workdir / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return metrics

@@ -1,0 +1,21 @@
+"""What a recipe has trained together, read off its stages.
+
+A direction is `paired` if training samples held both modalities; within one modality, if its denoiser was prompted by
+itself. A set of outputs is `trained` if a latent alignment stage generated exactly these together.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def paired(stages: Iterable[Any], source: str, target: str) -> bool:
+    """Whether samples of both were seen, in any stage."""
+    if source != target:
+        return any({source, target} <= set(s.modalities) for s in stages)
+    ldm = [s for s in stages if s.objective == "ldm" and s.modalities[0] == target]
+    return any(source in s.settings.get("prompts", {}).get("sources", ()) for s in ldm)
+
+
+def together(stages: Iterable[Any], outputs: Sequence[str]) -> bool:
+    """Whether exactly these outputs were aligned in one stage."""
+    return any(s.objective == "latent_alignment" and set(s.modalities) == set(outputs) for s in stages)

@@ -1,0 +1,144 @@
+"""The numbers: headline, heat maps of the matrix, tables, bars of joint against independent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codi_jax.data.digit_world import FACTORS
+from codi_jax.report import svg
+from codi_jax.report.markup import Html, el, figure, number, rows
+
+LEADING = next(iter(FACTORS))  # the factor of the headline
+
+LIGHT, DARK = (241, 246, 250), (22, 101, 138)  # of the heat maps
+
+
+def shown_factors(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """factor -> row, in the world's order."""
+    return {f: cell[f] for f in FACTORS if f in cell}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _tile(value: str, title: str, note: str) -> Html:
+    parts = el("div", value, class_="value"), el("div", title, class_="title"), el("div", note, class_="note")
+    return el("div", parts, class_="tile")
+
+
+def headline(metrics: Mapping[str, Any]) -> Html:
+    """The few numbers that say whether the run worked, of the leading factor."""
+    tiles = []
+
+    def across(title: str, directions: Mapping[str, Any], paired: bool | None) -> None:
+        cells = {
+            name: cell["factors"][LEADING]
+            for name, cell in directions.items()
+            if len(set(name.split("->"))) == 2 and LEADING in cell["factors"] and paired in (None, cell["paired"])
+        }
+        if cells:
+            worst = min(cells, key=lambda name: cells[name]["accuracy"])
+            ceiling = _mean([row["ceiling"] for row in cells.values()])
+            least = f"worst {worst.replace('->', ' → ')} {number(cells[worst]['accuracy'], 2)}"
+            value = number(_mean([row["accuracy"] for row in cells.values()]), 2)
+            tiles.append(_tile(value, title, f"of a ceiling of {number(ceiling, 2)}; {least}"))
+
+    across(f"{LEADING} right, paired directions", metrics["matrix"], True)
+    across(f"{LEADING} right, never paired", metrics["matrix"], False)
+    across(f"{LEADING} right, unseen combinations", metrics["held_out"], None)
+    for name, cell in metrics["joint"].items():
+        if cell["trained"] and LEADING in cell:
+            row = cell[LEADING]
+            note = f"alone {number(row['independent'], 2)}, by chance {number(row['chance'], 2)}"
+            tiles.append(_tile(number(row["joint"], 2), f"{name.replace('+', ' + ')} agree on the {LEADING}", note))
+    return el("div", tiles, class_="tiles")
+
+
+def _shade(value: float) -> str:
+    t = min(max(value, 0.0), 1.0)
+    red, green, blue = (round(a + (b - a) * t) for a, b in zip(LIGHT, DARK, strict=True))
+    return f"background:rgb({red},{green},{blue});color:{'#fff' if t > 0.55 else 'inherit'}"
+
+
+def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str) -> Html:
+    def cell(a: str, b: str) -> Html:
+        found = cells.get(f"{a}->{b}", {"factors": {}})
+        row = found.get("all") if factor == "all" else found["factors"].get(factor)
+        if row is None:
+            return el("td", "–", class_="none")
+        low, high = row["interval"]
+        hint = f"{row['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}; shuffled {row['shuffled']:.3f}"
+        small = f"of {number(row['ceiling'], 2)}" + ("" if found["paired"] else " ★")
+        return el(
+            "td", el("b", number(row["accuracy"], 2)), el("small", small), style=_shade(row["accuracy"]), title=hint
+        )
+
+    head = el("tr", el("th", "in \\ out"), [el("th", name, scope="col") for name in names])
+    body = [el("tr", el("th", a, scope="row"), [cell(a, b) for b in names]) for a in names]
+    return el("div", el("h4", "all at once" if factor == "all" else factor), el("table", head, body, class_="heat"))
+
+
+def heat_maps(names: Sequence[str], cells: Mapping[str, Any], caption: Any) -> Html:
+    """One heat map a factor, rows being prompts and columns outputs, and one for all shared factors at once."""
+    present = [f for f in FACTORS if any(f in cell["factors"] for cell in cells.values())]
+    return figure(el("div", [_heat(names, cells, f) for f in (*present, "all")], class_="row"), caption)
+
+
+def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
+    """Every number of every direction."""
+    body = []
+    for direction in (f"{a}->{b}" for a in names for b in names if f"{a}->{b}" in cells):
+        cell = cells[direction]
+        for factor, row in {**shown_factors(cell["factors"]), "all at once": cell["all"]}.items():
+            low, high = row["interval"]
+            numbers = [number(row[k]) for k in ("ceiling", "chance", "shuffled")]
+            arrow = direction.replace("->", " → ")
+            body.append([arrow, factor, number(row["accuracy"]), f"{low:.3f} to {high:.3f}", *numbers])
+        for factor, row in shown_factors(cell["free"]).items():
+            body.append([direction.replace("->", " → "), f"{factor} (free)", *["–"] * 5, number(row["entropy"])])
+    head = ["direction", "factor", "accuracy", "95 % interval", "ceiling", "chance", "shuffled"]
+    if any(cell["free"] for cell in cells.values()):
+        head.append("entropy")
+        body = [line + [""] * (len(head) - len(line)) for line in body]
+    return el("details", el("summary", "Every number of this matrix"), el("div", rows(head, body), class_="scroll"))
+
+
+def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
+    """Agreement together, alone and shuffled, with chance."""
+    groups = [
+        (
+            f"{name.replace('+', ' + ')}, {factor}",
+            [("together", row["joint"], "a"), ("alone", row["independent"], "b"), ("shuffled", row["shuffled"], "c")],
+            row["chance"],
+        )
+        for name, cell in joint.items()
+        for factor, row in shown_factors(cell).items()
+    ]
+    return figure(svg.bars(groups, "Agreement of outputs, together, alone and shuffled"), caption)
+
+
+def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any) -> Html:
+    """What stands behind an agreement: chance, and each output's entropy and distance to real samples."""
+    body = []
+    for name, cell in joint.items():
+        for factor, row in shown_factors(cell).items():
+            low, high = row["interval"]
+            title = name.replace("+", " + ") + ("" if cell["trained"] else " ★")
+            numbers = [
+                number(row["joint"]),
+                f"{low:.3f} to {high:.3f}",
+                number(row["independent"]),
+                number(row["chance"]),
+            ]
+            shared = [title, factor, *numbers]
+            for output in (m for m in name.split("+") if m in row["outputs"]):
+                detail = row["outputs"][output]
+                entropies = [number(detail[k]) for k in ("entropy", "entropy_independent")]
+                distances = [number(detail.get(k), 2) for k in ("fidelity", "fidelity_independent")]
+                body.append([*shared, output, *entropies, *distances, number(real[output]["fidelity"], 2)])
+                shared = [""] * len(shared)  # said once for all outputs
+    head = [
+        *("outputs", "factor", "agree", "95 % interval", "alone", "chance", "output"),
+        *("entropy", "entropy alone", "distance", "distance alone", "distance of real"),
+    ]
+    return figure(rows(head, body), caption)

@@ -1,0 +1,213 @@
+"""`codi-jax report`: workdir/report.html, one page with everything inside it (no script, no font, no link).
+
+It shows what `train` and `evaluate` left in the workdir and computes nothing of its own. A new modality brings its own
+element (`Modality.html`); nothing here knows what it is.
+"""
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.data.digit_world import FACTORS
+from codi_jax.modalities import REGISTRY
+from codi_jax.parallel import paths
+from codi_jax.report import gallery, numbers, training
+from codi_jax.report.markup import Html, el, join
+from codi_jax.train.metrics import duration
+from codi_jax.train.recipe import Run, load_run
+
+
+def _load(workdir: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """metrics.json, samples.npz as nested dicts, cost.json."""
+    try:
+        metrics = json.loads((workdir / "metrics.json").read_text())
+        cost = json.loads((workdir / "cost.json").read_text())
+        with np.load(workdir / "samples.npz", allow_pickle=False) as file:
+            samples = paths.nest(dict(file))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{workdir}: no {Path(error.filename).name}; run `codi-jax evaluate` first") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{workdir}: what `codi-jax evaluate` left is not readable ({error})") from error
+    return metrics, samples, cost
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, Any]) -> Html:
+    generate = run.config.generate
+    steps = f"{generate.get('steps', '')} sampling steps".strip()
+    facts = (
+        f"{len(run.order)} stages trained, generated and measured in {duration(cost['total'])}",
+        f"{metrics['n']} test samples a cell",
+        steps,
+        f"seed {run.config.seed}",
+    )
+    lead = (
+        "A composable diffusion model: each modality has a diffusion model of its own, prompts of all modalities share "
+        "one space, and outputs that are generated together attend to one another. What follows was made by one run, "
+        "and is counted on handwriting that was never trained on."
+    )
+    return el(
+        "header",
+        el("p", "codi_jax", class_="kicker"),
+        el("h1", f"{_listed(names).capitalize()}, any to any"),
+        el("p", lead, class_="lead"),
+        el("p", " · ".join(facts), class_="facts"),
+    )
+
+
+def _gallery(
+    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], kind: str, real: str
+) -> list[Html]:
+    pairs = [(a, b) for a in names for b in names if a != b]
+    pairs += [(a, a) for a in names] if kind == "matrix" else []
+    figures = []
+    for a, b in pairs:
+        cell = metrics[kind][f"{a}->{b}"]
+        rates = [f"{f} right in {row['accuracy']:.0%}" for f, row in numbers.shown_factors(cell["factors"]).items()]
+        caption = el("b", f"{a} → {b}. "), f"Of all {cell['n']}: {_listed(rates)}."
+        made = samples[kind][f"{a}->{b}"]
+        figures.append(gallery.direction(run.codi[a], run.codi[b], samples["real"][real], made, caption))
+    return figures
+
+
+def _section(title: str, lead: str, *content: Any) -> Html:
+    return el("section", el("h2", title), el("p", lead), content)
+
+
+def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]) -> Html:
+    names = [name for name in REGISTRY if name in run.codi.modalities]
+    parts = [_head(run, names, metrics, cost), numbers.headline(metrics)]
+    parts.append(
+        _section(
+            "One in, one out",
+            "The first test samples, not chosen ones. Each column is one sample: its prompt, what the model made of "
+            "it, what a judge (a small network trained on other handwriting) or a parser reads in that, and the real "
+            "medium that belongs to the prompt.",
+            _gallery(run, names, metrics, samples, "matrix", "seen"),
+        )
+    )
+    parts.append(
+        _section(
+            "The matrix",
+            f"How often the output shows what the prompt says, over {metrics['n']} test samples a cell.",
+            numbers.heat_maps(
+                names,
+                metrics["matrix"],
+                "Rows are prompts, columns outputs; darker is better. The large number is the part of outputs that "
+                "show the factor right, the small one the ceiling: real media, read by the same judge. ★ marks "
+                "directions that were never trained as a pair. Point at a cell for its interval and its shuffled "
+                "control.",
+            ),
+            numbers.matrix_table(names, metrics["matrix"]),
+        )
+    )
+    if metrics["held_out"]:
+        parts.append(
+            _section(
+                "Combinations it has never seen",
+                f"Some combinations of {_listed(list(FACTORS))} were kept out of training altogether. A model that "
+                "shows them has put them together itself.",
+                _gallery(run, names, metrics, samples, "held_out", "held_out"),
+                numbers.heat_maps(
+                    names,
+                    metrics["held_out"],
+                    "The matrix over these combinations alone, from one modality to another. “All at once” asks for "
+                    "the whole combination.",
+                ),
+                numbers.matrix_table(names, metrics["held_out"]),
+            )
+        )
+    parts.append(_joint(run, metrics, samples))
+    parts.append(
+        _section(
+            "Training",
+            "Every stage trains the components that it names, and reads those of the stages before it.",
+            training.curves(
+                run,
+                "Loss of every stage over its steps: each logged value faintly, their running mean boldly. The axis is "
+                "logarithmic where the loss spans more than a factor of ten.",
+            ),
+            training.costs(
+                run,
+                cost,
+                "Seconds by stage and activity. “data” is time in which the device waited for the next batch; "
+                "“compile” is short where a compiled program was found in the cache.",
+            ),
+        )
+    )
+    config = (run.workdir / "config.json").read_text()
+    parts.append(
+        el("section", el("details", el("summary", "The resolved config of this run"), el("pre", config)), class_="end")
+    )
+    return el("main", parts)
+
+
+def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html | None:
+    if not metrics["joint"]:
+        return None
+    figures = []
+    order = list(REGISTRY)
+    sets = sorted(metrics["joint"], key=lambda s: (s.count("+"), [order.index(m) for m in s.split("+")]))
+    joint = {name: metrics["joint"][name] for name in sets}
+    for name, cell in joint.items():
+        outputs = [run.codi[m] for m in name.split("+")]
+        factor = next((f for f in FACTORS if f in cell), None)
+        if factor is None:
+            continue
+        caption = (
+            el("b", f"{_listed(name.split('+'))}. "),
+            "Above, generated together; below, each alone from the very same noise. Together they agree on the "
+            f"{factor} in {cell[factor]['joint']:.0%} of {cell['n']} samples, alone in "
+            f"{cell[factor]['independent']:.0%}.",
+        )
+        figures.append(gallery.together(outputs, samples["joint"][name], samples["independent"], factor, caption))
+    return _section(
+        "Generated together, with no prompt",
+        "With nothing said, only the other outputs can tell an output what to show. If they attend to one another they "
+        "show the same; generated alone, they agree by chance.",
+        figures,
+        numbers.joint_bars(
+            joint,
+            "Agreement of the outputs: generated together, alone, and with the outputs of different samples compared "
+            "(shuffled). The dashed mark is chance, computed from what was actually generated, so that a model that "
+            "always shows the same gains nothing.",
+        ),
+        numbers.joint_table(
+            joint,
+            metrics["real"],
+            "What stands behind the agreement. Entropy: how evenly the values occur, 1 being uniform; it falls if a "
+            "model loses modes. Distance: the Fréchet distance to real samples in the judge's own features (not FID; "
+            "smaller is better), beside that of other real samples, which is the smallest to be hoped for.",
+        ),
+    )
+
+
+def write(workdir: Path) -> Path:
+    """Writes workdir/report.html, whole or not at all, and returns its path.
+
+    Raises:
+      ConfigError: the workdir holds no evaluated run.
+    """
+    workdir = Path(workdir)
+    run = load_run(workdir)
+    metrics, samples, cost = _load(workdir)
+    body = _body(run, metrics, samples, cost)
+    style = resources.files("codi_jax.report").joinpath("style.css").read_text()
+    head = (
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        el("title", f"codi_jax: {workdir.name}"),
+        el("style", Html(style)),
+    )
+    page = join([Html("<!doctype html>\n"), el("html", el("head", head), el("body", body), lang="en"), "\n"])
+    fresh = workdir / "report.html.new"
+    fresh.write_text(page, encoding="utf-8")
+    os.replace(fresh, workdir / "report.html")
+    return workdir / "report.html"

@@ -1,0 +1,121 @@
+"""Two kinds of plot as inline SVG: a line over steps, and bars with a mark for chance.
+
+Widths are in pixels; colours are the style sheet's.
+"""
+
+import math
+from collections.abc import Sequence
+
+from codi_jax.report.markup import Html, el, join, number
+
+Point = tuple[float, float]
+
+
+def _label(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> Html:
+    place = f'x="{x:.1f}" y="{y:.1f}" class="{class_}" text-anchor="{anchor}"'
+    return Html(f"<text {place}>{join([words])}</text>")
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
+    return el("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=class_)
+
+
+def ticks(low: float, high: float, count: int = 3) -> list[float]:
+    """About `count` round numbers within [low, high]."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Powers of ten between 10**low and 10**high, and twice and five times these where there are few."""
+    factors = (1, 2, 5) if high - low < 2.2 else (1,)
+    powers = range(math.floor(low), math.floor(high) + 1)
+    return [m * 10.0**k for k in powers for m in factors if low <= math.log10(m) + k <= high]
+
+
+def smooth(points: Sequence[Point], reach: int) -> list[Point]:
+    """A running mean over each point and up to `reach` on either side of it, equally many on both."""
+    out = []
+    for i, (x, _) in enumerate(points):
+        width = min(reach, i, len(points) - 1 - i)
+        near = [y for _, y in points[i - width : i + width + 1]]
+        out.append((x, sum(near) / len(near)))
+    return out
+
+
+def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 190) -> Html:
+    """A quantity over steps: every point faintly, its running mean boldly; the axis is logarithmic if it spans decades.
+
+    Args:
+      points: (step, value) in order, at least one; values are finite.
+      title: what a reader of the screen hears.
+    """
+    left, right, top, bottom = 48, 20, 10, 26
+    values = [y for _, y in points]
+    low, high = min(values), max(values)
+    logarithmic = low > 0 and high / low > 10
+    scale = math.log10 if logarithmic else float
+    a, b = scale(low), scale(high)
+    pad = (b - a) * 0.06 or 0.5
+    a, b = a - pad, b + pad
+    end = max(points[-1][0], 1)
+
+    def place(point: Point) -> Point:
+        x, y = point
+        return left + (width - left - right) * x / end, top + (height - top - bottom) * (b - scale(y)) / (b - a)
+
+    def path(given: Sequence[Point], class_: str) -> Html:
+        return el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in map(place, given)), class_=class_)
+
+    marks = decades(a, b) if logarithmic else ticks(a, b, 4)
+    parts = []
+    for mark in marks:
+        y = place((0, mark))[1]
+        parts += [_line(left, y, width - right, y, "grid"), _label(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
+    for mark in ticks(0, end, 4):
+        x = place((mark, values[0]))[0]
+        parts.append(_label(x, height - 8, f"{mark:g}", "tick", "middle"))
+    parts += [path(points, "raw"), path(smooth(points, max(len(points) // 20, 1)), "mean")]
+    return _svg(parts, title, width, height)
+
+
+def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 1024) -> Html:
+    """Horizontal bars from 0 to 1 in named groups, each with a mark at its chance.
+
+    Args:
+      groups: (name, [(label, value, class), …], chance).
+      title: what a reader of the screen hears.
+    """
+    left, right, bar, gap, top = 250, 60, 21, 22, 24
+    span = width - left - right
+    parts, y = [], float(top)
+    height = top + sum(len(items) * bar + gap for _, items, _ in groups)
+    for mark in (0, 0.25, 0.5, 0.75, 1):
+        x = left + span * mark
+        parts += [_line(x, top - 6, x, height - gap + 4, "grid"), _label(x, 12, f"{mark:g}", "tick", "middle")]
+    for name, items, chance in groups:
+        parts += [_label(0, y + 14, name, "name"), _label(0, y + 32, f"chance {chance:.2f}", "label")]
+        x = left + span * chance
+        begun = y
+        for label, value, class_ in items:
+            long = max(span * value, 1)
+            parts += [
+                _label(left - 8, y + 14, label, "label", "end"),
+                el("rect", x=left, y=f"{y + 2:.1f}", width=f"{long:.1f}", height=bar - 5, rx=2, class_=f"bar {class_}"),
+            ]
+            # Right of the mark where the bar ends just before it, so that neither hides the other.
+            at = max(left + long, x) if x - 44 < left + long else left + long
+            parts.append(_label(at + 6, y + 14, number(value, 2), "value"))
+            y += bar
+        parts.append(_line(x, begun - 2, x, y, "chance"))
+        y += gap
+    return _svg(parts, title, width, height)
+
+
+def _svg(parts: Sequence[Html], title: str, width: float, height: float) -> Html:
+    return el("svg", el("title", title), parts, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img")

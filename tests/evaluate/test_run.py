@@ -1,0 +1,143 @@
+"""`evaluate` from end to end, with a generator that copies real samples in place of a model."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.data import digit_world
+from codi_jax.data.sources import make_source
+from codi_jax.evaluate import judges, run
+from codi_jax.evaluate.agreement import UNREAD
+from codi_jax.evaluate.samples import take
+from codi_jax.parallel import paths
+from codi_jax.train.recipe import open_run
+
+ROOT = Path(__file__).parents[2]
+N = 8
+
+
+def demo_run(workdir, **evaluate):
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("tiny")
+    config.evaluate.update({"n": N, "reference": 16, **evaluate})
+    return open_run(config, workdir)
+
+
+@pytest.fixture(scope="module")
+def judge_params():
+    judge = judges.Judge(judges.JudgeConfig({"digit": 10, "colour": 6}))
+    return jax.jit(judge.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))["params"]
+
+
+@pytest.fixture
+def variables(tmp_path, judge_params):
+    own = demo_run(tmp_path).codi.component_names()
+    return {"params": {**{component: {} for component in own}, "image_judge": judge_params}, "constants": {}}
+
+
+class Copies:
+    """Answers a prompt with the real medium of the same sample; without one, together with the same sample's, alone
+    with some other's. The last caption says nothing."""
+
+    def __init__(self, codi, config):
+        self.codi = codi
+
+    def generate(self, variables, outputs, prompts, n, key):
+        assert "image_judge" not in variables["params"], "a generator has no use for a judge"
+        banks = [take(self.codi, make_source(source), range(n)) for source in self.sources]
+        if not prompts:
+            shift = (len(outputs) == 1) * self.codi.order(self.codi.modalities).index(outputs[0])
+            return {name: [banks[0].values[name][(i + shift) % n] for i in range(n)] for name in outputs}
+        ((source, values),) = prompts.items()
+        (bank,) = [b for b in banks if all(np.array_equal(x, y) for x, y in zip(b.values[source], values, strict=True))]
+        return {name: [*bank.values[name][:-1], ""] if name == "text" else bank.values[name] for name in outputs}
+
+
+@pytest.fixture
+def evaluated(tmp_path, variables, monkeypatch):
+    it = demo_run(tmp_path)
+    monkeypatch.setattr(
+        Copies, "sources", [it.config.sources[s] for s in ("test_seen", "test_held_out")], raising=False
+    )
+    monkeypatch.setattr(run, "Generator", Copies)
+    (tmp_path / "stages" / "codec.text").mkdir(parents=True)
+    (tmp_path / "stages" / "codec.text" / "cost.json").write_text('{"step": 2.0, "total": 2.5}')
+    return it, run.evaluate(it.codi, it.config, variables, tmp_path)
+
+
+def test_metrics_files_and_table(evaluated, variables, capsys):
+    it, metrics = evaluated
+    text = (it.workdir / "metrics.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(metrics))
+    assert list(metrics["matrix"]) == ["text->text", "text->image", "image->text", "image->image"]
+    assert list(metrics["held_out"]) == ["text->image", "image->text"]
+    cell = metrics["matrix"]["image->text"]
+    assert cell["paired"] and not metrics["matrix"]["text->text"]["paired"]
+    assert cell["factors"]["digit"]["accuracy"] == 1 - 1 / N and cell["factors"]["digit"]["ceiling"] == 1
+    assert metrics["joint"]["text+image"]["trained"] and metrics["joint"]["text+image"]["n"] == N
+    assert set(metrics["joint"]["text+image"]["digit"]) >= {
+        *("joint", "independent", "shuffled", "chance", "entropy", "fidelity")
+    }
+    assert metrics["real"]["text"]["digit"] == 1 and metrics["real"]["image"]["fidelity"] > 0
+    assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
+
+    cost = json.loads((it.workdir / "cost.json").read_text())
+    assert cost["stages"] == {"codec.text": {"step": 2.0, "total": 2.5}}
+    assert cost["total"] >= 2.5 and cost["evaluate"]["peak_memory_bytes"] > 2**20
+    assert "seconds" not in text and "memory" not in text
+
+    lines = run.table(metrics).splitlines()
+    assert any(line.split()[:4] == ["image->text", "yes", "digit", "0.875"] for line in lines)
+    assert any(line.startswith("text+image") for line in lines)
+
+    before = {name: (it.workdir / name).read_bytes() for name in ("metrics.json", "samples.npz")}
+    run.evaluate(it.codi, it.config, variables, it.workdir)
+    assert {name: (it.workdir / name).read_bytes() for name in before} == before
+    assert "10/10  text+image" in capsys.readouterr().out
+
+
+def test_the_saved_samples_can_be_judged_again(evaluated):
+    it, metrics = evaluated
+    with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
+        samples = paths.nest(dict(file))
+    truth = samples["real"]["held_out"]["factors"]
+    made = samples["held_out"]["image->text"]
+    digits = [digit_world.parse(caption)["digit"] for caption in made["values"]]
+    assert (
+        np.mean([d == t for d, t in zip(digits, truth["digit"], strict=True)])
+        == (metrics["held_out"]["image->text"]["factors"]["digit"]["accuracy"])
+    )
+    assert made["read"]["digit"].tolist() == [UNREAD if d is None else d for d in digits]
+    assert samples["joint"]["text+image"]["values"]["image"].shape == (N, 32, 32, 3)
+    assert samples["real"]["seen"]["values"]["image"].dtype == np.uint8
+    colours = digit_world.factors.held_out_colour
+    assert all(colours(d) == c for d, c in zip(truth["digit"], truth["colour"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seen": "tset"}, "no source 'tset'"),
+        ({"reference": 1000}, "1008 samples of 'test_seen' are needed, it has 64"),
+        ({"n": 1}, "n >= 4"),
+    ],
+)
+def test_a_config_that_cannot_be_evaluated_is_one_line(tmp_path, variables, change, message):
+    it = demo_run(tmp_path, **change)
+    with pytest.raises(ConfigError, match=message):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_an_unfinished_run_names_what_is_missing(tmp_path, variables):
+    it = demo_run(tmp_path)
+    del variables["params"]["text_unet"]
+    with pytest.raises(ConfigError, match="no finished stage has made text_unet"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)

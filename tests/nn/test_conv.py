@@ -1,0 +1,28 @@
+"""The 3×3 convolution against linen's, in both of its forms."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.nn.conv import Conv3x3
+from tests.nn import toy
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 4), (3, 2), (4, 4), (5, 3)])
+def test_small_and_large_maps_are_convolved_alike(size, stride):
+    x = toy.normal(0, 2, *size, 3)
+    module = Conv3x3(5, stride=stride)
+    params = toy.init(module, x)
+    want = nn.Conv(5, (3, 3), strides=stride, padding=1).apply({"params": params}, x)
+    got = module.apply({"params": params}, x)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    frames = module.apply({"params": params}, jnp.stack([x, 2 * x], axis=1))
+    np.testing.assert_allclose(frames[:, 0], got, atol=1e-6)
+
+
+def test_it_can_start_at_zero():
+    params = Conv3x3(5, zero=True).init(toy.KEY, jnp.ones((1, 2, 2, 3)))["params"]
+    assert not params["kernel"].any()
+    assert params["kernel"].shape == (3, 3, 3, 5)
