@@ -133,7 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     generate = verb("generate", _generate, "any prompts in, any outputs out, generated together")
     for name in REGISTRY:
         generate.add_argument(
-            f"--{name}", action="append", default=[], metavar="PROMPT", help=f"a prompt of modality {name}: its text or file"
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="PROMPT",
+            help=f"a prompt of modality {name}: its text or file",
         )
     generate.add_argument("--to", required=True, metavar="A,B", help="modalities to generate, separated by commas")
     generate.add_argument("--out", type=Path, required=True, help="directory for the files")

@@ -1,7 +1,7 @@
 """Latents and prompts of a source, computed once.
 
-    stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
-    stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
+stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
+stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
 """
 
 import json

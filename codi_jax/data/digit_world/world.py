@@ -28,6 +28,7 @@ class WorldConfig:
       combinations: of digit and colour: those `seen` in training, those `held_out` from it, or `all`. By default seen
         for the train split and all for the others; the train split has no others.
       truncate: the probability that a prompt leaves something out of the caption.
+      short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
       modalities: what a sample holds.
     """
 
@@ -36,6 +37,7 @@ class WorldConfig:
     seed: int = 0
     combinations: Combinations | None = None
     truncate: float = 0.3
+    short_captions: bool = False
     modalities: tuple[str, ...] = tuple(CARRIES)
 
     def __post_init__(self):
@@ -97,7 +99,8 @@ class DigitWorld:
             full.append(caption(factors, tuple(factors), way, figure < 0.5))
             whole = len(mention) == len(factors)
             prompts.append(full[-1] if whole else caption(factors, mention, other, figure < 0.5))
-        return {"caption": np.array(full, np.str_), "prompt": np.array(prompts, np.str_)}
+        captions = prompts if self.config.short_captions else full
+        return {"caption": np.array(captions, np.str_), "prompt": np.array(prompts, np.str_)}
 
     def _image(self, index: np.ndarray, digit: np.ndarray, colour: np.ndarray) -> np.ndarray:
         u = uniform(self._seed, ("glyph", "right", "down", "scale", "angle"), index)

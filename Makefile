@@ -1,0 +1,37 @@
+# make demo   sets up, trains every stage on two modalities, generates, measures, writes the report
+# make test   sets up, lints, runs the suite
+PYTHON ?= python3.11
+OUT ?= out/demo
+CONFIG ?= configs/demo.py
+BIN := .venv/bin
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test slow clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.demo: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[demo]'
+	touch $@
+
+.venv/.test: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+demo: .venv/.demo
+	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet
+	$(BIN)/codi-jax evaluate --workdir=$(OUT)
+	$(BIN)/codi-jax report --workdir=$(OUT)
+
+test: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+slow: .venv/.test
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf .venv out build *.egg-info
