@@ -1,12 +1,14 @@
 """Install codi_jax; tool settings live in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="codi_jax",
     version="0.1.0",
     description="CoDi (Composable Diffusion, any-to-any generation) in JAX: trained, joint, sharded",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",

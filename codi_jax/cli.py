@@ -1,7 +1,7 @@
 """`codi-jax VERB`: train, generate, evaluate, report.
 
-A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (ml_collections'
-flags, private to the verb) and saves the resolved config in the workdir; the other verbs need the workdir alone.
+A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
+ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
 
 Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with everything saved, run it again.
 """

@@ -131,14 +131,16 @@ class CoDi:
         the attention scores.
         """
         share = np.array([1.0 if weights is None else weights.get(k, 1.0) for k in prompts], np.float32)
-        if not (share >= 0).all() or share.sum() <= 0:
-            raise ConfigError(f"mix weights must be >= 0 with a positive sum, got {dict(zip(prompts, share.tolist()))}")
+        if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
+            raise ConfigError(
+                f"mix weights must be >= 0 with a positive sum, got {dict(zip(prompts, share.tolist(), strict=True))}"
+            )
         share /= share.sum()
         values = list(prompts.values())
         if all(v.ndim == 2 for v in values):
-            return Tokens.of(sum(w * v for w, v in zip(share, values))[:, None])
+            return Tokens.of(sum(w * v for w, v in zip(share, values, strict=True))[:, None])
         values = [v[:, None] if v.ndim == 2 else v for v in values]
-        bias = [jnp.full(v.shape[:2], np.log(w) if w > 0 else MASKED) for w, v in zip(share, values)]
+        bias = [jnp.full(v.shape[:2], np.log(w) if w > 0 else MASKED) for w, v in zip(share, values, strict=True)]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
 
     # Joint generation
@@ -170,7 +172,7 @@ class CoDi:
             return Tokens.of(sum(weights[i] * v for i, v in enumerate(values))), gate
         bias = [
             jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
-            for w, v in zip(weights, values)
+            for w, v in zip(weights, values, strict=True)
         ]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1)), gate
 

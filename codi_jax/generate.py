@@ -70,6 +70,8 @@ class Generator:
         self.codi, self.config = codi, config
         for name in config.guidance:
             codi[name]
+        if not 0 <= config.eta <= (1 if SAMPLERS[config.sampler].stochastic else 0):
+            raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} cannot honour")
         self.pairs = timesteps(codi.schedule, config.steps, config.spacing)
         self.scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
         self._programs: dict[tuple, Any] = {}

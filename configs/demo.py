@@ -63,7 +63,7 @@ def model() -> dict:
     return {
         "modalities": {"text": text, "image": image},
         "width": WIDTH,
-        "prediction": "v",
+        "prediction": "x0",
         "schedule": "cosine",
     }
 
@@ -80,7 +80,7 @@ def get_config(argument: str = "") -> ConfigDict:
             settings={"factors": {name: len(values) for name, values in digit_world.FACTORS.items()}},
         )},
         "codec": {"text": stage(
-            "codec", ("text",), "train", train=("text_codec/.*",), steps=800, batch_size=128,
+            "codec", ("text",), "captions", train=("text_codec/.*",), steps=800, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.02, "free_bits": 0.1},
         ),
         "image": stage(
@@ -95,12 +95,12 @@ def get_config(argument: str = "") -> ConfigDict:
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1500,
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1000,
             batch_size=64, optimizer=adamw(2e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=1500, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), **prompts}},
         )},
         "joint": {"text+image": stage(
@@ -117,6 +117,10 @@ def get_config(argument: str = "") -> ConfigDict:
         "model": model(),
         "sources": {
             "train": {"name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.1},
+            "captions": {
+                "name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.5, "short_captions": True,
+                "modalities": ("text",),
+            },
             "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
             "judge": {"name": "digit_world", "split": "judge", "size": 60_000, "seed": 1},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
@@ -127,10 +131,10 @@ def get_config(argument: str = "") -> ConfigDict:
         },
         "stages": stages,
         "generate": {
-            "steps": 20,
+            "steps": 12,
             "guidance": {
-                "text": {"prompt": 2.0, "environment": 2.0},
-                "image": {"prompt": 2.0, "environment": 4.0},
+                "text": {"prompt": 1.5, "environment": 2.0},
+                "image": {"prompt": 2.5, "environment": 4.0},
             },
         },
         "evaluate": {"n": 256, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},

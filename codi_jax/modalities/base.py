@@ -56,6 +56,7 @@ class Modality(abc.ABC):
     codec: nn.Module
     encoder: nn.Module
     latent_shape: tuple[int, ...]  # without the batch
+    sampled_posterior = True  # whether a latent is drawn of its posterior, or is its mean
 
     def __init__(self, shared: Shared):
         self.shared = shared
@@ -166,7 +167,8 @@ class Modality(abc.ABC):
         """Mean and standard deviation of the latent's posterior, normalised; each [B, *latent]."""
         mean, logvar = self.encode_moments(self.component(variables, "codec"), media)
         constants = self.constants(variables, "codec")
-        return (mean - constants["shift"]) * constants["scale"], jnp.exp(0.5 * logvar) * constants["scale"]
+        std = jnp.exp(0.5 * logvar) * self.sampled_posterior
+        return (mean - constants["shift"]) * constants["scale"], std * constants["scale"]
 
     def decode_latent(self, variables: Variables, z: Array) -> Any:
         """Normalised latent z to decoded media."""

@@ -48,6 +48,7 @@ class Text(Modality):
 
     name = "text"
     suffix = ".txt"
+    sampled_posterior = False  # as the release, whose encoder returns the mean alone
     Config = TextConfig
     components = {
         "codec": "text_codec",

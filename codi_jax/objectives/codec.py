@@ -41,12 +41,13 @@ def train_step(codi: CoDi, name: str, config: CodecConfig, tx, ema_decay: float,
     return make_train_step(partial(loss, codi, name, config), tx, ema_decay, **jit_options)
 
 
-def latent_statistics(mean: jax.Array, logvar: jax.Array) -> dict[str, jax.Array]:
+def latent_statistics(mean: jax.Array, logvar: jax.Array | None) -> dict[str, jax.Array]:
     """Constants {shift, scale} per channel that give latents zero mean and unit variance.
 
     Args:
-      mean, logvar: posterior moments [N, …, C]; the variance of z is that of the means plus the mean variance.
+      mean, logvar: posterior moments [N, …, C]; the variance of z is that of the means plus the mean variance. None
+        where z is the mean itself.
     """
     axes = tuple(range(mean.ndim - 1))
-    variance = mean.var(axes) + jnp.exp(logvar).mean(axes)
+    variance = mean.var(axes) + (0.0 if logvar is None else jnp.exp(logvar).mean(axes))
     return {"shift": mean.mean(axes), "scale": 1 / jnp.sqrt(jnp.maximum(variance, 1e-8))}

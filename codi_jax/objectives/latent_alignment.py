@@ -85,7 +85,7 @@ def loss(
     key: jax.Array,
 ):
     """Joint loss of an encoded batch of pairs, and its terms."""
-    partner = dict(zip(pair, reversed(pair)))
+    partner = dict(zip(pair, reversed(pair), strict=True))
     size = batch[pair[0]].mean.shape[0]
     samples, tokens = {}, {}
     for name in pair:

@@ -128,7 +128,10 @@ class Stage:
         given = tuple(c for c in task.components if c in providers)
         fresh = tuple(c for c in task.components if c not in providers)
         variables = assemble(self.run, self.run.ancestors(self.name), given)
-        params = {**variables["params"], **jax.jit(task.init, static_argnums=1)(fold(self.key, "init"), fresh)}
+        # Compiled without optimisation: it runs once, and what linen initialises it also traces.
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        init = jax.jit(task.init, static_argnums=1, compiler_options=options)
+        params = {**variables["params"], **init(fold(self.key, "init"), fresh)}
         untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
         if untrained:
             raise ConfigError(
@@ -147,7 +150,8 @@ class Stage:
         layout, _ = resolve(jax.eval_shape(create, trained), self.mesh, self.run.config.sharding)
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
         self.state = jax.jit(create, out_shardings=layout)(trained)
-        self.step = make_train_step(task.loss, tx, config.ema)
+        # Left to itself the compiler may lay out the new state otherwise, and compile again for that.
+        self.step = make_train_step(task.loss, tx, config.ema, out_shardings=(layout, None))
 
     def batches(self, start: int) -> Batches:
         host = (jax.process_index(), jax.process_count())

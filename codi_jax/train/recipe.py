@@ -52,7 +52,7 @@ class StageConfig:
     train: tuple[str, ...] = ()
     steps: int = 0
     batch_size: int = 128
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     ema: float = 0.999
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     statistics: int = 2048
@@ -70,8 +70,8 @@ class RunConfig:
     generate: dict[str, Any]
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
-    mesh: MeshConfig = MeshConfig()
-    sharding: ShardingConfig = ShardingConfig()
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""What each objective asks of the loop: its components, its loss, what its batches hold, what it leaves as constants."""
+"""What each objective asks of the loop: components, loss, what its batches hold, what it leaves as constants."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ def _component(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[
 
 
 def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
-    """The task of a StageConfig; `encoded` says whether its source holds what `objectives.conditioning.encode` gives."""
+    """The task of a StageConfig; `encoded`: its source holds what `objectives.conditioning.encode` gives."""
     where, names = "stages.*.settings", stage.modalities
     init = lambda key, components: codi.init(key, components)  # noqa: E731
     media = partial(_media, codi, names)
@@ -63,7 +63,8 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         def statistics(variables, batches):
             parts = [jax.device_get(moments(variables, batch)) for batch in batches]
             mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
-            return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar)}
+            drawn = codi[name].sampled_posterior
+            return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if drawn else None)}
 
         loss = partial(codec.loss, codi, name, settings)
         return Task(_component(codi, ["codec"], names), init, loss, media, statistics)

@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.objectives import conditioning
+from codi_jax.objectives.conditioning import PromptConfig
+from tests import toy
+from tests.objectives.still import Still, StillModality, encoded
+
+KEY = jax.random.key(0)
+SIZE = 400
+
+
+def context(config, key=KEY, null=0.0):
+    model = Still(a=StillModality(), b=StillModality())
+    model.null = null
+    batch = {"a": encoded(SIZE, prompt=1.0), "b": encoded(SIZE, prompt=2.0)}
+    tokens = conditioning.context(model, config, {}, batch, key, "a")
+    assert tokens.values.shape == (SIZE, 1, 4)
+    np.testing.assert_array_equal(tokens.bias, 0)
+    return np.asarray(tokens.values[:, 0])
+
+
+def test_each_sample_draws_one_of_the_sources():
+    got = context(PromptConfig(("a", "b"), drop=0.0))
+    assert set(np.unique(got)) == {1.0, 2.0}
+    assert (got == got[:, :1]).all()
+    assert abs((got[:, 0] == 1).mean() - 0.5) < 0.1
+    assert (context(PromptConfig(("b",), drop=0.0)) == 2).all()
+
+
+@pytest.mark.parametrize("null", [0.0, -3.0])
+def test_dropped_prompts_are_the_null_prompt(null):
+    assert (context(PromptConfig(("a", "b"), drop=1.0, noise=5.0), null=null) == null).all()
+    got = context(PromptConfig(("a",), drop=0.25), null=null)
+    assert set(np.unique(got)) == {null, 1.0}
+    assert abs((got[:, 0] == null).mean() - 0.25) < 0.08
+
+
+def test_noise_is_on_the_prompt_alone():
+    got = context(PromptConfig(("a",), drop=0.3, noise=0.5))
+    dropped = (got == 0).all(1)
+    assert abs(dropped.mean() - 0.3) < 0.08
+    assert abs((got[~dropped] - 1).std() - 0.5) < 0.05
+
+
+def test_a_prompt_is_drawn_by_the_name_of_the_output():
+    config = PromptConfig(("a", "b"))
+    model = Still(a=StillModality(), b=StillModality())
+    batch = {"a": encoded(SIZE, prompt=1.0), "b": encoded(SIZE, prompt=2.0)}
+    one, two = (conditioning.context(model, config, {}, batch, KEY, name).values for name in ("a", "b"))
+    assert not np.array_equal(one, two)
+    np.testing.assert_array_equal(one, conditioning.context(model, config, {}, batch, KEY, "a").values)
+
+
+def test_noised_draws_from_the_posterior_and_corrupts_it():
+    model, batch = Still(a=StillModality()), encoded(SIZE)
+    batch = batch.replace(mean=batch.mean + 2, std=batch.std + 0.5)
+    t = jnp.full((SIZE,), 500)
+    sample = conditioning.noised(model, "a", batch, t, KEY)
+    assert abs(float(sample.z.mean()) - 2) < 0.1 and abs(float(sample.z.std()) - 0.5) < 0.05
+    level = model.schedule.at(t[0])
+    np.testing.assert_allclose(sample.z_t, level.alpha * sample.z + level.sigma * sample.noise, rtol=1e-5, atol=1e-6)
+
+
+def test_timesteps_are_uniform_over_the_schedule():
+    t = np.asarray(conditioning.timesteps(Still(a=StillModality()), 20_000, KEY, "a"))
+    assert (t.min(), t.max()) == (0, 999) and abs(t.mean() - 499.5) < 6
+
+
+def test_encode_normalises_latents_and_centres_prompts():
+    codi = toy.codi()
+    variables = toy.variables(codi)
+    media = {"text": codi["text"].media(["a red seven on the left", "a blue one"]), "image": np.zeros((2, 32, 32, 3))}
+    media["image"][1] = 0.5
+    shifted = jax.tree.map(jnp.asarray, variables)
+    shifted["constants"]["text_codec"] = {"shift": jnp.full((16,), 0.25), "scale": jnp.full((16,), 3.0)}
+    shifted["constants"]["clip_vision"] = {"centre": jnp.full((toy.D,), 0.1), "gain": jnp.float32(2.0)}
+
+    program = toy.quick(lambda v, m: conditioning.encode(codi, v, m))
+    plain, got = program(variables, media), program(shifted, media)
+    np.testing.assert_allclose(got["text"].mean, 3 * (plain["text"].mean - 0.25), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got["text"].std, 3 * plain["text"].std, rtol=1e-4)
+    np.testing.assert_allclose(got["image"].prompt, 2 * (plain["image"].prompt - 0.1), rtol=1e-4, atol=1e-5)
+    for name, modality in codi.modalities.items():
+        assert plain[name].mean.shape == plain[name].std.shape == (2, *modality.latent_shape)
+        np.testing.assert_allclose(jnp.linalg.norm(plain[name].prompt, axis=-1), 1, rtol=1e-5)
+        assert {x.dtype for x in dataclasses.asdict(plain[name]).values()} == {jnp.dtype("float32")}
+
+
+def test_a_truncated_caption_prompts_and_the_whole_one_is_encoded():
+    codi = toy.codi()
+    captions = {"caption": np.array(["a red seven on the left"]), "prompt": np.array(["a red"])}
+    media = codi["text"].prepare({"text": captions})
+    whole = codi["text"].media(["a red seven on the left"])
+    for part in ("full", "source", "target"):
+        np.testing.assert_array_equal(media[part], whole[part])
+    np.testing.assert_array_equal(media["prompt"], codi["text"].media(["a red"])["prompt"])

@@ -1,0 +1,167 @@
+"""Every loss on a case small enough for paper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.diffusion import process
+from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
+from codi_jax.objectives.conditioning import PromptConfig
+from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
+from tests.objectives.still import Still, StillModality, encoded
+
+KEY = jax.random.key(0)
+EYE = jnp.eye(4, 6)
+
+
+def test_infonce_of_orthonormal_embeddings():
+    # Logits are s on the diagonal and 0 elsewhere: -log softmax = log(1 + 3 e^-s) for every row and column.
+    s = 3.0
+    assert float(bridging.infonce(EYE, EYE, jnp.float32(s))) == pytest.approx(np.log1p(3 * np.exp(-s)), rel=1e-5)
+    assert float(bridging.infonce(EYE, -EYE, jnp.float32(s))) == pytest.approx(np.log1p(3 * np.exp(s)), rel=1e-5)
+    constant = jnp.ones((4, 1))
+    assert float(bridging.infonce(constant, constant, jnp.float32(s))) == pytest.approx(np.log(4), rel=1e-5)
+
+
+def test_infonce_is_symmetric():
+    a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in jax.random.normal(KEY, (2, 5, 6)))
+    assert float(bridging.infonce(a, b, jnp.float32(9))) == pytest.approx(float(bridging.infonce(b, a, jnp.float32(9))))
+
+
+def test_siglip_of_orthonormal_embeddings():
+    # A row has one positive of logit s + b and three negatives of logit b.
+    s, b = 3.0, -1.0
+    want = np.log1p(np.exp(-(s + b))) + 3 * np.log1p(np.exp(b))
+    assert float(bridging.siglip(EYE, EYE, jnp.float32(s), jnp.float32(b))) == pytest.approx(want, rel=1e-5)
+
+
+def test_the_temperature_begins_as_published_and_is_capped():
+    assert np.exp(bridging.init(bridging.BridgingConfig())["bridging"]["logit_scale"]) == pytest.approx(1 / 0.07)
+    own = bridging.init(bridging.BridgingConfig("siglip"))["bridging"]
+    assert (np.exp(own["logit_scale"]), own["logit_bias"]) == (pytest.approx(10.0), -10.0)
+
+    class Embeds:
+        component = staticmethod(lambda variables, role: None)
+        embed = staticmethod(lambda params, media: media)
+
+    variables = {"params": {"bridging": {"logit_scale": jnp.float32(9.0)}}}
+    model, config = {"a": Embeds(), "b": Embeds()}, bridging.BridgingConfig()
+    value, metrics = bridging.loss(model, ("a", "b"), config, variables, {"a": EYE, "b": EYE}, KEY)
+    assert float(metrics["scale"]) == 100 and float(metrics["retrieval"]) == 1
+    assert float(value) == pytest.approx(0, abs=1e-6)
+
+
+def test_prompt_statistics_centre_and_scale():
+    x = np.random.default_rng(0).normal(3, 2, (500, 4))
+    made = bridging.prompt_statistics(jnp.asarray(x))
+    c = (x - made["centre"]) * made["gain"]
+    np.testing.assert_allclose(c.mean(0), 0, atol=1e-4)
+    assert c.var(0).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_codec_loss_is_reconstruction_and_kl_with_free_bits():
+    mean, logvar = jnp.array([[0.0, 2.0], [0.0, 0.0]]), jnp.array([[0.0, 0.0], [np.log(4.0), 0.0]])
+
+    class Codec:
+        component = staticmethod(lambda variables, role: None)
+        encode_moments = staticmethod(lambda params, media: (mean, logvar))
+        reconstruction = staticmethod(lambda params, media, latent, key: (jnp.array([10.0, 20.0]), {"seen": latent}))
+
+    kl = np.array([[0, 2.0], [0.5 * (4 - 1 - np.log(4)), 0]])
+    for weight, free in ((0.0, 0.0), (0.5, 0.0), (0.5, 0.25), (1.0, 3.0)):
+        config = codec.CodecConfig(weight, free)
+        value, metrics = codec.loss({"a": Codec()}, "a", config, {}, {"a": None}, KEY)
+        assert float(value) == pytest.approx(15 + weight * np.maximum(kl, free).sum(1).mean(), rel=1e-5)
+        assert float(metrics["reconstruction"]) == 15
+        assert float(metrics["kl"]) == pytest.approx(kl.sum(1).mean(), rel=1e-5)
+
+
+def test_latent_statistics_whiten_what_is_drawn_of_the_posterior():
+    rng = np.random.default_rng(0)
+    mean, logvar = rng.normal(2, 3, (4000, 2, 2, 3)), rng.normal(-1, 0.3, (4000, 2, 2, 3))
+    made = codec.latent_statistics(jnp.asarray(mean), jnp.asarray(logvar))
+    z = mean + np.exp(0.5 * logvar) * rng.normal(size=mean.shape)
+    z = (z - made["shift"]) * made["scale"]
+    np.testing.assert_allclose(z.mean((0, 1, 2)), 0, atol=0.02)
+    np.testing.assert_allclose(z.std((0, 1, 2)), 1, atol=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0", "flow"])
+def test_ldm_loss_of_a_constant_answer(prediction):
+    model, batch = Still(prediction, a=StillModality(answer=0.5)), {"a": encoded(64)}
+    config = ldm.LDMConfig(PromptConfig(("a",), drop=0.0))
+    value, _ = ldm.loss(model, "a", config, {}, batch, KEY)
+    (call,) = model["a"].calls
+    assert call.environment is None and call.gate is None
+    np.testing.assert_array_equal(call.context.values, 1)
+    sample = conditioning.noised(model, "a", batch["a"], call.t, KEY)
+    target = process.target(model.schedule, sample.z, sample.noise, call.t, prediction)
+    assert float(value) == pytest.approx(float(jnp.square(target - 0.5).mean()), rel=1e-5)
+    if prediction == "x0":
+        assert float(value) == 0.25  # z is 0 everywhere
+
+
+def align(model, **options):
+    options = {"losses": ("a", "b"), "aligned": ("a", "b"), "prompts": PromptConfig(("a", "b"), drop=1.0), **options}
+    batch = {"a": encoded(8, full=1.0), "b": encoded(8, full=2.0)}
+    return latent_alignment.loss(model, ("a", "b"), LatentAlignmentConfig(**options), {}, batch, KEY)
+
+
+def still_pair():
+    return Still("x0", a=StillModality(answer=0.5, token=3.0), b=StillModality(answer=1.0, token=4.0))
+
+
+def test_alignment_sums_both_losses_and_the_anchor():
+    # x0 is 0: the losses are 0.5² and 1². Tokens 3 and 4 against the partners' embeddings 2 and 1: (3-2)² and (4-1)².
+    value, metrics = align(still_pair(), align_weight=0.1)
+    got = {k: float(v) for k, v in metrics.items()}
+    assert got == {"loss/a": 0.25, "loss/b": 1.0, "align/a": 1.0, "align/b": 9.0}
+    assert float(value) == pytest.approx(1.25 + 0.1 * 10)
+
+
+def test_only_the_named_losses_and_alignments_count():
+    value, metrics = align(still_pair(), losses=("a",), aligned=("b",))
+    assert set(metrics) == {"loss/a", "align/b"} and float(value) == pytest.approx(0.25 + 9)
+    value, metrics = align(still_pair(), align="none")
+    assert set(metrics) == {"loss/a", "loss/b"} and float(value) == pytest.approx(1.25)
+
+
+def test_each_output_attends_to_its_partner_alone():
+    model = still_pair()
+    align(model)
+    for name, other in (("a", 4.0), ("b", 3.0)):
+        (call,) = model[name].calls
+        np.testing.assert_array_equal(call.environment.values, other)
+        np.testing.assert_array_equal(call.gate, 1)
+    np.testing.assert_array_equal(model["a"].calls[0].context.values, model["b"].calls[0].context.values)
+
+
+def test_timesteps_are_independent_or_shared():
+    for timesteps in ("independent", "shared"):
+        model = still_pair()
+        align(model, timesteps=timesteps)
+        a, b = (np.asarray(model[name].calls[0].t) for name in ("a", "b"))
+        assert np.array_equal(a, b) == (timesteps == "shared")
+        assert not np.array_equal(model["a"].calls[0].z, model["b"].calls[0].z)  # the noise never is
+
+
+def test_contrastive_alignment_of_orthonormal_tokens():
+    tokens = EYE[:, None] * 7.0  # the norm does not count
+    want = np.log1p(3 * np.exp(-1 / 0.5))
+    assert float(latent_alignment.contrastive(tokens, tokens, 0.5)) == pytest.approx(want, rel=1e-5)
+
+
+def test_anchor_with_known_tokens():
+    tokens = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
+    assert float(latent_alignment.anchor(tokens, jnp.array([[1.0, 1.0]]))) == pytest.approx((0 + 1 + 4 + 9) / 4)
+
+
+def test_lift_keeps_lengths_and_angles():
+    np.testing.assert_array_equal(latent_alignment.lift(5, 5), np.eye(5))
+    rows = latent_alignment.lift(5, 12)
+    assert rows.shape == (5, 12)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(5), atol=1e-6)
+    np.testing.assert_array_equal(rows, latent_alignment.lift.__wrapped__(5, 12))  # fixed, drawn from one seed
+    with pytest.raises(ValueError, match="at least the prompt width 5"):
+        latent_alignment.lift(5, 4)

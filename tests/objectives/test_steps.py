@@ -1,0 +1,177 @@
+"""The compiled train step of every objective, on one device and on eight."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from codi_jax.data.sources import make_source, read
+from codi_jax.objectives import bridging, codec, latent_alignment, ldm
+from codi_jax.objectives.conditioning import PromptConfig
+from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
+from codi_jax.optim import TrainState, merge, partition, select
+from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, paths, place_batch, replicated, resolve
+from tests import toy
+
+PAIR, SIZE, KEY = toy.PAIR, 8, jax.random.key(1)
+PROMPTS = PromptConfig(PAIR, drop=0.5, noise=0.3)
+ALIGNMENT = LatentAlignmentConfig(losses=PAIR, aligned=PAIR, prompts=PROMPTS)
+
+# Remembers the gradient as it comes, before the optimizer.
+_remember = optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, state, params=None: (grads, grads)
+)
+TX = optax.chain(_remember, optax.adam(3e-3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    make: Callable[..., Any]  # (codi, optimizer, decay, **jit options) -> step
+    reads: tuple[str, ...]  # components
+    train: tuple[str, ...]
+    batch: Callable[[], Any]
+
+
+def media():
+    source = make_source({"name": "digit_world", "split": "train", "size": SIZE})
+    samples, codi = read(source, range(SIZE)), toy.codi()
+    return {name: codi[name].prepare(samples) for name in PAIR}
+
+
+def latents():
+    return toy.encoded(toy.codi(), SIZE)
+
+
+def one(name):
+    return lambda: {name: media()[name]}
+
+
+DENOISERS = ("text_unet", "vision_unet")
+JOINT = ("text_environment", "image_environment", "text_cross", "image_cross")
+OBJECTIVES = {
+    "codec-text": Objective(
+        lambda codi, *a, **o: codec.train_step(codi, "text", codec.CodecConfig(0.1), *a, **o),
+        ("text_codec",), ("text_codec/.*",), one("text"),
+    ),
+    "codec-image": Objective(
+        lambda codi, *a, **o: codec.train_step(codi, "image", codec.CodecConfig(), *a, **o),
+        ("vision_codec",), ("vision_codec/decoder.*",), one("image"),
+    ),
+    "bridging": Objective(
+        lambda codi, *a, **o: bridging.train_step(codi, PAIR, bridging.BridgingConfig(), *a, **o),
+        ("clip_text", "clip_vision", "bridging"), ("clip_vision/.*", "bridging/.*"), media,
+    ),
+    "ldm": Objective(
+        lambda codi, *a, **o: ldm.train_step(codi, "text", ldm.LDMConfig(PROMPTS), *a, **o),
+        ("text_unet",), ("!text_unet/time/.*", "text_unet/.*"), latents,
+    ),
+    "latent_alignment": Objective(
+        lambda codi, *a, **o: latent_alignment.train_step(codi, PAIR, ALIGNMENT, *a, **o),
+        (*DENOISERS, *JOINT), tuple(f"{name}/.*" for name in JOINT), latents,
+    ),
+}  # fmt: skip
+
+
+def parameters(objective):
+    tree = {**toy.params(toy.codi()), **bridging.init(bridging.BridgingConfig())}
+    params = {name: tree[name] for name in objective.reads}
+    return partition(params, select(params, objective.train))
+
+
+def compiled(objective, mesh=None):
+    """The step, the state before the first, and a function of a state that takes one."""
+    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK)
+    trained, frozen = parameters(objective)
+    constants = jax.tree.map(jnp.asarray, toy.codi().default_constants())
+    create, batch = partial(TrainState.create, tx=TX), objective.batch()
+    if mesh is None:
+        state = jax.jit(create)(trained)
+    else:
+        config = ShardingConfig(fsdp_min_bytes=256)
+        layout, table = resolve(jax.eval_shape(create, trained), mesh, config)
+        assert table.sharded_fraction > 0.8
+        state = jax.jit(create, out_shardings=layout)(trained)
+        frozen = jax.device_put(frozen, resolve(frozen, mesh, config)[0])
+        constants, batch = jax.device_put(constants, replicated(mesh)), place_batch(batch, mesh)
+    return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
+
+
+@pytest.fixture(scope="module", params=OBJECTIVES)
+def trained(request):
+    """Twenty steps on one batch, and then the first again: the same noise under the later parameters."""
+    objective = OBJECTIVES[request.param]
+    step, state, frozen, take = compiled(objective)
+    before = jax.device_get(frozen)
+    first = None
+    for _ in range(20):
+        state, metrics = take(state)
+        if first is None:
+            first = jax.device_get((metrics, state.opt_state[0]))
+    after = jax.device_get((state.params, frozen))
+    _, last = take(state.replace(step=jnp.zeros((), jnp.int32)))
+    return request.param, step, before, first, after, jax.device_get(last)
+
+
+def test_trained_leaves_change_and_frozen_ones_are_no_argument_of_the_gradient(trained):
+    name, _, before, (_, gradients), (params, frozen), _ = trained
+    start, _ = parameters(OBJECTIVES[name])
+    assert toy.same(frozen, before)
+    changed = {
+        path: not np.array_equal(x, paths.flatten(start)[path]) for path, x in paths.flatten(params).items()
+    }  # fmt: skip
+    assert all(changed.values()), [path for path, yes in changed.items() if not yes]
+    assert paths.flatten(gradients).keys() == paths.flatten(start).keys()
+    assert not paths.flatten(gradients).keys() & paths.flatten(frozen).keys()
+
+
+def test_the_loss_falls_on_one_batch(trained):
+    name, _, _, (first, _), _, last = trained
+    assert last["skipped"] == 0
+    assert last["loss"] < 0.95 * first["loss"], name
+
+
+def test_nothing_is_compiled_after_the_first_step(trained):
+    assert trained[1]._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", ["bridging", "ldm", "latent_alignment"])
+def test_split_over_eight_devices_it_is_the_same_step(trained, name):
+    if trained[0] != name:
+        pytest.skip("another objective's turn")
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    with jax.set_mesh(mesh):
+        step, state, _, take = compiled(OBJECTIVES[name], mesh)
+        state, metrics = take(state)
+        gradients = jax.device_get(state.opt_state[0])
+        state, _ = take(state)
+        assert step._cache_size() == 1
+    want, want_gradients = trained[3]
+    assert float(metrics["loss"]) == pytest.approx(float(want["loss"]), rel=1e-5)
+    assert float(metrics["grad_norm"]) == pytest.approx(float(want["grad_norm"]), rel=1e-5)
+    wanted = paths.flatten(want_gradients)
+    for path, got in paths.flatten(gradients).items():
+        scale = np.abs(wanted[path]).max()
+        np.testing.assert_allclose(got, wanted[path], rtol=1e-5, atol=1e-5 * max(scale, 1e-2), err_msg=path)
+
+
+def test_the_loss_of_one_output_reaches_the_environment_encoder_of_the_other():
+    codi, objective = toy.codi(), OBJECTIVES["latent_alignment"]
+    trained, frozen = parameters(objective)
+    config = dataclasses.replace(ALIGNMENT, losses=("text",), align="none")
+    batch = latents()
+
+    def loss(trained):
+        variables = {"params": merge(trained, frozen), "constants": codi.default_constants()}
+        return latent_alignment.loss(codi, PAIR, config, variables, batch, KEY)[0]
+
+    gradients = toy.quick(jax.grad(loss))(trained)
+    reached = {name: any(np.any(x) for x in jax.tree.leaves(tree)) for name, tree in gradients.items()}
+    assert reached == {
+        "image_environment": True, "text_cross": True, "text_environment": False, "image_cross": False
+    }  # fmt: skip

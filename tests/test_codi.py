@@ -1,0 +1,249 @@
+"""CoDi composed: who attends to whom, how prompts mix, and what every component holds."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.interpreters import partial_eval
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.generate import GenerateConfig, Generator, Scales
+from codi_jax.parallel import paths
+from codi_jax.types import MASKED, Tokens
+from tests import toy
+
+KEY = jax.random.key(0)
+PAIR = toy.PAIR
+
+
+# Wiring
+
+
+def test_every_output_attends_to_all_others():
+    np.testing.assert_array_equal(toy.codi().wiring(PAIR), [[0, 1], [1, 0]])
+
+
+def test_the_release_lets_every_output_attend_to_itself():
+    np.testing.assert_array_equal(toy.codi(compat="release").wiring(PAIR), [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("compat", ["true", "release"])
+def test_a_sole_output_attends_to_nothing(compat):
+    for outputs in ((), ("text",), ("image",)):
+        assert not toy.codi(compat=compat).wiring(outputs).any()
+
+
+def test_the_rows_of_more_outputs_sum_to_one(monkeypatch):
+    codi = toy.codi()
+    monkeypatch.setattr(codi, "modalities", dict.fromkeys("abcd"))
+    got = codi.wiring(("a", "c", "d"))
+    np.testing.assert_array_equal(got, np.array([[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]) / 2)
+
+
+def environment(codi, row, **tokens):
+    values = {name: jnp.full((3, k, 2), x, jnp.float32) for name, (k, x) in tokens.items()}
+    return codi.environment(values, jnp.asarray(row, jnp.float32))
+
+
+def test_pooled_environment_is_the_weighted_sum_and_an_absent_one_does_not_count():
+    got, gate = environment(toy.codi(), (0.25, 0.75), text=(1, 4.0), image=(1, 8.0))
+    np.testing.assert_array_equal(got.values, np.full((3, 1, 2), 7.0))
+    np.testing.assert_array_equal(got.bias, 0)
+    np.testing.assert_array_equal(gate, np.ones(3))
+    got, gate = environment(toy.codi(), (0, 0), text=(1, 4.0), image=(1, 8.0))
+    assert not got.values.any() and not gate.any()
+
+
+def test_maps_are_concatenated_with_log_weights():
+    got, gate = environment(toy.codi(environment_tokens="map"), (0.25, 0), text=(1, 4.0), image=(5, 8.0))
+    assert got.values.shape == (3, 6, 2)
+    np.testing.assert_allclose(got.bias, np.tile([np.log(0.25)] + [MASKED] * 5, (3, 1)), rtol=1e-6)
+    np.testing.assert_array_equal(gate, np.ones(3))
+
+
+# Must hold: what passes between outputs, and what does not.
+
+
+@functools.lru_cache
+def generator(compat):
+    """Two steps, deterministic; the parameters are nowhere zero, X's last projections included."""
+    codi = toy.codi(compat=compat)
+    return Generator(codi, GenerateConfig({name: Scales() for name in PAIR}, steps=2, loop="host")), toy.variables(codi)
+
+
+@pytest.mark.parametrize("compat", ["true", "release"])
+def test_the_release_passes_nothing_between_outputs_and_the_true_wiring_does(compat):
+    model, variables = generator(compat)
+    prompt = {"text": jax.random.normal(KEY, (2, toy.D))}
+    noise = {
+        name: jax.random.normal(jax.random.key(i), (2, *model.codi[name].latent_shape)) for i, name in enumerate(PAIR)
+    }
+
+    def run(noise):
+        return jax.device_get(model.latents(variables, PAIR, prompt, 2, KEY, noise=noise))
+
+    base = run(noise)
+    assert toy.same(base, run(noise))
+    for changed, other in (PAIR, PAIR[::-1]):
+        got = run({**noise, changed: noise[changed] + 1})
+        assert not np.array_equal(got[changed], base[changed])
+        if compat == "release":
+            assert got[other].tobytes() == base[other].tobytes()  # to the last bit
+        else:
+            assert np.abs(got[other] - base[other]).max() > 1e-4
+
+
+# Prompts
+
+
+def test_one_token_prompts_are_a_convex_sum_that_is_not_normalised_again():
+    a, b = jnp.eye(2, 4), jnp.eye(2, 4, 2)
+    tokens = toy.codi().context({"text": a, "image": b}, {"text": 3.0})  # the other counts 1
+    np.testing.assert_allclose(tokens.values[:, 0], 0.75 * a + 0.25 * b)
+    np.testing.assert_array_equal(tokens.bias, np.zeros((2, 1)))
+    equal = toy.codi().context({"text": a, "image": b})
+    np.testing.assert_allclose(equal.values[:, 0], (a + b) / 2)
+    assert float(jnp.linalg.norm(equal.values[0, 0])) < 0.8
+
+
+def test_prompts_of_many_tokens_are_concatenated_with_log_weights():
+    a, b = jnp.ones((2, 4)), jnp.full((2, 3, 4), 2.0)
+    tokens = toy.codi().context({"text": a, "image": b}, {"text": 3.0, "image": 1.0})
+    np.testing.assert_array_equal(tokens.values[0, :, 0], [1, 2, 2, 2])
+    np.testing.assert_allclose(tokens.bias, np.log([[0.75, 0.25, 0.25, 0.25]] * 2), rtol=1e-6)
+    tokens = toy.codi().context({"text": a, "image": b}, {"image": 0.0})
+    np.testing.assert_array_equal(tokens.bias, [[0] + [MASKED] * 3] * 2)
+
+
+@pytest.mark.parametrize("weights", [{"text": -1.0}, {"text": 0.0}, {"text": np.nan}, {"text": np.inf}])
+def test_weights_that_mix_nothing(weights):
+    with pytest.raises(ConfigError, match="mix weights must be"):
+        toy.codi().context({"text": jnp.ones((1, 4))}, weights)
+
+
+def test_no_prompt_is_the_mean_prompt_or_the_embedding_of_empty_media():
+    codi = toy.codi()
+    for values in codi.null_prompts({}, PAIR, 3).values():
+        np.testing.assert_array_equal(values, np.zeros((3, toy.D)))
+    codi, variables = toy.codi(null="empty"), toy.variables(toy.codi())
+    got = toy.quick(lambda v: codi.null_prompts(v, PAIR, 2))(variables)
+    want = toy.quick(lambda v: {name: codi[name].prompt(v, codi[name].empty(2)) for name in PAIR})(variables)
+    for name in PAIR:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
+        assert np.any(got[name])
+
+
+# Names
+
+
+def test_names_come_in_the_models_order():
+    assert toy.codi().order(["image", "text"]) == PAIR
+    assert toy.codi().order([]) == ()
+    backwards = toy.model()
+    backwards["modalities"] = dict(reversed(backwards["modalities"].items()))
+    assert tuple(CoDi.from_config(backwards).modalities) == PAIR
+
+
+def test_names_that_are_wrong():
+    with pytest.raises(ConfigError, match=r"^modality 'text' is named twice$"):
+        toy.codi().order(["text", "text"])
+    with pytest.raises(ConfigError, match=r"^unknown modality 'smell'; this model has text, image$"):
+        toy.codi().order(["smell"])
+    with pytest.raises(ConfigError, match=r"config\.model\.modalities\.smell: unknown modality; known: text, image"):
+        CoDi.from_config(toy.model(modalities={"smell": {}}))
+    tree = toy.model()
+    tree["modalities"]["image"]["denoiser"]["head"] = 3
+    with pytest.raises(ConfigError, match=r"^config\.model\.modalities\.image\.denoiser\.head: unknown key"):
+        CoDi.from_config(tree)
+
+
+# Parameters
+
+
+def read_leaves(function, params, *args):
+    """Paths of the parameters on which a function's result depends at all, by eliminating dead code."""
+    jaxpr = jax.make_jaxpr(function)(params, *args)
+    _, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return {path for path, yes in zip(paths.flatten(params), used, strict=False) if yes}
+
+
+@pytest.mark.parametrize("name", PAIR)
+def test_a_modality_has_every_parameter_that_it_reads_and_no_other(name):
+    codi = toy.codi()
+    modality, constants = codi[name], codi.default_constants()
+    z, t = jax.ShapeDtypeStruct((1, *modality.latent_shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    tokens = jax.eval_shape(Tokens.of, jax.ShapeDtypeStruct((1, 2, toy.D), jnp.float32))
+    example = jax.eval_shape(lambda: modality.example(1))
+
+    def everything(params, z, t, tokens, media):
+        variables = {"params": params, "constants": constants}
+        return (
+            modality.denoise(variables, z, t, tokens, tokens, jnp.ones((1,))),
+            modality.environment_tokens(variables, z, t),
+            modality.encode(variables, media),
+            modality.prompt(variables, media),
+            modality.reconstruction(params[modality.components["codec"]], media, z, KEY)[0],
+        )
+
+    have = {c: tree for c, tree in toy.shapes(codi).items() if c in modality.components.values()}
+    assert set(have) == set(modality.components.values())
+    read = read_leaves(everything, have, z, t, tokens, example)
+    assert read == set(paths.flatten(have))
+
+
+def test_cross_modal_attention_reads_x_and_only_with_an_environment():
+    codi = toy.codi()
+    z, t = jnp.zeros((1, 16)), jnp.zeros((1,), jnp.int32)
+    context = Tokens.of(jnp.zeros((1, 1, toy.D)))
+    params = {c: tree for c, tree in toy.shapes(codi).items() if c in ("text_unet", "text_cross")}
+
+    def alone(params):
+        return codi["text"].denoise({"params": params}, z, t, context)
+
+    assert read_leaves(alone, params) == {p for p in paths.flatten(params) if p.startswith("text_unet/")}
+    with pytest.raises(KeyError, match="text_cross"):
+        jax.eval_shape(lambda p: codi["text"].denoise({"params": p}, z, t, context, context), {"text_unet": {}})
+
+
+def test_a_fresh_environment_changes_nothing():
+    codi = toy.codi()
+    made = toy.quick(lambda key: codi.init(key, ("text_cross",)))(KEY)
+    made["text_unet"] = toy.params(codi)["text_unet"]
+    z, t = jax.random.normal(KEY, (2, 16)), jnp.array([3, 900])
+    context, other = (Tokens.of(jax.random.normal(jax.random.key(i), (2, 1, toy.D))) for i in (1, 2))
+
+    def both(params):
+        variables = {"params": params}
+        return (
+            codi["text"].denoise(variables, z, t, context),
+            codi["text"].denoise(variables, z, t, context, other, jnp.ones((2,))),
+        )
+
+    alone, joint = toy.quick(both)(made)
+    assert np.any(alone)
+    np.testing.assert_allclose(joint, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_modality_that_is_added_changes_nobodys_parameters_or_noise():
+    whole = toy.codi()
+    tree = toy.model()
+    del tree["modalities"]["text"]
+    sole = CoDi.from_config(tree)
+    assert set(toy.shapes(sole)) < set(toy.shapes(whole))
+    names = ("clip_vision", "image_environment")
+    a, b = (toy.quick(lambda key, c=c: c.init(key, names))(KEY) for c in (whole, sole))
+    assert set(a) == set(names) and toy.same(a, b)
+    leaves = paths.flatten(a)
+    kernels = [x for p, x in leaves.items() if p.endswith("kernel") and np.any(x)]
+    for x in kernels:  # and no two components are alike
+        assert sum(x.shape == y.shape and np.array_equal(x, y) for y in kernels) == 1
+
+
+def test_components_have_one_owner_each():
+    owners = toy.codi().component_names()
+    assert set(owners) == set(toy.shapes(toy.codi()))
+    assert owners["vision_codec"] == ("image", "codec") and owners["text_cross"] == ("text", "cross")
+    assert set(toy.codi().default_constants()) == {"vision_codec", "clip_vision", "text_codec", "clip_text"}

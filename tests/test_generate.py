@@ -1,0 +1,206 @@
+"""Generation: one program serves every subset, and what is random depends on names and the seed alone."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError, view
+from codi_jax.generate import GenerateConfig, Generator, Scales, save, to_numpy
+from tests import toy
+
+KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
+TEXT = ["a red seven on the left"]
+IMAGE = [np.full((32, 32, 3), 40, np.uint8), np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)]
+VALUES = {"text": TEXT, "image": IMAGE}
+ONE = {name: Scales(1.0, 1.0) for name in PAIR}  # the network as trained
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.lru_cache
+def generator(**options):
+    """Shared, with its compiled programs."""
+    scales = {name: Scales(2.0, 3.0) for name in PAIR}
+    return Generator(toy.codi(), GenerateConfig(scales, **{"steps": 3, "loop": "host", **options}))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return toy.variables(toy.codi())
+
+
+@pytest.fixture(scope="module")
+def prompts(variables):
+    return generator().prompts(variables, {"text": TEXT * N, "image": IMAGE})
+
+
+def sample(variables, outputs, prompts, key=KEY, model=None, **options):
+    return to_numpy((model or generator()).latents(variables, outputs, prompts, N, key, **options))
+
+
+def subsets():
+    return [s for r in range(3) for s in itertools.combinations(PAIR, r)]
+
+
+def test_programs_grow_with_the_modalities_and_not_with_their_subsets(variables):
+    model = Generator(toy.codi(), GenerateConfig({name: Scales() for name in PAIR}, steps=2, loop="host"))
+
+    def every_request():
+        requests = itertools.product((("text",), ("image",), PAIR), subsets())
+        for i, (outputs, given) in enumerate(requests):
+            weights = {"text": 0.5 + i} if "text" in given else None
+            guidance = {name: Scales(1.0 + i, 0.5 * i, 0.1, 0.9) for name in outputs}
+            values = {name: VALUES[name][:1] for name in given}
+            model.generate(variables, outputs, values, N, jax.random.key(i), weights, guidance)
+
+    every_request()
+    count = model.compiled_programs()
+    assert count <= 5 * len(PAIR)  # prompt, environment, step, step alone, decode
+    every_request()
+    assert model.compiled_programs() == count
+
+
+@pytest.mark.parametrize("outputs", [("text",), ("image",), PAIR])
+def test_one_seed_one_result(variables, prompts, outputs):
+    got = sample(variables, outputs, prompts)
+    assert {name: z.shape for name, z in got.items()} == {
+        name: (N, *toy.codi()[name].latent_shape) for name in outputs
+    }  # fmt: skip
+    assert all(np.isfinite(z).all() for z in got.values())
+    assert toy.same(got, sample(variables, outputs, prompts))
+    other = sample(variables, outputs, prompts, jax.random.key(1))
+    assert not any(np.array_equal(got[name], other[name]) for name in outputs)
+
+
+def test_a_scan_is_the_host_loop(variables, prompts):
+    scanned = sample(variables, PAIR, prompts, model=generator(loop="scan"))
+    looped = sample(variables, PAIR, prompts)
+    for name in PAIR:
+        np.testing.assert_allclose(scanned[name], looped[name], rtol=1e-3, atol=1e-4)
+
+
+def test_what_else_is_generated_changes_nobodys_noise(variables, prompts):
+    # Blind to one another, two outputs generated together are the same two generated apart.
+    blind = {name: Scales(2.0, 0.0) for name in PAIR}
+    joint = sample(variables, PAIR, prompts, guidance=blind)
+    for name in PAIR:
+        alone = sample(variables, (name,), prompts, guidance=blind)
+        np.testing.assert_allclose(joint[name], alone[name], rtol=1e-3, atol=1e-4)
+    seeing = sample(variables, PAIR, prompts)
+    assert all(np.abs(seeing[name] - joint[name]).max() > 1e-3 for name in PAIR)
+
+
+def test_scale_zero_is_no_prompt_and_no_environment(variables, prompts):
+    zero = {name: Scales(0.0, 0.0) for name in PAIR}
+    joint = sample(variables, PAIR, prompts, guidance=zero)
+    for name in PAIR:
+        open_prompt = sample(variables, (name,), {}, guidance=ONE)
+        np.testing.assert_allclose(joint[name], open_prompt[name], rtol=1e-3, atol=1e-4)
+        alone = sample(variables, (name,), prompts, guidance=zero)
+        np.testing.assert_allclose(alone[name], open_prompt[name], rtol=1e-3, atol=1e-4)
+
+
+def test_scale_one_is_the_network_as_trained(variables, prompts):
+    # Against a sampler written out: DDIM on the network's own prediction with prompt and environment, unguided.
+    model, codi = generator(), toy.codi()
+    context = codi.context(prompts)
+    wiring = jnp.asarray(codi.wiring(PAIR))
+
+    @toy.quick
+    def predict(z, t):
+        batch = jnp.full((N,), t)
+        tokens = {name: codi[name].environment_tokens(variables, z[name], batch) for name in PAIR}
+        seen = {name: codi.environment(tokens, wiring[i]) for i, name in enumerate(PAIR)}
+        return {name: codi[name].denoise(variables, z[name], batch, context, *seen[name]) for name in PAIR}
+
+    noise = {name: jax.random.normal(KEY, (N, *codi[name].latent_shape)) for name in PAIR}
+    z = noise
+    for t, t_next in model.pairs:
+        now, then = codi.schedule.at(t), codi.schedule.at(t_next)
+        v = predict(z, t)
+        x0 = {name: now.alpha * z[name] - now.sigma * v[name] for name in PAIR}
+        eps = {name: now.sigma * z[name] + now.alpha * v[name] for name in PAIR}
+        z = {name: then.alpha * x0[name] + then.sigma * eps[name] for name in PAIR}
+    got = sample(variables, PAIR, prompts, guidance=ONE, noise=noise)
+    for name in PAIR:
+        np.testing.assert_allclose(got[name], z[name], rtol=1e-3, atol=1e-4)
+
+
+def test_guidance_holds_within_its_interval_alone(variables, prompts):
+    never = {"text": Scales(5.0, 5.0, 2.0, 3.0)}
+    np.testing.assert_allclose(
+        sample(variables, ("text",), prompts, guidance=never)["text"],
+        sample(variables, ("text",), prompts, guidance=ONE)["text"],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_a_weight_of_zero_takes_a_prompt_out(variables, prompts):
+    got = sample(variables, ("text",), prompts, weights={"text": 0.0})
+    want = sample(variables, ("text",), {"image": prompts["image"]})
+    np.testing.assert_allclose(got["text"], want["text"], rtol=1e-5, atol=1e-6)
+
+
+def test_noise_during_sampling_is_by_name_too(variables, prompts):
+    model = generator(eta=1.0)
+    one, two = (sample(variables, ("text",), prompts, jax.random.key(i), model=model)["text"] for i in (0, 1))
+    noise = {"text": jnp.zeros((N, 16))}
+    a, b = (
+        sample(variables, ("text",), prompts, jax.random.key(i), model=model, noise=noise)["text"] for i in (0, 1)
+    )  # fmt: skip
+    assert not np.array_equal(one, two) and not np.array_equal(a, b)  # the key counts beyond z_T
+    assert toy.same(one, sample(variables, ("text",), prompts, model=model)["text"])
+
+
+def test_values_in_values_out(variables, tmp_path):
+    values = generator().generate(variables, PAIR, {"text": TEXT}, N, KEY)
+    assert [type(text) for text in values["text"]] == [str] * N
+    assert [(x.shape, x.dtype) for x in values["image"]] == [((32, 32, 3), np.dtype("uint8"))] * N
+    paths = save(toy.codi(), values, tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["text_0.txt", "text_1.txt", "image_0.png", "image_1.png"]
+    assert paths[1].read_text() == values["text"][1] + "\n"
+    np.testing.assert_array_equal(toy.codi()["image"].read(str(paths[2])), values["image"][0])
+
+
+def test_what_cannot_be_generated(variables):
+    model = generator()
+    with pytest.raises(ConfigError, match=r"^2 image prompts for 3 samples; give 1 or 3$"):
+        model.generate(variables, ("text",), {"image": IMAGE}, 3, KEY)
+    with pytest.raises(ConfigError, match=r"^nothing to generate; name some of text, image$"):
+        model.generate(variables, (), {}, N, KEY)
+    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
+        model.generate(variables, ("smell",), {}, N, KEY)
+    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
+        Generator(toy.codi(), GenerateConfig({"smell": Scales()}))
+
+
+@pytest.mark.parametrize("loop", ["host", "scan"])
+@pytest.mark.parametrize("bad", [{"sampler": "dpmpp_2m", "eta": 0.5}, {"eta": 1.5}, {"eta": -0.1}, {"steps": 0}])
+def test_samplers_that_cannot_be(bad, loop):
+    with pytest.raises(ConfigError, match="sampling: "):
+        Generator(toy.codi(), view(GenerateConfig, {"guidance": {}, "loop": loop, **bad}))
+
+
+def test_dpm_solver_runs(variables, prompts):
+    got = sample(variables, ("text",), prompts, model=generator(sampler="dpmpp_2m"))["text"]
+    near = sample(variables, ("text",), prompts)["text"]
+    assert np.isfinite(got).all() and not np.array_equal(got, near)
+
+
+def test_a_model_of_one_modality_generates():
+    tree = toy.model()
+    del tree["modalities"]["image"]
+    codi = CoDi.from_config(tree)
+    model = Generator(codi, GenerateConfig({}, steps=2, loop="host"))
+    assert model.latents(toy.variables(codi), ("text",), {}, N, KEY)["text"].shape == (N, 16)

@@ -1,0 +1,77 @@
+"""The package's own rules, read off its syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "codi_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import from rooms that are named before it, and from itself. The first four are single files that all use.
+ROOMS = (
+    *("types", "config", "rng", "shorthand", "diffusion", "parallel", "checkpoint", "data", "nn", "encoders"),
+    *("modalities", "codi", "interop", "optim", "objectives", "generate", "evaluate", "train", "report", "cli"),
+)
+
+MODALITIES = {"text", "image", "audio", "video"}
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world")
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree):
+    """Rooms that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            modules = [node.module]
+            if node.module == "codi_jax":
+                modules = [f"codi_jax.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (m.split(".")[1] for m in modules if m.startswith("codi_jax."))
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+
+
+def test_every_room_is_known():
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(ROOMS)
+
+
+@each_file
+def test_imports_run_down(path):
+    room = room_of(path)
+    above = {r for r in imports(ast.parse(path.read_text())) if r != room and ROOMS.index(r) >= ROOMS.index(room)}
+    assert not above, f"{room} must not know of {', '.join(sorted(above))}"
+
+
+@each_file
+def test_no_modality_is_named_outside_its_own_file(path):
+    if name_of(path).startswith(SPEAKS_OF_MODALITIES):
+        return
+    tree = ast.parse(path.read_text())
+    named = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in MODALITIES]
+    assert not named, f"lines {named}: the registry of modalities is all that the rest may know"
+
+
+@each_file
+def test_every_module_says_what_it_is_and_is_short(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)) or not text.strip(), "no docstring"
+    assert len(text.splitlines()) <= 450
+
+
+def test_configs_do_not_reach_beyond_the_shorthand_and_the_data():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert set(imports(ast.parse(path.read_text()))) <= {"config", "shorthand", "data"}, path.name

@@ -1,0 +1,46 @@
+"""Folding by name."""
+
+import zlib
+
+import jax
+import numpy as np
+
+from codi_jax.rng import fold
+
+KEY = jax.random.key(7)
+
+
+def data(key):
+    return jax.random.key_data(key).tolist()
+
+
+def test_a_name_is_its_crc_and_an_integer_is_itself():
+    assert data(fold(KEY, "image")) == data(jax.random.fold_in(KEY, zlib.crc32(b"image")))
+    assert data(fold(KEY, 3)) == data(jax.random.fold_in(KEY, 3))
+    assert data(fold(KEY)) == data(KEY)
+
+
+def test_stable_over_processes_and_versions():
+    assert data(fold(jax.random.key(0), "image", "noise", 3)) == [1057187709, 2648114564]
+
+
+def test_tags_fold_one_after_the_other():
+    assert data(fold(KEY, "a", "b", 2)) == data(fold(fold(fold(KEY, "a"), "b"), 2))
+    distinct = [("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",), ("a", 1), (1, "a"), ("a", 2)]
+    assert len({tuple(data(fold(KEY, *tags))) for tags in distinct}) == len(distinct)
+
+
+def test_what_else_is_drawn_changes_nothing():
+    def draws(names):
+        return {name: np.asarray(jax.random.normal(fold(KEY, name), (3,))) for name in names}
+
+    few, many = draws(["image", "text"]), draws(["video", "text", "audio", "image"])
+    for name, draw in few.items():
+        np.testing.assert_array_equal(draw, many[name])
+
+
+def test_traced_steps():
+    traced = jax.jit(lambda key, step: fold(key, "step", step))
+    assert data(traced(KEY, 5)) == data(fold(KEY, "step", 5))
+    traced(KEY, 6)
+    assert traced._cache_size() == 1

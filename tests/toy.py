@@ -1,0 +1,109 @@
+"""A toy of two modalities: the demo's model in its smallest sizes, random parameters without a compilation, a recipe.
+
+Latents are [16] and [2, 2, 4]. Parameters are drawn nowhere zero, since a fresh network ends in zeros.
+"""
+
+import functools
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from codi_jax.codi import CoDi
+from codi_jax.objectives.conditioning import Encoded
+from codi_jax.parallel import paths
+from configs import demo
+
+PAIR = ("text", "image")
+D = 16
+
+# The cheapest compilation: these programs are large for what they compute. It changes no mathematics.
+QUICK = {"xla_backend_optimization_level": 0}
+quick = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+def _with(tree: dict, changes: dict) -> dict:
+    return {k: _with(v, changes) if isinstance(v, dict) else changes.get(k, v) for k, v in tree.items()}
+
+
+def model(**options: Any) -> dict:
+    """`config.model`; options are its fields (compat, prediction, ...)."""
+    tree = _with(demo.model(), {"width": D, "feed_forward": 32, "layers": 1, "heads": 2, "projection": D, "groups": 4})
+    text, image = tree["modalities"]["text"], tree["modalities"]["image"]
+    text["codec"]["latent"] = 16
+    image["codec"].update(channels=8, z_channels=4, embed_dim=4, patch=16, mult=(1,))
+    image["prompt"].update(stem=())
+    for modality, channels in ((text, 16), (image, 4)):
+        modality["denoiser"].update(
+            latent_channels=channels, channels=16, context_width=D,
+            multipliers=(1,), blocks=(1,), attend=(True,), connect=(True,),
+        )  # fmt: skip
+        modality["environment"].update(latent_channels=channels, channels=16, multipliers=(1,), blocks=(1,))
+    return {**tree, "prediction": "v", "schedule": "cosine", **options}
+
+
+@functools.lru_cache
+def codi(**options: Any) -> CoDi:
+    """The model; options as for `model`."""
+    return CoDi.from_config(model(**options))
+
+
+def shapes(codi: CoDi) -> dict:
+    """The parameters' shapes, {component: tree}."""
+    return jax.eval_shape(lambda: codi.init(jax.random.key(0)))
+
+
+def params(codi: CoDi, seed: int = 0) -> dict:
+    """Random parameters that are nowhere 0, each leaf a function of (seed, its path) alone."""
+
+    def draw(path: str, leaf: Any) -> np.ndarray:
+        rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        if path.endswith("/scale"):
+            return 1 + 0.1 * noise
+        return noise / np.sqrt(np.prod(leaf.shape[:-1])) if path.endswith("/kernel") else 0.1 * noise
+
+    tree = shapes(codi)
+    drawn = {path: jnp.asarray(draw(path, leaf), leaf.dtype) for path, leaf in paths.flatten(tree).items()}
+    return paths.replace(tree, drawn)
+
+
+def variables(codi: CoDi, seed: int = 0) -> dict:
+    """Random parameters, default constants."""
+    return {"params": params(codi, seed), "constants": jax.tree.map(jnp.asarray, codi.default_constants())}
+
+
+def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
+    """A batch after codecs and prompt encoders, of random numbers."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal((size, *shape)).astype(np.float32)
+
+    out = {}
+    for name, modality in codi.modalities.items():
+        latent = modality.latent_shape
+        out[name] = Encoded(normal(*latent), 0.1 * np.abs(normal(*latent)), normal(D), normal(D))
+    return out
+
+
+def config() -> ConfigDict:
+    """The demo's recipe for the toy: every stage but the judge, four steps each, a checkpoint every second."""
+    tree = demo.get_config("tiny").to_dict()
+    tree["model"] = model()
+    del tree["stages"]["judge"]
+    for source in tree["sources"].values():
+        source["size"] = 32
+    for group in tree["stages"].values():
+        for stage in group.values():
+            stage["statistics"] = 8
+    return ConfigDict(tree)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees are alike to the last bit."""
+    a, b = paths.flatten(a), paths.flatten(b)
+    return a.keys() == b.keys() and all(np.array_equal(np.asarray(a[k]), np.asarray(b[k])) for k in a)

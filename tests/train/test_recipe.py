@@ -1,0 +1,114 @@
+"""A recipe is checked as a whole before anything runs."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from codi_jax.config import ConfigError
+from codi_jax.train.recipe import load_run, open_run, save_config
+from tests import toy
+
+
+def recipe(tmp_path, **changes):
+    """The toy's, with stages changed: {"ldm.text": {"needs": ...}} (None takes the stage out)."""
+    tree = toy.config().to_dict()
+    for name, change in changes.items():
+        group, leaf = name.split(".")
+        if change is None:
+            del tree["stages"][group][leaf]
+        else:
+            tree["stages"][group][leaf].update(change)
+    return open_run(ConfigDict(tree), tmp_path)
+
+
+def test_stages_come_after_what_they_need(tmp_path):
+    run = recipe(tmp_path)
+    assert set(run.order) == set(run.stages) == {
+        "bridging.text+image", "codec.image", "codec.text", "encode.text+image", "joint.text+image", "ldm.image",
+        "ldm.text",
+    }  # fmt: skip
+    for i, name in enumerate(run.order):
+        assert set(run.stage(name).needs) <= set(run.order[:i])
+    first = {"bridging.text+image", "codec.image", "codec.text"}
+    assert set(run.ancestors("encode.text+image")) == first
+    assert run.ancestors("ldm.text") == run.order[: run.order.index("encode.text+image") + 1]
+    assert run.ancestors("joint.text+image") == run.order[:-1]
+    assert run.ancestors("codec.text") == ()
+
+
+def test_the_order_does_not_depend_on_how_the_config_was_written(tmp_path):
+    tree = toy.config().to_dict()
+    tree["stages"] = dict(reversed(tree["stages"].items()))
+    assert open_run(ConfigDict(tree), tmp_path).order == recipe(tmp_path).order
+
+
+def test_a_circle(tmp_path):
+    with pytest.raises(ConfigError, match=r"^config\.stages: .*codec\.text.* need one another in a circle$"):
+        recipe(tmp_path, **{"codec.text": {"needs": ("ldm.text",)}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"ldm.text": {"needs": ("encode.nothing",)}},
+            r"stages\.ldm\.text\.needs: there is no stage 'encode\.nothing'",
+        ),
+        ({"codec.text": None}, r"stages\.encode\.text\+image\.needs: there is no stage 'codec\.text'"),
+        ({"ldm.text": {"source": "nowhere"}}, r"stages\.ldm\.text\.source: neither a source nor a stage: 'nowhere'"),
+        ({"ldm.text": {"steps": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
+        ({"ldm.text": {"batch_size": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
+        ({"ldm.text": {"stepz": 3}}, r"stages\.ldm\.text\.stepz: unknown key; StageConfig knows objective, "),
+        ({"ldm.text": {"objective": "gan"}}, r"stages\.ldm\.text\.objective: expected one of 'codec', "),
+        ({"ldm.text": {"optimizer": {"lr": 1.0}}}, r"stages\.ldm\.text\.optimizer\.lr: unknown key"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_its_path(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        recipe(tmp_path, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_stages_and_unfinished_ones(tmp_path):
+    run = recipe(tmp_path)
+    with pytest.raises(ConfigError, match=r"^no stage 'codec\.smell' in this recipe; it has bridging"):
+        run.stage("codec.smell")
+    assert not any(run.finished(name) for name in run.order)
+    with pytest.raises(ConfigError, match=r"^stage 'codec\.text' is not finished in "):
+        run.providers(("codec.text",))
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+    workdir = tmp_path / "a" / "run"
+    config = toy.config()
+    save_config(config, workdir)
+    before = (workdir / "config.json").read_bytes()
+    save_config(toy.config(), workdir)  # the same again
+    config.seed = 1
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        save_config(config, workdir)
+    assert (workdir / "config.json").read_bytes() == before
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
+
+
+def test_a_saved_config_is_the_same_run(tmp_path):
+    save_config(toy.config(), tmp_path)
+    loaded, own = load_run(tmp_path), open_run(toy.config(), tmp_path)
+    assert loaded.order == own.order
+    for name in own.order:
+        assert loaded.stage(name).train == own.stage(name).train
+        assert loaded.stage(name).optimizer == own.stage(name).optimizer
+    assert loaded.codi.config.width == own.codi.config.width
+    assert loaded.fingerprint((), {"x": 1}) == own.fingerprint((), {"x": 1}) != own.fingerprint((), {"x": 2})
+
+
+def test_not_a_workdir(tmp_path):
+    with pytest.raises(ConfigError, match="is not a workdir: it has no config.json"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model": {}}))
+    with pytest.raises(ConfigError, match=r"^config\.sources: missing"):
+        load_run(tmp_path)
