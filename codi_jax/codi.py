@@ -132,9 +132,8 @@ class CoDi:
         """
         share = np.array([1.0 if weights is None else weights.get(k, 1.0) for k in prompts], np.float32)
         if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
-            raise ConfigError(
-                f"mix weights must be >= 0 with a positive sum, got {dict(zip(prompts, share.tolist(), strict=True))}"
-            )
+            given = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share, strict=True))
+            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {given}")
         share /= share.sum()
         values = list(prompts.values())
         if all(v.ndim == 2 for v in values):

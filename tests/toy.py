@@ -3,18 +3,26 @@
 Latents are [16] and [2, 2, 4]. Parameters are drawn nowhere zero, since a fresh network ends in zeros.
 """
 
+import atexit
+import contextlib
 import functools
+import tempfile
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from codi_jax.codi import CoDi
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
+from codi_jax.train.loop import train
+from codi_jax.train.recipe import open_run, save_config
 from configs import demo
 
 PAIR = ("text", "image")
@@ -107,3 +115,37 @@ def same(a: Any, b: Any) -> bool:
     """Whether two trees are alike to the last bit."""
     a, b = paths.flatten(a), paths.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(np.asarray(a[k]), np.asarray(b[k])) for k in a)
+
+
+@functools.lru_cache
+def trained() -> Path:
+    """A workdir in which the whole toy recipe has been run, in this process; to be read only. It is deleted at exit."""
+    folder = tempfile.TemporaryDirectory(prefix="codi-jax-toy-")
+    atexit.register(folder.cleanup)
+    workdir = Path(folder.name) / "run"
+    run = open_run(config(), workdir)
+    save_config(config(), workdir)
+    with light_compilation(Path(folder.name) / "compiled"):
+        train(run, quiet=True)
+    return workdir
+
+
+def compiled_programs() -> Path:
+    """Where `trained` left its compiled programs, for whoever runs some of its stages again."""
+    return trained().parent / "compiled"
+
+
+@contextlib.contextmanager
+def light_compilation(cache: Path | None = None) -> Iterator[None]:
+    """Compiles with little optimization, and keeps the programs in a folder, if one is given."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+        if cache is not None:
+            jax.config.update("jax_compilation_cache_dir", None)
+            compilation_cache.reset_cache()

@@ -38,7 +38,8 @@ class AutoKLConfig:
       groups: of every group norm; divides every width.
       mid_attention: single-head self-attention over the grid between the two middle blocks.
       patch: side of the squares of x that are folded into channels first and unfolded last (HaCohen et al.,
-        "LTX-Video", arXiv 2501.00103): the levels at full resolution, which cost most, are left out. 1 for the published codecs.
+        "LTX-Video", arXiv 2501.00103): the levels at full resolution, which cost most, are left
+        out. 1 for the published codecs.
     """
 
     in_channels: int

@@ -11,7 +11,7 @@ import numpy as np
 from codi_jax.types import Array
 
 # How far below a tie, in units in the last place, the float32 exp that made the golden files still rounds up. Read off
-# those files: PyTorch's exp itself differs from one CPU to another by more than their tolerance (3e-5 in the embedding).
+# those files: PyTorch's exp itself differs from one CPU to another by more than their tolerance (by 3e-5).
 ROUND_UP = 0.012
 
 

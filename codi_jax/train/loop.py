@@ -201,15 +201,18 @@ class Stage:
                         writer.write(
                             i, {**scalars, "steps_per_second": progress.rate, "data_wait": clock.share("data")}
                         )
-                    if done < config.steps and (done % config.checkpoint_every == 0 or stop.asked):
+                    stopping = stop.asked and done < config.steps  # read once: the signal may come at any time
+                    if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
                             checkpoints.save(done, self.state, batches.get_state())
-                    if stop.asked and done < config.steps:
+                    if stopping:
                         checkpoints.wait()
                         raise Preempted(f"stopped in {self.name} at step {done} of {config.steps}; run it again")
             batches.close()
             with clock.measure("finish"):
                 self._finish()
+            if stop.asked:  # during the last step or since
+                raise Preempted(f"stopped after {self.name}; run it again for the stages that follow")
 
     def _finish(self) -> None:
         config = self.config

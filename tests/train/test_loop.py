@@ -1,0 +1,262 @@
+"""A whole recipe, seven stages long, on eight virtual devices; then its stages again, interrupted in every way."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.checkpoint import Checkpointer, load_params, save_params
+from codi_jax.config import ConfigError
+from codi_jax.parallel import paths
+from codi_jax.train import loop
+from codi_jax.train.loop import Preempted, Stage, assemble, source_of, train, variables_of
+from codi_jax.train.metrics import Clock
+from codi_jax.train.recipe import Run, load_run
+from tests import toy
+
+STAGE = "ldm.text"  # which the tests interrupt: four steps, a checkpoint after the second
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_compilation():
+    toy.trained()
+    with toy.light_compilation(toy.compiled_programs()):
+        yield
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A copy of the finished run in which STAGE has not been run yet."""
+    shutil.copytree(toy.trained(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "stages" / STAGE)
+    return load_run(tmp_path / "run")
+
+
+def made(run, name=STAGE):
+    return load_params(str(run.directory(name) / "params"))
+
+
+def steps_of(run, name=STAGE):
+    return [json.loads(line)["step"] for line in (run.directory(name) / "metrics.jsonl").read_text().splitlines()]
+
+
+def whole():
+    return load_run(toy.trained())
+
+
+def interrupt(monkeypatch, when, act):
+    """Calls `act` before the given step (counted from 0) of whichever stage trains next."""
+    place, count = loop.place_batch, iter(range(1000))
+
+    def counted(batch, mesh):
+        if next(count) == when:
+            act()
+        return place(batch, mesh)
+
+    monkeypatch.setattr(loop, "place_batch", counted)
+
+
+# What a run leaves behind
+
+
+def test_every_stage_leaves_what_it_made():
+    run = whole()
+    components = {
+        "codec.text": ["text_codec"],
+        "codec.image": ["vision_codec"],
+        "bridging.text+image": ["bridging", "clip_text", "clip_vision"],
+        "ldm.text": ["text_unet"],
+        "ldm.image": ["vision_unet"],
+        "joint.text+image": ["image_cross", "image_environment", "text_cross", "text_environment"],
+    }
+    assert set(components) | {"encode.text+image"} == set(run.order)
+    for name, names in components.items():
+        assert run.finished(name)
+        meta, tree = run.made(name), made(run, name)
+        assert (meta["components"], meta["steps"], meta["skipped"], meta["stage"]) == (names, 4, 0, name)
+        assert sorted(tree["params"]) == names
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
+        assert steps_of(run, name) == [0, 1, 2, 3]
+        assert any(path.name.startswith("events.out") for path in run.directory(name).iterdir())
+        cost = json.loads((run.directory(name) / "cost.json").read_text())
+        assert {"start", "compile", "step", "finish", "total"} <= set(cost)
+    assert sorted(made(run, "codec.image")["constants"]["vision_codec"]) == ["scale", "shift"]
+    assert sorted(made(run, "bridging.text+image")["constants"]["clip_text"]) == ["centre", "gain"]
+    assert "constants" not in made(run)
+
+
+def test_encoded_samples_are_those_of_the_source_one_for_one():
+    run = whole()
+    source = source_of(run, STAGE)
+    assert len(source) == run.config.sources["pairs"]["size"]
+    for name, modality in run.codi.modalities.items():
+        sample = source[3][name]
+        assert sorted(sample) == ["full", "mean", "prompt", "std"]
+        assert sample["mean"].shape == sample["std"].shape == modality.latent_shape
+        assert sample["prompt"].shape == sample["full"].shape == (toy.D,)
+
+
+def test_all_of_it_is_a_model_that_can_be_assembled():
+    run = whole()
+    variables = variables_of(run)
+    assert set(variables["params"]) == {*run.codi.component_names(), "bridging"}
+    for stage, component in (("codec.image", "vision_codec"), ("bridging.text+image", "clip_text")):
+        saved = made(run, stage)
+        assert toy.same(variables["params"][component], saved["params"][component])
+        assert toy.same(variables["constants"][component], saved["constants"][component])
+    with pytest.raises(ConfigError, match="no finished stage has made 'text_unet'"):
+        assemble(run, run.ancestors(STAGE), ("text_unet",))
+
+
+def test_what_is_finished_is_left_alone(capsys, monkeypatch):
+    def files():
+        return {p: p.stat().st_mtime_ns for p in toy.trained().rglob("*") if p.is_file()}
+
+    before = files()
+    monkeypatch.setattr(Stage, "train", lambda *_: pytest.fail("trained again"))
+    train(whole())
+    assert files() == before
+    assert capsys.readouterr().out.splitlines() == [f"{name}  finished" for name in whole().order]
+
+
+# Interruptions
+
+
+def test_once_more_is_the_same_to_the_last_bit_and_compiles_one_step(run, monkeypatch):
+    stages = []
+    prepare = Stage.prepare
+    monkeypatch.setattr(Stage, "prepare", lambda self: (stages.append(self), prepare(self))[1])
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(made(run), made(whole()))
+    assert [stage.step._cache_size() for stage in stages] == [1]
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(run, monkeypatch, step):
+    class Cut(Exception):
+        pass
+
+    def cut():
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, step, cut)
+        with pytest.raises(Cut):
+            train(run, (STAGE,), quiet=True)
+    assert not run.finished(STAGE)
+    with Checkpointer(str(run.directory(STAGE) / "checkpoints")) as checkpoints:
+        assert checkpoints.latest() == (2 if step == 3 else None)
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(made(run), made(whole()))
+    assert steps_of(run) == [0, 1, 2, 3]
+    read = [json.loads(line) for line in (run.directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
+    want = [json.loads(line) for line in (whole().directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in read] == [line["loss"] for line in want]
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_sigterm_saves_at_once_and_the_rest_follows(run, monkeypatch, step):
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupt(patch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Preempted, match=rf"^stopped in ldm\.text at step {step + 1} of 4; run it again$"):
+            train(run, (STAGE,), quiet=True)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert steps_of(run)[-1] == step
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(made(run), made(whole()))
+
+
+def test_sigterm_in_the_last_step_finishes_the_stage_and_stops_before_the_next(run, monkeypatch):
+    joint = "joint.text+image"
+    shutil.rmtree(run.directory(joint))
+    interrupt(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Preempted, match=r"^stopped after ldm\.text"):
+        train(run, (STAGE, joint), quiet=True)
+    assert run.finished(STAGE) and not run.directory(joint).exists()
+    assert toy.same(made(run), made(whole()))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
+    def poison(batch, mesh, place=loop.place_batch, count=iter(range(1000))):  # noqa: B008
+        if next(count) == 1:
+            batch["text"] = dataclasses.replace(batch["text"], mean=np.full_like(batch["text"].mean, np.nan))
+        return place(batch, mesh)
+
+    monkeypatch.setattr(loop, "place_batch", poison)
+    train(run, (STAGE,), quiet=True)
+    assert run.made(STAGE)["skipped"] == 1
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(made(run)["params"]))
+    lines = [json.loads(line) for line in (run.directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] is None for line in lines] == [False, True, False, False]
+    assert [line["skipped"] for line in lines] == [0, 1, 1, 1]
+
+
+# What cannot be trained
+
+
+def test_latents_of_other_weights_are_refused(run):
+    saved, meta = made(run, "codec.text"), run.made("codec.text")
+    directory = run.directory("codec.text") / "params"
+    shutil.rmtree(directory)
+    changed = jax.tree.map(np.asarray, saved)
+    leaf = next(iter(paths.flatten(changed["params"])))
+    flat = paths.flatten(changed)
+    flat[f"params/{leaf}"] = flat[f"params/{leaf}"] + 1
+    save_params(str(directory), paths.replace(changed, flat), {k: meta[k] for k in ("stage", "components")})
+    with pytest.raises(ConfigError, match="was computed from other weights or data; delete it and run the stage again"):
+        Stage(run, STAGE)
+    shutil.rmtree(run.directory("encode.text+image"))
+    with pytest.raises(ConfigError, match="no readable arrays"):
+        Stage(run, STAGE)
+
+
+def with_stage(run, name=STAGE, **changes):
+    group, leaf = name.split(".")
+    changed = dataclasses.replace(run.stage(name), **changes)
+    stages = {**run.config.stages, group: {**run.config.stages[group], leaf: changed}}
+    return Run(dataclasses.replace(run.config, stages=stages), run.workdir)
+
+
+def test_stages_that_cannot_be_trained(run):
+    with pytest.raises(ConfigError, match="matches no parameter"):
+        train(with_stage(run, train=("text_unet/.*", "vision_unett/.*")), (STAGE,), quiet=True)
+    with pytest.raises(ConfigError, match="needs text_unet, which neither it nor a stage it needs trains"):
+        train(with_stage(run, train=()), (STAGE,), quiet=True)
+    with pytest.raises(ConfigError, match=r"stages\.\*\.settings\.prompt: unknown key"):
+        train(with_stage(run, settings={"prompt": {}}), (STAGE,), quiet=True)
+    with pytest.raises(ConfigError, match="cannot be split over 8 devices"):
+        train(with_stage(run, batch_size=4), (STAGE,), quiet=True)
+    with pytest.raises(ConfigError, match=r"^no stage 'ldm\.smell' in this recipe"):
+        train(run, ("ldm.smell",), quiet=True)
+    shutil.rmtree(run.directory("ldm.image"))
+    shutil.rmtree(run.directory("joint.text+image"))
+    with pytest.raises(ConfigError, match=r"^stage 'joint\.text\+image' needs 'ldm\.text', which is not finished"):
+        train(run, ("joint.text+image",), quiet=True)
+
+
+def test_weights_of_another_shape_are_named(run):
+    variables = variables_of(whole())
+    bias = variables["params"]["text_unet"]["head"]["layer"]["bias"]
+    variables["params"]["text_unet"]["head"]["layer"]["bias"] = jnp.zeros((bias.shape[0] + 1,))
+    with pytest.raises(ConfigError, match=r"component text_unet\['head'\]\['layer'\]\['bias'\]: the checkpoint has"):
+        loop.check(run, variables["params"])
+
+
+def test_seconds_are_booked_even_if_the_stage_fails(run, monkeypatch):
+    def fails(self, clock, quiet):
+        with clock.measure("start"):
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(Stage, "train", fails)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            train(run, (STAGE,), quiet=True)
+    assert set(json.loads((run.directory(STAGE) / "cost.json").read_text())) == {"start", "total"}
+    assert Clock().share("start") == 0
