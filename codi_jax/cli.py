@@ -25,9 +25,11 @@ def _read_config(arguments: Sequence[str]) -> Any:
     from ml_collections import config_flags
 
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=["codi-jax", *arguments])
     try:
         rest = values(["codi-jax", *arguments])[1:]
+        config = values.config
+        hasattr(config, "items")  # a file that could not be loaded is an error only when it is looked at
     except ConfigError:
         raise
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
@@ -35,9 +37,9 @@ def _read_config(arguments: Sequence[str]) -> Any:
         raise ConfigError(f"--config: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()) from error
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
-    if values.config is None:
+    if config is None:
         raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
-    return values.config
+    return config
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> None:

@@ -105,10 +105,10 @@ def get_config(argument: str = "") -> ConfigDict:
         )},
         "joint": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image", needs=("ldm.text", "ldm.image"),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=700,
-            batch_size=128, optimizer=adamw(1e-3, warmup=50),
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1400,
+            batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={
-                "losses": pair, "aligned": pair, "prompts": {"sources": pair, "drop": 0.5, "noise": 0.3},
+                "losses": pair, "aligned": pair, "prompts": {"sources": pair, "drop": 0.7, "noise": 0.3},
             },
         )},
     }  # fmt: skip
@@ -133,8 +133,8 @@ def get_config(argument: str = "") -> ConfigDict:
         "generate": {
             "steps": 12,
             "guidance": {
-                "text": {"prompt": 1.5, "environment": 2.0},
-                "image": {"prompt": 2.5, "environment": 4.0},
+                "text": {"prompt": 1.5, "environment": 3.0},
+                "image": {"prompt": 3.0, "environment": 6.0},
             },
         },
         "evaluate": {"n": 256, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},

@@ -14,7 +14,7 @@ from codi_jax.generate import GenerateConfig, Generator, Scales, save, to_numpy
 from tests import toy
 
 KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
-TEXT = ["a red seven on the left"]
+TEXT = ["the digit seven in red"]
 IMAGE = [np.full((32, 32, 3), 40, np.uint8), np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)]
 VALUES = {"text": TEXT, "image": IMAGE}
 ONE = {name: Scales(1.0, 1.0) for name in PAIR}  # the network as trained

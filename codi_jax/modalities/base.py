@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.config import ConfigError
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.unet import UNetConfig
@@ -147,7 +148,13 @@ class Modality(abc.ABC):
         }
 
     def component(self, variables: Variables, role: str) -> dict:
-        return variables["params"][self.components[role]]
+        """Parameters of a role; raises ConfigError if they have not been made."""
+        name = self.components[role]
+        if name not in variables["params"]:
+            raise ConfigError(
+                f"the {role} of {self.name} ({name}) is not there; the stage that trains it has to be run"
+            )
+        return variables["params"][name]
 
     def constants(self, variables: Variables, role: str) -> dict:
         return variables["constants"][self.components[role]]

@@ -74,7 +74,7 @@ def test_timesteps_are_uniform_over_the_schedule():
 def test_encode_normalises_latents_and_centres_prompts():
     codi = toy.codi()
     variables = toy.variables(codi)
-    media = {"text": codi["text"].media(["a red seven on the left", "a blue one"]), "image": np.zeros((2, 32, 32, 3))}
+    media = {"text": codi["text"].media(["the digit seven in red", "a blue one"]), "image": np.zeros((2, 32, 32, 3))}
     media["image"][1] = 0.5
     shifted = jax.tree.map(jnp.asarray, variables)
     shifted["constants"]["text_codec"] = {"shift": jnp.full((16,), 0.25), "scale": jnp.full((16,), 3.0)}
@@ -95,9 +95,9 @@ def test_encode_normalises_latents_and_centres_prompts():
 
 def test_a_truncated_caption_prompts_and_the_whole_one_is_encoded():
     codi = toy.codi()
-    captions = {"caption": np.array(["a red seven on the left"]), "prompt": np.array(["a red"])}
+    captions = {"caption": np.array(["the digit seven in red"]), "prompt": np.array(["a red"])}
     media = codi["text"].prepare({"text": captions})
-    whole = codi["text"].media(["a red seven on the left"])
+    whole = codi["text"].media(["the digit seven in red"])
     for part in ("full", "source", "target"):
         np.testing.assert_array_equal(media[part], whole[part])
     np.testing.assert_array_equal(media["prompt"], codi["text"].media(["a red"])["prompt"])

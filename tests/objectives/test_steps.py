@@ -143,10 +143,9 @@ def test_nothing_is_compiled_after_the_first_step(trained):
     assert trained[1]._cache_size() == 1
 
 
-@pytest.mark.parametrize("name", ["bridging", "ldm", "latent_alignment"])
-def test_split_over_eight_devices_it_is_the_same_step(trained, name):
-    if trained[0] != name:
-        pytest.skip("another objective's turn")
+@pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
+def test_split_over_eight_devices_it_is_the_same_step(trained):
+    name = trained[0]
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     with jax.set_mesh(mesh):
         step, state, _, take = compiled(OBJECTIVES[name], mesh)

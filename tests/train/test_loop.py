@@ -13,7 +13,7 @@ import pytest
 
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
-from codi_jax.parallel import paths
+from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.train import loop
 from codi_jax.train.loop import Preempted, Stage, assemble, source_of, train, variables_of
 from codi_jax.train.metrics import Clock
@@ -42,8 +42,8 @@ def made(run, name=STAGE):
     return load_params(str(run.directory(name) / "params"))
 
 
-def steps_of(run, name=STAGE):
-    return [json.loads(line)["step"] for line in (run.directory(name) / "metrics.jsonl").read_text().splitlines()]
+def scalars(run, name=STAGE, metric="step"):
+    return [json.loads(line)[metric] for line in (run.directory(name) / "metrics.jsonl").read_text().splitlines()]
 
 
 def whole():
@@ -82,7 +82,7 @@ def test_every_stage_leaves_what_it_made():
         assert (meta["components"], meta["steps"], meta["skipped"], meta["stage"]) == (names, 4, 0, name)
         assert sorted(tree["params"]) == names
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
-        assert steps_of(run, name) == [0, 1, 2, 3]
+        assert scalars(run, name) == [0, 1, 2, 3]
         assert any(path.name.startswith("events.out") for path in run.directory(name).iterdir())
         cost = json.loads((run.directory(name) / "cost.json").read_text())
         assert {"start", "compile", "step", "finish", "total"} <= set(cost)
@@ -154,10 +154,8 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(run, monkeypatch,
         assert checkpoints.latest() == (2 if step == 3 else None)
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
-    assert steps_of(run) == [0, 1, 2, 3]
-    read = [json.loads(line) for line in (run.directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
-    want = [json.loads(line) for line in (whole().directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
-    assert [line["loss"] for line in read] == [line["loss"] for line in want]
+    assert scalars(run) == [0, 1, 2, 3]
+    assert scalars(run, metric="loss") == scalars(whole(), metric="loss")
 
 
 @pytest.mark.parametrize("step", [0, 2])
@@ -168,7 +166,7 @@ def test_sigterm_saves_at_once_and_the_rest_follows(run, monkeypatch, step):
         with pytest.raises(Preempted, match=rf"^stopped in ldm\.text at step {step + 1} of 4; run it again$"):
             train(run, (STAGE,), quiet=True)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert steps_of(run)[-1] == step
+    assert scalars(run)[-1] == step
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
 
@@ -193,9 +191,23 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
     train(run, (STAGE,), quiet=True)
     assert run.made(STAGE)["skipped"] == 1
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(made(run)["params"]))
-    lines = [json.loads(line) for line in (run.directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
-    assert [line["loss"] is None for line in lines] == [False, True, False, False]
-    assert [line["skipped"] for line in lines] == [0, 1, 1, 1]
+    assert [loss is None for loss in scalars(run, metric="loss")] == [False, True, False, False]
+    assert scalars(run, metric="skipped") == [0, 1, 1, 1]
+
+
+def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, monkeypatch):
+    stages = []
+    prepare = Stage.prepare
+    monkeypatch.setattr(Stage, "prepare", lambda self: (stages.append(self), prepare(self))[1])
+    name = "bridging.text+image"
+    shutil.rmtree(run.directory(name))
+    split = {"mesh": MeshConfig(data=2, fsdp=4), "sharding": ShardingConfig(fsdp_min_bytes=256)}
+    train(Run(dataclasses.replace(run.config, **split), run.workdir), (name,), quiet=True)
+    (stage,) = stages
+    assert stage.table.sharded_fraction > 0.8
+    assert stage.step._cache_size() == 1
+    for metric in ("loss", "grad_norm"):
+        np.testing.assert_allclose(scalars(run, name, metric), scalars(whole(), name, metric), rtol=1e-4)
 
 
 # What cannot be trained

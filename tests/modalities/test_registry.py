@@ -1,0 +1,154 @@
+"""What the rest of the package asks of every modality in the registry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from codi_jax.config import ConfigError
+from codi_jax.modalities import REGISTRY, ROLES
+from codi_jax.modalities import image as image_module
+from tests import toy
+
+KEY = jax.random.key(0)
+VALUES = {
+    "text": ["the digit seven in red", "a blue one"],
+    "image": list(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)),
+}
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return toy.variables(toy.codi())
+
+
+each = pytest.mark.parametrize("name", REGISTRY)
+
+
+@each
+def test_names_roles_and_files(name):
+    cls = REGISTRY[name]
+    assert cls.name == name and cls.suffix.startswith(".")
+    assert tuple(cls.components) == ROLES
+    assert len(set(cls.components.values())) == len(ROLES)
+
+
+@each
+def test_media_of_every_origin_are_alike(name):
+    modality = toy.codi()[name]
+
+    def kinds(media):
+        return jax.tree.map(lambda x: (x.shape, x.dtype), media)
+
+    want = kinds(modality.example(2))
+    assert kinds(modality.empty(2)) == want
+    assert kinds(modality.media(VALUES[name])) == want
+
+
+@each
+def test_codec_is_deterministic_and_of_the_latents_shape(name, variables):
+    modality = toy.codi()[name]
+    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    mean, logvar = toy.quick(modality.encode_moments)(params, media)
+    assert mean.shape == logvar.shape == (2, *modality.latent_shape)
+    decode = toy.quick(modality.decode_latent)
+    values = modality.outputs(jax.device_get(decode(variables, mean)))
+    again = modality.outputs(jax.device_get(decode(variables, mean)))
+    assert len(values) == 2 and all(np.array_equal(a, b) for a, b in zip(values, again, strict=True))
+    assert type(values[0]) is type(VALUES[name][0])
+
+
+@each
+def test_reconstruction_is_a_loss_for_each_sample(name, variables):
+    modality = toy.codi()[name]
+    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    latent = jax.random.normal(KEY, (2, *modality.latent_shape))
+    loss, metrics = toy.quick(modality.reconstruction)(params, media, latent, KEY)
+    assert loss.shape == (2,) and (loss > 0).all() and all(np.isfinite(x) for x in metrics.values())
+
+
+@each
+def test_prompts_lie_on_the_unit_sphere_before_they_are_centred(name, variables):
+    modality = toy.codi()[name]
+    embed = toy.quick(lambda v, m: modality.embed(modality.component(v, "prompt"), m))
+    prompts = embed(variables, modality.media(VALUES[name]))
+    np.testing.assert_allclose(jnp.linalg.norm(prompts, axis=-1), 1, rtol=1e-5)
+    assert not np.allclose(prompts[0], prompts[1])
+
+
+@each
+def test_a_value_survives_its_file_and_shows_on_a_page(name, tmp_path):
+    modality, value = toy.codi()[name], VALUES[name][0]
+    path = tmp_path / f"x{modality.suffix}"
+    modality.write(value, path)
+    back = modality.read(path.read_text() if name == "text" else str(path))
+    np.testing.assert_array_equal(back, value)
+    assert f'class="{name}"' in modality.html(value)
+
+
+def test_text_is_escaped_on_a_page():
+    assert "<b>" not in toy.codi()["text"].html("<b>bold</b>")
+    assert "(empty)" in toy.codi()["text"].html("")
+
+
+def test_text_in_and_out():
+    text = toy.codi()["text"]
+    assert text.outputs(text.media(VALUES["text"])["target"]) == VALUES["text"]
+    assert text.read("  a \t red\n seven ") == "a red seven"
+
+
+def test_the_loss_of_a_caption_is_the_cross_entropy_of_its_tokens_without_the_padding(variables):
+    tree = toy.model()
+    tree["modalities"]["text"]["word_dropout"] = 0.0
+    text = type(toy.codi()).from_config(tree)["text"]
+    params, media, latent = text.component(variables, "codec"), text.media(VALUES["text"]), jnp.ones((2, 16))
+
+    @toy.quick
+    def both(params):
+        logits = text.codec.apply({"params": params}, latent, media["target"][:, :-1], method="decode_logits")
+        return text.reconstruction(params, media, latent, KEY)[0], jax.nn.log_softmax(logits)
+
+    loss, log_probability = both(params)
+    labels, pad = np.asarray(media["target"])[:, 1:], text.config.codec.pad
+    for i, ids in enumerate(labels):
+        want = -sum(float(log_probability[i, j, token]) for j, token in enumerate(ids) if token != pad)
+        assert (ids == pad).sum() > 0 and float(loss[i]) == pytest.approx(want, rel=1e-5)
+
+
+def test_a_picture_is_cropped_to_its_middle_and_resized(tmp_path):
+    image = toy.codi()["image"]
+    pixels = np.zeros((40, 80, 4), np.uint8)
+    pixels[:, 20:60] = (200, 100, 50, 255)
+    path = tmp_path / "wide.png"
+    Image.fromarray(pixels).save(path)
+    got = image.read(str(path))
+    assert got.shape == (32, 32, 3)
+    np.testing.assert_array_equal(got, np.broadcast_to([200, 100, 50], (32, 32, 3)))
+
+
+def test_pixels_go_to_minus_one_to_one_and_back():
+    image, values = toy.codi()["image"], VALUES["image"]
+    media = np.asarray(image.media(values))
+    assert media.min() >= -1 and media.max() <= 1
+    assert np.abs(np.asarray(image.outputs(media), int) - np.asarray(values, int)).max() <= 1
+    assert image.outputs(np.full((1, 2, 2, 3), 7.0))[0].max() == 255
+
+
+def test_a_picture_of_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 100)
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
+    with pytest.raises(ConfigError, match="20x20 is over 100 pixels"):
+        toy.codi()["image"].read(str(path))
+
+
+def test_sizes_that_do_not_fit():
+    tree = toy.model()
+    tree["modalities"]["image"]["size"] = 40
+    with pytest.raises(ConfigError, match=r"image\.size: 40 is not a multiple of 16"):
+        type(toy.codi()).from_config(tree)
+    tree = toy.model()
+    tree["modalities"]["text"]["tokenizers"] = ("digit_world",)
+    with pytest.raises(ConfigError, match="expected three"):
+        type(toy.codi()).from_config(tree)

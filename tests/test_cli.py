@@ -1,0 +1,248 @@
+"""The command line: what is wrong is one line and exit code 2, never a traceback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codi_jax import cli
+from codi_jax.checkpoint import CheckpointError
+from codi_jax.train import loop
+from codi_jax.train.loop import Preempted
+from tests import toy
+
+ROOT = Path(__file__).parents[1]
+DEMO = str(ROOT / "configs" / "demo.py")
+# ml_collections loads a config file in a way that Python would rather not have.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
+
+VERBS = ("train", "generate", "evaluate", "report")
+
+
+@pytest.fixture(autouse=True)
+def no_compilation_cache_of_its_own(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: main leaves the setting alone")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A config without any training: enough for everything that is refused before weights are read."""
+    path = tmp_path_factory.mktemp("untrained")
+    shutil.copy(toy_config(path / "make"), path / "config.json")
+    return path
+
+
+def toy_config(folder):
+    toy.save_config(toy.config(), folder)
+    return folder / "config.json"
+
+
+def refused(capsys, *arguments):
+    """The one line of a command that exits with code 2."""
+    with pytest.raises(SystemExit) as exit:
+        cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert exit.value.code == cli.EXIT_BAD_INPUT == 2
+    assert not out and err.startswith("codi-jax: ") and err.endswith("\n") and err.count("\n") == 1, err
+    return err
+
+
+def generate(workdir, *arguments, to="image"):
+    return "generate", f"--workdir={workdir}", f"--to={to}", f"--out={workdir / 'out'}", *arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to=smell"], "unknown modality 'smell'; this model has text, image"),
+        (["--to=text,image,text"], "modality 'text' is named twice"),
+        (["--to="], "nothing to generate"),
+        (["--to=image", "--text="], "an empty text prompt"),
+        (["--to=image", "--text= \t "], "an empty text prompt"),
+        (["--to=image", "--text=a", "--text=b"], "--text is given 2 times"),
+        (["--to=text", "--image=absent.png"], "absent.png: no such picture"),
+        (["--to=image", "--text=a", "--weights=image=2"], "--weights: 'image' has no prompt; prompts: text"),
+        (["--to=image", "--weights=text=2"], "--weights: 'text' has no prompt; prompts: none"),
+        (["--to=image", "--text=a", "--weights=text"], "--weights: expected NAME=NUMBER, got 'text'"),
+        (["--to=image", "--text=a", "--weights=text=much"], "--weights: expected NAME=NUMBER, got 'text=much'"),
+        (["--to=image", "--n=0"], "--n: expected a positive number, got 0"),
+        (["--to=image", "--guidance=3"], "unknown arguments: --guidance=3"),
+        (["--to=image"], "the denoiser of image (vision_unet) is not there"),
+    ],
+)
+def test_generate_refuses(capsys, workdir, arguments, message):
+    assert message in refused(capsys, "generate", f"--workdir={workdir}", f"--out={workdir / 'out'}", *arguments)
+    assert not (workdir / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_generate_refuses_an_unreadable_picture(capsys, workdir, tmp_path, content):
+    picture = tmp_path / "broken.png"
+    picture.write_bytes(content)
+    assert "broken.png: not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
+    assert "no such picture" in refused(capsys, *generate(workdir, f"--image={tmp_path}", to="text"))
+
+
+def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path):
+    picture = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
+    picture.write_bytes(picture.read_bytes()[:-4000])
+    assert "not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
+def test_what_is_not_a_workdir(capsys, tmp_path, verb):
+    rest = ["--to=image", f"--out={tmp_path / 'out'}"] if verb == "generate" else []
+    refused(capsys, verb, f"--workdir={tmp_path / 'absent'}", *rest)
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report"])
+def test_unknown_arguments(capsys, workdir, verb):
+    assert "unknown arguments: --n=3" in refused(capsys, verb, f"--workdir={workdir}", "--n=3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "train needs --config=FILE[:argument]"),
+        (["--config=absent.py"], "absent.py"),
+        ([f"--config={DEMO}:huge"], "config argument 'huge': unknown; this config knows "),
+        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.stepz=3"], "stepz"),
+        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=many"], "steps"),
+        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=-1"], "stages.codec.text: steps and batch_size"),
+        ([f"--config={DEMO}:tiny", "--stages=codec.text"], "stages"),
+        ([f"--config={DEMO}:tiny", "codec.text"], "unknown arguments: codec.text"),
+        ([f"--config={DEMO}:tiny", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
+    ],
+)
+def test_train_refuses(capsys, tmp_path, arguments, message):
+    assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", *arguments)
+    assert not (tmp_path / "new" / "stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.model.widht = 3", "config.model.widht: unknown key; CoDiConfig knows modalities, width, "),
+        ("config.model.width = 'wide'", "override field 'width'"),
+        ("del config.model.modalities.image.codec.patch; config.model.modalities.image.codec.pach = 4", "codec.pach"),
+        ("raise ValueError('no such thing')", "no such thing"),
+        ("config.stages.joint.all = 3", "config.stages.joint.all: expected a mapping for StageConfig, got 3"),
+    ],
+)
+def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from configs import demo\n\n\ndef get_config():\n    config = demo.get_config('tiny')\n"
+        f"    with config.unlocked():\n        {line}\n    return config\n"
+    )
+    assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", f"--config={path}")
+    assert not (tmp_path / "new").exists()
+
+
+def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
+    before = (workdir / "config.json").read_bytes()
+    message = refused(capsys, "train", f"--workdir={workdir}", f"--config={DEMO}:tiny")
+    assert "holds a run of another config" in message
+    assert "unknown arguments: --steps=3" in refused(capsys, "train", f"--workdir={workdir}", "--steps=3")
+    assert (workdir / "config.json").read_bytes() == before and not (workdir / "stages").exists()
+
+
+def test_overrides_are_saved_and_a_later_call_needs_the_workdir_alone(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(loop, "train", lambda run, stages, quiet: calls.append((run, stages, quiet)))
+    new = f"--workdir={tmp_path / 'run'}"
+    cli.main(["train", new, f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=7", "--stage=codec.text"])
+    cli.main(["train", new, "--quiet"])
+    (first, stages, _), (later, every, quiet) = calls
+    assert stages == ("codec.text",) and every is None and quiet
+    assert first.stage("codec.text").steps == later.stage("codec.text").steps == 7
+    assert first.order == later.order
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Preempted("stopped in x at step 3 of 9; run it again"), 75),
+        (CheckpointError("damaged"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, workdir, error, code):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "train", fails)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", f"--workdir={workdir}"])
+    err = capsys.readouterr().err
+    assert exit.value.code == code and err.startswith("codi-jax: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("train", ["--workdir", "--config=FILE", "--config.a.b=value", "--stage", "--quiet"]),
+        ("generate", ["--workdir", "--text", "--image", "--to", "--out", "--weights", "--n", "--seed"]),
+        ("evaluate", ["--workdir"]),
+        ("report", ["--workdir"]),
+    ],
+)
+def test_help(capsys, verb, options):
+    with pytest.raises(SystemExit) as exit:
+        cli.main([verb, "--help"])
+    out = capsys.readouterr().out
+    assert exit.value.code == 0
+    assert [option for option in options if option not in out] == []
+
+
+def test_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    assert exit.value.code == 0 and all(verb in out for verb in VERBS)
+
+
+def test_generate_writes_files_and_one_seed_is_one_result(tmp_path, capsys):
+    picture = tmp_path / "prompt.png"
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(picture)  # neither square nor of the model's size
+
+    def arguments(out):
+        prompts = ["--text=a red seven", f"--image={picture}", "--weights=text=2,image=0.5"]
+        return [
+            "generate",
+            f"--workdir={toy.trained()}",
+            f"--out={out}",
+            "--to=image,text",
+            "--n=2",
+            "--seed=4",
+            *prompts,
+        ]
+
+    before = sorted(toy.trained().rglob("*"))
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONPATH": str(ROOT)}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "compiled")
+    environment["XLA_FLAGS"] = ""
+    command = [sys.executable, "-m", "codi_jax.cli", *arguments(tmp_path / "a" / "b")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    names = ["text_0.txt", "text_1.txt", "image_0.png", "image_1.png"]
+    assert done.stdout.splitlines() == [str(tmp_path / "a" / "b" / name) for name in names]
+    for name in names[2:]:
+        with Image.open(tmp_path / "a" / "b" / name) as image:
+            assert (image.size, image.mode) == ((32, 32), "RGB")
+
+    with toy.light_compilation():
+        cli.main(arguments(tmp_path / "c"))
+    for name in names[:2]:
+        assert (tmp_path / "a" / "b" / name).read_text() == (tmp_path / "c" / name).read_text()
+    for name in names[2:]:
+        a, b = (np.asarray(Image.open(tmp_path / folder / name), int) for folder in ("a/b", "c"))
+        assert np.abs(a - b).max() <= 1
+    assert sorted(toy.trained().rglob("*")) == before
