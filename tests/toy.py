@@ -47,7 +47,7 @@ def model(**options: Any) -> dict:
     for modality, channels in ((text, 16), (image, 4)):
         modality["denoiser"].update(
             latent_channels=channels, channels=16, context_width=D,
-            multipliers=(1,), blocks=(1,), attend=(True,), connect=(True,),
+            multipliers=(1,), blocks=(1,), attend=(False,), connect=(True,),
         )  # fmt: skip
         modality["environment"].update(latent_channels=channels, channels=16, multipliers=(1,), blocks=(1,))
     return {**tree, "prediction": "v", "schedule": "cosine", **options}
