@@ -22,6 +22,7 @@ setup(
         "grain>=0.2.10,<0.3",
         "transformers>=5,<6",
         "tensorflow-datasets>=4.9.8,<5",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "ml_collections>=1.1,<2",
         "numpy>=2",
         "pillow>=11",
