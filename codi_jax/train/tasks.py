@@ -123,8 +123,3 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         return loss(variables, conditioning.encode(codi, variables, batch), key)
 
     return Task(components + inputs, init, online, media)
-
-
-def strings_as_arrays(tree: Any) -> Any:
-    """Numpy arrays of a batch, ready for a device."""
-    return jax.tree.map(np.asarray, tree)
