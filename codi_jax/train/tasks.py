@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.config import view
