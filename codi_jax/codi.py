@@ -95,14 +95,20 @@ class CoDi:
         return out
 
     def init(self, key: jax.Array, components: Sequence[str] | None = None) -> dict[str, dict]:
-        """Parameters of the named components (all if None), each from a key folded by the component's name."""
+        """Parameters of the named components (all if None), each from a key folded by the component's name.
+
+        Prompt encoders share one key, so that what two towers call alike and shape alike (the last layers and the
+        projection) starts alike: towers that start apart leave a gap between modalities (Liang et al., arXiv
+        2203.02053) and agree less on combinations that they never saw.
+        """
         params = {}
         for component, (name, role) in self.component_names().items():
             if components is not None and component not in components:
                 continue
             modality = self.modalities[name]
             if role in modality.initialisers:
-                params[component] = modality.initialisers[role](fold(key, component))
+                named = role if role == "prompt" else component
+                params[component] = modality.initialisers[role](fold(key, named))
             else:
                 params[component] = modality.init_denoiser(fold(key, component))[role]
         return params

@@ -4,7 +4,9 @@
     every step: all V_m(z_t, t) → every denoiser with the others' tokens → guidance → sampler update
     z_0 → codec decode → values
 
-All outputs advance in lock-step. On CPU a host loop calls one compiled step a modality (`loop: host`): the number of
+All outputs advance in lock-step, unless one is delayed: training draws every modality's noise level independently, so
+any path through their levels is one it has seen, and an output that starts later reads others that are clearer than it.
+On CPU a host loop calls one compiled step a modality (`loop: host`): the number of
 programs grows with the modalities, not with their subsets, since absent outputs enter as zero tokens of zero weight. On
 accelerators the whole sampler is one program (`loop: scan`). Noise is folded by the name of the modality, so what else
 is generated changes nobody's noise.
@@ -23,7 +25,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
 from codi_jax.diffusion.guidance import Guidance
-from codi_jax.diffusion.samplers import SAMPLERS, State, Step, sample, timesteps
+from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
@@ -46,6 +48,8 @@ class GenerateConfig:
       steps: network calls.
       sampler: `ddim` or `dpmpp_2m`; eta is DDIM's.
       spacing: `trailing`, or `release` for the release's timesteps.
+      delay: steps by which an output starts after the others, where it is not the only one; 0 if not given. No output
+        makes more steps for it.
       guidance: scales by output modality.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
@@ -55,6 +59,7 @@ class GenerateConfig:
     sampler: Literal["ddim", "dpmpp_2m"] = "ddim"
     eta: float = 0.0
     spacing: Literal["trailing", "release"] = "trailing"
+    delay: dict[str, int] = dataclasses.field(default_factory=dict)
     loop: Literal["auto", "host", "scan"] = "auto"
 
 
@@ -68,8 +73,11 @@ class Generator:
 
     def __init__(self, codi: CoDi, config: GenerateConfig):
         self.codi, self.config = codi, config
-        for name in config.guidance:
+        for name in (*config.guidance, *config.delay):
             codi[name]
+        for name, steps in config.delay.items():
+            if steps < 0:
+                raise ConfigError(f"delay of {name}: {steps} steps; it has to be 0 or more")
         if not 0 <= config.eta <= (1 if SAMPLERS[config.sampler].stochastic else 0):
             raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} cannot honour")
         self.pairs = timesteps(codi.schedule, config.steps, config.spacing)
@@ -80,6 +88,13 @@ class Generator:
 
     def _tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
         return self.codi[name].environment_tokens(variables, z, t)
+
+    def _levels(self, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The levels (t, t_next) of every output, step by step: [S, 2] each, S the same for all."""
+        delay = {name: self.config.delay.get(name, 0) for name in outputs}
+        first, last = min(delay.values()), max(delay.values())
+        steps = len(self.pairs) + last - first
+        return {name: delayed(self.pairs, delay[name] - first, steps) for name in outputs}
 
     def _guided(self, args: dict, name: str, z: Array, t: Array, tokens: Mapping[str, Array] | None) -> Array:
         """The guided prediction of one output; `tokens` is None when it is the only one."""
@@ -136,8 +151,8 @@ class Generator:
             tokens = None
             if len(z) > 1:
                 tokens = dict(args["absent"])
-                tokens.update({name: self._tokens(args["variables"], name, z[name], t) for name in z})
-            return {name: self._guided(args, name, z[name], t, tokens) for name in z}
+                tokens.update({name: self._tokens(args["variables"], name, z[name], t[name]) for name in z})
+            return {name: self._guided(args, name, z[name], t[name], tokens) for name in z}
 
         return predict
 
@@ -214,7 +229,7 @@ class Generator:
                 self._all_at_once,
                 z,
                 codi.schedule,
-                self.pairs,
+                np.stack([levels for _, levels in sorted(self._levels(outputs).items())], axis=1),
                 args={**args, "absent": absent},
                 kind=codi.config.prediction,
                 sampler=self.config.sampler,
@@ -230,17 +245,21 @@ class Generator:
         single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
         for name in z:
             single[name]["guidance"] = {name: args["guidance"][name]}
-        for i, (t, t_next) in enumerate(self.pairs):
+        levels = self._levels(tuple(z))
+        for i in range(len(levels[next(iter(z))])):
+            now = {name: rows[i] for name, rows in levels.items()}
             tokens = dict(absent)
             if not alone:
                 for name, state in states.items():
                     program = self._program("environment", name, partial(self._tokens_of, name))
-                    tokens[name] = program(args["variables"], state, t)
+                    tokens[name] = program(args["variables"], state, now[name][0])
             states = {
-                name: self._advance(name, alone)(
+                name: state  # it waits
+                if t == t_next
+                else self._advance(name, alone)(
                     state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
                 )
-                for name, state in states.items()
+                for (name, state), (t, t_next) in zip(states.items(), now.values(), strict=True)
             }
         return {name: state.z for name, state in states.items()}
 

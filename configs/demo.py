@@ -89,7 +89,7 @@ def get_config(argument: str = "") -> ConfigDict:
         )},
         "bridging": {"text+image": stage(
             "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1400,
-            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.2),
+            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.2), settings={"max_scale": 7.0},
         )},
         "encode": {"text+image": stage(
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
@@ -116,7 +116,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "seed": 0,
         "model": model(),
         "sources": {
-            "train": {"name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.1},
+            "train": {"name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.0},
             "captions": {
                 "name": "digit_world", "split": "train", "size": 100_000, "truncate": 0.5, "short_captions": True,
                 "modalities": ("text",),

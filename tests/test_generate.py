@@ -34,6 +34,13 @@ def generator(**options):
     return Generator(toy.codi(), GenerateConfig(scales, **{"steps": 3, "loop": "host", **options}))
 
 
+@functools.lru_cache
+def delayed_generator(**options):
+    scales = {name: Scales(2.0, 3.0) for name in PAIR}
+    options = {"steps": 3, "loop": "host", "delay": {"image": 2}, **options}
+    return Generator(toy.codi(), GenerateConfig(scales, **options))
+
+
 @pytest.fixture(scope="module")
 def variables():
     return toy.variables(toy.codi())
@@ -87,6 +94,20 @@ def test_a_scan_is_the_host_loop(variables, prompts):
     looped = sample(variables, PAIR, prompts)
     for name in PAIR:
         np.testing.assert_allclose(scanned[name], looped[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_delay_changes_what_an_output_reads_and_not_its_own_path(variables, prompts):
+    blind = {name: Scales(2.0, 0.0) for name in PAIR}
+    for guidance, same in ((blind, True), (None, False)):
+        got = sample(variables, PAIR, prompts, model=delayed_generator(), guidance=guidance)
+        want = sample(variables, PAIR, prompts, guidance=guidance)
+        for name in PAIR:
+            assert np.allclose(got[name], want[name], rtol=1e-3, atol=1e-4) is same
+    scanned = sample(variables, PAIR, prompts, model=delayed_generator(loop="scan"))
+    for name in PAIR:
+        np.testing.assert_allclose(scanned[name], got[name], rtol=1e-3, atol=1e-4)
+    alone = sample(variables, ("image",), prompts, model=delayed_generator())
+    assert toy.same(alone, sample(variables, ("image",), prompts))
 
 
 def test_what_else_is_generated_changes_nobodys_noise(variables, prompts):
@@ -183,6 +204,10 @@ def test_what_cannot_be_generated(variables):
         model.generate(variables, ("smell",), {}, N, KEY)
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         Generator(toy.codi(), GenerateConfig({"smell": Scales()}))
+    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
+        Generator(toy.codi(), GenerateConfig({}, delay={"smell": 1}))
+    with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; it has to be 0 or more$"):
+        Generator(toy.codi(), GenerateConfig({}, delay={"image": -1}))
 
 
 @pytest.mark.parametrize("loop", ["host", "scan"])

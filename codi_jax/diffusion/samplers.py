@@ -148,13 +148,29 @@ def timesteps(schedule: Schedule, steps: int, spacing: Literal["release", "trail
     return np.stack([levels[:-1], levels[1:]], axis=1)
 
 
+def delayed(pairs: np.ndarray, delay: int, steps: int) -> np.ndarray:
+    """The levels of a latent that waits, as noise, for `delay` of `steps` steps, goes through `pairs`, and waits again.
+
+    Args:
+      pairs: [S, 2], see `timesteps`.
+      delay: steps to wait, at most steps - S.
+      steps: rows to return.
+
+    Returns:
+      int32 [steps, 2]; in a row that waits both levels are the same.
+    """
+    before = np.repeat(pairs[:1, :1], delay, axis=0)
+    after = np.repeat(pairs[-1:, 1:], steps - delay - len(pairs), axis=0)
+    return np.concatenate([np.repeat(before, 2, axis=1), pairs, np.repeat(after, 2, axis=1)]).astype(np.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One step of all latents together: network, conversion, update. Hashable, so that jit takes it as static.
 
     Attributes:
-      predict: predict(args, z, t) -> predictions: z is the pytree of latents, t int32 [B]; the answer, guided, has z's
-        structure and shapes.
+      predict: predict(args, z, t) -> predictions: z is the pytree of latents, t int32 [B], or one for each latent, in
+        z's structure, where they do not go in step; the answer, guided, has z's structure and shapes.
       schedule: the noise schedule.
       sampler: a key of SAMPLERS.
       kinds: prediction kind of each leaf of z, in tree order.
@@ -168,19 +184,25 @@ class Step:
     noise_fn: Callable[[Any, Array], Any] | None = None
 
     def __call__(self, states: Any, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> Any:
-        """From level t to t_next (scalars); `states` has a State at each leaf of z, `index` counts the steps from 0."""
+        """From level t to t_next; `states` has a State at each leaf of z, `index` counts the steps from 0.
+
+        t and t_next are scalars, or [K] for K latents in tree order; a latent whose t is t_next waits.
+        """
         leaves, tree = jax.tree.flatten(states, is_leaf=lambda x: isinstance(x, State))
         z = tree.unflatten([state.z for state in leaves])
-        predictions = tree.flatten_up_to(self.predict(args, z, jnp.full(leaves[0].z.shape[:1], t, jnp.int32)))
+        size, apart = leaves[0].z.shape[:1], jnp.ndim(t) == 1
+        levels = [jnp.full(size, t[k], jnp.int32) for k in range(len(leaves))] if apart else None
+        seen = tree.unflatten(levels) if apart else jnp.full(size, t, jnp.int32)
+        predictions = tree.flatten_up_to(self.predict(args, z, seen))
         noises = [None] * len(leaves) if self.noise_fn is None else tree.flatten_up_to(self.noise_fn(args, index))
-        now, then = self.schedule.at(t), self.schedule.at(t_next)
         update = SAMPLERS[self.sampler].step
-        return tree.unflatten(
-            [
-                update(state, prediction, kind, now, then, eta, noise)
-                for state, prediction, kind, noise in zip(leaves, predictions, self.kinds, noises, strict=True)
-            ]
-        )
+        out = []
+        for k, (state, prediction, kind, noise) in enumerate(zip(leaves, predictions, self.kinds, noises, strict=True)):
+            this, that = (t[k], t_next[k]) if apart else (t, t_next)
+            new = update(state, prediction, kind, self.schedule.at(this), self.schedule.at(that), eta, noise)
+            waits = this == that
+            out.append(jax.tree.map(lambda x, y, w=waits: jnp.where(w, x, y), state, new) if apart else new)
+        return tree.unflatten(out)
 
 
 _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operands: step(*operands))
@@ -191,7 +213,7 @@ def _scan(step: Step, states: Any, args: Any, eta: Array, pairs: Array) -> Any:
     def body(states, x):
         return step(states, args, eta, *x), None
 
-    return jax.lax.scan(body, states, (jnp.arange(len(pairs)), pairs[:, 0], pairs[:, 1]))[0]
+    return jax.lax.scan(body, states, (jnp.arange(len(pairs)), pairs[..., 0], pairs[..., 1]))[0]
 
 
 def sample(
@@ -214,9 +236,9 @@ def sample(
 
     Args:
       predict: predict(args, z, t) -> predictions, see `Step`.
-      z: pytree of latents [B, ...] at level pairs[0, 0]; computed in float32 at least.
+      z: pytree of latents [B, ...] at level pairs[0, ..., 0]; computed in float32 at least.
       schedule: the noise schedule.
-      pairs: [S, 2], see `timesteps`.
+      pairs: [S, 2], see `timesteps`; or [S, K, 2] for K latents, in tree order, that do not go in step.
       args: pytree given to predict and noise_fn.
       kind: prediction kind of all latents, or of each in a pytree like z.
       sampler: 'ddim' or 'dpmpp_2m'.
@@ -225,7 +247,7 @@ def sample(
       loop: 'scan', one program; 'host', one compiled step, called S times.
 
     Returns:
-      The latents at level pairs[-1, 1].
+      The latents at level pairs[-1, ..., 1].
 
     Raises:
       ConfigError: an unknown sampler, kind or loop, or an eta that the sampler cannot honour.
@@ -243,8 +265,8 @@ def sample(
     if loop == "scan":
         states = _scan(step, states, args, eta, pairs)
     elif loop == "host":
-        for index, (t, t_next) in enumerate(np.asarray(pairs)):
-            states = _jitted_step(step, states, args, eta, index, t, t_next)
+        for index, row in enumerate(np.asarray(pairs)):
+            states = _jitted_step(step, states, args, eta, index, row[..., 0], row[..., 1])
     else:
         raise ConfigError(f"sampling: unknown loop {loop!r}; known are host, scan")
     return jax.tree.map(lambda _, state: state.z, z, states)

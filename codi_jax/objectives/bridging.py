@@ -1,6 +1,6 @@
 """Bridging alignment (stage 1): every prompt encoder is pulled to text by a contrastive loss.
 
-    InfoNCE   L = ½ [CE(s·A Bᵀ, diag) + CE(s·B Aᵀ, diag)],   s = exp(logit scale) ≤ 100            (Radford et al. 2021)
+    InfoNCE   L = ½ [CE(s·A Bᵀ, diag) + CE(s·B Aᵀ, diag)],   s = exp(logit scale) ≤ cap            (Radford et al. 2021)
     SigLIP    L = -mean_i Σ_j log σ(y_ij (s·a_i·b_j + b)),    y_ij = ±1, positive on the diagonal     (Zhai et al. 2023)
 
 a_i, b_j are unit-norm embeddings of the global batch. The number of such objectives grows linearly with modalities:
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
@@ -25,7 +26,18 @@ COMPONENT = "bridging"  # the learned temperature (and bias) of the contrastive 
 
 @dataclasses.dataclass(frozen=True)
 class BridgingConfig:
+    """The loss and the cap on its scale s.
+
+    A low cap lets no pair be told apart by a small angle: the towers then agree more closely, and what they learn
+    carries over better to combinations that they never saw.
+    """
+
     loss: Literal["infonce", "siglip"] = "infonce"
+    max_scale: float = 100.0
+
+    def __post_init__(self):
+        if self.max_scale <= 0:
+            raise ConfigError(f"max_scale: {self.max_scale} is not positive")
 
 
 def init(config: BridgingConfig) -> dict[str, dict[str, np.ndarray]]:
@@ -55,7 +67,7 @@ def loss(codi: CoDi, pair: tuple[str, str], config: BridgingConfig, variables: d
     del key
     a, b = (codi[name].embed(codi[name].component(variables, "prompt"), batch[name]) for name in pair)
     temperature = variables["params"][COMPONENT]
-    scale = jnp.minimum(jnp.exp(temperature["logit_scale"]), 100.0)
+    scale = jnp.minimum(jnp.exp(temperature["logit_scale"]), config.max_scale)
     value = infonce(a, b, scale) if config.loss == "infonce" else siglip(a, b, scale, temperature["logit_bias"])
     hits = (a @ b.T).argmax(-1) == jnp.arange(a.shape[0])
     return value, {"scale": scale, "retrieval": hits.mean()}

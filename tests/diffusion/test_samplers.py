@@ -18,7 +18,7 @@ import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import process, schedules
-from codi_jax.diffusion.samplers import SAMPLERS, sample, timesteps
+from codi_jax.diffusion.samplers import SAMPLERS, delayed, sample, timesteps
 
 SCHEDULE = schedules.scaled_linear()
 MEAN = np.array([0.7, -1.2, 0.4])
@@ -195,6 +195,29 @@ def test_scan_and_host_loop_agree_on_a_tree_of_latents(sampler, eta):
         np.testing.assert_allclose(scan[name], host[name], atol=1e-6)
     if alone is not None:
         np.testing.assert_allclose(scan["bb"], alone, atol=1e-6)
+
+
+def test_a_delayed_latent_waits_before_and_after():
+    pairs = np.array([[9, 5], [5, -1]], np.int32)
+    assert delayed(pairs, 0, 2).tolist() == pairs.tolist()
+    assert delayed(pairs, 1, 4).tolist() == [[9, 9], [9, 5], [5, -1], [-1, -1]]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
+@pytest.mark.parametrize("loop", ["scan", "host"])
+def test_latents_that_do_not_go_in_step_end_where_each_goes_alone(loop, sampler):
+    rng = np.random.default_rng(4)
+    z = {"a": rng.normal(size=(2, 3)).astype(np.float32), "b": rng.normal(size=(2, 3)).astype(np.float32)}
+    pairs = timesteps(SCHEDULE, 6)
+
+    def by_level(args, z, t):
+        return jax.tree.map(lambda z, t: z * (t / 1000)[:, None], z, t)
+
+    apart = np.stack([delayed(pairs, 0, 8), delayed(pairs, 2, 8)], axis=1)
+    got = sample(by_level, z, SCHEDULE, apart, kind="v", sampler=sampler, loop=loop)
+    for name in z:
+        alone = sample(by_level, z[name], SCHEDULE, pairs, kind="v", sampler=sampler, loop=loop)
+        np.testing.assert_allclose(got[name], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("loop", ["scan", "host"])
