@@ -40,7 +40,7 @@ def model() -> dict:
         },
         "denoiser": {
             "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (1,), "attend": (True,), "connect": (True,), "heads": 4,
         },
         "environment": {**environment, "kind": "vector", "latent_channels": 32, "channels": 64},
     }  # fmt: skip
@@ -72,7 +72,8 @@ def get_config(argument: str = "") -> ConfigDict:
     """The demo; argument `tiny` shrinks every stage to a few steps."""
     options = parse_argument(argument, tiny=False)
     pair = ("text", "image")
-    prompts = {"drop": 0.15, "noise": 0.3}
+    prompts = {"drop": 0.15, "noise": 0.7}
+    joint_prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
     stages = {
         "judge": {"image": stage(
             "judge", ("image",), "judge", train=("image_judge/.*",), steps=600, batch_size=128,
@@ -95,21 +96,25 @@ def get_config(argument: str = "") -> ConfigDict:
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1000,
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1500,
             batch_size=64, optimizer=adamw(2e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            steps=900, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), **prompts}},
         )},
-        "joint": {"text+image": stage(
+        # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
+        "environment": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image", needs=("ldm.text", "ldm.image"),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1400,
+            train=("text_environment/.*", "image_environment/.*"), steps=1300, batch_size=128,
+            optimizer=adamw(2e-3, warmup=50), settings={"losses": (), "aligned": pair, "prompts": joint_prompts},
+        )},
+        "joint": {"text+image": stage(
+            "latent_alignment", pair, "encode.text+image", needs=("environment.text+image",),
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1200,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
-            settings={
-                "losses": pair, "aligned": pair, "prompts": {"sources": pair, "drop": 0.7, "noise": 0.3},
-            },
+            settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},
     }  # fmt: skip
     config = {
@@ -123,6 +128,7 @@ def get_config(argument: str = "") -> ConfigDict:
             },
             "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
             "judge": {"name": "digit_world", "split": "judge", "size": 60_000, "seed": 1},
+            "val": {"name": "digit_world", "split": "val", "size": 2_000, "seed": 3},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
             "test_seen": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "seen"},
             "test_held_out": {
@@ -132,6 +138,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "stages": stages,
         "generate": {
             "steps": 12,
+            "delay": {"image": 3},
             "guidance": {
                 "text": {"prompt": 1.5, "environment": 3.0},
                 "image": {"prompt": 3.0, "environment": 6.0},
