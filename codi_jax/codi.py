@@ -11,6 +11,7 @@ attends to nothing. W is data: one program serves every subset of outputs.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -59,6 +60,7 @@ class CoDi:
         self.schedule = schedules.make(config.schedule)
         shared = Shared(config.width, config.environment_width or config.width, config.compat, config.dtype)
         self.modalities: dict[str, Modality] = {}
+        self._shapes: dict[str, dict] = {}
         for name in config.modalities:
             if name not in REGISTRY:
                 raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
@@ -105,13 +107,15 @@ class CoDi:
         for component, (name, role) in self.component_names().items():
             if components is not None and component not in components:
                 continue
-            modality = self.modalities[name]
-            if role in modality.initialisers:
-                named = role if role == "prompt" else component
-                params[component] = modality.initialisers[role](fold(key, named))
-            else:
-                params[component] = modality.init_denoiser(fold(key, component))[role]
+            params[component] = self.modalities[name].init(role, fold(key, role if role == "prompt" else component))
         return params
+
+    def shapes(self, component: str) -> dict:
+        """The tree of a component's parameters as ShapeDtypeStructs; traced once."""
+        if component not in self._shapes:
+            make = partial(self.init, components=(component,))
+            self._shapes[component] = jax.eval_shape(make, jax.random.key(0))[component]
+        return self._shapes[component]
 
     def default_constants(self) -> dict[str, dict]:
         out = {}

@@ -302,8 +302,3 @@ def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> lis
             paths.append(directory / f"{name}_{i}{codi[name].suffix}")
             codi[name].write(item, paths[-1])
     return paths
-
-
-def to_numpy(latents: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Latents on the host."""
-    return {name: np.asarray(z) for name, z in latents.items()}

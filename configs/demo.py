@@ -55,8 +55,8 @@ def model() -> dict:
             "feed_forward": 128, "projection": WIDTH,
         },
         "denoiser": {
-            "kind": "spatial", "latent_channels": 8, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1, 2), "blocks": (1, 1), "attend": (True, True), "connect": (True, True), "heads": 4,
+            "kind": "spatial", "latent_channels": 8, "channels": 48, "groups": 8, "context_width": WIDTH,
+            "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
         },
         "environment": {**environment, "kind": "spatial", "latent_channels": 8, "channels": 64},
     }  # fmt: skip
@@ -72,20 +72,20 @@ def get_config(argument: str = "") -> ConfigDict:
     """The demo; argument `tiny` shrinks every stage to a few steps."""
     options = parse_argument(argument, tiny=False)
     pair = ("text", "image")
-    prompts = {"drop": 0.15, "noise": 0.7}
+    prompts = {"drop": 0.15}
     joint_prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
     stages = {
         "judge": {"image": stage(
-            "judge", ("image",), "judge", train=("image_judge/.*",), steps=600, batch_size=128,
+            "judge", ("image",), "judge", train=("image_judge/.*",), steps=500, batch_size=128,
             optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
             settings={"factors": {name: len(values) for name, values in digit_world.FACTORS.items()}},
         )},
         "codec": {"text": stage(
-            "codec", ("text",), "captions", train=("text_codec/.*",), steps=800, batch_size=128,
+            "codec", ("text",), "captions", train=("text_codec/.*",), steps=700, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.02, "free_bits": 0.1},
         ),
         "image": stage(
-            "codec", ("image",), "train", train=("vision_codec/.*",), steps=1300, batch_size=16,
+            "codec", ("image",), "train", train=("vision_codec/.*",), steps=1200, batch_size=16,
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         )},
         "bridging": {"text+image": stage(
@@ -96,23 +96,24 @@ def get_config(argument: str = "") -> ConfigDict:
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1500,
-            batch_size=64, optimizer=adamw(2e-3, warmup=50), settings={"prompts": {"sources": ("image",), **prompts}},
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1400,
+            batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            settings={"prompts": {"sources": ("image",), "noise": 0.7, **prompts}},
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=900, batch_size=64, optimizer=adamw(2e-3, warmup=50),
-            settings={"prompts": {"sources": ("text",), **prompts}},
+            steps=1300, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            settings={"prompts": {"sources": ("text",), "noise": 0.3, **prompts}},
         )},
         # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
         "environment": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image", needs=("ldm.text", "ldm.image"),
-            train=("text_environment/.*", "image_environment/.*"), steps=1300, batch_size=128,
+            train=("text_environment/.*", "image_environment/.*"), steps=1200, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"losses": (), "aligned": pair, "prompts": joint_prompts},
         )},
         "joint": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image", needs=("environment.text+image",),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1200,
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1000,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},
@@ -140,8 +141,8 @@ def get_config(argument: str = "") -> ConfigDict:
             "steps": 12,
             "delay": {"image": 3},
             "guidance": {
-                "text": {"prompt": 1.5, "environment": 3.0},
-                "image": {"prompt": 3.0, "environment": 6.0},
+                "text": {"prompt": 2.5, "environment": 3.0},
+                "image": {"prompt": 4.0, "environment": 4.0},
             },
         },
         "evaluate": {"n": 256, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},

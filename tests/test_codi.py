@@ -242,6 +242,14 @@ def test_a_modality_that_is_added_changes_nobodys_parameters_or_noise():
         assert sum(x.shape == y.shape and np.array_equal(x, y) for y in kernels) == 1
 
 
+def test_prompt_encoders_start_alike_where_they_are_alike():
+    made = toy.quick(lambda key: toy.codi().init(key, ("clip_text", "clip_vision")))(KEY)
+    text, vision = (paths.flatten(made[name]) for name in ("clip_text", "clip_vision"))
+    shared = [p for p in text if p in vision and text[p].shape == vision[p].shape]
+    assert "projection/kernel" in shared and any(p.startswith("layer_0/") for p in shared)
+    assert all(np.array_equal(text[p], vision[p]) for p in shared)
+
+
 def test_components_have_one_owner_each():
     owners = toy.codi().component_names()
     assert set(owners) == set(toy.shapes(toy.codi()))

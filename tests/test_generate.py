@@ -10,7 +10,7 @@ import pytest
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
-from codi_jax.generate import GenerateConfig, Generator, Scales, save, to_numpy
+from codi_jax.generate import GenerateConfig, Generator, Scales, save
 from tests import toy
 
 KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
@@ -52,7 +52,7 @@ def prompts(variables):
 
 
 def sample(variables, outputs, prompts, key=KEY, model=None, **options):
-    return to_numpy((model or generator()).latents(variables, outputs, prompts, N, key, **options))
+    return jax.device_get((model or generator()).latents(variables, outputs, prompts, N, key, **options))
 
 
 def subsets():

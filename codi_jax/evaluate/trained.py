@@ -17,5 +17,6 @@ def paired(stages: Iterable[Any], source: str, target: str) -> bool:
 
 
 def together(stages: Iterable[Any], outputs: Sequence[str]) -> bool:
-    """Whether exactly these outputs were aligned in one stage."""
-    return any(s.objective == "latent_alignment" and set(s.modalities) == set(outputs) for s in stages)
+    """Whether exactly these outputs were denoised with each other's environment in one stage."""
+    joint = [s for s in stages if s.objective == "latent_alignment" and s.settings.get("losses")]
+    return any(set(s.modalities) == set(outputs) for s in joint)

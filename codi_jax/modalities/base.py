@@ -130,22 +130,22 @@ class Modality(abc.ABC):
     @property
     @abc.abstractmethod
     def initialisers(self) -> Mapping[str, Callable[[jax.Array], dict]]:
-        """Role -> function of a key that makes that component's parameters (codec and prompt)."""
+        """Role -> function of a key that makes that component's parameters; see `init` for those not named here."""
 
-    def init_denoiser(self, key: jax.Array) -> dict[str, dict]:
-        """Parameters of the denoiser body, X and V, by role. Traces environment tokens, or X would have none."""
+    def init(self, role: str, key: jax.Array) -> dict:
+        """Parameters of one role. X is traced with environment tokens, or it would have none."""
+        if role in self.initialisers:
+            return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
-        t = jnp.zeros((1,), jnp.int32)
-        width, env = self.shared.width, self.shared.environment_width
-        tree = self.denoiser.init(
-            key, z, t, Tokens.of(jnp.zeros((1, 1, width))), Tokens.of(jnp.zeros((1, 1, env))), jnp.ones((1,))
-        )["params"]
-        emb = jnp.zeros((1, 4 * self.unet.channels))
-        return {
-            "denoiser": tree["unet"],
-            "cross": tree["cross"],
-            "environment": self.environment.init(jax.random.fold_in(key, 1), z, emb)["params"],
-        }
+        if role == "environment":
+            return self.environment.init(jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.unet.channels)))[
+                "params"
+            ]
+        inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.shared.width))))
+        if role == "denoiser":
+            return self.denoiser.init(key, *inputs)["params"]["unet"]
+        environment = Tokens.of(jnp.zeros((1, 1, self.shared.environment_width)))
+        return self.denoiser.init(key, *inputs, environment, jnp.ones((1,)))["params"]["cross"]
 
     def component(self, variables: Variables, role: str) -> dict:
         """Parameters of a role; raises ConfigError if they have not been made."""

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 from codi_jax.evaluate.trained import paired, together
 
 
-def stage(objective, *modalities, sources=()):
-    return SimpleNamespace(objective=objective, modalities=modalities, settings={"prompts": {"sources": sources}})
+def stage(objective, *modalities, sources=(), losses=()):
+    settings = {"prompts": {"sources": sources}, "losses": losses}
+    return SimpleNamespace(objective=objective, modalities=modalities, settings=settings)
 
 
 STAGES = [
@@ -14,7 +15,8 @@ STAGES = [
     stage("bridging", "text", "audio"),
     stage("ldm", "text", "image", sources=("image",)),
     stage("ldm", "audio", "text", sources=("text", "audio")),
-    stage("latent_alignment", "text", "audio"),
+    stage("latent_alignment", "text", "image"),  # environment encoders alone
+    stage("latent_alignment", "text", "audio", losses=("text", "audio")),
 ]
 
 

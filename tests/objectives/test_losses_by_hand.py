@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codi_jax.config import ConfigError
 from codi_jax.diffusion import process
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import PromptConfig
@@ -50,6 +51,12 @@ def test_the_temperature_begins_as_published_and_is_capped():
     value, metrics = bridging.loss(model, ("a", "b"), config, variables, {"a": EYE, "b": EYE}, KEY)
     assert float(metrics["scale"]) == 100 and float(metrics["retrieval"]) == 1
     assert float(value) == pytest.approx(0, abs=1e-6)
+    config = bridging.BridgingConfig(max_scale=2.0)
+    value, metrics = bridging.loss(model, ("a", "b"), config, variables, {"a": EYE, "b": EYE}, KEY)
+    assert float(metrics["scale"]) == 2
+    assert float(value) == pytest.approx(np.log(np.exp(2) + len(EYE) - 1) - 2, rel=1e-5)
+    with pytest.raises(ConfigError, match=r"^max_scale: 0.0 is not positive$"):
+        bridging.BridgingConfig(max_scale=0.0)
 
 
 def test_prompt_statistics_centre_and_scale():
@@ -123,6 +130,8 @@ def test_alignment_sums_both_losses_and_the_anchor():
 def test_only_the_named_losses_and_alignments_count():
     value, metrics = align(still_pair(), losses=("a",), aligned=("b",))
     assert set(metrics) == {"loss/a", "align/b"} and float(value) == pytest.approx(0.25 + 9)
+    value, metrics = align(still_pair(), losses=())  # environment encoders by the anchor alone
+    assert set(metrics) == {"align/a", "align/b"} and float(value) == pytest.approx(10)
     value, metrics = align(still_pair(), align="none")
     assert set(metrics) == {"loss/a", "loss/b"} and float(value) == pytest.approx(1.25)
 

@@ -1,0 +1,65 @@
+"""Promise 1, as a user meets it: SIGKILL in every stage, the same command again, the same numbers.
+
+Slow: the whole recipe is run twice in processes of its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from codi_jax.checkpoint import load_params
+from codi_jax.parallel import paths
+from codi_jax.train.recipe import load_run
+
+CONFIG = "--config=configs/demo.py:tiny"
+
+
+def start(workdir, cache, *arguments):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-m", "codi_jax.cli", *arguments, f"--workdir={workdir}"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(workdir, cache, *arguments):
+    process = start(workdir, cache, *arguments)
+    assert process.wait(timeout=900) == 0, process.stderr.read().decode()
+
+
+def killed_after(workdir, cache, sign) -> bool:
+    """Runs until the file `sign` is there, and kills; False if it was done before."""
+    process = start(workdir, cache, "train", CONFIG, "--quiet")
+    while process.poll() is None:
+        if sign.exists() and sign.stat().st_size:
+            process.send_signal(signal.SIGKILL)
+            return process.wait() == -signal.SIGKILL
+        time.sleep(0.002)
+    return False
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_the_recipe_ends_in_the_same_bits(tmp_path):
+    whole, broken, cache = tmp_path / "whole", tmp_path / "broken", tmp_path / "compiled"
+    finish(whole, cache, "train", CONFIG, "--quiet")
+    finish(whole, cache, "evaluate")
+    run = load_run(whole)
+    for name in run.order:
+        if run.stage(name).objective == "encode":
+            signs = [broken / "stages" / name]
+        else:  # the first numbers; the first checkpoint
+            at = broken / "stages" / name
+            signs = [at / "metrics.jsonl", at / "checkpoints" / "00000002" / "checkpoint.json"]
+        assert any([killed_after(broken, cache, sign) for sign in signs]), name
+    finish(broken, cache, "train", CONFIG, "--quiet")
+    finish(broken, cache, "evaluate")
+    for name in run.order:
+        if run.stage(name).objective == "encode":
+            continue
+        a, b = (paths.flatten(load_params(str(d / "stages" / name / "params"))) for d in (whole, broken))
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[path], b[path]) for path in a), name
+    assert (whole / "metrics.json").read_bytes() == (broken / "metrics.json").read_bytes()
