@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=["codi_jax", "codi_jax.*"]),
     package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css"]},
     install_requires=[
-        "jax>=0.10,<0.11",
+        "jax>=0.10.2,<0.11",
         "flax>=0.12,<0.13",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11,<0.13",
