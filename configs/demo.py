@@ -72,7 +72,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The demo; argument `tiny` shrinks every stage to a few steps."""
     options = parse_argument(argument, tiny=False)
     pair = ("text", "image")
-    prompts = {"drop": 0.15, "noise": 0.7}
+    prompts = {"drop": 0.15}
     joint_prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
     stages = {
         "judge": {"image": stage(
@@ -90,7 +90,7 @@ def get_config(argument: str = "") -> ConfigDict:
         )},
         "bridging": {"text+image": stage(
             "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1400,
-            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.2), settings={"max_scale": 7.0},
+            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), settings={"max_scale": 7.0},
         )},
         "encode": {"text+image": stage(
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
@@ -98,12 +98,12 @@ def get_config(argument: str = "") -> ConfigDict:
         "ldm": {"text": stage(
             "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1400,
             batch_size=64, optimizer=adamw(2e-3, warmup=50),
-            settings={"prompts": {"sources": ("image",), **prompts}},
+            settings={"prompts": {"sources": ("image",), "noise": 1.0, **prompts}},
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
             steps=1200, batch_size=64, optimizer=adamw(2e-3, warmup=50),
-            settings={"prompts": {"sources": ("text",), **prompts}},
+            settings={"prompts": {"sources": ("text",), "noise": 0.7, **prompts}},
         )},
         # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
         "environment": {"text+image": stage(
