@@ -87,7 +87,8 @@ class Generator:
     # The mathematics, pure.
 
     def _tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
-        return self.codi[name].environment_tokens(variables, z, t)
+        # An output that is done waits at the clean level, -1; the lowest that V was trained on is 0.
+        return self.codi[name].environment_tokens(variables, z, jnp.maximum(t, 0))
 
     def _levels(self, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """The levels (t, t_next) of every output, step by step: [S, 2] each, S the same for all."""

@@ -90,7 +90,7 @@ def get_config(argument: str = "") -> ConfigDict:
         )},
         "bridging": {"text+image": stage(
             "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1400,
-            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), settings={"max_scale": 7.0},
+            batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0), settings={"max_scale": 7.0},
         )},
         "encode": {"text+image": stage(
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
@@ -146,7 +146,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 "image": {"prompt": 4.0, "environment": 6.0},
             },
         },
-        "evaluate": {"n": 256, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},
+        "evaluate": {"n": 512, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},
     }  # fmt: skip
     if options.tiny:
         for s in (s for group in stages.values() for s in group.values()):
