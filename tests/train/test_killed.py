@@ -22,12 +22,13 @@ CONFIG = "--config=configs/demo.py:tiny"
 def start(workdir, cache, *arguments):
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "codi_jax.cli", *arguments, f"--workdir={workdir}"]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with open(f"{workdir}.log", "ab") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
 
 def finish(workdir, cache, *arguments):
     process = start(workdir, cache, *arguments)
-    assert process.wait(timeout=900) == 0, process.stderr.read().decode()
+    assert process.wait(timeout=900) == 0, workdir.with_suffix(".log").read_text()[-2000:]
 
 
 def killed_after(workdir, cache, sign) -> bool:
