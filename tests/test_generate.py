@@ -28,16 +28,10 @@ def quick_compilation():
 
 
 @functools.lru_cache
-def generator(**options):
-    """Shared, with its compiled programs."""
+def generator(late=0, **options):
+    """Shared, with its compiled programs; the image is `late` by so many steps."""
     scales = {name: Scales(2.0, 3.0) for name in PAIR}
-    return Generator(toy.codi(), GenerateConfig(scales, **{"steps": 3, "loop": "host", **options}))
-
-
-@functools.lru_cache
-def delayed_generator(**options):
-    scales = {name: Scales(2.0, 3.0) for name in PAIR}
-    options = {"steps": 3, "loop": "host", "delay": {"image": 2}, **options}
+    options = {"steps": 3, "loop": "host", "delay": {"image": late}, **options}
     return Generator(toy.codi(), GenerateConfig(scales, **options))
 
 
@@ -99,14 +93,14 @@ def test_a_scan_is_the_host_loop(variables, prompts):
 def test_a_delay_changes_what_an_output_reads_and_not_its_own_path(variables, prompts):
     blind = {name: Scales(2.0, 0.0) for name in PAIR}
     for guidance, same in ((blind, True), (None, False)):
-        got = sample(variables, PAIR, prompts, model=delayed_generator(), guidance=guidance)
+        got = sample(variables, PAIR, prompts, model=generator(late=2), guidance=guidance)
         want = sample(variables, PAIR, prompts, guidance=guidance)
         for name in PAIR:
             assert np.allclose(got[name], want[name], rtol=1e-3, atol=1e-4) is same
-    scanned = sample(variables, PAIR, prompts, model=delayed_generator(loop="scan"))
+    scanned = sample(variables, PAIR, prompts, model=generator(late=2, loop="scan"))
     for name in PAIR:
         np.testing.assert_allclose(scanned[name], got[name], rtol=1e-3, atol=1e-4)
-    alone = sample(variables, ("image",), prompts, model=delayed_generator())
+    alone = sample(variables, ("image",), prompts, model=generator(late=2))
     assert toy.same(alone, sample(variables, ("image",), prompts))
 
 

@@ -159,9 +159,8 @@ def delayed(pairs: np.ndarray, delay: int, steps: int) -> np.ndarray:
     Returns:
       int32 [steps, 2]; in a row that waits both levels are the same.
     """
-    before = np.repeat(pairs[:1, :1], delay, axis=0)
-    after = np.repeat(pairs[-1:, 1:], steps - delay - len(pairs), axis=0)
-    return np.concatenate([np.repeat(before, 2, axis=1), pairs, np.repeat(after, 2, axis=1)]).astype(np.int32)
+    before, after = np.full((delay, 2), pairs[0, 0]), np.full((steps - delay - len(pairs), 2), pairs[-1, 1])
+    return np.concatenate([before, pairs, after]).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
