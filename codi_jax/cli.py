@@ -110,16 +110,26 @@ def _report(args: argparse.Namespace, rest: list[str]) -> None:
     print(write(args.workdir))
 
 
+def _world(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax.data.digit_world import sheet
+
+    for path in sheet.write(args.out, args.split, args.n, args.seed):
+        print(path)
+
+
 def _parser() -> argparse.ArgumentParser:
     from codi_jax.modalities import REGISTRY
 
     parser = argparse.ArgumentParser(prog="codi-jax", description="CoDi in JAX: train, generate, evaluate, report.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, function: Any, help: str, **options: Any) -> argparse.ArgumentParser:
+    def verb(name: str, function: Any, help: str, workdir: bool = True, **options: Any) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
         sub.set_defaults(function=function)
-        sub.add_argument("--workdir", type=Path, required=True, help="directory of the run")
+        if workdir:
+            sub.add_argument("--workdir", type=Path, required=True, help="directory of the run")
         return sub
 
     train = verb(
@@ -149,6 +159,12 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
     verb("report", _report, "write report.html from what train and evaluate left in the workdir")
+
+    world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)
+    world.add_argument("--out", type=Path, required=True, help="directory for sheet.png, captions, sounds and clips")
+    world.add_argument("--split", default="train", help="train, judge, val or test (train)")
+    world.add_argument("--n", type=int, default=12, help="samples (12)")
+    world.add_argument("--seed", type=int, default=0, help="which world (0)")
     return parser
 
 
@@ -164,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from codi_jax.train.loop import Preempted
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(args, "workdir"):
         jax.config.update("jax_compilation_cache_dir", str(args.workdir.absolute() / "compiled"))
     try:
         args.function(args, rest)

@@ -68,6 +68,7 @@ class CoDi:
             if name in config.modalities:
                 tree = view(cls.Config, config.modalities[name], f"model.modalities.{name}")
                 self.modalities[name] = cls(tree, shared)
+        self._check_shared()
 
     @classmethod
     def from_config(cls, tree: Any) -> "CoDi":
@@ -89,12 +90,25 @@ class CoDi:
         return tuple(name for name in self.modalities if name in names)
 
     def component_names(self) -> dict[str, tuple[str, str]]:
-        """Component -> (modality, role) of the first modality that names it."""
-        out = {}
-        for name, modality in self.modalities.items():
-            for role, component in modality.components.items():
-                out.setdefault(component, (name, role))
-        return out
+        """Component -> (modality, role) of the last modality that names it.
+
+        Where picture and clip share a network, the clip comes last, and what is traced on it is all of the network.
+        """
+        return {
+            c: (name, role) for name, modality in self.modalities.items() for role, c in modality.components.items()
+        }
+
+    def _check_shared(self) -> None:
+        """Modalities that name one component have to agree on its sizes."""
+        for component, (name, role) in self.component_names().items():
+            part = "denoiser" if role == "cross" else role
+            for other, modality in self.modalities.items():
+                if modality.components[role] != component:
+                    continue
+                if getattr(modality.config, part) != getattr(self.modalities[name].config, part):
+                    raise ConfigError(
+                        f"config.model.modalities: {other} and {name} share {component}, but differ in their {part}"
+                    )
 
     def init(self, key: jax.Array, components: Sequence[str] | None = None) -> dict[str, dict]:
         """Parameters of the named components (all if None), each from a key folded by the component's name.
@@ -134,22 +148,25 @@ class CoDi:
             return {name: jnp.zeros((batch, self.config.width)) for name in names}
         return {name: self[name].prompt(variables, self[name].empty(batch)) for name in names}
 
-    def context(self, prompts: Mapping[str, Array], weights: Mapping[str, float] | None = None) -> Tokens:
-        """Mixes prompts [B, D] (one token) or [B, L, D] by weights (1 each if not given).
+    def context(self, prompts: Mapping[str, Array], weights: Mapping[str, Any] | None = None) -> Tokens:
+        """Mixes prompts [B, D] (one token) or [B, L, D] by weights (1 each if not given), numbers or one a sample [B].
 
         One token: the convex sum, not re-normalised, as the release. More: concatenated, the weights as a log-bias on
         the attention scores.
         """
-        share = np.array([1.0 if weights is None else weights.get(k, 1.0) for k in prompts], np.float32)
-        if not (np.isfinite(share) & (share >= 0)).all() or share.sum() <= 0:
-            given = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share, strict=True))
-            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {given}")
-        share /= share.sum()
         values = list(prompts.values())
+        given = [1.0 if weights is None else weights.get(name, 1.0) for name in prompts]
+        share = np.stack([np.broadcast_to(np.asarray(w, np.float32), values[0].shape[:1]) for w in given])
+        wrong = ~(np.isfinite(share) & (share >= 0)).all(0) | ~(share.sum(0) > 0)
+        if wrong.any():
+            said = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share[:, wrong.argmax()], strict=True))
+            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {said}")
+        share = share / share.sum(0)
         if all(v.ndim == 2 for v in values):
-            return Tokens.of(sum(w * v for w, v in zip(share, values, strict=True))[:, None])
+            return Tokens.of(sum(w[:, None] * v for w, v in zip(share, values, strict=True))[:, None])
         values = [v[:, None] if v.ndim == 2 else v for v in values]
-        bias = [jnp.full(v.shape[:2], np.log(w) if w > 0 else MASKED) for w, v in zip(share, values, strict=True)]
+        log = np.where(share > 0, np.log(np.maximum(share, np.finfo(np.float32).tiny)), MASKED)
+        bias = [jnp.broadcast_to(w[:, None], v.shape[:2]) for w, v in zip(log, values, strict=True)]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
 
     # Joint generation

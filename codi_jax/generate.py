@@ -178,7 +178,7 @@ class Generator:
         prompts: Mapping[str, Array],
         n: int,
         key: jax.Array,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
         noise: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
@@ -190,7 +190,7 @@ class Generator:
           prompts: modality -> prompt tokens [n, D]; empty for the open prompt.
           n: samples.
           key: PRNG key.
-          weights: mix weights of the prompts, 1 each if not given.
+          weights: mix weights of the prompts, numbers or one a sample [n]; 1 each if not given.
           guidance: scales by output, the config's if not given.
           noise: z_T by output, drawn if not given.
 
@@ -282,7 +282,7 @@ class Generator:
         values: Mapping[str, Sequence[Any]],
         n: int,
         key: jax.Array,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
     ) -> dict[str, list[Any]]:
         """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples."""

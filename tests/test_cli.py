@@ -113,12 +113,12 @@ def test_unknown_arguments(capsys, workdir, verb):
         ([], "train needs --config=FILE[:argument]"),
         (["--config=absent.py"], "absent.py"),
         ([f"--config={DEMO}:huge"], "config argument 'huge': unknown; this config knows "),
-        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.stepz=3"], "stepz"),
-        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=many"], "steps"),
-        ([f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=-1"], "stages.codec.text: steps and batch_size"),
-        ([f"--config={DEMO}:tiny", "--stages=codec.text"], "stages"),
-        ([f"--config={DEMO}:tiny", "codec.text"], "unknown arguments: codec.text"),
-        ([f"--config={DEMO}:tiny", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.stepz=3"], "stepz"),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=many"], "steps"),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=-1"], "stages.codec.text: steps and batch_size"),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "--stages=codec.text"], "stages"),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "codec.text"], "unknown arguments: codec.text"),
+        ([f"--config={DEMO}:tiny,modalities=text+image", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
     ],
 )
 def test_train_refuses(capsys, tmp_path, arguments, message):
@@ -139,7 +139,7 @@ def test_train_refuses(capsys, tmp_path, arguments, message):
 def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from configs import demo\n\n\ndef get_config():\n    config = demo.get_config('tiny')\n"
+        "from configs import demo\n\n\ndef get_config():\n    config = demo.get_config('tiny,modalities=text+image')\n"
         f"    with config.unlocked():\n        {line}\n    return config\n"
     )
     assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", f"--config={path}")
@@ -148,7 +148,7 @@ def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
 
 def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
     before = (workdir / "config.json").read_bytes()
-    message = refused(capsys, "train", f"--workdir={workdir}", f"--config={DEMO}:tiny")
+    message = refused(capsys, "train", f"--workdir={workdir}", f"--config={DEMO}:tiny,modalities=text+image")
     assert "holds a run of another config" in message
     assert "unknown arguments: --steps=3" in refused(capsys, "train", f"--workdir={workdir}", "--steps=3")
     assert (workdir / "config.json").read_bytes() == before and not (workdir / "stages").exists()
@@ -158,7 +158,7 @@ def test_overrides_are_saved_and_a_later_call_needs_the_workdir_alone(monkeypatc
     calls = []
     monkeypatch.setattr(loop, "train", lambda run, stages, quiet: calls.append((run, stages, quiet)))
     new = f"--workdir={tmp_path / 'run'}"
-    cli.main(["train", new, f"--config={DEMO}:tiny", "--config.stages.codec.text.steps=7", "--stage=codec.text"])
+    cli.main(["train", new, f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=7", "--stage=codec.text"])
     cli.main(["train", new, "--quiet"])
     (first, stages, _), (later, every, quiet) = calls
     assert stages == ("codec.text",) and every is None and quiet

@@ -1,6 +1,6 @@
 """A toy of two modalities: the demo's model in its smallest sizes, random parameters without a compilation, a recipe.
 
-Latents are [16] and [2, 2, 4]. Parameters are drawn nowhere zero, since a fresh network ends in zeros.
+Latents are [16] and [2, 2, 4]; those of sound, if it is there, [2, 2, 4], too, and those of clips [8, 2, 2, 4]. Parameters are drawn nowhere zero, since a fresh network ends in zeros.
 """
 
 import atexit
@@ -26,6 +26,7 @@ from codi_jax.train.recipe import open_run, save_config
 from configs import demo
 
 PAIR = ("text", "image")
+EVERYTHING = ("text", "image", "audio", "video")
 D = 16
 
 # The cheapest compilation: these programs are large for what they compute. It changes no mathematics.
@@ -37,14 +38,27 @@ def _with(tree: dict, changes: dict) -> dict:
     return {k: _with(v, changes) if isinstance(v, dict) else changes.get(k, v) for k, v in tree.items()}
 
 
-def model(**options: Any) -> dict:
+def recipe(names: tuple[str, ...] = PAIR) -> dict:
+    """The demo's config for these modalities, a few steps a stage."""
+    return demo.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
+
+
+def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
     """`config.model`; options are its fields (compat, prediction, ...)."""
-    tree = _with(demo.model(), {"width": D, "feed_forward": 32, "layers": 1, "heads": 2, "projection": D, "groups": 4})
-    text, image = tree["modalities"]["text"], tree["modalities"]["image"]
-    text["codec"]["latent"] = 16
-    image["codec"].update(channels=8, z_channels=4, embed_dim=4, patch=16, mult=(1,))
-    image["prompt"].update(stem=())
-    for modality, channels in ((text, 16), (image, 4)):
+    small = {"width": D, "feed_forward": 32, "layers": 1, "heads": 2, "projection": D, "groups": 4, "temporal_heads": 2}
+    tree = _with(recipe(names)["model"], small)
+    for name, modality in tree["modalities"].items():
+        channels = 16 if name == "text" else 4
+        if name == "text":
+            modality["codec"]["latent"] = channels
+        else:
+            modality["codec"].update(channels=8, z_channels=channels, embed_dim=channels, patch=16, mult=(1,))
+        if name in ("image", "video"):
+            modality["prompt"].update(stem=())
+        if name == "audio":
+            modality["codec"].update(patch=32)
+            modality["prompt"].update(embed_dim=8, patch_size=16, patch_stride=(16, 16), num_heads=(1, 2), window=2)
+            modality["iterations"] = 2
         modality["denoiser"].update(
             latent_channels=channels, channels=16, context_width=D,
             multipliers=(1,), blocks=(1,), attend=(False,), connect=(True,),
@@ -54,9 +68,9 @@ def model(**options: Any) -> dict:
 
 
 @functools.lru_cache
-def codi(**options: Any) -> CoDi:
-    """The model; options as for `model`."""
-    return CoDi.from_config(model(**options))
+def codi(*names: str, **options: Any) -> CoDi:
+    """The model of these modalities, two if none are named; options as for `model`."""
+    return CoDi.from_config(model(names or PAIR, **options))
 
 
 def shapes(codi: CoDi) -> dict:
@@ -100,7 +114,7 @@ def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
 
 def config() -> ConfigDict:
     """The demo's recipe for the toy: every stage but the judge, four steps each, a checkpoint every second."""
-    tree = demo.get_config("tiny").to_dict()
+    tree = recipe()
     tree["model"] = model()
     del tree["stages"]["judge"]
     for source in tree["sources"].values():

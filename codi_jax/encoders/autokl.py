@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.nn.attention import attend
+from codi_jax.nn.conv import Conv3x3
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.types import Array
 
@@ -58,13 +59,23 @@ class AutoKLConfig:
         return self.patch * 2 ** (len(self.mult) - 1)
 
 
+def clip_outliers(z: Array) -> Array:
+    """The public release's guard on generated latents of sound, before they are divided by their scale and decoded.
+
+    Clips to [-10, 10], but only if some |z| of the whole batch exceeds 100: any other batch passes unchanged.
+    """
+    return jnp.where(jnp.abs(z).max() > 100, jnp.clip(z, -10, 10), z)
+
+
 class _Layers(nn.Module):
     """What the pieces below have in common: config, compute type and their convolution and norm."""
 
     config: AutoKLConfig
     dtype: jnp.dtype = jnp.float32
 
-    def conv(self, name: str, features: int, size: int = 3, **kwargs) -> nn.Conv:
+    def conv(self, name: str, features: int, size: int = 3, **kwargs) -> nn.Module:
+        if size == 3 and not kwargs:
+            return Conv3x3(features, dtype=self.dtype, name=name)
         return nn.Conv(features, (size, size), dtype=self.dtype, name=name, **kwargs)
 
     def norm(self, name: str) -> GroupNorm:

@@ -41,15 +41,17 @@ class JudgeConfig:
 
 
 class Judge(nn.Module):
-    """Strided convolutions over [B, *space, C], one linear head a factor."""
+    """Strided convolutions over [B, *space, C], one linear head a factor; the frames of a clip are channels."""
 
     config: JudgeConfig
 
     @nn.compact
     def __call__(self, media: Array, key: jax.Array | None = None) -> tuple[dict[str, Array], Array]:
         """Logits by factor and features [B, F]; a key turns noise and dropout on."""
-        config, rank = self.config, media.ndim - 2
-        x = media
+        config, x = self.config, media
+        if x.ndim == 5:
+            x = jnp.moveaxis(x, 1, 3).reshape(*x.shape[:1], *x.shape[2:4], -1)
+        rank = x.ndim - 2
         if key is not None:
             x = x + config.noise * jax.random.normal(fold(key, "noise"), x.shape)
         for width in config.channels:

@@ -1,4 +1,4 @@
-"""`codi-jax evaluate`: every direction, every set of outputs, real samples beside them.
+"""`codi-jax evaluate`: every direction, every combination, every set of outputs, real samples beside them.
 
     workdir/metrics.json    results only: the same weights give the same bytes
     workdir/samples.npz     what was generated, what it was prompted with and what was read off it, to be judged again
@@ -8,6 +8,7 @@ samples.npz holds, by path (row i of every array belongs to row i of its prompts
 
     real/{seen, held_out}/values/MODALITY, …/factors/FACTOR
     matrix/A->B/values, matrix/A->B/read/FACTOR                prompted by real/seen/values/A; held_out/A->B likewise
+    combinations/A+B->C+D/values/MODALITY, …/read/…            prompted by the first rows of real/seen/values, as above
     joint/A+B/values/MODALITY, …/read/MODALITY/FACTOR          the open prompt, together
     independent/values/MODALITY, …/read/MODALITY/FACTOR        the same noise, each alone
 """
@@ -19,7 +20,6 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import numpy as np
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data.sources import Source, make_source
-from codi_jax.evaluate import frechet, joint, matrix, trained
+from codi_jax.evaluate import combinations, frechet, joint, matrix, trained
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
@@ -50,17 +50,21 @@ class EvaluateConfig:
       n: samples of every direction and of every set of outputs; they are generated in one batch.
       seen: the source of test samples whose combinations of factors were trained.
       held_out: the source of those that were kept out; None if there are none.
+      combinations: samples of every cell of (set of prompts) x (set of outputs); 0 leaves them out.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
     """
 
     n: int = 256
     seen: str = "test_seen"
     held_out: str | None = None
+    combinations: int = 8
     reference: int = 1024
 
     def __post_init__(self):
         if self.n < 4 or self.reference < 2:
             raise ConfigError(f"config.evaluate: n >= 4 and reference >= 2, got {self.n} and {self.reference}")
+        if not 0 <= self.combinations <= self.n:
+            raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not within 0 and n = {self.n}")
 
 
 class Evaluation:
@@ -82,10 +86,10 @@ class Evaluation:
         self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
-        self.sets = [s for size in range(2, len(self.names) + 1) for s in combinations(self.names, size)]
+        self.sets = combinations.subsets(self.names)
         self.seconds: dict[str, float] = {}
         directions = sum(len(self._pairs(kind)) for kind in self.sources)
-        self._total = 1 + directions + len(self.names) + len(self.sets)
+        self._total = 1 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
 
     def _pairs(self, kind: str) -> list[tuple[str, str]]:
         """The directions; what was held out is not asked of a modality itself, which would only have to copy it."""
@@ -123,6 +127,10 @@ class Evaluation:
             }
             if name == "seen":
                 metrics["real"], fits = self._reference(source, samples, real)
+                if self.settings.combinations:
+                    metrics["combinations"], kept["combinations"] = {}, {}
+                    for outputs in self.sets:
+                        self._combinations(outputs, samples, metrics["combinations"], kept["combinations"])
             kind = "matrix" if name == "seen" else name
             metrics[kind], kept[kind] = {}, {}
             for direction, result, values, reading in self._directions(name, samples, real):
@@ -159,6 +167,31 @@ class Evaluation:
                 timed.says = _brief({f: row["accuracy"] for f, row in result["factors"].items()})
             yield direction, {"paired": trained.paired(self.stages, a, b), **result}, values, reading
 
+    def _combinations(
+        self, outputs: tuple[str, ...], samples: Samples, table: dict[str, Any], kept: dict[str, Any]
+    ) -> None:
+        """All sets of prompts to one set of outputs."""
+        n, batch, title = self.settings.combinations, self.settings.n, "+".join(outputs)
+        with self._timed(f"* -> {title}") as timed:
+            prompts = self.generator.prompts(self.variables, samples.values)
+            values: dict[str, list] = {name: [] for name in outputs}
+            for k, (row, weights) in enumerate(combinations.rows(self.names, n, batch)):
+                given = {name: prompt[row % n] for name, prompt in prompts.items()}
+                key = fold(self.key, "combinations", title, k)
+                latents = self.generator.latents(self.variables, outputs, given, batch, key, weights)
+                for name, made in self.generator.decode(self.variables, latents).items():
+                    values[name] += made
+            readings = self._read(values)
+            made = dict(combinations.cells(self.names, outputs, n, samples.factors, readings))
+            timed.says = f"digit {combinations.summary(made)['digit']:.3f}"
+        table.update(made)
+        for c, cell in enumerate(made):
+            at = slice(c * n, (c + 1) * n)
+            kept[cell] = {
+                "values": {m: array(v[at]) for m, v in values.items()},
+                "read": {m: {f: x[at] for f, x in r.factors.items()} for m, r in readings.items()},
+            }
+
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], kept: dict[str, Any]) -> None:
         def keep(values: Mapping[str, list], readings: Mapping[str, Reading]) -> dict[str, Any]:
             return {
@@ -174,7 +207,7 @@ class Evaluation:
         alone = self._read(alone_values)
         kept["independent"] = keep(alone_values, alone)
         metrics["joint"], kept["joint"] = {}, {}
-        for outputs in self.sets:
+        for outputs in self.sets[len(self.names) :]:
             title = "+".join(outputs)
             with self._timed(title) as timed:
                 values = self._generate(outputs, {}, "open")
@@ -245,7 +278,7 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
       workdir: of the run.
 
     Returns:
-      The metrics: {"n", "real", "matrix", "held_out", "joint", "objectives"}.
+      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "objectives"}.
 
     Raises:
       ConfigError: a component, a source or a reader is missing.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from codi_jax.evaluate import combinations
 from codi_jax.parallel.tables import table as aligned
 
 
@@ -78,6 +79,10 @@ def table(metrics: Mapping[str, Any]) -> str:
             f"The same, n = {n}, combinations of factors kept out of training",
             _directions(metrics["held_out"]),
         ]
+    if metrics.get("combinations"):
+        said = combinations.summary(metrics["combinations"])
+        parts += ["", f"Every set of prompts to every set of outputs: {said['cells']} cells, digit {said['digit']:.3f}"]
+        parts += ["lowest: " + ", ".join(f"{cell} {rate:.2f}" for cell, rate in said["worst"].items())]
     if metrics["joint"]:
         parts += ["", f"Outputs together under the open prompt, n = {n}", _joint(metrics["joint"])]
     distances = {m: row["fidelity"] for m, row in metrics["real"].items() if row["fidelity"] is not None}

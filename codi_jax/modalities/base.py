@@ -12,6 +12,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -59,7 +60,14 @@ class Modality(abc.ABC):
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is drawn of its posterior, or is its mean
 
-    def __init__(self, shared: Shared):
+    def __init__(self, shared: Shared, components: Mapping[str, str] = MappingProxyType({})):
+        """`components` renames some of the class's, so that modalities share what they would not, or part."""
+        if unknown := [role for role in components if role not in self.components]:
+            raise ConfigError(
+                f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
+                f"there are {', '.join(self.components)}"
+            )
+        self.components = {**self.components, **components}
         self.shared = shared
         self.dtype = jnp.dtype(shared.dtype)
 

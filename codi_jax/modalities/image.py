@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from codi_jax.config import ConfigError
+from codi_jax.data import files
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.modalities.base import Modality, Shared
@@ -22,13 +23,14 @@ MAX_PIXELS = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
-    """`config.model.modalities.image`; size is in pixels, of a square."""
+    """`config.model.modalities.image`; size is in pixels, of a square, and `components` renames some of the class's."""
 
     size: int
     codec: AutoKLConfig
     prompt: CLIPVisionConfig
     denoiser: UNetConfig
     environment: EnvironmentConfig
+    components: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Image(Modality):
@@ -46,7 +48,7 @@ class Image(Modality):
     }
 
     def __init__(self, config: ImageConfig, shared: Shared):
-        super().__init__(shared)
+        super().__init__(shared, config.components)
         self.config = config
         self.unet, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
@@ -77,10 +79,10 @@ class Image(Modality):
         return self.codec.apply({"params": params}, latent, method="decode")
 
     def reconstruction(self, params, media, latent, key):
-        """Squared error of the pixels, summed over channels and averaged over the picture."""
+        """Squared error of the pixels, summed over channels and averaged over positions."""
         del key
         error = jnp.square(self.decode(params, latent).astype(jnp.float32) - media)
-        loss = error.sum(-1).mean((1, 2))
+        loss = error.sum(-1).reshape(len(error), -1).mean(-1)
         return loss, {"mse": error.mean()}
 
     def embed(self, params, media, full=False):
@@ -112,11 +114,7 @@ class Image(Modality):
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"{argument}: not a readable picture ({type(error).__name__})") from error
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-        size = self.config.size
-        return np.asarray(picture.resize((size, size), Pillow.Resampling.BICUBIC) if side != size else picture)
+        return files.square(picture, self.config.size)
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)

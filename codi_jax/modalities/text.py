@@ -40,6 +40,7 @@ class TextConfig:
     tokenizers: tuple[str, ...]
     length: int
     word_dropout: float = 0.0
+    components: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Text(Modality):
@@ -59,7 +60,7 @@ class Text(Modality):
     }
 
     def __init__(self, config: TextConfig, shared: Shared):
-        super().__init__(shared)
+        super().__init__(shared, config.components)
         self.config = config
         self.unet, self.environment_config = config.denoiser, config.environment
         if len(config.tokenizers) != 3:

@@ -42,7 +42,9 @@ class Conv3x3(nn.Module):
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.width)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
         maps = x.astype(self.dtype).reshape(-1, *x.shape[-3:])
-        if maps.shape[1] * maps.shape[2] < 9:
+        if maps.shape[1:3] == (1, 1):
+            y = maps @ kernel[1, 1]  # all other taps read zeros
+        elif maps.shape[1] * maps.shape[2] < 9:
             y = patches(maps, self.stride) @ kernel.reshape(-1, self.width)
         else:
             strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")

@@ -30,10 +30,15 @@ class BridgingConfig:
 
     A low cap lets no pair be told apart by a small angle: the towers then agree more closely, and what they learn
     carries over better to combinations that they never saw.
+
+    `views` names modalities that come in two wordings, prompt and full: these are contrasted with one another, too. A
+    text tower that only ever met pictures would lose what no picture shows, before it is frozen for sound to be pulled
+    to it.
     """
 
     loss: Literal["infonce", "siglip"] = "infonce"
     max_scale: float = 100.0
+    views: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.max_scale <= 0:
@@ -68,7 +73,14 @@ def loss(codi: CoDi, pair: tuple[str, str], config: BridgingConfig, variables: d
     a, b = (codi[name].embed(codi[name].component(variables, "prompt"), batch[name]) for name in pair)
     temperature = variables["params"][COMPONENT]
     scale = jnp.minimum(jnp.exp(temperature["logit_scale"]), config.max_scale)
-    value = infonce(a, b, scale) if config.loss == "infonce" else siglip(a, b, scale, temperature["logit_bias"])
+
+    def contrast(x: Array, y: Array) -> Array:
+        return infonce(x, y, scale) if config.loss == "infonce" else siglip(x, y, scale, temperature["logit_bias"])
+
+    value = contrast(a, b)
+    for name in config.views:
+        other = codi[name].embed(codi[name].component(variables, "prompt"), batch[name], full=True)
+        value += contrast(a if name == pair[0] else b, other)
     hits = (a @ b.T).argmax(-1) == jnp.arange(a.shape[0])
     return value, {"scale": scale, "retrieval": hits.mean()}
 

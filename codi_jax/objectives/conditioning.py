@@ -20,12 +20,14 @@ class Encoded:
       mean, std: moments of the normalised latent's posterior, [B, *latent].
       prompt: prompt context [B, D], of the (possibly truncated) prompt.
       full: prompt context [B, D] of the target itself.
+      present: [B], whether the sample has this modality at all; None if all have.
     """
 
     mean: Array
     std: Array
     prompt: Array
     full: Array
+    present: Array | None = None
 
 
 def encode(codi: CoDi, variables: dict, batch: dict) -> dict[str, Encoded]:
@@ -43,7 +45,7 @@ class PromptConfig:
     """How a diffusion objective is prompted.
 
     Attributes:
-      sources: modalities whose prompt conditions; each sample draws one of them.
+      sources: modalities whose prompt conditions; each sample draws one of those that it has.
       drop: probability of the null prompt (classifier-free guidance).
       noise: standard deviation of Gaussian noise on the context, in units of the prompt space's own: it covers the gap
         between a modality that was seen with this denoiser and one that is merely aligned.
@@ -60,7 +62,9 @@ def context(
     """Context [B, 1, D] that `name`'s denoiser is trained with."""
     prompts = jnp.stack([batch[source].prompt for source in config.sources])
     size = prompts.shape[1]
-    choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(config.sources))
+    present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in config.sources]
+    draws = jax.random.uniform(fold(key, name, "prompt"), (len(config.sources), size), minval=1e-6)
+    choice = (draws * jnp.stack(present)).argmax(0)
     chosen = prompts[choice, jnp.arange(size)]
     chosen += config.noise * jax.random.normal(fold(key, name, "prompt noise"), chosen.shape)
     null = jnp.concatenate(list(codi.null_prompts(variables, config.sources, 1).values()))[choice]

@@ -6,6 +6,7 @@ stages/NAME/arrays.json   what they were computed from; training refuses arrays 
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,6 +51,26 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
     np.savez(fresh, **paths.flatten(arrays))
     os.replace(fresh, directory / "arrays.npz")
     (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+
+
+def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The samples of several sets of arrays, one after the other, as one set.
+
+    A modality that a set lacks is zero there; {modality}/present [N] says which samples have it.
+    """
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    sizes = [len(jax.tree.leaves(part)[0]) for part in parts]
+    out: dict[str, Any] = {}
+    for name in names:
+        like = next(part[name] for part in parts if name in part)
+        rows = [
+            part.get(name) or {key: np.zeros((size, *leaf.shape[1:]), leaf.dtype) for key, leaf in like.items()}
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        out[name] = {key: np.concatenate([row[key] for row in rows]) for key in like}
+        has = [np.full(size, name in part, np.float32) for part, size in zip(parts, sizes, strict=True)]
+        out[name]["present"] = np.concatenate(has)
+    return out
 
 
 def load(run: Run, name: str) -> dict[str, Any]:

@@ -55,8 +55,10 @@ class _Stop:
 
 
 def source_of(run: Run, name: str) -> Source:
-    """The data of a stage: a source of the config, or the arrays of an `encode` stage (checked against its weights)."""
+    """The data of a stage: a source of the config, or the arrays of `encode` stages (checked against their weights)."""
     wanted = run.stage(name).source
+    if not isinstance(wanted, str):
+        return Arrays(latents.mixed([latents.load(run, stage) for stage in wanted]))
     if wanted in run.config.sources:
         return make_source(run.config.sources[wanted], f"sources.{wanted}")
     return Arrays(latents.load(run, wanted))
@@ -116,7 +118,7 @@ class Stage:
         self.directory = run.directory(name)
         self.mesh = make_mesh(run.config.mesh)
         self.key = fold(jax.random.key(run.config.seed), name)
-        encoded = self.config.source in run.stages
+        encoded = not isinstance(self.config.source, str) or self.config.source in run.stages
         self.task: Task = make_task(run.codi, self.config, encoded)
         self.source = source_of(run, name)
 

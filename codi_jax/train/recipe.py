@@ -33,7 +33,7 @@ class StageConfig:
     Attributes:
       objective: what it does; `encode` computes latents and prompts of a source once instead of training.
       modalities: what a batch holds.
-      source: a name in `config.sources`, or an `encode` stage whose arrays are the data.
+      source: a name in `config.sources`, or an `encode` stage whose arrays are the data, or several of these, mixed.
       needs: stages that have to be finished before.
       train: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
       steps, batch_size: of training; batch_size is global.
@@ -47,7 +47,7 @@ class StageConfig:
 
     objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge"]
     modalities: tuple[str, ...]
-    source: str
+    source: str | tuple[str, ...]
     needs: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     steps: int = 0
@@ -84,8 +84,9 @@ class Run:
             for need in stage.needs:
                 if need not in self.stages:
                     raise ConfigError(f"config.stages.{name}.needs: there is no stage {need!r}")
-            if stage.source not in config.sources and stage.source not in self.stages:
-                raise ConfigError(f"config.stages.{name}.source: neither a source nor a stage: {stage.source!r}")
+            for source in (stage.source,) if isinstance(stage.source, str) else stage.source:
+                if source not in self.stages and (source not in config.sources or source != stage.source):
+                    raise ConfigError(f"config.stages.{name}.source: neither a source nor a stage: {source!r}")
             if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
         self.order = tuple(self._topological())

@@ -25,7 +25,7 @@ def demo_run(workdir, **evaluate):
     spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "demo.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config("tiny")
+    config = module.get_config("tiny,modalities=text+image")
     config.evaluate.update({"n": N, "reference": 16, **evaluate})
     return open_run(config, workdir)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from codi_jax.encoders.autokl import AutoKL
+from codi_jax.encoders.autokl import AutoKL, clip_outliers
 from codi_jax.interop import autokl as interop
 from codi_jax.interop.names import from_release, to_release, under
 from tests.parity.golden import Case, cases
@@ -70,12 +70,25 @@ def test_spectrogram_autoencoder_is_the_same_class(case):
     scale, given = case.config["audio_scale_factor"], case.inputs()
     (mean, logvar), inner = run(model, params, given["mel"], "encode")
     std = np.exp(0.5 * logvar)
-    case.check("moments", inner["quant"])
-    case.check("mean", mean)
-    case.check("logvar", logvar)
-    case.check("std", std)
-    case.check("scaled_sample", scale * (mean + std * given["noise"]))
-    case.check("decoded_z", run(model, params, given["z"] / scale, "decode")[0])
+    found = {"moments": inner["quant"], "mean": mean, "logvar": logvar, "std": std, "scaled_mean": scale * mean}
+    found["scaled_sample"] = scale * (mean + std * given["noise"])
+    for name in ("z", "z_large"):  # a usual latent, and one with outliers
+        found[f"decoded_{name}"], inner = run(model, params, clip_outliers(given[name]) / scale, "decode")
+        found[f"{name}_inter/decoder.mid.attn_1"] = inner["decoder/mid_attention"]
+    assert {"decoded_z", "decoded_z_large"} < set(case.outputs())
+    for name in case.outputs():
+        case.check(name, found[name])
+
+
+@pytest.mark.parametrize("case", cases("08"), ids=lambda c: c.path.stem)
+def test_latents_are_clipped_only_where_one_of_them_is_far_out(case):
+    usual, large = case.inputs()["z"], case.inputs()["z_large"]
+    assert np.abs(usual).max() <= 100 < np.abs(large).max()
+    clip = jax.jit(clip_outliers)
+    np.testing.assert_array_equal(clip(usual), usual)
+    np.testing.assert_array_equal(clip(large), np.clip(large, -10, 10))
+    between = np.float32([-100, -11, 3, 100])
+    np.testing.assert_array_equal(clip(between), between)
 
 
 @pytest.mark.parametrize("case", cases("07") + cases("08"), ids=lambda c: c.path.stem)

@@ -31,7 +31,7 @@ def evaluated(workdir):
     spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "demo.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    save_config(module.get_config("tiny"), workdir)
+    save_config(module.get_config("tiny,modalities=text+image"), workdir)
     rng = np.random.default_rng(0)
     names = ("text", "image")
     values = {

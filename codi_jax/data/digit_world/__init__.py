@@ -6,7 +6,7 @@ factors.py lists what each of them carries.
 """
 
 from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse
-from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, PALETTE
+from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, MOTIONS, PALETTE, VOICES
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
 __all__ = [
@@ -14,9 +14,11 @@ __all__ = [
     "COLOURS",
     "DIGITS",
     "FACTORS",
+    "MOTIONS",
     "PALETTE",
     "READERS",
     "VOCABULARY",
+    "VOICES",
     "DigitWorld",
     "WorldConfig",
     "parse",

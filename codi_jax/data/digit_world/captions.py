@@ -1,5 +1,7 @@
 """What is said about a sample: templates, the vocabulary they use, and the way back from words to factors.
 
+    caption = subject (digit, colour) + motion clause + voice clause
+
 A caption mentions every factor once; a truncated caption, the prompt, leaves some or all of them out, and says nothing
 false about them. A digit is mentioned as a word or as a figure. No template holds a word that could be taken for a
 factor's value, so a caption is parsed by counting the words of each factor.
@@ -9,9 +11,9 @@ import re
 from collections.abc import Mapping
 from itertools import combinations
 
-from codi_jax.data.digit_world.factors import COLOURS, DIGITS, FACTORS
+from codi_jax.data.digit_world.factors import FACTORS
 
-TEMPLATES: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are mentioned -> ways to do it
+SUBJECTS: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are mentioned -> ways to do it
     ("digit", "colour"): (
         "a {colour} {digit}",
         "the digit {digit} in {colour}",
@@ -24,42 +26,59 @@ TEMPLATES: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are me
     ("colour",): ("something {colour}", "a {colour} digit", "a digit painted {colour}", "a number in {colour} ink"),
     (): ("a digit", "something", "a number"),
 }
-SUBSETS = tuple(s for n in range(len(FACTORS), -1, -1) for s in combinations(FACTORS, n))  # all of them first
+CLAUSES: dict[str, tuple[str, ...]] = {
+    "motion": ("moving {motion}", "going {motion}"),
+    "voice": ("with a {voice} voice", "and a {voice} voice"),
+}
+WAYS = ("subject", *CLAUSES)  # the choices that word a caption
 
 # Each factor's words, and the value that they mean.
 _MEANING: dict[str, dict[str, int]] = {
-    "digit": {w: i for i, w in enumerate(DIGITS)} | {str(i): i for i in range(len(DIGITS))},
-    "colour": {w: i for i, w in enumerate(COLOURS)},
+    factor: {word: i for i, word in enumerate(values)} for factor, values in FACTORS.items()
 }
+_MEANING["digit"] |= {str(i): i for i in range(len(FACTORS["digit"]))}
 VOCABULARY: tuple[str, ...] = tuple(
     sorted(
         {w for meaning in _MEANING.values() for w in meaning}
-        | {w for ways in TEMPLATES.values() for way in ways for w in way.split() if "{" not in w}
+        | {w for ways in (*SUBJECTS.values(), *CLAUSES.values()) for way in ways for w in way.split() if "{" not in w}
         | {"an"}
     )
 )
 
 
-def caption(factors: Mapping[str, int], mention: tuple[str, ...], way: float, figure: bool) -> str:
+def caption(factors: Mapping[str, int], mention: tuple[str, ...], ways: Mapping[str, float], figure: bool) -> str:
     """One caption.
 
     Args:
       factors: the sample's.
-      mention: the factors to mention, one of `SUBSETS`.
-      way: in [0, 1), chooses the template.
+      mention: the factors to mention.
+      ways: a number in [0, 1) for each of `WAYS`, which chooses its template.
       figure: whether the digit is written as a figure.
     """
-    ways = TEMPLATES[mention]
-    digit, colour = factors["digit"], factors["colour"]
-    said = ways[int(way * len(ways))].format(digit=digit if figure else DIGITS[digit], colour=COLOURS[colour])
-    return re.sub(r"\ba (8|eight)\b", r"an \1", said)
+    words = {factor: FACTORS[factor][value] for factor, value in factors.items()}
+    if figure:
+        words["digit"] = str(factors["digit"])
+
+    def say(what: str, templates: tuple[str, ...]) -> str:
+        return templates[int(ways[what] * len(templates))].format(**words)
+
+    parts = [say("subject", SUBJECTS[tuple(f for f in ("digit", "colour") if f in mention)])]
+    parts += [say(factor, templates) for factor, templates in CLAUSES.items() if factor in mention]
+    return re.sub(r"\ba (8|eight)\b", r"an \1", " ".join(parts))
 
 
-def truncate(u: float, probability: float) -> tuple[str, ...]:
-    """The factors that a prompt mentions: all, or with `probability` an equally likely smaller subset; u in [0, 1)."""
-    if u >= probability:
-        return SUBSETS[0]
-    return SUBSETS[1 + int(u / probability * (len(SUBSETS) - 1))]
+def truncate(mention: tuple[str, ...], u: float, probability: float) -> tuple[str, ...]:
+    """The factors that a prompt mentions: all of `mention`, or with `probability` an equally likely smaller subset.
+
+    Args:
+      mention: what the whole caption mentions.
+      u: a number in [0, 1).
+      probability: of leaving something out.
+    """
+    smaller = [s for n in range(len(mention) - 1, -1, -1) for s in combinations(mention, n)]
+    if u >= probability or not smaller:
+        return mention
+    return smaller[int(u / probability * len(smaller))]
 
 
 def parse(text: str) -> dict[str, int | None]:

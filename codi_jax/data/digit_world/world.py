@@ -8,9 +8,11 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world.captions import caption, truncate
+from codi_jax.data.digit_world import sounds
+from codi_jax.data.digit_world.captions import WAYS, caption, truncate
+from codi_jax.data.digit_world.clips import move
 from codi_jax.data.digit_world.draws import choose, uniform
-from codi_jax.data.digit_world.factors import CARRIES, DIGITS, Combinations, colours_of
+from codi_jax.data.digit_world.factors import CARRIES, DIGITS, FACTORS, MOTIONS, NEVER_PAIRED, Combinations, allowed
 from codi_jax.data.digit_world.glyphs import Split, glyph_index, glyphs
 from codi_jax.data.digit_world.pictures import paint, warp
 
@@ -25,20 +27,26 @@ class WorldConfig:
       split: whose glyphs: train, judge, val or test.
       size: the number of samples.
       seed: worlds of different seeds are independent.
-      combinations: of digit and colour: those `seen` in training, those `held_out` from it, or `all`. By default seen
-        for the train split and all for the others; the train split has no others.
+      combinations: of digit with colour and motion: those `seen` in training, those `held_out` from it, or `all`. By
+        default seen for the train split and all for the others; the train split has no others.
+      mention: the factors that a caption mentions.
       truncate: the probability that a prompt leaves something out of the caption.
+      reword: whether a prompt has other words than the caption even where it leaves nothing out.
       short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
-      modalities: what a sample holds.
+      modalities: what a sample holds. A training sample never holds image and audio, or image and video.
+      merged: lift that rule, for the upper bound that pairs of everything would give.
     """
 
     split: Split = "train"
     size: int = 20_000
     seed: int = 0
     combinations: Combinations | None = None
+    mention: tuple[str, ...] = tuple(FACTORS)
     truncate: float = 0.3
+    reword: bool = False
     short_captions: bool = False
-    modalities: tuple[str, ...] = tuple(CARRIES)
+    modalities: tuple[str, ...] = ("text", "image")
+    merged: bool = False
 
     def __post_init__(self):
         if self.size < 1:
@@ -47,6 +55,11 @@ class WorldConfig:
             raise ConfigError(f"digit_world: truncate is a probability, got {self.truncate}")
         if unknown := [m for m in self.modalities if m not in CARRIES]:
             raise ConfigError(f"digit_world: no modality {', '.join(unknown)}; there are {', '.join(CARRIES)}")
+        if unknown := [f for f in self.mention if f not in FACTORS]:
+            raise ConfigError(f"digit_world: no factor {', '.join(unknown)}; there are {', '.join(FACTORS)}")
+        for pair in NEVER_PAIRED:
+            if self.split == "train" and not self.merged and set(pair) <= set(self.modalities):
+                raise ConfigError(f"digit_world: {' and '.join(pair)} are never paired in training; see `merged`")
         if self.split == "train" and self.combinations in ("held_out", "all"):
             raise ConfigError("digit_world: the train split has combinations 'seen' only; the others are held out")
 
@@ -54,14 +67,19 @@ class WorldConfig:
 class DigitWorld:
     """A random-access source of samples.
 
-    A sample is {"factors": {"digit", "colour"}, "text": {"caption", "prompt"}, "image"}: integers, strings (the prompt
-    is the caption, now and then truncated) and float32 [32, 32, 3] in [-1, 1]. `read` gives many at once, stacked.
+    A sample is {"factors": {"digit", "colour", "motion", "voice"}, "text": {"caption", "prompt"}, "image", "audio",
+    "video"}: integers, strings (the prompt is the caption, now and then truncated) and float32 in [-1, 1] of shapes
+    [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. `read` gives many at once, stacked.
     """
 
     def __init__(self, config: WorldConfig = WorldConfig()):
         self.config = config
         self._seed = f"{config.seed}/{config.split}"
-        self._colours = colours_of(config.combinations or ("seen" if config.split == "train" else "all"))
+        self._allowed = {
+            factor: (np.array([len(v) for v in values]), np.array([np.resize(v, 6) for v in values]))
+            for factor, values in allowed(config.combinations or ("seen" if config.split == "train" else "all")).items()
+        }
+        self._makers = {"text": self._text, "image": self._image, "audio": self._audio, "video": self._video}
         glyphs()  # a missing file is an error here, not in a reading thread
 
     def __len__(self) -> int:
@@ -71,44 +89,54 @@ class DigitWorld:
         return jax.tree.map(lambda x: x[0], self.read([index]))
 
     def read(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
-        """Samples `indices` [N], stacked: int32 [N], strings [N] and float32 [N, 32, 32, 3]."""
+        """Samples `indices` [N], stacked."""
         index = np.asarray(indices, np.int64)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(f"digit_world has samples 0 to {len(self) - 1}, asked for {index.min()} to {index.max()}")
-        digit, colour = self._factors(index)
-        out: dict[str, Any] = {"factors": {"digit": digit.astype(np.int32), "colour": colour.astype(np.int32)}}
-        if "text" in self.config.modalities:
-            out["text"] = self._text(index, digit, colour)
-        if "image" in self.config.modalities:
-            out["image"] = self._image(index, digit, colour)
+        factors = self._factors(index)
+        out: dict[str, Any] = {"factors": {name: values.astype(np.int32) for name, values in factors.items()}}
+        for name in self.config.modalities:
+            out[name] = self._makers[name](index, factors)
         return out
 
-    def _factors(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u = uniform(self._seed, ("digit", "colour"), index)
-        digit = choose(u["digit"], len(DIGITS))
-        return digit, self._colours[digit, choose(u["colour"], self._colours.shape[1])]
+    def _factors(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        u = uniform(self._seed, tuple(FACTORS), index)
+        out = {"digit": choose(u["digit"], len(DIGITS))}
+        for factor, (count, values) in self._allowed.items():
+            out[factor] = values[out["digit"], choose(u[factor], count[out["digit"]])]
+        return out
 
-    def _text(self, index: np.ndarray, digit: np.ndarray, colour: np.ndarray) -> dict[str, np.ndarray]:
-        u = uniform(self._seed, ("caption", "figure", "truncate", "prompt"), index)
+    def _text(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = (*WAYS, "figure", "truncate", *(f"prompt {way}" for way in WAYS))
+        draws = {name: u.tolist() for name, u in uniform(self._seed, names, index).items()}
+        values = {name: v.tolist() for name, v in factors.items()}
         full, prompts = [], []
-        for d, c, way, figure, cut, other in zip(
-            *(x.tolist() for x in (digit, colour, u["caption"], u["figure"], u["truncate"], u["prompt"])), strict=True
-        ):
-            factors = {"digit": d, "colour": c}
-            mention = truncate(cut, self.config.truncate)
-            full.append(caption(factors, tuple(factors), way, figure < 0.5))
-            whole = len(mention) == len(factors)
-            prompts.append(full[-1] if whole else caption(factors, mention, other, figure < 0.5))
+        for i in range(len(index)):
+            sample, figure = {name: v[i] for name, v in values.items()}, draws["figure"][i] < 0.5
+            mention = truncate(self.config.mention, draws["truncate"][i], self.config.truncate)
+            full.append(caption(sample, self.config.mention, {way: draws[way][i] for way in WAYS}, figure))
+            same = mention == self.config.mention and not self.config.reword
+            other = {way: draws[f"prompt {way}"][i] for way in WAYS}
+            prompts.append(full[-1] if same else caption(sample, mention, other, figure))
         captions = prompts if self.config.short_captions else full
         return {"caption": np.array(captions, np.str_), "prompt": np.array(prompts, np.str_)}
 
-    def _image(self, index: np.ndarray, digit: np.ndarray, colour: np.ndarray) -> np.ndarray:
-        u = uniform(self._seed, ("glyph", "right", "down", "scale", "angle"), index)
-        off = {name: 2 * values - 1 for name, values in u.items()}
+    def _image(self, index: np.ndarray, factors: dict[str, np.ndarray], name: str = "") -> np.ndarray:
+        u = uniform(self._seed, tuple(name + x for x in ("glyph", "right", "down", "scale", "angle")), index)
+        glyph, *rest = u.values()
+        right, down, scale, angle = (2 * values - 1 for values in rest)
         brightness = warp(
-            glyph_index(self.config.split, digit, u["glyph"]),
-            shift=SHIFT * np.stack([off["right"], off["down"]], axis=1),
-            scale=1 + SCALE * off["scale"],
-            angle=ANGLE * off["angle"],
+            glyph_index(self.config.split, factors["digit"], glyph),
+            shift=SHIFT * np.stack([right, down], axis=1),
+            scale=1 + SCALE * scale,
+            angle=ANGLE * angle,
         )
-        return paint(brightness, colour)
+        return paint(brightness, factors["colour"])
+
+    def _video(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
+        return move(self._image(index, factors, "video "), factors["motion"], MOTIONS)
+
+    def _audio(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
+        u = uniform(self._seed, tuple(f"audio {name}" for name in sounds.DRAWS), index)
+        draws = dict(zip(sounds.DRAWS, u.values(), strict=True))
+        return sounds.sounds(self.config.split, factors["digit"], factors["voice"], factors["motion"], draws)

@@ -1,0 +1,90 @@
+"""One second of sound: a spoken digit, and behind it a soft tone whose pitch tells the motion.
+
+    s(t) = g w(t - t₀) + √2 a sin 2π(φ + (1 + ε) ∫₀ᵗ f) + floor
+
+g is a loudness, w the word, whose level and g set a: the tone lies 31 dB below the word, too soft to hide it, and is
+heard before and after it. Its frequency f is 500 Hz (left) or 2000 Hz (right), or glides from the first to the second
+(up) or back (down) in octaves per second. The floor is white noise at -60 dB, without which the logarithm of a
+spectrum would speak of rounding errors wherever nothing sounds.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from codi_jax.data.digit_world.draws import choose, uniform
+from codi_jax.data.digit_world.glyphs import Split
+from codi_jax.data.digit_world.speech import RATE, speech, utterance_index
+
+LENGTH = 8192  # samples: 1.024 s
+DRAWS = ("utterance", "onset", "loudness", "tone", "phase", "floor")  # the uniform numbers behind a sound
+
+_ONSET = 640  # samples, 0.08 s: the most a word's middle is off the clip's
+_LOUDNESS = 0.45, 0.9  # the least and the largest peak of a word
+_LOW, _HIGH = 500.0, 2000.0  # Hz
+_DETUNE = 0.03  # the largest |ε|
+_TONE = 10 ** (-31 / 20)  # the tone's level beside the word's
+_FLOOR = 10 ** (-60 / 20)  # the noise's level beside full scale
+_FADE = 160  # samples, 20 ms: the tone's beginning and end
+
+
+@functools.lru_cache(maxsize=1)
+def _cycles() -> np.ndarray:
+    """∫f in cycles for the motions left, right, up, down: float32 [4, 8192]."""
+    t, whole = np.arange(LENGTH) / RATE, LENGTH / RATE
+    growth = np.log(_HIGH / _LOW) / whole
+    up = _LOW * np.expm1(growth * t) / growth
+    down = _HIGH * -np.expm1(-growth * t) / growth
+    return np.stack([_LOW * t, _HIGH * t, up, down]).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _envelope() -> np.ndarray:
+    ramp = np.sin(np.pi / 2 * (np.arange(_FADE) + 0.5) / _FADE) ** 2
+    return np.concatenate([ramp, np.ones(LENGTH - 2 * _FADE), ramp[::-1]]).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    """White noise of which every sample takes a stretch, float32 [65536], root mean square `_FLOOR`."""
+    u = uniform("digit_world", ("floor",), np.arange(2**16))["floor"]
+    return (_FLOOR * np.sqrt(3) * (2 * u - 1)).astype(np.float32)
+
+
+def sounds(
+    split: Split, digit: np.ndarray, voice: np.ndarray, motion: np.ndarray, draws: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Sounds of digits.
+
+    Args:
+      split: whose speakers.
+      digit: [N] integers.
+      voice: [N], 0 low and 1 high.
+      motion: [N], 0 left, 1 right, 2 up, 3 down.
+      draws: `DRAWS` -> [N] uniform numbers in [0, 1).
+
+    Returns:
+      float32 [N, 8192] in [-1, 1], 8 kHz.
+    """
+    bank = speech()
+    word = utterance_index(split, digit, voice, draws["utterance"])
+    start, stop = bank.offsets[word], bank.offsets[word + 1]
+    loudness = (_LOUDNESS[0] * (_LOUDNESS[1] / _LOUDNESS[0]) ** draws["loudness"]).astype(np.float32)
+    onset = (LENGTH - (stop - start)) // 2 - _ONSET + choose(draws["onset"], 2 * _ONSET + 1)
+    detune, phase = (1 + _DETUNE * (2 * draws["tone"] - 1)).astype(np.float32), draws["phase"].astype(np.float32)
+
+    out = _cycles()[motion]
+    out *= detune[:, None]
+    out += phase[:, None]
+    out -= np.floor(out)
+    np.sin(np.float32(2 * np.pi) * out, out=out)
+    out *= _envelope()
+    out *= (np.float32(np.sqrt(2) * _TONE) * loudness * bank.level[word])[:, None]
+    noise = _noise()
+    floor = choose(draws["floor"], len(noise) - LENGTH)
+    rows = zip(out, start.tolist(), stop.tolist(), onset.tolist(), loudness, floor.tolist(), strict=True)
+    for row, first, last, at, gain, stretch in rows:
+        row += noise[stretch : stretch + LENGTH]
+        row[at : at + last - first] += gain * bank.samples[first:last]
+    return out

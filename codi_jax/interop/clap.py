@@ -1,0 +1,75 @@
+"""`encoders.CLAPAudio` ↔ the public CLAP with the audio tower HTSAT: keys below `clap.model.`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from codi_jax.config import ConfigError
+from codi_jax.encoders.clap import CLAPAudioConfig
+from codi_jax.interop.names import Rule, affine, at, norm
+
+_BLOCK = [
+    *norm("norm{n}", "norm{n}"),
+    *affine("mlp.fc{n}", "fc{n}"),
+    *affine("attn.qkv", "attention/qkv"),
+    *affine("attn.proj", "attention/out"),
+    Rule("attn.relative_position_bias_table", "attention/table"),
+]
+
+_BRANCH = [
+    *norm("bn0", "norm_mel"),
+    Rule("bn0.running_{what:mean|var}", "norm_mel/{what:mean|var}"),
+    *affine("patch_embed.proj", "patch", "conv2d"),
+    *norm("patch_embed.norm", "norm_in"),
+    *at("layers.{stage}.blocks.{block}", "stage_{stage}_block_{block}", _BLOCK),
+    *norm("layers.{stage}.downsample.norm", "stage_{stage}_merge/norm"),
+    *affine("layers.{stage}.downsample.reduction", "stage_{stage}_merge/reduction", bias=False),
+    *norm("norm", "norm"),
+]
+
+RULES: list[Rule] = [
+    *at("audio_branch", "", _BRANCH),
+    *affine("audio_projection.0", "projection1"),
+    *affine("audio_projection.2", "projection2"),
+]
+
+# Recomputed: indices, masks, a counter, the tables of the mel front end. Never read: the classifier, a second head.
+IGNORE = (
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.(attn_mask|attn\.relative_position_index)",
+    r"audio_branch\.bn0\.num_batches_tracked",
+    r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*",
+    r"audio_branch\.(tscam_conv|head)\..*",
+    r"audio_transform\..*",
+)
+
+# Fields that change the structure, and the one value that the public weights have.
+_FIXED = {
+    "ape": False,
+    "patch_norm": True,
+    "qkv_bias": True,
+    "qk_scale": None,
+    "norm_before_mlp": "ln",
+    "enable_fusion": False,
+}
+
+
+def config(htsat: Mapping[str, Any], projection: int) -> CLAPAudioConfig:
+    """Our config from the reference's fields of the tower and the width of the shared space.
+
+    Raises:
+      ConfigError: a structure that the public weights do not have.
+    """
+    for name, value in _FIXED.items():
+        if htsat.get(name, value) != value:
+            raise ConfigError(f"{name}: an audio tower with {htsat[name]!r} is not one of the public ones")
+    return CLAPAudioConfig(
+        mel_bins=htsat["config"]["mel_bins"],
+        spec_size=htsat["spec_size"],
+        patch_size=htsat["patch_size"],
+        patch_stride=tuple(htsat["patch_stride"]),
+        embed_dim=htsat["embed_dim"],
+        depths=tuple(htsat["depths"]),
+        num_heads=tuple(htsat["num_heads"]),
+        window=htsat["window_size"],
+        projection=projection,
+        mlp_ratio=float(htsat.get("mlp_ratio", 4.0)),
+    )

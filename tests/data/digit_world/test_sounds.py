@@ -1,0 +1,134 @@
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from codi_jax.data.digit_world.draws import choose, uniform
+from codi_jax.data.digit_world.make_speech import pitch_of
+from codi_jax.data.digit_world.sounds import DRAWS, LENGTH, sounds
+from codi_jax.data.digit_world.speech import RATE, SPLITS, speech, utterance_index
+
+DIGEST = """
+import hashlib, numpy as np
+from codi_jax.data.digit_world.draws import uniform
+from codi_jax.data.digit_world.sounds import DRAWS, sounds
+n = np.arange(20)
+print(hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, uniform("5", DRAWS, n)).tobytes()).hexdigest())
+"""
+
+
+def batch(split="test", n=200, seed="0"):
+    index = np.arange(n)
+    u = uniform(seed, ("digit", "voice", "motion"), index)
+    factors = {"digit": choose(u["digit"], 10), "voice": choose(u["voice"], 2), "motion": choose(u["motion"], 4)}
+    return factors, uniform(seed, DRAWS, index)
+
+
+def make(split, factors, draws):
+    return sounds(split, **factors, draws=draws)
+
+
+def still(n=1, **changed):
+    return {name: np.full(n, 0.5) for name in DRAWS} | changed
+
+
+def spectra(waves, size=512, hop=128):
+    frames = np.lib.stride_tricks.sliding_window_view(waves, size, axis=-1)[:, ::hop] * np.hanning(size)
+    return np.abs(np.fft.rfft(frames)) ** 2
+
+
+def motion_of(waves):
+    """0 to 3 by the loudest frequency in the first and in the last tenth of the clip, above or below 1 kHz."""
+    power = spectra(waves)
+    ends = [power[:, at].mean(1)[:, 20:].argmax(1) + 20 for at in (slice(0, 5), slice(-5, None))]
+    begins, closes = (k * RATE / 512 > 1000 for k in ends)
+    return np.select([~begins & ~closes, begins & closes, ~begins & closes], [0, 1, 2], 3)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_sounds_stay_in_range(split):
+    waves = make(split, *batch(n=100))
+    assert waves.shape == (100, LENGTH) and waves.dtype == np.float32
+    peaks = np.abs(waves).max(1)
+    assert peaks.max() <= 1 and peaks.min() > 0.4
+    assert peaks.max() / peaks.min() > 1.7  # loudness varies
+
+
+def test_a_sample_is_the_same_in_any_company():
+    factors, draws = batch()
+    together = make("train", factors, draws)
+    order = np.random.default_rng(0).permutation(200)[:77]
+    some = make("train", {k: v[order] for k, v in factors.items()}, {k: v[order] for k, v in draws.items()})
+    np.testing.assert_array_equal(some, together[order])
+    for i in (0, 63, 199):
+        alone = {k: v[i : i + 1] for k, v in factors.items()}, {k: v[i : i + 1] for k, v in draws.items()}
+        np.testing.assert_array_equal(make("train", *alone)[0], together[i])
+
+
+def test_a_sample_is_the_same_in_any_process():
+    n = np.arange(20)
+    local = hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, uniform("5", DRAWS, n)).tobytes()).hexdigest()
+    env = os.environ | {"PYTHONHASHSEED": "77"}
+    out = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, env=env)
+    assert out.stdout.strip() == local
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_motion_is_heard(split):
+    factors, draws = batch()
+    assert (motion_of(make(split, factors, draws)) == factors["motion"]).mean() > 0.97
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_voice_is_heard(split):
+    factors, draws = batch()
+    pitch = np.array([pitch_of(wave) for wave in make(split, factors, draws)])
+    assert ((pitch > 150) == factors["voice"]).mean() > 0.95
+
+
+def rms(x):
+    return np.sqrt((x**2).mean(-1))
+
+
+def test_the_tone_lies_31_dB_below_the_word():
+    digit, voice, draws = np.arange(20) % 10, np.arange(20) // 10, still(20)
+    left, right = (sounds("val", digit, voice, np.full(20, motion), draws) for motion in (0, 1))
+    word = utterance_index("val", digit, voice, draws["utterance"])
+    level = speech().level[word] * np.sqrt(0.45 * 0.9)  # in the middle of the loudness, in decibels
+    tone = rms(left - right) / np.sqrt(2)  # two tones that have nothing to do with each other
+    np.testing.assert_allclose(20 * np.log10(tone / level), -31, atol=0.3)
+
+
+def test_the_floor_lies_60_dB_below_full_scale():
+    one, other = (sounds("val", *np.zeros((3, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
+    assert abs(20 * np.log10(rms(one - other) / np.sqrt(2)) + 60) < 0.3
+    assert rms(one[:, :16]).min() > 1e-4  # nowhere silent
+
+
+def test_the_word_wanders_about_the_middle():
+    onset = np.array([0.0, 0.5, 1 - 2.0**-53])
+    waves = sounds("val", *np.zeros((3, 3), int), still(3, onset=onset))
+    first = np.argmax(np.abs(waves) > 0.1, axis=1)
+    np.testing.assert_array_equal(np.diff(first), [640, 640])
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_every_draw_matters(name):
+    one = sounds("train", *np.ones((3, 1), int), still())
+    other = sounds("train", *np.ones((3, 1), int), still(**{name: np.array([0.1])}))
+    assert np.abs(one - other).max() > 1e-4
+
+
+def test_a_batch_is_quick():
+    factors, draws = batch(n=128)
+    make("train", factors, draws)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        make("train", factors, draws)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.25  # about 0.03 s when the machine is idle
