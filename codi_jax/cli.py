@@ -43,8 +43,12 @@ def _read_config(arguments: Sequence[str]) -> Any:
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.loop import train
     from codi_jax.train.recipe import load_run, open_run, save_config
+
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
 
     if any(a.startswith("--config") for a in rest) or not (args.workdir / "config.json").exists():
         config = _read_config(rest)
@@ -54,7 +58,11 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         if rest:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         run = load_run(args.workdir)
-    train(run, tuple(args.stage) or None, args.quiet)
+    stages = tuple(args.stage) or None
+    if args.jobs > 1:
+        train_side_by_side(run, stages, args.jobs, args.quiet)
+    else:
+        train(run, stages, args.quiet)
 
 
 def _generate(args: argparse.Namespace, rest: list[str]) -> None:
@@ -140,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         "saved in the workdir, so that a later call needs the workdir alone.",
     )
     train.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
+    train.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="independent stages side by side, in N processes (1)"
+    )
     train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
 
     generate = verb("generate", _generate, "any prompts in, any outputs out, generated together")

@@ -120,6 +120,8 @@ def sources(modalities: tuple[str, ...]) -> dict:
     """`config.sources`. Every pool is a world of its own: no sample is in two of them."""
     out = {
         "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
+        # Codecs are trained on single frames: the eight of a clip are too much alike to be worth their time.
+        "frames": world(("image",), size=100_000, seed=11, frames="video" in modalities),
         "judge": world(modalities, "judge", 40_000, seed=1),
         # For choosing settings: --config.evaluate.seen=val
         "val": world(modalities, "val", 2_000, seed=3, truncate=0.0),
@@ -157,17 +159,15 @@ def stages(modalities: tuple[str, ...]) -> dict:
             "codec", ("text",), "captions", train=("text_codec/.*",), steps=800, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
         ),
+        "image": stage(
+            "codec", ("image",), "frames", train=("vision_codec/.*",), steps=1400, batch_size=16,
+            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
+        ),
         "audio": stage(
             "codec", ("audio",), "text+audio", train=("audio_codec/.*",), steps=1200, batch_size=16,
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         ),
     }  # fmt: skip
-    seen = "video" if "video" in modalities else "image"
-    codecs[seen] = stage(
-        "codec", (seen,), f"text+{seen}", train=("vision_codec/.*",), steps=1200,
-        batch_size=4 if seen == "video" else 16,  # a clip is eight pictures
-        optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
-    )  # fmt: skip
     towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
     bridging = {
         f"text+{name}": stage(
@@ -178,7 +178,7 @@ def stages(modalities: tuple[str, ...]) -> dict:
     }  # fmt: skip
     bridging["text+image"].update(train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), needs=(), steps=1400)
     bridging["text+image"]["settings"]["views"] = ("text",)
-    codec_of = {"text": "codec.text", "image": f"codec.{seen}", "audio": "codec.audio", "video": "codec.video"}
+    codec_of = {"text": "codec.text", "image": "codec.image", "audio": "codec.audio", "video": "codec.image"}
     tower_of = {name: f"bridging.text+{'image' if name == 'text' else name}" for name in MODALITIES}
     encode = {
         pool: stage(

@@ -18,6 +18,7 @@ from tests import toy
 
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "demo.py")
+TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file in a way that Python would rather not have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
@@ -113,12 +114,12 @@ def test_unknown_arguments(capsys, workdir, verb):
         ([], "train needs --config=FILE[:argument]"),
         (["--config=absent.py"], "absent.py"),
         ([f"--config={DEMO}:huge"], "config argument 'huge': unknown; this config knows "),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.stepz=3"], "stepz"),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=many"], "steps"),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=-1"], "stages.codec.text: steps and batch_size"),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "--stages=codec.text"], "stages"),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "codec.text"], "unknown arguments: codec.text"),
-        ([f"--config={DEMO}:tiny,modalities=text+image", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
+        ([TINY, "--config.stages.codec.text.stepz=3"], "stepz"),
+        ([TINY, "--config.stages.codec.text.steps=many"], "steps"),
+        ([TINY, "--config.stages.codec.text.steps=-1"], "stages.codec.text: steps and batch_size"),
+        ([TINY, "--stages=codec.text"], "stages"),
+        ([TINY, "codec.text"], "unknown arguments: codec.text"),
+        ([TINY, "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
     ],
 )
 def test_train_refuses(capsys, tmp_path, arguments, message):
@@ -148,7 +149,7 @@ def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
 
 def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
     before = (workdir / "config.json").read_bytes()
-    message = refused(capsys, "train", f"--workdir={workdir}", f"--config={DEMO}:tiny,modalities=text+image")
+    message = refused(capsys, "train", f"--workdir={workdir}", TINY)
     assert "holds a run of another config" in message
     assert "unknown arguments: --steps=3" in refused(capsys, "train", f"--workdir={workdir}", "--steps=3")
     assert (workdir / "config.json").read_bytes() == before and not (workdir / "stages").exists()
@@ -158,7 +159,7 @@ def test_overrides_are_saved_and_a_later_call_needs_the_workdir_alone(monkeypatc
     calls = []
     monkeypatch.setattr(loop, "train", lambda run, stages, quiet: calls.append((run, stages, quiet)))
     new = f"--workdir={tmp_path / 'run'}"
-    cli.main(["train", new, f"--config={DEMO}:tiny,modalities=text+image", "--config.stages.codec.text.steps=7", "--stage=codec.text"])
+    cli.main(["train", new, TINY, "--config.stages.codec.text.steps=7", "--stage=codec.text"])
     cli.main(["train", new, "--quiet"])
     (first, stages, _), (later, every, quiet) = calls
     assert stages == ("codec.text",) and every is None and quiet

@@ -1,6 +1,7 @@
 """A toy of two modalities: the demo's model in its smallest sizes, random parameters without a compilation, a recipe.
 
-Latents are [16] and [2, 2, 4]; those of sound, if it is there, [2, 2, 4], too, and those of clips [8, 2, 2, 4]. Parameters are drawn nowhere zero, since a fresh network ends in zeros.
+Latents are [16] and [2, 2, 4]; where sound and clips are asked for as well, [2, 2, 4] and [8, 2, 2, 4]. Parameters are
+drawn nowhere zero, since a fresh network ends in zeros.
 """
 
 import atexit

@@ -5,7 +5,7 @@ it is one line.
 """
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,24 +30,24 @@ def _av() -> Any:
 
 
 @contextmanager
-def _opened(path: Any, kind: str) -> Iterator[tuple[Any, Any]]:
-    """(container, its first stream of a kind, "video" or "audio"); errors of FFmpeg become a ConfigError."""
+def _opened(path: Any, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
+    """(container, the first of its streams that are asked for); errors of FFmpeg become a ConfigError."""
     av, path = _av(), Path(path)
-    what = {"audio": "sound", "video": "video"}[kind]
     if not path.is_file():
-        raise ConfigError(f"{path}: no such {what} file")
+        raise ConfigError(f"{path}: no such {what}")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
     try:
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:  # a playlist opens nothing
-            streams = getattr(container.streams, kind)
+        # Handed over opened, and with no protocol allowed, so that a playlist opens nothing.
+        with path.open("rb") as file, av.open(file, options={"protocol_whitelist": "none"}) as container:
+            streams = streams_of(container)
             if not streams:
-                raise ConfigError(f"{path}: holds no {what}")
+                raise ConfigError(f"{path}: not a {what}, but one of another kind")
             yield container, streams[0]
     except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path}: not a readable {what} file ({type(error).__name__})") from error
+        raise ConfigError(f"{path}: not a readable {what} ({type(error).__name__})") from error
 
 
 def square(picture: Image.Image, size: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def read_video(path: Any, frames: int, rate: float, size: int) -> np.ndarray:
     """
     out: list[np.ndarray] = []
     last, start = None, None
-    with _opened(path, "video") as (container, stream):
+    with _opened(path, "video file", lambda container: container.streams.video) as (container, stream):
         for count, frame in enumerate(container.decode(stream)):
             if frame.width * frame.height > MAX_PIXELS:
                 raise ConfigError(f"{path}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
@@ -109,14 +109,15 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
       ConfigError: no such file, not a sound, too large, or without samples.
     """
     parts: list[np.ndarray] = []
-    with _opened(path, "audio") as (container, stream):
-        resampler = _av().AudioResampler(format="fltp", layout="mono", rate=rate)
+    with _opened(path, "sound file", lambda container: container.streams.audio) as (container, stream):
+        resampler = _av().AudioResampler(format="fltp", rate=rate)
+        # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
         for frame in container.decode(stream):
-            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+            parts += [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
             if sum(map(len, parts)) >= samples:
                 break
         else:
-            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+            parts += [part.to_ndarray().mean(0) for part in resampler.resample(None)]
     wave_ = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if not wave_.size:
         raise ConfigError(f"{path}: a sound without samples")

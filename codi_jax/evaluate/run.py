@@ -28,8 +28,9 @@ import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
+from codi_jax.data import digit_world
 from codi_jax.data.sources import Source, make_source
-from codi_jax.evaluate import combinations, frechet, joint, matrix, trained
+from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, trained
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
@@ -51,6 +52,7 @@ class EvaluateConfig:
       seen: the source of test samples whose combinations of factors were trained.
       held_out: the source of those that were kept out; None if there are none.
       combinations: samples of every cell of (set of prompts) x (set of outputs); 0 leaves them out.
+      mixes: curves to draw, each "A|B->C": prompts of A and B that disagree, output C; see `evaluate.mixing`.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
     """
 
@@ -58,6 +60,7 @@ class EvaluateConfig:
     seen: str = "test_seen"
     held_out: str | None = None
     combinations: int = 8
+    mixes: tuple[str, ...] = ()
     reference: int = 1024
 
     def __post_init__(self):
@@ -90,6 +93,7 @@ class Evaluation:
         self.seconds: dict[str, float] = {}
         directions = sum(len(self._pairs(kind)) for kind in self.sources)
         self._total = 1 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
+        self._total += len(self.settings.mixes)
 
     def _pairs(self, kind: str) -> list[tuple[str, str]]:
         """The directions; what was held out is not asked of a modality itself, which would only have to copy it."""
@@ -131,12 +135,16 @@ class Evaluation:
                     metrics["combinations"], kept["combinations"] = {}, {}
                     for outputs in self.sets:
                         self._combinations(outputs, samples, metrics["combinations"], kept["combinations"])
+                metrics["mix"] = {title: self._mix(title, samples) for title in self.settings.mixes}
             kind = "matrix" if name == "seen" else name
             metrics[kind], kept[kind] = {}, {}
             for direction, result, values, reading in self._directions(name, samples, real):
                 metrics[kind][direction] = result
                 kept[kind][direction] = {"values": array(values), "read": reading.factors}
         self._joint(fits, metrics, kept)
+        timed = {m for m in self.names if m in digit_world.TIMED}
+        together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
+        metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
         metrics["objectives"] = sorted({s.objective for s in self.stages} - {"judge", "encode"})
         return _rounded(metrics), paths.flatten(kept)
 
@@ -191,6 +199,21 @@ class Evaluation:
                 "values": {m: array(v[at]) for m, v in values.items()},
                 "read": {m: {f: x[at] for f, x in r.factors.items()} for m, r in readings.items()},
             }
+
+    def _mix(self, title: str, samples: Samples) -> dict[str, Any]:
+        """One mix-weight curve."""
+        with self._timed(title) as timed:
+            (a, b), output = (title.split("->")[0].split("|")), title.split("->")[1]
+            prompts = self.generator.prompts(self.variables, {m: samples.values[m] for m in (a, b)})
+            first, second, weight = mixing.rows(samples.factors[mixing.LEADING], self.settings.n)
+            given = {a: prompts[a][first], b: prompts[b][second]}
+            key = fold(self.key, "mix", title)
+            weights = {a: 1 - weight, b: weight}
+            latents = self.generator.latents(self.variables, (output,), given, len(weight), key, weights)
+            read = self._read(self.generator.decode(self.variables, latents))[output]
+            found = mixing.curve(a, b, samples.factors, first, second, read)
+            timed.says = f"{a} {found[mixing.LEADING][a][0]:.2f} .. {b} {found[mixing.LEADING][b][-1]:.2f}"
+        return found
 
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], kept: dict[str, Any]) -> None:
         def keep(values: Mapping[str, list], readings: Mapping[str, Reading]) -> dict[str, Any]:

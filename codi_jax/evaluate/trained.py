@@ -11,7 +11,8 @@ from typing import Any
 def paired(stages: Iterable[Any], source: str, target: str) -> bool:
     """Whether samples of both were seen, in any stage."""
     if source != target:
-        return any({source, target} <= set(s.modalities) for s in stages)
+        # Where sources are mixed, no sample holds all of the stage's modalities; its sources are stages themselves.
+        return any({source, target} <= set(s.modalities) for s in stages if isinstance(s.source, str))
     ldm = [s for s in stages if s.objective == "ldm" and s.modalities[0] == target]
     return any(source in s.settings.get("prompts", {}).get("sources", ()) for s in ldm)
 

@@ -66,6 +66,26 @@ def direction(
     return figure(_table(lines), caption)
 
 
+def combination(
+    inputs: Sequence[Modality],
+    outputs: Sequence[Modality],
+    real: Mapping[str, np.ndarray],
+    made: Mapping[str, np.ndarray],
+    caption: Any,
+) -> Html:
+    """Several prompts and what was made of them together.
+
+    Args:
+      inputs, outputs: the modalities.
+      real: modality -> [n], the prompts.
+      made: modality -> [n].
+      caption: of the figure.
+    """
+    shown = min(COLUMNS, len(made[outputs[0].name]))
+    lines = [(f"prompt: {m.name}", _media(m, real[m.name][:shown])) for m in inputs]
+    return figure(_table(lines + [(m.name, _media(m, made[m.name])) for m in outputs]), caption)
+
+
 def together(
     outputs: Sequence[Modality], joint: Mapping[str, Any], alone: Mapping[str, Any], factor: str, caption: Any
 ) -> Html:

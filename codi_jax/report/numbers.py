@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codi_jax.data.digit_world import FACTORS
+from codi_jax.evaluate.combinations import subsets
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
 
@@ -82,6 +83,28 @@ def heat_maps(names: Sequence[str], cells: Mapping[str, Any], caption: Any) -> H
     """One heat map a factor, rows being prompts and columns outputs, and one for all shared factors at once."""
     present = [f for f in FACTORS if any(f in cell["factors"] for cell in cells.values())]
     return figure(el("div", [_heat(names, cells, f) for f in (*present, "all")], class_="row"), caption)
+
+
+def combination_map(names: Sequence[str], table: Mapping[str, Any], caption: Any) -> Html:
+    """Sets of prompts by sets of outputs: the leading factor's accuracy, the mean over a cell's outputs."""
+    short = {name: name[0].upper() for name in names}
+    sets = subsets(names)
+
+    def title(s: Sequence[str]) -> str:
+        return "".join(short[name] for name in s)
+
+    def cell(inputs: Sequence[str], outputs: Sequence[str]) -> Html:
+        found = table.get(f"{'+'.join(inputs)}->{'+'.join(outputs)}")
+        if found is None:
+            return el("td", "–", class_="none")
+        rate = _mean(list(found[LEADING].values()))
+        hint = f"{' + '.join(inputs)} → " + ", ".join(f"{m} {number(x, 2)}" for m, x in found[LEADING].items())
+        return el("td", f"{rate:.2f}".removeprefix("0"), style=_shade(rate), title=f"{hint} (n = {found['n']})")
+
+    head = el("tr", el("th", "in \\ out"), [el("th", title(s), scope="col") for s in sets])
+    body = [el("tr", el("th", title(a), scope="row"), [cell(a, b) for b in sets]) for a in sets]
+    legend = ", ".join(f"{letter} {name}" for name, letter in short.items())
+    return figure(el("table", head, body, class_="heat small"), (caption, f" {legend}."))
 
 
 def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:

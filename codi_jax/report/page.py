@@ -14,6 +14,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import FACTORS
+from codi_jax.evaluate.combinations import summary
 from codi_jax.modalities import REGISTRY
 from codi_jax.parallel import paths
 from codi_jax.report import gallery, numbers, training
@@ -109,6 +110,8 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
             numbers.matrix_table(names, metrics["matrix"]),
         )
     )
+    if metrics.get("combinations"):
+        parts.append(_combinations(run, names, metrics["combinations"], samples))
     if metrics["held_out"]:
         parts.append(
             _section(
@@ -148,6 +151,34 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
         el("section", el("details", el("summary", "The resolved config of this run"), el("pre", config)), class_="end")
     )
     return el("main", parts)
+
+
+def _combinations(run: Run, names: list[str], table: dict[str, Any], samples: dict[str, Any]) -> Html:
+    said = summary(table)
+    figures = []
+    for cell in table:
+        inputs, outputs = (side.split("+") for side in cell.split("->"))
+        if len(inputs) < 2 or set(inputs) & set(outputs) or len(inputs) + len(outputs) != len(names):
+            continue
+        rates = [f"{m} right in {rate:.0%}" for m, rate in table[cell][numbers.LEADING].items()]
+        caption = (
+            el("b", f"{_listed(inputs)} → {_listed(outputs)}. "),
+            f"Of {table[cell]['n']}, the {numbers.LEADING}: {_listed(rates)}.",
+        )
+        prompts, made = ([run.codi[m] for m in side] for side in (inputs, outputs))
+        real = samples["real"]["seen"]["values"]
+        figures.append(gallery.combination(prompts, made, real, samples["combinations"][cell]["values"], caption))
+    return _section(
+        "Any set in, any set out",
+        f"Several prompts are mixed into one context, several outputs generated together. All {said['cells']} "
+        f"combinations: the {numbers.LEADING} is right in {said['digit']:.0%} of outputs on average.",
+        figures,
+        numbers.combination_map(
+            names,
+            table,
+            "Rows are sets of prompts, columns sets of outputs; darker is better. Point at a cell for each output.",
+        ),
+    )
 
 
 def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html | None:

@@ -43,7 +43,9 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
             short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
             batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
             out = program(variables, batch)
-            parts.append({m: {k: np.asarray(v)[:rows] for k, v in vars(e).items()} for m, e in out.items()})
+            parts.append(
+                {m: {k: np.asarray(v)[:rows] for k, v in vars(e).items() if v is not None} for m, e in out.items()}
+            )
             progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts), 0.0)
     arrays = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     directory.mkdir(parents=True, exist_ok=True)

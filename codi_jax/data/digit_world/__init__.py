@@ -6,7 +6,7 @@ factors.py lists what each of them carries.
 """
 
 from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse
-from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, MOTIONS, PALETTE, VOICES
+from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, MOTIONS, PALETTE, TIMED, VOICES
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MOTIONS",
     "PALETTE",
     "READERS",
+    "TIMED",
     "VOCABULARY",
     "VOICES",
     "DigitWorld",

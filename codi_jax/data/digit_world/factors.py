@@ -26,6 +26,7 @@ CARRIES = {  # modality -> the factors it shows
     "audio": ("digit", "motion", "voice"),
     "video": ("digit", "colour", "motion"),
 }
+TIMED = ("audio", "video")  # modalities in which the motion takes its time
 NEVER_PAIRED = (("image", "audio"), ("image", "video"))  # no training sample holds both
 
 PALETTE = np.array(  # [colour, rgb] in [0, 1]

@@ -94,7 +94,7 @@ HIGH = (
     Speaker("f4", 190, 155),
     Speaker("m8", 185, 145, 1.14),
     # test
-    Speaker("Storm", 166, 155, 1.14),
+    Speaker("Storm", 175, 142, 1.08),
     Speaker("aunty", 205, 155),
     Speaker("miguel", 166, 150, 1.14),
 )

@@ -4,8 +4,8 @@
 
     code = 128 + round(127 sgn(x) ln(1 + μ|x|) / ln(1 + μ)),    μ = 255
 
-which keeps about 37 dB between a word and its rounding at any loudness. Speakers are split once and for all, as glyphs
-are: the voices of the judge and test splits are strangers to the voices that the generator was trained on.
+which keeps a word 35 dB and more above its rounding, whether loud or soft. Speakers are split once and for all, as
+glyphs are: the voices of the judge and test splits are strangers to those that the generator was trained on.
 """
 
 import dataclasses

@@ -34,6 +34,7 @@ class WorldConfig:
       reword: whether a prompt has other words than the caption even where it leaves nothing out.
       short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
       modalities: what a sample holds. A training sample never holds image and audio, or image and video.
+      frames: whether a picture is a frame of a clip, at any time of it, for a codec that serves both.
       merged: lift that rule, for the upper bound that pairs of everything would give.
     """
 
@@ -46,6 +47,7 @@ class WorldConfig:
     reword: bool = False
     short_captions: bool = False
     modalities: tuple[str, ...] = ("text", "image")
+    frames: bool = False
     merged: bool = False
 
     def __post_init__(self):
@@ -79,7 +81,12 @@ class DigitWorld:
             factor: (np.array([len(v) for v in values]), np.array([np.resize(v, 6) for v in values]))
             for factor, values in allowed(config.combinations or ("seen" if config.split == "train" else "all")).items()
         }
-        self._makers = {"text": self._text, "image": self._image, "audio": self._audio, "video": self._video}
+        self._makers = {
+            "text": self._text,
+            "image": self._frame if config.frames else self._image,
+            "audio": self._audio,
+            "video": self._video,
+        }
         glyphs()  # a missing file is an error here, not in a reading thread
 
     def __len__(self) -> int:
@@ -132,6 +139,11 @@ class DigitWorld:
             angle=ANGLE * angle,
         )
         return paint(brightness, factors["colour"])
+
+    def _frame(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
+        clips = self._video(index, factors)
+        time = choose(uniform(self._seed, ("time",), index)["time"], clips.shape[1])
+        return clips[np.arange(len(index)), time]
 
     def _video(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         return move(self._image(index, factors, "video "), factors["motion"], MOTIONS)

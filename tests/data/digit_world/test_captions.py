@@ -1,53 +1,109 @@
+from itertools import combinations
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codi_jax.data.digit_world.captions import SUBSETS, TEMPLATES, VOCABULARY, caption, parse, truncate
+from codi_jax.data.digit_world.captions import CLAUSES, SUBJECTS, VOCABULARY, WAYS, caption, parse, truncate
 from codi_jax.data.digit_world.factors import COLOURS, DIGITS, FACTORS
 
+SUBSETS = [s for n in range(len(FACTORS) + 1) for s in combinations(FACTORS, n)]
 factors = st.fixed_dictionaries({name: st.integers(0, len(values) - 1) for name, values in FACTORS.items()})
 unit = st.floats(0, 1, exclude_max=True)
+ways = st.fixed_dictionaries(dict.fromkeys(WAYS, unit))
+FIRST = dict.fromkeys(WAYS, 0.0)
 
 
 @settings(deadline=None)
-@given(factors, st.sampled_from(SUBSETS), unit, st.booleans())
-def test_a_caption_says_what_it_mentions_and_nothing_else(values, mention, way, figure):
-    said = caption(values, mention, way, figure)
+@given(factors, st.sampled_from(SUBSETS), ways, st.booleans())
+def test_a_caption_says_what_it_mentions_and_nothing_else(values, mention, ways, figure):
+    said = caption(values, mention, ways, figure)
     assert parse(said) == {name: value if name in mention else None for name, value in values.items()}
     assert set(said.split()) <= set(VOCABULARY)
 
 
-def test_every_template_of_every_digit_and_colour_parses_back():
-    for mention, ways in TEMPLATES.items():
-        for k in range(len(ways)):
+def test_every_subject_of_every_digit_and_colour_parses_back():
+    for mention, templates in SUBJECTS.items():
+        for k in range(len(templates)):
+            way = {**FIRST, "subject": k / len(templates) + 1e-9}
             said = {
-                caption({"digit": d, "colour": c}, mention, k / len(ways) + 1e-9, figure): (d, c)
+                caption({"digit": d, "colour": c}, mention, way, figure): (d, c)
                 for d in range(len(DIGITS)) for c in range(len(COLOURS)) for figure in (True, False)
             }  # fmt: skip
             if len(mention) == 2:
                 assert len(said) == 120  # no two samples share a caption
-                assert {text: tuple(parse(text).values()) for text in said} == said
+                assert {text: (parse(text)["digit"], parse(text)["colour"]) for text in said} == said
+
+
+def test_captions_of_four_factors():
+    sample = {"digit": 7, "colour": 1, "motion": 2, "voice": 0}
+    assert caption(sample, tuple(FACTORS), FIRST, False) == "a green seven moving up with a low voice"
+    last = dict.fromkeys(WAYS, 0.999)
+    assert caption(sample, ("digit", "motion"), last, True).endswith("7 going up")
+    assert caption(sample, ("voice",), last, True) == "a number and a low voice"
+    # Every factor's wording is chosen by a number of its own.
+    assert (
+        caption(sample, ("digit", "voice", "motion"), {**FIRST, "motion": 0.9}, True) == "a 7 going up with a low voice"
+    )
+    assert parse("a green seven moving up with a low voice") == sample
+    assert parse("something going down") == {"digit": None, "colour": None, "motion": 3, "voice": None}
+
+
+def test_every_clause_of_every_value_parses_back():
+    for factor, templates in CLAUSES.items():
+        for k in range(len(templates)):
+            for value in range(len(FACTORS[factor])):
+                sample = {**dict.fromkeys(FACTORS, 0), factor: value}
+                said = caption(sample, (factor,), {**FIRST, factor: k / len(templates) + 1e-9}, False)
+                assert parse(said) == {**dict.fromkeys(FACTORS), factor: value}
 
 
 def test_the_templates_cover_all_subsets_of_the_factors():
-    assert set(TEMPLATES) == set(SUBSETS) and SUBSETS[0] == tuple(FACTORS)
+    assert set(SUBJECTS) == {(), ("digit",), ("colour",), ("digit", "colour")}
+    assert {"digit", "colour", *CLAUSES} == set(FACTORS)
+
+
+def test_no_word_means_two_things():
+    words = [word for values in FACTORS.values() for word in values]
+    assert len(words) == len(set(words))
+    fixed = {w for ways in (*SUBJECTS.values(), *CLAUSES.values()) for way in ways for w in way.split() if "{" not in w}
+    assert not fixed & set(words)
 
 
 def test_articles():
     eight = {"digit": 8, "colour": 0}
-    assert caption(eight, ("digit",), 0, False) == "an eight"
-    assert caption(eight, ("digit",), 0, True) == "an 8"
-    assert caption(eight, ("digit", "colour"), 0, True) == "a red 8"
+    assert caption(eight, ("digit",), FIRST, False) == "an eight"
+    assert caption(eight, ("digit",), FIRST, True) == "an 8"
+    assert caption(eight, ("digit", "colour"), FIRST, True) == "a red 8"
 
 
 def test_parse_refuses_what_is_ambiguous():
-    assert parse("A red Seven!") == {"digit": 7, "colour": 0}
-    assert parse("") == {"digit": None, "colour": None}
-    assert parse("a red seven seven") == {"digit": None, "colour": 0}
-    assert parse("a red or blue 7") == {"digit": 7, "colour": None}
-    assert parse("a red 77") == {"digit": None, "colour": 0}
+    def subject(text):
+        found = parse(text)
+        assert found["motion"] is found["voice"] is None
+        return found["digit"], found["colour"]
+
+    assert subject("A red Seven!") == (7, 0)
+    assert subject("") == (None, None)
+    assert subject("a red seven seven") == (None, 0)
+    assert subject("a red or blue 7") == (7, None)
+    assert subject("a red 77") == (None, 0)
+    assert parse("a 7 moving up going down with a low voice") == {
+        "digit": 7,
+        "colour": None,
+        "motion": None,
+        "voice": 0,
+    }
 
 
 @settings(deadline=None)
-@given(unit, st.floats(0, 1))
-def test_truncation_happens_below_its_probability(u, probability):
-    assert (truncate(u, probability) == SUBSETS[0]) == (u >= probability)
+@given(st.sampled_from(SUBSETS), unit, st.floats(0, 1))
+def test_truncation_happens_below_its_probability(mention, u, probability):
+    got = truncate(mention, u, probability)
+    assert set(got) <= set(mention)
+    assert (got == mention) == (u >= probability or not mention)
+
+
+def test_every_smaller_subset_is_as_likely_as_any_other():
+    mention = ("digit", "motion", "voice")
+    got = [truncate(mention, (i + 0.5) / 70 * 0.5, 0.5) for i in range(70)]
+    assert {s: got.count(s) for s in got} == {s: 10 for n in range(3) for s in combinations(mention, n)}

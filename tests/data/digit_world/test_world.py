@@ -9,19 +9,21 @@ import pytest
 
 from codi_jax.config import ConfigError, view
 from codi_jax.data.digit_world import COLOURS, DIGITS, PALETTE, DigitWorld, WorldConfig, parse
-from codi_jax.data.digit_world.factors import held_out_colour
+from codi_jax.data.digit_world.clips import move
+from codi_jax.data.digit_world.factors import CARRIES, FACTORS, MOTIONS, NEVER_PAIRED, held_out_colour, held_out_motion
 
 DIGEST = """
 import hashlib, jax, numpy as np
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
-batch = DigitWorld(WorldConfig("test", seed=5, size=64)).read(range(64))
+world = DigitWorld(WorldConfig("test", seed=5, size=16, modalities=("text", "image", "audio", "video")))
+batch = world.read(range(16))
 print(hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in jax.tree.leaves(batch))).hexdigest())
 """
 
 
-def combinations(world):
+def combinations(world, factor="colour"):
     factors = world.read(range(len(world)))["factors"]
-    return set(zip(factors["digit"].tolist(), factors["colour"].tolist(), strict=True))
+    return set(zip(factors["digit"].tolist(), factors[factor].tolist(), strict=True))
 
 
 def lean(**kwargs):
@@ -33,16 +35,16 @@ def assert_same(a, b):
 
 
 def test_a_sample_is_the_same_in_any_order_and_company():
-    world = DigitWorld(WorldConfig(size=200))
-    batch = world.read(range(200))
-    order = np.random.default_rng(0).permutation(200)
+    world = DigitWorld(WorldConfig("test", size=60, modalities=tuple(CARRIES)))
+    batch = world.read(range(60))
+    order = np.random.default_rng(0).permutation(60)
     assert_same(world.read(order), jax.tree.map(lambda x: x[order], batch))
-    for i in (0, 77, 199):
+    for i in (0, 37, 59):
         assert_same(world[i], jax.tree.map(lambda x, i=i: x[i], batch))
 
 
 def test_a_sample_is_the_same_in_any_process():
-    local = DigitWorld(WorldConfig("test", seed=5, size=64)).read(range(64))
+    local = DigitWorld(WorldConfig("test", seed=5, size=16, modalities=tuple(CARRIES))).read(range(16))
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in jax.tree.leaves(local))).hexdigest()
     env = os.environ | {"PYTHONHASHSEED": "77"}
     out = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, env=env)
@@ -54,6 +56,10 @@ def test_a_sample_does_not_depend_on_what_else_is_asked_for():
     part = DigitWorld(WorldConfig(size=4, modalities=("image",), truncate=1.0)).read(range(4))
     assert set(part) == {"factors", "image"}
     np.testing.assert_array_equal(part["image"], whole["image"][:4])
+    for pair in (("text", "video"), ("audio", "text")):
+        other = DigitWorld(WorldConfig(size=8, modalities=pair)).read(range(8))
+        assert set(other) == {"factors", *pair}
+        assert_same([other["factors"], other["text"]], [whole["factors"], whole["text"]])
 
 
 def test_seeds_and_splits_are_independent_worlds():
@@ -77,28 +83,105 @@ def test_held_out_combinations_are_never_trained():
             WorldConfig("train", combinations=wrong)
 
 
+def test_held_out_motions_are_never_trained():
+    held_out = {(1, 0), (3, 1), (5, 2), (7, 3)}
+    assert {(d, held_out_motion(d)) for d in range(10) if held_out_motion(d) is not None} == held_out
+    everything = {(d, m) for d in range(10) for m in range(4)}
+    assert combinations(lean(split="train", size=5000), "motion") == everything - held_out
+    assert combinations(lean(split="test", size=5000), "motion") == everything
+    assert combinations(lean(split="test", size=5000, combinations="seen"), "motion") == everything - held_out
+    others = {(d, m) for d, m in everything if d not in (1, 3, 5, 7)}  # of which nothing is held out
+    assert combinations(lean(split="test", size=5000, combinations="held_out"), "motion") == held_out | others
+    for split in ("train", "test"):
+        assert combinations(lean(split=split, size=2000), "voice") == {(d, v) for d in range(10) for v in range(2)}
+
+
 def test_factors_are_nearly_uniform():
     factors = lean(size=20_000).read(range(20_000))["factors"]
     np.testing.assert_allclose(np.bincount(factors["digit"], minlength=10) / 20_000, 1 / 10, atol=0.01)
     np.testing.assert_allclose(np.bincount(factors["colour"], minlength=6) / 20_000, 1 / 6, atol=0.02)
+    np.testing.assert_allclose(np.bincount(factors["motion"], minlength=4) / 20_000, 1 / 4, atol=0.02)
+    np.testing.assert_allclose(np.bincount(factors["voice"], minlength=2) / 20_000, 1 / 2, atol=0.02)
 
 
 def test_captions_and_prompts_tell_the_factors():
     world = DigitWorld(WorldConfig(size=3000, modalities=("text",)))
     batch = world.read(range(3000))
-    dropped = {(): 0, ("digit",): 0, ("colour",): 0, ("digit", "colour"): 0}
+    kept = dict.fromkeys(range(len(FACTORS) + 1), 0)  # how many prompts mention so many factors
     for i in range(3000):
         factors = {name: int(values[i]) for name, values in batch["factors"].items()}
         assert parse(batch["text"]["caption"][i]) == factors
         said = parse(batch["text"]["prompt"][i])
         assert all(value in (None, factors[name]) for name, value in said.items())
-        missing = tuple(name for name in ("digit", "colour") if said[name] is None)
-        dropped[missing] += 1
-        if not missing:
+        mentioned = sum(value is not None for value in said.values())
+        kept[mentioned] += 1
+        if mentioned == len(FACTORS):
             assert batch["text"]["prompt"][i] == batch["text"]["caption"][i]
-    shares = {missing: count / 3000 for missing, count in dropped.items()}
-    np.testing.assert_allclose(shares.pop(()), 0.7, atol=0.04)
-    np.testing.assert_allclose(list(shares.values()), 0.1, atol=0.03)
+    shares = np.array(list(kept.values())) / 3000
+    # One in 1 + 4 + 6 + 4 smaller subsets, all equally likely.
+    np.testing.assert_allclose(shares, np.array([0.02, 0.08, 0.12, 0.08, 0.7]), atol=0.03)
+
+
+def test_a_world_says_what_it_is_to_mention():
+    world = DigitWorld(WorldConfig(size=300, modalities=("text",), mention=("digit", "motion"), truncate=0.5))
+    batch = world.read(range(300))
+    smaller = 0
+    for i in range(300):
+        told = {name: int(batch["factors"][name][i]) for name in ("digit", "motion")}
+        assert parse(batch["text"]["caption"][i]) == {**dict.fromkeys(FACTORS), **told}
+        said = {name: value for name, value in parse(batch["text"]["prompt"][i]).items() if value is not None}
+        assert said.items() <= told.items()
+        smaller += len(said) < 2
+    assert abs(smaller / 300 - 0.5) < 0.1
+
+
+def test_a_prompt_is_the_caption_or_the_same_in_other_words():
+    same, other = (
+        DigitWorld(WorldConfig(size=200, modalities=("text",), truncate=0.0, reword=reword)).read(range(200))["text"]
+        for reword in (False, True)
+    )
+    np.testing.assert_array_equal(same["prompt"], same["caption"])
+    np.testing.assert_array_equal(other["caption"], same["caption"])
+    assert [parse(p) for p in other["prompt"]] == [parse(c) for c in other["caption"]]
+    assert (other["prompt"] != other["caption"]).mean() > 0.8
+
+
+def test_short_captions_are_the_prompts():
+    text = DigitWorld(WorldConfig(size=100, modalities=("text",), truncate=0.5, short_captions=True)).read(range(100))
+    np.testing.assert_array_equal(text["text"]["caption"], text["text"]["prompt"])
+    assert any(None in parse(caption).values() for caption in text["text"]["caption"])
+
+
+@pytest.mark.parametrize("pair", NEVER_PAIRED, ids="+".join)
+def test_what_is_never_paired_in_training_is_refused_there_unless_merged(pair):
+    for modalities in (pair, pair[::-1], tuple(CARRIES)):
+        with pytest.raises(ConfigError, match=r"are never paired in training; see `merged`$"):
+            WorldConfig("train", modalities=modalities)
+        WorldConfig("train", modalities=modalities, merged=True)
+        for split in ("judge", "val", "test"):
+            WorldConfig(split, modalities=modalities)
+    for modalities in (("text", "image"), ("text", "audio", "video")):
+        WorldConfig("train", modalities=modalities)
+
+
+def test_clips_and_sounds_go_with_their_factors():
+    world = DigitWorld(WorldConfig("test", size=40, modalities=("image", "audio", "video")))
+    batch = world.read(range(40))
+    assert batch["video"].shape == (40, 8, 32, 32, 3) and batch["audio"].shape == (40, 8192)
+    assert all(batch[name].dtype == np.float32 and np.abs(batch[name]).max() <= 1 for name in ("audio", "video"))
+    motion = batch["factors"]["motion"]
+    for i in range(40):
+        # A clip is one picture moved, and not the picture of the same sample: that has a glyph of its own.
+        back = np.roll(batch["video"][i, 0], (7, 5), (0, 1))[None]
+        shift = {0: (0, -7), 1: (0, 7), 2: (-7, 0), 3: (7, 0)}[int(motion[i])]
+        still = np.roll(batch["video"][i, 0], shift, (0, 1))
+        np.testing.assert_array_equal(move(still[None], motion[i : i + 1], MOTIONS)[0], batch["video"][i])
+        assert not np.array_equal(move(back, motion[i : i + 1], MOTIONS)[0], batch["video"][i])
+        assert not np.array_equal(still, batch["image"][i])
+    light = (batch["video"] + 1) / 2
+    mean = light.sum((1, 2, 3)) / np.linalg.norm(light.sum((1, 2, 3)), axis=-1, keepdims=True)
+    palette = PALETTE / np.linalg.norm(PALETTE, axis=-1, keepdims=True)
+    np.testing.assert_array_equal((mean @ palette.T).argmax(-1), batch["factors"]["colour"])
 
 
 def test_pictures_show_a_digit_in_its_colour():
@@ -136,6 +219,8 @@ def test_out_of_range(index):
         ({"size": 0}, "at least 1"),
         ({"truncate": 1.5}, "probability"),
         ({"modalities": ("text", "smell")}, "no modality smell"),
+        ({"mention": ("digit", "smell")}, "no factor smell; there are digit, colour, motion, voice"),
+        ({"modalities": ("image", "audio")}, "image and audio are never paired"),
     ],
 )
 def test_a_wrong_config_is_one_clear_line(config, message):

@@ -1,0 +1,160 @@
+"""Independent stages side by side, in several processes on one machine.
+
+On a few cores two small stages, each on its own cores, get more done than one stage on all of them. A worker keeps its
+cores and takes one stage after the other; of the stages that are ready the one with the longest chain behind it goes
+first. How many cores a stage runs on is part of the layout on which its numbers depend, so every stage runs on a
+worker, the last one too.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codi_jax.checkpoint import CheckpointError
+from codi_jax.config import ConfigError
+from codi_jax.train.loop import Preempted, train
+from codi_jax.train.recipe import Run, load_run
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class _Lines:
+    """A stream that is no terminal: the live views of several workers would draw over one another."""
+
+    def __init__(self, stream: Any):
+        self.write, self.flush = stream.write, stream.flush
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _die_with(parent: int) -> None:
+    """Linux: lets no worker outlive a parent that was killed, and go on writing into the workdir."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before
+        os._exit(1)
+
+
+def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: Path, cache: str, quiet: bool) -> None:
+    """A worker: stages come by name, and None or what went wrong goes back."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    sys.stdout = _Lines(sys.stdout)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    run = load_run(workdir)
+    while (name := connection.recv()) is not None:
+        try:
+            train(run, (name,), quiet)
+            connection.send(None)
+        except (ConfigError, CheckpointError, Preempted) as error:
+            connection.send(error)
+
+
+def _chains(run: Run) -> dict[str, int]:
+    """Stage -> how many stages the longest chain from it to an end has."""
+    length = dict.fromkeys(run.order, 1)
+    for name in reversed(run.order):
+        for need in run.stage(name).needs:
+            length[need] = max(length[need], length[name] + 1)
+    return length
+
+
+def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quiet: bool = False) -> None:
+    """Runs the named stages (all if None), up to `jobs` at a time; what is finished is left alone.
+
+    Args:
+      run: its config has been saved in the workdir.
+      stages: their names.
+      jobs: processes, at most one a core.
+      quiet: see `train`.
+
+    Raises:
+      ConfigError: a stage that a named one needs is neither finished nor named; or what a stage raised.
+      Preempted: SIGTERM or Ctrl-C came; everything is saved.
+    """
+    wanted = run.order if stages is None else stages
+    waiting = []
+    for name in wanted:
+        if run.finished(name):
+            print(f"{name}  finished", flush=True)
+            continue
+        for need in run.stage(name).needs:
+            if need not in wanted and not run.finished(need):
+                raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
+        waiting.append(name)
+    chains = _chains(run)
+    waiting.sort(key=lambda name: -chains[name])
+    if not waiting:
+        return
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    jobs = min(jobs, len(cores))
+    cache = jax.config.jax_compilation_cache_dir
+    context = multiprocessing.get_context("spawn")
+    idle: list[Connection] = []
+    workers: dict[Connection, Any] = {}
+    for k in range(jobs):
+        connection, theirs = context.Pipe()
+        arguments = (theirs, os.getpid(), cores[k::jobs], run.workdir, cache, quiet)
+        workers[connection] = context.Process(target=_serve, args=arguments, daemon=True)
+        workers[connection].start()
+        theirs.close()
+        idle.append(connection)
+    busy: dict[Connection, str] = {}
+    asked = False
+
+    def stop(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+        for connection in busy:
+            workers[connection].terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    failed: Exception | None = None
+    try:
+        while busy or (waiting and not asked and failed is None):
+            ready = [name for name in waiting if all(run.finished(need) for need in run.stage(name).needs)]
+            for name in ready[: len(idle)] if not asked and failed is None else ():
+                connection = idle.pop()
+                connection.send(name)
+                busy[connection] = name
+                waiting.remove(name)
+            for connection in wait(list(busy)):
+                name = busy.pop(connection)
+                try:
+                    error = connection.recv()
+                except EOFError:
+                    code = workers[connection].join() or workers[connection].exitcode
+                    error = Preempted(f"stopped in {name}; run it again") if asked else _died(name, code)
+                idle.append(connection)
+                if error is not None and failed is None:
+                    failed = error
+                    for other in busy:
+                        workers[other].terminate()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for connection, worker in workers.items():
+            if worker.is_alive():
+                connection.send(None)
+            worker.join()
+            connection.close()
+    if failed is not None:
+        raise failed
+    if asked:
+        raise Preempted("stopped between stages; run it again for the stages that follow")
+
+
+def _died(name: str, code: int | None) -> ConfigError:
+    return ConfigError(f"stage {name!r}: its process ended with code {code}; run it again")

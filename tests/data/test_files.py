@@ -1,0 +1,250 @@
+"""Sound and video files: what is written is read, and what is no such file is one line."""
+
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.data import files
+
+RATE = 8000
+
+
+def clip(frames=8, size=32):
+    """Every frame of a colour of its own, half of it dark."""
+    out = np.zeros((frames, size, size, 3), np.uint8)
+    out[:, : size // 2] = np.linspace((40, 200, 60), (220, 40, 160), frames)[:, None, None]
+    return out
+
+
+def tone(samples=8192, hertz=440.0, rate=RATE):
+    return np.round(20000 * np.sin(2 * np.pi * hertz * np.arange(samples) / rate)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    files.write_video(path, clip(), 8.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "tone.wav"
+    files.write_wav(path, tone(), RATE)
+    return path
+
+
+# Round trips
+
+
+def close(a, b, within=12):
+    """H.264 halves its colour planes, so edges differ; nearly everything else is close."""
+    return (np.abs(a.astype(int) - b.astype(int)).max(-1) <= within).mean() > 0.9
+
+
+def test_a_clip_survives_its_file(video):
+    got = files.read_video(video, 8, 8.0, 32)
+    assert got.shape == (8, 32, 32, 3) and got.dtype == np.uint8
+    assert all(close(a, b) for a, b in zip(got, clip(), strict=True))
+
+
+@pytest.mark.parametrize("rate", [8.0, 7.5, 29.97])
+def test_a_clip_of_any_rate_survives_its_file(tmp_path, rate):
+    files.write_video(tmp_path / "x.mp4", clip(6), rate)
+    got = files.read_video(tmp_path / "x.mp4", 6, rate, 32)
+    assert all(close(a, b) for a, b in zip(got, clip(6), strict=True))
+
+
+def test_frames_are_those_shown_at_their_second(video):
+    # Eight frames a second, asked for four: every other one; asked for sixteen: each twice.
+    assert all(close(a, b) for a, b in zip(files.read_video(video, 4, 4.0, 32), clip()[::2], strict=True))
+    assert all(close(a, b) for a, b in zip(files.read_video(video, 8, 16.0, 32), clip()[:4].repeat(2, 0), strict=True))
+
+
+def test_a_shorter_clip_ends_in_its_last_frame(video):
+    got = files.read_video(video, 11, 8.0, 32)
+    assert got.shape[0] == 11
+    assert all(close(frame, clip()[-1]) for frame in got[7:])
+
+
+def test_frames_are_cropped_to_their_middle_and_resized(tmp_path):
+    wide = np.zeros((3, 64, 128, 3), np.uint8)
+    wide[:, :, 32:96] = (200, 100, 50)
+    files.write_video(tmp_path / "wide.mp4", wide, 8.0)
+    got = files.read_video(tmp_path / "wide.mp4", 3, 8.0, 16)
+    assert got.shape == (3, 16, 16, 3)
+    assert np.abs(got[:, 2:-2, 2:-2].astype(int) - (200, 100, 50)).max() < 12
+
+
+def test_a_sound_survives_its_file(sound):
+    got = files.read_audio(sound, 8192, RATE)
+    assert got.shape == (8192,) and got.dtype == np.float32
+    np.testing.assert_allclose(got, tone() / 32768, atol=1e-6)
+
+
+def test_a_shorter_sound_is_followed_by_silence_and_a_longer_one_is_cut(sound):
+    got = files.read_audio(sound, 10_000, RATE)
+    np.testing.assert_array_equal(got[8192:], 0)
+    np.testing.assert_array_equal(files.read_audio(sound, 1000, RATE), got[:1000])
+
+
+def test_another_rate_and_two_channels_are_made_mono_at_the_rate(tmp_path):
+    left = tone(44_100, rate=44_100)
+    with av.open(str(tmp_path / "stereo.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=44_100, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.stack([left, left], 1).reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    got = files.read_audio(tmp_path / "stereo.wav", RATE, RATE)
+    spectrum = np.abs(np.fft.rfft(got[1000:7000] * np.hanning(6000)))
+    assert abs(spectrum.argmax() * RATE / 6000 - 440) < 2
+    want = np.abs(tone()).max() / 32768
+    assert np.abs(got[1000:7000]).max() == pytest.approx(want, rel=0.02)
+
+
+def test_a_wav_goes_to_a_binary_file_as_well(sound, tmp_path):
+    with (tmp_path / "x.wav").open("wb") as file:
+        files.write_wav(file, tone(), RATE)
+    assert (tmp_path / "x.wav").read_bytes() == sound.read_bytes()
+
+
+# What is no such file
+
+readers = pytest.mark.parametrize(
+    ("read", "kind"),
+    [
+        (lambda path: files.read_video(path, 8, 8.0, 32), "video"),
+        (lambda path: files.read_audio(path, 8192, RATE), "sound"),
+    ],
+    ids=["video", "sound"],
+)
+
+
+def refused(read, path):
+    """The one line that a file is refused with."""
+    with pytest.raises(ConfigError) as error:
+        read(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: ") and "\n" not in said
+    return said
+
+
+@readers
+def test_what_is_not_there(read, kind, tmp_path):
+    assert refused(read, tmp_path / "absent").endswith(f"no such {kind} file")
+    assert refused(read, tmp_path).endswith(f"no such {kind} file")
+
+
+@readers
+@pytest.mark.parametrize("content", [b"", b"a text", bytes(1000), b"RIFF\0\0\0\0WAVE", b"\0\0\0\x1cftypisom"])
+def test_what_is_empty_or_garbage(read, kind, tmp_path, content):
+    path = tmp_path / "broken"
+    path.write_bytes(content)
+    refused(read, path)
+
+
+@readers
+def test_random_bytes_are_one_line_each(read, kind, tmp_path):
+    rng = np.random.default_rng(0)
+    for head in (b"", b"RIFF$\0\0\0WAVEfmt \x10\0\0\0", b"\0\0\0\x18ftypmp42", b"OggS", b"ID3", b"\xff\xd8\xff"):
+        path = tmp_path / "noise.mp4"
+        path.write_bytes(head + rng.integers(0, 256, 3000, np.uint8).tobytes())
+        try:
+            got = read(path)
+        except ConfigError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:  # FFmpeg has taken the noise for raw sound: then it is one of the right size
+            assert got.shape in ((8192,), (8, 32, 32, 3)) and np.isfinite(got).all()
+
+
+def test_a_cut_video(video, tmp_path):
+    path, whole = tmp_path / "cut.mp4", video.read_bytes()
+    for size in (10, 100, len(whole) // 2, len(whole) - 200):  # its index is at the end
+        path.write_bytes(whole[:size])
+        refused(lambda path: files.read_video(path, 8, 8.0, 32), path)
+
+
+def test_a_cut_sound(sound, tmp_path):
+    path, whole = tmp_path / "cut.wav", sound.read_bytes()
+    for size in (10, 40, 44):
+        path.write_bytes(whole[:size])
+        refused(lambda path: files.read_audio(path, 8192, RATE), path)
+    path.write_bytes(whole[: 44 + 2 * 1000])
+    got = files.read_audio(path, 8192, RATE)  # what is there of it
+    np.testing.assert_allclose(got[:1000], tone()[:1000] / 32768, atol=1e-6)
+    assert not got[1000:].any()
+
+
+def test_files_of_the_other_kind(video, sound):
+    said = refused(lambda p: files.read_audio(p, 8192, RATE), video)
+    assert said.endswith("not a sound file, but one of another kind")
+    said = refused(lambda p: files.read_video(p, 8, 8.0, 32), sound)
+    assert said.endswith("not a video file, but one of another kind")
+
+
+def test_a_playlist_opens_no_other_file_and_no_address(video, tmp_path):
+    for k, line in enumerate([str(video), "http://127.0.0.1:9/x.mp4", f"file:{video}"]):
+        path = tmp_path / f"list{k}.m3u8"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{line}\n#EXT-X-ENDLIST\n")
+        refused(lambda p: files.read_video(p, 8, 8.0, 32), path)
+        refused(lambda p: files.read_audio(p, 8192, RATE), path)
+    path = tmp_path / "list.txt"
+    path.write_text(f"ffconcat version 1.0\nfile '{video}'\n")
+    refused(lambda p: files.read_video(p, 8, 8.0, 32), path)
+
+
+# Bounds
+
+
+@readers
+def test_a_large_file_is_not_opened(read, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    assert refused(read, path).endswith("larger than 1 MiB")
+
+
+def test_frames_of_too_many_pixels(video, monkeypatch):
+    monkeypatch.setattr(files, "MAX_PIXELS", 100)
+    assert "256x256 is over 100 pixels" in refused(lambda p: files.read_video(p, 8, 8.0, 32), video)
+
+
+def test_no_more_frames_are_decoded_than_are_wanted(video, monkeypatch):
+    monkeypatch.setattr(files, "MAX_FRAMES", 5)
+    assert files.read_video(video, 3, 8.0, 32).shape[0] == 3
+    said = refused(lambda p: files.read_video(p, 3, 1.0, 32), video)
+    assert said.endswith("3 frames at 1 a second are not within 5 frames")
+
+
+def test_no_more_sound_is_decoded_than_is_wanted(tmp_path, monkeypatch):
+    path = tmp_path / "long.wav"
+    files.write_wav(path, tone(RATE * 60), RATE)
+    decoded, make = [], av.AudioResampler
+
+    class Counted:
+        def __init__(self, **options):
+            self.own = make(**options)
+
+        def resample(self, frame):
+            decoded.append(0 if frame is None else frame.samples)
+            return self.own.resample(frame)
+
+    monkeypatch.setattr(av, "AudioResampler", Counted)
+    assert files.read_audio(path, 1000, RATE).shape == (1000,)
+    assert sum(decoded) < 10_000
+
+
+def test_without_pyav_it_is_said_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['av'] = None\n"
+        "from codi_jax.config import ConfigError\nfrom codi_jax.data import files\n"
+        "try:\n    files.read_audio('x.wav', 8, 8)\nexcept ConfigError as e:\n    print(e)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "sound and video files need PyAV: pip install 'codi_jax[media]'\n"
