@@ -132,7 +132,8 @@ def sources(modalities: tuple[str, ...]) -> dict:
     for seed, pool in enumerate(POOLS):
         pair = tuple(pool.split("+"))
         if set(pair) <= set(modalities):
-            out[pool] = world(pair, seed=20 + seed, truncate=0.3)
+            size = 8_000 if "video" in pair else 20_000
+            out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them what pictures do not show.
             out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
     return out
@@ -264,7 +265,14 @@ def get_config(argument: str = "") -> ConfigDict:
             "delay": {name: steps for name, steps in delay.items() if name in modalities},
             "guidance": {name: guidance[name] for name in modalities},
         },
-        "evaluate": {"n": 512, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024},
+        "evaluate": {
+            "n": 128,
+            "seen": "test_seen",
+            "held_out": "test_held_out",
+            "reference": 1024,
+            "combinations": 8,
+            "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
+        },
     }
     if options.tiny:
         for s in (s for group in config["stages"].values() for s in group.values()):
@@ -273,5 +281,5 @@ def get_config(argument: str = "") -> ConfigDict:
         for s in config["sources"].values():
             s["size"] = 64
         config["generate"]["steps"] = 2
-        config["evaluate"].update(n=8, reference=32)
+        config["evaluate"].update(n=8, reference=32, combinations=1)
     return ConfigDict(config, convert_dict=True)

@@ -118,6 +118,35 @@ def test_prompts_of_many_tokens_are_concatenated_with_log_weights():
     np.testing.assert_array_equal(tokens.bias, [[0] + [MASKED] * 3] * 2)
 
 
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_every_sample_may_have_weights_of_its_own(tokens):
+    shape = (4,) if tokens == 1 else (tokens, 4)
+    a, b = (jax.random.normal(jax.random.key(i), (3, *shape)) for i in (0, 1))
+    given = [(3.0, 1.0), (0.0, 2.0), (1.0, 0.0)]
+    weights = {name: np.array(w, np.float32) for name, w in zip(PAIR, zip(*given, strict=True), strict=True)}
+    got = toy.codi().context({"text": a, "image": b}, weights)
+    for i, (text, image) in enumerate(given):  # as if it were alone
+        want = toy.codi().context({"text": a[i : i + 1], "image": b[i : i + 1]}, {"text": text, "image": image})
+        np.testing.assert_array_equal(got.values[i], want.values[0])
+        np.testing.assert_array_equal(got.bias[i], want.bias[0])
+
+
+def test_weights_of_one_number_are_the_same_for_all():
+    a, b = (jax.random.normal(jax.random.key(i), (3, 4)) for i in (0, 1))
+    number = toy.codi().context({"text": a, "image": b}, {"text": 3.0, "image": 0.5})
+    each = toy.codi().context({"text": a, "image": b}, {"text": np.full(3, 3.0), "image": 0.5})
+    np.testing.assert_array_equal(number.values, each.values)
+
+
+def test_weights_of_a_sample_that_mix_nothing_are_named():
+    a = jnp.ones((3, 4))
+    weights = {"text": np.array([1.0, 0.0, 1.0]), "image": np.array([1.0, 0.0, 1.0])}
+    with pytest.raises(ConfigError, match=r"positive sum, got text=0, image=0$"):
+        toy.codi().context({"text": a, "image": a}, weights)
+    with pytest.raises(ConfigError, match=r"got text=-2, image=1$"):
+        toy.codi().context({"text": a, "image": a}, {"text": np.array([1.0, 1.0, -2.0])})
+
+
 @pytest.mark.parametrize("weights", [{"text": -1.0}, {"text": 0.0}, {"text": np.nan}, {"text": np.inf}])
 def test_weights_that_mix_nothing(weights):
     with pytest.raises(ConfigError, match="mix weights must be"):
@@ -248,6 +277,19 @@ def test_prompt_encoders_start_alike_where_they_are_alike():
     shared = [p for p in text if p in vision and text[p].shape == vision[p].shape]
     assert "projection/kernel" in shared and any(p.startswith("layer_0/") for p in shared)
     assert all(np.array_equal(text[p], vision[p]) for p in shared)
+
+
+def test_four_modalities_are_made_of_their_components_and_share_a_codec():
+    codi = toy.codi(*toy.EVERYTHING)
+    assert tuple(codi.modalities) == toy.EVERYTHING
+    shapes = toy.shapes(codi)
+    named = {component for modality in codi.modalities.values() for component in modality.components.values()}
+    assert set(shapes) == named and len(named) == 4 * 5 - 1
+    assert codi["image"].components["codec"] == codi["video"].components["codec"] == "vision_codec"
+    for names in (PAIR, ("text", "audio")):  # what a modality is does not depend on its company
+        fewer = toy.shapes(toy.codi(*names))
+        assert fewer == {name: shapes[name] for name in fewer}
+    np.testing.assert_allclose(codi.wiring(toy.EVERYTHING), (1 - np.eye(4)) / 3, rtol=1e-6)
 
 
 def test_components_have_one_owner_each():

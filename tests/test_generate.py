@@ -11,6 +11,7 @@ import pytest
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.generate import GenerateConfig, Generator, Scales, save
+from codi_jax.rng import fold
 from tests import toy
 
 KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
@@ -69,6 +70,36 @@ def test_programs_grow_with_the_modalities_and_not_with_their_subsets(variables)
     assert count <= 5 * len(PAIR)  # prompt, environment, step, step alone, decode
     every_request()
     assert model.compiled_programs() == count
+
+
+def test_four_modalities_compile_five_programs_each_for_all_fifteen_sets_of_outputs():
+    codi = toy.codi(*toy.EVERYTHING)
+    everything = toy.variables(codi)
+    model = Generator(codi, GenerateConfig({}, steps=1, loop="host"))
+    rng = np.random.default_rng(0)
+    values = {
+        **{"text": TEXT, "image": IMAGE[:1]},
+        "audio": [rng.integers(-9000, 9000, 8192).astype(np.int16)],
+        "video": [rng.integers(0, 256, (8, 32, 32, 3), np.uint8)],
+    }
+    prompts = model.prompts(everything, values)
+    sets = [s for r in range(1, 5) for s in itertools.combinations(toy.EVERYTHING, r)]
+    assert len(sets) == 15
+    made = {}
+    for outputs, asked in zip(sets, sets[::-1], strict=True):
+        weights = {name: np.float32([name in asked]) for name in prompts}
+        latents = model.latents(everything, outputs, prompts, 1, KEY, weights)
+        assert {name: z.shape for name, z in latents.items()} == {
+            name: (1, *codi[name].latent_shape) for name in outputs
+        }  # fmt: skip
+        assert all(np.isfinite(z).all() for z in latents.values())
+        made = model.decode(everything, latents)
+    assert {name: np.shape(value[0]) for name, value in made.items()} == {
+        **{"text": (), "image": (32, 32, 3)},
+        **{"audio": (8192,), "video": (8, 32, 32, 3)},
+    }
+    # Prompt, environment, advance, advance alone, decode: what grows with the modalities.
+    assert model.compiled_programs() == 5 * len(toy.EVERYTHING)
 
 
 @pytest.mark.parametrize("outputs", [("text",), ("image",), PAIR])
@@ -165,6 +196,14 @@ def test_a_weight_of_zero_takes_a_prompt_out(variables, prompts):
     got = sample(variables, ("text",), prompts, weights={"text": 0.0})
     want = sample(variables, ("text",), {"image": prompts["image"]})
     np.testing.assert_allclose(got["text"], want["text"], rtol=1e-5, atol=1e-6)
+
+
+def test_samples_of_one_batch_may_differ_in_who_prompts_them(variables, prompts):
+    mixed = sample(variables, ("text",), prompts, weights={"text": np.float32([1, 0]), "image": np.float32([0, 1])})
+    noise = {"text": jax.random.normal(fold(KEY, "text", "z_T"), (N, 16))}
+    for i, name in enumerate(PAIR):
+        alone = sample(variables, ("text",), {name: prompts[name]}, noise=noise)
+        np.testing.assert_allclose(mixed["text"][i], alone["text"][i], rtol=1e-4, atol=1e-5)
 
 
 def test_noise_during_sampling_is_by_name_too(variables, prompts):

@@ -85,8 +85,8 @@ def params(codi: CoDi, seed: int = 0) -> dict:
     def draw(path: str, leaf: Any) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
         noise = rng.standard_normal(leaf.shape).astype(np.float32)
-        if path.endswith("/scale"):
-            return 1 + 0.1 * noise
+        if path.endswith(("/scale", "/var")):
+            return 1 + 0.1 * np.tanh(noise)
         return noise / np.sqrt(np.prod(leaf.shape[:-1])) if path.endswith("/kernel") else 0.1 * noise
 
     tree = shapes(codi)

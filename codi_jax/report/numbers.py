@@ -107,6 +107,19 @@ def combination_map(names: Sequence[str], table: Mapping[str, Any], caption: Any
     return figure(el("table", head, body, class_="heat small"), (caption, f" {legend}."))
 
 
+def mixes(curves: Mapping[str, Any], caption: Any) -> Html:
+    """Mix-weight curves: whom the output follows as the weight moves from the first prompt to the second."""
+    plots = []
+    for title, found in curves.items():
+        series = [
+            (name, list(zip(found["weights"], rates, strict=True)), class_)
+            for (name, rates), class_ in zip(found[LEADING].items(), "ab", strict=True)
+        ]
+        (a, b), output = found[LEADING], title.split("->")[1]
+        plots.append(el("div", el("h4", f"{a} against {b} → {output}"), svg.shares(series, title), class_="plot"))
+    return figure(el("div", plots, class_="row"), caption)
+
+
 def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
     """Every number of every direction."""
     body = []

@@ -111,7 +111,7 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
         )
     )
     if metrics.get("combinations"):
-        parts.append(_combinations(run, names, metrics["combinations"], samples))
+        parts.append(_combinations(run, names, metrics, samples))
     if metrics["held_out"]:
         parts.append(
             _section(
@@ -153,7 +153,8 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
     return el("main", parts)
 
 
-def _combinations(run: Run, names: list[str], table: dict[str, Any], samples: dict[str, Any]) -> Html:
+def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> Html:
+    table, mix = metrics["combinations"], metrics["mix"]
     said = summary(table)
     figures = []
     for cell in table:
@@ -178,6 +179,13 @@ def _combinations(run: Run, names: list[str], table: dict[str, Any], samples: di
             table,
             "Rows are sets of prompts, columns sets of outputs; darker is better. Point at a cell for each output.",
         ),
+        numbers.mixes(
+            mix,
+            f"Two prompts that disagree on the {numbers.LEADING}: how often the output shows what each of them says, "
+            "over the mix weight of the second.",
+        )
+        if mix
+        else None,
     )
 
 

@@ -84,6 +84,30 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     return _svg(parts, title, width, height)
 
 
+def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width: int = 330, height: int = 200) -> Html:
+    """Lines in the unit square, each with its name at its end.
+
+    Args:
+      series: (name, [(x, y), …] within [0, 1], class).
+      title: what a reader of the screen hears.
+    """
+    left, right, top, bottom = 34, 60, 10, 26
+
+    def place(point: Point) -> Point:
+        return left + (width - left - right) * point[0], top + (height - top - bottom) * (1 - point[1])
+
+    parts: list[Html] = []
+    for mark in (0, 0.5, 1):
+        (x, y), (_, base) = place((mark, mark)), place((0, 0))
+        parts += [_line(left, y, width - right, y, "grid"), _label(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
+        parts.append(_label(x, base + 16, f"{mark:g}", "tick", "middle"))
+    for name, points, class_ in series:
+        placed = [place(point) for point in points]
+        parts.append(el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in placed), class_=f"line {class_}"))
+        parts.append(_label(placed[-1][0] + 6, placed[-1][1] + 4, name, "label"))
+    return _svg(parts, title, width, height)
+
+
 def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 1024) -> Html:
     """Horizontal bars from 0 to 1 in named groups, each with a mark at its chance.
 

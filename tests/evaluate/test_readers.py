@@ -46,6 +46,22 @@ def test_batches_of_one_size_change_no_reading():
         np.testing.assert_array_equal(a.factors[factor], b.factors[factor])
 
 
+def test_a_judge_of_clips_sees_their_frames_as_channels():
+    judge = judges.Judge(judges.JudgeConfig({"digit": 10, "motion": 4}, channels=(8,), features=5))
+    clips = np.random.default_rng(0).normal(size=(2, 8, 4, 6, 3)).astype(np.float32)
+    params = judge.init(jax.random.key(0), clips)["params"]
+    assert params["Conv_0"]["kernel"].shape == (3, 3, 24, 8)
+    # Channel 3k + c is colour c of frame k.
+    stacked = np.stack([clips[:, k, :, :, c] for k in range(8) for c in range(3)], axis=-1)
+    assert stacked.shape == (2, 4, 6, 24)
+    (factors, features), (same, also) = (judges.read(judge, params, x) for x in (clips, stacked))
+    assert set(factors) == {"digit", "motion"} and factors["motion"].shape == (2,)
+    np.testing.assert_array_equal(features, also)
+    jax.tree.map(np.testing.assert_array_equal, factors, same)
+    _, backwards = judges.read(judge, params, clips[:, ::-1])
+    assert np.abs(backwards - features).max() > 1e-3  # it sees which frame comes first
+
+
 def test_what_nothing_reads_is_one_line():
     codi = SimpleNamespace(modalities={"image": Pictures()})
     stage = SimpleNamespace(objective="judge", modalities=("image",), settings={"factors": {"digit": 10}})

@@ -44,7 +44,8 @@ def variables(tmp_path, judge_params):
 
 class Copies:
     """Answers a prompt with the real medium of the same sample; without one, together with the same sample's, alone
-    with some other's. The last caption says nothing."""
+    with some other's. The last caption says nothing. In the combinations it heeds the words alone, and answers prompts
+    without any with the sample that comes next."""
 
     def __init__(self, codi, config):
         self.codi = codi
@@ -58,6 +59,18 @@ class Copies:
         ((source, values),) = prompts.items()
         (bank,) = [b for b in banks if all(np.array_equal(x, y) for x, y in zip(b.values[source], values, strict=True))]
         return {name: [*bank.values[name][:-1], ""] if name == "text" else bank.values[name] for name in outputs}
+
+    def prompts(self, variables, values):
+        return {name: np.arange(len(given)) for name, given in values.items()}
+
+    def latents(self, variables, outputs, prompts, n, key, weights):
+        assert all(w.shape == (n,) and set(w) <= {0, 1} for w in weights.values())
+        (index,) = {tuple(rows) for rows in prompts.values()}
+        return dict.fromkeys(outputs, np.array(index) + (weights["text"] == 0))
+
+    def decode(self, variables, latents):
+        bank = take(self.codi, make_source(self.sources[0]), range(N + 1))
+        return {name: [bank.values[name][i] for i in index] for name, index in latents.items()}
 
 
 @pytest.fixture
@@ -100,7 +113,42 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     before = {name: (it.workdir / name).read_bytes() for name in ("metrics.json", "samples.npz")}
     run.evaluate(it.codi, it.config, variables, it.workdir)
     assert {name: (it.workdir / name).read_bytes() for name in before} == before
-    assert "10/10  text+image" in capsys.readouterr().out
+    assert "13/13  text+image" in capsys.readouterr().out
+
+
+def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
+    it, metrics = evaluated
+    sets = ("text", "image", "text+image")
+    table = metrics["combinations"]
+    assert list(table) == [f"{a}->{b}" for b in sets for a in sets]
+    truth = take(it.codi, make_source(it.config.sources["test_seen"]), range(N + 1)).factors
+    by_chance = {f: float(np.mean(x[:-1] == x[1:])) for f, x in truth.items()}
+    for cell in ("text->text", "text+image->text"):
+        assert table[cell]["n"] == N
+        assert {f: table[cell][f] for f in truth} == {f: {"text": 1.0} for f in truth}
+    # A picture tells neither motion nor voice, and is answered with the wrong sample here.
+    assert set(table["image->text"]) == {"n", "upper", "digit", "colour"}
+    assert table["image->text+image"]["colour"]["text"] == pytest.approx(by_chance["colour"])
+    assert set(table["text->image"]) == {"n", "upper", "digit", "colour"}
+    with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
+        kept = paths.nest(dict(file))["combinations"]
+    assert set(kept) == set(table)
+    made = kept["text+image->text+image"]
+    assert made["values"]["image"].shape == (N, 32, 32, 3) and made["values"]["text"].shape == (N,)
+    np.testing.assert_array_equal(made["read"]["text"]["digit"], truth["digit"][:-1])
+    for row in table.values():
+        assert all(row["upper"][m] >= rate for m, rate in row["digit"].items())
+
+
+def test_combinations_can_be_left_out(tmp_path, variables, monkeypatch):
+    it = demo_run(tmp_path, combinations=0)
+    monkeypatch.setattr(
+        Copies, "sources", [it.config.sources[s] for s in ("test_seen", "test_held_out")], raising=False
+    )
+    monkeypatch.setattr(run, "Generator", Copies)
+    metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
+    assert not metrics.get("combinations") and metrics["matrix"]
+    assert "Every set of prompts" not in run.table(metrics)
 
 
 def test_the_saved_samples_can_be_judged_again(evaluated):
@@ -127,6 +175,7 @@ def test_the_saved_samples_can_be_judged_again(evaluated):
         ({"seen": "tset"}, "no source 'tset'"),
         ({"reference": 1000}, "1008 samples of 'test_seen' are needed, it has 64"),
         ({"n": 1}, "n >= 4"),
+        ({"combinations": N + 1}, "combinations: 9 is not within 0 and n = 8"),
     ],
 )
 def test_a_config_that_cannot_be_evaluated_is_one_line(tmp_path, variables, change, message):

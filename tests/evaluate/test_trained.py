@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from codi_jax.evaluate.trained import paired, together
 
 
-def stage(objective, *modalities, sources=(), losses=()):
+def stage(objective, *modalities, sources=(), losses=(), source="samples"):
     settings = {"prompts": {"sources": sources}, "losses": losses}
-    return SimpleNamespace(objective=objective, modalities=modalities, settings=settings)
+    return SimpleNamespace(objective=objective, modalities=modalities, settings=settings, source=source)
 
 
 STAGES = [
@@ -23,6 +23,12 @@ STAGES = [
 def test_paired_is_what_samples_held_both():
     assert paired(STAGES, "text", "image") and paired(STAGES, "audio", "text")
     assert not paired(STAGES, "image", "audio")
+
+
+def test_a_mixture_of_pools_pairs_nothing():
+    mixture = stage("ldm", "text", "image", "audio", source=("encode.text+image", "encode.text+audio"))
+    assert not paired([*STAGES, mixture], "image", "audio")
+    assert not paired([mixture], "text", "image")  # the stages that made the pools do
 
 
 def test_a_modality_is_paired_with_itself_if_it_prompted_its_own_denoiser():

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +28,32 @@ def test_each_sample_draws_one_of_the_sources():
     assert (got == got[:, :1]).all()
     assert abs((got[:, 0] == 1).mean() - 0.5) < 0.1
     assert (context(PromptConfig(("b",), drop=0.0)) == 2).all()
+
+
+def drawn(present, names=("a", "b", "c"), size=SIZE, key=KEY):
+    """The prompt that each sample drew: 1, 2 or 3."""
+    model = Still(**{name: StillModality() for name in names})
+    batch = {name: encoded(size, prompt=1.0 + i) for i, name in enumerate(names)}
+    for name, has in present.items():
+        batch[name] = batch[name].replace(present=jnp.asarray(has, jnp.float32))
+    tokens = conditioning.context(model, PromptConfig(names, drop=0.0), {}, batch, key, "a")
+    return np.asarray(tokens.values[:, 0, 0])
+
+
+def test_a_source_that_a_sample_lacks_is_never_drawn():
+    half = np.arange(20 * SIZE) % 2
+    got = drawn({"b": half, "c": 1 - half}, size=20 * SIZE)
+    assert set(got[half == 1]) == {1.0, 2.0} and set(got[half == 0]) == {1.0, 3.0}
+    for rows, other in ((half == 1, 2), (half == 0, 3)):  # of what it has, each is as likely
+        assert abs((got[rows] == other).mean() - 0.5) < 0.03
+    assert (drawn({"a": np.zeros(SIZE), "c": np.zeros(SIZE)}) == 2).all()
+
+
+def test_all_present_is_what_no_word_of_it_is():
+    ones = np.ones(SIZE)
+    np.testing.assert_array_equal(drawn({"a": ones, "b": ones, "c": ones}), drawn({}))
+    counts = np.bincount(drawn({}).astype(int), minlength=4)[1:]
+    np.testing.assert_allclose(counts / SIZE, 1 / 3, atol=0.08)
 
 
 @pytest.mark.parametrize("null", [0.0, -3.0])
@@ -90,7 +114,8 @@ def test_encode_normalises_latents_and_centres_prompts():
     for name, modality in codi.modalities.items():
         assert plain[name].mean.shape == plain[name].std.shape == (2, *modality.latent_shape)
         np.testing.assert_allclose(jnp.linalg.norm(plain[name].prompt, axis=-1), 1, rtol=1e-5)
-        assert {x.dtype for x in dataclasses.asdict(plain[name]).values()} == {jnp.dtype("float32")}
+        assert {x.dtype for x in jax.tree.leaves(plain[name])} == {jnp.dtype("float32")}
+        assert plain[name].present is None  # every sample has it
 
 
 def test_a_truncated_caption_prompts_and_the_whole_one_is_encoded():

@@ -59,6 +59,36 @@ def test_the_temperature_begins_as_published_and_is_capped():
         bridging.BridgingConfig(max_scale=0.0)
 
 
+def test_a_modality_of_two_wordings_is_contrasted_with_itself_too():
+    # Prompt: EYE, full: its rows in another order; the other modality is EYE. Of orthonormal rows, where the logits are
+    # s on the diagonal the loss is log(1 + 3 e^-s); where the s stand off it, that and s more.
+    s, right = 2.0, np.log1p(3 * np.exp(-2.0))
+
+    class Words:
+        component = staticmethod(lambda variables, role: None)
+        embed = staticmethod(lambda params, media, full=False: media["full" if full else "prompt"])
+
+    class Sights:
+        component = staticmethod(lambda variables, role: None)
+        embed = staticmethod(lambda params, media: media)
+
+    model, variables = {"a": Words(), "b": Sights()}, {"params": bridging.init(bridging.BridgingConfig())}
+    batch = {"a": {"prompt": EYE, "full": EYE}, "b": EYE}
+
+    def loss(pair, views, batch=batch):
+        config = bridging.BridgingConfig(max_scale=s, views=views)
+        value, metrics = bridging.loss(model, pair, config, variables, batch, KEY)
+        assert float(metrics["retrieval"]) == 1
+        return float(value)
+
+    for pair in (("a", "b"), ("b", "a")):
+        assert loss(pair, ()) == pytest.approx(right, rel=1e-5)
+        assert loss(pair, ("a",)) == pytest.approx(2 * right, rel=1e-5)
+        other = {**batch, "a": {"prompt": EYE, "full": EYE[::-1]}}
+        assert loss(pair, ("a",), other) == pytest.approx(2 * right + s, rel=1e-5)
+        assert loss(pair, (), other) == pytest.approx(right, rel=1e-5)
+
+
 def test_prompt_statistics_centre_and_scale():
     x = np.random.default_rng(0).normal(3, 2, (500, 4))
     made = bridging.prompt_statistics(jnp.asarray(x))

@@ -20,6 +20,7 @@ from codi_jax.train.metrics import Clock
 from codi_jax.train.recipe import Run, load_run
 from tests import toy
 
+PAIR = toy.PAIR
 STAGE = "ldm.text"  # which the tests interrupt: four steps, a checkpoint after the second
 
 
@@ -94,13 +95,24 @@ def test_every_stage_leaves_what_it_made():
 
 def test_encoded_samples_are_those_of_the_source_one_for_one():
     run = whole()
-    source = source_of(run, STAGE)
-    assert len(source) == run.config.sources["pairs"]["size"]
+    source = source_of(run, "ldm.image")
+    assert len(source) == run.config.sources["text+image"]["size"]
     for name, modality in run.codi.modalities.items():
         sample = source[3][name]
         assert sorted(sample) == ["full", "mean", "prompt", "std"]
         assert sample["mean"].shape == sample["std"].shape == modality.latent_shape
         assert sample["prompt"].shape == sample["full"].shape == (toy.D,)
+
+
+def test_several_encode_stages_are_one_source(run):
+    one, encode = source_of(run, "ldm.image"), "encode.text+image"
+    both = source_of(with_stage(run, source=(encode, encode)), STAGE)
+    assert len(both) == 2 * len(one)
+    for i in (0, 3, len(one) - 1):
+        for sample in (both[i], both[i + len(one)]):
+            for name in PAIR:
+                assert sample[name].pop("present") == 1
+            assert toy.same(sample, {name: one[i][name] for name in PAIR})
 
 
 def test_all_of_it_is_a_model_that_can_be_assembled():

@@ -57,6 +57,11 @@ def test_a_circle(tmp_path):
         ),
         ({"codec.text": None}, r"stages\.encode\.text\+image\.needs: there is no stage 'codec\.text'"),
         ({"ldm.text": {"source": "nowhere"}}, r"stages\.ldm\.text\.source: neither a source nor a stage: 'nowhere'"),
+        (
+            {"ldm.text": {"source": ("encode.text+image", "no")}},
+            r"ldm\.text\.source: neither a source nor a stage: 'no'",
+        ),
+        ({"ldm.text": {"source": ("text+image",)}}, r"ldm\.text\.source: neither a source nor a stage: 'text\+image'"),
         ({"ldm.text": {"steps": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
         ({"ldm.text": {"batch_size": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
         ({"ldm.text": {"stepz": 3}}, r"stages\.ldm\.text\.stepz: unknown key; StageConfig knows objective, "),
