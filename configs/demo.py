@@ -11,6 +11,7 @@ tower of its own, since a few minutes do not teach a network of still pictures t
 
 from ml_collections import ConfigDict
 
+from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.shorthand import adamw, parse_argument, stage
@@ -77,7 +78,7 @@ def vision() -> dict:
 
 def image() -> dict:
     """`config.model.modalities.image`."""
-    return {**vision(), "denoiser": unet(8, 64), "environment": environment("spatial", 8)}
+    return {**vision(), "denoiser": unet(8, 48), "environment": environment("spatial", 8)}
 
 
 def audio() -> dict:
@@ -105,7 +106,7 @@ def video() -> dict:
     return {
         **parts, "frames": 8, "rate": 8.0,
         "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
-        "denoiser": unet(8, 64, **moving),
+        "denoiser": unet(8, 48, **moving),
         "environment": environment("spatial", 8, **moving),
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip
@@ -241,7 +242,10 @@ def stages(modalities: tuple[str, ...]) -> dict:
 def get_config(argument: str = "") -> ConfigDict:
     """The demo; `modalities=A+B` takes a part of it, and `tiny` shrinks every stage to a few steps."""
     options = parse_argument(argument, tiny=False, modalities="+".join(MODALITIES))
-    modalities = tuple(m for m in MODALITIES if m in options.modalities.split("+"))
+    asked = options.modalities.split("+")
+    if unknown := [m for m in asked if m not in MODALITIES]:
+        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
+    modalities = tuple(m for m in MODALITIES if m in asked)
     model = {"text": text, "image": image, "audio": audio, "video": video}
     guidance = {
         "text": {"prompt": 2.0, "environment": 2.0},
@@ -281,5 +285,5 @@ def get_config(argument: str = "") -> ConfigDict:
         for s in config["sources"].values():
             s["size"] = 64
         config["generate"]["steps"] = 2
-        config["evaluate"].update(n=8, reference=32, combinations=1)
+        config["evaluate"].update(n=12, reference=32, combinations=1)
     return ConfigDict(config, convert_dict=True)

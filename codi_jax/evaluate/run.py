@@ -68,6 +68,8 @@ class EvaluateConfig:
             raise ConfigError(f"config.evaluate: n >= 4 and reference >= 2, got {self.n} and {self.reference}")
         if not 0 <= self.combinations <= self.n:
             raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not within 0 and n = {self.n}")
+        if self.mixes and self.n < len(mixing.WEIGHTS):
+            raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")
 
 
 class Evaluation:

@@ -26,7 +26,7 @@ def demo_run(workdir, **evaluate):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config("tiny,modalities=text+image")
-    config.evaluate.update({"n": N, "reference": 16, **evaluate})
+    config.evaluate.update({"n": N, "reference": 16, "combinations": 8, "mixes": (), **evaluate})
     return open_run(config, workdir)
 
 
@@ -44,8 +44,8 @@ def variables(tmp_path, judge_params):
 
 class Copies:
     """Answers a prompt with the real medium of the same sample; without one, together with the same sample's, alone
-    with some other's. The last caption says nothing. In the combinations it heeds the words alone, and answers prompts
-    without any with the sample that comes next."""
+    with some other's. The last caption says nothing. Where prompts are weighed it heeds the words if they count for
+    half, else the picture, or, if that is of the same sample, shows the next one."""
 
     def __init__(self, codi, config):
         self.codi = codi
@@ -64,12 +64,14 @@ class Copies:
         return {name: np.arange(len(given)) for name, given in values.items()}
 
     def latents(self, variables, outputs, prompts, n, key, weights):
-        assert all(w.shape == (n,) and set(w) <= {0, 1} for w in weights.values())
-        (index,) = {tuple(rows) for rows in prompts.values()}
-        return dict.fromkeys(outputs, np.array(index) + (weights["text"] == 0))
+        assert all(w.shape == (n,) for w in weights.values())
+        words, other = prompts["text"], prompts["image"]
+        if np.array_equal(words, other):
+            other = other + 1
+        return dict.fromkeys(outputs, np.where(weights["text"] > 0.45, words, other))
 
     def decode(self, variables, latents):
-        bank = take(self.codi, make_source(self.sources[0]), range(N + 1))
+        bank = take(self.codi, make_source(self.sources[0]), range(1 + max(map(max, latents.values()))))
         return {name: [bank.values[name][i] for i in index] for name, index in latents.items()}
 
 
@@ -140,14 +142,17 @@ def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
         assert all(row["upper"][m] >= rate for m, rate in row["digit"].items())
 
 
-def test_combinations_can_be_left_out(tmp_path, variables, monkeypatch):
-    it = demo_run(tmp_path, combinations=0)
+def test_the_mix_curve_and_combinations_left_out(tmp_path, variables, monkeypatch):
+    it = demo_run(tmp_path, combinations=0, n=25, mixes=("text|image->text",))
     monkeypatch.setattr(
         Copies, "sources", [it.config.sources[s] for s in ("test_seen", "test_held_out")], raising=False
     )
     monkeypatch.setattr(run, "Generator", Copies)
     metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
     assert not metrics.get("combinations") and metrics["matrix"]
+    curve = metrics["mix"]["text|image->text"]
+    assert curve["n"] == 2 and curve["weights"][:3] == [0.0, 0.1, 0.2]
+    assert curve["digit"] == {"text": [1.0] * 6 + [0.0] * 5, "image": [0.0] * 6 + [1.0] * 5}
     assert "Every set of prompts" not in run.table(metrics)
 
 
@@ -175,6 +180,7 @@ def test_the_saved_samples_can_be_judged_again(evaluated):
         ({"seen": "tset"}, "no source 'tset'"),
         ({"reference": 1000}, "1008 samples of 'test_seen' are needed, it has 64"),
         ({"n": 1}, "n >= 4"),
+        ({"mixes": ("text|image->text",)}, "mixes: a curve needs n >= 11, got 8"),
         ({"combinations": N + 1}, "combinations: 9 is not within 0 and n = 8"),
     ],
 )

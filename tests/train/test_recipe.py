@@ -1,11 +1,13 @@
 """A recipe is checked as a whole before anything runs."""
 
 import json
+import re
 
 import pytest
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
+from codi_jax.data.sources import make_source
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 
@@ -20,6 +22,26 @@ def recipe(tmp_path, **changes):
         else:
             tree["stages"][group][leaf].update(change)
     return open_run(ConfigDict(tree), tmp_path)
+
+
+@pytest.mark.parametrize("more", [(), ("audio",), ("audio", "video")], ids="+".join)
+def test_the_demo_trains_every_component_of_every_part_of_it_on_samples_of_pools(tmp_path, more):
+    names = (*toy.PAIR, *more)
+    tree = toy.recipe(names)
+    tree["model"] = toy.model(names)
+    run = open_run(ConfigDict(tree), tmp_path)
+    patterns = [pattern for stage in run.stages.values() for pattern in stage.train]
+    untrained = [c for c in run.codi.component_names() if not any(re.fullmatch(p, f"{c}/x") for p in patterns)]
+    assert not untrained
+    for name, config in run.config.sources.items():
+        source = make_source(config, f"sources.{name}")
+        if source.config.split == "train":
+            assert not source.config.merged and len(source.config.modalities) <= 2
+    # Whoever trains a component that others have trained before begins where they ended.
+    for i, name in enumerate(run.order):
+        own = {p for p in run.stage(name).train if p != "bridging/.*"}
+        before = {other for other in run.order[:i] if own & set(run.stage(other).train)}
+        assert before <= set(run.ancestors(name)), name
 
 
 def test_stages_come_after_what_they_need(tmp_path):

@@ -199,6 +199,16 @@ def test_pictures_show_a_digit_in_its_colour():
     assert (border > 0.05).mean() < 0.01  # the digit is not cut off
 
 
+def test_a_frame_is_one_of_its_clip_at_any_time():
+    frames, clips = (
+        DigitWorld(WorldConfig(size=60, modalities=(name,), frames=True)).read(range(60))[name]
+        for name in ("image", "video")
+    )
+    times = [[np.array_equal(frames[i], frame) for frame in clips[i]] for i in range(60)]
+    assert [sum(row) for row in times] == [1] * 60
+    assert np.any(times, axis=0).all()  # every time occurs
+
+
 def test_a_single_sample():
     sample = DigitWorld(WorldConfig(size=3))[2]
     assert DIGITS[sample["factors"]["digit"]] and COLOURS[sample["factors"]["colour"]]
