@@ -38,7 +38,7 @@ def text() -> dict:
         "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
         "denoiser": {
             "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (1,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
         },
         "environment": environment("vector", 32),
     }  # fmt: skip
@@ -94,7 +94,7 @@ def audio() -> dict:
             "mel_bins": 64, "spec_size": 64, "patch_size": 8, "patch_stride": (8, 8), "embed_dim": 48, "depths": (1, 1),
             "num_heads": (2, 4), "window": 4, "projection": WIDTH,
         },
-        "denoiser": unet(8, 64),
+        "denoiser": unet(8, 48),
         "environment": environment("spatial", 8),
     }  # fmt: skip
 
@@ -197,12 +197,20 @@ def stages(modalities: tuple[str, ...]) -> dict:
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
-    ldm["video"].update(batch_size=32)
+    ldm["audio"].update(steps=800)
+    # Frames are pictures first.
+    ldm["video"].update(
+        batch_size=16,
+        steps=1000,
+        priority=1,
+        start={"video_unet": "vision_unet"},
+        needs=("encode.text+video", "ldm.image"),
+    )
     pools = tuple(f"encode.text+{name}" for name in partners)
     ldm["text"] = stage(
-        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",), steps=2000,
+        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",), steps=3000,
         batch_size=64, optimizer=adamw(2e-3, warmup=50),
-        settings={"prompts": {"sources": partners, "drop": 0.15, "noise": 1.0}},
+        settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
     )  # fmt: skip
     # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
     anchored = {
@@ -229,6 +237,7 @@ def stages(modalities: tuple[str, ...]) -> dict:
             batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
+    joint["audio+video"].update(batch_size=16, steps=600)
     everything = {
         "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,
@@ -240,7 +249,7 @@ def stages(modalities: tuple[str, ...]) -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The demo; `modalities=A+B` takes a part of it, and `tiny` shrinks every stage to a few steps."""
+    """The demo; `modalities=text+image` (or +audio) takes a part of it, `tiny` shrinks every stage to a few steps."""
     options = parse_argument(argument, tiny=False, modalities="+".join(MODALITIES))
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:

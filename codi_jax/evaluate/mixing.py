@@ -5,15 +5,29 @@
 Sample i prompts by A, and another sample, of another value of the leading factor, by B.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from codi_jax.config import ConfigError
 from codi_jax.evaluate.readers import Reading
 
 WEIGHTS = np.linspace(0, 1, 11)
 LEADING = "digit"
+
+
+def parts(title: str) -> tuple[str, str, str]:
+    """A, B and C of "A|B->C".
+
+    Raises:
+      ConfigError: the title is not of that form.
+    """
+    found = re.fullmatch(r"(\w+)\|(\w+)->(\w+)", title)
+    if not found or found[1] == found[2]:
+        raise ConfigError(f"config.evaluate.mixes: expected A|B->C with two different prompts, got {title!r}")
+    return found[1], found[2], found[3]
 
 
 def rivals(truth: np.ndarray) -> np.ndarray:

@@ -96,6 +96,9 @@ class Evaluation:
         directions = sum(len(self._pairs(kind)) for kind in self.sources)
         self._total = 1 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
         self._total += len(self.settings.mixes)
+        for title in self.settings.mixes:
+            for name in mixing.parts(title):
+                codi[name]
 
     def _pairs(self, kind: str) -> list[tuple[str, str]]:
         """The directions; what was held out is not asked of a modality itself, which would only have to copy it."""
@@ -205,7 +208,7 @@ class Evaluation:
     def _mix(self, title: str, samples: Samples) -> dict[str, Any]:
         """One mix-weight curve."""
         with self._timed(title) as timed:
-            (a, b), output = (title.split("->")[0].split("|")), title.split("->")[1]
+            a, b, output = mixing.parts(title)
             prompts = self.generator.prompts(self.variables, {m: samples.values[m] for m in (a, b)})
             first, second, weight = mixing.rows(samples.factors[mixing.LEADING], self.settings.n)
             given = {a: prompts[a][first], b: prompts[b][second]}

@@ -22,6 +22,8 @@ from codi_jax.modalities.base import Modality, Shared
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
+FULL = 32768  # int16 of full scale
+
 
 @dataclasses.dataclass(frozen=True)
 class AudioConfig:
@@ -117,10 +119,10 @@ class Audio(Modality):
 
     def outputs(self, decoded):
         waves = np.clip(np.asarray(decoded, np.float32), -1, 1)
-        return list(np.round(waves * 32767).astype(np.int16))
+        return list(np.clip(np.round(waves * FULL), -FULL, FULL - 1).astype(np.int16))
 
     def media(self, values):
-        return self._mel(np.stack([np.asarray(v, np.float32) / 32767 for v in values]))
+        return self._mel(np.stack([np.asarray(v, np.float32) / FULL for v in values]))
 
     def empty(self, batch):
         return jnp.asarray(self._mel(np.zeros((batch, self.samples), np.float32)))  # silence, as the release
@@ -139,4 +141,4 @@ class Audio(Modality):
         file = io.BytesIO()
         files.write_wav(file, value, self.config.mel.sample_rate)
         data = base64.b64encode(file.getvalue()).decode()
-        return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
+        return f'<audio class="audio" controls src="data:audio/wav;base64,{data}"></audio>'

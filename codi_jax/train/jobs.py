@@ -1,9 +1,9 @@
 """Independent stages side by side, in several processes on one machine.
 
 On a few cores two small stages, each on its own cores, get more done than one stage on all of them. A worker keeps its
-cores and takes one stage after the other; of the stages that are ready the one with the longest chain behind it goes
-first. How many cores a stage runs on is part of the layout on which its numbers depend, so every stage runs on a
-worker, the last one too.
+cores and takes one stage after the other; of the stages that are ready the one of the highest `priority` goes first, and
+among equals the one with the longest chain behind it. How many cores a stage runs on is part of the layout on which its
+numbers depend, so every stage runs on a worker, the last one too.
 """
 
 import ctypes
@@ -95,7 +95,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
         waiting.append(name)
     chains = _chains(run)
-    waiting.sort(key=lambda name: -chains[name])
+    waiting.sort(key=lambda name: (-run.stage(name).priority, -chains[name]))
     if not waiting:
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

@@ -25,7 +25,7 @@ from codi_jax.evaluate import judges
 from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
-from codi_jax.parallel import make_mesh, place_batch, replicated, resolve
+from codi_jax.parallel import make_mesh, paths, place_batch, replicated, resolve
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
@@ -110,6 +110,20 @@ def check(run: Run, params: dict[str, Any]) -> None:
                 )
 
 
+def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
+    """`fresh` with every leaf of `other` that has its path and shape.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    theirs = paths.flatten(other)
+    mine = paths.flatten(fresh)
+    shared = {path: leaf for path, leaf in theirs.items() if path in mine and mine[path].shape == leaf.shape}
+    if not shared:
+        raise ConfigError(f"{where}: the two components have no parameter in common")
+    return paths.nest({**mine, **shared})
+
+
 class Stage:
     """One training stage: its task, its state in shardings, its compiled step."""
 
@@ -138,6 +152,10 @@ class Stage:
             raise ConfigError(
                 f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
             )
+        for component, like in config.start.items():
+            if component in fresh:
+                given_to = assemble(self.run, self.run.ancestors(self.name), (like,))["params"][like]
+                params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
         shardings, self.table = resolve(params, self.mesh, self.run.config.sharding)
         params = jax.device_put(params, shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))

@@ -36,6 +36,8 @@ class StageConfig:
       source: a name in `config.sources`, or an `encode` stage whose arrays are the data, or several of these, mixed.
       needs: stages that have to be finished before.
       train: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
+      start: component -> another one, made by a stage before, with whose parameters it starts where names and shapes
+        agree: a network of clips with what one of pictures has learnt.
       steps, batch_size: of training; batch_size is global.
       optimizer: see OptimizerConfig.
       ema: decay of the average of the weights.
@@ -43,6 +45,8 @@ class StageConfig:
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
       log_every, checkpoint_every: steps.
+      priority: side by side (`train --jobs`), what is ready and has the highest goes first; for the stages that take
+        longest.
     """
 
     objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge"]
@@ -50,6 +54,7 @@ class StageConfig:
     source: str | tuple[str, ...]
     needs: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
+    start: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: int = 0
     batch_size: int = 128
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -58,6 +63,7 @@ class StageConfig:
     statistics: int = 2048
     log_every: int = 10
     checkpoint_every: int = 200
+    priority: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ def write(out: Path, split: str, n: int, seed: int) -> list[Path]:
             sheet.paste(picture, (k * (side + _GAP), top))
         caption = str(samples["text"]["caption"][i])
         draw.text(((frames + 2) * (side + _GAP) + _GAP, top + side // 2 - 8), f"{i:02d}  {caption}", "black", font)
-        sound = np.int16(np.round(np.clip(samples["audio"][i], -1, 1) * 32767))
+        sound = np.int16(np.clip(np.round(samples["audio"][i] * 32768), -32768, 32767))
         paths += [out / f"{i:02d}.wav", out / f"{i:02d}.mp4"]
         files.write_wav(paths[-2], sound, RATE)
         files.write_video(paths[-1], _pixels(samples["video"][i]), FRAME_RATE)

@@ -1,0 +1,100 @@
+"""Stages side by side in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from codi_jax.checkpoint import load_params
+from codi_jax.config import ConfigError
+from codi_jax.parallel import paths
+from codi_jax.train import jobs
+from codi_jax.train.loop import train
+from codi_jax.train.recipe import load_run, open_run, save_config
+from tests import toy
+
+
+def fresh(workdir, change=lambda tree: None):
+    config = toy.config()
+    with config.unlocked():
+        change(config)
+    save_config(config, workdir)
+    return load_run(workdir)
+
+
+def params(run, name):
+    return paths.flatten(load_params(str(run.directory(name) / "params")))
+
+
+def test_the_longest_chain_goes_first():
+    run = open_run(toy.config(), "nowhere")
+    chains = jobs._chains(run)
+    assert chains["joint.text+image"] == 1
+    assert all(chains[need] > chains[name] for name in run.order for need in run.stage(name).needs)
+    assert max(chains, key=chains.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
+
+
+def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path):
+    stages = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image")
+    side, alone = fresh(tmp_path / "side"), fresh(tmp_path / "alone")
+    jobs.train_side_by_side(side, stages, jobs=2, quiet=True)
+    train(alone, stages, quiet=True)
+    assert all(side.finished(name) for name in stages)
+    for name in stages[:3]:
+        a, b = params(side, name), params(alone, name)
+        assert a.keys() == b.keys()
+        for path in a:  # other cores, other sums; of four steps
+            np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
+    jobs.train_side_by_side(side, stages, jobs=2, quiet=True)  # nothing is left to do
+
+
+def test_what_a_worker_finds_wrong_is_said_here(tmp_path):
+    def change(config):
+        config.sources.captions.seed = "x"
+
+    run = fresh(tmp_path, change)
+    with pytest.raises(ConfigError, match=r"sources\.captions\.seed: expected int"):
+        jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
+
+
+def test_a_stage_whose_needs_are_neither_finished_nor_asked_for(tmp_path):
+    with pytest.raises(ConfigError, match="needs 'codec"):
+        jobs.train_side_by_side(fresh(tmp_path), ("encode.text+image",), jobs=2)
+
+
+def children(pid):
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(x) for x in listed]
+
+
+def gone(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().split(")")[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl and /proc")
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    def change(config):
+        config.stages.codec.image.steps = 10**6  # it would run for hours
+
+    fresh(tmp_path, change)
+    command = [sys.executable, "-m", "codi_jax.cli", "train", f"--workdir={tmp_path}", "--jobs=2", "--quiet"]
+    with open(tmp_path / "log", "w") as log:
+        parent = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    deadline = time.monotonic() + 120
+    while "codec.image" not in (tmp_path / "log").read_text():
+        assert parent.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.2)
+    workers = children(parent.pid)
+    assert workers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    while not all(gone(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
