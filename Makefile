@@ -1,8 +1,9 @@
-# make demo   sets up, trains every stage on two modalities, generates, measures, writes the report
+# make demo   sets up, trains every stage on four modalities, generates, measures, writes the report
 # make test   sets up, lints, runs the suite
 PYTHON ?= python3.11
 OUT ?= out/demo
 CONFIG ?= configs/demo.py
+JOBS ?= 2
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
@@ -21,7 +22,7 @@ $(BIN)/python:
 	touch $@
 
 demo: .venv/.demo
-	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet
+	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS)
 	$(BIN)/codi-jax evaluate --workdir=$(OUT)
 	$(BIN)/codi-jax report --workdir=$(OUT)
 

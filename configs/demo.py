@@ -6,6 +6,7 @@ tower of its own, since a few minutes do not teach a network of still pictures t
 
     codi-jax train --config=configs/demo.py --workdir=out/demo
     codi-jax train --config=configs/demo.py:modalities=text+image --workdir=out/two       a part of it
+    codi-jax train --config=configs/demo.py:length=3 --workdir=out/long       three times the steps
     codi-jax train --config=configs/demo.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
@@ -20,6 +21,14 @@ WIDTH = 64  # D, the prompt space
 LENGTH = 13  # tokens of a caption
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
+STEPS = {  # of every stage that trains; what fits into a quarter of an hour
+    "judge.image": 250, "judge.audio": 250, "judge.video": 250,
+    "codec.text": 700, "codec.image": 1000, "codec.audio": 700,
+    "bridging.text+image": 900, "bridging.text+audio": 500, "bridging.text+video": 450,
+    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 700,
+    "environment.text+image": 700, "environment.text+audio": 500, "environment.text+video": 500,
+    "joint.text+image": 1300, "joint.text+audio": 500, "joint.audio+video": 350,
+}  # fmt: skip
 
 
 def text() -> dict:
@@ -56,7 +65,7 @@ def unet(channels: int, width: int, **options) -> dict:
     """A U-Net on maps of so many channels."""
     return {
         "kind": "spatial", "latent_channels": channels, "channels": width, "groups": 8, "context_width": WIDTH,
-        "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (True, True), "heads": 4,
+        "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
         **options,
     }  # fmt: skip
 
@@ -78,7 +87,7 @@ def vision() -> dict:
 
 def image() -> dict:
     """`config.model.modalities.image`."""
-    return {**vision(), "denoiser": unet(8, 48), "environment": environment("spatial", 8)}
+    return {**vision(), "denoiser": unet(8, 40), "environment": environment("spatial", 8)}
 
 
 def audio() -> dict:
@@ -106,8 +115,8 @@ def video() -> dict:
     return {
         **parts, "frames": 8, "rate": 8.0,
         "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
-        "denoiser": unet(8, 48, **moving),
-        "environment": environment("spatial", 8, **moving),
+        "denoiser": unet(8, 40, **moving),
+        "environment": environment("spatial", 8, **moving) | {"channels": 32},
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip
 
@@ -133,7 +142,7 @@ def sources(modalities: tuple[str, ...]) -> dict:
     for seed, pool in enumerate(POOLS):
         pair = tuple(pool.split("+"))
         if set(pair) <= set(modalities):
-            size = 8_000 if "video" in pair else 20_000
+            size = 5_000 if "video" in pair else 10_000
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them what pictures do not show.
             out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
@@ -146,39 +155,39 @@ def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str
     return {"losses": losses, "aligned": aligned, "prompts": prompts}
 
 
-def stages(modalities: tuple[str, ...]) -> dict:
-    """`config.stages`, GROUP -> NAME -> stage."""
+def stages(modalities: tuple[str, ...], length: float) -> dict:
+    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of the demo."""
     values = {name: len(v) for name, v in digit_world.FACTORS.items()}
     judges = {
         name: stage(
-            "judge", (name,), "judge", train=(f"{name}_judge/.*",), steps=500, batch_size=128,
+            "judge", (name,), "judge", train=(f"{name}_judge/.*",), batch_size=128,
             optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
             settings={"factors": {f: values[f] for f in digit_world.CARRIES[name]}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
     codecs = {
         "text": stage(
-            "codec", ("text",), "captions", train=("text_codec/.*",), steps=800, batch_size=128,
+            "codec", ("text",), "captions", train=("text_codec/.*",), batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
         ),
         "image": stage(
-            "codec", ("image",), "frames", train=("vision_codec/.*",), steps=1400, batch_size=16,
+            "codec", ("image",), "frames", train=("vision_codec/.*",), batch_size=16,
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         ),
         "audio": stage(
-            "codec", ("audio",), "text+audio", train=("audio_codec/.*",), steps=1200, batch_size=16,
+            "codec", ("audio",), "text+audio", train=("audio_codec/.*",), batch_size=16,
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         ),
     }  # fmt: skip
     towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
     bridging = {
         f"text+{name}": stage(
-            "bridging", ("text", name), f"text+{name} whole", train=(f"{towers[name]}/.*", "bridging/.*"), steps=800,
+            "bridging", ("text", name), f"text+{name} whole", train=(f"{towers[name]}/.*", "bridging/.*"),
             needs=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0),
             settings={"max_scale": 7.0},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
-    bridging["text+image"].update(train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), needs=(), steps=1400)
+    bridging["text+image"].update(train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), needs=())
     bridging["text+image"]["settings"]["views"] = ("text",)
     codec_of = {"text": "codec.text", "image": "codec.image", "audio": "codec.audio", "video": "codec.image"}
     tower_of = {name: f"bridging.text+{'image' if name == 'text' else name}" for name in MODALITIES}
@@ -193,22 +202,20 @@ def stages(modalities: tuple[str, ...]) -> dict:
     ldm = {
         name: stage(
             "ldm", (name, "text"), f"encode.text+{name}", needs=(f"encode.text+{name}",), train=(f"{unets[name]}/.*",),
-            steps=1200, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
-    ldm["audio"].update(steps=800)
     # Frames are pictures first.
     ldm["video"].update(
         batch_size=16,
-        steps=1000,
         priority=1,
         start={"video_unet": "vision_unet"},
         needs=("encode.text+video", "ldm.image"),
     )
     pools = tuple(f"encode.text+{name}" for name in partners)
     ldm["text"] = stage(
-        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",), steps=3000,
+        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",),
         batch_size=64, optimizer=adamw(2e-3, warmup=50),
         settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
     )  # fmt: skip
@@ -221,10 +228,11 @@ def stages(modalities: tuple[str, ...]) -> dict:
     environment = {
         pool: stage(
             "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=(f"encode.{pool}", *needs),
-            train=tuple(f"{m}_environment/.*" for m in aligned), steps=1000, batch_size=128,
+            train=tuple(f"{m}_environment/.*" for m in aligned), batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), aligned),
         ) for pool, (aligned, needs) in anchored.items()
     }  # fmt: skip
+    environment["text+video"].update(batch_size=32)
     trained = {  # pair -> the modalities whose V and X it trains, what it needs
         "text+image": (("text", "image"), ("environment.text+image",)),
         "text+audio": (("audio",), ("environment.text+audio", "joint.text+image")),
@@ -233,15 +241,18 @@ def stages(modalities: tuple[str, ...]) -> dict:
     joint = {
         pool: stage(
             "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
-            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), steps=1000,
+            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")),
             batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
-    joint["audio+video"].update(batch_size=16, steps=600)
+    joint["audio+video"].update(batch_size=16)
     everything = {
         "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,
     }  # fmt: skip
+    for group, named in everything.items():
+        for name, s in named.items():
+            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length)
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
         for group, named in everything.items()
@@ -249,8 +260,8 @@ def stages(modalities: tuple[str, ...]) -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The demo; `modalities=text+image` (or +audio) takes a part of it, `tiny` shrinks every stage to a few steps."""
-    options = parse_argument(argument, tiny=False, modalities="+".join(MODALITIES))
+    """The demo; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` three times as many."""
+    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES))
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:
         raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
@@ -272,18 +283,18 @@ def get_config(argument: str = "") -> ConfigDict:
             "schedule": "cosine",
         },
         "sources": sources(modalities),
-        "stages": stages(modalities),
+        "stages": stages(modalities, options.length),
         "generate": {
-            "steps": 12,
+            "steps": 10,
             "delay": {name: steps for name, steps in delay.items() if name in modalities},
             "guidance": {name: guidance[name] for name in modalities},
         },
         "evaluate": {
-            "n": 128,
+            "n": 48,
             "seen": "test_seen",
             "held_out": "test_held_out",
-            "reference": 1024,
-            "combinations": 8,
+            "reference": 512,
+            "combinations": 3,
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         },
     }

@@ -1,9 +1,9 @@
 """Independent stages side by side, in several processes on one machine.
 
 On a few cores two small stages, each on its own cores, get more done than one stage on all of them. A worker keeps its
-cores and takes one stage after the other; of the stages that are ready the one of the highest `priority` goes first, and
-among equals the one with the longest chain behind it. How many cores a stage runs on is part of the layout on which its
-numbers depend, so every stage runs on a worker, the last one too.
+cores and takes one stage after the other; of the stages that are ready the one of the highest `priority` goes first,
+and among equals the one with the longest chain behind it. How many cores a stage runs on is part of the layout on which
+its numbers depend, so every stage runs on a worker, the last one too.
 """
 
 import ctypes
