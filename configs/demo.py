@@ -260,7 +260,7 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The demo; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` three times as many."""
+    """The demo; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many."""
     options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES))
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:

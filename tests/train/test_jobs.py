@@ -54,10 +54,10 @@ def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path):
 
 def test_what_a_worker_finds_wrong_is_said_here(tmp_path):
     def change(config):
-        config.sources.captions.seed = "x"
+        config.sources.captions.size = 0
 
     run = fresh(tmp_path, change)
-    with pytest.raises(ConfigError, match=r"sources\.captions\.seed: expected int"):
+    with pytest.raises(ConfigError, match="size must be at least 1, got 0"):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 

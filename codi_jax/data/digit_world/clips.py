@@ -8,7 +8,7 @@ The picture is in its place in the fifth frame.
 import numpy as np
 
 FRAMES = 8
-SPEED = 2  # pixels a frame
+SPEED = 1  # pixels a frame
 RATE = 8  # frames a second: a clip lasts one second
 _STEP = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 
