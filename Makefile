@@ -1,13 +1,14 @@
-# make demo   sets up, trains every stage on four modalities, generates, measures, writes the report
+# make demo   sets up, trains every stage on text and image, generates, measures, writes the report
+# make four   the same on text, image, audio and video
 # make test   sets up, lints, runs the suite
 PYTHON ?= python3.11
 OUT ?= out/demo
 CONFIG ?= configs/demo.py
-JOBS ?= 2
+JOBS ?= 1
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test slow clean
+.PHONY: demo four test slow clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -25,6 +26,9 @@ demo: .venv/.demo
 	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS)
 	$(BIN)/codi-jax evaluate --workdir=$(OUT)
 	$(BIN)/codi-jax report --workdir=$(OUT)
+
+four:
+	$(MAKE) demo CONFIG=configs/four.py OUT=out/four JOBS=2
 
 test: .venv/.test
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from codi_jax.train.loop import Preempted
 from tests import toy
 
 ROOT = Path(__file__).parents[1]
-DEMO = str(ROOT / "configs" / "demo.py")
+DEMO = str(ROOT / "configs" / "four.py")
 TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file in a way that Python would rather not have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
@@ -141,7 +141,7 @@ def test_train_refuses(capsys, tmp_path, arguments, message):
 def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from configs import demo\n\n\ndef get_config():\n    config = demo.get_config('tiny,modalities=text+image')\n"
+        "from configs import four\n\n\ndef get_config():\n    config = four.get_config('tiny,modalities=text+image')\n"
         f"    with config.unlocked():\n        {line}\n    return config\n"
     )
     assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", f"--config={path}")

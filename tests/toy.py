@@ -24,7 +24,7 @@ from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
 from codi_jax.train.loop import train
 from codi_jax.train.recipe import open_run, save_config
-from configs import demo
+from configs import four as demo
 
 PAIR = ("text", "image")
 EVERYTHING = ("text", "image", "audio", "video")

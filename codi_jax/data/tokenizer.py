@@ -14,9 +14,12 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import VOCABULARY
+from codi_jax.data.digit_world import VOCABULARY, vocabulary
 
-VOCABULARIES = {"digit_world": VOCABULARY}  # name -> words
+VOCABULARIES = {  # name -> words
+    "digit_world": VOCABULARY,
+    "digit_colour": vocabulary(("digit", "colour")),
+}
 
 
 class Tokenizer:

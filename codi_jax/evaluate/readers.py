@@ -16,6 +16,7 @@ import numpy as np
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
+from codi_jax.data.digit_world import FACTORS
 from codi_jax.evaluate import judges
 from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.modalities import Modality
@@ -67,7 +68,9 @@ class Judged:
 Reader = Parsed | Judged
 
 
-def make_readers(codi: CoDi, stages: Iterable[Any], params: dict[str, Any], batch: int) -> dict[str, Reader]:
+def make_readers(
+    codi: CoDi, stages: Iterable[Any], params: dict[str, Any], batch: int, factors: Sequence[str] = tuple(FACTORS)
+) -> dict[str, Reader]:
     """One reader a modality of the model.
 
     Args:
@@ -75,6 +78,7 @@ def make_readers(codi: CoDi, stages: Iterable[Any], params: dict[str, Any], batc
       stages: configs of the recipe's stages; those of objective `judge` say how the judges are built.
       params: component -> parameters, the judges' among them.
       batch: values that a judge sees at a time.
+      factors: those of the world that are to be read.
 
     Raises:
       ConfigError: a modality that the world does not know, or that nothing reads, or a factor that its judge omits.
@@ -84,7 +88,7 @@ def make_readers(codi: CoDi, stages: Iterable[Any], params: dict[str, Any], batc
     for name, modality in codi.modalities.items():
         if name not in digit_world.CARRIES:
             raise ConfigError(f"evaluate: digit_world has no {name}, so nothing of it can be counted")
-        carried = digit_world.CARRIES[name]
+        carried = tuple(factor for factor in digit_world.CARRIES[name] if factor in factors)
         if name in digit_world.READERS:
             readers[name] = Parsed(digit_world.READERS[name], carried)
             continue

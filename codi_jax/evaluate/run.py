@@ -51,6 +51,7 @@ class EvaluateConfig:
       n: samples of every direction and of every set of outputs; they are generated in one batch.
       seen: the source of test samples whose combinations of factors were trained.
       held_out: the source of those that were kept out; None if there are none.
+      factors: of the world, those that this run's captions speak of; nothing else is counted.
       combinations: samples of every cell of (set of prompts) x (set of outputs); 0 leaves them out.
       mixes: curves to draw, each "A|B->C": prompts of A and B that disagree, output C; see `evaluate.mixing`.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
@@ -59,6 +60,7 @@ class EvaluateConfig:
     n: int = 256
     seen: str = "test_seen"
     held_out: str | None = None
+    factors: tuple[str, ...] = tuple(digit_world.FACTORS)
     combinations: int = 8
     mixes: tuple[str, ...] = ()
     reference: int = 1024
@@ -87,7 +89,7 @@ class Evaluation:
             raise ConfigError(f"evaluate: no finished stage has made {', '.join(missing)}; run `codi-jax train` first")
         self.variables = {**variables, "params": {name: variables["params"][name] for name in own}}
         self.stages = [stage for group in config.stages.values() for stage in group.values()]
-        self.readers = make_readers(codi, self.stages, variables["params"], self.settings.n)
+        self.readers = make_readers(codi, self.stages, variables["params"], self.settings.n, self.settings.factors)
         self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry

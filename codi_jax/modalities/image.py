@@ -82,7 +82,7 @@ class Image(Modality):
         """Squared error of the pixels, summed over channels and averaged over positions."""
         del key
         error = jnp.square(self.decode(params, latent).astype(jnp.float32) - media)
-        loss = error.sum(-1).reshape(len(error), -1).mean(-1)
+        loss = error.sum(-1).mean(tuple(range(1, error.ndim - 1)))
         return loss, {"mse": error.mean()}
 
     def embed(self, params, media, full=False):

@@ -62,9 +62,12 @@ def context(
     """Context [B, 1, D] that `name`'s denoiser is trained with."""
     prompts = jnp.stack([batch[source].prompt for source in config.sources])
     size = prompts.shape[1]
-    present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in config.sources]
-    draws = jax.random.uniform(fold(key, name, "prompt"), (len(config.sources), size), minval=1e-6)
-    choice = (draws * jnp.stack(present)).argmax(0)
+    if any(batch[source].present is not None for source in config.sources):
+        present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in config.sources]
+        draws = jax.random.uniform(fold(key, name, "prompt"), (len(config.sources), size), minval=1e-6)
+        choice = (draws * jnp.stack(present)).argmax(0)
+    else:
+        choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(config.sources))
     chosen = prompts[choice, jnp.arange(size)]
     chosen += config.noise * jax.random.normal(fold(key, name, "prompt noise"), chosen.shape)
     null = jnp.concatenate(list(codi.null_prompts(variables, config.sources, 1).values()))[choice]

@@ -15,7 +15,7 @@ from codi_jax.checkpoint import load_params
 from codi_jax.train.recipe import load_run
 from tests import toy
 
-CONFIG = "--config=configs/demo.py:tiny,modalities=text+image"
+CONFIG = "--config=configs/four.py:tiny,modalities=text+image"
 
 
 def start(workdir, cache, *arguments):

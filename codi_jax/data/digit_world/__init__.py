@@ -5,7 +5,7 @@ digits are real handwriting (MNIST); all else is drawn. This package knows the m
 factors.py lists what each of them carries.
 """
 
-from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse
+from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse, vocabulary
 from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, MOTIONS, PALETTE, TIMED, VOICES
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
@@ -23,4 +23,5 @@ __all__ = [
     "DigitWorld",
     "WorldConfig",
     "parse",
+    "vocabulary",
 ]

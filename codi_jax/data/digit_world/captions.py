@@ -30,20 +30,24 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "motion": ("moving {motion}", "going {motion}"),
     "voice": ("with a {voice} voice", "and a {voice} voice"),
 }
-WAYS = ("subject", *CLAUSES)  # the choices that word a caption
+WAYS = ("caption", *CLAUSES)  # the choices that word a caption
 
 # Each factor's words, and the value that they mean.
 _MEANING: dict[str, dict[str, int]] = {
     factor: {word: i for i, word in enumerate(values)} for factor, values in FACTORS.items()
 }
 _MEANING["digit"] |= {str(i): i for i in range(len(FACTORS["digit"]))}
-VOCABULARY: tuple[str, ...] = tuple(
-    sorted(
-        {w for meaning in _MEANING.values() for w in meaning}
-        | {w for ways in (*SUBJECTS.values(), *CLAUSES.values()) for way in ways for w in way.split() if "{" not in w}
-        | {"an"}
-    )
-)
+
+
+def vocabulary(mention: tuple[str, ...]) -> tuple[str, ...]:
+    """All words of captions that mention these factors (and of those that leave some out), in order."""
+    ways = [way for ways in SUBJECTS.values() for way in ways]
+    ways += [way for factor, ways_ in CLAUSES.items() if factor in mention for way in ways_]
+    words = {word for way in ways for word in way.split() if "{" not in word} | {"an"}
+    return tuple(sorted(words | {word for factor in mention for word in _MEANING[factor]}))
+
+
+VOCABULARY = vocabulary(tuple(FACTORS))
 
 
 def caption(factors: Mapping[str, int], mention: tuple[str, ...], ways: Mapping[str, float], figure: bool) -> str:
@@ -62,7 +66,7 @@ def caption(factors: Mapping[str, int], mention: tuple[str, ...], ways: Mapping[
     def say(what: str, templates: tuple[str, ...]) -> str:
         return templates[int(ways[what] * len(templates))].format(**words)
 
-    parts = [say("subject", SUBJECTS[tuple(f for f in ("digit", "colour") if f in mention)])]
+    parts = [say("caption", SUBJECTS[tuple(f for f in ("digit", "colour") if f in mention)])]
     parts += [say(factor, templates) for factor, templates in CLAUSES.items() if factor in mention]
     return re.sub(r"\ba (8|eight)\b", r"an \1", " ".join(parts))
 

@@ -66,6 +66,11 @@ class WorldConfig:
             raise ConfigError("digit_world: the train split has combinations 'seen' only; the others are held out")
 
 
+def _prompt(way: str) -> str:
+    """Name of the draw that words the prompt where `way` words the caption."""
+    return way.replace("caption", "") + "prompt"
+
+
 class DigitWorld:
     """A random-access source of samples.
 
@@ -114,7 +119,7 @@ class DigitWorld:
         return out
 
     def _text(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        names = (*WAYS, "figure", "truncate", *(f"prompt {way}" for way in WAYS))
+        names = (*WAYS, "figure", "truncate", *(_prompt(way) for way in WAYS))
         draws = {name: u.tolist() for name, u in uniform(self._seed, names, index).items()}
         values = {name: v.tolist() for name, v in factors.items()}
         full, prompts = [], []
@@ -123,7 +128,7 @@ class DigitWorld:
             mention = truncate(self.config.mention, draws["truncate"][i], self.config.truncate)
             full.append(caption(sample, self.config.mention, {way: draws[way][i] for way in WAYS}, figure))
             same = mention == self.config.mention and not self.config.reword
-            other = {way: draws[f"prompt {way}"][i] for way in WAYS}
+            other = {way: draws[_prompt(way)][i] for way in WAYS}
             prompts.append(full[-1] if same else caption(sample, mention, other, figure))
         captions = prompts if self.config.short_captions else full
         return {"caption": np.array(captions, np.str_), "prompt": np.array(prompts, np.str_)}

@@ -1,0 +1,309 @@
+"""CoDi on text, image, audio and video, small enough for two CPU cores: every stage in minutes.
+
+Data: digit_world (coloured MNIST digits that move, spoken digits, captions), in pools of pairs: text-image, text-audio,
+text-video, audio-video. The classes are those of the paper's size; only numbers differ. Video has a U-Net and a CLIP
+tower of its own, since a few minutes do not teach a network of still pictures to see them move; codec is shared.
+
+    codi-jax train --config=configs/four.py --workdir=out/four
+    codi-jax train --config=configs/four.py:modalities=text+image --workdir=out/two       a part of it
+    codi-jax train --config=configs/four.py:length=3 --workdir=out/long       three times the steps
+    codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
+"""
+
+from ml_collections import ConfigDict
+
+from codi_jax.config import ConfigError
+from codi_jax.data import digit_world
+from codi_jax.data.tokenizer import make_tokenizer
+from codi_jax.shorthand import adamw, parse_argument, stage
+
+WIDTH = 64  # D, the prompt space
+LENGTH = 13  # tokens of a caption
+MODALITIES = ("text", "image", "audio", "video")
+POOLS = ("text+image", "text+audio", "text+video", "audio+video")
+STEPS = {  # of every stage that trains; what fits into a quarter of an hour
+    "judge.image": 250, "judge.audio": 250, "judge.video": 250,
+    "codec.text": 700, "codec.image": 1000, "codec.audio": 700,
+    "bridging.text+image": 900, "bridging.text+audio": 500, "bridging.text+video": 450,
+    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 700,
+    "environment.text+image": 700, "environment.text+audio": 500, "environment.text+video": 500,
+    "joint.text+image": 1300, "joint.text+audio": 500, "joint.audio+video": 350,
+}  # fmt: skip
+
+
+def text() -> dict:
+    """`config.model.modalities.text`."""
+    tokens = make_tokenizer("digit_world")
+    sizes = {"vocab": tokens.size, "width": 64, "heads": 4, "feed_forward": 128}
+    return {
+        "tokenizers": ("digit_world",) * 3,
+        "length": LENGTH,
+        "word_dropout": 0.3,
+        "codec": {
+            "encoder": {**sizes, "layers": 2, "positions": LENGTH},
+            "decoder": {**sizes, "layers": 2, "positions": LENGTH + 1},
+            "latent": 32, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
+        },
+        "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
+        "denoiser": {
+            "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
+            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
+        },
+        "environment": environment("vector", 32),
+    }  # fmt: skip
+
+
+def environment(kind: str, channels: int, **options) -> dict:
+    """V of a latent of so many channels."""
+    return {
+        "kind": kind, "latent_channels": channels, "channels": 64, "width": WIDTH, "multipliers": (1, 2),
+        "blocks": (1, 1), "groups": 8, **options,
+    }  # fmt: skip
+
+
+def unet(channels: int, width: int, **options) -> dict:
+    """A U-Net on maps of so many channels."""
+    return {
+        "kind": "spatial", "latent_channels": channels, "channels": width, "groups": 8, "context_width": WIDTH,
+        "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
+        **options,
+    }  # fmt: skip
+
+
+def vision() -> dict:
+    """What pictures and clips have in common: 32 x 32 pixels to 4 x 4 latents."""
+    return {
+        "size": 32,
+        "codec": {
+            "in_channels": 3, "patch": 4, "channels": 64, "mult": (1, 2), "blocks": 1, "z_channels": 8, "embed_dim": 8,
+            "groups": 8, "mid_attention": False,
+        },
+        "prompt": {
+            "image_size": 32, "patch": 16, "stem": (32, 64, 128, 128), "width": 64, "layers": 1, "heads": 4,
+            "feed_forward": 128, "projection": WIDTH,
+        },
+    }  # fmt: skip
+
+
+def image() -> dict:
+    """`config.model.modalities.image`."""
+    return {**vision(), "denoiser": unet(8, 40), "environment": environment("spatial", 8)}
+
+
+def audio() -> dict:
+    """`config.model.modalities.audio`: 8192 samples at 8 kHz, 64 x 64 mels, 4 x 4 latents."""
+    return {
+        "mel": {"sample_rate": 8000, "n_fft": 512, "hop": 128, "mels": 64, "fmin": 50.0, "fmax": 4000.0},
+        "frames": 64, "shift": -4.0, "scale": 0.4,
+        "codec": {
+            "in_channels": 1, "patch": 8, "channels": 64, "mult": (1, 2), "blocks": 1, "z_channels": 8, "embed_dim": 8,
+            "groups": 8, "mid_attention": False,
+        },
+        "prompt": {
+            "mel_bins": 64, "spec_size": 64, "patch_size": 8, "patch_stride": (8, 8), "embed_dim": 48, "depths": (1, 1),
+            "num_heads": (2, 4), "window": 4, "projection": WIDTH,
+        },
+        "denoiser": unet(8, 48),
+        "environment": environment("spatial", 8),
+    }  # fmt: skip
+
+
+def video() -> dict:
+    """`config.model.modalities.video`: 8 frames."""
+    moving = {"temporal": True, "temporal_heads": 4}
+    parts = vision()
+    return {
+        **parts, "frames": 8, "rate": 8.0,
+        "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
+        "denoiser": unet(8, 40, **moving),
+        "environment": environment("spatial", 8, **moving) | {"channels": 32},
+        "components": {"prompt": "clip_video", "denoiser": "video_unet"},
+    }  # fmt: skip
+
+
+def world(modalities: tuple[str, ...], split: str = "train", size: int = 20_000, **options) -> dict:
+    """A source of digit_world."""
+    return {"name": "digit_world", "split": split, "size": size, "modalities": modalities, **options}
+
+
+def sources(modalities: tuple[str, ...]) -> dict:
+    """`config.sources`. Every pool is a world of its own: no sample is in two of them."""
+    out = {
+        "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
+        # Codecs are trained on single frames: the eight of a clip are too much alike to be worth their time.
+        "frames": world(("image",), size=100_000, seed=11, frames="video" in modalities),
+        "judge": world(modalities, "judge", 40_000, seed=1),
+        # For choosing settings: --config.evaluate.seen=val
+        "val": world(modalities, "val", 2_000, seed=3, truncate=0.0),
+        "test": world(modalities, "test", 2_000, seed=2, truncate=0.0),
+        "test_seen": world(modalities, "test", 2_000, seed=2, truncate=0.0, combinations="seen"),
+        "test_held_out": world(modalities, "test", 2_000, seed=2, truncate=0.0, combinations="held_out"),
+    }
+    for seed, pool in enumerate(POOLS):
+        pair = tuple(pool.split("+"))
+        if set(pair) <= set(modalities):
+            size = 5_000 if "video" in pair else 10_000
+            out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
+            # Truncated prompts hurt the towers; a second wording teaches them what pictures do not show.
+            out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
+    return out
+
+
+def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict:
+    """Settings of latent_alignment; open prompts are where the environment matters."""
+    prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
+    return {"losses": losses, "aligned": aligned, "prompts": prompts}
+
+
+def stages(modalities: tuple[str, ...], length: float) -> dict:
+    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`."""
+    values = {name: len(v) for name, v in digit_world.FACTORS.items()}
+    judges = {
+        name: stage(
+            "judge", (name,), "judge", train=(f"{name}_judge/.*",), batch_size=128,
+            optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
+            settings={"factors": {f: values[f] for f in digit_world.CARRIES[name]}},
+        ) for name in ("image", "audio", "video")
+    }  # fmt: skip
+    codecs = {
+        "text": stage(
+            "codec", ("text",), "captions", train=("text_codec/.*",), batch_size=128,
+            optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
+        ),
+        "image": stage(
+            "codec", ("image",), "frames", train=("vision_codec/.*",), batch_size=16,
+            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
+        ),
+        "audio": stage(
+            "codec", ("audio",), "text+audio", train=("audio_codec/.*",), batch_size=16,
+            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
+        ),
+    }  # fmt: skip
+    towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
+    bridging = {
+        f"text+{name}": stage(
+            "bridging", ("text", name), f"text+{name} whole", train=(f"{towers[name]}/.*", "bridging/.*"),
+            needs=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0),
+            settings={"max_scale": 7.0},
+        ) for name in ("image", "audio", "video")
+    }  # fmt: skip
+    bridging["text+image"].update(train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), needs=())
+    bridging["text+image"]["settings"]["views"] = ("text",)
+    codec_of = {"text": "codec.text", "image": "codec.image", "audio": "codec.audio", "video": "codec.image"}
+    tower_of = {name: f"bridging.text+{'image' if name == 'text' else name}" for name in MODALITIES}
+    encode = {
+        pool: stage(
+            "encode", pair, pool, needs=tuple(dict.fromkeys([codec_of[m] for m in pair] + [tower_of[m] for m in pair])),
+            batch_size=250,
+        ) for pool, pair in ((p, tuple(p.split("+"))) for p in POOLS)
+    }  # fmt: skip
+    partners = tuple(m for m in modalities if m != "text")
+    unets = {"text": "text_unet", "image": "vision_unet", "audio": "audio_unet", "video": "video_unet"}
+    ldm = {
+        name: stage(
+            "ldm", (name, "text"), f"encode.text+{name}", needs=(f"encode.text+{name}",), train=(f"{unets[name]}/.*",),
+            batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
+        ) for name in ("image", "audio", "video")
+    }  # fmt: skip
+    # Frames are pictures first.
+    ldm["video"].update(
+        batch_size=16,
+        priority=1,
+        start={"video_unet": "vision_unet"},
+        needs=("encode.text+video", "ldm.image"),
+    )
+    pools = tuple(f"encode.text+{name}" for name in partners)
+    ldm["text"] = stage(
+        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",),
+        batch_size=64, optimizer=adamw(2e-3, warmup=50),
+        settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
+    )  # fmt: skip
+    # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
+    anchored = {
+        "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
+        "text+audio": (("audio",), ("environment.text+image", "ldm.audio")),
+        "text+video": (("video",), ("environment.text+image", "ldm.video")),
+    }
+    environment = {
+        pool: stage(
+            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=(f"encode.{pool}", *needs),
+            train=tuple(f"{m}_environment/.*" for m in aligned), batch_size=128,
+            optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), aligned),
+        ) for pool, (aligned, needs) in anchored.items()
+    }  # fmt: skip
+    environment["text+video"].update(batch_size=32)
+    trained = {  # pair -> the modalities whose V and X it trains, what it needs
+        "text+image": (("text", "image"), ("environment.text+image",)),
+        "text+audio": (("audio",), ("environment.text+audio", "joint.text+image")),
+        "audio+video": (("video",), ("environment.text+video", "encode.audio+video", "joint.text+audio")),
+    }
+    joint = {
+        pool: stage(
+            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
+            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")),
+            batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
+        ) for pool, (own, needs) in trained.items()
+    }  # fmt: skip
+    joint["audio+video"].update(batch_size=16)
+    everything = {
+        "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
+        "environment": environment, "joint": joint,
+    }  # fmt: skip
+    for group, named in everything.items():
+        for name, s in named.items():
+            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length)
+    return {
+        group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
+        for group, named in everything.items()
+    }
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The run; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many."""
+    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES))
+    asked = options.modalities.split("+")
+    if unknown := [m for m in asked if m not in MODALITIES]:
+        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
+    modalities = tuple(m for m in MODALITIES if m in asked)
+    model = {"text": text, "image": image, "audio": audio, "video": video}
+    guidance = {
+        "text": {"prompt": 2.0, "environment": 2.0},
+        "image": {"prompt": 4.0, "environment": 6.0},
+        "audio": {"prompt": 3.0, "environment": 6.0},
+        "video": {"prompt": 4.0, "environment": 6.0},
+    }
+    delay = {"image": 3, "audio": 3, "video": 3}
+    config = {
+        "seed": 0,
+        "model": {
+            "modalities": {name: model[name]() for name in modalities},
+            "width": WIDTH,
+            "prediction": "x0",
+            "schedule": "cosine",
+        },
+        "sources": sources(modalities),
+        "stages": stages(modalities, options.length),
+        "generate": {
+            "steps": 10,
+            "delay": {name: steps for name, steps in delay.items() if name in modalities},
+            "guidance": {name: guidance[name] for name in modalities},
+        },
+        "evaluate": {
+            "n": 48,
+            "seen": "test_seen",
+            "held_out": "test_held_out",
+            "reference": 512,
+            "combinations": 3,
+            "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
+        },
+    }
+    if options.tiny:
+        for s in (s for group in config["stages"].values() for s in group.values()):
+            s.update(steps=4 if s["steps"] else 0, batch_size=8, statistics=16, checkpoint_every=2, log_every=1)
+            s["optimizer"]["warmup"] = 1
+        for s in config["sources"].values():
+            s["size"] = 64
+        config["generate"]["steps"] = 2
+        config["evaluate"].update(n=12, reference=32, combinations=1)
+    return ConfigDict(config, convert_dict=True)
