@@ -94,7 +94,7 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert list(metrics["matrix"]) == ["text->text", "text->image", "image->text", "image->image"]
     assert list(metrics["held_out"]) == ["text->image", "image->text"]
     cell = metrics["matrix"]["image->text"]
-    assert cell["paired"] and not metrics["matrix"]["text->text"]["paired"]
+    assert cell["paired"] and not metrics["matrix"]["image->image"]["paired"]
     assert cell["factors"]["digit"]["accuracy"] == 1 - 1 / N and cell["factors"]["digit"]["ceiling"] == 1
     assert metrics["joint"]["text+image"]["trained"] and metrics["joint"]["text+image"]["n"] == N
     assert set(metrics["joint"]["text+image"]["digit"]) >= {

@@ -57,7 +57,7 @@ def test_silence_is_the_empty_sound(audio):
 
 def test_outputs_are_sixteen_bits_and_clipped(audio):
     (got,) = audio.outputs(np.array([[0.0, 0.5, 1.0, 3.0, -1.0, -3.0, 1e-9]]))
-    assert got.dtype == np.int16 and got.tolist() == [0, 16384, 32767, 32767, -32767, -32767, 0]
+    assert got.dtype == np.int16 and got.tolist() == [0, 16384, 32767, 32767, -32768, -32768, 0]
 
 
 def test_decoding_gives_waves_of_the_right_length(audio):
@@ -100,7 +100,7 @@ def test_a_sound_in_a_file(audio, tmp_path):
 def test_a_page_holds_a_player_with_the_sound_inside(audio):
     value = tone(440)
     html = audio.html(value)
-    assert html.startswith("<audio controls") and html.endswith("</audio>")
+    assert html.startswith('<audio class="audio" controls') and html.endswith("</audio>")
     data = base64.b64decode(re.search(r'src="data:audio/wav;base64,([^"]+)"', html)[1])
     with wave.open(io.BytesIO(data)) as file:
         np.testing.assert_array_equal(np.frombuffer(file.readframes(8192), "<i2"), value)
