@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def children(pid):
 
 def gone(pid):
     try:
-        return open(f"/proc/{pid}/stat").read().split(")")[1].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
     except OSError:
         return True
 
