@@ -21,7 +21,7 @@ WIDTH = 64  # D, the prompt space
 LENGTH = 13  # tokens of a caption
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
-STEPS = {  # of every stage that trains; what fits into a quarter of an hour
+STEPS = {  # of every stage that trains; about 16 minutes on two cores, side by side
     "judge.image": 250, "judge.audio": 250, "judge.video": 250,
     "codec.text": 700, "codec.image": 1000, "codec.audio": 700,
     "bridging.text+image": 900, "bridging.text+audio": 500, "bridging.text+video": 450,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 
+FULL = 1 << 15  # int16 of full scale
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 64 << 20  # of a frame
 MAX_FRAMES = 10_000  # decoded of one file
@@ -140,6 +141,11 @@ def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
         for pixels in frames[:, :height, :width]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    """A wave in [-1, 1], clipped to it, as int16 of the same shape; `FULL` is 1."""
+    return np.clip(np.round(np.asarray(wave, np.float32) * FULL), -FULL, FULL - 1).astype(np.int16)
 
 
 def write_wav(file: Any, samples: np.ndarray, rate: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from codi_jax.data import digit_world
+from codi_jax.data.digit_world import LEADING
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.intervals import wilson
 from codi_jax.evaluate.readers import Reading
@@ -68,12 +69,12 @@ def cells(
             }
             if found:
                 cell[factor] = found
-        cell["upper"] = {name: wilson(rate, n)[1] for name, rate in cell["digit"].items()}
+        cell["upper"] = {name: wilson(rate, n)[1] for name, rate in cell[LEADING].items()}
         yield f"{'+'.join(inputs)}->{'+'.join(outputs)}", cell
 
 
 def summary(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Mean digit accuracy over all cells (each the mean of its outputs), and the worst cells."""
-    means = {name: float(np.mean(list(cell["digit"].values()))) for name, cell in table.items()}
+    means = {name: float(np.mean(list(cell[LEADING].values()))) for name, cell in table.items()}
     worst = sorted(means, key=means.__getitem__)[:5]
-    return {"cells": len(means), "digit": float(np.mean(list(means.values()))), "worst": {w: means[w] for w in worst}}
+    return {"cells": len(means), LEADING: float(np.mean(list(means.values()))), "worst": {w: means[w] for w in worst}}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.data.digit_world import LEADING
 from codi_jax.evaluate.readers import Reading
 
 WEIGHTS = np.linspace(0, 1, 11)
-LEADING = "digit"
 
 
 def parts(title: str) -> tuple[str, str, str]:

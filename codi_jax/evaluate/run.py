@@ -212,14 +212,14 @@ class Evaluation:
         with self._timed(title) as timed:
             a, b, output = mixing.parts(title)
             prompts = self.generator.prompts(self.variables, {m: samples.values[m] for m in (a, b)})
-            first, second, weight = mixing.rows(samples.factors[mixing.LEADING], self.settings.n)
+            first, second, weight = mixing.rows(samples.factors[digit_world.LEADING], self.settings.n)
             given = {a: prompts[a][first], b: prompts[b][second]}
             key = fold(self.key, "mix", title)
             weights = {a: 1 - weight, b: weight}
             latents = self.generator.latents(self.variables, (output,), given, len(weight), key, weights)
             read = self._read(self.generator.decode(self.variables, latents))[output]
             found = mixing.curve(a, b, samples.factors, first, second, read)
-            timed.says = f"{a} {found[mixing.LEADING][a][0]:.2f} .. {b} {found[mixing.LEADING][b][-1]:.2f}"
+            timed.says = f"{a} {found[digit_world.LEADING][a][0]:.2f} .. {b} {found[digit_world.LEADING][b][-1]:.2f}"
         return found
 
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], kept: dict[str, Any]) -> None:

@@ -22,8 +22,6 @@ from codi_jax.modalities.base import Modality, Shared
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
-FULL = 32768  # int16 of full scale
-
 
 @dataclasses.dataclass(frozen=True)
 class AudioConfig:
@@ -118,11 +116,10 @@ class Audio(Modality):
         return unit_or_zero(self.encoder.apply({"params": params}, media[..., 0]))
 
     def outputs(self, decoded):
-        waves = np.clip(np.asarray(decoded, np.float32), -1, 1)
-        return list(np.clip(np.round(waves * FULL), -FULL, FULL - 1).astype(np.int16))
+        return list(files.to_int16(decoded))
 
     def media(self, values):
-        return self._mel(np.stack([np.asarray(v, np.float32) / FULL for v in values]))
+        return self._mel(np.stack([np.asarray(v, np.float32) / files.FULL for v in values]))
 
     def empty(self, batch):
         return jnp.asarray(self._mel(np.zeros((batch, self.samples), np.float32)))  # silence, as the release

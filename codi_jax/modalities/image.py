@@ -18,8 +18,6 @@ from codi_jax.modalities.base import Modality, Shared
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
-MAX_PIXELS = 64 << 20
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
@@ -107,8 +105,8 @@ class Image(Modality):
             raise ConfigError(f"{argument}: no such picture")
         try:
             with Pillow.open(path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise ConfigError(f"{argument}: {picture.width}x{picture.height} is over {MAX_PIXELS} pixels")
+                if picture.width * picture.height > files.MAX_PIXELS:
+                    raise ConfigError(f"{argument}: {picture.width}x{picture.height} is over {files.MAX_PIXELS} pixels")
                 picture = picture.convert("RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
             if isinstance(error, ConfigError):

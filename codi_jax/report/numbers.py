@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codi_jax.data.digit_world import FACTORS
+from codi_jax.data.digit_world import FACTORS, LEADING
 from codi_jax.evaluate.combinations import subsets
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
-
-LEADING = next(iter(FACTORS))  # the factor of the headline
 
 LIGHT, DARK = (241, 246, 250), (22, 101, 138)  # of the heat maps
 

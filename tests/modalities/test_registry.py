@@ -150,7 +150,7 @@ def test_pixels_go_to_minus_one_to_one_and_back():
 
 
 def test_a_picture_of_too_many_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_module, "MAX_PIXELS", 100)
+    monkeypatch.setattr(image_module.files, "MAX_PIXELS", 100)
     path = tmp_path / "large.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
     with pytest.raises(ConfigError, match="20x20 is over 100 pixels"):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from codi_jax.interop.names import to_release
+
 FOLDER = Path(os.environ.get("CODI_GOLDEN") or Path(__file__).parents[1] / "fixtures" / "golden")
 
 
@@ -117,3 +119,11 @@ def cases(number: str) -> list[Case]:
             if not case.config.get("weights_only"):
                 found.append(case)
     return found
+
+
+def check_weights_return(params: dict, weights: dict[str, np.ndarray], rules, ignore) -> None:
+    """Our parameters go back to the reference's names bit for bit; only what `ignore` matches stays behind."""
+    back = to_release(params, rules)
+    assert back.keys() == {k for k in weights if not any(re.fullmatch(p, k) for p in ignore)}
+    for key, value in back.items():
+        np.testing.assert_array_equal(value, weights[key], key)

@@ -6,7 +6,17 @@ factors.py lists what each of them carries.
 """
 
 from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse, vocabulary
-from codi_jax.data.digit_world.factors import CARRIES, COLOURS, DIGITS, FACTORS, MOTIONS, PALETTE, TIMED, VOICES
+from codi_jax.data.digit_world.factors import (
+    CARRIES,
+    COLOURS,
+    DIGITS,
+    FACTORS,
+    LEADING,
+    MOTIONS,
+    PALETTE,
+    TIMED,
+    VOICES,
+)
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "COLOURS",
     "DIGITS",
     "FACTORS",
+    "LEADING",
     "MOTIONS",
     "PALETTE",
     "READERS",

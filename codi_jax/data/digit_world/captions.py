@@ -7,6 +7,7 @@ false about them. A digit is mentioned as a word or as a figure. No template hol
 factor's value, so a caption is parsed by counting the words of each factor.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from itertools import combinations
@@ -71,6 +72,12 @@ def caption(factors: Mapping[str, int], mention: tuple[str, ...], ways: Mapping[
     return re.sub(r"\ba (8|eight)\b", r"an \1", " ".join(parts))
 
 
+@functools.lru_cache
+def _smaller(mention: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """All proper subsets, the large ones first."""
+    return [s for n in range(len(mention) - 1, -1, -1) for s in combinations(mention, n)]
+
+
 def truncate(mention: tuple[str, ...], u: float, probability: float) -> tuple[str, ...]:
     """The factors that a prompt mentions: all of `mention`, or with `probability` an equally likely smaller subset.
 
@@ -79,7 +86,7 @@ def truncate(mention: tuple[str, ...], u: float, probability: float) -> tuple[st
       u: a number in [0, 1).
       probability: of leaving something out.
     """
-    smaller = [s for n in range(len(mention) - 1, -1, -1) for s in combinations(mention, n)]
+    smaller = _smaller(mention)
     if u >= probability or not smaller:
         return mention
     return smaller[int(u / probability * len(smaller))]

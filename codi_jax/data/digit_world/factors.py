@@ -20,6 +20,7 @@ FACTORS = {  # name -> values; a factor of a sample is an index into them
     "motion": MOTIONS,
     "voice": VOICES,
 }
+LEADING = next(iter(FACTORS))  # the one that every modality carries
 CARRIES = {  # modality -> the factors it shows
     "text": ("digit", "colour", "motion", "voice"),
     "image": ("digit", "colour"),

@@ -56,9 +56,8 @@ def write(out: Path, split: str, n: int, seed: int) -> list[Path]:
             sheet.paste(picture, (k * (side + _GAP), top))
         caption = str(samples["text"]["caption"][i])
         draw.text(((frames + 2) * (side + _GAP) + _GAP, top + side // 2 - 8), f"{i:02d}  {caption}", "black", font)
-        sound = np.int16(np.clip(np.round(samples["audio"][i] * 32768), -32768, 32767))
         paths += [out / f"{i:02d}.wav", out / f"{i:02d}.mp4"]
-        files.write_wav(paths[-2], sound, RATE)
+        files.write_wav(paths[-2], files.to_int16(samples["audio"][i]), RATE)
         files.write_video(paths[-1], _pixels(samples["video"][i]), FRAME_RATE)
     sheet.save(paths[0])
     paths[1].write_text("".join(f"{i:02d}  {caption}\n" for i, caption in enumerate(samples["text"]["caption"])))

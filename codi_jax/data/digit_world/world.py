@@ -34,8 +34,8 @@ class WorldConfig:
       reword: whether a prompt has other words than the caption even where it leaves nothing out.
       short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
       modalities: what a sample holds. A training sample never holds image and audio, or image and video.
-      frames: whether a picture is a frame of a clip, at any time of it, for a codec that serves both.
       merged: lift that rule, for the upper bound that pairs of everything would give.
+      frames: whether a picture is a frame of a clip, at any time of it, for a codec that serves both.
     """
 
     split: Split = "train"
@@ -47,8 +47,8 @@ class WorldConfig:
     reword: bool = False
     short_captions: bool = False
     modalities: tuple[str, ...] = ("text", "image")
-    frames: bool = False
     merged: bool = False
+    frames: bool = False
 
     def __post_init__(self):
         if self.size < 1:
