@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 OUT ?= out/demo
 CONFIG ?= configs/demo.py
-JOBS ?= 1
+JOBS ?= 2
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 

@@ -90,14 +90,14 @@ def get_config(argument: str = "") -> ConfigDict:
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         )},
         "bridging": {"text+image": stage(
-            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1400,
+            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1600,
             batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0), settings={"max_scale": 7.0},
         )},
         "encode": {"text+image": stage(
             "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=1400,
+            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=2400,
             batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("image",), "noise": 1.0, **prompts}},
         ),
@@ -108,13 +108,14 @@ def get_config(argument: str = "") -> ConfigDict:
         )},
         # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
         "environment": {"text+image": stage(
-            "latent_alignment", pair, "encode.text+image", needs=("ldm.text", "ldm.image"),
+            "latent_alignment", pair, "encode.text+image", needs=("encode.text+image",),
             train=("text_environment/.*", "image_environment/.*"), steps=1000, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"losses": (), "aligned": pair, "prompts": joint_prompts},
         )},
         "joint": {"text+image": stage(
-            "latent_alignment", pair, "encode.text+image", needs=("environment.text+image",),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1000,
+            "latent_alignment", pair, "encode.text+image",
+            needs=("ldm.text", "ldm.image", "environment.text+image"),
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1200,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},

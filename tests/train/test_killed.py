@@ -15,7 +15,7 @@ from codi_jax.checkpoint import load_params
 from codi_jax.train.recipe import load_run
 from tests import toy
 
-CONFIG = "--config=configs/four.py:tiny,modalities=text+image"
+CONFIG = "--config=configs/four.py:tiny,modalities="
 
 
 def start(workdir, cache, *arguments):
@@ -30,9 +30,9 @@ def finish(workdir, cache, *arguments):
     assert process.wait(timeout=900) == 0, workdir.with_suffix(".log").read_text()[-2000:]
 
 
-def killed_after(workdir, cache, sign) -> bool:
+def killed_after(workdir, cache, sign, *arguments) -> bool:
     """Runs until the file `sign` is there, and kills; False if it was done before."""
-    process = start(workdir, cache, "train", CONFIG, "--quiet")
+    process = start(workdir, cache, *arguments)
     while process.poll() is None:
         if sign.exists() and sign.stat().st_size:
             process.send_signal(signal.SIGKILL)
@@ -42,9 +42,11 @@ def killed_after(workdir, cache, sign) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_in_every_stage_the_recipe_ends_in_the_same_bits(tmp_path):
+@pytest.mark.parametrize("modalities, jobs", [("text+image", 1), ("text+image+audio+video", 2)])
+def test_killed_in_every_stage_the_recipe_ends_in_the_same_bits(modalities, jobs, tmp_path):
+    train = ("train", CONFIG + modalities, "--quiet", f"--jobs={jobs}")
     whole, broken, cache = tmp_path / "whole", tmp_path / "broken", tmp_path / "compiled"
-    finish(whole, cache, "train", CONFIG, "--quiet")
+    finish(whole, cache, *train)
     finish(whole, cache, "evaluate")
     run = load_run(whole)
     for name in run.order:
@@ -53,8 +55,8 @@ def test_killed_in_every_stage_the_recipe_ends_in_the_same_bits(tmp_path):
         else:  # the first numbers; the first checkpoint
             at = broken / "stages" / name
             signs = [at / "metrics.jsonl", at / "checkpoints" / "00000002" / "checkpoint.json"]
-        assert any([killed_after(broken, cache, sign) for sign in signs]), name
-    finish(broken, cache, "train", CONFIG, "--quiet")
+        assert any([killed_after(broken, cache, sign, *train) for sign in signs]), name
+    finish(broken, cache, *train)
     finish(broken, cache, "evaluate")
     for name in run.order:
         if run.stage(name).objective == "encode":
