@@ -103,19 +103,19 @@ def get_config(argument: str = "") -> ConfigDict:
         ),
         "image": stage(
             "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=1200, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), "noise": 0.7, **prompts}},
         )},
         # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
-        "environment": {"text+image": stage(
-            "latent_alignment", pair, "encode.text+image", needs=("encode.text+image",),
-            train=("text_environment/.*", "image_environment/.*"), steps=1000, batch_size=128,
-            optimizer=adamw(2e-3, warmup=50), settings={"losses": (), "aligned": pair, "prompts": joint_prompts},
-        )},
+        "environment": {name: stage(
+            "latent_alignment", pair, "encode.text+image", needs=(f"ldm.{name}",), train=(f"{name}_environment/.*",),
+            steps=1000, batch_size=128, optimizer=adamw(2e-3, warmup=50),
+            settings={"losses": (), "aligned": (name,), "prompts": joint_prompts},
+        ) for name in pair},
         "joint": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image",
-            needs=("ldm.text", "ldm.image", "environment.text+image"),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1200,
+            needs=("environment.text", "environment.image"),
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1100,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},

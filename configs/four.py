@@ -222,12 +222,12 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
     # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
     anchored = {
         "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
-        "text+audio": (("audio",), ("environment.text+image", "ldm.audio")),
-        "text+video": (("video",), ("environment.text+image", "ldm.video")),
+        "text+audio": (("audio",), ("ldm.audio",)),
+        "text+video": (("video",), ("ldm.video",)),
     }
     environment = {
         pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=(f"encode.{pool}", *needs),
+            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
             train=tuple(f"{m}_environment/.*" for m in aligned), batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), aligned),
         ) for pool, (aligned, needs) in anchored.items()
@@ -246,6 +246,7 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
     joint["audio+video"].update(batch_size=16)
+    joint["audio+video"]["settings"]["target"] = "own"  # a sound has no colour
     everything = {
         "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,

@@ -4,11 +4,13 @@
 
 t_A and t_B are drawn independently by default; the paper shares one t. `align` is
 
-    anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default)
+    anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default),
+                                                         or of the modality itself (`target: own`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
 The anchor puts the tokens of every modality into one aligned space, so that outputs which were never trained together
-can read one another. With E ≠ D, c̄ is lifted by a fixed matrix of orthonormal rows.
+can read one another. A partner that carries less than the modality itself would teach V_A to forget the rest; then its
+own embedding is the better target. With E ≠ D, c̄ is lifted by a fixed matrix of orthonormal rows.
 """
 
 import dataclasses
@@ -38,6 +40,7 @@ class LatentAlignmentConfig:
       prompts: the prompt; open (dropped) prompts are where the environment matters.
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
+      target: whose embedding the anchor regresses: the `partner`'s or its `own`.
       temperature: of the contrastive loss.
       min_snr: γ of the min-SNR weights; 0 for none.
     """
@@ -48,8 +51,16 @@ class LatentAlignmentConfig:
     timesteps: Literal["independent", "shared"] = "independent"
     align: Literal["anchor", "contrastive", "none"] = "anchor"
     align_weight: float = 1.0
+    target: Literal["partner", "own"] = "partner"
     temperature: float = 0.07
     min_snr: float = 0.0
+
+    def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
+        """Those of the pair whose V the loss reads."""
+        if self.align == "contrastive":
+            return pair
+        read = {other for name, other in (pair, pair[::-1]) if name in self.losses}
+        return tuple(name for name in pair if name in read or (self.align == "anchor" and name in self.aligned))
 
 
 @lru_cache
@@ -64,7 +75,7 @@ def lift(width: int, environment_width: int) -> np.ndarray:
 
 
 def anchor(tokens: Array, embedding: Array) -> Array:
-    """Mean squared distance of tokens [B, K, E] to the partner's embedding [B, D], lifted to E."""
+    """Mean squared distance of tokens [B, K, E] to an embedding [B, D], lifted to E."""
     target = embedding @ lift(embedding.shape[-1], tokens.shape[-1])
     return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
 
@@ -91,7 +102,8 @@ def loss(
     for name in pair:
         t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
         samples[name] = conditioning.noised(codi, name, batch[name], t, key)
-        tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
+        if name in config.environments(pair):
+            tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
 
     metrics, total = {}, 0.0
     # One prompt for the pair: both outputs are of one scene.
@@ -102,8 +114,9 @@ def loss(
         metrics[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
         total += metrics[f"loss/{name}"]
     if config.align == "anchor":
+        of = {"partner": partner, "own": {name: name for name in pair}}
         for name in config.aligned:
-            metrics[f"align/{name}"] = anchor(tokens[name], batch[partner[name]].full)
+            metrics[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
     elif config.align == "contrastive":
         metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature)
     total += config.align_weight * sum(v for k, v in metrics.items() if k.startswith("align"))

@@ -111,7 +111,9 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     else:
         settings = view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         loss = partial(latent_alignment.loss, codi, names, settings)
-        components = _component(codi, ["denoiser", "environment"], names)
+        read = settings.environments(names)
+        components = _component(codi, ["environment"], read)
+        components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))  # V reads its time
         components += _component(codi, ["cross"], settings.losses)
     if codi.config.null == "empty":
         inputs += _component(codi, ["prompt"], settings.prompts.sources)

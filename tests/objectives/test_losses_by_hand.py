@@ -166,6 +166,27 @@ def test_only_the_named_losses_and_alignments_count():
     assert set(metrics) == {"loss/a", "loss/b"} and float(value) == pytest.approx(1.25)
 
 
+def test_anchor_to_the_own_embedding():
+    # Tokens 3 and 4 against the own embeddings 1 and 2.
+    _, metrics = align(still_pair(), target="own")
+    assert float(metrics["align/a"]) == 4.0 and float(metrics["align/b"]) == 4.0
+
+
+@pytest.mark.parametrize(
+    "losses, aligned, kind, read",
+    [
+        (("a",), (), "anchor", ("b",)),  # A attends to V_B
+        ((), ("a",), "anchor", ("a",)),
+        (("a",), ("a",), "none", ("b",)),
+        (("a", "b"), (), "anchor", ("a", "b")),
+        ((), (), "contrastive", ("a", "b")),
+    ],
+)
+def test_the_environment_encoders_that_a_loss_reads(losses, aligned, kind, read):
+    config = LatentAlignmentConfig(losses=losses, aligned=aligned, align=kind, prompts=PromptConfig(("a",)))
+    assert config.environments(("a", "b")) == read
+
+
 def test_each_output_attends_to_its_partner_alone():
     model = still_pair()
     align(model)
