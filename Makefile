@@ -1,14 +1,16 @@
 # make demo   sets up, trains every stage on text and image, generates, measures, writes the report
 # make four   the same on text, image, audio and video
+# make claims the same, trained $(LENGTH) times as long, n = 256, and beside it the paper's loss and tokens of a map
 # make test   sets up, lints, runs the suite
 PYTHON ?= python3.11
 OUT ?= out/demo
 CONFIG ?= configs/demo.py
 JOBS ?= 2
+LENGTH ?= 3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo four test slow clean
+.PHONY: demo four claims test slow clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -23,12 +25,20 @@ $(BIN)/python:
 	touch $@
 
 demo: .venv/.demo
-	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS)
+	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS) $(if $(REUSE),--reuse=$(REUSE))
 	$(BIN)/codi-jax evaluate --workdir=$(OUT)
 	$(BIN)/codi-jax report --workdir=$(OUT)
 
 four:
-	$(MAKE) demo CONFIG=configs/four.py OUT=out/four JOBS=2
+	$(MAKE) demo CONFIG=configs/four.py OUT=out/four
+
+CLAIMS := configs/four.py:length=$(LENGTH),n=256
+
+claims:
+	$(MAKE) demo CONFIG=$(CLAIMS) OUT=out/claims
+	$(MAKE) demo CONFIG=$(CLAIMS),loss=paper OUT=out/claims/paper REUSE=out/claims
+	$(MAKE) demo CONFIG=$(CLAIMS),tokens=map OUT=out/claims/map REUSE=out/claims
+	$(BIN)/codi-jax compare out/claims out/claims/paper out/claims/map
 
 test: .venv/.test
 	$(BIN)/ruff check .

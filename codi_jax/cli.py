@@ -46,6 +46,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.loop import train
     from codi_jax.train.recipe import load_run, open_run, save_config
+    from codi_jax.train.reuse import reuse
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
@@ -58,6 +59,9 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         if rest:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         run = load_run(args.workdir)
+    if args.reuse:
+        for name in reuse(run, args.reuse):
+            print(f"{name}  from {args.reuse}", flush=True)
     stages = tuple(args.stage) or None
     if args.jobs > 1:
         train_side_by_side(run, stages, args.jobs, args.quiet)
@@ -118,6 +122,14 @@ def _report(args: argparse.Namespace, rest: list[str]) -> None:
     print(write(args.workdir))
 
 
+def _compare(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax.evaluate.compare import read, table
+
+    print(table({str(workdir): read(workdir) for workdir in args.workdirs}))
+
+
 def _world(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
@@ -151,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="independent stages side by side, in N processes (1)"
     )
+    train.add_argument(
+        "--reuse",
+        type=Path,
+        metavar="WORKDIR",
+        help="take over the finished stages of another run that are defined as here, and what they build on, too",
+    )
     train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
 
     generate = verb("generate", _generate, "any prompts in, any outputs out, generated together")
@@ -170,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
     verb("report", _report, "write report.html from what train and evaluate left in the workdir")
+
+    compare = verb("compare", _compare, "joint coherence of several evaluated runs, side by side", workdir=False)
+    compare.add_argument("workdirs", type=Path, nargs="+", metavar="WORKDIR", help="directory of an evaluated run")
 
     world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)
     world.add_argument("--out", type=Path, required=True, help="directory for sheet.png, captions, sounds and clips")

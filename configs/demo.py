@@ -115,7 +115,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "joint": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image",
             needs=("environment.text", "environment.image"),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1100,
+            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1300,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},
@@ -145,7 +145,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "delay": {"image": 3},
             "guidance": {
                 "text": {"prompt": 2.0, "environment": 2.0},
-                "image": {"prompt": 4.0, "environment": 6.0},
+                "image": {"prompt": 4.0, "environment": 7.0},
             },
         },
         "evaluate": {

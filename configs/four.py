@@ -7,6 +7,8 @@ tower of its own, since a few minutes do not teach a network of still pictures t
     codi-jax train --config=configs/four.py --workdir=out/four
     codi-jax train --config=configs/four.py:modalities=text+image --workdir=out/two       a part of it
     codi-jax train --config=configs/four.py:length=3 --workdir=out/long       three times the steps
+    codi-jax train --config=configs/four.py:loss=paper --reuse=out/four --workdir=out/paper     the paper's alignment
+    codi-jax train --config=configs/four.py:tokens=map --reuse=out/four --workdir=out/map       a token a position
     codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
@@ -26,7 +28,7 @@ STEPS = {  # of every stage that trains; about 16 minutes on two cores, side by 
     "codec.text": 700, "codec.image": 1000, "codec.audio": 700,
     "bridging.text+image": 900, "bridging.text+audio": 500, "bridging.text+video": 450,
     "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 700,
-    "environment.text+image": 700, "environment.text+audio": 500, "environment.text+video": 500,
+    "environment.text": 700, "environment.image": 700, "environment.audio": 500, "environment.video": 500,
     "joint.text+image": 1300, "joint.text+audio": 500, "joint.audio+video": 350,
 }  # fmt: skip
 
@@ -155,8 +157,11 @@ def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str
     return {"losses": losses, "aligned": aligned, "prompts": prompts}
 
 
-def stages(modalities: tuple[str, ...], length: float) -> dict:
-    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`."""
+def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
+    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`.
+
+    `paper`: V and X are trained by the paper's loss, contrastive between V_A and V_B and one t for both.
+    """
     values = {name: len(v) for name, v in digit_world.FACTORS.items()}
     judges = {
         name: stage(
@@ -220,23 +225,17 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
         settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
     )  # fmt: skip
     # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
-    anchored = {
-        "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
-        "text+audio": (("audio",), ("ldm.audio",)),
-        "text+video": (("video",), ("ldm.video",)),
-    }
     environment = {
-        pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
-            train=tuple(f"{m}_environment/.*" for m in aligned), batch_size=128,
-            optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), aligned),
-        ) for pool, (aligned, needs) in anchored.items()
+        name: stage(
+            "latent_alignment", (pair := ("text", "image" if name == "text" else name)), f"encode.{'+'.join(pair)}",
+            needs=(f"ldm.{name}",), train=(f"{name}_environment/.*",), batch_size=32 if name == "video" else 128,
+            optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), (name,)),
+        ) for name in MODALITIES
     }  # fmt: skip
-    environment["text+video"].update(batch_size=32)
     trained = {  # pair -> the modalities whose V and X it trains, what it needs
-        "text+image": (("text", "image"), ("environment.text+image",)),
-        "text+audio": (("audio",), ("environment.text+audio", "joint.text+image")),
-        "audio+video": (("video",), ("environment.text+video", "encode.audio+video", "joint.text+audio")),
+        "text+image": (("text", "image"), ("environment.text", "environment.image")),
+        "text+audio": (("audio",), ("environment.audio", "joint.text+image")),
+        "audio+video": (("video",), ("environment.video", "encode.audio+video", "joint.text+audio")),
     }
     joint = {
         pool: stage(
@@ -247,13 +246,20 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
     }  # fmt: skip
     joint["audio+video"].update(batch_size=16)
     joint["audio+video"]["settings"]["target"] = "own"  # a sound has no colour
+    if paper:  # no anchor, so nothing to train V by alone; its steps go to V and X together
+        environment = {}
+        for s in joint.values():
+            own = [n.removeprefix("environment.") for n in s["needs"] if n.startswith("environment.")]
+            s["needs"] = (*(f"ldm.{name}" for name in own), *(n for n in s["needs"] if "environment" not in n))
+            s["settings"].update(align="contrastive", timesteps="shared")
     everything = {
         "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,
     }  # fmt: skip
     for group, named in everything.items():
         for name, s in named.items():
-            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length)
+            more = 1.5 if paper and group == "joint" else 1.0
+            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length * more)
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
         for group, named in everything.items()
@@ -261,8 +267,17 @@ def stages(modalities: tuple[str, ...], length: float) -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The run; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many."""
-    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES))
+    """The run; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many.
+
+    `loss=paper` and `tokens=map` are for comparison: only the last stages differ. `n`: of the evaluation.
+    """
+    options = parse_argument(
+        argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), loss="ours", tokens="pooled", n=48
+    )
+    if options.loss not in ("ours", "paper") or options.tokens not in ("pooled", "map"):
+        raise ConfigError(
+            f"config arguments: loss is ours or paper, tokens pooled or map; got {options.loss}, {options.tokens}"
+        )
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:
         raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
@@ -284,21 +299,24 @@ def get_config(argument: str = "") -> ConfigDict:
             "schedule": "cosine",
         },
         "sources": sources(modalities),
-        "stages": stages(modalities, options.length),
+        "stages": stages(modalities, options.length, options.loss == "paper"),
         "generate": {
             "steps": 10,
             "delay": {name: steps for name, steps in delay.items() if name in modalities},
             "guidance": {name: guidance[name] for name in modalities},
         },
         "evaluate": {
-            "n": 48,
+            "n": options.n,
             "seen": "test_seen",
             "held_out": "test_held_out",
             "reference": 512,
-            "combinations": 3,
+            "combinations": max(3, options.n // 16),
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         },
     }
+    config["model"]["environment_tokens"] = options.tokens
+    for parts in config["model"]["modalities"].values():
+        parts["environment"]["tokens"] = options.tokens
     if options.tiny:
         for s in (s for group in config["stages"].values() for s in group.values()):
             s.update(steps=4 if s["steps"] else 0, batch_size=8, statistics=16, checkpoint_every=2, log_every=1)

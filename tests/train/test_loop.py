@@ -74,7 +74,8 @@ def test_every_stage_leaves_what_it_made():
         "bridging.text+image": ["bridging", "clip_text", "clip_vision"],
         "ldm.text": ["text_unet"],
         "ldm.image": ["vision_unet"],
-        "environment.text+image": ["image_environment", "text_environment"],
+        "environment.image": ["image_environment"],
+        "environment.text": ["text_environment"],
         "joint.text+image": ["image_cross", "image_environment", "text_cross", "text_environment"],
     }
     assert set(components) | {"encode.text+image"} == set(run.order)
@@ -260,9 +261,9 @@ def test_stages_that_cannot_be_trained(run):
         train(with_stage(run, batch_size=4), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match=r"^no stage 'ldm\.smell' in this recipe"):
         train(run, ("ldm.smell",), quiet=True)
-    shutil.rmtree(run.directory("environment.text+image"))
+    shutil.rmtree(run.directory("environment.text"))
     shutil.rmtree(run.directory("joint.text+image"))
-    needed = r"^stage 'joint\.text\+image' needs 'environment\.text\+image', which is not finished"
+    needed = r"^stage 'joint\.text\+image' needs 'environment\.text', which is not finished"
     with pytest.raises(ConfigError, match=needed):
         train(run, ("joint.text+image",), quiet=True)
 

@@ -1,0 +1,43 @@
+"""`codi-jax compare`: joint coherence of several runs, one column a run.
+
+For every set of outputs under the open prompt: how often all show the same (together), what agreement the generated
+marginals give by chance, and their entropy as a part of uniform. A collapsed model agrees with itself, so no run is
+better for its agreement alone.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codi_jax.config import ConfigError
+from codi_jax.data import digit_world
+from codi_jax.parallel.tables import table as aligned
+
+
+def read(workdir: Path) -> dict[str, Any]:
+    """metrics.json of an evaluated run.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    path = Path(workdir) / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text())
+        metrics["joint"], metrics["n"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: no metrics; run `codi-jax evaluate --workdir {workdir}` first") from error
+    return metrics
+
+
+def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADING) -> str:
+    """Lines of text: a row for every set of outputs that each of the runs {name: metrics} has."""
+    sets = [s for s in next(iter(runs.values()))["joint"] if all(s in m["joint"] for m in runs.values())]
+    columns = ("joint", "chance", "entropy", "fidelity")
+    lines = [("", *(text for name in runs for text in (name, "", "", "")))]
+    lines.append((f"same {factor}", *(column for _ in runs for column in columns)))
+    for outputs in sets:
+        cells = [metrics["joint"][outputs][factor] for metrics in runs.values()]
+        lines.append((outputs, *("" if cell[c] is None else f"{cell[c]:.3f}" for cell in cells for c in columns)))
+    counts = ", ".join(f"{name} n = {metrics['n']}" for name, metrics in runs.items())
+    return f"Outputs together under the open prompt: {counts}\n" + aligned(lines, right=range(1, 1 + 4 * len(runs)))

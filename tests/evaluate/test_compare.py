@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.evaluate.compare import read, table
+
+
+def run(**sets):
+    cells = {"chance": 0.1, "entropy": 0.9, "fidelity": None}
+    return {"n": 8, "joint": {name: {"digit": {"joint": rate, **cells}} for name, rate in sets.items()}}
+
+
+def test_a_column_a_run_and_a_row_a_set_that_all_have():
+    lines = table({"a": run(**{"text+image": 0.5, "text+audio": 0.25}), "b": run(**{"text+image": 0.75})}).splitlines()
+    assert lines[0] == "Outputs together under the open prompt: a n = 8, b n = 8"
+    assert lines[1].split() == ["a", "b"]
+    assert lines[2].split() == ["same", "digit", *["joint", "chance", "entropy", "fidelity"] * 2]
+    assert [line.split() for line in lines[3:]] == [
+        ["text+image", "0.500", "0.100", "0.900", "0.750", "0.100", "0.900"]
+    ]
+
+
+def test_a_run_without_metrics(tmp_path):
+    with pytest.raises(ConfigError, match=r"no metrics; run `codi-jax evaluate"):
+        read(tmp_path)
+    (tmp_path / "metrics.json").write_text("[]")
+    with pytest.raises(ConfigError, match="no metrics"):
+        read(tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps(run()))
+    assert read(tmp_path)["n"] == 8
