@@ -22,7 +22,7 @@ TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file in a way that Python would rather not have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
-VERBS = ("train", "generate", "evaluate", "report")
+VERBS = ("train", "generate", "evaluate", "report", "compare", "world")
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +209,15 @@ def test_help_names_every_verb(capsys):
         cli.main(["--help"])
     out = capsys.readouterr().out
     assert exit.value.code == 0 and all(verb in out for verb in VERBS)
+
+
+def test_nothing_to_reuse_and_nothing_to_compare(workdir, tmp_path, capsys):
+    err = refused(capsys, "train", f"--workdir={workdir}", f"--reuse={tmp_path}")
+    assert "is not a workdir" in err
+    err = refused(capsys, "train", f"--workdir={workdir}", f"--reuse={workdir}")
+    assert "--reuse: no finished stage of" in err
+    assert "run `codi-jax evaluate" in refused(capsys, "compare", workdir)
+    assert "unknown arguments: --to=text" in refused(capsys, "compare", workdir, "--to=text")
 
 
 def test_generate_writes_files_and_one_seed_is_one_result(tmp_path, capsys):
