@@ -27,7 +27,7 @@ STEPS = {  # of every stage that trains; about a quarter of an hour on two cores
     "judge.image": 250, "judge.audio": 200, "judge.video": 250,
     "codec.text": 700, "codec.image": 1000, "codec.audio": 600,
     "bridging.text+image": 900, "bridging.text+audio": 450, "bridging.text+video": 400,
-    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 1400,
+    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 750,
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 350,
 }  # fmt: skip
@@ -213,7 +213,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
     }  # fmt: skip
     # Frames are pictures first.
     ldm["video"].update(
-        batch_size=8,
+        batch_size=16,
         priority=1,
         start={"video_unet": "vision_unet"},
         needs=("encode.text+video", "ldm.image"),
