@@ -21,6 +21,7 @@ from codi_jax.shorthand import adamw, parse_argument, stage
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 13  # tokens of a caption
+TEXT_LATENT = 64
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # of every stage that trains; about a quarter of an hour on two cores, side by side
@@ -44,14 +45,14 @@ def text() -> dict:
         "codec": {
             "encoder": {**sizes, "layers": 2, "positions": LENGTH},
             "decoder": {**sizes, "layers": 2, "positions": LENGTH + 1},
-            "latent": 32, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
+            "latent": TEXT_LATENT, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
         },
         "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
         "denoiser": {
-            "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
+            "kind": "vector", "latent_channels": TEXT_LATENT, "channels": 64, "groups": 8, "context_width": WIDTH,
             "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
         },
-        "environment": environment("vector", 32),
+        "environment": environment("vector", TEXT_LATENT),
     }  # fmt: skip
 
 
@@ -211,7 +212,8 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
-    # Frames are pictures first.
+    # Frames are pictures first; what moves, and where to, shows at noise that hides eight frames of it.
+    ldm["video"]["settings"]["shift"] = 4.0
     ldm["video"].update(
         batch_size=16,
         priority=1,
@@ -289,7 +291,8 @@ def get_config(argument: str = "") -> ConfigDict:
         "audio": {"prompt": 3.0, "environment": 6.0},
         "video": {"prompt": 4.0, "environment": 6.0},
     }
-    delay = {"image": 3, "audio": 3, "video": 3}
+    # One t for all in training: none may run ahead of the others.
+    delay = {} if options.loss == "paper" else {"image": 3, "audio": 3, "video": 3}
     config = {
         "seed": 0,
         "model": {

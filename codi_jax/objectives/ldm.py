@@ -2,7 +2,8 @@
 
     L = E ‖target(z, ε, t) - f_θ(z_t, t, C(y))‖²,    t ~ U{0..T-1}, target ε, v, x0 or the flow's velocity
 
-optionally with min-SNR-γ weights. The four of them are independent of one another.
+optionally with min-SNR-γ weights, or with more of the noisy levels (`conditioning.timesteps`). The stages of the four
+modalities are independent of one another.
 """
 
 import dataclasses
@@ -20,9 +21,10 @@ from codi_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class LDMConfig:
-    """min_snr is γ of the min-SNR weights; 0 for none."""
+    """min_snr is γ of the min-SNR weights, 0 for none; shift > 1 draws more of the noisy levels."""
 
     prompts: PromptConfig
+    shift: float = 1.0
     min_snr: float = 0.0
 
 
@@ -37,7 +39,7 @@ def prediction_loss(codi: CoDi, prediction: Array, sample: Noised, min_snr: floa
 def loss(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):
     """Diffusion loss of an encoded batch that holds `name` and the prompts' sources."""
     context = conditioning.context(codi, config.prompts, variables, batch, key, name)
-    t = conditioning.timesteps(codi, context.values.shape[0], key, name)
+    t = conditioning.timesteps(codi, context.values.shape[0], key, name, config.shift)
     sample = conditioning.noised(codi, name, batch[name], t, key)
     prediction = codi[name].denoise(variables, sample.z_t, t, context)
     return prediction_loss(codi, prediction, sample, config.min_snr), {}

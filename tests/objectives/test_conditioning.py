@@ -95,6 +95,15 @@ def test_timesteps_are_uniform_over_the_schedule():
     assert (t.min(), t.max()) == (0, 999) and abs(t.mean() - 499.5) < 6
 
 
+def test_a_shift_draws_more_of_the_noisy_levels():
+    model = Still(a=StillModality())
+    even, shifted = (np.asarray(conditioning.timesteps(model, 20_000, KEY, "a", shift)) for shift in (1.0, 4.0))
+    # 4u / (1 + 3u) of 1/4, 1/2 and 3/4 is 4/7, 4/5 and 12/13.
+    np.testing.assert_allclose(np.quantile(even, (0.25, 0.5, 0.75)) / 1000, (0.25, 0.5, 0.75), atol=0.01)
+    np.testing.assert_allclose(np.quantile(shifted, (0.25, 0.5, 0.75)) / 1000, (4 / 7, 4 / 5, 12 / 13), atol=0.01)
+    assert shifted.min() >= 0 and shifted.max() == 999
+
+
 def test_encode_normalises_latents_and_centres_prompts():
     codi = toy.codi()
     variables = toy.variables(codi)
