@@ -21,11 +21,11 @@ from codi_jax.shorthand import adamw, parse_argument, stage
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 13  # tokens of a caption
-TEXT_LATENT = 64
+TEXT_LATENT = 128
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # of every stage that trains; about a quarter of an hour on two cores, side by side
-    "judge.image": 250, "judge.audio": 200, "judge.video": 250,
+    "judge.image": 250, "judge.audio": 200, "judge.video": 250, "similarity.all": 150,
     "codec.text": 700, "codec.image": 1000, "codec.audio": 600,
     "bridging.text+image": 900, "bridging.text+audio": 450, "bridging.text+video": 400,
     "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 750,
@@ -171,6 +171,12 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
             settings={"factors": {f: values[f] for f in digit_world.CARRIES[name]}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
+    similarity = {
+        "all": stage(
+            "similarity", modalities, "judge", train=(".*_similarity/.*",), batch_size=32,
+            optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0,
+        )
+    } if len(modalities) > 1 else {}  # fmt: skip
     codecs = {
         "text": stage(
             "codec", ("text",), "captions", train=("text_codec/.*",), batch_size=128,
@@ -255,7 +261,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
             s["needs"] = (*(f"ldm.{name}" for name in own), *(n for n in s["needs"] if "environment" not in n))
             s["settings"].update(align="contrastive", timesteps="shared")
     everything = {
-        "judge": judges, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
+        "judge": judges, "similarity": similarity, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,
     }  # fmt: skip
     for group, named in everything.items():

@@ -114,10 +114,10 @@ def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
 
 
 def config() -> ConfigDict:
-    """The demo's recipe for the toy: every stage but the judge, four steps each, a checkpoint every second."""
+    """The demo's recipe for the toy: every stage but those that judge, four steps each, a checkpoint every second."""
     tree = recipe()
     tree["model"] = model()
-    del tree["stages"]["judge"]
+    del tree["stages"]["judge"], tree["stages"]["similarity"]
     for source in tree["sources"].values():
         source["size"] = 32
     for group in tree["stages"].values():

@@ -7,10 +7,10 @@ whoever judges the saved samples again gets the same numbers.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
@@ -19,6 +19,7 @@ from codi_jax.data import digit_world
 from codi_jax.data.digit_world import FACTORS
 from codi_jax.evaluate import judges
 from codi_jax.evaluate.agreement import UNREAD
+from codi_jax.evaluate.samples import in_batches
 from codi_jax.modalities import Modality
 
 
@@ -55,13 +56,8 @@ class Judged:
         self._program = jax.jit(lambda params, media: judges.read(judge, params, media))
 
     def __call__(self, values: Sequence[Any]) -> Reading:
-        parts = []
-        for start in range(0, len(values), self._batch):
-            rows = list(values[start : start + self._batch])
-            media = self._modality.media(rows + rows[-1:] * (self._batch - len(rows)))
-            out = jax.device_get(self._program(self._params, jax.tree.map(jnp.asarray, media)))
-            parts.append(out)
-        factors, features = jax.tree.map(lambda *x: np.concatenate(x)[: len(values)], *parts)
+        program = partial(self._program, self._params)
+        factors, features = in_batches(self._modality, values, self._batch, program)
         return Reading({f: factors[f].astype(np.int64) for f in self.factors}, features)
 
 

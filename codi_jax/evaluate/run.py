@@ -30,7 +30,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
 from codi_jax.data.sources import Source, make_source
-from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, trained
+from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, similarity, trained
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
@@ -90,6 +90,8 @@ class Evaluation:
         self.variables = {**variables, "params": {name: variables["params"][name] for name in own}}
         self.stages = [stage for group in config.stages.values() for stage in group.values()]
         self.readers = make_readers(codi, self.stages, variables["params"], self.settings.n, self.settings.factors)
+        judged = all(similarity.component(name) in variables["params"] for name in codi.modalities)
+        self.similarity = similarity.Similarity(codi, variables["params"], self.settings.n) if judged else None
         self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
@@ -152,7 +154,7 @@ class Evaluation:
         timed = {m for m in self.names if m in digit_world.TIMED}
         together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
         metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
-        metrics["objectives"] = sorted({s.objective for s in self.stages} - {"judge", "encode"})
+        metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGING, "encode"})
         return _rounded(metrics), paths.flatten(kept)
 
     def _reference(
@@ -236,7 +238,8 @@ class Evaluation:
                 alone_values.update(self._generate((name,), {}, "open"))
         alone = self._read(alone_values)
         kept["independent"] = keep(alone_values, alone)
-        metrics["joint"], kept["joint"] = {}, {}
+        apart = self.similarity(alone_values) if self.similarity else {}
+        metrics["joint"], kept["joint"], metrics["sim"] = {}, {}, {}
         for outputs in self.sets[len(self.names) :]:
             title = "+".join(outputs)
             with self._timed(title) as timed:
@@ -244,6 +247,9 @@ class Evaluation:
                 readings = self._read(values)
                 result = joint.coherence(readings, {m: alone[m] for m in outputs}, fits)
                 rates = {f: row["joint"] for f, row in result.items() if f != "n"}
+                if self.similarity:
+                    metrics["sim"][title] = similarity.coherence(self.similarity(values), apart)
+                    rates["sim"] = metrics["sim"][title]["joint"]
                 timed.says = _brief(rates)
             metrics["joint"][title] = {"trained": trained.together(self.stages, outputs), **result}
             kept["joint"][title] = keep(values, readings)
@@ -308,7 +314,8 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
       workdir: of the run.
 
     Returns:
-      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "objectives"}.
+      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync", "objectives"};
+      "sim" is empty where no stage has trained its towers.
 
     Raises:
       ConfigError: a component, a source or a reader is missing.

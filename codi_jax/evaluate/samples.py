@@ -1,13 +1,16 @@
-"""Real samples, as natural values with their factors."""
+"""Real samples, as natural values with their factors; values in batches."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.data.sources import Source, read
+from codi_jax.modalities import Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,20 @@ def take(codi: CoDi, source: Source, indices: Iterable[int]) -> Samples:
         {name: modality.values(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
     )
+
+
+def in_batches(modality: Modality, values: Sequence[Any], batch: int, function: Callable[[Any], Any]) -> Any:
+    """A function of media over any number of values, `batch` at a time; the last value fills up the last batch.
+
+    Returns:
+      What it returns, on the host, a row for every value.
+    """
+    parts = []
+    for start in range(0, len(values), batch):
+        rows = list(values[start : start + batch])
+        media = modality.media(rows + rows[-1:] * (batch - len(rows)))
+        parts.append(jax.device_get(function(jax.tree.map(jnp.asarray, media))))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(values)], *parts)
 
 
 def array(values: list[Any]) -> np.ndarray:

@@ -85,6 +85,12 @@ def table(metrics: Mapping[str, Any]) -> str:
         parts += ["lowest: " + ", ".join(f"{cell} {rate:.2f}" for cell, rate in said["worst"].items())]
     if metrics["joint"]:
         parts += ["", f"Outputs together under the open prompt, n = {n}", _joint(metrics["joint"])]
+    if metrics.get("sim"):
+        columns = ("joint", "independent", "shuffled")
+        rows = [("SIM", *columns)]
+        rows += [(name, *(_number(cell[c]) for c in columns)) for name, cell in metrics["sim"].items()]
+        parts += ["", "Cosine of outputs generated together, by towers that no generator knew"]
+        parts += [aligned(rows, right=range(1, 4))]
     distances = {m: row["fidelity"] for m, row in metrics["real"].items() if row["fidelity"] is not None}
     if distances:
         said = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())

@@ -96,8 +96,8 @@ def timesteps(codi: CoDi, size: int, key: jax.Array, name: str, shift: float = 1
     """t ~ U{0, …, T-1}, [B]; with a shift s, u = t/T is moved to s·u / (1 + (s-1)·u), towards noise if s > 1.
 
     The more values of a latent say the same (frames of a clip, pixels of a large image), the more noise it takes to
-    hide it, and a uniform t spends few samples where it is hidden; the shift is that of Esser et al., "Scaling rectified
-    flow transformers" (arXiv 2403.03206), equation (23).
+    hide it, and a uniform t spends few samples where it is hidden. The shift is equation (23) of Esser et al., "Scaling
+    rectified flow transformers" (arXiv 2403.03206).
     """
     total = codi.schedule.steps
     t = jax.random.randint(fold(key, name, "t"), (size,), 0, total)

@@ -21,7 +21,7 @@ from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.sources import Arrays, Source, make_source
-from codi_jax.evaluate import judges
+from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
@@ -299,9 +299,9 @@ def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
 
 
 def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
-    """Everything that the finished recipe made, for generation; the judges' components too if `judged`."""
+    """Everything that the finished recipe made, for generation; those that only judge too if `judged`."""
     variables = assemble(run, tuple(n for n in run.order if run.finished(n)))
     if not judged:
-        names = {judges.component(m) for m in run.codi.modalities}
+        names = {c(m) for m in run.codi.modalities for c in (judges.component, similarity.component)}
         variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
     return variables

@@ -49,7 +49,7 @@ class StageConfig:
         longest.
     """
 
-    objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge"]
+    objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge", "similarity"]
     modalities: tuple[str, ...]
     source: str | tuple[str, ...]
     needs: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
 from codi_jax.config import view
-from codi_jax.evaluate import judges
+from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.objectives.step import Loss
@@ -101,6 +101,11 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             return {"media": codi[name].prepare(samples), "factors": factors}
 
         return Task((component,), judge_init, partial(judges.loss, judge, component), batch)
+
+    if stage.objective == "similarity":
+        settings = view(similarity.SimilarityConfig, stage.settings, where)
+        towers = tuple(similarity.component(name) for name in names)
+        return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media)
 
     inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
     if stage.objective == "ldm":

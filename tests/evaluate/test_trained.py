@@ -25,6 +25,11 @@ def test_paired_is_what_samples_held_both():
     assert not paired(STAGES, "image", "audio")
 
 
+def test_networks_that_only_judge_pair_nothing():
+    judged = [stage("similarity", "text", "image", "audio"), stage("judge", "image", "audio")]
+    assert not paired([*STAGES, *judged], "image", "audio")
+
+
 def test_a_mixture_of_pools_pairs_nothing():
     mixture = stage("ldm", "text", "image", "audio", source=("encode.text+image", "encode.text+audio"))
     assert not paired([*STAGES, mixture], "image", "audio")

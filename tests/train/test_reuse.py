@@ -78,7 +78,7 @@ def test_the_variants_differ_after_the_denoisers_alone(tmp_path, argument):
     theirs = open_run(four.get_config(argument), tmp_path / "b")
     same = {n for n in theirs.order if n in ours.stages and definition(ours, n) == definition(theirs, n)}
     assert {n.split(".")[0] for n in theirs.order if n not in same} <= {"environment", "joint"}
-    assert {n.split(".")[0] for n in same} == {"judge", "codec", "bridging", "encode", "ldm"}
+    assert {n.split(".")[0] for n in same} == {"judge", "similarity", "codec", "bridging", "encode", "ldm"}
     if argument == "loss=paper":
         joint = [s for n, s in theirs.stages.items() if n.startswith("joint")]
         assert {(s.settings["align"], s.settings["timesteps"]) for s in joint} == {("contrastive", "shared")}

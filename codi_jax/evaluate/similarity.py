@@ -1,0 +1,106 @@
+"""SIM, how much outputs look alike to towers that took no part in making them (the paper's coherence, section 5.2).
+
+    sim(A, B) = mean_i cos(T_A(a_i), T_B(b_i))
+
+T are prompt encoders of the model's classes and sizes, but with weights of their own: one stage of the recipe, of
+objective `similarity`, trains them on samples that no generator has seen, all pairs of modalities at once,
+
+    L = mean_{A < B} InfoNCE(T_A, T_B)                                              at a fixed temperature
+
+The cosine of unrelated media is not zero (towers keep a gap between modalities): read `joint` beside `shuffled`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.evaluate.samples import in_batches
+from codi_jax.objectives.bridging import infonce
+from codi_jax.rng import fold
+
+
+@dataclasses.dataclass(frozen=True)
+class SimilarityConfig:
+    """temperature: of the contrastive loss."""
+
+    temperature: float = 0.1
+
+    def __post_init__(self):
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature: {self.temperature} is not positive")
+
+
+def component(modality: str) -> str:
+    """Name of the component that holds the tower of a modality."""
+    return f"{modality}_similarity"
+
+
+def init(codi: CoDi, key: jax.Array, names: Sequence[str]) -> dict[str, Any]:
+    """Parameters of the named components; towers start alike where they are alike, as in `CoDi.init`."""
+    made = {component(name): name for name in codi.modalities}
+    return {c: codi[made[c]].init("prompt", fold(key, "prompt")) for c in names}
+
+
+def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Unit-norm embeddings [B, D] by modality."""
+    return {name: codi[name].embed(params[component(name)], given, full=True) for name, given in media.items()}
+
+
+def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):
+    """The contrastive loss of a batch of media that show the same, and retrieval accuracy within the batch."""
+    del key
+    pairs = list(combinations(embed(codi, variables["params"], batch).values(), 2))
+    scale = jnp.float32(1 / config.temperature)
+    hits = [((a @ b.T).argmax(-1) == jnp.arange(len(a))).mean() for a, b in pairs]
+    return sum(infonce(a, b, scale) for a, b in pairs) / len(pairs), {"retrieval": sum(hits) / len(pairs)}
+
+
+class Similarity:
+    """Embeds natural values in batches of one size, so that one program a modality serves all."""
+
+    def __init__(self, codi: CoDi, params: Mapping[str, Any], batch: int):
+        self._codi, self._batch = codi, batch
+        self._params = {name: params[component(name)] for name in codi.modalities}
+        self._programs = {
+            name: jax.jit(lambda params, media, name=name: codi[name].embed(params, media, full=True))
+            for name in codi.modalities
+        }
+
+    def __call__(self, values: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+        """Unit-norm embeddings [n, D] by modality."""
+        return {
+            name: in_batches(self._codi[name], given, self._batch, partial(self._programs[name], self._params[name]))
+            for name, given in values.items()
+        }
+
+
+def sim(embeddings: Sequence[np.ndarray]) -> float:
+    """Mean cosine over samples and pairs of media, of unit-norm embeddings [n, D] each."""
+    return float(np.mean([np.einsum("nd,nd->n", a, b).mean() for a, b in combinations(embeddings, 2)]))
+
+
+def coherence(together: Mapping[str, np.ndarray], alone: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """SIM of one set of outputs.
+
+    Args:
+      together: output -> embeddings [n, D], generated together with the others.
+      alone: the same, generated alone.
+
+    Returns:
+      {"n", "joint", "independent", "shuffled"}; shuffled: the same outputs, each beside another sample's.
+    """
+    joint = list(together.values())
+    return {
+        "n": len(joint[0]),
+        "joint": sim(joint),
+        "independent": sim([alone[name] for name in together]),
+        "shuffled": sim([np.roll(e, shift, axis=0) for shift, e in enumerate(joint)]),
+    }

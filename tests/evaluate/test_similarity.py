@@ -1,0 +1,75 @@
+"""SIM and the towers it is taken with."""
+
+import jax
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.evaluate import similarity
+from codi_jax.evaluate.similarity import Similarity, SimilarityConfig, coherence, sim
+from tests import toy
+
+RNG = np.random.default_rng(0)
+
+
+def unit(*shape):
+    x = RNG.normal(size=shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def codi():
+    return toy.codi()
+
+
+@pytest.fixture(scope="module")
+def params(codi):
+    names = [similarity.component(name) for name in codi.modalities]
+    return jax.jit(lambda key: similarity.init(codi, key, names), compiler_options=toy.QUICK)(jax.random.key(0))
+
+
+def test_sim_by_hand():
+    a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.6, 0.8], [0.6, 0.8]])
+    assert sim([a, b]) == pytest.approx((0.6 + 0.8) / 2)
+    assert sim([a, b, a]) == pytest.approx((0.7 + 1.0 + 0.7) / 3)
+
+
+def test_coherence_tells_pairs_from_strangers():
+    a, other = unit(64, 16), unit(64, 16)
+    found = coherence({"text": a, "image": a}, {"text": a, "image": other, "audio": other})
+    assert found["n"] == 64 and found["joint"] == pytest.approx(1)
+    assert abs(found["independent"]) < 0.15 and abs(found["shuffled"]) < 0.15
+
+
+def test_the_towers_have_their_own_weights(codi, params):
+    assert not set(params) & set(codi.component_names())
+    assert set(params) == {"text_similarity", "image_similarity"}
+    shapes = jax.tree.map(np.shape, codi.shapes("clip_vision"))
+    assert jax.tree.map(np.shape, params["image_similarity"]) == shapes
+
+
+def test_the_loss_is_the_mean_contrast_of_all_pairs(codi, params):
+    batch = {"text": codi["text"].media(["seven in red", "a blue one"]), "image": np.zeros((2, 32, 32, 3), np.float32)}
+    batch["image"][1] = 0.5
+    value, metrics = similarity.loss(codi, SimilarityConfig(0.5), {"params": params}, batch, jax.random.key(0))
+    a, b = similarity.embed(codi, params, batch).values()
+    logits = np.asarray(a @ b.T) / 0.5
+    log_p = lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))  # noqa: E731
+    by_hand = -(np.trace(log_p(logits)) + np.trace(log_p(logits.T))) / 4
+    assert float(value) == pytest.approx(by_hand, rel=1e-5)
+    assert 0 <= float(metrics["retrieval"]) <= 1
+
+
+def test_values_are_embedded_in_batches_of_one_size(codi, params):
+    values = {"text": ["seven in red", "a blue one", "five"], "image": list(RNG.random((3, 32, 32, 3)) * 255)}
+    values["image"] = [picture.astype(np.uint8) for picture in values["image"]]
+    whole, parts = (Similarity(codi, params, batch)(values) for batch in (3, 2))
+    for name in values:
+        assert whole[name].shape == (3, toy.D)
+        np.testing.assert_allclose(np.linalg.norm(whole[name], axis=-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(whole[name], parts[name], atol=1e-6)
+
+
+def test_a_temperature_is_positive():
+    with pytest.raises(ConfigError, match="temperature"):
+        SimilarityConfig(0.0)
