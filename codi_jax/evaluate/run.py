@@ -30,7 +30,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
 from codi_jax.data.sources import Source, make_source
-from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, similarity, trained
+from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, similarity, trained
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
@@ -54,6 +54,8 @@ class EvaluateConfig:
       factors: of the world, those that this run's captions speak of; nothing else is counted.
       combinations: samples of every cell of (set of prompts) x (set of outputs); 0 leaves them out.
       mixes: curves to draw, each "A|B->C": prompts of A and B that disagree, output C; see `evaluate.mixing`.
+      pretrained: samples of every direction and set of outputs, at most, that the judges of `evaluate.pretrained` read
+        where they are installed; 0 leaves them out.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
     """
 
@@ -63,6 +65,7 @@ class EvaluateConfig:
     factors: tuple[str, ...] = tuple(digit_world.FACTORS)
     combinations: int = 8
     mixes: tuple[str, ...] = ()
+    pretrained: int = 64
     reference: int = 1024
 
     def __post_init__(self):
@@ -70,6 +73,8 @@ class EvaluateConfig:
             raise ConfigError(f"config.evaluate: n >= 4 and reference >= 2, got {self.n} and {self.reference}")
         if not 0 <= self.combinations <= self.n:
             raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not within 0 and n = {self.n}")
+        if self.pretrained < 0:
+            raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
         if self.mixes and self.n < len(mixing.WEIGHTS):
             raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")
 
@@ -99,7 +104,7 @@ class Evaluation:
         self.seconds: dict[str, float] = {}
         directions = sum(len(self._pairs(kind)) for kind in self.sources)
         self._total = 1 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
-        self._total += len(self.settings.mixes)
+        self._total += len(self.settings.mixes) + bool(self.settings.pretrained)
         for title in self.settings.mixes:
             for name in mixing.parts(title):
                 codi[name]
@@ -154,6 +159,10 @@ class Evaluation:
         timed = {m for m in self.names if m in digit_world.TIMED}
         together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
         metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
+        if self.settings.pretrained:
+            with self._timed("pretrained judges") as timed:
+                metrics["pretrained"] = pretrained.judge(self.codi, kept, min(n, self.settings.pretrained))
+                timed.says = ", ".join(f"{m} {who}" for m, who in metrics["pretrained"]["judges"].items())
         metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGING, "encode"})
         return _rounded(metrics), paths.flatten(kept)
 
@@ -314,8 +323,8 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
       workdir: of the run.
 
     Returns:
-      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync", "objectives"};
-      "sim" is empty where no stage has trained its towers.
+      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync", "pretrained",
+      "objectives"}; "sim" is empty where no stage has trained its towers.
 
     Raises:
       ConfigError: a component, a source or a reader is missing.

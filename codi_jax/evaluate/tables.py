@@ -85,6 +85,15 @@ def table(metrics: Mapping[str, Any]) -> str:
         parts += ["lowest: " + ", ".join(f"{cell} {rate:.2f}" for cell, rate in said["worst"].items())]
     if metrics["joint"]:
         parts += ["", f"Outputs together under the open prompt, n = {n}", _joint(metrics["joint"])]
+    if said := metrics.get("pretrained"):
+        parts += ["", f"Digit, read by networks that never met this world, n = {said['n']}"]
+        parts += [", ".join(f"{name}: {who}" for name, who in said["judges"].items())]
+        rows = [("direction", "accuracy", "ceiling")]
+        rows += [(name, _number(c["accuracy"]), _number(c["ceiling"])) for name, c in said["matrix"].items()]
+        parts += [aligned(rows, right=(1, 2))] if said["matrix"] else []
+        rows = [("outputs", "joint", "independent")]
+        rows += [(name, _number(c["joint"]), _number(c["independent"])) for name, c in said["joint"].items()]
+        parts += [aligned(rows, right=(1, 2))] if said["joint"] else []
     if metrics.get("sim"):
         columns = ("joint", "independent", "shuffled")
         rows = [("SIM", *columns)]

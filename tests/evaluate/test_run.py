@@ -115,7 +115,7 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     before = {name: (it.workdir / name).read_bytes() for name in ("metrics.json", "samples.npz")}
     run.evaluate(it.codi, it.config, variables, it.workdir)
     assert {name: (it.workdir / name).read_bytes() for name in before} == before
-    assert "13/13  text+image" in capsys.readouterr().out
+    assert "14/14  pretrained judges" in capsys.readouterr().out
 
 
 def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
