@@ -9,6 +9,7 @@ tower of its own, since a few minutes do not teach a network of still pictures t
     codi-jax train --config=configs/four.py:length=3 --workdir=out/long       three times the steps
     codi-jax train --config=configs/four.py:loss=paper --reuse=out/four --workdir=out/paper     the paper's alignment
     codi-jax train --config=configs/four.py:tokens=map --reuse=out/four --workdir=out/map       a token a position
+    codi-jax train --config=configs/four.py:pools=merged --reuse=out/four --workdir=out/merged     pairs of everything
     codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
@@ -31,6 +32,7 @@ STEPS = {  # of every stage that trains; about a quarter of an hour on two cores
     "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 750,
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 350,
+    "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
 
 
@@ -129,7 +131,7 @@ def world(modalities: tuple[str, ...], split: str = "train", size: int = 20_000,
     return {"name": "digit_world", "split": split, "size": size, "modalities": modalities, **options}
 
 
-def sources(modalities: tuple[str, ...]) -> dict:
+def sources(modalities: tuple[str, ...], merged: bool) -> dict:
     """`config.sources`. Every pool is a world of its own: no sample is in two of them."""
     out = {
         "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
@@ -149,6 +151,8 @@ def sources(modalities: tuple[str, ...]) -> dict:
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them what pictures do not show.
             out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
+    if merged:
+        out["merged"] = world(modalities, size=10_000, seed=30, truncate=0.3, merged=True)
     return out
 
 
@@ -158,10 +162,12 @@ def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str
     return {"losses": losses, "aligned": aligned, "prompts": prompts}
 
 
-def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
+def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool) -> dict:
     """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`.
 
     `paper`: V and X are trained by the paper's loss, contrastive between V_A and V_B and one t for both.
+    `merged`: from the denoisers on, every sample holds all modalities; each of them prompts every denoiser, and every
+    pair of outputs is trained.
     """
     values = {name: len(v) for name, v in digit_world.FACTORS.items()}
     judges = {
@@ -260,6 +266,24 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
             own = [n.removeprefix("environment.") for n in s["needs"] if n.startswith("environment.")]
             s["needs"] = (*(f"ldm.{name}" for name in own), *(n for n in s["needs"] if "environment" not in n))
             s["settings"].update(align="contrastive", timesteps="shared")
+    if merged:
+        needs = dict.fromkeys(need for s in encode.values() for need in s["needs"])
+        encode = {"merged": stage("encode", modalities, "merged", needs=tuple(needs), batch_size=250)}
+        for pair, own, after in (
+            ("image+audio", "audio", "joint.text+audio"),
+            ("image+video", "video", "joint.audio+video"),
+            ("text+video", "video", "joint.image+video"),
+        ):
+            of = joint[f"text+{own}" if own == "audio" else f"audio+{own}"]
+            joint[pair] = {**of, "modalities": (names := tuple(pair.split("+"))), "needs": (after,)}
+            joint[pair]["settings"] = alignment(names, names, (own,))
+        joint["audio+video"]["needs"] = ("environment.video", "joint.image+audio")
+        for s in (*ldm.values(), *environment.values(), *joint.values()):
+            s["source"] = "encode.merged"
+            s["needs"] = ("encode.merged", *(need for need in s["needs"] if not need.startswith("encode.")))
+        for name, s in ldm.items():
+            s["modalities"] = (name, *(other for other in modalities if other != name))
+            s["settings"]["prompts"]["sources"] = modalities
     everything = {
         "judge": judges, "similarity": similarity, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
         "environment": environment, "joint": joint,
@@ -277,19 +301,21 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool) -> dict:
 def get_config(argument: str = "") -> ConfigDict:
     """The run; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many.
 
-    `loss=paper` and `tokens=map` are for comparison: only the last stages differ. `n`: of the evaluation.
+    `loss=paper`, `tokens=map` and `pools=merged` are for comparison: only the last stages differ. `n`: of the
+    evaluation.
     """
-    options = parse_argument(
-        argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), loss="ours", tokens="pooled", n=48
-    )
-    if options.loss not in ("ours", "paper") or options.tokens not in ("pooled", "map"):
-        raise ConfigError(
-            f"config arguments: loss is ours or paper, tokens pooled or map; got {options.loss}, {options.tokens}"
-        )
+    kinds = {"loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged")}
+    first = {name: values[0] for name, values in kinds.items()}
+    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), n=48, **first)
+    for name, values in kinds.items():
+        if getattr(options, name) not in values:
+            raise ConfigError(f"config argument {name}: {' or '.join(values)}, not {getattr(options, name)}")
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:
         raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
     modalities = tuple(m for m in MODALITIES if m in asked)
+    if (merged := options.pools == "merged") and modalities != MODALITIES:
+        raise ConfigError("config argument pools=merged: takes all modalities")
     model = {"text": text, "image": image, "audio": audio, "video": video}
     guidance = {
         "text": {"prompt": 2.0, "environment": 2.0},
@@ -307,8 +333,8 @@ def get_config(argument: str = "") -> ConfigDict:
             "prediction": "x0",
             "schedule": "cosine",
         },
-        "sources": sources(modalities),
-        "stages": stages(modalities, options.length, options.loss == "paper"),
+        "sources": sources(modalities, merged),
+        "stages": stages(modalities, options.length, options.loss == "paper", merged),
         "generate": {
             "steps": 10,
             "delay": {name: steps for name, steps in delay.items() if name in modalities},

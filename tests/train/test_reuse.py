@@ -1,7 +1,10 @@
+from itertools import combinations
+
 import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
+from codi_jax.evaluate.trained import paired, together
 from codi_jax.train.latents import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse
@@ -87,6 +90,18 @@ def test_the_variants_differ_after_the_denoisers_alone(tmp_path, argument):
         assert {m.config.environment.tokens for m in theirs.codi.modalities.values()} == {"map"}
 
 
+def test_pairs_of_everything(tmp_path):
+    ours = open_run(four.get_config(), tmp_path / "a")
+    merged = open_run(four.get_config("pools=merged"), tmp_path / "b")
+    same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
+    assert {n.split(".")[0] for n in same} == {"judge", "similarity", "codec", "bridging"}
+    stages = merged.stages.values()
+    assert all(paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
+    assert all(together(stages, pair) for pair in combinations(four.MODALITIES, 2))
+    with pytest.raises(ConfigError, match="takes all modalities"):
+        four.get_config("pools=merged,modalities=text+image")
+
+
 def test_variants_that_do_not_exist():
-    with pytest.raises(ConfigError, match="loss is ours or paper"):
+    with pytest.raises(ConfigError, match="loss: ours or paper"):
         four.get_config("loss=theirs")
