@@ -176,3 +176,21 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
         *("entropy", "entropy alone", "distance", "distance alone", "distance of real"),
     ]
     return figure(rows(head, body), caption)
+
+
+def outside_judges(found: Mapping[str, Any], caption: Any) -> Html:
+    """What networks that never met this world read: directions beside their ceiling, sets together beside alone."""
+    arrow = lambda name: name.replace("->", " → ").replace("+", " + ")  # noqa: E731
+    read = [[arrow(d), number(row["accuracy"]), number(row["ceiling"])] for d, row in found["matrix"].items()]
+    agree = [[arrow(s), number(row["joint"]), number(row["independent"])] for s, row in found["joint"].items()]
+    tables = [rows([f"{LEADING} right", "accuracy", "ceiling"], read)] if read else []
+    tables += [rows([f"same {LEADING}", "together", "alone"], agree)] if agree else []
+    who = "; ".join(f"{name}: {judge}" for name, judge in found["judges"].items())
+    return figure(el("div", tables, class_="row"), (caption, f" {who}."))
+
+
+def similarity(sim: Mapping[str, Any], caption: Any) -> Html:
+    """SIM of every set of outputs."""
+    columns = ("joint", "independent", "shuffled")
+    body = [[name.replace("+", " + "), *(number(row[c]) for c in columns)] for name, row in sim.items()]
+    return figure(rows(["cosine", "together", "alone", "shuffled"], body), caption)

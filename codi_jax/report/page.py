@@ -129,6 +129,8 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
             )
         )
     parts.append(_joint(run, metrics, samples))
+    if metrics.get("pretrained", {}).get("judges"):
+        parts.append(_outside(metrics["pretrained"]))
     parts.append(
         _section(
             "Training",
@@ -225,6 +227,23 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
             "What stands behind the agreement. Entropy: how evenly the values occur, 1 being uniform; it falls if a "
             "model loses modes. Distance: the Fréchet distance to real samples in the judge's own features (not FID; "
             "smaller is better), beside that of other real samples, which is the smallest to be hoped for.",
+        ),
+        numbers.similarity(
+            metrics["sim"],
+            "SIM, the paper's measure: the mean cosine of the outputs to one another, by towers of their own that were "
+            "trained on samples which no generator has seen. Unrelated outputs (shuffled) are not at zero.",
+        )
+        if metrics.get("sim")
+        else None,
+    )
+
+
+def _outside(found: dict[str, Any]) -> Html:
+    return _section(
+        "Judges from elsewhere",
+        f"The same samples, the first {found['n']} of each, read by networks that learnt to read or listen elsewhere.",
+        numbers.outside_judges(
+            found, "The ceiling is what the same judge makes of real samples. Captions are parsed, not judged."
         ),
     )
 

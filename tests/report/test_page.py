@@ -58,6 +58,13 @@ def evaluated(workdir):
         "matrix": {name: cell(len(set(name.split("->"))) > 1) for name in directions},
         "held_out": {name: cell(True) for name in ("text->image", "image->text")},
         "joint": {"text+image": {"n": N, "trained": True, "digit": coherence}},
+        "sim": {"text+image": {"n": N, "joint": 0.876, "independent": 0.123, "shuffled": 0.124}},
+        "pretrained": {
+            "n": 4,
+            "judges": {"image": "somebody"},
+            "matrix": {"text->image": {"accuracy": 0.765, "ceiling": 0.987}},
+            "joint": {"text+image": {"joint": 0.654, "independent": 0.098}},
+        },
         "real": {"text": {"n": N, "fidelity": None}, "image": {"n": N, "fidelity": 1.5}},
     }
     (workdir / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
@@ -117,6 +124,18 @@ def test_captions_are_escaped_and_pictures_are_exact(page):
 def test_it_says_the_numbers(page):
     html, _ = page
     for said in ("0.81", "0.812", "of 0.95", "0.91", "chance 0.10", "3.25", "1.50", "1m07s", "1.5 GiB", "no digit"):
+        assert said in html, said
+    for said in (
+        "0.876",
+        "0.123",
+        "0.124",
+        "image: somebody",
+        "0.765",
+        "0.987",
+        "0.654",
+        "0.098",
+        "the first 4 of each",
+    ):
         assert said in html, said
     assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
 
