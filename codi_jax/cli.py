@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
     verb("report", _report, "write report.html from what train and evaluate left in the workdir")
 
-    compare = verb("compare", _compare, "joint coherence of several evaluated runs, side by side", workdir=False)
+    compare = verb("compare", _compare, "several evaluated runs, side by side", workdir=False)
     compare.add_argument("workdirs", type=Path, nargs="+", metavar="WORKDIR", help="directory of an evaluated run")
 
     world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)

@@ -1,8 +1,9 @@
-"""`codi-jax compare`: joint coherence of several runs, one column a run.
+"""`codi-jax compare`: several runs, a few columns each.
 
-For every set of outputs under the open prompt: how often all show the same (together), what agreement the generated
-marginals give by chance, and their entropy as a part of uniform. A collapsed model agrees with itself, so no run is
-better for its agreement alone.
+For every direction: how often the output shows what the prompt says, ★ where a run never paired the two. For every set
+of outputs under the open prompt: how often all show the same (together), what agreement the generated marginals give by
+chance, and their entropy as a part of uniform. A collapsed model agrees with itself, so no run is better for its
+agreement alone.
 """
 
 import json
@@ -24,15 +25,29 @@ def read(workdir: Path) -> dict[str, Any]:
     path = Path(workdir) / "metrics.json"
     try:
         metrics = json.loads(path.read_text())
-        metrics["joint"], metrics["n"]
+        metrics["joint"], metrics["matrix"], metrics["n"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no metrics; run `codi-jax evaluate --workdir {workdir}` first") from error
     return metrics
 
 
+def _common(runs: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
+    """What every run has of a kind, in the order of the first."""
+    return [name for name in next(iter(runs.values()))[kind] if all(name in m[kind] for m in runs.values())]
+
+
+def _directions(runs: Mapping[str, Mapping[str, Any]], factor: str) -> str:
+    lines = [(f"right {factor}", *(text for name in runs for text in (name, "")))]
+    for direction in _common(runs, "matrix"):
+        cells = [metrics["matrix"][direction] for metrics in runs.values()]
+        rates = [(f"{c['factors'][factor]['accuracy']:.3f}", "" if c["paired"] else "★") for c in cells]
+        lines.append((direction, *(text for pair in rates for text in pair)))
+    return aligned(lines, right=range(1, 1 + 2 * len(runs)))
+
+
 def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADING) -> str:
-    """Lines of text: a row for every set of outputs that each of the runs {name: metrics} has."""
-    sets = [s for s in next(iter(runs.values()))["joint"] if all(s in m["joint"] for m in runs.values())]
+    """Lines of text: a row for every direction and every set of outputs that each of the runs {name: metrics} has."""
+    sets = _common(runs, "joint")
     columns = ("joint", "chance", "entropy", "fidelity")
     lines = [("", *(text for name in runs for text in (name, "", "", "")))]
     lines.append((f"same {factor}", *(column for _ in runs for column in columns)))
@@ -40,4 +55,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADI
         cells = [metrics["joint"][outputs][factor] for metrics in runs.values()]
         lines.append((outputs, *("" if cell[c] is None else f"{cell[c]:.3f}" for cell in cells for c in columns)))
     counts = ", ".join(f"{name} n = {metrics['n']}" for name, metrics in runs.items())
-    return f"Outputs together under the open prompt: {counts}\n" + aligned(lines, right=range(1, 1 + 4 * len(runs)))
+    together = aligned(lines, right=range(1, 1 + 4 * len(runs)))
+    return "\n".join(
+        (f"Prompt to output: {counts}", _directions(runs, factor), "", "Outputs together, open prompt", together)
+    )

@@ -8,15 +8,27 @@ from codi_jax.evaluate.compare import read, table
 
 def run(**sets):
     cells = {"chance": 0.1, "entropy": 0.9, "fidelity": None}
-    return {"n": 8, "joint": {name: {"digit": {"joint": rate, **cells}} for name, rate in sets.items()}}
+    row = {"paired": True, "factors": {"digit": {"accuracy": 0.625}}}
+    matrix = {"text->image": row, "image->image": {**row, "paired": False}}
+    return {
+        "n": 8,
+        "matrix": matrix,
+        "joint": {name: {"digit": {"joint": rate, **cells}} for name, rate in sets.items()},
+    }
 
 
 def test_a_column_a_run_and_a_row_a_set_that_all_have():
     lines = table({"a": run(**{"text+image": 0.5, "text+audio": 0.25}), "b": run(**{"text+image": 0.75})}).splitlines()
-    assert lines[0] == "Outputs together under the open prompt: a n = 8, b n = 8"
-    assert lines[1].split() == ["a", "b"]
-    assert lines[2].split() == ["same", "digit", *["joint", "chance", "entropy", "fidelity"] * 2]
-    assert [line.split() for line in lines[3:]] == [
+    assert lines[0] == "Prompt to output: a n = 8, b n = 8"
+    assert [line.split() for line in lines[1:4]] == [
+        ["right", "digit", "a", "b"],
+        ["text->image", "0.625", "0.625"],
+        ["image->image", "0.625", "★", "0.625", "★"],
+    ]
+    assert lines[4:6] == ["", "Outputs together, open prompt"]
+    assert lines[6].split() == ["a", "b"]
+    assert lines[7].split() == ["same", "digit", *["joint", "chance", "entropy", "fidelity"] * 2]
+    assert [line.split() for line in lines[8:]] == [
         ["text+image", "0.500", "0.100", "0.900", "0.750", "0.100", "0.900"]
     ]
 

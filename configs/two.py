@@ -2,8 +2,8 @@
 
 Data: digit_world (coloured MNIST digits and captions). The classes are those of the paper's size; only numbers differ.
 
-    codi-jax train --config=configs/demo.py --workdir=out/demo
-    codi-jax train --config=configs/demo.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
+    codi-jax train --config=configs/two.py --workdir=out/two
+    codi-jax train --config=configs/two.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
 from ml_collections import ConfigDict
