@@ -179,7 +179,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     }  # fmt: skip
     similarity = {
         "all": stage(
-            "similarity", modalities, "judge", train=(".*_similarity/.*",), batch_size=32,
+            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities), batch_size=32,
             optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0,
         )
     } if len(modalities) > 1 else {}  # fmt: skip
@@ -258,6 +258,9 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
             batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
+    # One stage of it after another: nothing else may keep this chain waiting.
+    for s in (environment["text"], environment["image"], *joint.values()):
+        s["priority"] = 2
     joint["audio+video"].update(batch_size=16)
     joint["audio+video"]["settings"]["target"] = "own"  # a sound has no colour
     if paper:  # no anchor, so nothing to train V by alone; its steps go to V and X together
@@ -318,13 +321,13 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ConfigError("config argument pools=merged: takes all modalities")
     model = {"text": text, "image": image, "audio": audio, "video": video}
     guidance = {
-        "text": {"prompt": 2.0, "environment": 2.0},
-        "image": {"prompt": 4.0, "environment": 6.0},
-        "audio": {"prompt": 3.0, "environment": 6.0},
-        "video": {"prompt": 4.0, "environment": 6.0},
+        "text": {"prompt": 2.0, "environment": 3.0},
+        "image": {"prompt": 4.0, "environment": 8.0},
+        "audio": {"prompt": 3.0, "environment": 8.0},
+        "video": {"prompt": 4.0, "environment": 8.0},
     }
     # One t for all in training: none may run ahead of the others.
-    delay = {} if options.loss == "paper" else {"image": 3, "audio": 3, "video": 3}
+    delay = {} if options.loss == "paper" else {"image": 5, "audio": 5, "video": 5}
     config = {
         "seed": 0,
         "model": {
