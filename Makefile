@@ -5,7 +5,7 @@
 # make test   sets up, lints, runs the suite
 PYTHON ?= python3.11
 OUT ?= out/demo
-CONFIG ?= configs/four.py
+CONFIG ?= configs/four.py:length=0.8
 JOBS ?= 2
 LENGTH ?= 3
 BIN := .venv/bin

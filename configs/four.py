@@ -26,7 +26,7 @@ TEXT_LATENT = 128
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # of every stage that trains; about a quarter of an hour on two cores, side by side
-    "judge.image": 250, "judge.audio": 200, "judge.video": 250, "similarity.all": 150,
+    "judge.image": 250, "judge.audio": 200, "judge.video": 250, "similarity.all": 200,
     "codec.text": 700, "codec.image": 1000, "codec.audio": 600,
     "bridging.text+image": 900, "bridging.text+audio": 450, "bridging.text+video": 400,
     "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 750,
@@ -180,7 +180,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     similarity = {
         "all": stage(
             "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities), batch_size=32,
-            optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0,
+            optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0, settings={"views": ("text",)},
         )
     } if len(modalities) > 1 else {}  # fmt: skip
     codecs = {

@@ -7,6 +7,8 @@ objective `similarity`, trains them on samples that no generator has seen, all p
 
     L = mean_{A < B} InfoNCE(T_A, T_B)                                              at a fixed temperature
 
+plus InfoNCE between two wordings of what comes in two, or a tower of text learns no more than pictures show.
+
 The cosine of unrelated media is not zero (towers keep a gap between modalities): read `joint` beside `shuffled`.
 """
 
@@ -29,9 +31,10 @@ from codi_jax.rng import fold
 
 @dataclasses.dataclass(frozen=True)
 class SimilarityConfig:
-    """temperature: of the contrastive loss."""
+    """temperature: of the contrastive loss; views: see `objectives.bridging.BridgingConfig`."""
 
     temperature: float = 0.1
+    views: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.temperature <= 0:
@@ -55,12 +58,19 @@ def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> di
 
 
 def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):
-    """The contrastive loss of a batch of media that show the same, and retrieval accuracy within the batch."""
+    """The contrastive loss of a batch of media that show the same, and retrieval accuracy within the batch by pair."""
     del key
-    pairs = list(combinations(embed(codi, variables["params"], batch).values(), 2))
+    embedded = embed(codi, variables["params"], batch)
     scale = jnp.float32(1 / config.temperature)
-    hits = [((a @ b.T).argmax(-1) == jnp.arange(len(a))).mean() for a, b in pairs]
-    return sum(infonce(a, b, scale) for a, b in pairs) / len(pairs), {"retrieval": sum(hits) / len(pairs)}
+    total, metrics = 0.0, {}
+    pairs = list(combinations(embedded, 2))
+    for name, other in pairs:
+        a, b = embedded[name], embedded[other]
+        total += infonce(a, b, scale) / len(pairs)
+        metrics[f"retrieval/{name}+{other}"] = ((a @ b.T).argmax(-1) == jnp.arange(len(a))).mean()
+    for name in config.views:
+        total += infonce(embedded[name], codi[name].embed(variables["params"][component(name)], batch[name]), scale)
+    return total, metrics
 
 
 class Similarity:

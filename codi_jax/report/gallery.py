@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.data.digit_world import FACTORS
+from codi_jax.data.digit_world import CARRIES, FACTORS
 from codi_jax.evaluate.agreement import UNREAD, agrees
 from codi_jax.modalities import Modality
 from codi_jax.report.markup import Html, el, figure
@@ -47,6 +47,8 @@ def direction(
 ) -> Html:
     """One direction: prompts, what was made of them and how it reads, and the real samples that the prompts belong to.
 
+    An output is right if it shows what the prompt says; what the prompt leaves open stands in brackets.
+
     Args:
       source, target: the modalities.
       real: {"values": {modality: [n]}, "factors": {factor: [n]}}.
@@ -54,12 +56,15 @@ def direction(
       caption: of the figure.
     """
     shown = min(COLUMNS, len(made["values"]))
-    truth = {f: real["factors"][f] for f in FACTORS if f in made["read"] and f in real["factors"]}
-    right = np.logical_and.reduce([truth[f] == made["read"][f] for f in truth])
+    read = {f: made["read"][f] for f in FACTORS if f in made["read"]}
+    asked = {f: x for f, x in read.items() if f in CARRIES[source.name] and f in real["factors"]}
+    free = {f: x for f, x in read.items() if f not in asked}
+    right = np.logical_and.reduce([real["factors"][f] == x for f, x in asked.items()])
+    words = [said(asked, i) + (f" ({said(free, i)})" if free else "") for i in range(shown)]
     lines = [
         ("prompt", _media(source, real["values"][source.name])),
         ("generated", _media(target, made["values"])),
-        ("read as", [_mark(bool(right[i]), said({f: made["read"][f] for f in truth}, i)) for i in range(shown)]),
+        ("read as", [_mark(bool(right[i]), words[i]) for i in range(shown)]),
     ]
     if source.name != target.name:
         lines.append(("real sample", _media(target, real["values"][target.name])))

@@ -57,7 +57,7 @@ def test_the_loss_is_the_mean_contrast_of_all_pairs(codi, params):
     log_p = lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))  # noqa: E731
     by_hand = -(np.trace(log_p(logits)) + np.trace(log_p(logits.T))) / 4
     assert float(value) == pytest.approx(by_hand, rel=1e-5)
-    assert 0 <= float(metrics["retrieval"]) <= 1
+    assert 0 <= float(metrics["retrieval/text+image"]) <= 1
 
 
 def test_values_are_embedded_in_batches_of_one_size(codi, params):

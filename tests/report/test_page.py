@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel import paths
+from codi_jax.report.gallery import direction
 from codi_jax.report.page import write
 from codi_jax.train.recipe import save_config
 
@@ -138,6 +140,17 @@ def test_it_says_the_numbers(page):
     ):
         assert said in html, said
     assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
+
+
+def test_an_output_is_judged_by_what_its_prompt_says():
+    shown = lambda name: SimpleNamespace(name=name, html=str)  # noqa: E731
+    real = {"values": dict.fromkeys(("image", "text"), np.arange(2)), "factors": {"digit": np.array([4, 5])}}
+    real["factors"]["motion"] = np.array([0, 0])
+    made = {"values": np.arange(2), "read": {"digit": np.array([4, 4]), "motion": np.array([1, 0])}}
+    from_image = direction(shown("image"), shown("text"), real, made, "")
+    assert "✓ four (right)" in from_image and "✗ four (left)" in from_image
+    from_text = direction(shown("text"), shown("image"), real, made, "")
+    assert "✗ four, right" in from_text and "(" not in from_text
 
 
 def test_an_unevaluated_run_is_one_line(tmp_path):
