@@ -179,8 +179,9 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     }  # fmt: skip
     similarity = {
         "all": stage(
-            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities), batch_size=32,
-            optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0, settings={"views": ("text",)},
+            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities),
+            batch_size=32, optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0,
+            settings={"views": ("text",)},
         )
     } if len(modalities) > 1 else {}  # fmt: skip
     codecs = {
