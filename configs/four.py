@@ -157,9 +157,12 @@ def sources(modalities: tuple[str, ...], merged: bool) -> dict:
 
 
 def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict:
-    """Settings of latent_alignment; open prompts are where the environment matters."""
+    """Settings of latent_alignment; open prompts are where the environment matters.
+
+    V's target is the modality's own prompt: its partner's may say less, and what V never learns no output can follow.
+    """
     prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
-    return {"losses": losses, "aligned": aligned, "prompts": prompts}
+    return {"losses": losses, "aligned": aligned, "prompts": prompts, "target": "own"}
 
 
 def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool) -> dict:
@@ -263,7 +266,6 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     for s in (environment["text"], environment["image"], *joint.values()):
         s["priority"] = 2
     joint["audio+video"].update(batch_size=16)
-    joint["audio+video"]["settings"]["target"] = "own"  # a sound has no colour
     if paper:  # no anchor, so nothing to train V by alone; its steps go to V and X together
         environment = {}
         for s in joint.values():
@@ -308,6 +310,7 @@ def get_config(argument: str = "") -> ConfigDict:
     `loss=paper`, `tokens=map` and `pools=merged` are for comparison: only the last stages differ. `n`: of the
     evaluation.
     """
+    # The first of each is ours.
     kinds = {"loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged")}
     first = {name: values[0] for name, values in kinds.items()}
     options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), n=48, **first)
@@ -323,9 +326,9 @@ def get_config(argument: str = "") -> ConfigDict:
     model = {"text": text, "image": image, "audio": audio, "video": video}
     guidance = {
         "text": {"prompt": 2.0, "environment": 3.0},
-        "image": {"prompt": 4.0, "environment": 8.0},
-        "audio": {"prompt": 3.0, "environment": 8.0},
-        "video": {"prompt": 4.0, "environment": 8.0},
+        "image": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
+        "audio": {"prompt": 3.0, "environment": 8.0, "low": 0.3},
+        "video": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
     }
     # One t for all in training: none may run ahead of the others.
     delay = {} if options.loss == "paper" else {"image": 5, "audio": 5, "video": 5}
@@ -353,6 +356,9 @@ def get_config(argument: str = "") -> ConfigDict:
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         },
     }
+    if any(getattr(options, name) != ours for name, ours in first.items()):
+        # They are compared by directions and by what is generated together; the rest costs most of an evaluation.
+        config["evaluate"].update(combinations=0, mixes=(), pretrained=0)
     config["model"]["environment_tokens"] = options.tokens
     for parts in config["model"]["modalities"].values():
         parts["environment"]["tokens"] = options.tokens
