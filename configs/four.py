@@ -275,14 +275,12 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     if merged:
         needs = dict.fromkeys(need for s in encode.values() for need in s["needs"])
         encode = {"merged": stage("encode", modalities, "merged", needs=tuple(needs), batch_size=250)}
-        for pair, own, after in (
-            ("image+audio", "audio", "joint.text+audio"),
-            ("image+video", "video", "joint.audio+video"),
-            ("text+video", "video", "joint.image+video"),
-        ):
-            of = joint[f"text+{own}" if own == "audio" else f"audio+{own}"]
-            joint[pair] = {**of, "modalities": (names := tuple(pair.split("+"))), "needs": (after,)}
-            joint[pair]["settings"] = alignment(names, names, (own,))
+        for pair, after in (
+            ("image+audio", "text+audio"), ("image+video", "audio+video"), ("text+video", "image+video"),
+        ):  # fmt: skip
+            names = tuple(pair.split("+"))
+            changes = {"needs": (f"joint.{after}",), "settings": alignment(names, names, names[1:])}
+            joint[pair] = {**joint[after], "modalities": names, **changes}
         joint["audio+video"]["needs"] = ("environment.video", "joint.image+audio")
         for s in (*ldm.values(), *environment.values(), *joint.values()):
             s["source"] = "encode.merged"

