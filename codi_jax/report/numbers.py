@@ -16,6 +16,11 @@ def shown_factors(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {f: cell[f] for f in FACTORS if f in cell}
 
 
+def _spaced(title: str) -> str:
+    """A direction or a set of modalities, for people."""
+    return title.replace("->", " → ").replace("+", " + ")
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -49,7 +54,7 @@ def headline(metrics: Mapping[str, Any]) -> Html:
         if cell["trained"] and LEADING in cell:
             row = cell[LEADING]
             note = f"alone {number(row['independent'], 2)}, by chance {number(row['chance'], 2)}"
-            tiles.append(_tile(number(row["joint"], 2), f"{name.replace('+', ' + ')} agree on the {LEADING}", note))
+            tiles.append(_tile(number(row["joint"], 2), f"{_spaced(name)} agree on the {LEADING}", note))
     return el("div", tiles, class_="tiles")
 
 
@@ -126,10 +131,9 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
         for factor, row in {**shown_factors(cell["factors"]), "all at once": cell["all"]}.items():
             low, high = row["interval"]
             numbers = [number(row[k]) for k in ("ceiling", "chance", "shuffled")]
-            arrow = direction.replace("->", " → ")
-            body.append([arrow, factor, number(row["accuracy"]), f"{low:.3f} to {high:.3f}", *numbers])
+            body.append([_spaced(direction), factor, number(row["accuracy"]), f"{low:.3f} to {high:.3f}", *numbers])
         for factor, row in shown_factors(cell["free"]).items():
-            body.append([direction.replace("->", " → "), f"{factor} (free)", *["–"] * 5, number(row["entropy"])])
+            body.append([_spaced(direction), f"{factor} (free)", *["–"] * 5, number(row["entropy"])])
     head = ["direction", "factor", "accuracy", "95 % interval", "ceiling", "chance", "shuffled"]
     if any(cell["free"] for cell in cells.values()):
         head.append("entropy")
@@ -141,7 +145,7 @@ def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
     """Agreement together, alone and shuffled, with chance."""
     groups = [
         (
-            f"{name.replace('+', ' + ')}, {factor}",
+            f"{_spaced(name)}, {factor}",
             [("together", row["joint"], "a"), ("alone", row["independent"], "b"), ("shuffled", row["shuffled"], "c")],
             row["chance"],
         )
@@ -157,7 +161,7 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
     for name, cell in joint.items():
         for factor, row in shown_factors(cell).items():
             low, high = row["interval"]
-            title = name.replace("+", " + ") + ("" if cell["trained"] else " ★")
+            title = _spaced(name) + ("" if cell["trained"] else " ★")
             numbers = [
                 number(row["joint"]),
                 f"{low:.3f} to {high:.3f}",
@@ -180,9 +184,8 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
 
 def outside_judges(found: Mapping[str, Any], caption: Any) -> Html:
     """What networks that never met this world read: directions beside their ceiling, sets together beside alone."""
-    arrow = lambda name: name.replace("->", " → ").replace("+", " + ")  # noqa: E731
-    read = [[arrow(d), number(row["accuracy"]), number(row["ceiling"])] for d, row in found["matrix"].items()]
-    agree = [[arrow(s), number(row["joint"]), number(row["independent"])] for s, row in found["joint"].items()]
+    read = [[_spaced(d), number(row["accuracy"]), number(row["ceiling"])] for d, row in found["matrix"].items()]
+    agree = [[_spaced(s), number(row["joint"]), number(row["independent"])] for s, row in found["joint"].items()]
     tables = [rows([f"{LEADING} right", "accuracy", "ceiling"], read)] if read else []
     tables += [rows([f"same {LEADING}", "together", "alone"], agree)] if agree else []
     who = "; ".join(f"{name}: {judge}" for name, judge in found["judges"].items())
@@ -192,5 +195,5 @@ def outside_judges(found: Mapping[str, Any], caption: Any) -> Html:
 def similarity(sim: Mapping[str, Any], caption: Any) -> Html:
     """SIM of every set of outputs."""
     columns = ("joint", "independent", "shuffled")
-    body = [[name.replace("+", " + "), *(number(row[c]) for c in columns)] for name, row in sim.items()]
+    body = [[_spaced(name), *(number(row[c]) for c in columns)] for name, row in sim.items()]
     return figure(rows(["cosine", "together", "alone", "shuffled"], body), caption)
