@@ -3,6 +3,7 @@
 # make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; about two hours
 # make test   sets up, lints, runs the suite
+# make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 PYTHON ?= python3.11
 OUT ?= out/demo
 CONFIG ?= configs/four.py:length=0.8
@@ -11,7 +12,7 @@ LENGTH ?= 3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo two claims claims-merged claims-paper claims-map test slow clean
+.PHONY: demo two claims claims-merged claims-paper claims-map test parity slow clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -27,6 +28,10 @@ $(BIN)/python:
 
 .venv/.test: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+.venv/.parity: setup.py pyproject.toml | .venv/.test
+	$(BIN)/python -m pip install --quiet -e '.[parity]'
 	touch $@
 
 demo: .venv/.demo
@@ -55,6 +60,9 @@ test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+parity: .venv/.parity
+	$(BIN)/python -m pytest tests/parity/oracles
 
 slow: .venv/.test
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""`codi-jax VERB`: train, generate, evaluate, report.
+"""`codi-jax VERB`: train, generate, evaluate, report; convert and export public checkpoints.
 
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
@@ -69,17 +69,42 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         train(run, stages, args.quiet)
 
 
-def _generate(args: argparse.Namespace, rest: list[str]) -> None:
+def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
+    """The run of a workdir, or of a config that has none."""
+    from codi_jax.train.recipe import load_run, open_run
+
+    if any(a.startswith("--config") for a in rest):
+        if args.workdir is not None:
+            raise ConfigError("--workdir and --config: name one of them; a workdir has its config")
+        return open_run(_read_config(rest), None)
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    if args.workdir is None:
+        raise ConfigError("needs --workdir=DIRECTORY of a run, or --config=FILE[:argument]")
+    return load_run(args.workdir)
+
+
+def _convert(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.interop.convert import convert
+
+    print(convert(_run_of(args, rest).codi, args.files, args.out, args.seed))
+
+
+def _export(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.interop.export import export
+
+    run = _run_of(args, rest)
+    print(export(run.codi, run.providers(run.finished_stages()), args.out))
+
+
+def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
     from codi_jax.config import view
     from codi_jax.generate import GenerateConfig, Generator, save
-    from codi_jax.train.loop import variables_of
-    from codi_jax.train.recipe import load_run
+    from codi_jax.train.loop import component_reader
 
-    run = load_run(args.workdir)
+    run = _run_of(args, rest)
     prompts, weights = {}, {}
     for name, given in args.prompts.items():
         if len(given) > 1:
@@ -98,7 +123,8 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"--n: expected a positive number, got {args.n}")
     outputs = run.codi.order(filter(None, args.to.split(",")))
     generator = Generator(run.codi, view(GenerateConfig, run.config.generate, "generate"))
-    values = generator.generate(variables_of(run), outputs, prompts, args.n, jax.random.key(args.seed), weights)
+    read = component_reader(run, args.random_weights)
+    values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights)
     for path in save(run.codi, values, args.out):
         print(path)
 
@@ -145,11 +171,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="codi-jax", description="CoDi in JAX: train, generate, evaluate, report.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, function: Any, help: str, workdir: bool = True, **options: Any) -> argparse.ArgumentParser:
+    def verb(
+        name: str, function: Any, help: str, workdir: bool = True, config: bool = False, **options: Any
+    ) -> argparse.ArgumentParser:
+        if config:
+            options["epilog"] = (
+                "In place of a workdir, --config=FILE[:argument] names a config, and --config.a.b=value overrides a "
+                "field of it."
+            )
         sub = verbs.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
         sub.set_defaults(function=function)
         if workdir:
-            sub.add_argument("--workdir", type=Path, required=True, help="directory of the run")
+            sub.add_argument("--workdir", type=Path, required=not config, help="directory of the run")
         return sub
 
     train = verb(
@@ -171,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
 
-    generate = verb("generate", _generate, "any prompts in, any outputs out, generated together")
+    generate = verb("generate", _generate, "any prompts in, any outputs out, generated together", config=True)
     for name in REGISTRY:
         generate.add_argument(
             f"--{name}",
@@ -184,7 +217,18 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--out", type=Path, required=True, help="directory for the files")
     generate.add_argument("--weights", default="", metavar="A=x,B=y", help="mix weights of the prompts (1 each)")
     generate.add_argument("--n", type=int, default=1, help="samples (1)")
+    generate.add_argument(
+        "--random-weights", action="store_true", help="draw what no weights are there for, to see the machinery run"
+    )
     generate.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (0)")
+
+    convert = verb("convert", _convert, "read public checkpoints into components of this model", config=True)
+    convert.add_argument("files", type=Path, nargs="+", metavar="FILE", help="of the release, or of one other family")
+    convert.add_argument("--out", type=Path, required=True, help="directory of the components; see config.weights")
+    convert.add_argument("--seed", type=int, default=0, help="of what the files do not hold (0)")
+
+    export = verb("export", _export, "write the release's checkpoint files from components of this model", config=True)
+    export.add_argument("--out", type=Path, required=True, help="directory for the .pth files")
 
     verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
     verb("report", _report, "write report.html from what train and evaluate left in the workdir")
@@ -212,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from codi_jax.train.loop import Preempted
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(args, "workdir"):
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and getattr(args, "workdir", None) is not None:
         jax.config.update("jax_compilation_cache_dir", str(args.workdir.absolute() / "compiled"))
     try:
         args.function(args, rest)

@@ -103,7 +103,7 @@ class CoDi:
         for component, (name, role) in self.component_names().items():
             part = "denoiser" if role == "cross" else role
             for other, modality in self.modalities.items():
-                if modality.components[role] != component:
+                if modality.components.get(role) != component:
                     continue
                 if getattr(modality.config, part) != getattr(self.modalities[name].config, part):
                     raise ConfigError(

@@ -13,7 +13,7 @@ is generated changes nobody's noise.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ from codi_jax.diffusion.guidance import Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
+
+SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +173,10 @@ class Generator:
             out[name] = program(variables, self.codi[name].media(values[name]))
         return out
 
+    def beside(self, prompts: Iterable[str]) -> tuple[str, ...]:
+        """The modalities whose empty media are the null prompt: those that prompt, or the model's first."""
+        return tuple(prompts) or tuple(self.codi.modalities)[:1]
+
     def latents(
         self,
         variables: dict,
@@ -181,6 +187,7 @@ class Generator:
         weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
         noise: Mapping[str, Array] | None = None,
+        null: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together.
 
@@ -193,6 +200,7 @@ class Generator:
           weights: mix weights of the prompts, numbers or one a sample [n]; 1 each if not given.
           guidance: scales by output, the config's if not given.
           noise: z_T by output, drawn if not given.
+          null: the null prompts beside them, as `CoDi.null_prompts` makes them, which is done if not given.
 
         Returns:
           Normalised latents {output: [n, *latent]}.
@@ -203,8 +211,7 @@ class Generator:
             raise ConfigError(f"nothing to generate; name some of {', '.join(codi.modalities)}")
         scales = {**self.config.guidance, **(guidance or {})}
         total = codi.schedule.steps
-        names = list(prompts) or list(codi.modalities)[:1]
-        null = codi.context(codi.null_prompts(variables, names, n), weights)
+        null = codi.context(null or codi.null_prompts(variables, self.beside(prompts), n), weights)
         wiring = codi.wiring(outputs)
         index = {name: i for i, name in enumerate(codi.modalities)}
         args = {
@@ -277,7 +284,7 @@ class Generator:
 
     def generate(
         self,
-        variables: dict,
+        variables: dict | Callable[[tuple[str, ...]], dict],
         outputs: Sequence[str],
         values: Mapping[str, Sequence[Any]],
         n: int,
@@ -285,13 +292,32 @@ class Generator:
         weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
     ) -> dict[str, list[Any]]:
-        """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples."""
+        """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples.
+
+        `variables` may be a function of names of components: it is then asked for the prompt encoders, for what the
+        sampler needs and for the codecs, one modality after the other, and no more is in memory at a time.
+        """
+        at = variables if callable(variables) else lambda components: variables
         for name, given in values.items():
             if len(given) not in (1, n):
                 raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
-        full = {name: list(given) * (n // len(given)) for name, given in values.items()}
-        prompts = self.prompts(variables, full)
-        return self.decode(variables, self.latents(variables, outputs, prompts, n, key, weights, guidance))
+        codi = self.codi
+        outputs = codi.order(outputs)
+        prompts, null = {}, {}
+        for name in codi.order(self.beside(values)):
+            have = at((codi[name].components["prompt"],)) if name in values or codi.config.null == "empty" else {}
+            if name in values:
+                prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
+            null |= self._program(f"null of {n}", name, partial(codi.null_prompts, names=(name,), batch=n))(have)
+        roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
+        sampler = at(tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles)))
+        latents = self.latents(sampler, outputs, prompts, n, key, weights, guidance, null=null)
+        del sampler
+        out = {}
+        for name in outputs:
+            decoders = (c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
+            out |= self.decode(at(tuple(decoders)), {name: latents[name]})
+        return out
 
 
 def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:

@@ -1,8 +1,10 @@
 """The parameters of a finished component: one directory, replaced as a whole."""
 
+import math
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
@@ -28,7 +30,7 @@ def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -
     args = store.save_args(tree, meta or {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ocp.AsyncCheckpointer(store.Handler()) as writer:
+        with ocp.AsyncCheckpointer(store.Handler(still=True)) as writer:
             writer.save(fresh, args=args, force=True)
             writer.wait_until_finished()
         if jax.process_index() == 0:
@@ -52,6 +54,43 @@ def load_params(directory: str, target: Any | None = None) -> Any:
       CheckpointError: nothing there, damaged, or leaves that differ from the target's in any way.
     """
     return store.restore(_absolute(directory), target)[0]
+
+
+_AHEAD = 64 << 20  # bytes
+
+
+class Leaves:
+    """The arrays of a directory that `save_params` wrote, one after the other, so that what is large need not fit.
+
+    Attributes:
+      shapes: path -> shape and dtype of every leaf, in the order in which they are read fastest.
+
+    Raises:
+      CheckpointError: nothing there, or damaged.
+    """
+
+    def __init__(self, directory: str):
+        self._directory = _absolute(directory)
+        saved = record.read(self._directory)
+        record.verify(self._directory, saved)
+        self.shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.leaves.items()}
+        self._order = list(self.shapes)
+        self._place = {path: i for i, path in enumerate(self._order)}
+        self._ahead: dict[str, np.ndarray] = {}
+
+    def read(self, path: str) -> np.ndarray:
+        """One leaf. Small ones that follow are read with it and kept until they are asked for, or others are."""
+        if path not in self._ahead:
+            self._ahead.clear()
+            some, total = {}, 0
+            for name in self._order[self._place[path] :]:
+                leaf = self.shapes[name]
+                total += math.prod(leaf.shape) * leaf.dtype.itemsize
+                if some and total > _AHEAD:
+                    break
+                some[name] = leaf
+            self._ahead = store.restore_some(self._directory, some)
+        return self._ahead.pop(path)
 
 
 def read_meta(directory: str) -> dict[str, Any]:

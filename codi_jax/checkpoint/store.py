@@ -5,6 +5,7 @@ not depend on the classes of this package and any reader of Orbax's format can o
 gathers a thousand small arrays into a few files.
 """
 
+import asyncio
 import dataclasses
 import logging
 from typing import Any
@@ -27,8 +28,44 @@ def _quiet(entry: logging.LogRecord) -> bool:
 logging.getLogger("absl").addFilter(_quiet)
 
 
+_IN_FLIGHT = 64 << 20  # bytes
+
+
+class _AFewAtATime(ocp.type_handlers.NumpyHandler):
+    """Writes numpy arrays straight from where they are, small ones together, large ones one after the other.
+
+    Orbax copies all of them first and then writes all at once, which for parameters mapped into memory from a file
+    would be everything twice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+
+    async def _background_serialize(self, *args: Any, **options: Any) -> None:
+        self._change, self._busy = asyncio.Condition(), 0  # both of the loop that writes
+        await super()._background_serialize(*args, **options)
+
+    async def _open_and_write(self, value: np.ndarray, *args: Any, **options: Any) -> None:
+        async with self._change:
+            await self._change.wait_for(lambda: not self._busy or self._busy + value.nbytes <= _IN_FLIGHT)
+            self._busy += value.nbytes
+        try:
+            await super()._open_and_write(value, *args, **options)
+        finally:
+            async with self._change:
+                self._busy -= value.nbytes
+                self._change.notify_all()
+
+
 class Handler(ocp.PyTreeCheckpointHandler):
-    """Orbax's handler of trees, which also writes the record when all arrays have been."""
+    """Orbax's handler of trees, which also writes the record when all arrays have been.
+
+    With `still`, numpy arrays are not copied first: they must not change until they are written.
+    """
+
+    def __init__(self, still: bool = False) -> None:
+        handlers = ocp.type_handlers.create_type_handler_registry((np.ndarray, _AFewAtATime())) if still else None
+        super().__init__(**({"type_handler_registry": handlers} if still else {}))
 
     async def async_save(self, directory: Any, args: "Save") -> Any:
         self._leaves, self._meta = args.leaves, args.meta
@@ -98,3 +135,26 @@ def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, A
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error
     return (tree if target is None else paths.replace(target, paths.flatten(tree))), saved.meta
+
+
+def restore_some(directory: epath.Path, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Some arrays of the tree in `directory`, on the host.
+
+    Args:
+      directory: of one checkpoint.
+      leaves: path -> ShapeDtypeStruct of what is wanted.
+
+    Raises:
+      CheckpointError: they cannot be read.
+    """
+    wanted = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+    args = Restore(
+        item=paths.nest(wanted),
+        restore_args=paths.nest({path: _restore_args(item) for path, item in wanted.items()}),
+        partial_restore=True,
+    )
+    try:
+        with ocp.Checkpointer(Handler()) as reader:
+            return paths.flatten(reader.restore(directory, args=args))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error

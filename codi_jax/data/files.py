@@ -14,11 +14,14 @@ import numpy as np
 from PIL import Image
 
 from codi_jax.config import ConfigError
+from codi_jax.data.pictures import square
 
 FULL = 1 << 15  # int16 of full scale
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 64 << 20  # of a frame
 MAX_FRAMES = 10_000  # decoded of one file
+
+Shape = Callable[[Image.Image], np.ndarray]  # a frame to uint8 [size, size, 3]
 
 
 def _av() -> Any:
@@ -51,15 +54,7 @@ def _opened(path: Any, what: str, streams_of: Callable[[Any], Sequence[Any]]) ->
         raise ConfigError(f"{path}: not a readable {what} ({type(error).__name__})") from error
 
 
-def square(picture: Image.Image, size: int) -> np.ndarray:
-    """The middle square of a picture, resized (bicubic) to uint8 [size, size, 3]."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.convert("RGB").crop((left, top, left + side, top + side))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC) if side != size else picture)
-
-
-def read_video(path: Any, frames: int, rate: float, size: int) -> np.ndarray:
+def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
     """The beginning of a video.
 
     Args:
@@ -67,6 +62,7 @@ def read_video(path: Any, frames: int, rate: float, size: int) -> np.ndarray:
       frames: how many to return; the last one is repeated if the video is shorter.
       rate: frames a second; frame k is the last one shown by second k / rate.
       size: side in pixels; frames are cropped to their middle square.
+      shape: what makes that of a frame, where not `pictures.square`.
 
     Returns:
       uint8 [frames, size, size, 3].
@@ -74,6 +70,7 @@ def read_video(path: Any, frames: int, rate: float, size: int) -> np.ndarray:
     Raises:
       ConfigError: no such file, not a video, too large, or without frames.
     """
+    shape = shape or (lambda picture: square(picture, size))
     out: list[np.ndarray] = []
     last, start = None, None
     with _opened(path, "video file", lambda container: container.streams.video) as (container, stream):
@@ -85,13 +82,13 @@ def read_video(path: Any, frames: int, rate: float, size: int) -> np.ndarray:
             time = 0.0 if frame.time is None else float(frame.time)
             start = time if start is None else start
             while last is not None and len(out) < frames and time - start > len(out) / rate + 1e-3:
-                out.append(square(last.to_image(), size))
+                out.append(shape(last.to_image()))
             last = frame
             if len(out) == frames:
                 break
         if last is None:
             raise ConfigError(f"{path}: a video without frames")
-        out += [square(last.to_image(), size)] * (frames - len(out))
+        out += [shape(last.to_image())] * (frames - len(out))
     return np.stack(out)
 
 

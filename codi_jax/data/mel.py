@@ -12,6 +12,7 @@ Waveforms are [B, T], arrays of float32 in [-1, 1].
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -193,7 +194,7 @@ def resample(wave: np.ndarray, rate: int, new_rate: int, zeros: int = 6, rolloff
     return out.reshape(len(wave), -1)[:, : -(-length * new // old)]
 
 
-def fill(wave: np.ndarray, length: int, seed: int = 0) -> np.ndarray:
+def fill(wave: np.ndarray, length: int, seed: int | Sequence[int] = 0) -> np.ndarray:
     """Waveforms of exactly `length` samples, as the release's prompt encoder wants them.
 
     A shorter clip is repeated as often as it fits whole, and followed by zeros; of a longer one a stretch is cut out,
@@ -202,7 +203,7 @@ def fill(wave: np.ndarray, length: int, seed: int = 0) -> np.ndarray:
     Args:
       wave: [B, T].
       length: samples.
-      seed: of the places; without effect on shorter clips.
+      seed: of the places, one number or several; without effect on shorter clips.
 
     Returns:
       [B, length] of the same type.
@@ -215,6 +216,12 @@ def fill(wave: np.ndarray, length: int, seed: int = 0) -> np.ndarray:
     return np.pad(repeated, ((0, 0), (0, length - repeated.shape[-1])))
 
 
-def clap_waveform(wave: np.ndarray, rate: int, samples: int = 480000, seed: int = 0) -> np.ndarray:
+def clap_waveform(
+    wave: np.ndarray,
+    rate: int,
+    samples: int = 480000,
+    seed: int | Sequence[int] = 0,
+    new_rate: int = CLAP.sample_rate,
+) -> np.ndarray:
     """Waveforms [B, T] at `rate` as CLAP hears them: [B, samples] at 48 kHz, `resample`d and `fill`ed."""
-    return fill(resample(wave, rate, CLAP.sample_rate), samples, seed)
+    return fill(resample(wave, rate, new_rate), samples, seed)

@@ -2,6 +2,12 @@
 
 A row is [BOS] words [EOS] [PAD] ..., always with its EOS. In our own vocabulary PAD is 0 and EOS has the largest id,
 because CLIP reads a sentence off at argmax(ids).
+
+Of the tokenizers of the public release, CLIP's is any folder or hub name of it: byte pairs, padded with its end. Those
+of its text codec are made from bare vocabulary files, as the release ships them:
+
+    bert-optimus    cased wordpieces (captions are put in lower case before, by whoever asks for it)
+    gpt2-optimus    byte pairs of " " + text; then <PAD>, <BOS>, <EOS>, added in this order, take the next three ids
 """
 
 import functools
@@ -9,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -62,10 +68,34 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of one row [L]: what stands before the first EOS, less BOS and PAD. An unknown word is shown."""
+        return self._text(ids).strip()
+
+    def _text(self, ids: Sequence[int] | np.ndarray) -> str:
         row = [int(i) for i in ids]
         row = row[1:] if row and row[0] == self.bos else row  # before the cut: GPT-2 begins and ends with one token
         row = row[: row.index(self.eos)] if self.eos in row else row
-        return self._tokenizer.decode([i for i in row if i not in (self.bos, self.pad)]).strip()
+        return self._tokenizer.decode([i for i in row if i not in (self.bos, self.pad)])
+
+
+class OptimusGPT2(Tokenizer):
+    """GPT-2 with three markers, whose captions are read off as the public release does.
+
+    The row is written out as " <BOS>… <EOS>", spaces before punctuation and within contractions are closed, and the
+    first and the last word are dropped. They are the markers, unless a caption begins without a space: then its first
+    word is glued to <BOS> and goes with it.
+    """
+
+    CLOSED = (
+        (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+        (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+    )  # fmt: skip
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The caption of one row [L]; see the class."""
+        text = f" <BOS>{self._text(ids)} <EOS>"
+        for apart, closed in self.CLOSED:
+            text = text.replace(apart, closed)
+        return " ".join(text.split()[1:-1])
 
 
 @functools.lru_cache(maxsize=8)
@@ -84,13 +114,50 @@ def word_tokenizer(words: tuple[str, ...]) -> Tokenizer:
     )
 
 
+def _file(folder: str, *names: str) -> str:
+    """The first of some files that a folder has."""
+    found = [path for path in (Path(folder) / name for name in names) if path.is_file()]
+    if not found:
+        raise ConfigError(f"no {' or '.join(names)} in {folder}")
+    return str(found[0])
+
+
+def _bert_optimus(folder: str) -> Tokenizer:
+    """BERT's cased wordpieces from a list of them."""
+    backend = Backend(models.WordPiece.from_file(_file(folder, "bert-base-cased-vocab.txt", "vocab.txt")))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    markers = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, **markers))
+
+
+def _gpt2_optimus(folder: str) -> Tokenizer:
+    """GPT-2's byte pairs, and the three markers of the text codec's decoder, if they are not among them yet."""
+    whole = _file(folder, "gpt2-vocab.json", "vocab.json", "tokenizer.json")
+    if whole.endswith("tokenizer.json"):
+        backend = Backend.from_file(whole)
+    else:
+        backend = Backend(models.BPE.from_file(whole, _file(folder, "gpt2-merges.txt", "merges.txt")))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    for role, marker in (("pad_token", "<PAD>"), ("bos_token", "<BOS>"), ("eos_token", "<EOS>")):
+        tokenizer.add_special_tokens({role: marker})
+    return OptimusGPT2(tokenizer)
+
+
+RELEASE = {"bert-optimus": _bert_optimus, "gpt2-optimus": _gpt2_optimus}
+
+
 @functools.lru_cache(maxsize=8)
 def make_tokenizer(name: str) -> Tokenizer:
     """The tokenizer that a config names.
 
     Args:
-      name: a key of `VOCABULARIES`; a folder that `save_pretrained` wrote, or which holds a tokenizer.json; or "hub:"
-        and a name on the Hugging Face hub ("hub:openai/clip-vit-large-patch14"), which is downloaded if need be.
+      name: a key of `VOCABULARIES`; a folder that `save_pretrained` wrote, or which holds a tokenizer.json; "hub:" and
+        a name on the Hugging Face hub ("hub:openai/clip-vit-large-patch14"), which is downloaded if need be; or a key
+        of `RELEASE`, ":" and a folder with the vocabulary files of the public release, or of BERT and GPT-2 themselves.
 
     Raises:
       ConfigError: there is no such tokenizer.
@@ -98,6 +165,15 @@ def make_tokenizer(name: str) -> Tokenizer:
     if name in VOCABULARIES:
         return word_tokenizer(VOCABULARIES[name])
     hub = name.startswith("hub:")
+    kind, _, folder = name.partition(":")
+    if kind in RELEASE:
+        try:
+            return RELEASE[kind](folder)
+        except ConfigError as error:
+            raise ConfigError(f"tokenizer {name!r}: {error}") from error
+        except Exception as error:  # the library raises nothing narrower over a file that it cannot read
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first}") from error
     if not hub and not Path(name).is_dir():
         raise ConfigError(f"no tokenizer {name!r}: neither {', '.join(VOCABULARIES)} nor a folder nor hub:NAME")
     try:

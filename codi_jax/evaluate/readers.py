@@ -53,7 +53,7 @@ class Judged:
 
     def __init__(self, modality: Modality, judge: judges.Judge, params: Any, factors: Sequence[str], batch: int):
         self._modality, self._params, self._batch, self.factors = modality, params, batch, tuple(factors)
-        self._program = jax.jit(lambda params, media: judges.read(judge, params, media))
+        self._program = jax.jit(lambda params, media: judges.read(judge, params, modality.signal(media)))
 
     def __call__(self, values: Sequence[Any]) -> Reading:
         program = partial(self._program, self._params)

@@ -11,6 +11,7 @@ that matches a name decides. A rule reads the same in both directions, so one ta
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,8 @@ LAYOUTS: dict[str, Layout] = {
     "conv2d": _permute(2, 3, 1, 0),  # [O, I, H, W] ↔ [H, W, I, O]
     # PyTorch's transposed convolution [I, O, K] is the gradient of a convolution, so ours, [K, I, O], is flipped.
     "conv1d_transpose": Layout(lambda x: x[:, :, ::-1].transpose(2, 0, 1), lambda x: x.transpose(1, 2, 0)[:, :, ::-1]),
+    # A matrix [O, I] ↔ the convolution of kernel size 1 that it is, [1, 1, I, O].
+    "matrix_1x1": Layout(lambda x: x.transpose(1, 0)[None, None], lambda x: x[0, 0].T),
     "pointwise1": _pointwise(1),
     "pointwise2": _pointwise(2),
     "pointwise3": _pointwise(3),
@@ -114,7 +117,7 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda m: values[m[1]], template)
 
 
-class _Table:
+class Table:
     """Looks names up in an ordered list of rules; names without placeholders by hashing, since tables are long."""
 
     def __init__(self, rules: Sequence[Rule], source: str, target: str):
@@ -145,8 +148,25 @@ def _report(problems: Mapping[str, list[str]]) -> None:
         raise NamesError("the checkpoint does not fit. " + "; ".join(lines))
 
 
+_BLOCK = 1 << 24  # elements that are looked at together
+
+
+def finite(array: np.ndarray) -> bool:
+    """Whether no element is NaN or infinite; a large array is looked at in pieces, so that nothing large is made."""
+    if _kind(array.dtype) != "float":
+        return True
+    rows = max(1, _BLOCK // max(1, math.prod(array.shape[1:])))
+    pieces = (array[i : i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,)
+    return all(bool(np.isfinite(piece).all()) for piece in pieces)
+
+
 def from_release(
-    state: Mapping[str, Any], rules: Sequence[Rule], target: Any, ignore: Sequence[str] = ()
+    state: Mapping[str, Any],
+    rules: Sequence[Rule],
+    target: Any,
+    ignore: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    cast: bool = True,
 ) -> dict[str, Any]:
     """Converts a checkpoint's flat dictionary into a parameter tree.
 
@@ -155,19 +175,28 @@ def from_release(
       rules: the table.
       target: nested dict whose leaves have the shapes and dtypes to produce (arrays or `jax.ShapeDtypeStruct`).
       ignore: regular expressions, matched against whole keys, of buffers that the model recomputes.
+      optional: regular expressions, matched against our whole paths, of leaves that the checkpoint need not have, or
+        may have in another shape; they are left out of what is returned.
+      cast: floats take the target's dtype. If not, every leaf keeps the checkpoint's, and is a view of its array: of
+        a file that is mapped into memory nothing is copied.
 
     Returns:
-      A nested dict of numpy arrays with exactly the leaves of `target`. Floats are cast to the target's dtype.
+      A nested dict of numpy arrays with the leaves of `target`.
 
     Raises:
-      NamesError: naming every missing, unexpected, misshaped, mistyped, doubled or unequally tied tensor.
+      NamesError: naming every missing, unexpected, misshaped, mistyped, doubled, unequally tied or non-finite tensor.
     """
     want = traverse_util.flatten_dict(target, sep="/")
     skip = [re.compile(p) for p in ignore]
-    table = _Table(rules, "theirs", "ours")
+    table = Table(rules, "theirs", "ours")
     problems: dict[str, list[str]] = {
-        k: [] for k in ("missing", "unexpected", "misshaped", "mistyped", "doubled", "untied")
+        k: [] for k in ("missing", "unexpected", "misshaped", "mistyped", "doubled", "untied", "not finite")
     }
+    may_lack = [re.compile(p) for p in optional]
+
+    def typed(array: np.ndarray, leaf: Any) -> np.ndarray:
+        return np.asarray(array.astype(leaf.dtype), order="C") if cast else array
+
     out: dict[str, np.ndarray] = {}
     ties: list[tuple[str, str, np.ndarray]] = []
     for key, value in state.items():
@@ -184,26 +213,58 @@ def from_release(
             problems["misshaped"].append(f"{key} {array.shape} does not have the layout {rule.layout}")
             continue
         if array.shape != tuple(leaf.shape):
+            if any(p.fullmatch(path) for p in may_lack):
+                continue
             problems["misshaped"].append(f"{key} {array.shape}, expected {tuple(leaf.shape)} as {path}")
         elif _kind(array.dtype) != _kind(leaf.dtype):
             problems["mistyped"].append(f"{key} {array.dtype}, expected {leaf.dtype}")
+        elif not finite(array):
+            problems["not finite"].append(key)
         elif rule.tied:
-            ties.append((key, path, array.astype(leaf.dtype)))
+            ties.append((key, path, typed(array, leaf)))
         elif path in out:
             problems["doubled"].append(f"{key} (our {path})")
         else:
-            out[path] = np.asarray(array.astype(leaf.dtype), order="C")
+            out[path] = typed(array, leaf)
     for key, path, array in ties:
         if not np.array_equal(out.setdefault(path, array), array):
             problems["untied"].append(f"{key} differs from what it is tied to, our {path}")
-    back = _Table(rules, "ours", "theirs")
+    back = Table(rules, "ours", "theirs")
     named = {name.split(" ")[0] for names in problems.values() for name in names}
     for path in want:
         theirs = next((name for rule, name in back.matches(path) if not rule.tied), "no rule")
-        if path not in out and theirs not in named:
+        if path not in out and theirs not in named and not any(p.fullmatch(path) for p in may_lack):
             problems["missing"].append(f"{theirs} (our {path})")
     _report(problems)
     return traverse_util.unflatten_dict(out, sep="/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a leaf stands in a public checkpoint: its key, the layout there, whether it is a tied copy."""
+
+    path: str
+    key: str
+    layout: Layout
+    tied: bool
+
+
+def places(leaves: Iterable[str], rules: Sequence[Rule]) -> list[Place]:
+    """The place of every leaf, by path, and those of its tied copies.
+
+    Raises:
+      NamesError: a leaf that no rule names.
+    """
+    table = Table(rules, "ours", "theirs")
+    out, unnamed = [], []
+    for path in leaves:
+        found = table.matches(path)
+        names = [f for f in found if not f[0].tied][:1] + [f for f in found if f[0].tied]
+        if not names:
+            unnamed.append(path)
+        out += [Place(path, key, LAYOUTS[rule.layout], rule.tied) for rule, key in names]
+    _report({"without a rule": unnamed})
+    return out
 
 
 def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
@@ -212,18 +273,11 @@ def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     Raises:
       NamesError: a leaf that no rule names.
     """
-    table = _Table(rules, "ours", "theirs")
-    out: dict[str, np.ndarray] = {}
-    unnamed = []
-    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():
-        found = table.matches(path)
-        names = [f for f in found if not f[0].tied][:1] + [f for f in found if f[0].tied]
-        if not names:
-            unnamed.append(path)
-        for rule, key in names:
-            out[key] = np.asarray(LAYOUTS[rule.layout].to_theirs(np.asarray(leaf)), order="C")
-    _report({"without a rule": unnamed})
-    return out
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {
+        place.key: np.asarray(place.layout.to_theirs(np.asarray(flat[place.path])), order="C")
+        for place in places(flat, rules)
+    }
 
 
 def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

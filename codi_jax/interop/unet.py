@@ -128,7 +128,7 @@ def _attention(theirs: str, ours: str) -> list[Rule]:
     )
 
 
-_TRANSFORMER = [
+TRANSFORMER = [
     *norm("norm", "norm"),
     *affine("proj_in", "project_in", "pointwise2"),
     *at(
@@ -166,7 +166,7 @@ def _step(config: BlockConfig, theirs: str, ours: str, step: Step) -> list[Rule]
         return affine(f"{theirs}.0.op" if config.kind == "spatial" else f"{theirs}.0", f"{ours}/down", layer)
     rules = _pair(config, f"{theirs}.0", ours)
     if step.attend:
-        rules += at(f"{theirs}.1", f"{ours}/attend", _TRANSFORMER)
+        rules += at(f"{theirs}.1", f"{ours}/attend", TRANSFORMER)
     if step.up:
         last = f"{theirs}.{1 + step.attend}"
         spatial = config.kind == "spatial"
@@ -182,7 +182,7 @@ def body_rules(config: UNetConfig) -> list[Rule]:
             side, i = step.place
             rules += _step(config, f"{theirs}.{i}", f"{side}_{i}", step)
     rules += _pair(config, "middle_block.0", "middle", "_0")
-    rules += at("middle_block.1", "middle/attend", _TRANSFORMER)
+    rules += at("middle_block.1", "middle/attend", TRANSFORMER)
     rules += _pair(config, "middle_block.2", "middle", "_1")
     return [*rules, *norm("out.0", "head/norm"), *affine("out.2", "head/layer", _layer(config, "linear"))]
 
@@ -204,5 +204,5 @@ def cross_rules(config: UNetConfig) -> list[Rule]:
     for theirs, steps in sides:
         for step in (s for s in steps if s.connect):
             side, i = step.place
-            rules += at(f"{theirs}.{i}.0", f"{side}_{i}", _TRANSFORMER)
+            rules += at(f"{theirs}.{i}.0", f"{side}_{i}", TRANSFORMER)
     return rules

@@ -2,22 +2,36 @@
 
     wave → log-mel [frames, mels] → codec ↔ latent [time, mel, C];       log-mel → HiFi-GAN or Griffin-Lim → wave
 
-The spectrogram is computed on the host, with the batch; codec and prompt encoder read the same.
+The spectrogram is computed on the host, with the batch. Codec and prompt encoder read the same, unless `prompt_mel`
+gives the latter a front end of its own, as in the public release (`data.mel`), where the codec's wave is 16 kHz,
+centred and scaled to a peak of 1/2, and CLAP's is 48 kHz and ten seconds:
+
+    wave → resampled → repeated and filled up, or cut, to prompt_samples → log-mel in dB [frames', mels]
+
+A longer wave is cut at a place drawn from its own samples and `prompt_seed`: the same sound is always heard alike,
+whatever stands beside it. (The release draws it anew each time.)
+
+With a `vocoder` latents become sound as in the release: z is clipped if far out (`encoders.autokl.clip_outliers`), then
+brought to the codec's units and decoded; HiFi-GAN makes the wave, a few samples longer than `samples` (32 with the
+public weights), and all of them are kept.
 """
 
 import base64
 import dataclasses
 import io
+import math
+import zlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.mel import MelConfig, log_mel
+from codi_jax.data.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
+from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.modalities.base import Modality, Shared
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -31,6 +45,12 @@ class AudioConfig:
       mel: the spectrogram of the codec; frames of it make a clip.
       shift, scale: the codec's mel is (log-mel - shift) · scale; 0 and 1 in the release.
       iterations: of Griffin-Lim.
+      components: renames some of the class's.
+      normalize: the codec's waves lose their mean and are scaled to a peak of 1/2, as the release (`mel.normalize`).
+      prompt_mel: front end of the prompt encoder; None shows it the codec's spectrogram.
+      prompt_samples: length of a wave for it, at its rate.
+      prompt_seed: of the places where longer waves are cut for it.
+      vocoder: HiFi-GAN, in place of Griffin-Lim.
     """
 
     mel: MelConfig
@@ -43,10 +63,17 @@ class AudioConfig:
     scale: float = 1.0
     iterations: int = 32
     components: dict[str, str] = dataclasses.field(default_factory=dict)
+    normalize: bool = False
+    prompt_mel: MelConfig | None = None
+    prompt_samples: int = 480_000
+    prompt_seed: int = 0
+    vocoder: HiFiGANConfig | None = None
 
 
 class Audio(Modality):
-    """Media: normalised log-mel [B, frames, mels, 1]. Natural value: int16 [samples] at the mel's rate."""
+    """Media: normalised log-mel [B, frames, mels, 1]; with `prompt_mel`, {"mel": that, "prompt": the prompt encoder's
+    [B, frames', mels']}. Natural value: int16 [samples] at the mel's rate. Of a longer one the codec hears the first
+    `samples`, a shorter one it hears followed by silence; a prompt encoder with its own front end repeats it."""
 
     name = "audio"
     suffix = ".wav"
@@ -60,69 +87,141 @@ class Audio(Modality):
     }
 
     def __init__(self, config: AudioConfig, shared: Shared):
+        if config.vocoder is not None:
+            self.components = {**self.components, "vocoder": "vocoder"}
         super().__init__(shared, config.components)
         self.config = config
         self.unet, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
         self.encoder = CLAPAudio(config.prompt, dtype=self.dtype)
+        self.vocoder = None if config.vocoder is None else HiFiGAN(config.vocoder, dtype=self.dtype)
+        self._check_sizes()
         factor = config.codec.downscale
-        grid = (config.frames, config.mel.mels)
-        if any(side % factor for side in grid):
-            raise ConfigError(f"config.model.modalities.audio: a mel of {grid} is not in multiples of {factor}")
-        self.latent_shape = (*(side // factor for side in grid), config.codec.embed_dim)
+        self.latent_shape = (config.frames // factor, config.mel.mels // factor, config.codec.embed_dim)
         self._build_denoiser()
+
+    def _check_sizes(self) -> None:
+        config, grid = self.config, (self.config.frames, self.config.mel.mels)
+        factor = config.codec.downscale * config.denoiser.reduction
+        self._require(
+            config.frames > 0 and not any(side % factor for side in grid),
+            f": a mel of {grid} is not in multiples of {factor}",
+        )
+        self._require(config.prompt_seed >= 0, f".prompt_seed: {config.prompt_seed} is negative")
+        frames, mels = self._heard
+        self._require(
+            mels == config.prompt.mel_bins and frames <= config.prompt.frames,
+            f".prompt: takes {config.prompt.mel_bins} mels, up to {config.prompt.frames} frames; not {mels}, {frames}",
+        )
+        if (vocoder := config.vocoder) is not None:
+            ours, theirs = (config.mel.mels, config.mel.hop), (vocoder.mels, math.prod(vocoder.rates))
+            self._require(ours == theirs, f".vocoder: its mels and samples a frame are {theirs}, those of mel {ours}")
 
     @property
     def samples(self) -> int:
         """Length of a wave."""
         return self.config.frames * self.config.mel.hop
 
+    @property
+    def _heard(self) -> tuple[int, int]:
+        """Frames and mels of what the prompt encoder is given."""
+        config = self.config
+        if config.prompt_mel is None:
+            return config.frames, config.mel.mels
+        return 1 + config.prompt_samples // config.prompt_mel.hop, config.prompt_mel.mels
+
+    def _codec_wave(self, waves: np.ndarray) -> np.ndarray:
+        """Waves [B, T] as the codec's front end wants them, [B, samples]."""
+        if self.config.normalize:
+            return normalize(waves, self.samples)
+        return np.pad(waves[:, : self.samples], ((0, 0), (0, max(0, self.samples - waves.shape[1]))))
+
     def _mel(self, waves: np.ndarray) -> np.ndarray:
         mel = log_mel(waves, self.config.mel)[:, : self.config.frames]
         return ((mel - self.config.shift) * self.config.scale).astype(np.float32)[..., None]
 
+    def _prompt_mel(self, wave: np.ndarray) -> np.ndarray:
+        """What the prompt encoder hears of a wave [1, T], with its own front end: [1, frames', mels']."""
+        config = self.config
+        seed = [config.prompt_seed, zlib.crc32(files.to_int16(wave).tobytes())]
+        wave = clap_waveform(
+            wave, config.mel.sample_rate, config.prompt_samples, seed, new_rate=config.prompt_mel.sample_rate
+        )
+        return log_mel(wave, config.prompt_mel)
+
     def prepare(self, samples):
-        return self._mel(samples["audio"])
+        waves = samples["audio"]
+        if self.config.prompt_mel is None and waves.dtype != np.int16:
+            return self._mel(self._codec_wave(waves))
+        return self.media(self.values(samples))
 
     def example(self, batch):
-        return jnp.zeros((batch, self.config.frames, self.config.mel.mels, 1))
+        mel = jnp.zeros((batch, self.config.frames, self.config.mel.mels, 1))
+        return mel if self.config.prompt_mel is None else {"mel": mel, "prompt": jnp.zeros((batch, *self._heard))}
+
+    def signal(self, media):
+        return media if self.config.prompt_mel is None else media["mel"]
+
+    def _prompt(self, media):
+        return media[..., 0] if self.config.prompt_mel is None else media["prompt"]
 
     @property
     def initialisers(self):
-        return {
-            "codec": lambda key: self.codec.init(key, self.example(1))["params"],
-            "prompt": lambda key: self.encoder.init(key, self.example(1)[..., 0])["params"],
+        makers = {
+            "codec": lambda key: self.codec.init(key, self.signal(self.example(1)))["params"],
+            "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
         }
+        if self.vocoder is not None:
+            mel = jnp.zeros((1, 2, self.config.mel.mels))  # any length makes the same parameters
+            makers["vocoder"] = lambda key: self.vocoder.init(key, mel)["params"]
+        return makers
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, media, method="encode")
+        return self.codec.apply({"params": params}, self.signal(media), method="encode")
 
     def _decode_mel(self, params, latent):
         return self.codec.apply({"params": params}, clip_outliers(latent), method="decode")
 
+    def _log_mel(self, mel):
+        """The codec's normalised mel [B, frames, mels, 1] as log-mel [B, frames, mels]."""
+        return mel[..., 0] / self.config.scale + self.config.shift
+
     def decode(self, params, latent):
-        """Waves [B, samples] in [-1, 1]."""
-        mel = self._decode_mel(params, latent)[..., 0] / self.config.scale + self.config.shift
-        return griffin_lim(mel, self.config.mel, self.config.iterations)
+        """Waves [B, samples] in [-1, 1], by the codec and Griffin-Lim."""
+        return griffin_lim(self._log_mel(self._decode_mel(params, latent)), self.config.mel, self.config.iterations)
+
+    def decode_latent(self, variables, z):
+        """Waves [B, samples] by Griffin-Lim, or with a vocoder [B, vocoder.samples(frames)]; in [-1, 1]."""
+        if self.vocoder is None:
+            return super().decode_latent(variables, z)
+        latent = self.codec_units(variables, clip_outliers(z))
+        mel = self.codec.apply({"params": self.component(variables, "codec")}, latent, method="decode")
+        return self.vocoder.apply({"params": self.component(variables, "vocoder")}, self._log_mel(mel))
 
     def reconstruction(self, params, media, latent, key):
         """Squared error of the spectrogram, averaged."""
         del key
-        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - media).mean((1, 2, 3))
+        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - self.signal(media)).mean((1, 2, 3))
         return error, {"mse": error.mean()}
 
     def embed(self, params, media, full=False):
         del full  # a sound is its own prompt
-        return unit_or_zero(self.encoder.apply({"params": params}, media[..., 0]))
+        return unit_or_zero(self.encoder.apply({"params": params}, self._prompt(media)))
 
     def outputs(self, decoded):
         return list(files.to_int16(decoded))
 
     def media(self, values):
-        return self._mel(np.stack([np.asarray(v, np.float32) / files.FULL for v in values]))
+        waves = [np.asarray(v, np.float32)[None] / files.FULL for v in values]
+        mel = self._mel(np.concatenate([self._codec_wave(wave) for wave in waves]))
+        if self.config.prompt_mel is None:
+            return mel
+        return {"mel": mel, "prompt": np.concatenate([self._prompt_mel(wave) for wave in waves])}
 
     def empty(self, batch):
-        return jnp.asarray(self._mel(np.zeros((batch, self.samples), np.float32)))  # silence, as the release
+        """Silence, as the release."""
+        silence = self.media([np.zeros(self.samples, np.int16)])
+        return jax.tree.map(lambda x: jnp.asarray(np.repeat(x, batch, 0)), silence)
 
     def read(self, argument):
         """A sound file: mono at the model's rate, its beginning; a shorter one is followed by silence."""
@@ -132,7 +231,8 @@ class Audio(Modality):
         files.write_wav(path, value, self.config.mel.sample_rate)
 
     def values(self, samples):
-        return self.outputs(samples["audio"])
+        waves = samples["audio"]
+        return list(waves) if waves.dtype == np.int16 else self.outputs(waves)
 
     def html(self, value):
         file = io.BytesIO()

@@ -27,7 +27,7 @@ from codi_jax.nn.unet import UNetConfig
 from codi_jax.types import Array, Tokens
 
 Variables = dict[str, dict[str, Any]]
-ROLES = ("codec", "prompt", "denoiser", "environment", "cross")
+ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # of every modality; one may have more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,11 @@ class Modality(abc.ABC):
             self.unet, self.shared.environment_width, dtype=self.dtype, alias_skip=self.shared.compat == "release"
         )
         self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype)
+
+    def _require(self, condition: bool, what: str) -> None:
+        """Raises ConfigError, `what` being the place in this modality's config and what is wrong there."""
+        if not condition:
+            raise ConfigError(f"config.model.modalities.{self.name}{what}")
 
     # What a subclass says of its media. "Media" is a pytree of arrays with a leading batch dimension.
 
@@ -133,6 +138,10 @@ class Modality(abc.ABC):
     def html(self, value: Any) -> str:
         """One natural value as an element of a page, with its data inside."""
 
+    def signal(self, media: Any) -> Any:
+        """What the codec encodes of media, one array [B, ...] for all but text; the rest is for the prompt encoder."""
+        return media
+
     # What follows from it.
 
     @property
@@ -185,10 +194,14 @@ class Modality(abc.ABC):
         std = jnp.exp(0.5 * logvar) * self.sampled_posterior
         return (mean - constants["shift"]) * constants["scale"], std * constants["scale"]
 
-    def decode_latent(self, variables: Variables, z: Array) -> Any:
-        """Normalised latent z to decoded media."""
+    def codec_units(self, variables: Variables, z: Array) -> Array:
+        """Normalised latent z in the codec's own units."""
         constants = self.constants(variables, "codec")
-        return self.decode(self.component(variables, "codec"), z / constants["scale"] + constants["shift"])
+        return z / constants["scale"] + constants["shift"]
+
+    def decode_latent(self, variables: Variables, z: Array) -> Any:
+        """Normalised latent z to decoded media; by the codec alone, unless a modality has more components for it."""
+        return self.decode(self.component(variables, "codec"), self.codec_units(variables, z))
 
     def prompt(self, variables: Variables, media: Any, full: bool = False) -> Array:
         """Context token of a prompt, centred and scaled, [B, D]."""

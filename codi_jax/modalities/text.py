@@ -2,9 +2,14 @@
 
 A sample may carry a shorter `prompt` beside its full `caption`: the prompt conditions, the caption is what the codec
 encodes (the paper's rule for joint training).
+
+As the public release has it: 77 ids for CLIP, lower-cased wordpieces for the codec's encoder, up to 30 ids out of its
+decoder, drawn at temperature 1, and captions tidied (`encoders.text_postprocess`). It pads the encoder's ids to the
+longest caption, up to 512; here shapes are fixed, so that a longer caption is cut and ends in its last marker.
 """
 
 import dataclasses
+import functools
 from html import escape
 from pathlib import Path
 
@@ -15,8 +20,10 @@ import optax
 
 from codi_jax.config import ConfigError
 from codi_jax.data.tokenizer import make_tokenizer
+from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
+from codi_jax.encoders.text_postprocess import tidy
 from codi_jax.modalities.base import Modality, Shared
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -28,9 +35,16 @@ class TextConfig:
 
     Attributes:
       tokenizers: of the prompt encoder, the codec's encoder and its decoder; see `data.tokenizer.make_tokenizer`.
-      length: tokens of a caption, the first and last marker included.
+      length: tokens of a caption, the first and last marker included; one number, or one for each of the tokenizers
+        ((77, 64, 30), say; the third is how long a drawn caption can be).
       word_dropout: probability with which the codec's training hides a token from its decoder, so that the latent,
         not the previous words, carries the caption (Bowman et al. 2016).
+      components: renames some of the class's.
+      lower: whether captions are put in lower case for the codec's encoder.
+      temperature: of the decoder's draws; 0 takes the likeliest token.
+      seed: of these draws. Row i of a batch draws by (seed, i) whenever it is decoded: other rows draw otherwise, other
+        rows beside it change nothing, and what a caption owes to chance is otherwise in its latent.
+      tidy: whether drawn captions lose their repetitions and get their punctuation glued.
     """
 
     codec: OptimusConfig
@@ -38,13 +52,17 @@ class TextConfig:
     denoiser: UNetConfig
     environment: EnvironmentConfig
     tokenizers: tuple[str, ...]
-    length: int
+    length: int | tuple[int, ...]
     word_dropout: float = 0.0
     components: dict[str, str] = dataclasses.field(default_factory=dict)
+    lower: bool = False
+    temperature: float = 0.0
+    seed: int = 0
+    tidy: bool = False
 
 
 class Text(Modality):
-    """Media: {"prompt", "full", "source", "target"}, ids [B, length]: the prompt and the full caption as the prompt
+    """Media: {"prompt", "full", "source", "target"}, ids [B, its length]: the prompt and the full caption as the prompt
     encoder reads them, and the full caption as the codec's encoder and decoder read it. Natural value: a string."""
 
     name = "text"
@@ -65,20 +83,55 @@ class Text(Modality):
         self.unet, self.environment_config = config.denoiser, config.environment
         if len(config.tokenizers) != 3:
             raise ConfigError("config.model.modalities.text.tokenizers: expected three (prompt, encoder, decoder)")
-        self.tokenizers = [make_tokenizer(name) for name in config.tokenizers]
+        length = config.length
+        self.lengths = (length,) * 3 if isinstance(length, int) else tuple(length)
+        self._check_sizes()
         self.codec = Optimus(config.codec, dtype=self.dtype)
         self.encoder = CLIPText(config.prompt, dtype=self.dtype)
         self.latent_shape = (config.codec.latent,)
         self._build_denoiser()
 
+    def _check_sizes(self) -> None:
+        config = self.config
+        self._require(len(self.lengths) == 3, f".length: expected one number or three, got {config.length}")
+        self._require(config.temperature >= 0, f".temperature: {config.temperature} is negative")
+        tables = (config.prompt, config.codec.encoder, config.codec.decoder)
+        for where, length, table in zip(
+            ("prompt", "codec.encoder", "codec.decoder"), self.lengths, tables, strict=True
+        ):
+            self._require(
+                2 <= length <= table.positions,
+                f".length: {length}, but {where} takes 2 (first and last marker) to {table.positions}",
+            )
+
+    @functools.cached_property
+    def tokenizers(self):
+        """Of prompt, codec's encoder and its decoder; read when a text is, since weights can be handled without."""
+        made = [make_tokenizer(name) for name in self.config.tokenizers]
+        prompt, source, target = made
+        config, codec = self.config, self.config.codec
+        for i, table in enumerate((config.prompt, codec.encoder, codec.decoder)):
+            self._require(
+                made[i].size <= table.vocab,
+                f".tokenizers[{i}]: {made[i].size} ids, but the network knows {table.vocab}",
+            )
+        self._require(
+            prompt.eos == prompt.size - 1,
+            ".tokenizers[0]: the end of a text must have the largest id, by which it is found",
+        )
+        self._require(source.pad == PAD, f".tokenizers[1]: pads with {source.pad}, which the encoder takes for a word")
+        ours, theirs = (codec.bos, codec.eos, codec.pad), (target.bos, target.eos, target.pad)
+        self._require(ours == theirs, f".tokenizers[2]: its bos, eos and pad are {theirs}, the codec's {ours}")
+        return made
+
     def _ids(self, captions, prompts):
         prompt, source, target = self.tokenizers
-        n = self.config.length
+        prompted, encoded, decoded = self.lengths
         return {
-            "prompt": prompt.encode(prompts, n),
-            "full": prompt.encode(captions, n),
-            "source": source.encode(captions, n),
-            "target": target.encode(captions, n),
+            "prompt": prompt.encode(prompts, prompted),
+            "full": prompt.encode(captions, prompted),
+            "source": source.encode([str(c).lower() for c in captions] if self.config.lower else captions, encoded),
+            "target": target.encode(captions, decoded),
         }
 
     def prepare(self, samples):
@@ -86,28 +139,29 @@ class Text(Modality):
         return self._ids(text["caption"], text.get("prompt", text["caption"]))
 
     def example(self, batch):
-        ids = jnp.ones((batch, self.config.length), jnp.int32)
-        return dict.fromkeys(("prompt", "full", "source", "target"), ids)
+        ids = {length: jnp.ones((batch, length), jnp.int32) for length in dict.fromkeys(self.lengths)}
+        prompted, encoded, decoded = (ids[length] for length in self.lengths)
+        return {"prompt": prompted, "full": prompted, "source": encoded, "target": decoded}
 
     @property
     def initialisers(self):
-        ids = jnp.ones((1, self.config.length), jnp.int32)
+        ids = self.example(1)
         return {
-            "codec": lambda key: self.codec.init(key, ids, ids)["params"],
-            "prompt": lambda key: self.encoder.init(key, ids)["params"],
+            "codec": lambda key: self.codec.init(key, ids["source"], ids["target"])["params"],
+            "prompt": lambda key: self.encoder.init(key, ids["prompt"])["params"],
         }
 
     def encode_moments(self, params, media):
         return self.codec.apply({"params": params}, media["source"], method="encode")
 
     def decode(self, params, latent):
-        """Greedy ids [B, length]."""
+        """Ids [B, length], drawn at `temperature`; see `TextConfig.seed`."""
         return self.codec.apply(
             {"params": params},
             latent,
-            jax.random.key(0),
-            temperature=0.0,
-            max_length=self.config.length,
+            jax.random.key(self.config.seed),
+            temperature=self.config.temperature,
+            max_length=self.lengths[2],
             method="generate",
         )
 
@@ -128,7 +182,8 @@ class Text(Modality):
         return unit(self.encoder.apply({"params": params}, media["full" if full else "prompt"]))
 
     def outputs(self, decoded):
-        return [self.tokenizers[2].decode(ids) for ids in np.asarray(decoded)]
+        texts = [self.tokenizers[2].decode(ids) for ids in np.asarray(decoded)]
+        return [tidy(text) for text in texts] if self.config.tidy else texts
 
     def media(self, values):
         return {k: jnp.asarray(v) for k, v in self._ids(list(values), list(values)).items()}

@@ -9,12 +9,13 @@ stays one step ahead of the device, no more: it blocks on the metrics of the ste
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
@@ -64,13 +65,16 @@ def source_of(run: Run, name: str) -> Source:
     return Arrays(latents.load(run, wanted))
 
 
-def assemble(run: Run, stages: tuple[str, ...], components: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """Parameters and constants that finished stages made, on the default device.
+def assemble(
+    run: Run, stages: tuple[str, ...], components: tuple[str, ...] | None = None, dtype: Any = np.float32
+) -> dict[str, Any]:
+    """Parameters and constants that finished stages made or `config.weights` holds, on the default device.
 
     Args:
       run: the run.
       stages: finished stages in the recipe's order; the latest that made a component counts.
       components: which (all that there are if None).
+      dtype: of the parameters, whatever they are stored in; constants are as they are.
 
     Raises:
       ConfigError: a component that no stage has made.
@@ -81,16 +85,15 @@ def assemble(run: Run, stages: tuple[str, ...], components: tuple[str, ...] | No
             if component not in providers:
                 raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
     chosen = {c: s for c, s in providers.items() if components is None or c in components}
-    variables: dict[str, Any] = {"params": {}, "constants": run.codi.default_constants()}
-    for stage in dict.fromkeys(chosen.values()):
-        saved = load_params(str(run.directory(stage) / "params"))
+    params, constants = {}, run.codi.default_constants()
+    for directory in dict.fromkeys(chosen.values()):
+        saved = load_params(str(directory))
+        check(run, {c: saved["params"][c] for c, provider in chosen.items() if provider == directory})
         for component, provider in chosen.items():
-            if provider == stage:
-                variables["params"][component] = saved["params"][component]
-                if component in saved.get("constants", {}):
-                    variables["constants"][component] = saved["constants"][component]
-    check(run, variables["params"])
-    return jax.tree.map(jax.numpy.asarray, variables)
+            if provider == directory:
+                params[component] = jax.tree.map(lambda x: jnp.asarray(x, dtype), saved["params"].pop(component))
+                constants.update({component: made} if (made := saved.get("constants", {}).get(component)) else {})
+    return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
 def check(run: Run, params: dict[str, Any]) -> None:
@@ -300,8 +303,41 @@ def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
 
 def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
     """Everything that the finished recipe made, for generation; those that only judge too if `judged`."""
-    variables = assemble(run, tuple(n for n in run.order if run.finished(n)))
+    variables = assemble(run, run.finished_stages())
     if not judged:
         names = {c(m) for m in run.codi.modalities for c in (judges.component, similarity.component)}
         variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
     return variables
+
+
+def component_reader(run: Run, random: bool = False) -> Callable[[tuple[str, ...]], dict[str, Any]]:
+    """A function of names of components that reads just these, in the model's compute type.
+
+    With `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
+
+    Raises:
+      ConfigError: (the function) a component that is nowhere.
+    """
+    stages = run.finished_stages()
+    dtype = jnp.dtype(run.codi.config.dtype)
+    providers = run.providers(stages)
+
+    def read(components: tuple[str, ...]) -> dict[str, Any]:
+        missing = tuple(c for c in components if c not in providers)
+        if missing and not random:
+            raise ConfigError(
+                f"nothing has made {', '.join(missing)}: train it, name converted weights "
+                "(--config.weights=DIRECTORY), or take --random-weights to see the machinery run"
+            )
+        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype)
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        for component in missing:
+
+            def draw(key: jax.Array, component: str = component) -> dict:
+                made = run.codi.init(key, (component,))[component]
+                return jax.tree.map(lambda x: x.astype(dtype), made)
+
+            variables["params"][component] = jax.jit(draw, compiler_options=options)(jax.random.key(run.config.seed))
+        return variables
+
+    return read

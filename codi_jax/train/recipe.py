@@ -7,10 +7,12 @@
     workdir/stages/NAME/cost.json        seconds by activity
 
 A stage reads what the stages it needs (and theirs) made; where several made one component, the latest in the order of
-the recipe counts.
+the recipe counts. What none of them made may come from `config.weights`, a directory of converted public checkpoints
+(`codi-jax convert`), one component each.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from codi_jax.checkpoint import CheckpointError, read_meta
+from codi_jax.checkpoint import CheckpointError, read_meta, record
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.optim import OptimizerConfig
@@ -68,7 +70,10 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The whole config of a run; stage `GROUP.NAME` stands at `stages.GROUP.NAME`."""
+    """The whole config of a run; stage `GROUP.NAME` stands at `stages.GROUP.NAME`.
+
+    `weights`: directory of components that were made elsewhere, WEIGHTS/COMPONENT; empty for none.
+    """
 
     model: dict[str, Any]
     sources: dict[str, Any]
@@ -76,6 +81,7 @@ class RunConfig:
     generate: dict[str, Any]
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
+    weights: str = ""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
 
@@ -83,8 +89,9 @@ class RunConfig:
 class Run:
     """A config and its workdir; checks the recipe at once."""
 
-    def __init__(self, config: RunConfig, workdir: Path):
-        self.config, self.workdir = config, Path(workdir)
+    def __init__(self, config: RunConfig, workdir: Path | None):
+        """Without a workdir there is a model, and no stage is finished."""
+        self.config, self.workdir = config, Path(workdir) if workdir is not None else None
         self.stages = {f"{group}.{leaf}": s for group, named in config.stages.items() for leaf, s in named.items()}
         for name, stage in self.stages.items():
             for need in stage.needs:
@@ -134,6 +141,10 @@ class Run:
             return (self.directory(name) / "arrays.json").exists()
         return self.made(name) is not None
 
+    def finished_stages(self) -> tuple[str, ...]:
+        """Those that have been run to their end, in the recipe's order."""
+        return tuple(name for name in self.order if self.finished(name)) if self.workdir is not None else ()
+
     def made(self, name: str) -> dict[str, Any] | None:
         """What a finished training stage recorded of itself, `{"components": […], "stage": …, …}`; else None."""
         try:
@@ -143,30 +154,40 @@ class Run:
                 raise  # it is there, and damaged
             return None
 
-    def providers(self, stages: tuple[str, ...]) -> dict[str, str]:
-        """Component -> the stage whose version counts, among finished training stages."""
-        out: dict[str, str] = {}
+    @functools.cached_property
+    def converted(self) -> dict[str, Path]:
+        """Component -> its directory in `config.weights`."""
+        if not self.config.weights:
+            return {}
+        found = sorted(path.parent for path in Path(self.config.weights).glob(f"*/{record.NAME}"))
+        out = {component: path for path in found for component in read_meta(str(path))["components"]}
+        if not out:
+            raise ConfigError(f"config.weights: no components in {self.config.weights}; `codi-jax convert` makes them")
+        return out
+
+    def providers(self, stages: tuple[str, ...]) -> dict[str, Path]:
+        """Component -> where the version that counts is: of the latest of some finished stages, or a converted one."""
+        out = dict(self.converted)
         for name in stages:
             if self.stage(name).objective == "encode":
                 continue
             made = self.made(name)
             if made is None:
                 raise ConfigError(f"stage {name!r} is not finished in {self.workdir}; run `codi-jax train` first")
-            out.update(dict.fromkeys(made["components"], name))
+            out.update(dict.fromkeys(made["components"], self.directory(name) / "params"))
         return out
 
     def fingerprint(self, stages: tuple[str, ...], extra: Any) -> str:
-        """Hash of the weights that `stages` made and of `extra` (JSON-able): what computed data depends on."""
+        """Hash of the weights that `stages` can read and of `extra` (JSON-able): what computed data depends on."""
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
-        for name in stages:
-            record = self.directory(name) / "params" / "checkpoint.json"
-            if record.exists():
-                digest.update(record.read_bytes())
+        for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
+            if (params / record.NAME).exists():
+                digest.update((params / record.NAME).read_bytes())
         return digest.hexdigest()[:16]
 
 
-def open_run(config: ConfigDict | dict, workdir: Path) -> Run:
-    """The run of a config in a workdir."""
+def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
+    """The run of a config in a workdir, or without one."""
     return Run(view(RunConfig, config), workdir)
 
 

@@ -46,6 +46,7 @@ def definition(run: Run, name: str) -> dict[str, Any]:
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),
         "model": _model(run, stage.objective == "latent_alignment"),
         "needs": {need: definition(run, need) for need in stage.needs},
+        **({"weights": run.fingerprint((), {})} if run.converted else {}),
     }
 
 

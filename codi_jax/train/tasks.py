@@ -93,12 +93,12 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         component = judges.component(name)
 
         def judge_init(key, components):
-            example = codi[name].example(1)
+            example = codi[name].signal(codi[name].example(1))
             return {c: judge.init(fold(key, c), example)["params"] for c in components}
 
         def batch(samples):
             factors = {k: samples["factors"][k] for k in settings.factors}
-            return {"media": codi[name].prepare(samples), "factors": factors}
+            return {"media": codi[name].signal(codi[name].prepare(samples)), "factors": factors}
 
         return Task((component,), judge_init, partial(judges.loss, judge, component), batch)
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,3 +109,93 @@ def test_what_is_no_tokenizer_is_one_clear_line(tmp_path):
         make_tokenizer(str(tmp_path))
     with pytest.raises(ConfigError, match="begin and end"):
         Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend(["a", "b"])))
+
+
+# The public release's three tokenizers, on vocabularies of a few words.
+
+
+def byte_pairs(folder, words, end="", markers=(), names=("vocab.json", "merges.txt")):
+    """Writes byte-pair files in which these words are one token each, put together letter by letter."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = [*letters, *(letter + end for letter in letters if end)]
+    merges = []
+    for word in words:
+        parts = [*word[:-1], word[-1] + end]
+        for i in range(1, len(parts)):
+            merges.append(("".join(parts[:i]), parts[i]))
+            vocabulary.append("".join(parts[: i + 1]))
+    ids = {token: i for i, token in enumerate(dict.fromkeys([*vocabulary, *markers]))}
+    folder.mkdir(exist_ok=True)
+    (folder / names[0]).write_text(json.dumps(ids))
+    (folder / names[1]).write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in dict.fromkeys(merges)))
+    return ids
+
+
+def test_clip_pads_with_its_end_and_is_read_off_at_the_first(tmp_path):
+    markers = ("<|startoftext|>", "<|endoftext|>")
+    ids = byte_pairs(tmp_path / "clip", ("red", "cat"), "</w>", markers)
+    config = {"tokenizer_class": "CLIPTokenizer", "bos_token": markers[0]}
+    config |= dict.fromkeys(("eos_token", "pad_token", "unk_token"), markers[1])
+    (tmp_path / "clip" / "tokenizer_config.json").write_text(json.dumps(config))
+    clip = make_tokenizer(str(tmp_path / "clip"))
+    assert (clip.bos, clip.eos, clip.pad) == (len(ids) - 2, len(ids) - 1, len(ids) - 1) and clip.size == len(ids)
+    rows = clip.encode(["Red  CAT", "", "cat " * 9], 5)
+    red, cat = ids["red</w>"], ids["cat</w>"]
+    assert rows.tolist() == [
+        [clip.bos, red, cat, clip.eos, clip.eos],
+        [clip.bos, *[clip.eos] * 4],
+        [clip.bos, cat, cat, cat, clip.eos],
+    ]
+    assert rows.argmax(-1).tolist() == [3, 1, 4]
+    assert clip.decode(rows[0]) == "red cat"
+
+
+WORDPIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "##dish", "Red", "cat", ".", "é", "[MASK]")
+
+
+@pytest.mark.parametrize("kind", ["bare", "configured"])
+def test_cased_wordpieces_pad_with_0_and_keep_case_and_accents(kind, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDPIECES) + "\n")
+    if kind == "configured":
+        config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    bert = make_tokenizer(str(tmp_path) if kind == "configured" else f"bert-optimus:{tmp_path}")
+    assert (bert.pad, bert.bos, bert.eos, bert.size) == (0, 2, 3, len(WORDPIECES))
+    assert bert.encode(["a reddish Red cat. é e", ""], 11).tolist() == [
+        [2, 4, 5, 6, 7, 8, 9, 10, 1, 3, 0],
+        [2, 3, *[0] * 9],
+    ]
+
+
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("gpt2-vocab.json", "gpt2-merges.txt")])
+def test_gpt2_of_the_codec_has_three_markers_after_its_words(names, tmp_path):
+    ids = byte_pairs(tmp_path, ("Ġa", "Ġred", "Ġcat", "cat", "Ġ."), markers=("<|endoftext|>",), names=names)
+    gpt2 = make_tokenizer(f"gpt2-optimus:{tmp_path}")
+    n = len(ids)
+    assert (gpt2.pad, gpt2.bos, gpt2.eos, gpt2.size) == (n, n + 1, n + 2, n + 3)
+    rows = gpt2.encode(["a red cat", "cat", ""], 6)  # a space comes first
+    assert rows.tolist() == [
+        [n + 1, ids["Ġa"], ids["Ġred"], ids["Ġcat"], n + 2, n],
+        [n + 1, ids["Ġcat"], n + 2, n, n, n],
+        [n + 1, n + 2, n, n, n, n],
+    ]
+    assert [gpt2.decode(row) for row in rows] == ["a red cat", "cat", ""]
+    gpt2._tokenizer.save_pretrained(tmp_path / "saved")  # one file, which holds the markers
+    again = make_tokenizer(f"gpt2-optimus:{tmp_path / 'saved'}")
+    assert (again.pad, again.bos, again.eos, again.size) == (n, n + 1, n + 2, n + 3)
+    np.testing.assert_array_equal(again.encode(["a red cat", "cat", ""], 6), rows)
+    # As the release: a first word without its space is lost, what stands before punctuation is closed up.
+    assert gpt2.decode([n + 1, ids["cat"], ids["Ġred"], ids["Ġcat"], ids["Ġ."], n + 2, ids["Ġa"]]) == "red cat."
+
+
+def test_a_folder_without_the_releases_files_is_one_clear_line(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^tokenizer 'gpt2-optimus:.*': no gpt2-vocab.json or vocab.json or tokenizer.json"
+    ):
+        make_tokenizer(f"gpt2-optimus:{tmp_path}")
+    with pytest.raises(ConfigError, match=r"^tokenizer 'bert-optimus:.*': no bert-base-cased-vocab.txt or vocab.txt"):
+        make_tokenizer(f"bert-optimus:{tmp_path}")
+    (tmp_path / "vocab.json").write_text("{")
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(ConfigError, match="cannot be loaded: "):
+        make_tokenizer(f"gpt2-optimus:{tmp_path}")

@@ -1,0 +1,209 @@
+"""The public layouts, other than the release's, in which components of ours are published: one front door.
+
+    family = recognise(state)                     by the keys of one file alone, or one clear line
+    found, aside = read(family, state, configs, targets)
+
+`read` gives {component: Found}: a tree of the leaves that the file holds, and what is to be initialised besides.
+AudioLDM's autoencoder has the layout of the pictures': read it with `dataclasses.replace(part, component=…)`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from codi_jax.config import ConfigError
+from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
+from codi_jax.interop.diffusers_names import autokl_rules, unet_rules, unet_state
+from codi_jax.interop.family import Family, Found, Part, inside, read, reason
+from codi_jax.interop.names import Rule
+from codi_jax.interop.transformers_names import (
+    bert_state,
+    clap_state,
+    clip_state,
+    gpt2_state,
+    hifigan_state,
+    laion_state,
+)
+
+__all__ = ["FAMILIES", "Family", "Found", "Part", "read", "recognise"]
+
+
+def _always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
+    """A table that is the same for every config."""
+    return lambda config: rules
+
+
+_COUNT = "counts from 0"
+_MASK = "a causal mask"
+_EMA = "an average of the U-Net's training, under names without dots; the U-Net itself is read"
+_SCHEDULE = "the noise schedule, which is computed"
+_LOSS = "the loss of the autoencoder's training, a discriminator among it"
+_CLAP_TEXT = "CLAP's own text tower; text prompts pass CLIP's"
+_STFT = "a Fourier basis or filter bank, which the mel front end computes"
+_CLIP_IGNORE = {
+    r"(text|vision)_model\.embeddings\.position_ids": _COUNT,
+    r"logit_scale": "the temperature of CLIP's loss; bridging learns its own",
+}
+_CLAP_IGNORE = {
+    r"audio_branch\.bn0\.num_batches_tracked": "a counter of training",
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of offsets",
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the mask of shifted windows",
+    r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*": _STFT,
+    r"audio_branch\.(tscam_conv|head)\..*": "the classifier of AudioSet, which no prompt passes",
+    r"audio_transform\..*": "a second head, which no prompt passes",
+    r"(text_.*|logit_scale_.)": _CLAP_TEXT,
+}
+_FUSED = "a CLAP that fuses views of a long sound (enable_fusion) is another network; ours reads the unfused ones"
+_CLIP_TEXT = r"text_(model|projection)\..*"
+_CLIP_VISION = r"(vision_model|visual_projection)\..*"
+_NOT_IN_PICTURES = (r".*/temporal(_[01])?/.*",)  # a clip's layers
+_NO_PROJECTION = ("projection/.*",)
+_VISION = _always(clip.VISION)
+_TEXT = _always(clip.TEXT)
+
+
+def _sd_rules(config: Any) -> list[Rule]:
+    return unet.body_rules(dataclasses.replace(config, temporal=False))
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "Stable Diffusion 1.x, one file (U-Net, autoencoder, CLIP text tower)",
+        (r"model\.diffusion_model\.input_blocks\.0\.0\.weight",),
+        (
+            Part("vision_unet", _sd_rules, "model.diffusion_model.", lacks=_NOT_IN_PICTURES),
+            Part("vision_codec", _always(autokl.RULES), "first_stage_model."),
+            Part("clip_text", _TEXT, "cond_stage_model.transformer.", lacks=_NO_PROJECTION),
+        ),
+        ignore={
+            r"cond_stage_model\.transformer\.text_model\.embeddings\.position_ids": _COUNT,
+            r"model_ema\..*": _EMA,
+            r"first_stage_model\.loss\..*": _LOSS,
+            r"(betas|logvar|(alphas|sqrt|log|posterior)_.*)": _SCHEDULE,
+        },
+    ),
+    Family(
+        "Stable Diffusion 1.x, U-Net of diffusers",
+        (r"down_blocks\.0\.resnets\.0\.time_emb_proj\.weight",),
+        (Part("vision_unet", unet_rules, lacks=_NOT_IN_PICTURES),),
+        rename=unet_state,
+    ),
+    Family(
+        "KL autoencoder, original",
+        (r"encoder\.down\.0\.block\.0\.norm1\.weight",),
+        (Part("vision_codec", _always(autokl.RULES)),),
+        ignore={r"loss\..*": _LOSS, r"model_ema\..*": "an average of the training; the autoencoder itself is read"},
+    ),
+    Family(
+        "KL autoencoder of diffusers",
+        (r"encoder\.down_blocks\.0\.resnets\.0\.norm1\.weight",),
+        (Part("vision_codec", autokl_rules),),
+    ),
+    Family(
+        "CLIP of transformers",
+        (r"text_projection\.weight", r"visual_projection\.weight"),
+        (
+            Part("clip_text", _TEXT, keys=_CLIP_TEXT),
+            Part("clip_vision", _VISION, keys=_CLIP_VISION, lacks=_NOT_IN_PICTURES),
+        ),
+        ignore=_CLIP_IGNORE,
+    ),
+    Family(
+        "CLIP text tower with projection, of transformers",
+        (r"text_model\.embeddings\.token_embedding\.weight", r"text_projection\.weight"),
+        (Part("clip_text", _TEXT),),
+        ignore=_CLIP_IGNORE,
+    ),
+    Family(
+        "CLIP text tower without projection, of transformers",
+        (r"(text_model\.)?embeddings\.token_embedding\.weight",),
+        (Part("clip_text", _TEXT, lacks=_NO_PROJECTION),),
+        rename=clip_state,
+        ignore=_CLIP_IGNORE,
+    ),
+    Family(
+        "CLIP vision tower with projection, of transformers",
+        (r"vision_model\.embeddings\.class_embedding", r"visual_projection\.weight"),
+        (Part("clip_vision", _VISION, lacks=_NOT_IN_PICTURES),),
+        ignore=_CLIP_IGNORE,
+    ),
+    Family(
+        "CLIP vision tower without projection, of transformers",
+        (r"(vision_model\.)?embeddings\.class_embedding",),
+        (Part("clip_vision", _VISION, lacks=(*_NOT_IN_PICTURES, *_NO_PROJECTION)),),
+        rename=clip_state,
+        ignore=_CLIP_IGNORE,
+    ),
+    Family(
+        "CLAP of transformers",
+        (r"audio_model\.audio_encoder\.patch_embed\.proj\.weight", r"audio_projection\.linear1\.weight"),
+        (Part("clap_audio", _always(clap.RULES)),),
+        rename=clap_state,
+        ignore=_CLAP_IGNORE,
+        refuse={r"audio_model\.audio_encoder\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
+    ),
+    Family(
+        "CLAP of LAION",
+        (r"(module\.)?audio_branch\.patch_embed\.proj\.weight", r"(module\.)?audio_projection\.0\.weight"),
+        (Part("clap_audio", _always(clap.RULES)),),
+        rename=laion_state,
+        ignore=_CLAP_IGNORE,
+        refuse={r"(module\.)?audio_branch\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
+    ),
+    Family(
+        "BERT of transformers",
+        (
+            r"(bert\.)?embeddings\.word_embeddings\.weight",
+            r"(bert\.)?encoder\.layer\.0\.attention\.self\.query\.weight",
+        ),
+        (Part("text_codec", _always(optimus.RULES), lacks=("moments/.*", "decoder/.*")),),
+        rename=bert_state,
+        ignore={r"encoder\.embeddings\.position_ids": _COUNT, r"cls\..*": "a head of BERT's own training"},
+    ),
+    Family(
+        "GPT-2 of transformers",
+        (r"(transformer\.)?wte\.weight", r"(transformer\.)?h\.0\.attn\.c_attn\.weight"),
+        (
+            Part(
+                "text_codec",
+                _always(optimus.RULES),
+                lacks=("encoder/.*", "moments/.*", "decoder/(memory|latent)/.*"),
+                rows=("decoder/token/embedding",),
+            ),
+        ),
+        rename=gpt2_state,
+        ignore={r"decoder\.transformer\.h\.[0-9]+\.attn\.(masked_)?bias": _MASK},
+    ),
+    Family(
+        "HiFi-GAN generator",
+        (
+            r"(generator\.)?conv_pre\.(weight|weight_v|parametrizations\.weight\.original1)",
+            r"(generator\.)?(ups|upsampler)\.0\.(weight|weight_v|parametrizations\.weight\.original1)",
+        ),
+        (Part("vocoder", _always(hifigan.RULES)),),
+        rename=hifigan_state,
+        ignore={r"(mean|scale)": "a normalisation of the spectrogram by 0 and 1"},
+    ),
+)
+
+
+def recognise(keys: Iterable[str]) -> Family:
+    """The family of a file.
+
+    Args:
+      keys: of its tensors.
+
+    Raises:
+      ConfigError: no family fits, or the file is one of those that a family refuses.
+    """
+    keys = list(inside(list(keys)))
+    for family in FAMILIES:
+        if all(any(re.fullmatch(sign, key) for key in keys) for sign in family.signs):
+            for key in keys:
+                if why := reason(family.refuse, key):
+                    raise ConfigError(f"{family.name}: {key}: {why}")
+            return family
+    shown = ", ".join(keys[:3]) or "no tensor at all"
+    known = "; ".join(family.name for family in FAMILIES)
+    raise ConfigError(f"a file of no known layout ({shown}, …). Known are, besides CoDi's release: {known}")

@@ -1,0 +1,238 @@
+"""PyTorch's `.pth` files (also .pt, .bin, .ckpt), read as views and written without PyTorch.
+
+Since torch 1.6 such a file is a zip archive of plainly stored entries under one folder of any name:
+
+    archive/data.pkl        a pickle: dicts of tensors, which refer to storages
+    archive/byteorder       "little"; older files lack it
+    archive/data/0, 1, …    the storages: elements, nothing else, at multiples of 64 bytes
+    archive/version         "3"
+
+Two tensors on one storage are tied. What came before torch 1.6, and TorchScript archives, are refused by name.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.interop import pth_pickle
+from codi_jax.interop.mapped import MAX_TENSORS, check_key, elements, plain, strided_view
+from codi_jax.interop.pth_pickle import DTYPES, Tensor
+from codi_jax.interop.pth_zip import Archive
+
+_MAX_DEPTH = 32
+_MAX_ITEMS = 1 << 20  # of all dicts together; one that is in several places counts in each
+_ALIGNMENT = 64
+_PADDING = 0x4246  # the extra field by which PyTorch aligns, "FB"
+
+
+def _flat(tree: dict) -> dict[str, Tensor]:
+    """The tensors of nested dicts by their dotted paths; whatever else is in them is left out."""
+    out: dict[str, Tensor] = {}
+    seen = 0
+
+    def walk(node: dict, prefix: str, depth: int) -> None:
+        nonlocal seen
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"refused: its dicts are nested over {_MAX_DEPTH} deep")
+        for key, value in node.items():
+            seen += 1
+            if seen > _MAX_ITEMS:
+                raise ConfigError(f"refused: its dicts have over {_MAX_ITEMS} items")
+            if isinstance(value, dict):
+                walk(value, f"{check_key(f'{prefix}{key}')}.", depth + 1)
+            elif isinstance(value, Tensor):
+                path = check_key(f"{prefix}{key}")
+                if path in out:
+                    raise ConfigError(f"refused: two tensors in it are named {plain(path)}")
+                if len(out) == MAX_TENSORS:
+                    raise ConfigError(f"refused: it holds over {MAX_TENSORS} tensors")
+                out[path] = value
+
+    walk(tree, "", 1)
+    return out
+
+
+def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensors of a PyTorch archive.
+
+    Args:
+      data: the file, from `map_file`.
+
+    Returns:
+      Key -> read-only view of `data`; the keys of nested dicts are joined by dots.
+
+    Raises:
+      ConfigError: it is not an archive of tensors alone, or a broken one.
+    """
+    archive = Archive(data)
+    folders = [name.partition("/")[0] for name in archive.ranges if name.partition("/")[2] == "data.pkl"]
+    if len(folders) != 1:
+        raise ConfigError("is a zip archive, but not of PyTorch: it has no data.pkl")
+    folder = folders[0]
+    if any(name == f"{folder}/constants.pkl" or name.startswith(f"{folder}/code/") for name in archive.ranges):
+        raise ConfigError(
+            "refused: it is a TorchScript archive, which is a program; save its tensors by themselves: "
+            "torch.save(torch.jit.load(...).state_dict(), ...)"
+        )
+    if archive.packed:
+        raise ConfigError(f"refused: {plain(archive.packed[0])} in it is compressed or encrypted, not stored plainly")
+    if (order := f"{folder}/byteorder") in archive.ranges and archive.read(order, 16) != b"little":
+        raise ConfigError("its byte order is not little-endian")
+    tree = pth_pickle.load(archive.read(f"{folder}/data.pkl", pth_pickle.MAX_BYTES))
+    if not isinstance(tree, dict):
+        raise ConfigError("it does not hold a dict of tensors by name, but something else")
+    tensors = _flat(tree)
+    if not tensors:
+        raise ConfigError("it holds no tensor")
+    return {key: _located(data, archive, folder, key, tensor) for key, tensor in tensors.items()}
+
+
+def _located(data: np.ndarray, archive: Archive, folder: str, key: str, tensor: Tensor) -> np.ndarray:
+    storage = tensor.storage
+    start, end = archive.ranges.get(f"{folder}/data/{storage.key}", (0, -1))
+    if end < start:
+        raise ConfigError(f"is damaged: {plain(key)} is stored as {plain(storage.key)}, which is not in it")
+    if storage.stored * storage.dtype.itemsize != end - start:
+        raise ConfigError(
+            f"is damaged: {plain(key)} is stored as {storage.stored} {storage.dtype} in {end - start} bytes"
+        )
+    try:
+        return strided_view(data, storage.dtype, start, storage.stored, tensor.offset, tensor.shape, tensor.strides)
+    except ConfigError as error:
+        raise ConfigError(f"refused: {plain(key)} in it {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A tensor to write: what is known of it before it is there.
+
+    Attributes:
+      key: its name.
+      shape: its shape.
+      dtype: one that PyTorch has.
+      read: makes it; called once, when its turn comes.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: Any
+    read: Callable[[], np.ndarray]
+
+
+_STORAGES = {dtype: name.partition(".")[2] for name, dtype in DTYPES.items()}
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _int(number: int) -> bytes:
+    if number < 1 << 31:
+        return pickle.BININT + struct.pack("<i", number)
+    encoded = pickle.encode_long(number)
+    return pickle.LONG1 + bytes([len(encoded)]) + encoded
+
+
+def _tuple(*parts: bytes) -> bytes:
+    return pickle.MARK + b"".join(parts) + pickle.TUPLE
+
+
+def _call(module: str, name: str, *args: bytes) -> bytes:
+    return _global(module, name) + _tuple(*args) + pickle.REDUCE
+
+
+def _global(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _pickled(item: Item, number: int) -> bytes:
+    """A contiguous tensor that fills storage `number`."""
+    count, strides, step = elements(item.shape, 1), [], 1
+    for n in reversed(item.shape):
+        strides.insert(0, step)
+        step *= max(1, n)
+    kind = _global("torch", _STORAGES[np.dtype(item.dtype)])
+    storage = _tuple(_text("storage"), kind, _text(str(number)), _text("cpu"), _int(count)) + pickle.BINPERSID
+    shape, strides = (_tuple(*map(_int, numbers)) for numbers in (item.shape, strides))
+    hooks = _call("collections", "OrderedDict")
+    return _call("torch._utils", "_rebuild_tensor_v2", storage, _int(0), shape, strides, pickle.NEWFALSE, hooks)
+
+
+def _checked(items: Iterable[Item], ties: Mapping[str, str]) -> dict[str, Item]:
+    out: dict[str, Item] = {}
+    for item in items:
+        if check_key(item.key) in out:
+            raise ConfigError(f"two tensors are named {item.key}")
+        if np.dtype(item.dtype) not in _STORAGES:
+            raise ConfigError(f"{item.key}: PyTorch's files have no {np.dtype(item.dtype)}")
+        try:
+            elements(item.shape, np.dtype(item.dtype).itemsize)
+        except ConfigError as error:
+            raise ConfigError(f"{item.key}: {error}") from None
+        out[item.key] = item
+    for alias, key in ties.items():
+        if check_key(alias) in out or key not in out:
+            raise ConfigError(f"{alias} cannot be tied to {key}: the first has to be new, the second a tensor")
+    return out
+
+
+def _write_tensor(archive: zipfile.ZipFile, number: int, item: Item) -> None:
+    array = np.asarray(item.read())
+    if (array.shape, array.dtype) != (tuple(item.shape), np.dtype(item.dtype)):
+        said = f"{np.dtype(item.dtype)} {tuple(item.shape)}"
+        raise ConfigError(f"{item.key}: {array.dtype} {array.shape}, not {said} as it was announced")
+    info = zipfile.ZipInfo(f"archive/data/{number}")
+    info.file_size = array.nbytes
+    zip64 = array.nbytes * 1.05 > zipfile.ZIP64_LIMIT  # by which zipfile decides, too
+    header = archive.fp.tell() + 30 + len(info.filename) + (20 if zip64 else 0) + 4
+    info.extra = struct.pack("<2H", _PADDING, -header % _ALIGNMENT) + bytes(-header % _ALIGNMENT)
+    with archive.open(info, "w", force_zip64=zip64) as entry:
+        entry.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] | None = None) -> None:
+    """Writes a file that `torch.load(path, weights_only=True)` opens as an OrderedDict of tensors.
+
+    Tensors are made and written one after the other, so that no two are in memory. The file appears when it is whole.
+
+    Args:
+      path: of the file; one that is there is replaced.
+      items: the tensors, in their order.
+      ties: alias -> key of a tensor whose storage it shares; aliases come after the tensors.
+
+    Raises:
+      ConfigError: an item or a tie cannot be written, an array is not as its item says, or the disk does not take it.
+    """
+    path, ties = Path(path), ties or {}
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        tensors = _checked(items, ties)
+        numbers = {key: number for number, key in enumerate(tensors)}
+        entries = [*((key, key) for key in tensors), *ties.items()]
+        body = b"".join(_text(name) + _pickled(tensors[key], numbers[key]) for name, key in entries)
+        program = pickle.PROTO + b"\2" + _call("collections", "OrderedDict")
+        program += pickle.MARK + body + pickle.SETITEMS + pickle.STOP
+        with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo("archive/data.pkl"), program)
+            archive.writestr(zipfile.ZipInfo("archive/byteorder"), b"little")
+            for key, item in tensors.items():
+                _write_tensor(archive, numbers[key], item)
+            archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
+        fresh.replace(path)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink()

@@ -1,0 +1,168 @@
+"""CoDi at the paper's size, with every number of the public release.
+
+CLIP ViT-L/14 for text, pictures and clips; CLAP's HTSAT-large; the KL-f8 codec; the codec of spectrograms and its
+HiFi-GAN; Optimus (BERT, GPT-2); three U-Nets of 0.43 to 2.05 billion parameters. The classes are those of the small
+recipes; only numbers differ.
+
+    codi-jax convert  --config=configs/codi.py --out=weights CoDi_*.pth
+    codi-jax generate --config=configs/codi.py --config.weights=weights --text "a dog barks" --to image,audio --out d/
+    codi-jax generate --config=configs/codi.py:compat=release …      as the public code generates
+    codi-jax generate --config=configs/codi.py:tokenizers=digit_world --random-weights …    to see it run
+
+By default every output attends to the others, and picture and clip have environment encoders of their own;
+`compat=release` is the public code, bit by bit: one environment encoder for both, each output attending to its own
+token, the aliased skip, guidance 7.5, captions drawn, not the likeliest.
+"""
+
+from ml_collections import ConfigDict
+
+from codi_jax.config import ConfigError
+from codi_jax.data.tokenizer import VOCABULARIES, make_tokenizer
+from codi_jax.shorthand import parse_argument
+
+MODALITIES = ("text", "image", "audio", "video")
+WIDTH = 768  # D, the prompt space
+ENVIRONMENT_WIDTH = 1280  # E
+
+
+def unet(kind: str, latent_channels: int, channels: int, **options) -> dict:
+    """One of the three U-Nets."""
+    return {
+        "kind": kind, "latent_channels": latent_channels, "channels": channels, "context_width": WIDTH,
+        "multipliers": (1, 2, 4, 4), "blocks": (2, 2, 2, 2), "attend": (True, True, True, False),
+        "connect": (True, True, True, False), "heads": 8, "groups": 32, **options,
+    }  # fmt: skip
+
+
+def environment(kind: str, latent_channels: int, channels: int, **options) -> dict:
+    """V beside it."""
+    return {
+        "kind": kind, "latent_channels": latent_channels, "channels": channels, "width": ENVIRONMENT_WIDTH,
+        "multipliers": (1, 2, 4), "blocks": (1, 1, 1), "groups": 32, "tokens": "pooled", "normalize": True, **options,
+    }  # fmt: skip
+
+
+def text(tokenizers: str, drawn: bool) -> dict:
+    """`config.model.modalities.text`: CLIP's text tower, Optimus, the U-Net of vectors."""
+    marks = {"bos": 50258, "eos": 50259, "pad": 50257}  # which Optimus adds to GPT-2's 50257 tokens
+    names = tuple(
+        name + tokenizers + end for name, end in (("", "/clip"), ("bert-optimus:", "/bert"), ("gpt2-optimus:", "/gpt2"))
+    )
+    if tokenizers in VOCABULARIES:
+        words = make_tokenizer(tokenizers)
+        marks, names = {"bos": words.bos, "eos": words.eos, "pad": words.pad}, (tokenizers,) * 3
+    return {
+        "tokenizers": names,
+        "length": (77, 64, 30),
+        "lower": True, "temperature": 1.0 if drawn else 0.0, "tidy": True,
+        "codec": {
+            "encoder": {
+                "vocab": 28996, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 512,
+            },
+            "decoder": {
+                "vocab": 50260, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 1024,
+            },
+            "latent": 768, **marks,
+        },
+        "prompt": {
+            "vocab": 49408, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 77,
+            "projection": WIDTH,
+        },
+        "denoiser": unet("vector", 768, 320, vector_tokens=4),
+        "environment": environment("vector", 768, 320, vector_tokens=4),
+    }  # fmt: skip
+
+
+def vision(size: int, shared: bool) -> dict:
+    """What pictures and clips have in common: KL-f8, CLIP's vision tower, one U-Net with temporal layers."""
+    moving = {"temporal": True, "temporal_heads": 8, "temporal_divisor": 4, "max_frames": 30}
+    return {
+        "size": size,
+        "clip": {}, "read_size": 512,
+        "codec": {
+            "in_channels": 3, "channels": 128, "mult": (1, 2, 4, 4), "blocks": 2, "z_channels": 4, "embed_dim": 4,
+        },
+        "prompt": {
+            "image_size": 224, "patch": 14, "width": 1024, "layers": 24, "heads": 16, "feed_forward": 4096,
+            "projection": WIDTH, "temporal": True,
+        },
+        "denoiser": unet("spatial", 4, 320, **moving),
+        "environment": environment("spatial", 4, 320, **moving),
+        "components": {"environment": "vision_environment", "cross": "vision_cross"} if shared else {},
+    }  # fmt: skip
+
+
+def audio() -> dict:
+    """`config.model.modalities.audio`: 10.24 s at 16 kHz, 1024 x 64 mels."""
+    return {
+        "mel": {"sample_rate": 16000, "n_fft": 1024, "hop": 160, "mels": 64, "fmin": 0.0, "fmax": 8000.0},
+        "frames": 1024,
+        "normalize": True,
+        "prompt_mel": {
+            "sample_rate": 48000, "n_fft": 1024, "hop": 480, "mels": 64, "fmin": 50.0, "fmax": 14000.0, "power": 2,
+            "decibels": True, "floor": 1e-10,
+        },
+        "prompt_samples": 480_000,
+        "codec": {"in_channels": 1, "channels": 128, "mult": (1, 2, 4), "blocks": 2, "z_channels": 8, "embed_dim": 8},
+        "prompt": {
+            "mel_bins": 64, "spec_size": 256, "patch_size": 4, "patch_stride": (4, 4), "embed_dim": 256,
+            "depths": (2, 2, 12, 2), "num_heads": (4, 8, 16, 32), "window": 8, "projection": WIDTH,
+        },
+        "vocoder": {
+            "mels": 64, "channels": 1024, "rates": (5, 4, 2, 2, 2), "kernels": (16, 16, 8, 4, 4),
+            "res_kernels": (3, 7, 11), "res_dilations": ((1, 3, 5),) * 3,
+        },
+        "denoiser": unet("spatial", 8, 192),
+        "environment": environment("spatial", 8, 192),
+    }  # fmt: skip
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The run.
+
+    `compat=release`; `modalities=text+image` a part; `size` pixels a side, `frames` of a clip; `dtype` of what is
+    computed; `tokenizers` the folder that holds `clip` (as transformers saves it), `bert` and `gpt2` (their vocabulary
+    files), or a vocabulary of our own, to try what has random weights.
+    """
+    options = parse_argument(
+        argument, compat="true", modalities="+".join(MODALITIES), size=256, frames=8, dtype="bfloat16",
+        tokenizers="weights/tokenizers",
+    )  # fmt: skip
+    if options.compat not in ("true", "release"):
+        raise ConfigError(f"config argument compat: true or release, not {options.compat}")
+    asked = options.modalities.split("+")
+    if unknown := [m for m in asked if m not in MODALITIES]:
+        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
+    release = options.compat == "release"
+    everything = {
+        "text": text(options.tokenizers, release),
+        "image": vision(options.size, release),
+        "audio": audio(),
+        "video": {
+            **vision(options.size, release),
+            "frames": options.frames,
+            "rate": 4.0,
+            "resize": "torch",
+            "read_size": 256,
+        },
+    }
+    modalities = {name: everything[name] for name in MODALITIES if name in asked}
+    guidance = {"prompt": 7.5, "environment": 0.0 if release else 2.0}
+    return ConfigDict(
+        {
+            "seed": 0,
+            "model": {
+                "modalities": modalities, "width": WIDTH, "environment_width": ENVIRONMENT_WIDTH,
+                "compat": options.compat, "prediction": "eps", "schedule": "scaled_linear", "null": "empty",
+                "environment_tokens": "pooled", "dtype": options.dtype,
+            },
+            "weights": "",
+            "sources": {},
+            "stages": {},
+            "generate": {
+                "steps": 50, "sampler": "ddim", "eta": 0.0, "spacing": "release",
+                "guidance": {name: guidance for name in modalities},
+            },
+        },
+        convert_dict=True,
+    )  # fmt: skip

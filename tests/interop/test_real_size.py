@@ -1,0 +1,93 @@
+"""Files of the release's real sizes, in and out again: to the last bit, and in little memory. Slow: 12 to 24 GB a type.
+
+`CODI_BIG` names a folder with room for three times that; by default it is the test's temporary folder.
+"""
+
+import gzip
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codi_jax.interop import release
+from codi_jax.interop.tensors import Item, open_state, write_pth
+
+MANIFEST = Path(__file__).parents[1] / "fixtures" / "release_manifest.json.gz"
+TIED = {"optimus.decoder.lm_head.weight": "optimus.decoder.transformer.wte.weight"}
+CONFIG = "--config=configs/codi.py:compat=release"
+
+
+def numbers(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Finite numbers of any exponent, a function of the key alone."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    bits = np.frombuffer(rng.bytes(math.prod(shape) * dtype.itemsize), f"u{dtype.itemsize}")
+    return (bits & ~bits.dtype.type(1 << (8 * dtype.itemsize - 2))).view(dtype).reshape(shape)
+
+
+def make_files(folder: Path, dtype: np.dtype) -> list[Path]:
+    manifest = json.loads(gzip.decompress(MANIFEST.read_bytes()))
+    made = []
+    for name, modules in manifest["files"].items():
+        if name not in release.FILES:
+            continue
+        shapes = {key: tuple(shape) for module in modules.values() for key, shape in module.items()}
+        kinds = {key: np.dtype(np.int64) if key in manifest["integers"] else dtype for key in shapes}
+        tied = {alias: key for alias, key in TIED.items() if alias in shapes}
+        items = [
+            Item(key, shape, kinds[key], lambda key=key, shape=shape, kind=kinds[key]: numbers(key, shape, kind))
+            for key, shape in shapes.items()
+            if key not in tied
+        ]
+        write_pth(folder / name, items, tied)
+        made.append(folder / name)
+    return made
+
+
+def run(*arguments: str) -> tuple[str, int]:
+    """Output of a verb and the highest anonymous memory of its process."""
+    command = [sys.executable, "-m", "codi_jax.cli", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    peak = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon"))])
+        time.sleep(0.02)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output, peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_four_files_go_through_in_little_memory(dtype, tmp_path):
+    folder = Path(os.environ.get("CODI_BIG", tmp_path)) / dtype
+    folder.mkdir(parents=True, exist_ok=True)
+    files = make_files(folder, np.dtype(dtype))
+    largest = max(value.nbytes for file in files for value in open_state(file).values())
+    limit = 2 * largest + (1 << 30)
+    output, peak = run("convert", CONFIG, f"--out={folder / 'weights'}", *map(str, files))
+    print(output, f"\nconvert: peak of anonymous memory {peak >> 20} MiB, allowed {limit >> 20} MiB")
+    assert peak <= limit
+    output, peak = run("export", CONFIG, f"--config.weights={folder / 'weights'}", f"--out={folder / 'again'}")
+    print(output, f"\nexport: peak of anonymous memory {peak >> 20} MiB, allowed {limit >> 20} MiB")
+    assert peak <= limit
+    aside = {**release.RECOMPUTED, **release.UNREAD}
+    compared = 0
+    for file in files:
+        there, back = open_state(file), open_state(folder / "again" / file.name)
+        assert not back.keys() - there.keys()
+        left = [key for key in there if key not in back]
+        assert all(any(re.fullmatch(p, key) for p in aside) for key in left)
+        for key, value in back.items():
+            assert there[key].dtype == value.dtype and there[key].shape == value.shape, key
+            assert np.array_equal(there[key].view(np.uint8), value.view(np.uint8)), key
+            compared += 1
+    print(f"{compared} tensors equal to the last bit")

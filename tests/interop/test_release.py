@@ -1,0 +1,137 @@
+"""The release's four files at their real size, by shapes alone: every key is one thing, every leaf is covered.
+
+`fixtures/release_manifest.json.gz` holds the keys and shapes of the release's modules as built by its own code.
+"""
+
+import collections
+import functools
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.interop import release
+from codi_jax.interop.convert import read_release
+from codi_jax.interop.names import places
+from configs import codi as paper
+
+MANIFEST = Path(__file__).parents[1] / "fixtures" / "release_manifest.json.gz"
+
+
+@functools.lru_cache
+def manifest() -> dict:
+    return json.loads(gzip.decompress(MANIFEST.read_bytes()))
+
+
+@functools.lru_cache
+def stored() -> dict[str, np.ndarray]:
+    """The release's whole state dict, every tensor a single number that is broadcast."""
+    integers = set(manifest()["integers"])
+    return {
+        key: np.broadcast_to(np.int64(0) if key in integers else np.float32(0), shape)
+        for modules in manifest()["files"].values()
+        for module in modules.values()
+        for key, shape in module.items()
+    }
+
+
+@functools.lru_cache
+def codi(argument: str = "compat=release") -> CoDi:
+    return CoDi.from_config(paper.get_config(argument).model)
+
+
+@functools.lru_cache
+def reader(argument: str = "compat=release") -> release.Reader:
+    return release.Reader(codi(argument))
+
+
+def test_every_key_is_a_leaf_an_alias_recomputed_or_unread_for_a_reason():
+    kinds = collections.Counter(reader().kind(key)[0] for key in stored())
+    assert set(kinds) == {"leaf", "alias", "recomputed", "unread"}
+    assert sum(kinds.values()) == len(stored()) == 2256 + 1122 + 1122 + 1597 + 12
+    assert kinds["alias"] == 1 and reader().kind("optimus.decoder.lm_head.weight")[0] == "alias"
+    # The schedule, the mel front end, causal masks, position ids; window indices and masks of the audio tower.
+    assert kinds["recomputed"] == 12 + 3 + 12 + 2 + (18 + 8)
+    # A temperature, two tables in 24 layers, a counter, the classifier's two layers, the second head's two.
+    assert kinds["unread"] == 1 + 2 * 24 + 1 + 4 + 4
+
+
+@pytest.mark.parametrize("argument", ["compat=release", "compat=true"])
+def test_every_leaf_of_every_component_is_covered_and_fits(argument):
+    state = {key: value for key, value in stored().items() if reader(argument).owners(key)}
+    assert not any(np.issubdtype(value.dtype, np.integer) for value in state.values())
+    claimed = collections.defaultdict(set)
+    for key in state:
+        for component, (path, tied) in reader(argument).owners(key).items():
+            assert tied or path not in claimed[component], f"two keys for {component}/{path}"
+            claimed[component].add(path)
+    assert claimed == {component: set(leaves) for component, leaves in reader(argument).leaves.items()}
+    found, aside = read_release(codi(argument), stored())  # strict: shapes, types, ties
+    assert found.keys() == codi(argument).component_names().keys()
+    assert not any(part.lacking for part in found.values())
+    assert aside.keys() == stored().keys() - state.keys()
+
+
+def test_going_back_gives_the_same_names_and_shapes():
+    back = {}
+    for component, part in reader().parts.items():
+        for place in places(reader().leaves[component], part.rules):
+            ours = np.broadcast_to(np.float32(0), reader().leaves[component][place.path].shape)
+            back[part.prefix + place.key] = place.layout.to_theirs(ours).shape
+    assert back == {key: value.shape for key, value in stored().items() if reader().owners(key)}
+
+
+def test_parameters_are_the_releases_number_by_number():
+    """Table 1.1 of the specification, less what nothing reads."""
+    count = {c: sum(math.prod(x.shape) for x in leaves.values()) for c, leaves in reader().leaves.items()}
+    unets = {
+        name: sum(count[f"{name}_{part}"] for part in ("unet", "environment", "cross"))
+        for name in ("vision", "text", "audio")
+    }
+    assert unets == {"vision": 1_772_784_247, "text": 2_048_385_408, "audio": 431_309_032}
+    assert count["vision_codec"] == 83_653_863
+    assert count["text_codec"] == 109_489_920 + 132_109_824
+    assert count["audio_codec"] + count["vocoder"] == 110_641_770
+    assert count["vocoder"] == 55_264_897
+    assert count["clip_text"] + count["clip_vision"] == 737_647_217 - 1 - 24 * 2 * 30 * 1024  # the scale, unread tables
+    never_read = (527 * 2048 * 2 * 3 + 527) + (527 * 527 + 527) + 2 * (768 * 768 + 768)
+    assert count["clap_audio"] == 280_951_959 + 2 * 64 - never_read  # with the statistics of its mel bins
+
+
+def test_a_model_without_clips_or_sound_leaves_theirs_aside():
+    part = CoDi.from_config(paper.get_config("modalities=text+image").model)
+    found, aside = read_release(part, stored())
+    assert found.keys() == part.component_names().keys()
+    reasons = set(aside.values())
+    assert "of a modality that this model has not" in reasons
+    assert "a temporal layer, which a model without clips has not" in reasons
+
+
+def test_another_size_is_refused_by_name():
+    config = paper.get_config("modalities=text")
+    config.model.modalities.text.codec.encoder.layers = 11
+    with pytest.raises(ConfigError, match=r"unexpected: optimus\.encoder\.encoder\.layer\.11\..*"):
+        read_release(CoDi.from_config(config.model), stored())
+
+
+def test_an_unknown_key_is_refused_by_name():
+    state = {**stored(), "autokl.encoder.nothing": np.zeros(1, np.float32)}
+    with pytest.raises(ConfigError, match=r"unexpected: autokl\.encoder\.nothing"):
+        read_release(codi(), state)
+
+
+def test_files_from_before_august_2023_may_lack_the_last_stage_of_v():
+    before = {key: value for key, value in stored().items() if ".connecters_out.6." not in key}
+    for key in before:
+        if "unet_audio" in key and "connecters_in" in key and key.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
+            before[key] = np.broadcast_to(np.float32(0), (before[key].shape[0], 768))
+    found, _ = read_release(codi(), before)
+    for component in ("vision_environment", "text_environment", "audio_environment"):
+        assert {path.split("/")[0] for path in found[component].lacking} == {"head"}
+    assert {path.split("/")[-2] for path in found["audio_cross"].lacking} == {"key", "value"}
+    assert not found["text_cross"].lacking and not found["audio_unet"].lacking
