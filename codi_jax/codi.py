@@ -10,7 +10,7 @@ attends to nothing. W is data: one program serves every subset of outputs.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -139,14 +139,22 @@ class CoDi:
 
     # Prompts
 
-    def null_prompts(self, variables: Variables, names: Iterable[str], batch: int) -> dict[str, Array]:
+    def null_prompts(
+        self,
+        variables: Variables,
+        names: Iterable[str],
+        batch: int,
+        prompt: Callable[[str, Variables, Any], Array] | None = None,
+    ) -> dict[str, Array]:
         """The prompts of "no prompt" that stand beside prompts of the named modalities, each [B, D].
 
         Zero, which is the mean of the centred prompts; or, as the release, each encoder's embedding of empty media.
+        `prompt` embeds media of a modality, where that is compiled already.
         """
         if self.config.null == "zero":
             return {name: jnp.zeros((batch, self.config.width)) for name in names}
-        return {name: self[name].prompt(variables, self[name].empty(batch)) for name in names}
+        prompt = prompt or (lambda name, variables, media: self[name].prompt(variables, media))
+        return {name: prompt(name, variables, self[name].empty(batch)) for name in names}
 
     def context(self, prompts: Mapping[str, Array], weights: Mapping[str, Any] | None = None) -> Tokens:
         """Mixes prompts [B, D] (one token) or [B, L, D] by weights (1 each if not given), numbers or one a sample [B].

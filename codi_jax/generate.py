@@ -169,9 +169,11 @@ class Generator:
         """Natural values by modality to prompt tokens [n, D]."""
         out = {}
         for name in self.codi.order(values):
-            program = self._program("prompt", name, self.codi[name].prompt)
-            out[name] = program(variables, self.codi[name].media(values[name]))
+            out[name] = self._prompt(name, variables, self.codi[name].media(values[name]))
         return out
+
+    def _prompt(self, name: str, variables: dict, media: Any) -> Array:
+        return self._program("prompt", name, self.codi[name].prompt)(variables, media)
 
     def beside(self, prompts: Iterable[str]) -> tuple[str, ...]:
         """The modalities whose empty media are the null prompt: those that prompt, or the model's first."""
@@ -308,7 +310,7 @@ class Generator:
             have = at((codi[name].components["prompt"],)) if name in values or codi.config.null == "empty" else {}
             if name in values:
                 prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
-            null |= self._program(f"null of {n}", name, partial(codi.null_prompts, names=(name,), batch=n))(have)
+            null |= codi.null_prompts(have, (name,), n, self._prompt)
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
         sampler = at(tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles)))
         latents = self.latents(sampler, outputs, prompts, n, key, weights, guidance, null=null)
