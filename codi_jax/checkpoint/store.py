@@ -64,8 +64,9 @@ class Handler(ocp.PyTreeCheckpointHandler):
     """
 
     def __init__(self, still: bool = False) -> None:
-        handlers = ocp.type_handlers.create_type_handler_registry((np.ndarray, _AFewAtATime())) if still else None
-        super().__init__(**({"type_handler_registry": handlers} if still else {}))
+        kinds = ocp.type_handlers
+        own = ((np.ndarray, _AFewAtATime()), (jax.Array, kinds.ArrayHandler()))
+        super().__init__(**({"type_handler_registry": kinds.create_type_handler_registry(*own)} if still else {}))
 
     async def async_save(self, directory: Any, args: "Save") -> Any:
         self._leaves, self._meta = args.leaves, args.meta
