@@ -43,6 +43,7 @@ def _read_config(arguments: Sequence[str]) -> Any:
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.loop import train
     from codi_jax.train.recipe import load_run, open_run, save_config
@@ -50,6 +51,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
+    keep_freed_memory()
 
     if any(a.startswith("--config") for a in rest) or not (args.workdir / "config.json").exists():
         config = _read_config(rest)
@@ -133,10 +135,12 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from codi_jax.evaluate.run import evaluate, table
+    from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.loop import variables_of
     from codi_jax.train.recipe import load_run
 
     run = load_run(args.workdir)
+    keep_freed_memory()
     print(table(evaluate(run.codi, run.config, variables_of(run, judged=True), run.workdir)))
 
 

@@ -131,8 +131,12 @@ def world(modalities: tuple[str, ...], split: str = "train", size: int = 20_000,
     return {"name": "digit_world", "split": split, "size": size, "modalities": modalities, **options}
 
 
-def sources(modalities: tuple[str, ...], merged: bool) -> dict:
-    """`config.sources`. Every pool is a world of its own: no sample is in two of them."""
+def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
+    """`config.sources`. Every pool is a world of its own: no sample is in two of them.
+
+    What is encoded once is as much as `length` asks for: a short run does not wait for samples that it hardly sees.
+    """
+    share = min(1.0, length)
     out = {
         "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
         # Codecs are trained on single frames: the eight of a clip are too much alike to be worth their time.
@@ -147,7 +151,7 @@ def sources(modalities: tuple[str, ...], merged: bool) -> dict:
     for seed, pool in enumerate(POOLS):
         pair = tuple(pool.split("+"))
         if set(pair) <= set(modalities):
-            size = 5_000 if "video" in pair else 10_000
+            size = round(share * (5_000 if "video" in pair else 10_000))
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them what pictures do not show.
             out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
@@ -338,7 +342,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "prediction": "x0",
             "schedule": "cosine",
         },
-        "sources": sources(modalities, merged),
+        "sources": sources(modalities, merged, options.length),
         "stages": stages(modalities, options.length, options.loss == "paper", merged),
         "generate": {
             "steps": 10,

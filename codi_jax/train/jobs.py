@@ -20,6 +20,7 @@ import jax
 
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
+from codi_jax.parallel.host import keep_freed_memory
 from codi_jax.train.loop import Preempted, train
 from codi_jax.train.recipe import Run, load_run
 
@@ -48,6 +49,7 @@ def _die_with(parent: int) -> None:
 def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: Path, cache: str, quiet: bool) -> None:
     """A worker: stages come by name, and None or what went wrong goes back."""
     _die_with(parent)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

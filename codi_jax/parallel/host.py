@@ -1,0 +1,23 @@
+"""The host's memory, where it is also the device's.
+
+XLA on CPU asks the C library for the buffers of every step and gives them back after it. Large ones glibc takes from
+the kernel each time, which clears every page of them again: a fifth of the time of a step of 140 MB of buffers.
+"""
+
+import ctypes
+
+# mallopt(3)
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep what it frees, for its next step; says whether it can (with glibc).
+
+    Its memory then stays at its highest, so it is for processes that train or sample, step after step.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        return False
+    # One arena, since only the first can grow beyond 64 MiB without the kernel's help.
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
+    return all(libc.mallopt(name, value) for name, value in settings)
