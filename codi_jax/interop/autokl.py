@@ -36,8 +36,9 @@ RULES: list[Rule] = [
     *affine("{where:quant|post_quant}_conv", "{where:quant|post_quant}", "conv2d"),
 ]
 
-# Of the spectrogram's autoencoder: buffers of its front end, which are recomputed.
-IGNORE = (r"fn_STFT\..*",)
+# Pattern of keys that are not read -> why. Of the spectrogram's autoencoder: buffers of its front end.
+RECOMPUTED = {r"fn_STFT\..*": "a Fourier basis or filter bank, which the mel front end computes"}
+IGNORE = RECOMPUTED
 
 
 def config(ddconfig: Mapping[str, Any], embed_dim: int) -> AutoKLConfig:

@@ -32,14 +32,21 @@ RULES: list[Rule] = [
     *affine("audio_projection.2", "projection2"),
 ]
 
-# Recomputed: indices, masks, a counter, the tables of the mel front end. Never read: the classifier, a second head.
-IGNORE = (
-    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.(attn_mask|attn\.relative_position_index)",
-    r"audio_branch\.bn0\.num_batches_tracked",
-    r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*",
-    r"audio_branch\.(tscam_conv|head)\..*",
-    r"audio_transform\..*",
-)
+# Pattern of keys that are not read -> why.
+RECOMPUTED = {
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the mask of shifted windows",
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of offsets",
+    r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*": (
+        "a Fourier basis or filter bank, which the mel front end computes"
+    ),
+}
+UNREAD = {
+    r"audio_branch\.bn0\.num_batches_tracked": "a counter of training",
+    r"audio_branch\.(tscam_conv|head)\..*": "the classifier of AudioSet, which no prompt passes",
+    r"audio_transform\..*": "a second head, which no prompt passes",
+    r"(text_.*|logit_scale_.)": "CLAP's own text tower; text prompts pass CLIP's",
+}
+IGNORE = {**RECOMPUTED, **UNREAD}
 
 # Fields that change the structure, and the one value that the public weights have.
 _FIXED = {

@@ -54,11 +54,15 @@ SCALE = [Rule("logit_scale", "log_scale")]
 
 RULES: list[Rule] = [*at("", "text", TEXT), *at("", "vision", VISION), *at("", "scale", SCALE)]
 
-# Counters, and the tables of the temporal layers that the reference holds but never reads.
-IGNORE = (
-    r"(text|vision)_model\.embeddings\.position_ids",
-    r"vision_model\.encoder\.layers\.[0-9]+\.temporal_self_attn\.temporal_attn\.(pos|frame_rate)_embeds",
-)
+# Pattern of keys that are not read -> why.
+RECOMPUTED = {r"(text|vision)_model\.embeddings\.position_ids": "counts from 0"}
+UNREAD = {
+    r"vision_model\.encoder\.layers\.[0-9]+\.temporal_self_attn\.temporal_attn\.(pos|frame_rate)_embeds": (
+        "tables that the release holds, but does not add to anything"
+    ),
+}
+UNREAD_SCALE = {r"logit_scale": "the temperature of CLIP's loss; bridging learns its own"}
+IGNORE = {**RECOMPUTED, **UNREAD}
 
 
 def text_config(fields: Mapping[str, Any], projection: int) -> CLIPTextConfig:

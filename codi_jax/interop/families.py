@@ -35,25 +35,10 @@ def _always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
 
 
 _COUNT = "counts from 0"
-_MASK = "a causal mask"
 _EMA = "an average of the U-Net's training, under names without dots; the U-Net itself is read"
 _SCHEDULE = "the noise schedule, which is computed"
 _LOSS = "the loss of the autoencoder's training, a discriminator among it"
-_CLAP_TEXT = "CLAP's own text tower; text prompts pass CLIP's"
-_STFT = "a Fourier basis or filter bank, which the mel front end computes"
-_CLIP_IGNORE = {
-    r"(text|vision)_model\.embeddings\.position_ids": _COUNT,
-    r"logit_scale": "the temperature of CLIP's loss; bridging learns its own",
-}
-_CLAP_IGNORE = {
-    r"audio_branch\.bn0\.num_batches_tracked": "a counter of training",
-    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of offsets",
-    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the mask of shifted windows",
-    r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*": _STFT,
-    r"audio_branch\.(tscam_conv|head)\..*": "the classifier of AudioSet, which no prompt passes",
-    r"audio_transform\..*": "a second head, which no prompt passes",
-    r"(text_.*|logit_scale_.)": _CLAP_TEXT,
-}
+_CLIP_IGNORE = {**clip.RECOMPUTED, **clip.UNREAD_SCALE}
 _FUSED = "a CLAP that fuses views of a long sound (enable_fusion) is another network; ours reads the unfused ones"
 _CLIP_TEXT = r"text_(model|projection)\..*"
 _CLIP_VISION = r"(vision_model|visual_projection)\..*"
@@ -140,7 +125,7 @@ FAMILIES: tuple[Family, ...] = (
         (r"audio_model\.audio_encoder\.patch_embed\.proj\.weight", r"audio_projection\.linear1\.weight"),
         (Part("clap_audio", _always(clap.RULES)),),
         rename=clap_state,
-        ignore=_CLAP_IGNORE,
+        ignore=clap.IGNORE,
         refuse={r"audio_model\.audio_encoder\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
     ),
     Family(
@@ -148,7 +133,7 @@ FAMILIES: tuple[Family, ...] = (
         (r"(module\.)?audio_branch\.patch_embed\.proj\.weight", r"(module\.)?audio_projection\.0\.weight"),
         (Part("clap_audio", _always(clap.RULES)),),
         rename=laion_state,
-        ignore=_CLAP_IGNORE,
+        ignore=clap.IGNORE,
         refuse={r"(module\.)?audio_branch\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
     ),
     Family(
@@ -173,7 +158,7 @@ FAMILIES: tuple[Family, ...] = (
             ),
         ),
         rename=gpt2_state,
-        ignore={r"decoder\.transformer\.h\.[0-9]+\.attn\.(masked_)?bias": _MASK},
+        ignore=optimus.RECOMPUTED,
     ),
     Family(
         "HiFi-GAN generator",

@@ -53,8 +53,9 @@ RULES: list[Rule] = [
     *at("decoder", "decoder", _GPT2),
 ]
 
-# Causal masks.
-IGNORE = (r"decoder\.transformer\.h\.[0-9]+\.attn\.bias",)
+# Pattern of keys that are not read -> why.
+RECOMPUTED = {r"decoder\.transformer\.h\.[0-9]+\.attn\.(masked_)?bias": "a causal mask"}
+IGNORE = RECOMPUTED
 
 
 def config(

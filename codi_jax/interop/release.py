@@ -26,30 +26,27 @@ from codi_jax.codi import CoDi
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
 from codi_jax.interop.names import Rule, Table
 
-# Components, or their names for a component's role, that are scaled by a number.
+# By what the release multiplies a latent.
 SCALES = {"image": 0.18215, "video": 0.18215, "audio": 0.9228, "text": 4.3108}
 
 _UNETS = "model.diffusion_model.unet_"
-_STFT = "a Fourier basis or filter bank, which the mel front end computes"
+
+
+def _under(prefix: str, patterns: Mapping[str, str]) -> dict[str, str]:
+    """Patterns of whole keys from those of keys below a prefix."""
+    return {re.escape(prefix) + pattern: why for pattern, why in patterns.items()}
+
 
 RECOMPUTED = {
     r"(betas|(alphas|sqrt|log|posterior)_.*)": "the noise schedule, which is computed",
-    r"audioldm\.fn_STFT\..*": _STFT,
-    r"optimus\.decoder\.transformer\.h\.[0-9]+\.attn\.bias": "a causal mask",
-    r"clip\.model\.(text|vision)_model\.embeddings\.position_ids": "counts from 0",
-    r"clap\.model\.audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the mask of shifted windows",
-    r"clap\.model\.audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of offsets",
-    r"clap\.model\.audio_branch\.(spectrogram_extractor|logmel_extractor)\..*": _STFT,
+    **_under("audioldm.", autokl.RECOMPUTED),
+    **_under("optimus.", optimus.RECOMPUTED),
+    **_under("clip.model.", clip.RECOMPUTED),
+    **_under("clap.model.", clap.RECOMPUTED),
 }
 UNREAD = {
-    r"clip\.model\.logit_scale": "the temperature of CLIP's loss; bridging learns its own",
-    r"clip\.model\.vision_model\.encoder\.layers\.[0-9]+\.temporal_self_attn\.temporal_attn\.(pos|frame_rate)_embeds": (
-        "tables that the release holds, but does not add to anything"
-    ),
-    r"clap\.model\.audio_branch\.bn0\.num_batches_tracked": "a counter of training",
-    r"clap\.model\.audio_branch\.(tscam_conv|head)\..*": "the classifier of AudioSet, which no prompt passes",
-    r"clap\.model\.audio_transform\..*": "a second head, which no prompt passes",
-    r"clap\.model\.(text_.*|logit_scale_.)": "CLAP's own text tower; text prompts pass CLIP's",
+    **_under("clip.model.", {**clip.UNREAD, **clip.UNREAD_SCALE}),
+    **_under("clap.model.", clap.UNREAD),
 }
 # Without video in the model.
 _TEMPORAL = {
