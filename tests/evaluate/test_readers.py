@@ -19,6 +19,9 @@ class Pictures:
     def media(self, values):
         return np.stack(values)
 
+    def signal(self, media):
+        return media
+
 
 def judge_and_params():
     judge = judges.Judge(judges.JudgeConfig({"digit": 10, "colour": 6}, channels=(8,), features=5))
