@@ -25,7 +25,7 @@ LENGTH = 13  # tokens of a caption
 TEXT_LATENT = 128
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
-STEPS = {  # of every stage that trains; about a quarter of an hour on two cores, side by side
+STEPS = {  # of every stage that trains, at length 1
     "judge.image": 250, "judge.audio": 200, "judge.video": 250, "similarity.all": 200,
     "codec.text": 700, "codec.image": 1000, "codec.audio": 600,
     "bridging.text+image": 900, "bridging.text+audio": 450, "bridging.text+video": 400,
