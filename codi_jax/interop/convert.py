@@ -25,6 +25,7 @@ from codi_jax.interop.family import Found
 from codi_jax.interop.names import NamesError, from_release, under
 from codi_jax.interop.tensors import open_state
 from codi_jax.parallel import paths
+from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
 from codi_jax.rng import fold
 
@@ -60,20 +61,18 @@ class Report:
         for c in self.components:
             types = ", ".join(c.dtypes)
             rows.append((c.component, str(c.leaves), f"{c.parameters:,}", size(c.bytes), types, str(len(c.fresh))))
-        reasons: dict[str, int] = {}
-        for why in self.aside.values():
-            reasons[why] = reasons.get(why, 0) + 1
+        reasons = collections.Counter(self.aside.values())
         lines = [table(rows, right=(1, 2, 3, 5))]
         lines += [f"left aside: {count} keys: {why}" for why, count in reasons.items()]
         lines += [
-            f"initialised in {c.component}, since the files do not hold it: {paths_of(c.fresh)}"
+            f"initialised in {c.component}, since the files do not hold it: {_few(c.fresh)}"
             for c in self.components
             if c.fresh
         ]
         return "\n".join(lines)
 
 
-def paths_of(fresh: Sequence[str], shown: int = 4) -> str:
+def _few(fresh: Sequence[str], shown: int = 4) -> str:
     """A few of the paths and how many more there are."""
     return ", ".join(fresh[:shown]) + (f" and {len(fresh) - shown} more" if len(fresh) > shown else "")
 
@@ -85,8 +84,7 @@ def initialised(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
         flat = traverse_util.flatten_dict(codi.init(key, (component,))[component], sep="/")
         return {path: flat[path] for path in wanted}
 
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    made = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
+    made = jax.jit(make, compiler_options=compiled_for_one_call())(fold(jax.random.key(seed), "convert"))
     return {path: np.asarray(leaf) for path, leaf in made.items()}
 
 

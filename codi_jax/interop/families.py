@@ -158,7 +158,10 @@ FAMILIES: tuple[Family, ...] = (
             ),
         ),
         rename=gpt2_state,
-        ignore=optimus.RECOMPUTED,
+        ignore={
+            **optimus.RECOMPUTED,
+            r"decoder\.transformer\.h\.[0-9]+\.attn\.masked_bias": "the number that a mask is made of",
+        },
     ),
     Family(
         "HiFi-GAN generator",

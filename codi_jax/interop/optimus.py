@@ -54,7 +54,7 @@ RULES: list[Rule] = [
 ]
 
 # Pattern of keys that are not read -> why.
-RECOMPUTED = {r"decoder\.transformer\.h\.[0-9]+\.attn\.(masked_)?bias": "a causal mask"}
+RECOMPUTED = {r"decoder\.transformer\.h\.[0-9]+\.attn\.bias": "a causal mask"}
 IGNORE = RECOMPUTED
 
 

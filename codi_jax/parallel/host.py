@@ -1,10 +1,12 @@
-"""The host's memory, where it is also the device's.
+"""What is particular to a host that is also the device: its memory, and what compiling on it costs.
 
 XLA on CPU asks the C library for the buffers of every step and gives them back after it. Large ones glibc takes from
 the kernel each time, which clears every page of them again: a fifth of the time of a step of 140 MB of buffers.
 """
 
 import ctypes
+
+import jax
 
 # mallopt(3)
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
@@ -21,3 +23,8 @@ def keep_freed_memory() -> bool:
     # One arena, since only the first can grow beyond 64 MiB without the kernel's help.
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
     return all(libc.mallopt(name, value) for name, value in settings)
+
+
+def compiled_for_one_call() -> dict[str, int] | None:
+    """Compiler options for a program that runs once, such as an initialiser: on CPU it is not worth optimising."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None

@@ -27,6 +27,7 @@ from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
 from codi_jax.parallel import make_mesh, paths, place_batch, replicated, resolve
+from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
@@ -146,9 +147,7 @@ class Stage:
         given = tuple(c for c in task.components if c in providers)
         fresh = tuple(c for c in task.components if c not in providers)
         variables = assemble(self.run, self.run.ancestors(self.name), given)
-        # Compiled without optimisation: it runs once, and what linen initialises it also traces.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        init = jax.jit(task.init, static_argnums=1, compiler_options=options)
+        init = jax.jit(task.init, static_argnums=1, compiler_options=compiled_for_one_call())
         params = {**variables["params"], **init(fold(self.key, "init"), fresh)}
         untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
         if untrained:
@@ -330,14 +329,15 @@ def component_reader(run: Run, random: bool = False) -> Callable[[tuple[str, ...
                 "(--config.weights=DIRECTORY), or take --random-weights to see the machinery run"
             )
         variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype)
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         for component in missing:
 
             def draw(key: jax.Array, component: str = component) -> dict:
                 made = run.codi.init(key, (component,))[component]
                 return jax.tree.map(lambda x: x.astype(dtype), made)
 
-            variables["params"][component] = jax.jit(draw, compiler_options=options)(jax.random.key(run.config.seed))
+            variables["params"][component] = jax.jit(draw, compiler_options=compiled_for_one_call())(
+                jax.random.key(run.config.seed)
+            )
         return variables
 
     return read
