@@ -7,8 +7,10 @@ Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with
 """
 
 import argparse
+import itertools
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,12 +101,33 @@ def _export(args: argparse.Namespace, rest: list[str]) -> None:
     print(export(run.codi, run.providers(run.finished_stages()), args.out))
 
 
+class _Telling:
+    """Says on stderr what generation is at, how long it has taken and how long its steps will take."""
+
+    def __init__(self) -> None:
+        self._begun = self._printed = time.perf_counter()
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, what: str, done: int = 0, of: int = 0) -> None:
+        from codi_jax.train.metrics import duration
+
+        now, left = time.perf_counter(), ""
+        if of and done:  # the first step compiles; the rate is that of those after it
+            if self._first is not None:
+                left = f", {duration((now - self._first[0]) / (done - self._first[1]) * (of - done))} left"
+            self._first = self._first or (now, done)
+        if not done or now - self._printed >= 1:
+            self._printed = now
+            steps = f" {done}/{of}{left}" if of else ""
+            print(f"{duration(now - self._begun):>6}  {what}{steps}", file=sys.stderr, flush=True)
+
+
 def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
     from codi_jax.config import view
     from codi_jax.generate import GenerateConfig, Generator, save
-    from codi_jax.train.loop import component_reader
+    from codi_jax.train.variables import component_reader
 
     run = _run_of(args, rest)
     prompts, weights = {}, {}
@@ -125,8 +148,10 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"--n: expected a positive number, got {args.n}")
     outputs = run.codi.order(filter(None, args.to.split(",")))
     generator = Generator(run.codi, view(GenerateConfig, run.config.generate, "generate"))
-    read = component_reader(run, args.random_weights)
-    values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights)
+    encoders, sampled, decoders = generator.components(outputs, prompts)
+    wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
+    read = component_reader(run, args.random_weights, wanted)
+    values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=_Telling())
     for path in save(run.codi, values, args.out):
         print(path)
 
@@ -136,8 +161,8 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from codi_jax.evaluate.run import evaluate, table
     from codi_jax.parallel.host import keep_freed_memory
-    from codi_jax.train.loop import variables_of
     from codi_jax.train.recipe import load_run
+    from codi_jax.train.variables import variables_of
 
     run = load_run(args.workdir)
     keep_freed_memory()

@@ -31,6 +31,12 @@ from codi_jax.types import Array, Tokens
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler calls
 
+Told = Callable[[str, int, int], None]
+
+
+def nobody(what: str, done: int = 0, of: int = 0) -> None:
+    """Is told what is begun now and, of steps, how many are done; everything before it has ended by then."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
@@ -179,6 +185,11 @@ class Generator:
         """The modalities whose empty media are the null prompt: those that prompt, or the model's first."""
         return tuple(prompts) or tuple(self.codi.modalities)[:1]
 
+    def _outputs(self, names: Iterable[str]) -> tuple[str, ...]:
+        if not (outputs := self.codi.order(names)):
+            raise ConfigError(f"nothing to generate; name some of {', '.join(self.codi.modalities)}")
+        return outputs
+
     def latents(
         self,
         variables: dict,
@@ -190,6 +201,7 @@ class Generator:
         guidance: Mapping[str, Scales] | None = None,
         noise: Mapping[str, Array] | None = None,
         null: Mapping[str, Array] | None = None,
+        told: Told = nobody,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together.
 
@@ -203,14 +215,12 @@ class Generator:
           guidance: scales by output, the config's if not given.
           noise: z_T by output, drawn if not given.
           null: the null prompts beside them, as `CoDi.null_prompts` makes them, which is done if not given.
+          told: is told of every step of the host's loop; see `nobody`.
 
         Returns:
           Normalised latents {output: [n, *latent]}.
         """
-        codi = self.codi
-        outputs = codi.order(outputs)
-        if not outputs:
-            raise ConfigError(f"nothing to generate; name some of {', '.join(codi.modalities)}")
+        codi, outputs = self.codi, self._outputs(outputs)
         scales = {**self.config.guidance, **(guidance or {})}
         total = codi.schedule.steps
         null = codi.context(null or codi.null_prompts(variables, self.beside(prompts), n), weights)
@@ -247,16 +257,20 @@ class Generator:
                 noise_fn=self._all_noise if self.config.eta else None,
                 loop="scan",
             )
-        return self._host_loop(args, absent, z)
+        return self._host_loop(args, absent, z, told)
 
-    def _host_loop(self, args: dict, absent: dict, z: dict[str, Array]) -> dict[str, Array]:
+    def _host_loop(self, args: dict, absent: dict, z: dict[str, Array], told: Told) -> dict[str, Array]:
         alone = len(z) == 1
         states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
         single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
         for name in z:
             single[name]["guidance"] = {name: args["guidance"][name]}
         levels = self._levels(tuple(z))
-        for i in range(len(levels[next(iter(z))])):
+        steps = len(levels[next(iter(z))])
+        for i in range(steps):
+            if told is not nobody:
+                jax.block_until_ready(states)
+            told("sampling", i, steps)
             now = {name: rows[i] for name, rows in levels.items()}
             tokens = dict(absent)
             if not alone:
@@ -293,6 +307,7 @@ class Generator:
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
+        told: Told = nobody,
     ) -> dict[str, list[Any]]:
         """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples.
 
@@ -303,23 +318,43 @@ class Generator:
         for name, given in values.items():
             if len(given) not in (1, n):
                 raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
-        codi = self.codi
-        outputs = codi.order(outputs)
+        codi, outputs = self.codi, self._outputs(outputs)
+        encoders, sampled, decoders = self.components(outputs, values)
         prompts, null = {}, {}
-        for name in codi.order(self.beside(values)):
-            have = at((codi[name].components["prompt"],)) if name in values or codi.config.null == "empty" else {}
+        for name, needed in encoders.items():
+            told(f"{name} prompt")
+            have = at(needed) if needed else {}
             if name in values:
                 prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
-            null |= codi.null_prompts(have, (name,), n, self._prompt)
-        roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
-        sampler = at(tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles)))
-        latents = self.latents(sampler, outputs, prompts, n, key, weights, guidance, null=null)
-        del sampler
+            null |= jax.block_until_ready(codi.null_prompts(have, (name,), n, self._prompt))
+            del have
+        told(f"reading {', '.join(sampled)}")
+        have = at(sampled)
+        latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, told=told)
+        jax.block_until_ready(latents)
+        del have
         out = {}
-        for name in outputs:
-            decoders = (c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
-            out |= self.decode(at(tuple(decoders)), {name: latents[name]})
+        for name, needed in decoders.items():
+            told(f"decoding {name}")
+            out |= self.decode(at(needed), {name: latents[name]})
         return out
+
+    def components(
+        self, outputs: Sequence[str], prompts: Iterable[str]
+    ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """What `generate` reads: for each prompt (the null prompt's too, if it is made), to sample, for each output."""
+        codi, outputs = self.codi, self._outputs(outputs)
+        encoders = {
+            name: (codi[name].components["prompt"],) if name in prompts or codi.config.null == "empty" else ()
+            for name in codi.order(self.beside(prompts))
+        }
+        roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
+        sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
+        decoders = {
+            name: tuple(c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
+            for name in outputs
+        }
+        return encoders, sampled, decoders
 
 
 def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:

@@ -33,5 +33,5 @@ def stage(objective: str, modalities: tuple[str, ...], source: str, **options: A
     return {
         "objective": objective, "modalities": modalities, "source": source, "needs": (), "train": (), "start": {},
         "steps": 0, "batch_size": 128, "optimizer": adamw(1e-3), "ema": 0.995, "settings": {}, "statistics": 2048,
-        "log_every": 10, "checkpoint_every": 200, "priority": 0, **options,
+        "log_every": 10, "checkpoint_every": 200, "cost": 1.0, **options,
     }  # fmt: skip

@@ -34,6 +34,15 @@ STEPS = {  # of every stage that trains, at length 1
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 350,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
+SECONDS = {  # of every stage on one core, at length 0.35: the order in which two cores take them
+    "judge.image": 20, "judge.audio": 25, "judge.video": 25, "similarity.all": 70,
+    "codec.text": 35, "codec.image": 55, "codec.audio": 40,
+    "bridging.text+image": 45, "bridging.text+audio": 35, "bridging.text+video": 50,
+    "encode.text+image": 10, "encode.text+audio": 15, "encode.text+video": 20, "encode.audio+video": 20,
+    "ldm.text": 95, "ldm.image": 85, "ldm.audio": 70, "ldm.video": 165,
+    "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
+    "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 140,
+}  # fmt: skip
 
 
 def text() -> dict:
@@ -236,7 +245,6 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     ldm["video"]["settings"]["shift"] = 4.0
     ldm["video"].update(
         batch_size=16,
-        priority=1,
         start={"video_unet": "vision_unet"},
         needs=("encode.text+video", "ldm.image"),
     )
@@ -266,9 +274,6 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
             batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
-    # One stage of it after another: nothing else may keep this chain waiting.
-    for s in (environment["text"], environment["image"], *joint.values()):
-        s["priority"] = 2
     joint["audio+video"].update(batch_size=16)
     if paper:  # no anchor, so nothing to train V by alone; its steps go to V and X together
         environment = {}
@@ -300,6 +305,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
         for name, s in named.items():
             more = 1.5 if paper and group == "joint" else 1.0
             s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length * more)
+            s["cost"] = SECONDS.get(f"{group}.{name}", 60)
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
         for group, named in everything.items()
@@ -315,7 +321,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # The first of each is ours.
     kinds = {"loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged")}
     first = {name: values[0] for name, values in kinds.items()}
-    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), n=48, **first)
+    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), n=32, **first)
     for name, values in kinds.items():
         if getattr(options, name) not in values:
             raise ConfigError(f"config argument {name}: {' or '.join(values)}, not {getattr(options, name)}")
@@ -354,7 +360,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "seen": "test_seen",
             "held_out": "test_held_out",
             "reference": 512,
-            "combinations": max(3, options.n // 16),
+            "combinations": max(2, options.n // 16),
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         },
     }

@@ -227,6 +227,32 @@ def test_values_in_values_out(variables, tmp_path):
     np.testing.assert_array_equal(toy.codi()["image"].read(str(paths[2])), values["image"][0])
 
 
+def test_who_watches_is_told_in_order_and_changes_nothing(variables):
+    said, asked = [], []
+
+    def read(components):
+        asked.append(components)
+        return variables
+
+    def tell(*what):
+        said.append(what)
+
+    model = generator(late=1)
+    told = model.generate(read, PAIR, {"text": TEXT}, N, KEY, told=tell)
+    sampled = ("text_unet", "text_environment", "text_cross", "vision_unet", "image_environment", "image_cross")
+    assert said == [
+        ("text prompt",),
+        (f"reading {', '.join(sampled)}",),
+        *(("sampling", i, 4) for i in range(4)),  # three steps, and the one that the image is late
+        ("decoding text",),
+        ("decoding image",),
+    ]
+    assert asked == [("clip_text",), sampled, ("text_codec",), ("vision_codec",)]
+    again = model.generate(variables, PAIR, {"text": TEXT}, N, KEY)
+    assert told["text"] == again["text"]
+    np.testing.assert_array_equal(told["image"], again["image"])
+
+
 def test_what_cannot_be_generated(variables):
     model = generator()
     with pytest.raises(ConfigError, match=r"^2 image prompts for 3 samples; give 1 or 3$"):

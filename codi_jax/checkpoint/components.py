@@ -60,7 +60,7 @@ _AHEAD = 64 << 20  # bytes
 
 
 class Leaves:
-    """The arrays of a directory that `save_params` wrote, one after the other, so that what is large need not fit.
+    """The arrays of a directory that `save_params` wrote: some of them, or one after the other, as memory allows.
 
     Attributes:
       shapes: path -> shape and dtype of every leaf, in the order in which they are read fastest.
@@ -91,6 +91,10 @@ class Leaves:
                 some[name] = leaf
             self._ahead = store.restore_some(self._directory, some)
         return self._ahead.pop(path)
+
+    def read_into(self, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        """Some leaves by path, each straight into its sharding and type: no host reads more than its devices hold."""
+        return store.restore_some(self._directory, leaves) if leaves else {}
 
 
 def read_meta(directory: str) -> dict[str, Any]:

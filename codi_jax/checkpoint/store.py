@@ -138,17 +138,20 @@ def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, A
     return (tree if target is None else paths.replace(target, paths.flatten(tree))), saved.meta
 
 
-def restore_some(directory: epath.Path, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Some arrays of the tree in `directory`, on the host.
+def restore_some(directory: epath.Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """Some arrays of the tree in `directory`.
 
     Args:
       directory: of one checkpoint.
-      leaves: path -> ShapeDtypeStruct of what is wanted.
+      leaves: path -> what is wanted: with a sharding, an array restored straight into it and cast to the type that is
+        named; without, a numpy array on the host, of the type that was saved.
 
     Raises:
       CheckpointError: they cannot be read.
     """
-    wanted = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+    wanted = {
+        path: np.empty(leaf.shape, leaf.dtype) if leaf.sharding is None else leaf for path, leaf in leaves.items()
+    }
     args = Restore(
         item=paths.nest(wanted),
         restore_args=paths.nest({path: _restore_args(item) for path, item in wanted.items()}),

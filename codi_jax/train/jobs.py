@@ -1,8 +1,8 @@
 """Independent stages side by side, in several processes on one machine.
 
 On a few cores two small stages, each on its own cores, get more done than one stage on all of them. A worker keeps its
-cores and takes one stage after the other; of the stages that are ready the one of the highest `priority` goes first,
-and among equals the one with the longest chain behind it. How many cores a stage runs on is part of the layout on which
+cores and takes one stage after the other; of the stages that are ready, the one with the dearest chain of stages behind
+it goes first (the critical path, by the `cost` of each). How many cores a stage runs on is part of the layout on which
 its numbers depend, so every stage runs on a worker, the last one too.
 """
 
@@ -64,13 +64,15 @@ def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: P
             connection.send(error)
 
 
-def _chains(run: Run) -> dict[str, int]:
-    """Stage -> how many stages the longest chain from it to an end has."""
-    length = dict.fromkeys(run.order, 1)
+def chains(run: Run) -> dict[str, float]:
+    """Stage -> the cost of the dearest chain from it to an end, its own included."""
+    behind = dict.fromkeys(run.order, 0.0)
+    total = {}
     for name in reversed(run.order):
+        total[name] = run.stage(name).cost + behind[name]
         for need in run.stage(name).needs:
-            length[need] = max(length[need], length[name] + 1)
-    return length
+            behind[need] = max(behind[need], total[name])
+    return total
 
 
 def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quiet: bool = False) -> None:
@@ -96,8 +98,8 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
             if need not in wanted and not run.finished(need):
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
         waiting.append(name)
-    chains = _chains(run)
-    waiting.sort(key=lambda name: (-run.stage(name).priority, -chains[name]))
+    dearest = chains(run)
+    waiting.sort(key=lambda name: -dearest[name])
     if not waiting:
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

@@ -46,7 +46,7 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
             parts.append(
                 {m: {k: np.asarray(v)[:rows] for k, v in vars(e).items() if v is not None} for m, e in out.items()}
             )
-            progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts), 0.0)
+            progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts))
     arrays = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     directory.mkdir(parents=True, exist_ok=True)
     fresh = directory / "arrays.new.npz"

@@ -9,30 +9,28 @@ stays one step ahead of the device, no more: it blocks on the metrics of the ste
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.checkpoint import Checkpointer, load_params, save_params
+from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.sources import Arrays, Source, make_source
-from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
-from codi_jax.parallel import make_mesh, paths, place_batch, replicated, resolve
-from codi_jax.parallel.host import compiled_for_one_call
+from codi_jax.parallel import make_mesh, place_batch, replicated, resolve
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task, make_task
+from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
 
 
 class Preempted(Exception):
@@ -66,68 +64,6 @@ def source_of(run: Run, name: str) -> Source:
     return Arrays(latents.load(run, wanted))
 
 
-def assemble(
-    run: Run, stages: tuple[str, ...], components: tuple[str, ...] | None = None, dtype: Any = np.float32
-) -> dict[str, Any]:
-    """Parameters and constants that finished stages made or `config.weights` holds, on the default device.
-
-    Args:
-      run: the run.
-      stages: finished stages in the recipe's order; the latest that made a component counts.
-      components: which (all that there are if None).
-      dtype: of the parameters, whatever they are stored in; constants are as they are.
-
-    Raises:
-      ConfigError: a component that no stage has made.
-    """
-    providers = run.providers(stages)
-    if components is not None:
-        for component in components:
-            if component not in providers:
-                raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
-    chosen = {c: s for c, s in providers.items() if components is None or c in components}
-    params, constants = {}, run.codi.default_constants()
-    for directory in dict.fromkeys(chosen.values()):
-        saved = load_params(str(directory))
-        check(run, {c: saved["params"][c] for c, provider in chosen.items() if provider == directory})
-        for component, provider in chosen.items():
-            if provider == directory:
-                params[component] = jax.tree.map(lambda x: jnp.asarray(x, dtype), saved["params"].pop(component))
-                constants.update({component: made} if (made := saved.get("constants", {}).get(component)) else {})
-    return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
-
-
-def check(run: Run, params: dict[str, Any]) -> None:
-    """Compares components with the model of the config.
-
-    Raises:
-      ConfigError: the first leaf that is missing, extra or of another shape, by its path.
-    """
-    for component in (c for c in params if c in run.codi.component_names()):
-        tree = run.codi.shapes(component)
-        have = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(params[component])}
-        want = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}
-        for path in sorted(have.keys() | want.keys()):
-            if have.get(path) != want.get(path):
-                raise ConfigError(
-                    f"component {component}{path}: the checkpoint has {have.get(path)}, the config {want.get(path)}"
-                )
-
-
-def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
-    """`fresh` with every leaf of `other` that has its path and shape.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    theirs = paths.flatten(other)
-    mine = paths.flatten(fresh)
-    shared = {path: leaf for path, leaf in theirs.items() if path in mine and mine[path].shape == leaf.shape}
-    if not shared:
-        raise ConfigError(f"{where}: the two components have no parameter in common")
-    return paths.nest({**mine, **shared})
-
-
 class Stage:
     """One training stage: its task, its state in shardings, its compiled step."""
 
@@ -146,9 +82,12 @@ class Stage:
         providers = self.run.providers(self.run.ancestors(self.name))
         given = tuple(c for c in task.components if c in providers)
         fresh = tuple(c for c in task.components if c not in providers)
-        variables = assemble(self.run, self.run.ancestors(self.name), given)
-        init = jax.jit(task.init, static_argnums=1, compiler_options=compiled_for_one_call())
-        params = {**variables["params"], **init(fold(self.key, "init"), fresh)}
+        ancestors, place = self.run.ancestors(self.name), place_on(self.run, self.mesh)
+        variables = assemble(self.run, ancestors, given, place=place)
+        params = {
+            **variables["params"],
+            **made_in_place(lambda key: task.init(key, fresh), fold(self.key, "init"), place),
+        }
         untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
         if untrained:
             raise ConfigError(
@@ -156,7 +95,7 @@ class Stage:
             )
         for component, like in config.start.items():
             if component in fresh:
-                given_to = assemble(self.run, self.run.ancestors(self.name), (like,))["params"][like]
+                given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
                 params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
         shardings, self.table = resolve(params, self.mesh, self.run.config.sharding)
         params = jax.device_put(params, shardings)
@@ -298,46 +237,3 @@ def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
         cost[activity] = round(cost.get(activity, 0.0) + spent, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(cost, indent=1) + "\n")
-
-
-def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
-    """Everything that the finished recipe made, for generation; those that only judge too if `judged`."""
-    variables = assemble(run, run.finished_stages())
-    if not judged:
-        names = {c(m) for m in run.codi.modalities for c in (judges.component, similarity.component)}
-        variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
-    return variables
-
-
-def component_reader(run: Run, random: bool = False) -> Callable[[tuple[str, ...]], dict[str, Any]]:
-    """A function of names of components that reads just these, in the model's compute type.
-
-    With `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
-
-    Raises:
-      ConfigError: (the function) a component that is nowhere.
-    """
-    stages = run.finished_stages()
-    dtype = jnp.dtype(run.codi.config.dtype)
-    providers = run.providers(stages)
-
-    def read(components: tuple[str, ...]) -> dict[str, Any]:
-        missing = tuple(c for c in components if c not in providers)
-        if missing and not random:
-            raise ConfigError(
-                f"nothing has made {', '.join(missing)}: train it, name converted weights "
-                "(--config.weights=DIRECTORY), or take --random-weights to see the machinery run"
-            )
-        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype)
-        for component in missing:
-
-            def draw(key: jax.Array, component: str = component) -> dict:
-                made = run.codi.init(key, (component,))[component]
-                return jax.tree.map(lambda x: x.astype(dtype), made)
-
-            variables["params"][component] = jax.jit(draw, compiler_options=compiled_for_one_call())(
-                jax.random.key(run.config.seed)
-            )
-        return variables
-
-    return read

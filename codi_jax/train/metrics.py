@@ -225,12 +225,12 @@ class Progress:
         (t0, s0), (t1, s1) = self._marks[0], self._marks[-1]
         return (s1 - s0) / (t1 - t0) if t1 > t0 else 0.0
 
-    def update(self, taken: int, loss: float, skipped: int = 0) -> None:
+    def update(self, taken: int, loss: float | None = None, skipped: int = 0) -> None:
         """Shows that `taken` steps are done.
 
         Args:
           taken: steps, those of an interrupted run included.
-          loss: of the last one that is known.
+          loss: of the last one that is known; None where there is none.
           skipped: steps without effect so far, since they were not finite.
         """
         now = time.monotonic()
@@ -241,8 +241,8 @@ class Progress:
         elif jax.process_index() == 0 and now - self._printed >= self._every:
             self._print()
 
-    def _describe(self, taken: int, loss: float, skipped: int) -> str:
-        parts = [f"{taken}/{self._total}", f"loss {loss:.4g}"]
+    def _describe(self, taken: int, loss: float | None, skipped: int) -> str:
+        parts = [f"{taken}/{self._total}", *([] if loss is None else [f"loss {loss:.4g}"])]
         if self.rate:
             parts += [f"{self.rate:.3g} steps/s", f"{self.rate * self._batch:.3g} samples/s"]
             parts.append(f"{duration((self._total - taken) / self.rate)} left")

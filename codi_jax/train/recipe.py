@@ -47,8 +47,8 @@ class StageConfig:
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
       log_every, checkpoint_every: steps.
-      priority: side by side (`train --jobs`), what is ready and has the highest goes first; for the stages that take
-        longest.
+      cost: what it takes, in any unit that all stages share; side by side (`train --jobs`), the stage that begins the
+        dearest chain goes first.
     """
 
     objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge", "similarity"]
@@ -65,7 +65,7 @@ class StageConfig:
     statistics: int = 2048
     log_every: int = 10
     checkpoint_every: int = 200
-    priority: int = 0
+    cost: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from codi_jax.config import ConfigError
 from codi_jax.train.recipe import Run, load_run
 
 _KEPT = ("params", "arrays.npz", "arrays.json", "metrics.jsonl", "cost.json")
-_INDIFFERENT = ("log_every", "checkpoint_every", "priority")  # they change no number
+_INDIFFERENT = ("log_every", "checkpoint_every", "cost")  # they change no number
 
 
 def _plain(tree: Any) -> Any:

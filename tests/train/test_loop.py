@@ -15,9 +15,10 @@ from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.train import loop
-from codi_jax.train.loop import Preempted, Stage, assemble, source_of, train, variables_of
+from codi_jax.train.loop import Preempted, Stage, source_of, train
 from codi_jax.train.metrics import Clock
 from codi_jax.train.recipe import Run, load_run
+from codi_jax.train.variables import assemble, variables_of
 from tests import toy
 
 PAIR = toy.PAIR

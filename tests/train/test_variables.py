@@ -1,4 +1,4 @@
-"""`config.weights`: components that were made elsewhere serve where no stage has made any."""
+"""Where variables come from: stages, `config.weights`, fresh ones; each straight into its sharding."""
 
 import shutil
 
@@ -8,8 +8,9 @@ import pytest
 
 from codi_jax.checkpoint import load_params, save_params
 from codi_jax.config import ConfigError
-from codi_jax.train.loop import assemble, component_reader
+from codi_jax.parallel import make_mesh, paths
 from codi_jax.train.recipe import open_run
+from codi_jax.train.variables import assemble, component_reader, inherit, made_in_place, place_on
 from tests import toy
 
 
@@ -72,3 +73,58 @@ def test_one_of_another_size_or_none_at_all_is_refused(weights, tmp_path):
     shutil.rmtree(weights)
     with pytest.raises(ConfigError, match="no components in"):
         run(weights).providers(())
+
+
+def test_leaves_of_one_path_and_shape_are_taken_over():
+    fresh = {"block": {"kernel": np.zeros(2), "bias": np.zeros(1)}, "temporal": {"kernel": np.ones(3)}}
+    other = {"block": {"kernel": np.array([5.0, 6.0]), "bias": np.zeros(4)}, "head": {"kernel": np.ones(1)}}
+    made = inherit(fresh, other, "start")
+    assert made.keys() == fresh.keys() and made["block"].keys() == fresh["block"].keys()
+    np.testing.assert_array_equal(made["block"]["kernel"], [5, 6])
+    np.testing.assert_array_equal(made["block"]["bias"], [0])  # of another shape
+    np.testing.assert_array_equal(made["temporal"]["kernel"], 1)
+
+
+def test_nothing_in_common_is_an_error():
+    with pytest.raises(ConfigError, match="start: the two components have no parameter in common"):
+        inherit({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
+
+
+def split(weights):
+    """The run on a mesh of eight, its larger arrays split four ways."""
+    config = toy.config()
+    with config.unlocked():
+        config.weights = str(weights)
+        config.mesh = {"data": 2, "fsdp": 4}
+        config.sharding = {"fsdp_min_bytes": 256}
+    return open_run(config, None)
+
+
+def parts(tree):
+    """Into how many different parts the largest leaf is split."""
+    leaf = max(jax.tree.leaves(tree), key=lambda x: x.nbytes)
+    return leaf.nbytes // leaf.addressable_shards[0].data.nbytes
+
+
+def test_converted_and_fresh_components_arrive_in_shards(weights):
+    there, names = split(weights), ("vision_unet",)
+    place = place_on(there, make_mesh(there.config.mesh))
+    read = assemble(there, (), names, place=place)["params"]
+    for path, leaf in paths.flatten(place(read)).items():
+        assert paths.flatten(read)[path].sharding == leaf, path
+    assert parts(read) == 4
+    assert toy.same(read, assemble(run(weights), (), names)["params"])
+
+    def fresh(key):
+        return there.codi.init(key, ("text_unet",))
+
+    made = made_in_place(fresh, jax.random.key(0), place)
+    assert parts(made) == 4
+    for path, leaf in paths.flatten(fresh(jax.random.key(0))).items():
+        np.testing.assert_allclose(paths.flatten(made)[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
+
+
+def test_generation_reads_into_the_mesh_if_it_splits_anything(weights):
+    assert parts(component_reader(split(weights))(("vision_unet",))["params"]) == 4
+    whole = component_reader(run(weights))(("vision_unet",))["params"]
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(whole)} == {1}

@@ -1,0 +1,163 @@
+"""Where a stage, and whoever generates, takes its variables from.
+
+    {"params": {component: tree}, "constants": {component: tree}}
+
+Parameters come from the latest stage that made their component, from `config.weights`, or are drawn afresh; either way
+each goes straight into its sharding, and no host or device ever holds more of them than is to stay there.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from codi_jax.checkpoint import Leaves
+from codi_jax.config import ConfigError
+from codi_jax.evaluate import judges, similarity
+from codi_jax.parallel import make_mesh, paths, resolve
+from codi_jax.parallel.host import compiled_for_one_call
+from codi_jax.train.recipe import Run
+
+Place = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
+
+
+def on_one_device(shapes: Any) -> Any:
+    """Shardings that leave everything on the default device."""
+    return jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), shapes)
+
+
+def place_on(run: Run, mesh: Mesh) -> Place:
+    """Shardings by the rules of the run."""
+    return lambda shapes: resolve(shapes, mesh, run.config.sharding)[0]
+
+
+def assemble(
+    run: Run,
+    stages: tuple[str, ...],
+    components: tuple[str, ...] | None = None,
+    dtype: Any = np.float32,
+    place: Place | None = None,
+) -> dict[str, Any]:
+    """Parameters and constants that finished stages made or `config.weights` holds.
+
+    Args:
+      run: the run.
+      stages: finished stages in the recipe's order; the latest that made a component counts.
+      components: which (all that there are if None).
+      dtype: of the parameters, whatever they are stored in; constants are as they are.
+      place: {component: tree of shapes} -> shardings, into which parameters are read; the default device if None.
+
+    Raises:
+      ConfigError: a component that no stage has made.
+    """
+    providers = run.providers(stages)
+    if components is not None:
+        for component in components:
+            if component not in providers:
+                raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
+    chosen = {c: s for c, s in providers.items() if components is None or c in components}
+    place = place or on_one_device
+    params, constants = {}, run.codi.default_constants()
+    for directory in dict.fromkeys(chosen.values()):
+        saved = Leaves(str(directory))
+        own = [component for component, provider in chosen.items() if provider == directory]
+        have = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in own})
+        shapes = have.get("params", {})
+        check(run, shapes)
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+        wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
+        params |= paths.nest(saved.read_into(paths.flatten({"params": wanted}))).get("params", {})
+        values = {path: saved.read(f"constants/{path}") for path in paths.flatten(have.get("constants", {}))}
+        constants |= paths.nest(values)
+    return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
+
+
+def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place) -> dict:
+    """Fresh parameters, each made where it is to be."""
+    shardings = place(jax.eval_shape(make, key))
+    return jax.jit(make, out_shardings=shardings, compiler_options=compiled_for_one_call())(key)
+
+
+def check(run: Run, params: dict[str, Any]) -> None:
+    """Compares components with the model of the config.
+
+    Raises:
+      ConfigError: the first leaf that is missing, extra or of another shape, by its path.
+    """
+    for component in (c for c in params if c in run.codi.component_names()):
+        tree = run.codi.shapes(component)
+        have = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(params[component])}
+        want = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}
+        for path in sorted(have.keys() | want.keys()):
+            if have.get(path) != want.get(path):
+                raise ConfigError(
+                    f"component {component}{path}: the checkpoint has {have.get(path)}, the config {want.get(path)}"
+                )
+
+
+def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
+    """`fresh` with every leaf of `other` that has its path and shape.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    theirs = paths.flatten(other)
+    mine = paths.flatten(fresh)
+    shared = {path: leaf for path, leaf in theirs.items() if path in mine and mine[path].shape == leaf.shape}
+    if not shared:
+        raise ConfigError(f"{where}: the two components have no parameter in common")
+    return paths.nest({**mine, **shared})
+
+
+def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
+    """Everything that the finished recipe made, for generation; those that only judge too if `judged`."""
+    variables = assemble(run, run.finished_stages())
+    if not judged:
+        names = {c(m) for m in run.codi.modalities for c in (judges.component, similarity.component)}
+        variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
+    return variables
+
+
+def component_reader(
+    run: Run, random: bool = False, wanted: Iterable[str] = ()
+) -> Callable[[tuple[str, ...]], dict[str, Any]]:
+    """A function of names of components that reads just these, in the model's compute type.
+
+    They are split as the run's mesh and rules say; a mesh of 'data' alone would only repeat them, so one device then
+    has them all. With `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
+
+    Raises:
+      ConfigError: a component of `wanted` that is nowhere, or (the function) of those asked for.
+    """
+    stages = run.finished_stages()
+    dtype = jnp.dtype(run.codi.config.dtype)
+    providers = run.providers(stages)
+    mesh = make_mesh(run.config.mesh)
+    place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else on_one_device
+
+    def absent(components: Iterable[str]) -> tuple[str, ...]:
+        missing = tuple(dict.fromkeys(c for c in components if c not in providers))
+        if missing and not random:
+            raise ConfigError(
+                f"nothing has made {', '.join(missing)}: train it, name converted weights "
+                "(--config.weights=DIRECTORY), or take --random-weights to see the machinery run"
+            )
+        return missing
+
+    def read(components: tuple[str, ...]) -> dict[str, Any]:
+        missing = absent(components)
+        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype, place)
+        for component in missing:
+
+            def draw(key: jax.Array, component: str = component) -> dict:
+                made = run.codi.init(key, (component,))
+                return jax.tree.map(lambda x: x.astype(dtype), made)
+
+            variables["params"] |= made_in_place(draw, jax.random.key(run.config.seed), place)
+        return variables
+
+    absent(wanted)
+    return read
