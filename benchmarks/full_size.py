@@ -57,7 +57,8 @@ class Phases:
         """Ends the phase that runs, and begins another."""
         seconds, peak = time.perf_counter() - self._since, self._memory.peak()
         self.rows.append({"phase": self._name, "seconds": round(seconds, 2), "peak_bytes": peak})
-        print(f"{self._name}: {seconds:.1f} s, {size(peak)}", flush=True)
+        if self._name:
+            print(f"{self._name}: {seconds:.1f} s, {size(peak)}", flush=True)
         self._name = what if not of else f"step {done + 1} of {of}" + ("" if done else ", and compilation")
         self._since = time.perf_counter()
 

@@ -329,7 +329,7 @@ class Generator:
             null |= jax.block_until_ready(codi.null_prompts(have, (name,), n, self._prompt))
             del have
         told(f"reading {', '.join(sampled)}")
-        have = at(sampled)
+        have = jax.block_until_ready(at(sampled))
         latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, told=told)
         jax.block_until_ready(latents)
         del have

@@ -18,11 +18,12 @@ from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
 from codi_jax.data.tokenizer import VOCABULARIES, make_tokenizer
-from codi_jax.shorthand import parse_argument
+from codi_jax.shorthand import adamw, parse_argument, stage
 
 MODALITIES = ("text", "image", "audio", "video")
 WIDTH = 768  # D, the prompt space
 ENVIRONMENT_WIDTH = 1280  # E
+POOLS = ("text+image", "text+audio", "text+video", "audio+video")  # sources of pairs
 
 
 def unet(kind: str, latent_channels: int, channels: int, **options) -> dict:
@@ -117,6 +118,60 @@ def audio() -> dict:
     }  # fmt: skip
 
 
+def stages(modalities: tuple[str, ...]) -> dict:
+    """`config.stages`: the paper's nine, on top of the codecs and the CLIP that `config.weights` brings.
+
+    Rates and batches of the diffusion stages are the paper's, as far as they are known; its numbers of steps are not.
+    Prompts are encoded in the step.
+    """
+    still = ("!vision_unet/.*temporal.*", "vision_unet/.*")  # what pictures do not trace, they would not train
+    unets = {
+        "text": ("text_unet/.*",),
+        "image": still,
+        "audio": ("audio_unet/.*",),
+        "video": ("vision_unet/.*temporal.*",),
+    }
+    towers = {"audio": "clap_audio/.*", "video": "clip_vision/.*temporal.*"}  # pictures keep the CLIP that they have
+    rates = {"text": (5e-5, 1024), "image": (2e-5, 256), "audio": (5e-6, 1024), "video": (2e-5, 256)}
+    bridging = {
+        f"text+{name}": stage(
+            "bridging", ("text", name), f"text+{name}", train=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
+            ema=0.999, optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
+        ) for name, tower in towers.items()
+    }  # fmt: skip
+    ldm = {
+        name: stage(
+            "ldm", (name, "image") if name == "text" else (name, "text"),
+            "text+image" if name == "text" else f"text+{name}", train=train, steps=100_000, batch_size=rates[name][1],
+            needs={"audio": ("bridging.text+audio",), "video": ("bridging.text+video", "ldm.image")}.get(name, ()),
+            ema=0.9999, optimizer=adamw(rates[name][0], warmup=1000, weight_decay=1e-4),
+            settings={"prompts": {"sources": ("text", "image") if name == "text" else ("text",), "drop": 0.1}},
+        ) for name, train in unets.items()
+    }  # fmt: skip
+    trained = {  # pair -> the modalities whose V and X it trains, what it needs
+        "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
+        "text+audio": (("audio",), ("ldm.audio", "joint.text+image")),
+        "audio+video": (("video",), ("ldm.video", "joint.text+audio")),
+    }
+    joint = {
+        pool: stage(
+            "latent_alignment", (pair := tuple(pool.split("+"))), pool, needs=needs, steps=50_000, batch_size=1024,
+            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), ema=0.9999,
+            optimizer=adamw(1e-5, warmup=1000, weight_decay=1e-4),
+            settings={"losses": pair, "aligned": own, "prompts": {"sources": pair, "drop": 0.5}},
+        ) for pool, (own, needs) in trained.items()
+    }  # fmt: skip
+    groups = {"bridging": bridging, "ldm": ldm, "joint": joint}
+    out = {
+        group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
+        for group, named in groups.items()
+    }
+    there = {f"{group}.{name}" for group, named in out.items() for name in named}
+    for s in (s for named in out.values() for s in named.values()):
+        s["needs"] = tuple(need for need in s["needs"] if need in there)
+    return out
+
+
 def get_config(argument: str = "") -> ConfigDict:
     """The run.
 
@@ -157,8 +212,14 @@ def get_config(argument: str = "") -> ConfigDict:
                 "environment_tokens": "pooled", "dtype": options.dtype,
             },
             "weights": "",
-            "sources": {},
-            "stages": {},
+            # Something to run on; a config of your own puts your data in its place.
+            "sources": {
+                pool: {"name": "digit_world", "size": 100_000, "modalities": tuple(pool.split("+"))}
+                for pool in POOLS
+                if set(pool.split("+")) <= set(modalities)
+            },
+            # The release's way of sharing V and X is for using its weights, not for training others.
+            "stages": {} if release else stages(tuple(modalities)),
             "generate": {
                 "steps": 50, "sampler": "ddim", "eta": 0.0, "spacing": "release",
                 "guidance": {name: guidance for name in modalities},

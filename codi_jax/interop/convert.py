@@ -9,6 +9,7 @@ than a few of them are ever in memory, so that a laptop converts what it could n
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def initialised(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
         flat = traverse_util.flatten_dict(codi.init(key, (component,))[component], sep="/")
         return {path: flat[path] for path in wanted}
 
-    made = jax.jit(make, compiler_options=compiled_for_one_call())(fold(jax.random.key(seed), "convert"))
+    shapes = paths.flatten(codi.shapes(component))
+    options = compiled_for_one_call(sum(math.prod(shapes[path].shape) for path in wanted))
+    made = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
     return {path: np.asarray(leaf) for path, leaf in made.items()}
 
 

@@ -25,6 +25,13 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(name, value) for name, value in settings)
 
 
-def compiled_for_one_call() -> dict[str, int] | None:
-    """Compiler options for a program that runs once, such as an initialiser: on CPU it is not worth optimising."""
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+_WORTHWHILE = 50_000_000  # numbers; unoptimised code takes some 0.1 µs more for each
+
+
+def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
+    """Compiler options for a program that runs once and makes so many numbers, such as an initialiser.
+
+    On CPU it is not worth optimising unless they are many.
+    """
+    once = jax.default_backend() == "cpu" and numbers < _WORTHWHILE
+    return {"xla_backend_optimization_level": 0} if once else None

@@ -6,6 +6,7 @@ Parameters come from the latest stage that made their component, from `config.we
 each goes straight into its sharding, and no host or device ever holds more of them than is to stay there.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -77,8 +78,9 @@ def assemble(
 
 def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place) -> dict:
     """Fresh parameters, each made where it is to be."""
-    shardings = place(jax.eval_shape(make, key))
-    return jax.jit(make, out_shardings=shardings, compiler_options=compiled_for_one_call())(key)
+    shapes = jax.eval_shape(make, key)
+    options = compiled_for_one_call(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))
+    return jax.jit(make, out_shardings=place(shapes), compiler_options=options)(key)
 
 
 def check(run: Run, params: dict[str, Any]) -> None:
