@@ -90,13 +90,17 @@ def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
 
 def _convert(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.interop.convert import convert
+    from codi_jax.parallel.host import return_freed_memory
 
+    return_freed_memory()
     print(convert(_run_of(args, rest).codi, args.files, args.out, args.seed))
 
 
 def _export(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.interop.export import export
+    from codi_jax.parallel.host import return_freed_memory
 
+    return_freed_memory()
     run = _run_of(args, rest)
     print(export(run.codi, run.providers(run.finished_stages()), args.out))
 

@@ -9,7 +9,12 @@ import ctypes
 import jax
 
 # mallopt(3)
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+
+
+def _mallopt(settings: dict[int, int]) -> bool:
+    libc = ctypes.CDLL(None)
+    return hasattr(libc, "mallopt") and all(libc.mallopt(name, value) for name, value in settings.items())
 
 
 def keep_freed_memory() -> bool:
@@ -17,12 +22,17 @@ def keep_freed_memory() -> bool:
 
     Its memory then stays at its highest, so it is for processes that train or sample, step after step.
     """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):
-        return False
     # One arena, since only the first can grow beyond 64 MiB without the kernel's help.
-    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
-    return all(libc.mallopt(name, value) for name, value in settings)
+    return _mallopt({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _ARENA_MAX: 1})
+
+
+def return_freed_memory() -> bool:
+    """Has this process give back every large array that it frees; says whether it can (with glibc).
+
+    For processes that handle one large array after the other, in many threads. Left to itself glibc stops giving back
+    what is below 32 MiB once it has seen it freed, and each thread keeps its own.
+    """
+    return _mallopt({_MMAP_THRESHOLD: 2**20, _ARENA_MAX: 2})
 
 
 _WORTHWHILE = 50_000_000  # numbers; unoptimised code takes some 0.1 µs more for each

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 
 from codi_jax.checkpoint import Leaves
 from codi_jax.config import ConfigError
@@ -23,11 +23,6 @@ from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
 
 Place = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
-
-
-def on_one_device(shapes: Any) -> Any:
-    """Shardings that leave everything on the default device."""
-    return jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), shapes)
 
 
 def place_on(run: Run, mesh: Mesh) -> Place:
@@ -49,7 +44,8 @@ def assemble(
       stages: finished stages in the recipe's order; the latest that made a component counts.
       components: which (all that there are if None).
       dtype: of the parameters, whatever they are stored in; constants are as they are.
-      place: {component: tree of shapes} -> shardings, into which parameters are read; the default device if None.
+      place: {component: tree of shapes} -> shardings, into which parameters are read. If None they are on the default
+        device and not committed to it, so that a program compiled for one set of inputs serves all others.
 
     Raises:
       ConfigError: a component that no stage has made.
@@ -60,7 +56,6 @@ def assemble(
             if component not in providers:
                 raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
     chosen = {c: s for c, s in providers.items() if components is None or c in components}
-    place = place or on_one_device
     params, constants = {}, run.codi.default_constants()
     for directory in dict.fromkeys(chosen.values()):
         saved = Leaves(str(directory))
@@ -68,19 +63,24 @@ def assemble(
         have = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in own})
         shapes = have.get("params", {})
         check(run, shapes)
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
-        wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
-        params |= paths.nest(saved.read_into(paths.flatten({"params": wanted}))).get("params", {})
+        if place is None:
+            flat = {path: jnp.asarray(saved.read(f"params/{path}"), dtype) for path in paths.flatten(shapes)}
+        else:
+            wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+            wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
+            flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": wanted})).items()}
+        params |= paths.nest(flat)
         values = {path: saved.read(f"constants/{path}") for path in paths.flatten(have.get("constants", {}))}
         constants |= paths.nest(values)
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
-def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place) -> dict:
-    """Fresh parameters, each made where it is to be."""
+def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place | None) -> dict:
+    """Fresh parameters, each made where it is to be; see `assemble`."""
     shapes = jax.eval_shape(make, key)
     options = compiled_for_one_call(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))
-    return jax.jit(make, out_shardings=place(shapes), compiler_options=options)(key)
+    where = {} if place is None else {"out_shardings": place(shapes)}
+    return jax.jit(make, compiler_options=options, **where)(key)
 
 
 def check(run: Run, params: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def component_reader(
     dtype = jnp.dtype(run.codi.config.dtype)
     providers = run.providers(stages)
     mesh = make_mesh(run.config.mesh)
-    place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else on_one_device
+    place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
 
     def absent(components: Iterable[str]) -> tuple[str, ...]:
         missing = tuple(dict.fromkeys(c for c in components if c not in providers))

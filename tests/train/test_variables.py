@@ -128,3 +128,6 @@ def test_generation_reads_into_the_mesh_if_it_splits_anything(weights):
     assert parts(component_reader(split(weights))(("vision_unet",))["params"]) == 4
     whole = component_reader(run(weights))(("vision_unet",))["params"]
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(whole)} == {1}
+    fresh = component_reader(run(weights), random=True)(("text_unet",))["params"]
+    # An array committed to its device would have every program compiled again for it.
+    assert not any(leaf.committed for leaf in jax.tree.leaves((whole, fresh)))
