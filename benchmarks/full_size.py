@@ -10,16 +10,19 @@ follows is the time of a step. Outputs are looked at for being finite, since ran
 import argparse
 import json
 import math
+import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from codi_jax.codi import CoDi
 from codi_jax.config import view
-from codi_jax.generate import GenerateConfig, Generator, save
+from codi_jax.generate import SAMPLED, GenerateConfig, Generator, save
 from codi_jax.parallel.tables import size, table
 from codi_jax.train.recipe import open_run
 from codi_jax.train.variables import component_reader
@@ -63,6 +66,11 @@ class Phases:
         self._since = time.perf_counter()
 
 
+def _sampled(codi: CoDi, names: Iterable[str]) -> set[str]:
+    """The components that sampling these modalities takes."""
+    return {codi[name].components[role] for name in names for role in SAMPLED}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2, help="of the sampler (2)")
@@ -81,7 +89,11 @@ def main() -> None:
     codi = run.codi
     parameters = {c: sum(math.prod(x.shape) for x in jax.tree.leaves(codi.shapes(c))) for c in codi.component_names()}
     phases("")
-    print(table([("component", "parameters"), *((c, f"{n:,}") for c, n in parameters.items())], right=(1,)))
+    sampled = {name: sum(parameters[c] for c in _sampled(codi, (name,))) for name in codi.modalities}
+    rows = [("component", "parameters"), *((c, f"{n:,}") for c, n in parameters.items())]
+    rows += [(f"U-Net, V and X of {name}", f"{n:,}") for name, n in sampled.items()]
+    rows += [("all that is sampled with", f"{sum(parameters[c] for c in _sampled(codi, codi.modalities)):,}")]
+    print(table(rows, right=(1,)))
 
     generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
     outputs = codi.order(args.to.split(","))
@@ -91,7 +103,8 @@ def main() -> None:
     phases("")
     seconds = time.perf_counter() - begun
     for name, (value,) in values.items():
-        assert isinstance(value, str) or np.isfinite(np.asarray(value, np.float32)).all(), name
+        if not isinstance(value, str) and not np.isfinite(np.asarray(value, np.float32)).all():
+            sys.exit(f"{name}: not finite")
     save(codi, values, args.out)
     rows = [r for r in phases.rows if r["phase"]]
     shown = [(r["phase"], f"{r['seconds']:.1f}", size(r["peak_bytes"])) for r in rows]

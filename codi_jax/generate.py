@@ -13,29 +13,35 @@ is generated changes nobody's noise.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
 from codi_jax.diffusion.guidance import Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
+from codi_jax.parallel import replicated
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler calls
 
-Told = Callable[[str, int, int], None]
+
+class Told(Protocol):
+    """Who is told what is begun now and, of steps, how many are done; everything before it has ended by then."""
+
+    def __call__(self, what: str, done: int = 0, of: int = 0) -> None: ...
 
 
 def nobody(what: str, done: int = 0, of: int = 0) -> None:
-    """Is told what is begun now and, of steps, how many are done; everything before it has ended by then."""
+    """Does not care."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +221,7 @@ class Generator:
           guidance: scales by output, the config's if not given.
           noise: z_T by output, drawn if not given.
           null: the null prompts beside them, as `CoDi.null_prompts` makes them, which is done if not given.
-          told: is told of every step of the host's loop; see `nobody`.
+          told: is told of every step of the host's loop; of a scan, that it begins.
 
         Returns:
           Normalised latents {output: [n, *latent]}.
@@ -226,16 +232,18 @@ class Generator:
         null = codi.context(null or codi.null_prompts(variables, self.beside(prompts), n), weights)
         wiring = codi.wiring(outputs)
         index = {name: i for i, name in enumerate(codi.modalities)}
+        settle = _settling(variables)
+        null = settle(null)
         args = {
             "variables": variables,
-            "context": codi.context(prompts, weights) if prompts else null,
+            "context": settle(codi.context(prompts, weights)) if prompts else null,
             "null": null,
-            "wiring": {name: jnp.asarray(wiring[index[name]]) for name in outputs},
+            "wiring": settle({name: jnp.asarray(wiring[index[name]]) for name in outputs}),
             "guidance": {
                 name: Guidance(s.prompt, s.environment, s.low * total, s.high * total)
                 for name, s in ((name, scales.get(name, Scales())) for name in outputs)
             },
-            "key": key,
+            "key": settle(key),
         }
         z = {
             name: jax.random.normal(fold(key, name, "z_T"), (n, *codi[name].latent_shape))
@@ -243,8 +251,10 @@ class Generator:
             else noise[name]
             for name in outputs
         }
-        absent = {} if len(outputs) < 2 else {m: codi.no_tokens(m, n) for m in codi.modalities}
+        z = settle(z)
+        absent = {} if len(outputs) < 2 else settle({m: codi.no_tokens(m, n) for m in codi.modalities})
         if self.scan:
+            told("sampling")
             return sample(
                 self._all_at_once,
                 z,
@@ -260,7 +270,7 @@ class Generator:
         return self._host_loop(args, absent, z, told)
 
     def _host_loop(self, args: dict, absent: dict, z: dict[str, Array], told: Told) -> dict[str, Array]:
-        alone = len(z) == 1
+        alone, settle = len(z) == 1, _settling(args["variables"])
         states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
         single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
         for name in z:
@@ -276,12 +286,14 @@ class Generator:
             if not alone:
                 for name, state in states.items():
                     program = self._program("environment", name, partial(self._tokens_of, name))
-                    tokens[name] = program(args["variables"], state, now[name][0])
+                    tokens[name] = settle(program(args["variables"], state, now[name][0]))
             states = {
                 name: state  # it waits
                 if t == t_next
-                else self._advance(name, alone)(
-                    state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
+                else settle(
+                    self._advance(name, alone)(
+                        state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
+                    )
                 )
                 for (name, state), (t, t_next) in zip(states.items(), now.values(), strict=True)
             }
@@ -326,7 +338,8 @@ class Generator:
             have = at(needed) if needed else {}
             if name in values:
                 prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
-            null |= jax.block_until_ready(codi.null_prompts(have, (name,), n, self._prompt))
+            null |= codi.null_prompts(have, (name,), n, self._prompt)
+            jax.block_until_ready((prompts, null))
             del have
         told(f"reading {', '.join(sampled)}")
         have = jax.block_until_ready(at(sampled))
@@ -340,9 +353,17 @@ class Generator:
         return out
 
     def components(
-        self, outputs: Sequence[str], prompts: Iterable[str]
+        self, outputs: Sequence[str], prompts: Collection[str]
     ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
-        """What `generate` reads: for each prompt (the null prompt's too, if it is made), to sample, for each output."""
+        """What `generate` reads.
+
+        Returns:
+          Components of the prompt encoders by modality (the null prompt's, too, if it is made), of the sampler, and of
+          the codecs by output.
+
+        Raises:
+          ConfigError: no outputs, or a modality that this model has not.
+        """
         codi, outputs = self.codi, self._outputs(outputs)
         encoders = {
             name: (codi[name].components["prompt"],) if name in prompts or codi.config.null == "empty" else ()
@@ -355,6 +376,16 @@ class Generator:
             for name in outputs
         }
         return encoders, sampled, decoders
+
+
+def _settling(variables: dict) -> Callable[[Any], Any]:
+    """Where parameters are split over a mesh, a function that puts a tree on all of it, whole; else the identity.
+
+    A program is compiled anew for arrays that lie elsewhere: none may follow from where an array happened to be made.
+    """
+    leaf = next(iter(jax.tree.leaves(variables["params"])), None)
+    place = getattr(leaf, "sharding", None)
+    return partial(jax.device_put, device=replicated(place.mesh)) if isinstance(place, NamedSharding) else lambda x: x
 
 
 def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:

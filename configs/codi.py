@@ -118,12 +118,15 @@ def audio() -> dict:
     }  # fmt: skip
 
 
-def stages(modalities: tuple[str, ...]) -> dict:
+def stages(modalities: tuple[str, ...], loss: str) -> dict:
     """`config.stages`: the paper's nine, on top of the codecs and the CLIP that `config.weights` brings.
 
-    Rates and batches of the diffusion stages are the paper's, as far as they are known; its numbers of steps are not.
-    Prompts are encoded in the step.
+    Rates and batches of the diffusion stages are those that the paper is remembered to give, numbers of steps are ours.
+    Prompts are encoded in the step. A part of the modalities has the stages that can be run with it.
     """
+    align = {"align": "contrastive", "timesteps": "shared"}
+    if loss == "ours":  # a mean over E of numbers whose squares sum up to 1
+        align = {"align": "anchor", "timesteps": "independent", "align_weight": float(ENVIRONMENT_WIDTH)}
     still = ("!vision_unet/.*temporal.*", "vision_unet/.*")  # what pictures do not trace, they would not train
     unets = {
         "text": ("text_unet/.*",),
@@ -137,54 +140,55 @@ def stages(modalities: tuple[str, ...]) -> dict:
         f"text+{name}": stage(
             "bridging", ("text", name), f"text+{name}", train=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
             ema=0.999, optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
+            statistics=0,  # no prompt is centred: no stage trains clip_text, and all have to be of one scale
         ) for name, tower in towers.items()
     }  # fmt: skip
     ldm = {
         name: stage(
             "ldm", (name, "image") if name == "text" else (name, "text"),
             "text+image" if name == "text" else f"text+{name}", train=train, steps=100_000, batch_size=rates[name][1],
-            needs={"audio": ("bridging.text+audio",), "video": ("bridging.text+video", "ldm.image")}.get(name, ()),
+            needs=("ldm.image",) if name == "video" else (),
             ema=0.9999, optimizer=adamw(rates[name][0], warmup=1000, weight_decay=1e-4),
             settings={"prompts": {"sources": ("text", "image") if name == "text" else ("text",), "drop": 0.1}},
         ) for name, train in unets.items()
     }  # fmt: skip
     trained = {  # pair -> the modalities whose V and X it trains, what it needs
         "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
-        "text+audio": (("audio",), ("ldm.audio", "joint.text+image")),
-        "audio+video": (("video",), ("ldm.video", "joint.text+audio")),
+        "text+audio": (("audio",), ("bridging.text+audio", "ldm.audio", "joint.text+image")),
+        "audio+video": (("video",), ("bridging.text+video", "ldm.video", "joint.text+audio")),
     }
     joint = {
         pool: stage(
             "latent_alignment", (pair := tuple(pool.split("+"))), pool, needs=needs, steps=50_000, batch_size=1024,
             train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), ema=0.9999,
             optimizer=adamw(1e-5, warmup=1000, weight_decay=1e-4),
-            settings={"losses": pair, "aligned": own, "prompts": {"sources": pair, "drop": 0.5}},
+            settings={"losses": pair, "aligned": own, "prompts": {"sources": pair, "drop": 0.5}, **align},
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
-    groups = {"bridging": bridging, "ldm": ldm, "joint": joint}
-    out = {
-        group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
-        for group, named in groups.items()
-    }
-    there = {f"{group}.{name}" for group, named in out.items() for name in named}
-    for s in (s for named in out.values() for s in named.values()):
-        s["needs"] = tuple(need for need in s["needs"] if need in there)
+    out: dict = {"bridging": {}, "ldm": {}, "joint": {}}
+    for group, named in (("bridging", bridging), ("ldm", ldm), ("joint", joint)):
+        for name, s in named.items():  # in the order in which they need one another
+            there = {f"{group}.{name}" for group, named in out.items() for name in named}
+            if set(s["modalities"]) <= set(modalities) and set(s["needs"]) <= there:
+                out[group][name] = s
     return out
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The run.
 
-    `compat=release`; `modalities=text+image` a part; `size` pixels a side, `frames` of a clip; `dtype` of what is
-    computed; `tokenizers` the folder that holds `clip` (as transformers saves it), `bert` and `gpt2` (their vocabulary
-    files), or a vocabulary of our own, to try what has random weights.
+    `compat=release`; `loss=paper` for the paper's latent alignment; `modalities=text+image` a part; `size` pixels a
+    side, `frames` of a clip; `dtype` of what is computed; `tokenizers` the folder that holds `clip` (as transformers
+    saves it), `bert` and `gpt2` (their vocabulary files), or a vocabulary of our own, to try what has random weights.
     """
     options = parse_argument(
-        argument, compat="true", modalities="+".join(MODALITIES), size=256, frames=8, dtype="bfloat16",
+        argument, compat="true", loss="ours", modalities="+".join(MODALITIES), size=256, frames=8, dtype="bfloat16",
         tokenizers="weights/tokenizers",
     )  # fmt: skip
     if options.compat not in ("true", "release"):
         raise ConfigError(f"config argument compat: true or release, not {options.compat}")
+    if options.loss not in ("ours", "paper"):
+        raise ConfigError(f"config argument loss: ours or paper, not {options.loss}")
     asked = options.modalities.split("+")
     if unknown := [m for m in asked if m not in MODALITIES]:
         raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
@@ -219,7 +223,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 if set(pool.split("+")) <= set(modalities)
             },
             # The release's way of sharing V and X is for using its weights, not for training others.
-            "stages": {} if release else stages(tuple(modalities)),
+            "stages": {} if release else stages(tuple(modalities), options.loss),
             "generate": {
                 "steps": 50, "sampler": "ddim", "eta": 0.0, "spacing": "release",
                 "guidance": {name: guidance for name in modalities},

@@ -34,14 +34,16 @@ STEPS = {  # of every stage that trains, at length 1
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 350,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
-SECONDS = {  # of every stage on one core, at length 0.35: the order in which two cores take them
+SECONDS = {  # of every stage on one core, at length 0.35: they decide what two cores take first
     "judge.image": 20, "judge.audio": 25, "judge.video": 25, "similarity.all": 70,
     "codec.text": 35, "codec.image": 55, "codec.audio": 40,
     "bridging.text+image": 45, "bridging.text+audio": 35, "bridging.text+video": 50,
     "encode.text+image": 10, "encode.text+audio": 15, "encode.text+video": 20, "encode.audio+video": 20,
+    "encode.merged": 40,
     "ldm.text": 95, "ldm.image": 85, "ldm.audio": 70, "ldm.video": 165,
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 140,
+    "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
 }  # fmt: skip
 
 
@@ -305,7 +307,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
         for name, s in named.items():
             more = 1.5 if paper and group == "joint" else 1.0
             s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length * more)
-            s["cost"] = SECONDS.get(f"{group}.{name}", 60)
+            s["cost"] = SECONDS[f"{group}.{name}"] * more
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
         for group, named in everything.items()

@@ -97,6 +97,21 @@ def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
+def test_progress_of_sampling(capsys, monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 12.0, 12.5, 16.0])
+    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
+    told = cli._Telling()
+    told("reading text_unet")
+    for done in range(4):
+        told("sampling", done, 4)
+    assert capsys.readouterr().err.splitlines() == [
+        "    1s  reading text_unet",
+        "    2s  sampling 0/4",
+        "   12s  sampling 1/4",  # which compiled; the next comes within a second
+        "   16s  sampling 3/4, 2s left",
+    ]
+
+
 def test_what_is_not_a_workdir(capsys, tmp_path, verb):
     rest = ["--to=image", f"--out={tmp_path / 'out'}"] if verb == "generate" else []
     refused(capsys, verb, f"--workdir={tmp_path / 'absent'}", *rest)

@@ -11,6 +11,7 @@ import pytest
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.generate import GenerateConfig, Generator, Scales, save
+from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
 from codi_jax.rng import fold
 from tests import toy
 
@@ -70,6 +71,19 @@ def test_programs_grow_with_the_modalities_and_not_with_their_subsets(variables)
     assert count <= 5 * len(PAIR)  # prompt, environment, step, step alone, decode
     every_request()
     assert model.compiled_programs() == count
+
+
+def test_nor_where_parameters_are_split_over_a_mesh(variables, prompts):
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    shardings, _ = resolve(variables["params"], mesh, ShardingConfig(fsdp_min_bytes=256))
+    split = {**variables, "params": jax.device_put(variables["params"], shardings)}
+    model = Generator(toy.codi(), GenerateConfig({name: Scales() for name in PAIR}, steps=3, loop="host"))
+    for outputs, given in itertools.product((("text",), ("image",), PAIR), subsets()):
+        made = model.latents(split, outputs, {name: prompts[name] for name in given}, N, KEY)
+    assert model.compiled_programs() == 3 * len(PAIR)  # environment, step, step alone
+    whole = sample(variables, PAIR, prompts, model=model)
+    for name, z in made.items():
+        np.testing.assert_allclose(z, whole[name], atol=2e-4)
 
 
 def test_four_modalities_compile_five_programs_each_for_all_fifteen_sets_of_outputs():
@@ -248,6 +262,9 @@ def test_who_watches_is_told_in_order_and_changes_nothing(variables):
         ("decoding image",),
     ]
     assert asked == [("clip_text",), sampled, ("text_codec",), ("vision_codec",)]
+    said.clear()
+    generator(loop="scan").generate(variables, PAIR, {"text": TEXT}, N, KEY, told=tell)
+    assert said[2] == ("sampling",)
     again = model.generate(variables, PAIR, {"text": TEXT}, N, KEY)
     assert told["text"] == again["text"]
     np.testing.assert_array_equal(told["image"], again["image"])

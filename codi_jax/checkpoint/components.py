@@ -92,9 +92,16 @@ class Leaves:
             self._ahead = store.restore_some(self._directory, some)
         return self._ahead.pop(path)
 
-    def read_into(self, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """Some leaves by path, each straight into its sharding and type: no host reads more than its devices hold."""
-        return store.restore_some(self._directory, leaves) if leaves else {}
+    def read_into(self, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+        """Some leaves by path, a few at a time, each straight into its sharding and type; numpy arrays without one."""
+        out, some, total = {}, {}, 0
+        for path, leaf in leaves.items():
+            some[path] = leaf
+            total += math.prod(leaf.shape) * self.shapes[path].dtype.itemsize
+            if total > _AHEAD:
+                out |= store.restore_some(self._directory, some)
+                some, total = {}, 0
+        return out | (store.restore_some(self._directory, some) if some else {})
 
 
 def read_meta(directory: str) -> dict[str, Any]:

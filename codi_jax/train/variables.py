@@ -3,7 +3,7 @@
     {"params": {component: tree}, "constants": {component: tree}}
 
 Parameters come from the latest stage that made their component, from `config.weights`, or are drawn afresh; either way
-each goes straight into its sharding, and no host or device ever holds more of them than is to stay there.
+each goes straight into its sharding: beside what stays there, a host holds no more than a few of them at a time.
 """
 
 import math
@@ -62,7 +62,11 @@ def assemble(
         own = [component for component, provider in chosen.items() if provider == directory]
         have = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in own})
         shapes = have.get("params", {})
+        if empty := [component for component in own if component not in shapes]:
+            raise ConfigError(f"{directory} names {', '.join(empty)} and holds no parameters of it")
         check(run, shapes)
+        numbers = saved.read_into(paths.flatten({"constants": have.get("constants", {})}))
+        constants |= paths.nest({path.removeprefix("constants/"): x for path, x in numbers.items()})
         if place is None:
             flat = {path: jnp.asarray(saved.read(f"params/{path}"), dtype) for path in paths.flatten(shapes)}
         else:
@@ -70,8 +74,6 @@ def assemble(
             wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
             flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": wanted})).items()}
         params |= paths.nest(flat)
-        values = {path: saved.read(f"constants/{path}") for path in paths.flatten(have.get("constants", {}))}
-        constants |= paths.nest(values)
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
@@ -129,7 +131,8 @@ def component_reader(
     """A function of names of components that reads just these, in the model's compute type.
 
     They are split as the run's mesh and rules say; a mesh of 'data' alone would only repeat them, so one device then
-    has them all. With `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
+    has them all, as it has where a run was trained on other devices than are here. With `random`, what neither a
+    finished stage nor `config.weights` has is drawn by the run's seed.
 
     Raises:
       ConfigError: a component of `wanted` that is nowhere, or (the function) of those asked for.
@@ -137,8 +140,13 @@ def component_reader(
     stages = run.finished_stages()
     dtype = jnp.dtype(run.codi.config.dtype)
     providers = run.providers(stages)
-    mesh = make_mesh(run.config.mesh)
-    place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
+    place = None
+    try:
+        mesh = make_mesh(run.config.mesh)
+        place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
+    except ConfigError:
+        if run.workdir is None:  # the mesh was asked for now
+            raise
 
     def absent(components: Iterable[str]) -> tuple[str, ...]:
         missing = tuple(dict.fromkeys(c for c in components if c not in providers))

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -72,8 +73,7 @@ ALONE = [("float32", (name,)) for name in release.FILES]
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype, names", TOGETHER + ALONE, ids=lambda x: x if isinstance(x, str) else "+".join(x))
 def test_files_go_through_in_little_memory(dtype, names, tmp_path):
-    folder = Path(os.environ.get("CODI_BIG", tmp_path)) / dtype
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=dtype, dir=os.environ.get("CODI_BIG", tmp_path)))
     try:
         go_through(dtype, names, folder)
     finally:
