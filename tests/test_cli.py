@@ -96,7 +96,6 @@ def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path)
     assert "not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
 
 
-@pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
 def test_progress_of_sampling(capsys, monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 12.0, 12.5, 16.0])
     monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
@@ -112,6 +111,7 @@ def test_progress_of_sampling(capsys, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
 def test_what_is_not_a_workdir(capsys, tmp_path, verb):
     rest = ["--to=image", f"--out={tmp_path / 'out'}"] if verb == "generate" else []
     refused(capsys, verb, f"--workdir={tmp_path / 'absent'}", *rest)

@@ -18,7 +18,7 @@ from codi_jax.train import loop
 from codi_jax.train.loop import Preempted, Stage, source_of, train
 from codi_jax.train.metrics import Clock
 from codi_jax.train.recipe import Run, load_run
-from codi_jax.train.variables import assemble, variables_of
+from codi_jax.train.variables import assemble, check, variables_of
 from tests import toy
 
 PAIR = toy.PAIR
@@ -274,7 +274,7 @@ def test_weights_of_another_shape_are_named(run):
     bias = variables["params"]["text_unet"]["head"]["layer"]["bias"]
     variables["params"]["text_unet"]["head"]["layer"]["bias"] = jnp.zeros((bias.shape[0] + 1,))
     with pytest.raises(ConfigError, match=r"component text_unet\['head'\]\['layer'\]\['bias'\]: the checkpoint has"):
-        loop.check(run, variables["params"])
+        check(run, variables["params"])
 
 
 def test_seconds_are_booked_even_if_the_stage_fails(run, monkeypatch):
