@@ -82,17 +82,17 @@ class Stage:
         providers = self.run.providers(self.run.ancestors(self.name))
         given = tuple(c for c in task.components if c in providers)
         fresh = tuple(c for c in task.components if c not in providers)
+        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
+        if untrained:
+            raise ConfigError(
+                f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
+            )
         ancestors, place = self.run.ancestors(self.name), place_on(self.run, self.mesh)
         variables = assemble(self.run, ancestors, given, place=place)
         params = {
             **variables["params"],
             **made_in_place(lambda key: task.init(key, fresh), fold(self.key, "init"), place),
         }
-        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
-        if untrained:
-            raise ConfigError(
-                f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
-            )
         for component, like in config.start.items():
             if component in fresh:
                 given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
