@@ -39,6 +39,8 @@ class CoDiConfig:
         embedding of empty media, as the release).
       environment_tokens: `pooled`, one token a modality, or `map`.
       dtype: compute type.
+      remat: compute the activations of U-Nets, V, X and prompt towers again in the backward pass, block by block: some
+        third more operations for a fraction of the memory.
     """
 
     modalities: dict[str, Any]
@@ -50,6 +52,7 @@ class CoDiConfig:
     null: Literal["zero", "empty"] = "zero"
     environment_tokens: Literal["pooled", "map"] = "pooled"
     dtype: str = "float32"
+    remat: bool = False
 
 
 class CoDi:
@@ -58,7 +61,8 @@ class CoDi:
     def __init__(self, config: CoDiConfig):
         self.config = config
         self.schedule = schedules.make(config.schedule)
-        shared = Shared(config.width, config.environment_width or config.width, config.compat, config.dtype)
+        environment_width = config.environment_width or config.width
+        shared = Shared(config.width, environment_width, config.compat, config.dtype, config.remat)
         self.modalities: dict[str, Modality] = {}
         self._shapes: dict[str, dict] = {}
         for name in config.modalities:

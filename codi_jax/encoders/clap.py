@@ -153,10 +153,11 @@ class FixedBatchNorm(nn.Module):
 
 
 class CLAPAudio(nn.Module):
-    """The tower."""
+    """The tower; with `remat` blocks compute their activations again in the backward pass."""
 
     config: CLAPAudioConfig
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, log_mel: Array) -> Array:
@@ -184,9 +185,10 @@ class CLAPAudio(nn.Module):
         x = layer_norm(self.dtype, "norm_in")(x)
         for stage, (depth, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):
             inner = int(config.width(stage) * config.mlp_ratio)
+            swin = nn.remat(SwinBlock) if self.remat else SwinBlock
             for block in range(depth):
                 side, shift = config.window_of(stage), config.shift_of(stage, block)
-                x = SwinBlock(heads, side, shift, inner, self.dtype, name=f"stage_{stage}_block_{block}")(x)
+                x = swin(heads, side, shift, inner, self.dtype, name=f"stage_{stage}_block_{block}")(x)
             if stage + 1 < len(config.depths):
                 x = Merge(self.dtype, name=f"stage_{stage}_merge")(x)
         x = layer_norm(self.dtype, "norm")(x).mean((1, 2))

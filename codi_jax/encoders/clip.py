@@ -123,11 +123,16 @@ class CLIPLayer(nn.Module):
         return x + dense("fc2", quick_gelu(y))
 
 
+def _layer(remat: bool) -> type[CLIPLayer]:
+    return nn.remat(CLIPLayer, static_argnums=(3,)) if remat else CLIPLayer  # 3: the number of frames
+
+
 class CLIPText(nn.Module):
-    """Text tower."""
+    """Text tower; with `remat` layers compute their activations again in the backward pass."""
 
     config: CLIPTextConfig
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
@@ -149,7 +154,8 @@ class CLIPText(nn.Module):
         x = x + nn.Embed(config.positions, config.width, dtype=self.dtype, name="position")(jnp.arange(length))
         causal = jnp.triu(jnp.full((length, length), MASKED), 1)
         for i in range(config.layers):
-            x = CLIPLayer(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")(x, causal)
+            layer = _layer(self.remat)(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
+            x = layer(x, causal)
         x = layer_norm(self.dtype, "norm")(x)
         pooled = jnp.take_along_axis(x, ids.argmax(1)[:, None, None], axis=1)[:, 0]
         projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
@@ -157,10 +163,14 @@ class CLIPText(nn.Module):
 
 
 class CLIPVision(nn.Module):
-    """Vision tower. To create the temporal layers' parameters, initialise it with a clip of two frames or more."""
+    """Vision tower. To create the temporal layers' parameters, initialise it with a clip of two frames or more.
+
+    With `remat` layers compute their activations again in the backward pass.
+    """
 
     config: CLIPVisionConfig
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, pixels: Array) -> Array:
@@ -193,8 +203,8 @@ class CLIPVision(nn.Module):
         x = x + nn.Embed(x.shape[1], config.width, dtype=self.dtype, name="position")(jnp.arange(x.shape[1]))
         x = layer_norm(self.dtype, "norm_in")(x)
         for i in range(config.layers):
-            layer = CLIPLayer(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
-            x = layer(x, frames=frames if config.temporal else 1)
+            layer = _layer(self.remat)(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
+            x = layer(x, None, frames if config.temporal else 1)
         pooled = layer_norm(self.dtype, "norm")(x[:, 0].reshape(batch, frames, config.width).mean(1))
         projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
         return projection(pooled).astype(jnp.float32)

@@ -93,7 +93,7 @@ class Audio(Modality):
         self.config = config
         self.unet, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype)
+        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=shared.remat)
         self.vocoder = None if config.vocoder is None else HiFiGAN(config.vocoder, dtype=self.dtype)
         self._check_sizes()
         factor = config.codec.downscale

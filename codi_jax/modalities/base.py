@@ -39,12 +39,14 @@ class Shared:
       environment_width: E, width of the environment space; D unless the release's.
       compat: `true` for CoDi as the paper defines it, `release` for the public code (aliased last skip).
       dtype: compute type; parameters are float32.
+      remat: networks that are trained compute each block's activations again in the backward pass.
     """
 
     width: int
     environment_width: int
     compat: str = "true"
     dtype: str = "float32"
+    remat: bool = False
 
 
 class Modality(abc.ABC):
@@ -73,9 +75,13 @@ class Modality(abc.ABC):
 
     def _build_denoiser(self) -> None:
         self.denoiser = Denoiser(
-            self.unet, self.shared.environment_width, dtype=self.dtype, alias_skip=self.shared.compat == "release"
+            self.unet,
+            self.shared.environment_width,
+            dtype=self.dtype,
+            alias_skip=self.shared.compat == "release",
+            remat=self.shared.remat,
         )
-        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype)
+        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.shared.remat)
 
     def _require(self, condition: bool, what: str) -> None:
         """Raises ConfigError, `what` being the place in this modality's config and what is wrong there."""

@@ -70,7 +70,7 @@ class Image(Modality):
         self.config = config
         self.unet, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLIPVision(config.prompt, dtype=self.dtype)
+        self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=shared.remat)
         factor = config.codec.downscale * config.denoiser.reduction
         self._require(
             config.size > 0 and config.size % factor == 0, f".size: {config.size} is not a multiple of {factor}"

@@ -87,7 +87,7 @@ class Text(Modality):
         self.lengths = (length,) * 3 if isinstance(length, int) else tuple(length)
         self._check_sizes()
         self.codec = Optimus(config.codec, dtype=self.dtype)
-        self.encoder = CLIPText(config.prompt, dtype=self.dtype)
+        self.encoder = CLIPText(config.prompt, dtype=self.dtype, remat=shared.remat)
         self.latent_shape = (config.codec.latent,)
         self._build_denoiser()
 

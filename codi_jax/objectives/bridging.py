@@ -9,7 +9,7 @@ text-image, text-audio, text-video.
 
 import dataclasses
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
+from codi_jax.objectives import parts, ring
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
@@ -34,11 +35,15 @@ class BridgingConfig:
     `views` names modalities that come in two wordings, prompt and full: these are contrasted with one another, too. A
     text tower that only ever met pictures would lose what no picture shows, before it is frozen for sound to be pulled
     to it.
+
+    `ring` computes the loss block by block on a ring of devices (`objectives.ring`): for batches whose matrix of
+    logits would not fit.
     """
 
     loss: Literal["infonce", "siglip"] = "infonce"
     max_scale: float = 100.0
     views: tuple[str, ...] = ()
+    ring: bool = False
 
     def __post_init__(self):
         if self.max_scale <= 0:
@@ -67,22 +72,43 @@ def siglip(a: Array, b: Array, scale: Array, bias: Array) -> Array:
     return -jax.nn.log_sigmoid(sign * logits).sum(-1).mean()
 
 
-def loss(codi: CoDi, pair: tuple[str, str], config: BridgingConfig, variables: dict, batch: dict, key: jax.Array):
-    """Contrastive loss of a batch of media pairs, and retrieval accuracy within the batch."""
+def loss(
+    codi: CoDi,
+    pair: tuple[str, str],
+    config: BridgingConfig,
+    variables: dict,
+    batch: dict,
+    key: jax.Array,
+    accumulate: int = 1,
+):
+    """Contrastive loss of a batch of media pairs, and retrieval accuracy within the batch.
+
+    With `accumulate` the towers see the batch in so many parts; the loss is over all of it.
+    """
     del key
-    a, b = (codi[name].embed(codi[name].component(variables, "prompt"), batch[name]) for name in pair)
+
+    def embed(name: str, **options: Any) -> Array:
+        tower = partial(codi[name].embed, codi[name].component(variables, "prompt"), **options)
+        return parts.embedded(tower, batch[name], accumulate)
+
+    a, b = (embed(name) for name in pair)
     temperature = variables["params"][COMPONENT]
     scale = jnp.minimum(jnp.exp(temperature["logit_scale"]), config.max_scale)
 
-    def contrast(x: Array, y: Array) -> Array:
-        return infonce(x, y, scale) if config.loss == "infonce" else siglip(x, y, scale, temperature["logit_bias"])
+    def contrast(x: Array, y: Array) -> ring.Contrast:
+        on_ring = {"infonce": ring.infonce, "siglip": ring.siglip}[config.loss]
+        arguments = (x, y, scale) if config.loss == "infonce" else (x, y, scale, temperature["logit_bias"])
+        if config.ring:
+            return on_ring(*arguments)
+        whole = {"infonce": infonce, "siglip": siglip}[config.loss]
+        hits = (x @ y.T).argmax(-1) == jnp.arange(x.shape[0])
+        return ring.Contrast(whole(*arguments), hits.mean())
 
-    value = contrast(a, b)
+    value, retrieval = contrast(a, b)
     for name in config.views:
-        other = codi[name].embed(codi[name].component(variables, "prompt"), batch[name], full=True)
-        value += contrast(a if name == pair[0] else b, other)
-    hits = (a @ b.T).argmax(-1) == jnp.arange(a.shape[0])
-    return value, {"scale": scale, "retrieval": hits.mean()}
+        other = embed(name, full=True)
+        value += contrast(a if name == pair[0] else b, other).loss
+    return value, {"scale": scale, "retrieval": retrieval}
 
 
 def train_step(

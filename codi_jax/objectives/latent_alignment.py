@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.objectives import conditioning
+from codi_jax.objectives import conditioning, ring
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
@@ -42,6 +42,7 @@ class LatentAlignmentConfig:
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
       target: whose embedding the anchor regresses: the `partner`'s or its `own`.
       temperature: of the contrastive loss.
+      ring: compute it on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
     """
 
@@ -53,6 +54,7 @@ class LatentAlignmentConfig:
     align_weight: float = 1.0
     target: Literal["partner", "own"] = "partner"
     temperature: float = 0.07
+    ring: bool = False
     min_snr: float = 0.0
 
     def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
@@ -80,11 +82,12 @@ def anchor(tokens: Array, embedding: Array) -> Array:
     return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
 
 
-def contrastive(a: Array, b: Array, temperature: float) -> Array:
+def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -> Array:
     """InfoNCE between the unit-norm means of tokens a and b, [B, K, E]."""
     a, b = (x.astype(jnp.float32).mean(1) for x in (a, b))
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
-    return infonce(a, b, jnp.float32(1 / temperature))
+    scale = jnp.float32(1 / temperature)
+    return ring.infonce(a, b, scale).loss if on_ring else infonce(a, b, scale)
 
 
 def loss(
@@ -118,7 +121,7 @@ def loss(
         for name in config.aligned:
             metrics[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
     elif config.align == "contrastive":
-        metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature)
+        metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total += config.align_weight * sum(v for k, v in metrics.items() if k.startswith("align"))
     return total, metrics
 

@@ -5,12 +5,13 @@ neither gradients nor optimizer state. The state is donated. The key of step n i
 what the uninterrupted one would have drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import optax
 
+from codi_jax.objectives import parts
 from codi_jax.optim.rules import merge
 from codi_jax.optim.state import TrainState, apply_gradients
 from codi_jax.rng import fold
@@ -20,21 +21,45 @@ Loss = Callable[[dict, Any, jax.Array], tuple[Array, dict[str, Array]]]  # (vari
 TrainStep = Callable[..., tuple[TrainState, dict[str, Array]]]
 
 
-def make_train_step(loss: Loss, tx: optax.GradientTransformation, ema_decay: float, **jit_options) -> TrainStep:
+def make_train_step(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    ema_decay: float,
+    *,
+    accumulate: int = 1,
+    used_as: Callable[[dict], dict] = lambda params: params,
+    on_host: Sequence[str] = (),
+    **jit_options,
+) -> TrainStep:
     """Jits `step(state, frozen, constants, batch, key) -> (state, metrics)`.
 
     Args:
-      loss: the objective on (variables, batch, key).
+      loss: the objective on (variables, batch, key); a mean over samples if it is accumulated.
       tx: the optimizer.
       ema_decay: of the exponential moving average of the trained leaves.
+      accumulate: parts in which the batch is taken, one gradient after the other (`objectives.parts`).
+      used_as: parameters to what the loss sees of them, such as a copy in half precision; gradients come back to the
+        parameters themselves.
+      on_host: fields of the state that wait in host memory between steps. Its shardings say so, too.
       **jit_options: in_shardings, out_shardings, … of `jax.jit`; the state is donated.
     """
 
     def step(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array):
-        def scalar(trained: dict):
-            return loss({"params": merge(trained, frozen), "constants": constants}, batch, fold(key, state.step))
+        here = {name: jax.device_put(getattr(state, name), jax.memory.Space.Device) for name in on_host}
+        state = state.replace(**here)
 
-        (value, metrics), grads = jax.value_and_grad(scalar, has_aux=True)(state.params)
+        def gradients(batch: Any, key: jax.Array) -> Any:
+            def scalar(trained: dict):
+                params = used_as(merge(trained, frozen))
+                return loss({"params": params, "constants": constants}, batch, key)
+
+            return jax.value_and_grad(scalar, has_aux=True)(state.params)
+
+        key = fold(key, state.step)
+        if accumulate == 1:
+            (value, metrics), grads = gradients(batch, key)
+        else:
+            (value, metrics), grads = parts.mean_gradients(gradients, batch, key, accumulate)
         state, norms = apply_gradients(state, grads, tx, loss=value, ema_decay=ema_decay)
         return state, {"loss": value, **metrics, **norms}
 

@@ -22,12 +22,19 @@ from codi_jax.config import ConfigError
 AXES = ("data", "fsdp", "tensor", "context")
 
 
+MOST_FSDP = 64  # in 64 parts nearly every large array of these networks can be split, in 256 a tenth of them cannot
+
+
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; at most one is -1 and takes the devices that the others leave."""
+    """Sizes of the mesh axes; at most one is -1 and takes the devices that the others leave.
+
+    `fsdp` = 0, the default, is as many of the devices that `tensor` and `context` (and a given `data`) leave as divide
+    them, but at most 64.
+    """
 
     data: int = -1
-    fsdp: int = 1
+    fsdp: int = 0
     tensor: int = 1
     context: int = 1
 
@@ -39,11 +46,14 @@ class MeshConfig:
         """
         given = {axis: getattr(self, axis) for axis in AXES}
         shown = ", ".join(f"{axis}={size}" for axis, size in given.items())
-        if any(size < 1 and size != -1 for size in given.values()):
+        if any(size < 1 and size != -1 and (axis, size) != ("fsdp", 0) for axis, size in given.items()):
             raise ConfigError(f"mesh({shown}): a size is at least 1, or -1 for what is left")
         inferred = [axis for axis, size in given.items() if size == -1]
         if len(inferred) > 1:
             raise ConfigError(f"mesh({shown}): only one size can be -1, not {' and '.join(inferred)}")
+        if not given["fsdp"]:
+            left, rest = divmod(devices, math.prod(size for size in given.values() if size > 0))
+            given["fsdp"] = 1 if rest else max(n for n in range(1, MOST_FSDP + 1) if left % n == 0)
         known = math.prod(size for size in given.values() if size != -1)
         if inferred:
             if devices % known:

@@ -36,10 +36,13 @@ class ShardingConfig:
       rules: ordered pairs (regex over a tail of the path, spec); a spec is a sequence with, for each leading dimension,
         None, the name of a mesh axis, or a sequence of names. An empty one repeats the array on every device.
       fsdp_min_bytes: arrays that no rule matches are split over 'fsdp' from this size on.
+      least_sharded: of the bytes in arrays of that size, the share that has to be split where fsdp > 1; less is an
+        error, since what is repeated on every device is what a large mesh was to save.
     """
 
     rules: tuple[Any, ...] = ()
     fsdp_min_bytes: int = 4 * 2**20
+    least_sharded: float = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +65,31 @@ class Table:
     fsdp_min_bytes: int
 
     @property
+    def _large(self) -> list[Row]:
+        return [row for row in self.rows if row.bytes >= self.fsdp_min_bytes]
+
+    @property
     def sharded_fraction(self) -> float:
         """The share of the bytes in arrays of at least `fsdp_min_bytes` that are split at all; 1 if there are none."""
-        large = [row for row in self.rows if row.bytes >= self.fsdp_min_bytes]
-        total = sum(row.bytes for row in large)
-        return sum(row.bytes for row in large if row.shards > 1) / total if total else 1.0
+        total = sum(row.bytes for row in self._large)
+        return sum(row.bytes for row in self._large if row.shards > 1) / total if total else 1.0
+
+    def require(self, mesh: Mesh, least: float) -> None:
+        """Holds `sharded_fraction` against the least that is allowed where the mesh splits parameters.
+
+        Raises:
+          ConfigError: it is less, with the largest arrays that are not split.
+        """
+        if mesh.shape["fsdp"] == 1 or self.sharded_fraction >= least:
+            return
+        whole = sorted((row for row in self._large if row.shards == 1), key=lambda row: -row.bytes)
+        shown = "; ".join(f"{row.path} {list(row.shape)} ({row.why})" for row in whole[:3])
+        more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+        raise ConfigError(
+            f"fsdp = {mesh.shape['fsdp']} splits {self.sharded_fraction:.1%} of the bytes in arrays of "
+            f"{size(self.fsdp_min_bytes)} or more, {least:.0%} are required: not split are {shown}{more}; take a "
+            "smaller mesh.fsdp, add sharding.rules for these, or lower sharding.least_sharded"
+        )
 
     def __str__(self) -> str:
         groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
@@ -157,6 +180,11 @@ def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
         rows.append(Row(path, shape, nbytes, spec, shards, why))
         shardings[path] = NamedSharding(mesh, spec)
     return paths.replace(tree, shardings), Table(tuple(rows), config.fsdp_min_bytes)
+
+
+def on_host(shardings: Any) -> Any:
+    """The same shardings in host memory, from where a step has to fetch what it uses."""
+    return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -7,6 +7,7 @@ stays one step ahead of the device, no more: it blocks on the metrics of the ste
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ from codi_jax.data.sources import Arrays, Source, make_source
 from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
-from codi_jax.parallel import make_mesh, place_batch, replicated, resolve
+from codi_jax.optim.precision import cast_in_place, precision
+from codi_jax.parallel import make_mesh, on_host, place_batch, replicated, resolve
+from codi_jax.parallel.sharding import BATCH_AXES
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
@@ -74,6 +77,12 @@ class Stage:
         self.key = fold(jax.random.key(run.config.seed), name)
         encoded = not isinstance(self.config.source, str) or self.config.source in run.stages
         self.task: Task = make_task(run.codi, self.config, encoded)
+        rows, parts = math.prod(self.mesh.shape[a] for a in BATCH_AXES), self.config.accumulate
+        if parts > 1 and self.config.batch_size % (rows * parts):
+            raise ConfigError(
+                f"config.stages.{name}.accumulate: a batch of {self.config.batch_size} has no {parts} parts that "
+                f"{rows} devices (data × fsdp) can share evenly"
+            )
         self.source = source_of(run, name)
 
     def prepare(self) -> None:
@@ -98,20 +107,33 @@ class Stage:
                 given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
                 params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
         shardings, self.table = resolve(params, self.mesh, self.run.config.sharding)
+        self.table.require(self.mesh, self.run.config.sharding.least_sharded)
         params = jax.device_put(params, shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
         trainable = select(params, config.train, f"config.stages.{self.name}.train")
         trained, self.frozen = partition(params, trainable)
+        stored_as, used_as = precision(params, trainable, config.precision, f"config.stages.{self.name}.precision")
+        if config.precision:
+            self.frozen = cast_in_place(self.frozen, stored_as)
         tx = make_optimizer(config.optimizer, config.steps, trained)
         self.summary = summary(
             params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
         )
         create = lambda p: TrainState.create(p, tx)  # noqa: E731
         layout, _ = resolve(jax.eval_shape(create, trained), self.mesh, self.run.config.sharding)
+        layout = layout.replace(**{name: on_host(getattr(layout, name)) for name in config.on_host})
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
         self.state = jax.jit(create, out_shardings=layout)(trained)
         # Left to itself the compiler may lay out the new state otherwise, and compile again for that.
-        self.step = make_train_step(task.loss, tx, config.ema, out_shardings=(layout, None))
+        self.step = make_train_step(
+            task.loss,
+            tx,
+            config.ema,
+            accumulate=task.accumulate,
+            used_as=used_as,
+            on_host=config.on_host,
+            out_shardings=(layout, None),
+        )
 
     def batches(self, start: int) -> Batches:
         host = (jax.process_index(), jax.process_count())
@@ -141,6 +163,8 @@ class Stage:
                     self.state, _ = checkpoints.restore(self.state, start)
             if not quiet:
                 print(self.summary, flush=True)
+                if self.mesh.size > 1:
+                    print(self.table, flush=True)
             batches, pending = self.batches(start), None
             with (
                 MetricWriter(self.directory, start) as writer,

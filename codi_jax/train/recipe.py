@@ -43,6 +43,10 @@ class StageConfig:
       steps, batch_size: of training; batch_size is global.
       optimizer: see OptimizerConfig.
       ema: decay of the average of the weights.
+      accumulate: parts in which a batch is taken, for what does not fit (`objectives.parts`).
+      precision: ordered pairs (regex over whole parameter paths, dtype): of a component that is frozen, as what it is
+        stored; of trained ones, as what the loss sees them, while they and their optimizer state stay float32.
+      on_host: of the train state, what waits in host memory between steps: `ema`, `opt_state`.
       settings: the objective's own config.
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
@@ -61,6 +65,9 @@ class StageConfig:
     batch_size: int = 128
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     ema: float = 0.999
+    accumulate: int = 1
+    precision: tuple[Any, ...] = ()
+    on_host: tuple[Literal["ema", "opt_state"], ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     statistics: int = 2048
     log_every: int = 10
@@ -102,6 +109,10 @@ class Run:
                     raise ConfigError(f"config.stages.{name}.source: neither a source nor a stage: {source!r}")
             if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
+            if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
+                raise ConfigError(
+                    f"config.stages.{name}.accumulate: a batch of {stage.batch_size} has no {stage.accumulate} parts"
+                )
         self.order = tuple(self._topological())
         self.codi = CoDi.from_config(config.model)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
-from codi_jax.config import view
+from codi_jax.config import ConfigError, view
 from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import Encoded
@@ -27,6 +27,7 @@ class Task:
       loss: see `objectives.step`.
       transform: stacked samples of the source to a batch, on the host.
       constants: (variables, batches) -> constants of what was trained; None if there are none.
+      accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
     """
 
     components: tuple[str, ...]
@@ -34,6 +35,7 @@ class Task:
     loss: Loss
     transform: Callable[[Any], Any]
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
+    accumulate: int = 1
 
 
 def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
@@ -46,6 +48,11 @@ def _encoded(names: tuple[str, ...], samples: dict) -> dict[str, Encoded]:
 
 def _component(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
     return tuple(codi[name].components[role] for name in names for role in roles)
+
+
+def _refuse_parts(stage: Any, what: str) -> None:
+    if stage.accumulate > 1:
+        raise ConfigError(f"stages.*.accumulate: {what} compares the samples of a batch, so no part can stand alone")
 
 
 def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
@@ -66,7 +73,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if drawn else None)}
 
         loss = partial(codec.loss, codi, name, settings)
-        return Task(_component(codi, ["codec"], names), init, loss, media, statistics)
+        return Task(_component(codi, ["codec"], names), init, loss, media, statistics, stage.accumulate)
 
     if stage.objective == "bridging":
         settings = view(bridging.BridgingConfig, stage.settings, where)
@@ -84,7 +91,8 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             return {**codi.init(key, components), **own}
 
         components = (*_component(codi, ["prompt"], names), bridging.COMPONENT)
-        return Task(components, bridging_init, partial(bridging.loss, codi, names, settings), media, centres)
+        loss = partial(bridging.loss, codi, names, settings, accumulate=stage.accumulate)
+        return Task(components, bridging_init, loss, media, centres)
 
     if stage.objective == "judge":
         (name,) = names
@@ -100,11 +108,13 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             factors = {k: samples["factors"][k] for k in settings.factors}
             return {"media": codi[name].signal(codi[name].prepare(samples)), "factors": factors}
 
-        return Task((component,), judge_init, partial(judges.loss, judge, component), batch)
+        loss = partial(judges.loss, judge, component)
+        return Task((component,), judge_init, loss, batch, accumulate=stage.accumulate)
 
     if stage.objective == "similarity":
         settings = view(similarity.SimilarityConfig, stage.settings, where)
         towers = tuple(similarity.component(name) for name in names)
+        _refuse_parts(stage, "similarity")
         return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media)
 
     inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
@@ -116,6 +126,8 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     else:
         settings = view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         loss = partial(latent_alignment.loss, codi, names, settings)
+        if settings.align == "contrastive":
+            _refuse_parts(stage, "align: contrastive")
         read = settings.environments(names)
         components = _component(codi, ["environment"], read)
         components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))  # V reads its time
@@ -123,9 +135,9 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if codi.config.null == "empty":
         inputs += _component(codi, ["prompt"], settings.prompts.sources)
     if encoded:
-        return Task(components + inputs, init, loss, partial(_encoded, names))
+        return Task(components + inputs, init, loss, partial(_encoded, names), accumulate=stage.accumulate)
 
     def online(variables, batch, key):
         return loss(variables, conditioning.encode(codi, variables, batch), key)
 
-    return Task(components + inputs, init, online, media)
+    return Task(components + inputs, init, online, media, accumulate=stage.accumulate)

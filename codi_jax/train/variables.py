@@ -6,6 +6,7 @@ Parameters come from the latest stage that made their component, from `config.we
 each goes straight into its sharding: beside what stays there, a host holds no more than a few of them at a time.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -130,9 +131,9 @@ def component_reader(
 ) -> Callable[[tuple[str, ...]], dict[str, Any]]:
     """A function of names of components that reads just these, in the model's compute type.
 
-    They are split as the run's mesh and rules say; a mesh of 'data' alone would only repeat them, so one device then
-    has them all, as it has where a run was trained on other devices than are here. With `random`, what neither a
-    finished stage nor `config.weights` has is drawn by the run's seed.
+    They are split as the run's mesh and rules say, over 'fsdp' only if it is given; a mesh of 'data' alone would only
+    repeat them, so one device then has them all, as it has where a run was trained on other devices than are here. With
+    `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
 
     Raises:
       ConfigError: a component of `wanted` that is nowhere, or (the function) of those asked for.
@@ -142,7 +143,7 @@ def component_reader(
     providers = run.providers(stages)
     place = None
     try:
-        mesh = make_mesh(run.config.mesh)
+        mesh = make_mesh(dataclasses.replace(run.config.mesh, fsdp=run.config.mesh.fsdp or 1))
         place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
     except ConfigError:
         if run.workdir is None:  # the mesh was asked for now

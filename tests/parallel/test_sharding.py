@@ -39,8 +39,22 @@ def test_fsdp_fallback_takes_the_largest_divisible_dimension():
     assert "no dimension divisible by 4" in text and "below 1000 B" in text and "(·, fsdp)" in text
 
 
+def test_too_little_split_is_an_error_that_names_the_largest_that_are_not():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    tree = abstract(a=(100, 100), odd=(31, 33), odder=(31, 35), small=(3, 3))
+    _, table = specs(tree, mesh, ShardingConfig(fsdp_min_bytes=1000))
+    share = 10000 / (10000 + 31 * 33 + 31 * 35)
+    table.require(mesh, share - 1e-9)
+    with pytest.raises(ConfigError) as error:
+        table.require(mesh, 0.98)
+    assert f"fsdp = 4 splits {share:.1%} of the bytes in arrays of 1000 B or more, 98% are required" in str(error.value)
+    assert "not split are odder [31, 35] (no dimension divisible by 4); odd [31, 33]" in str(error.value)
+    one = make_mesh(MeshConfig(fsdp=1))
+    specs(tree, one, ShardingConfig(fsdp_min_bytes=1000))[1].require(one, 0.98)
+
+
 def test_without_an_fsdp_axis_everything_is_repeated():
-    got, table = specs(abstract(w=(1024, 1024)), make_mesh(MeshConfig()), ShardingConfig(fsdp_min_bytes=0))
+    got, table = specs(abstract(w=(1024, 1024)), make_mesh(MeshConfig(fsdp=1)), ShardingConfig(fsdp_min_bytes=0))
     assert got == {"w": P()} and table.rows[0].shards == 1
 
 

@@ -27,7 +27,10 @@ def start(workdir, cache, *arguments):
 
 def finish(workdir, cache, *arguments):
     process = start(workdir, cache, *arguments)
-    assert process.wait(timeout=900) == 0, workdir.with_suffix(".log").read_text()[-2000:]
+    try:
+        assert process.wait(timeout=3600) == 0, workdir.with_suffix(".log").read_text()[-2000:]
+    finally:
+        process.kill()
 
 
 def killed_after(workdir, cache, sign, *arguments) -> bool:

@@ -64,6 +64,13 @@ def interrupt(monkeypatch, when, act):
     monkeypatch.setattr(loop, "place_batch", counted)
 
 
+def spied(monkeypatch):
+    """Every Stage that is prepared from here on."""
+    stages, prepare = [], Stage.prepare
+    monkeypatch.setattr(Stage, "prepare", lambda self: (stages.append(self), prepare(self))[1])
+    return stages
+
+
 # What a run leaves behind
 
 
@@ -144,9 +151,7 @@ def test_what_is_finished_is_left_alone(capsys, monkeypatch):
 
 
 def test_once_more_is_the_same_to_the_last_bit_and_compiles_one_step(run, monkeypatch):
-    stages = []
-    prepare = Stage.prepare
-    monkeypatch.setattr(Stage, "prepare", lambda self: (stages.append(self), prepare(self))[1])
+    stages = spied(monkeypatch)
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
     assert [stage.step._cache_size() for stage in stages] == [1]
@@ -211,12 +216,9 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
 
 
 def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, monkeypatch):
-    stages = []
-    prepare = Stage.prepare
-    monkeypatch.setattr(Stage, "prepare", lambda self: (stages.append(self), prepare(self))[1])
-    name = "bridging.text+image"
+    stages, name = spied(monkeypatch), "bridging.text+image"
     shutil.rmtree(run.directory(name))
-    split = {"mesh": MeshConfig(data=2, fsdp=4), "sharding": ShardingConfig(fsdp_min_bytes=256)}
+    split = {"mesh": MeshConfig(data=2, fsdp=4), "sharding": ShardingConfig(fsdp_min_bytes=256, least_sharded=0.8)}
     train(Run(dataclasses.replace(run.config, **split), run.workdir), (name,), quiet=True)
     (stage,) = stages
     assert stage.table.sharded_fraction > 0.8
@@ -225,7 +227,55 @@ def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, mon
         np.testing.assert_allclose(scalars(run, name, metric), scalars(whole(), name, metric), rtol=1e-4)
 
 
+def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run, monkeypatch):
+    class Cut(Exception):
+        pass
+
+    def cut():
+        raise Cut
+
+    run, stages = with_stage(run, on_host=("ema", "opt_state")), spied(monkeypatch)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, cut)
+        with pytest.raises(Cut):
+            train(run, (STAGE,), quiet=True)
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(made(run), made(whole()))
+    for stage in stages:
+        assert stage.step._cache_size() == 1
+        waits = {
+            name: {leaf.sharding.memory_kind for leaf in jax.tree.leaves(getattr(stage.state, name))}
+            for name in ("params", "ema", "opt_state")
+        }
+        assert waits == {"params": {"device"}, "ema": {"pinned_host"}, "opt_state": {"pinned_host"}}
+
+
+def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
+    name, stages = "joint.text+image", spied(monkeypatch)
+    shutil.rmtree(run.directory(name))
+    run = with_stage(run, name, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
+    train(run, (name,), quiet=True)
+    (stage,) = stages
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(stage.frozen)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(made(run, name)["params"])} == {"float32"}
+    assert stage.step._cache_size() == 1
+    assert np.isfinite(scalars(run, name, "loss")).all()
+    assert scalars(run, name, "loss") != scalars(whole(), name, "loss")
+
+
 # What cannot be trained
+
+
+def test_parts_that_the_devices_cannot_share_are_refused(run):
+    rows = jax.device_count()
+    with pytest.raises(ConfigError, match=rf"accumulate: a batch of {rows} has no 2 parts that {rows} devices"):
+        Stage(with_stage(run, batch_size=rows, accumulate=2), STAGE)
+    with pytest.raises(ConfigError, match="accumulate: a batch of 16 has no 3 parts"):
+        with_stage(run, batch_size=16, accumulate=3)
+    settings = {**run.stage("joint.text+image").settings, "align": "contrastive"}
+    contrastive = with_stage(run, "joint.text+image", settings=settings, accumulate=2)
+    with pytest.raises(ConfigError, match="align: contrastive compares the samples of a batch"):
+        Stage(contrastive, "joint.text+image")
 
 
 def test_latents_of_other_weights_are_refused(run):
