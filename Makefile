@@ -6,7 +6,7 @@
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 PYTHON ?= python3.11
 OUT ?= out/demo
-CONFIG ?= configs/four.py:length=0.35
+CONFIG ?= configs/four.py:length=0.3
 JOBS ?= 2
 LENGTH ?= 3
 BIN := .venv/bin

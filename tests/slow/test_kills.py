@@ -1,0 +1,11 @@
+import pytest
+
+from tests.slow import kills
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_leave_no_trace(capsys):
+    with capsys.disabled():
+        counts = kills.main()
+    assert sum(counts.values()) == 50
+    assert all(counts.values()), "no kill came in one of these"
