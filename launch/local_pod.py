@@ -1,10 +1,11 @@
 """Several processes on this machine, as if each were a host: the same command that a pod runs.
 
-    python launch/local_pod.py --processes=2 --devices=4 -- codi-jax train --config=configs/two.py:tiny --workdir=out/pod
+    python launch/local_pod.py --processes=2 --devices=4 -- codi-jax train --config=configs/two.py:tiny --workdir=out/it
 
-Every line of output begins with the number of its process. SIGTERM and Ctrl-C go to all of them, once. When one ends with
-a code other than 0 the others have two minutes to end by themselves, as the processes of a pod have to, and are killed
-after that. The exit code is the first that was not 0; that of a process which a signal ended is 128 + its number.
+Every line of output begins with the number of its process. SIGTERM and Ctrl-C are passed on to all of them. When one
+ends with a code other than 0 the others have two minutes to end by themselves, as the processes of a pod have to, and
+are killed after that. The exit code is the first that was not 0; that of a process which a signal ended is 128 + its
+number.
 """
 
 import argparse
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="local_pod.py [-h] --processes=N [--devices=D] -- COMMAND …",
     )
     parser.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes")
-    parser.add_argument("--devices", type=int, metavar="D", help="virtual CPU devices of each (what it finds by itself)")
+    parser.add_argument("--devices", type=int, metavar="D", help="virtual CPU devices of each (all it finds)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each runs, after --")
     args = parser.parse_args(arguments)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command

@@ -4,8 +4,8 @@
 
 A host reads some rows of every batch, those that its devices hold, so the batch that the hosts put together holds the
 same samples *in the same rows* for any number of them, and noise drawn by row is the same too. (grain's ElasticIterator
-deals rows out in turn: the same set, but its order would depend on the hosts.) Batch boundaries know no epochs, and the state is one number.
-Only indices are shuffled and batched; a source that reads many samples at once then does so.
+deals rows out in turn: the same set, but its order would depend on the hosts.) Batch boundaries know no epochs, and the
+state is one number. Only indices are shuffled and batched; a source that reads many samples at once then does so.
 """
 
 import functools

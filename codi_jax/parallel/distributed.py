@@ -89,14 +89,15 @@ def requested(environment: Mapping[str, str] = os.environ) -> Processes | None:
     """
     if any(environment.get(name) for name in _OWN):
         return _own(environment)
-    for told_by, count, on_this_host in (
-        ("Slurm", environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS")), "SLURM_STEP_TASKS_PER_NODE"),
-        ("Open MPI", environment.get("OMPI_COMM_WORLD_SIZE"), "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    for told_by, tasks, on_this_host in (
+        ("Slurm", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE"),
+        ("Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ):
-        if count is not None and int(count) > 1:
+        count = int(environment.get(tasks, 1))
+        if count > 1:
             # Left to itself, jax gives each process of these one device; alone on its host, it is to have them all.
             alone = environment.get(on_this_host, "").partition("(")[0] == "1"
-            return Processes(told_by, int(count), {"local_device_ids": []} if alone else {})
+            return Processes(told_by, count, {"local_device_ids": []} if alone else {})
     if not _may_use_tpus(environment):
         indexed = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
         return Processes("the Kubernetes job") if indexed else None
@@ -159,7 +160,7 @@ def _give_up(processes: Processes, why: str) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process by `sys.exit`; where it fails and the others do not, it waits for them no longer than a while."""
+    """Ends this process by `sys.exit`; if it fails and the others do not, it waits for them no longer than a while."""
     if code and jax.distributed.is_initialized():
         # jax would wait for LEAVING seconds at exit, and then replace the code by that of an abort.
         patience = threading.Timer(LEAVING / 2, os._exit, (code,))
