@@ -78,7 +78,7 @@ def _own(environment: Mapping[str, str]) -> Processes | None:
         return None
     # No devices named: all that this process can see.
     arguments = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
-    return Processes("the variables CODI_…", count, {**arguments, "local_device_ids": []})
+    return Processes("CODI_PROCESSES", count, {**arguments, "local_device_ids": []})
 
 
 def requested(environment: Mapping[str, str] = os.environ) -> Processes | None:

@@ -90,6 +90,7 @@ def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dic
     for file in files[1:]:
         with np.load(file, allow_pickle=False) as saved:
             dealt.append(list(paths.nest(dict(saved)).values()))
+    for file in directory.glob("arrays.part*.npz"):  # those of an interrupted run of more processes, too
         file.unlink()
     return [part for row in itertools.zip_longest(*dealt) for part in row if part is not None]
 

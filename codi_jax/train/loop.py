@@ -4,6 +4,9 @@
 
 A checkpoint is taken before the next batch is drawn, so that its step number is also its place in the data. The loop
 stays one step ahead of the device, no more: it blocks on the metrics of the step before.
+
+Every process of a run takes the same way through it. What could differ between them they agree on: which stages are
+finished and from which step to go on (process 0 says), and after which step to stop (`train.stop`).
 """
 
 import json
