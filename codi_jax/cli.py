@@ -3,7 +3,8 @@
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
 
-Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with everything saved, run it again.
+Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with everything saved, run it again; 69 the
+processes that the environment tells of (see `codi_jax.parallel.distributed`) have not come together.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import itertools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ def _read_config(arguments: Sequence[str]) -> Any:
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.loop import train
@@ -53,19 +56,29 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
+    processes = distributed.requested()
+    if processes is not None and args.jobs > 1:
+        raise ConfigError(f"--jobs={args.jobs}: stages run side by side in a run of one process only")
     keep_freed_memory()
 
+    config = None
     if any(a.startswith("--config") for a in rest) or not (args.workdir / "config.json").exists():
         config = _read_config(rest)
         run = open_run(config, args.workdir)
-        save_config(config, args.workdir)
+        save_config(config, args.workdir, write=False)
     else:
         if rest:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         run = load_run(args.workdir)
-    if args.reuse:
-        for name in reuse(run, args.reuse):
+    distributed.start(processes)  # what is wrong with the config, each process has said for itself by now
+    if distributed.first():
+        if config is not None:
+            save_config(config, args.workdir)
+        for name in reuse(run, args.reuse) if args.reuse else ():
             print(f"{name}  from {args.reuse}", flush=True)
+    distributed.wait_for_all("config saved")
+    if not (args.workdir / "config.json").exists():
+        raise ConfigError(f"{args.workdir} is not the same directory for all processes; it has to be on a shared disk")
     stages = tuple(args.stage) or None
     if args.jobs > 1:
         train_side_by_side(run, stages, args.jobs, args.quiet)
@@ -286,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from codi_jax.checkpoint import CheckpointError
-    from codi_jax.train.loop import Preempted
+    from codi_jax.parallel import distributed
+    from codi_jax.train.stop import Preempted
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and getattr(args, "workdir", None) is not None:
@@ -295,13 +309,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.function(args, rest)
     except (ConfigError, CheckpointError) as error:
         print(f"codi-jax: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        distributed.leave(EXIT_BAD_INPUT)
     except Preempted as error:
-        print(f"codi-jax: {error}", file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
+        if distributed.first():
+            print(f"codi-jax: {error}", file=sys.stderr)
+        distributed.leave(EXIT_PREEMPTED)
     except KeyboardInterrupt:
         print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        distributed.leave(130)
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        distributed.leave(1)
 
 
 if __name__ == "__main__":

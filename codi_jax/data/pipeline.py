@@ -2,10 +2,10 @@
 
     row r of global batch s  =  source[ order( s·B + r ) ],      order: a fresh permutation of the source every epoch
 
-Host k of n reads rows k·B/n ... (k+1)·B/n of every batch, so the batch that the hosts put together holds the same
-samples *in the same rows* for any n, and noise drawn by row is the same too. (grain's ElasticIterator deals rows out in
-turn: the same set, but its order would depend on n.) Batch boundaries know no epochs, and the state is one number.
-Only indices are shuffled and batched; a source that reads many samples at once then does so.
+A host reads some rows of every batch, those that its devices hold, so the batch that the hosts put together holds the
+same samples *in the same rows* for any number of them, and noise drawn by row is the same too. (grain's ElasticIterator
+deals rows out in turn: the same set, but its order would depend on the hosts.) Batch boundaries know no epochs, and the
+state is one number. Only indices are shuffled and batched; a source that reads many samples at once then does so.
 """
 
 import functools
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
+import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data.sources import Source, read
@@ -25,17 +26,17 @@ class Batches(Iterator[Any]):
 
     Args:
       source: samples by index.
-      batch_size: B, rows of the global batch; a multiple of the number of hosts.
+      batch_size: B, rows of the global batch.
       seed: of the order, in [0, 2^32).
       start_step: the first step to give.
       transform: from a stacked batch (this host's rows) to what the training step takes. It runs in the reading threads
         and must depend on the batch alone.
-      host: (index of this host, number of hosts).
+      rows: those of the global batch that this host reads, in the order in which it hands them out; all if None.
       threads: how many batches are read at a time; with 0 they are read in the caller's thread.
       prefetch: how many batches wait ready.
 
     Raises:
-      ConfigError: an empty source, a batch that the hosts cannot share evenly, or a seed out of range.
+      ConfigError: an empty source, a batch without rows, or a seed out of range.
     """
 
     def __init__(
@@ -46,20 +47,19 @@ class Batches(Iterator[Any]):
         *,
         start_step: int = 0,
         transform: Callable[[Any], Any] | None = None,
-        host: tuple[int, int] = (0, 1),
+        rows: np.ndarray | None = None,
         threads: int = 2,
         prefetch: int = 4,
     ):
-        self._host, self._hosts = host
         if not len(source):
             raise ConfigError("a data set without samples cannot be trained on")
-        if batch_size < 1 or batch_size % self._hosts:
-            raise ConfigError(f"a batch of {batch_size} cannot be shared evenly by {self._hosts} hosts")
+        if batch_size < 1:
+            raise ConfigError(f"a batch has rows, not {batch_size}")
         if not 0 <= seed < 2**32:
             raise ConfigError(f"a data seed lies in [0, 2^32), got {seed}")
         self._batch_size = batch_size
         self._read = functools.partial(
-            _read, source, transform
+            _read, source, transform, rows
         )  # no reference to self: threads end with their iterator
         self._order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
         self._options = grain.ReadOptions(
@@ -70,9 +70,8 @@ class Batches(Iterator[Any]):
 
     def __next__(self) -> Any:
         if self._iterator is None:
-            rows = self._order[self._next_index :].batch(self._batch_size // self._hosts)
-            mine = rows[self._host :: self._hosts].map(self._read)
-            self._iterator = iter(mine.to_iter_dataset(self._options))
+            batches = self._order[self._next_index :].batch(self._batch_size).map(self._read)
+            self._iterator = iter(batches.to_iter_dataset(self._options))
         try:
             batch = next(self._iterator)
         except BaseException:  # the next call reads this batch again instead of passing over it
@@ -95,12 +94,18 @@ class Batches(Iterator[Any]):
         self._iterator = None
 
 
-def _read(source: Source, transform: Callable[[Any], Any] | None, indices: Any) -> Any:
-    batch = read(source, indices)
+def _read(source: Source, transform: Callable[[Any], Any] | None, rows: np.ndarray | None, indices: Any) -> Any:
+    batch = read(source, indices if rows is None else indices[rows])
     return batch if transform is None else transform(batch)
 
 
-def in_order(source: Source, batch_size: int, transform: Callable[[Any], Any] | None = None) -> Iterator[Any]:
-    """Every sample once, in order, in stacked batches; the last may be shorter."""
-    for start in range(0, len(source), batch_size):
-        yield _read(source, transform, range(start, min(start + batch_size, len(source))))
+def in_order(
+    source: Source,
+    batch_size: int,
+    transform: Callable[[Any], Any] | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[Any]:
+    """Every sample once, in order, in stacked batches, the last of which may be shorter; for (k, n) the k-th of n."""
+    first, hosts = share
+    for start in range(first * batch_size, len(source), hosts * batch_size):
+        yield _read(source, transform, None, range(start, min(start + batch_size, len(source))))

@@ -1,11 +1,20 @@
 """Where arrays live: the mesh of devices and the rules that split parameters and batches over it."""
 
 from codi_jax.parallel.mesh import MeshConfig, make_mesh
-from codi_jax.parallel.sharding import ShardingConfig, batch_sharding, on_host, place_batch, replicated, resolve
+from codi_jax.parallel.sharding import (
+    ShardingConfig,
+    batch_rows,
+    batch_sharding,
+    on_host,
+    place_batch,
+    replicated,
+    resolve,
+)
 
 __all__ = [
     "MeshConfig",
     "ShardingConfig",
+    "batch_rows",
     "batch_sharding",
     "make_mesh",
     "on_host",

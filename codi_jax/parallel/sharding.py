@@ -197,11 +197,34 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Which equal parts of a batch the devices of this process hold, in order, and into how many it is split.
+
+    The mesh decides: its order of devices need not be that of processes, the parts of one process need not lie side by
+    side, and where 'tensor' or 'context' span processes several hold the same.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    held = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
+    return tuple(sorted({part for (rows,) in held for part in range(*rows.indices(parts))})), parts
+
+
+def batch_rows(mesh: Mesh, size: int) -> np.ndarray:
+    """The rows of a global batch of `size` that this process reads: those which its devices hold, in order.
+
+    Raises:
+      ConfigError: the batch cannot be split evenly.
+    """
+    mine, parts = batch_parts(mesh)
+    if size % parts:
+        raise ConfigError(f"batch of {size} cannot be split over {parts} devices (data × fsdp)")
+    return np.arange(size).reshape(parts, -1)[list(mine)].reshape(-1)
+
+
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Puts this process' share of a batch on its devices, as global arrays split over ('data', 'fsdp').
+    """Puts this process' rows of a batch on its devices, as global arrays split over ('data', 'fsdp').
 
     Args:
-      batch: a tree of numpy arrays [B / processes, …], the rows of this process; scalars are repeated.
+      batch: a tree of numpy arrays, the rows `batch_rows` of [B, …]; scalars are repeated.
       mesh: from `make_mesh`.
 
     Returns:
@@ -210,15 +233,23 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     Raises:
       ConfigError: the global batch cannot be split evenly.
     """
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    mine, parts = batch_parts(mesh)
+    at = {part: i for i, part in enumerate(mine)}
 
     def place(path: str, array: Any) -> jax.Array:
         array = np.asarray(array)
         if array.ndim == 0:
             return jax.make_array_from_process_local_data(replicated(mesh), array)
-        rows = array.shape[0] * jax.process_count()
-        if rows % parts:
-            raise ConfigError(f"batch of {rows} ({path}) cannot be split over {parts} devices (data × fsdp)")
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), array)
+        rows, rest = divmod(array.shape[0], len(mine))
+        if rest:
+            total = array.shape[0] * parts // len(mine)
+            raise ConfigError(f"batch of {total} ({path}) cannot be split over {parts} devices (data × fsdp)")
+
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows * parts)
+            first = at[start // rows] * rows
+            return array[first : first + stop - start]
+
+        return jax.make_array_from_callback((rows * parts, *array.shape[1:]), batch_sharding(mesh), read)
 
     return paths.replace(batch, {path: place(path, array) for path, array in paths.flatten(batch).items()})

@@ -21,8 +21,9 @@ import jax
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
 from codi_jax.parallel.host import keep_freed_memory
-from codi_jax.train.loop import Preempted, train
+from codi_jax.train.loop import train
 from codi_jax.train.recipe import Run, load_run
+from codi_jax.train.stop import Preempted
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 

@@ -2,11 +2,16 @@
 
 stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
 stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
+
+Each process of a run encodes every n-th batch on a device of its own, by the program that a single one would run, and
+process 0 puts together what they have written: the same bits for any number of processes.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,9 +21,10 @@ from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import in_order
 from codi_jax.data.sources import Source
 from codi_jax.objectives.conditioning import encode
-from codi_jax.parallel import paths
+from codi_jax.parallel import distributed, paths
 from codi_jax.train.metrics import Progress
 from codi_jax.train.recipe import Run
+from codi_jax.train.stop import Preempted, Stop
 
 
 def _origin(run: Run, name: str) -> dict[str, Any]:
@@ -29,16 +35,27 @@ def _origin(run: Run, name: str) -> dict[str, Any]:
 
 
 def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> None:
-    """Encodes every sample of the stage's source and writes the arrays, complete or not at all."""
+    """Encodes every sample of the stage's source and writes the arrays, complete or not at all.
+
+    Raises:
+      Preempted: SIGTERM came; what has been encoded is forgotten.
+    """
     stage, directory = run.stage(name), run.directory(name)
+    mine, processes = jax.process_index(), jax.process_count()
     program = jax.jit(lambda v, batch: encode(run.codi, v, batch))
     parts = []
 
     def transform(samples: Any) -> Any:
         return {m: run.codi[m].prepare(samples) for m in stage.modalities}
 
-    with Progress(name, len(source), 1) as progress:
-        for batch in in_order(source, stage.batch_size, transform):
+    own = in_order(source, stage.batch_size, transform, (mine, processes))
+    with Progress(name, len(source), 1) as progress, Stop().listening() as stop:
+        for number in range(-(-len(source) // stage.batch_size)):
+            if stop.here():
+                raise Preempted(f"stopped in {name}, which begins anew when it is run again")
+            if number % processes != mine:
+                continue
+            batch = next(own)
             rows = len(jax.tree.leaves(batch)[0])
             short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
             batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
@@ -46,13 +63,36 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
             parts.append(
                 {m: {k: np.asarray(v)[:rows] for k, v in vars(e).items() if v is not None} for m, e in out.items()}
             )
-            progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts))
-    arrays = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+            progress.update(min((number + 1) * stage.batch_size, len(source)))
     directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / "arrays.new.npz"
-    np.savez(fresh, **paths.flatten(arrays))
-    os.replace(fresh, directory / "arrays.npz")
-    (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+    parts = _of_all(parts, directory, name)
+    if parts is not None:
+        fresh = directory / "arrays.new.npz"
+        np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
+        os.replace(fresh, directory / "arrays.npz")
+        (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+    distributed.wait_for_all(f"encoded {name}")
+
+
+def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dict[str, Any]] | None:
+    """The batches of all processes in order, by way of the directory; None but in process 0."""
+    mine, processes = jax.process_index(), jax.process_count()
+    if processes == 1:
+        return parts
+    files = [directory / f"arrays.part{k}.npz" for k in range(processes)]
+    if mine:
+        flat = {f"{i}/{path}": x for i, part in enumerate(parts) for path, x in paths.flatten(part).items()}
+        np.savez(files[mine], **flat)
+    distributed.wait_for_all(f"parts of {name}")
+    if mine:
+        return None
+    dealt = [parts]
+    for file in files[1:]:
+        with np.load(file, allow_pickle=False) as saved:
+            dealt.append(list(paths.nest(dict(saved)).values()))
+    for file in directory.glob("arrays.part*.npz"):  # those of an interrupted run of more processes, too
+        file.unlink()
+    return [part for row in itertools.zip_longest(*dealt) for part in row if part is not None]
 
 
 def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

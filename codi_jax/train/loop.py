@@ -4,14 +4,14 @@
 
 A checkpoint is taken before the next batch is drawn, so that its step number is also its place in the data. The loop
 stays one step ahead of the device, no more: it blocks on the metrics of the step before.
+
+Every process of a run takes the same way through it. What could differ between them they agree on: which stages are
+finished and from which step to go on (process 0 says), and after which step to stop (`train.stop`).
 """
 
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -26,35 +26,15 @@ from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
 from codi_jax.optim.precision import cast_in_place, precision
-from codi_jax.parallel import make_mesh, on_host, place_batch, replicated, resolve
+from codi_jax.parallel import batch_rows, distributed, make_mesh, on_host, place_batch, replicated, resolve
 from codi_jax.parallel.sharding import BATCH_AXES
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
 from codi_jax.train.recipe import Run
+from codi_jax.train.stop import Preempted, Stop
 from codi_jax.train.tasks import Task, make_task
 from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
-
-
-class Preempted(Exception):
-    """The run was asked to stop (SIGTERM) and has saved; run the same command again."""
-
-
-class _Stop:
-    """Set by SIGTERM."""
-
-    asked = False
-
-    @contextmanager
-    def listening(self) -> Iterator["_Stop"]:
-        def ask(*_: Any) -> None:
-            self.asked = True
-
-        before = signal.signal(signal.SIGTERM, ask)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 def source_of(run: Run, name: str) -> Source:
@@ -136,7 +116,6 @@ class Stage:
         )
 
     def batches(self, start: int) -> Batches:
-        host = (jax.process_index(), jax.process_count())
         seed = int(jax.random.bits(fold(self.key, "data")))
         return Batches(
             self.source,
@@ -144,7 +123,7 @@ class Stage:
             seed,
             start_step=start,
             transform=self.task.transform,
-            host=host,
+            rows=batch_rows(self.mesh, self.config.batch_size),
             threads=1,
         )
 
@@ -153,15 +132,15 @@ class Stage:
         config = self.config
         with (
             jax.set_mesh(self.mesh),
-            _Stop().listening() as stop,
+            Stop().listening() as stop,
             Checkpointer(str(self.directory / "checkpoints"), keep_last=1) as checkpoints,
         ):
             with clock.measure("start"):
                 self.prepare()
-                start = checkpoints.latest() or 0
+                start = distributed.agreed(checkpoints.latest() or 0)
                 if start:
                     self.state, _ = checkpoints.restore(self.state, start)
-            if not quiet:
+            if not quiet and distributed.first():
                 print(self.summary, flush=True)
                 if self.mesh.size > 1:
                     print(self.table, flush=True)
@@ -185,7 +164,7 @@ class Stage:
                         writer.write(
                             i, {**scalars, "steps_per_second": progress.rate, "data_wait": clock.share("data")}
                         )
-                    stopping = stop.asked and done < config.steps  # read once: the signal may come at any time
+                    stopping = stop.here() and done < config.steps
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
                             checkpoints.save(done, self.state, batches.get_state())
@@ -195,7 +174,7 @@ class Stage:
             batches.close()
             with clock.measure("finish"):
                 self._finish()
-            if stop.asked:  # during the last step or since
+            if stop.here():  # during the last step or since
                 raise Preempted(f"stopped after {self.name}; run it again for the stages that follow")
 
     def _finish(self) -> None:
@@ -208,7 +187,7 @@ class Stage:
             size = min(config.batch_size, config.statistics)
             samples = islice(in_order(self.source, size, self.task.transform), max(config.statistics // size, 1))
             made = self.task.constants(variables, samples)
-            constants = {c: jax.device_get(v) for c, v in made.items() if c in components}
+            constants = {c: distributed.fetch(v) for c, v in made.items() if c in components}
         out = {"params": {c: variables["params"][c] for c in components}}
         if constants:
             out["constants"] = constants
@@ -218,7 +197,10 @@ class Stage:
             "steps": config.steps,
             "skipped": int(self.state.skipped),
         }
-        save_params(str(self.directory / "params"), jax.tree.map(np.asarray, jax.device_get(out)), meta)
+        # Of what lies on several hosts each writes its part; none has to have the whole.
+        spread = lambda x: isinstance(x, jax.Array) and not x.is_fully_addressable  # noqa: E731
+        out = jax.tree.map(lambda x: x if spread(x) else np.asarray(x), out)
+        save_params(str(self.directory / "params"), out, meta)
 
 
 def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) -> None:
@@ -232,8 +214,9 @@ def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) 
     for name in wanted:
         run.stage(name)
     for name in (n for n in run.order if n in wanted):
-        if run.finished(name):
-            print(f"{name}  finished", flush=True)
+        if distributed.agreed(run.finished(name)):
+            if distributed.first():
+                print(f"{name}  finished", flush=True)
             continue
         for need in run.stage(name).needs:
             if not run.finished(need):
@@ -250,7 +233,8 @@ def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) 
             else:
                 Stage(run, name).train(clock, quiet)
         finally:
-            _book(run, name, clock, time.perf_counter() - begun)
+            if distributed.first():
+                _book(run, name, clock, time.perf_counter() - begun)
 
 
 def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:

@@ -202,8 +202,8 @@ def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
     return Run(view(RunConfig, config), workdir)
 
 
-def save_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the resolved config, once.
+def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
+    """Writes the resolved config, once; without `write`, compares it with what is there.
 
     Raises:
       ConfigError: the workdir belongs to another config.
@@ -215,6 +215,8 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
             raise ConfigError(
                 f"{workdir} holds a run of another config ({path}); take another --workdir, or delete this one"
             )
+        return
+    if not write:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")

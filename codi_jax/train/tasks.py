@@ -14,6 +14,7 @@ from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.objectives.step import Loss
+from codi_jax.parallel import distributed
 from codi_jax.rng import fold
 
 
@@ -67,7 +68,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         moments = jax.jit(lambda v, batch: codi[name].encode_moments(codi[name].component(v, "codec"), batch[name]))
 
         def statistics(variables, batches):
-            parts = [jax.device_get(moments(variables, batch)) for batch in batches]
+            parts = [distributed.fetch(moments(variables, batch)) for batch in batches]
             mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
             drawn = codi[name].sampled_posterior
             return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if drawn else None)}
@@ -80,7 +81,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in names})
 
         def centres(variables, batches):
-            parts = [jax.device_get(embed(variables, batch)) for batch in batches]
+            parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
             return {
                 codi[n].components["prompt"]: bridging.prompt_statistics(jnp.concatenate([p[n] for p in parts]))
                 for n in names

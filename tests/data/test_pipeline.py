@@ -51,18 +51,24 @@ def test_resume_is_exact(threads):
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_the_global_batch_is_the_same_on_any_number_of_hosts_row_by_row(hosts):
     reference = take(Batches(numbers(), 8, seed=3), 9)
-    parts = [take(Batches(numbers(), 8, seed=3, host=(k, hosts)), 9) for k in range(hosts)]
+    parts = [take(Batches(numbers(), 8, seed=3, rows=rows), 9) for rows in np.split(np.arange(8), hosts)]
     assert [[x for part in parts for x in part[s]] for s in range(9)] == reference
+
+
+def test_rows_need_not_lie_side_by_side_and_hosts_may_share_them():
+    reference = take(Batches(numbers(), 8, seed=3), 9)
+    for rows in ([0, 1, 4, 5], [6], list(range(8))):
+        assert take(Batches(numbers(), 8, seed=3, rows=np.array(rows)), 9) == [[b[r] for r in rows] for b in reference]
 
 
 def test_a_run_goes_on_with_other_hosts():
     reference = take(Batches(numbers(), 8, seed=3), 9)
-    before = [Batches(numbers(), 8, seed=3, host=(k, 4)) for k in range(4)]
+    before = [Batches(numbers(), 8, seed=3, rows=rows) for rows in np.split(np.arange(8), 4)]
     for iterator in before:
         take(iterator, 5)
     states = [iterator.get_state() for iterator in before]
     assert all(state == states[0] for state in states)
-    after = [Batches(numbers(), 8, seed=3, host=(k, 2)) for k in range(2)]
+    after = [Batches(numbers(), 8, seed=3, rows=rows) for rows in np.split(np.arange(8), 2)]
     for iterator in after:
         iterator.set_state(states[0])
     rows = [take(iterator, 4) for iterator in after]
@@ -123,6 +129,8 @@ def test_a_source_smaller_than_the_batch():
 def test_in_order():
     parts = list(in_order(numbers(5), 2, transform=lambda b: b["x"].tolist()))
     assert parts == [[0, 1], [2, 3], [4]]
+    shares = [[b["x"].tolist() for b in in_order(numbers(5), 2, share=(k, 4))] for k in range(4)]
+    assert shares == [[[0, 1]], [[2, 3]], [[4]], []]
     assert jax.tree.map(np.shape, next(iter(in_order(numbers(5), 5)))) == {"x": (5,)}
 
 
@@ -130,8 +138,7 @@ def test_in_order():
     ("arguments", "message"),
     [
         ({"source": []}, "without samples"),
-        ({"batch_size": 6, "host": (0, 4)}, "evenly by 4 hosts"),
-        ({"batch_size": 0}, "batch of 0"),
+        ({"batch_size": 0}, "a batch has rows, not 0"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -1,0 +1,150 @@
+"""Several processes for real, on this machine, against one with as many devices.
+
+Float tolerance: sums over the batch and over split parameters are taken in another order (between processes by Gloo,
+within one by XLA), which is a relative 1e-6 in the first step and grows with every update that is made of it.
+"""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codi_jax.checkpoint import load_params
+from codi_jax.parallel import paths
+from codi_jax.train.loop import train
+from codi_jax.train.recipe import load_run, open_run, save_config
+from tests import toy
+from tests.train import pod
+from tests.train.pod import STAGE, Pod
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Runs a config in this process, on its eight devices; its workdir, and the folder of its batches."""
+
+    def run(config):
+        workdir, seen = tmp_path / "alone", tmp_path / "alone-batches"
+        with monkeypatch.context() as patch, toy.light_compilation():
+            pod.watch(seen, patch.setattr)
+            save_config(config, workdir)
+            train(open_run(config, workdir), quiet=True)
+        return workdir, seen
+
+    return run
+
+
+def lines(workdir: Path, stage: str = STAGE) -> list[dict]:
+    file = workdir / "stages" / stage / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def assert_same_batches(seen, reference, processes):
+    """Every step has been seen by each of these numbers of processes that it says, and bit by bit as it was alone."""
+    want, got = pod.rows_seen(reference), pod.rows_seen(seen)
+    assert got.keys() == want.keys()
+    assert {n for step in got.values() for n in step} == set(processes)
+    for step, (whole,) in ((step, found.values()) for step, found in want.items()):
+        for rows in got[step].values():
+            assert toy.same(rows, whole), step
+
+
+def assert_same_curve(workdir, reference, stage=STAGE):
+    got, want = lines(workdir, stage), lines(reference, stage)
+    assert [line["step"] for line in got] == [line["step"] for line in want]
+    for metric in ("loss", "grad_norm"):
+        np.testing.assert_allclose([x[metric] for x in got], [x[metric] for x in want], rtol=TOLERANCE)
+
+
+def assert_same_parameters(workdir, reference, stage=STAGE):
+    got, want = (load_params(str(d / "stages" / stage / "params")) for d in (workdir, reference))
+    got, want = paths.flatten(got), paths.flatten(want)
+    assert got.keys() == want.keys()
+    for path, leaf in got.items():
+        np.testing.assert_allclose(leaf, want[path], rtol=1e-2, atol=TOLERANCE, err_msg=path)
+
+
+def test_two_processes_train_what_one_does(tmp_path, alone):
+    config = pod.config(steps=3)
+    reference, batches = alone(config)
+    save_config(config, tmp_path / "run")
+    run = Pod(tmp_path / "seen", tmp_path / "run", 2, 4)
+    assert run.wait() == 0, run.log.read_text()[-3000:]
+    assert_same_batches(tmp_path / "seen", batches, {2})
+    assert_same_curve(tmp_path / "run", reference)
+    assert_same_parameters(tmp_path / "run", reference)
+    assert load_run(tmp_path / "run").made(STAGE) == load_run(reference).made(STAGE)
+    assert json.loads((tmp_path / "run" / "stages" / STAGE / "cost.json").read_text())["total"] > 0
+    assert not [line for line in run.log.read_text().splitlines() if line.startswith("1: " + STAGE)]
+
+
+@pytest.mark.slow
+def test_one_process_killed_ends_the_other_and_the_same_command_resumes(tmp_path, alone):
+    config = pod.config(steps=24)
+    reference, batches = alone(config)
+    workdir = tmp_path / "run"
+    save_config(config, workdir)
+    for victim, at in ((1, 5), (0, 12)):
+        run = Pod(tmp_path / "seen", workdir, 2, 4)
+        began = run.signal(victim, signal.SIGKILL, lambda at=at: len(lines(workdir)) >= at)
+        assert run.wait() == 128 + signal.SIGKILL, run.log.read_text()[-3000:]
+        assert time.monotonic() - began < 120
+        assert "local_pod: " not in run.log.read_text()  # the other ended by itself
+        assert not load_run(workdir).finished(STAGE)
+    run = Pod(tmp_path / "seen", workdir, 2, 4)
+    assert run.wait() == 0, run.log.read_text()[-3000:]
+    assert_same_batches(tmp_path / "seen", batches, {2})
+    assert_same_curve(workdir, reference)
+
+
+@pytest.mark.slow
+def test_four_processes_then_two_then_four_are_one_run(tmp_path, alone):
+    config = pod.config(steps=24)
+    reference, batches = alone(config)
+    workdir = tmp_path / "run"
+    save_config(config, workdir)
+
+    run = Pod(tmp_path / "seen", workdir, 4, 2)
+    run.signal(3, signal.SIGKILL, lambda: len(lines(workdir)) >= 6)
+    assert run.wait() == 128 + signal.SIGKILL, run.log.read_text()[-3000:]
+
+    run = Pod(tmp_path / "seen", workdir, 2, 2)  # half the devices, too
+    run.signal(1, signal.SIGTERM, lambda: len(lines(workdir)) >= 14)
+    assert run.wait() == 75, run.log.read_text()[-3000:]
+    (said,) = [line for line in run.log.read_text().splitlines() if "stopped in" in line]
+    stopped = len(lines(workdir))
+    assert said == f"0: codi-jax: stopped in {STAGE} at step {stopped} of 24; run it again"
+
+    run = Pod(tmp_path / "seen", workdir, 4, 2)
+    assert run.wait() == 0, run.log.read_text()[-3000:]
+    assert_same_batches(tmp_path / "seen", batches, {2, 4})
+    assert_same_curve(workdir, reference)
+
+
+@pytest.mark.slow
+def test_a_whole_recipe_in_two_processes(tmp_path):
+    config = toy.config()
+    workdir = tmp_path / "run"
+    save_config(config, workdir)
+    run = Pod(tmp_path / "seen", workdir, 2, 4)
+    assert run.wait(1800) == 0, run.log.read_text()[-3000:]
+    for name in load_run(workdir).order:
+        assert load_run(workdir).finished(name)
+        if load_run(workdir).stage(name).objective != "encode":
+            assert_same_curve(workdir, toy.trained(), name)
+    # Latents by the same programs from the same weights are the same bits; so the stage is run again by one process.
+    again = tmp_path / "again"
+    shutil.copytree(workdir, again)
+    encode = "encode.text+image"
+    shutil.rmtree(again / "stages" / encode)
+    with toy.light_compilation():
+        train(load_run(again), (encode,), quiet=True)
+    files = [d / "stages" / encode for d in (workdir, again)]
+    assert sorted(p.name for p in files[0].iterdir()) == sorted(p.name for p in files[1].iterdir())
+    with np.load(files[0] / "arrays.npz") as a, np.load(files[1] / "arrays.npz") as b:
+        assert toy.same(dict(a), dict(b))
