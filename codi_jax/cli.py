@@ -1,4 +1,4 @@
-"""`codi-jax VERB`: train, generate, evaluate, report; convert and export public checkpoints.
+"""`codi-jax VERB`: plan, train, generate, evaluate, report; convert and export public checkpoints.
 
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
@@ -99,6 +99,27 @@ def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
     if args.workdir is None:
         raise ConfigError("needs --workdir=DIRECTORY of a run, or --config=FILE[:argument]")
     return load_run(args.workdir)
+
+
+def _plan(args: argparse.Namespace, rest: list[str]) -> None:
+    import json
+
+    from codi_jax.plan import target
+    from codi_jax.plan.run import plan, shown
+
+    if args.topology and args.devices is not None:
+        raise ConfigError("--topology and --devices: name one of them")
+    # First, since it decides what jax starts.
+    if args.topology:
+        where = target.tpu(args.topology)
+    else:
+        where = target.present() if args.devices is None else target.virtual(args.devices)
+    run = _run_of(args, rest)
+    rows = plan(run, tuple(args.stage), where, args.batch, args.sweep, args.cache, told=_Telling())
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print(shown(rows))
 
 
 def _convert(args: argparse.Namespace, rest: list[str]) -> None:
@@ -214,7 +235,9 @@ def _world(args: argparse.Namespace, rest: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     from codi_jax.modalities import REGISTRY
 
-    parser = argparse.ArgumentParser(prog="codi-jax", description="CoDi in JAX: train, generate, evaluate, report.")
+    parser = argparse.ArgumentParser(
+        prog="codi-jax", description="CoDi in JAX: plan, train, generate, evaluate, report."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(
@@ -249,6 +272,25 @@ def _parser() -> argparse.ArgumentParser:
         help="take over the finished stages of another run that are defined as here, and what they build on, too",
     )
     train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
+
+    plan = verb(
+        "plan", _plan, "compile stages for hardware that need not be here: memory, traffic, bounds, cost", config=True
+    )
+    plan.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
+    plan.add_argument(
+        "--topology", metavar="NAME", help="a TPU slice, such as v5e:4x4 or v5p:4x4x4; needs codi_jax[plan], no TPU"
+    )
+    plan.add_argument(
+        "--devices", type=int, metavar="N", help="N virtual CPU devices (by default, the devices of this machine)"
+    )
+    plan.add_argument("--batch", type=int, metavar="N", help="global batch, in place of each stage's own")
+    plan.add_argument(
+        "--sweep", action="store_true", help="estimate other meshes and batches, and compile the best three of all"
+    )
+    plan.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file, too")
+    plan.add_argument(
+        "--cache", type=Path, metavar="DIRECTORY", help="keep rows here, and take what was compiled before from here"
+    )
 
     generate = verb("generate", _generate, "any prompts in, any outputs out, generated together", config=True)
     for name in REGISTRY:
@@ -303,7 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from codi_jax.train.stop import Preempted
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and getattr(args, "workdir", None) is not None:
+    # (A plan keeps rows instead: a program for a machine that is not here is of no use.)
+    keeps = args.verb != "plan" and getattr(args, "workdir", None) is not None
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and keeps:
         jax.config.update("jax_compilation_cache_dir", str(args.workdir.absolute() / "compiled"))
     try:
         args.function(args, rest)

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms that are named before it, and from itself. The first four are single files that all use.
 ROOMS = (
     *("types", "config", "rng", "shorthand", "diffusion", "parallel", "checkpoint", "data", "nn", "encoders"),
-    *("modalities", "codi", "interop", "optim", "objectives", "generate", "evaluate", "train", "report", "cli"),
+    *("modalities", "codi", "interop", "optim", "objectives", "generate", "evaluate", "train", "plan", "report", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}

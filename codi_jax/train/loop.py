@@ -10,7 +10,6 @@ finished and from which step to go on (process 0 says), and after which step to 
 """
 
 import json
-import math
 import time
 from itertools import islice
 from typing import Any
@@ -22,18 +21,15 @@ from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.sources import Arrays, Source, make_source
-from codi_jax.objectives.step import make_train_step
-from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
-from codi_jax.optim.optimizer import decayed, multipliers
-from codi_jax.optim.precision import cast_in_place, precision
-from codi_jax.parallel import batch_rows, distributed, make_mesh, on_host, place_batch, replicated, resolve
-from codi_jax.parallel.sharding import BATCH_AXES
+from codi_jax.optim import merge, partition
+from codi_jax.optim.precision import cast_in_place
+from codi_jax.parallel import batch_rows, distributed, make_mesh, place_batch, replicated
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
+from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
 from codi_jax.train.stop import Preempted, Stop
-from codi_jax.train.tasks import Task, make_task
 from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
 
 
@@ -55,14 +51,7 @@ class Stage:
         self.directory = run.directory(name)
         self.mesh = make_mesh(run.config.mesh)
         self.key = fold(jax.random.key(run.config.seed), name)
-        encoded = not isinstance(self.config.source, str) or self.config.source in run.stages
-        self.task: Task = make_task(run.codi, self.config, encoded)
-        rows, parts = math.prod(self.mesh.shape[a] for a in BATCH_AXES), self.config.accumulate
-        if parts > 1 and self.config.batch_size % (rows * parts):
-            raise ConfigError(
-                f"config.stages.{name}.accumulate: a batch of {self.config.batch_size} has no {parts} parts that "
-                f"{rows} devices (data × fsdp) can share evenly"
-            )
+        self.task = task_of(run, name)
         self.source = source_of(run, name)
 
     def prepare(self) -> None:
@@ -86,34 +75,15 @@ class Stage:
             if component in fresh:
                 given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
                 params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
-        shardings, self.table = resolve(params, self.mesh, self.run.config.sharding)
-        self.table.require(self.mesh, self.run.config.sharding.least_sharded)
-        params = jax.device_put(params, shardings)
+        program = stage_program(self.run, self.name, task, params, self.mesh)
+        self.table, self.summary, self.step = program.table, program.summary, program.step
+        params = jax.device_put(params, program.shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
-        trainable = select(params, config.train, f"config.stages.{self.name}.train")
-        trained, self.frozen = partition(params, trainable)
-        stored_as, used_as = precision(params, trainable, config.precision, f"config.stages.{self.name}.precision")
+        trained, self.frozen = partition(params, program.trainable)
         if config.precision:
-            self.frozen = cast_in_place(self.frozen, stored_as)
-        tx = make_optimizer(config.optimizer, config.steps, trained)
-        self.summary = summary(
-            params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
-        )
-        create = lambda p: TrainState.create(p, tx)  # noqa: E731
-        layout, _ = resolve(jax.eval_shape(create, trained), self.mesh, self.run.config.sharding)
-        layout = layout.replace(**{name: on_host(getattr(layout, name)) for name in config.on_host})
+            self.frozen = cast_in_place(self.frozen, program.stored_as)
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
-        self.state = jax.jit(create, out_shardings=layout)(trained)
-        # Left to itself the compiler may lay out the new state otherwise, and compile again for that.
-        self.step = make_train_step(
-            task.loss,
-            tx,
-            config.ema,
-            accumulate=task.accumulate,
-            used_as=used_as,
-            on_host=config.on_host,
-            out_shardings=(layout, None),
-        )
+        self.state = jax.jit(program.create, out_shardings=program.layout)(trained)
 
     def batches(self, start: int) -> Batches:
         seed = int(jax.random.bits(fold(self.key, "data")))

@@ -27,6 +27,7 @@ class Task:
       init: key, names of components -> their initial parameters.
       loss: see `objectives.step`.
       transform: stacked samples of the source to a batch, on the host.
+      example: a batch of so many rows of zeros, for shapes.
       constants: (variables, batches) -> constants of what was trained; None if there are none.
       accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
     """
@@ -35,6 +36,7 @@ class Task:
     init: Callable[[jax.Array, tuple[str, ...]], dict]
     loss: Loss
     transform: Callable[[Any], Any]
+    example: Callable[[int], Any]
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
     accumulate: int = 1
 
@@ -43,8 +45,18 @@ def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
     return {name: codi[name].prepare(samples) for name in names}
 
 
+def _example(codi: CoDi, names: tuple[str, ...], size: int) -> dict:
+    return {name: codi[name].example(size) for name in names}
+
+
 def _encoded(names: tuple[str, ...], samples: dict) -> dict[str, Encoded]:
     return {name: Encoded(**samples[name]) for name in names}
+
+
+def _encoded_example(codi: CoDi, names: tuple[str, ...], mixed: bool, size: int) -> dict[str, Encoded]:
+    prompt, present = jnp.zeros((size, codi.config.width)), jnp.zeros((size,)) if mixed else None
+    latents = {name: jnp.zeros((size, *codi[name].latent_shape)) for name in names}
+    return {name: Encoded(latent, latent, prompt, prompt, present) for name, latent in latents.items()}
 
 
 def _component(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
@@ -60,7 +72,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     """The task of a StageConfig; `encoded`: its source holds what `objectives.conditioning.encode` gives."""
     where, names = "stages.*.settings", stage.modalities
     init = lambda key, components: codi.init(key, components)  # noqa: E731
-    media = partial(_media, codi, names)
+    media, example = partial(_media, codi, names), partial(_example, codi, names)
 
     if stage.objective == "codec":
         (name,) = names
@@ -74,7 +86,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if drawn else None)}
 
         loss = partial(codec.loss, codi, name, settings)
-        return Task(_component(codi, ["codec"], names), init, loss, media, statistics, stage.accumulate)
+        return Task(_component(codi, ["codec"], names), init, loss, media, example, statistics, stage.accumulate)
 
     if stage.objective == "bridging":
         settings = view(bridging.BridgingConfig, stage.settings, where)
@@ -93,7 +105,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
 
         components = (*_component(codi, ["prompt"], names), bridging.COMPONENT)
         loss = partial(bridging.loss, codi, names, settings, accumulate=stage.accumulate)
-        return Task(components, bridging_init, loss, media, centres)
+        return Task(components, bridging_init, loss, media, example, centres)
 
     if stage.objective == "judge":
         (name,) = names
@@ -109,14 +121,18 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             factors = {k: samples["factors"][k] for k in settings.factors}
             return {"media": codi[name].signal(codi[name].prepare(samples)), "factors": factors}
 
+        def judge_example(size):
+            factors = {k: jnp.zeros((size,), jnp.int32) for k in settings.factors}
+            return {"media": codi[name].signal(codi[name].example(size)), "factors": factors}
+
         loss = partial(judges.loss, judge, component)
-        return Task((component,), judge_init, loss, batch, accumulate=stage.accumulate)
+        return Task((component,), judge_init, loss, batch, judge_example, accumulate=stage.accumulate)
 
     if stage.objective == "similarity":
         settings = view(similarity.SimilarityConfig, stage.settings, where)
         towers = tuple(similarity.component(name) for name in names)
         _refuse_parts(stage, "similarity")
-        return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media)
+        return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media, example)
 
     inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
     if stage.objective == "ldm":
@@ -136,9 +152,11 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if codi.config.null == "empty":
         inputs += _component(codi, ["prompt"], settings.prompts.sources)
     if encoded:
-        return Task(components + inputs, init, loss, partial(_encoded, names), accumulate=stage.accumulate)
+        shapes = partial(_encoded_example, codi, names, not isinstance(stage.source, str))
+        batch = partial(_encoded, names)
+        return Task(components + inputs, init, loss, batch, shapes, accumulate=stage.accumulate)
 
     def online(variables, batch, key):
         return loss(variables, conditioning.encode(codi, variables, batch), key)
 
-    return Task(components + inputs, init, online, media, accumulate=stage.accumulate)
+    return Task(components + inputs, init, online, media, example, accumulate=stage.accumulate)

@@ -269,7 +269,7 @@ def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
 def test_parts_that_the_devices_cannot_share_are_refused(run):
     rows = jax.device_count()
     with pytest.raises(ConfigError, match=rf"accumulate: a batch of {rows} has no 2 parts that {rows} devices"):
-        Stage(with_stage(run, batch_size=rows, accumulate=2), STAGE)
+        Stage(with_stage(run, batch_size=rows, accumulate=2), STAGE).prepare()
     with pytest.raises(ConfigError, match="accumulate: a batch of 16 has no 3 parts"):
         with_stage(run, batch_size=16, accumulate=3)
     settings = {**run.stage("joint.text+image").settings, "align": "contrastive"}

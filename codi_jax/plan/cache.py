@@ -1,0 +1,61 @@
+"""Rows that were compiled before, one JSON file each, under a hash of all that they depend on."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import codi_jax
+from codi_jax.parallel import MeshConfig
+from codi_jax.plan.target import Target
+from codi_jax.train.recipe import Run
+
+
+@functools.cache
+def _source() -> str:
+    """Hash of this package."""
+    digest, root = hashlib.sha256(), Path(codi_jax.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def key(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> str:
+    """The hash of a row: model, stage, mesh and rules, devices, versions of jax and of the compilers, this package."""
+    depends = {
+        "model": dataclasses.asdict(run.codi.config),
+        "stage": dataclasses.asdict(run.stage(name)),
+        "encodes": sorted(n for n, stage in run.stages.items() if stage.objective == "encode"),
+        "mesh": dataclasses.asdict(mesh),
+        "sharding": dataclasses.asdict(run.config.sharding),
+        "target": [target.name, target.platform, len(target.devices)],
+        "batch_size": batch_size,
+        "versions": {package: _version(package) for package in ("jax", "jaxlib", "libtpu", "flax", "optax")},
+        "source": _source(),
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def read(directory: Path, key: str) -> dict[str, Any] | None:
+    """The row of a key, if it is there; a file that is damaged is not."""
+    try:
+        return json.loads((directory / f"{key}.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write(directory: Path, key: str, row: dict[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / f"{key}.new"
+    fresh.write_text(json.dumps(row, indent=1) + "\n")
+    fresh.replace(directory / f"{key}.json")

@@ -1,0 +1,78 @@
+"""The nearest thing that fits, where a stage does not: estimated, not compiled.
+
+What a device holds of state and batch follows from shapes and rules, exactly. Temporaries are taken to grow with the
+batch of a device, as activations do; those of the step that was compiled (or refused) are the yardstick.
+"""
+
+import math
+from collections.abc import Iterator
+
+from jax.sharding import AbstractMesh, AxisType
+
+from codi_jax.config import ConfigError
+from codi_jax.parallel.mesh import AXES
+from codi_jax.parallel.tables import size
+from codi_jax.plan.row import Row
+from codi_jax.plan.shapes import bytes_per_device, step_of
+from codi_jax.plan.target import Target
+from codi_jax.train.recipe import Run
+
+
+def held(run: Run, name: str, mesh: dict[str, int], batch_size: int) -> int:
+    """Bytes of arguments on one device of a mesh."""
+    grid = AbstractMesh(tuple(mesh[axis] for axis in AXES), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return bytes_per_device(step_of(run, name, grid, batch_size)[1])
+
+
+def estimated_peak(run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int) -> float | None:
+    """Bytes of a chip at another mesh and batch than those of a row; None if even they are not known."""
+    if row["hbm"]["temporaries"] is None:
+        return None
+    share = (batch_size / _parts(mesh)) / (row["batch_size"] / _parts(row["mesh"]))
+    arguments = held(run, row["stage"], mesh, batch_size) * target.per_chip
+    return arguments + share * (row["hbm"]["peak"] - row["hbm"]["arguments"])
+
+
+def _parts(mesh: dict[str, int]) -> int:
+    return mesh["data"] * mesh["fsdp"]
+
+
+def _halves(row: Row) -> Iterator[int]:
+    """Smaller batches that the mesh can share evenly."""
+    batch = row["batch_size"]
+    while batch % 2 == 0 and (batch := batch // 2) % _parts(row["mesh"]) == 0:
+        yield batch
+
+
+def _finer(mesh: dict[str, int]) -> Iterator[dict[str, int]]:
+    """Meshes that split state more, by what 'data' repeats."""
+    for factor in range(2, mesh["data"] + 1):
+        if mesh["data"] % factor == 0:
+            yield {**mesh, "data": mesh["data"] // factor, "fsdp": mesh["fsdp"] * factor}
+
+
+def nearest(run: Run, row: Row, target: Target) -> list[str]:
+    """Changes that would make a stage fit, each by itself, then both together; a line each."""
+    limit = row["hbm"]["limit"]
+    if limit is None or row["hbm"]["temporaries"] is None:
+        return []
+
+    def peak(mesh: dict[str, int], batch: int) -> float:
+        try:
+            return estimated_peak(run, row, target, mesh, batch)
+        except ConfigError:  # a rule that such a mesh does not fit
+            return math.inf
+
+    def said(mesh: dict[str, int], batch: int) -> str:
+        changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
+        changes += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
+        return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch))} of {size(limit)} a chip)"
+
+    mesh, batches = row["mesh"], [*_halves(row)]
+    alone = [(mesh, batch) for batch in batches if peak(mesh, batch) <= limit][:1]
+    alone += [(finer, row["batch_size"]) for finer in _finer(mesh) if peak(finer, row["batch_size"]) <= limit][:1]
+    both = ((finer, batch) for batch in batches for finer in _finer(mesh) if peak(finer, batch) <= limit)
+    found = alone or [pair for pair in [next(both, None)] if pair]
+    if not found:
+        return ["nothing on this topology by batch or fsdp (estimated); a larger one, or recomputation (remat)"]
+    return [said(*pair) for pair in found]

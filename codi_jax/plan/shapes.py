@@ -1,0 +1,53 @@
+"""The arguments of a stage's step as shapes in shardings: what the loop would hold, and none of it."""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, Mesh
+
+from codi_jax.config import ConfigError
+from codi_jax.optim import partition
+from codi_jax.parallel import batch_sharding, replicated
+from codi_jax.parallel.sharding import BATCH_AXES
+from codi_jax.train.program import StageProgram, stage_program, task_of
+from codi_jax.train.recipe import Run
+
+
+def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
+    """A stage's program and the arguments of its step (state, frozen, constants, batch, key), as ShapeDtypeStructs.
+
+    Raises:
+      ConfigError: the stage trains nothing, or its batch cannot be split over the mesh.
+    """
+    if run.stage(name).objective == "encode":
+        raise ConfigError(f"stage {name!r} trains nothing: it computes latents once, and there is no step to plan")
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size % parts:
+        raise ConfigError(f"stage {name!r}: a batch of {batch_size} cannot be split over {parts} devices (data × fsdp)")
+    task = task_of(run, name)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(lambda key: task.init(key, task.components), key)
+    program = stage_program(run, name, task, params, mesh)
+    trained, frozen = partition(params, program.trainable)
+    frozen = jax.eval_shape(program.stored_as, frozen)
+    frozen = _placed(frozen, partition(program.shardings, program.trainable)[1])
+    state = _placed(jax.eval_shape(program.create, trained), program.layout)
+    constants = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.codi.default_constants())
+    constants = _placed(constants, jax.tree.map(lambda _: replicated(mesh), constants))
+    batch = jax.eval_shape(lambda: task.example(batch_size))
+    batch = _placed(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))
+    return program, (state, frozen, constants, batch, key)
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to), shapes, shardings)
+
+
+def bytes_per_device(tree: Any) -> int:
+    """What one device holds of arrays, given as ShapeDtypeStructs in shardings; not what waits on the host."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+        if leaf.sharding is not None and leaf.sharding.memory_kind != "pinned_host"
+    )

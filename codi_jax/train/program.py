@@ -1,0 +1,85 @@
+"""A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from codi_jax.config import ConfigError
+from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
+from codi_jax.optim.optimizer import decayed, multipliers
+from codi_jax.optim.precision import precision
+from codi_jax.parallel import on_host, resolve
+from codi_jax.parallel.sharding import BATCH_AXES, Table
+from codi_jax.train.recipe import Run
+from codi_jax.train.tasks import Task, make_task
+
+
+@dataclasses.dataclass(frozen=True)
+class StageProgram:
+    """Attributes:
+    shardings: of every parameter; `table` says why.
+    trainable: which parameters train; `summary` says how.
+    stored_as: frozen parameters -> the types in which they are kept, see `optim.precision`.
+    create: trained parameters -> their fresh train state.
+    layout: shardings of that state.
+    step: see `objectives.step`.
+    """
+
+    shardings: Any
+    table: Table
+    trainable: Any
+    summary: str
+    stored_as: Callable[[Any], Any]
+    create: Callable[[Any], TrainState]
+    layout: Any
+    step: TrainStep
+
+
+def task_of(run: Run, name: str) -> Task:
+    """The task of a stage."""
+    source = run.stage(name).source
+    return make_task(run.codi, run.stage(name), encoded=not isinstance(source, str) or source in run.stages)
+
+
+def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> StageProgram:
+    """The program of a stage on a mesh; of `params`, arrays or ShapeDtypeStructs, only the shapes count.
+
+    Raises:
+      ConfigError: a rule (of sharding, training, learning rate or precision) that does not fit the parameters, too
+        little of them that the mesh splits, or a batch whose parts its devices cannot share.
+    """
+    config, where = run.stage(name), f"config.stages.{name}"
+    rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
+        raise ConfigError(
+            f"{where}.accumulate: a batch of {config.batch_size} has no {config.accumulate} parts that {rows} devices "
+            "(data × fsdp) can share evenly"
+        )
+    shardings, table = resolve(params, mesh, run.config.sharding)
+    table.require(mesh, run.config.sharding.least_sharded)
+    trainable = select(params, config.train, f"{where}.train")
+    trained, _ = partition(params, trainable)
+    stored_as, used_as = precision(params, trainable, config.precision, f"{where}.precision")
+    tx = make_optimizer(config.optimizer, config.steps, trained)
+    treated = summary(
+        params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
+    )
+    create = lambda p: TrainState.create(p, tx)  # noqa: E731
+    layout, _ = resolve(jax.eval_shape(create, trained), mesh, run.config.sharding)
+    layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
+    # Left to itself the compiler may lay out the new state otherwise, and compile again for that.
+    step = make_train_step(
+        task.loss,
+        tx,
+        config.ema,
+        accumulate=task.accumulate,
+        used_as=used_as,
+        on_host=config.on_host,
+        out_shardings=(layout, None),
+    )
+    return StageProgram(shardings, table, trainable, treated, stored_as, create, layout, step)

@@ -1,0 +1,222 @@
+"""Compiled programs, read: what they send, and what they read and write; loops, and all the ways of writing a group."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from codi_jax.parallel import MeshConfig, make_mesh
+from codi_jax.parallel.collectives import Traffic, collectives
+from codi_jax.parallel.hlo import Array, Program, arrays
+from codi_jax.parallel.traffic import memory_traffic
+
+
+def program(entry, before="", devices=8):
+    """A program whose entry computation has these lines; `%x` is f32[8,64], of 2048 bytes."""
+    return Program(
+        f"HloModule test, is_scheduled=true, num_partitions={devices}\n\n"
+        "%add (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n  %b = f32[] parameter(1)\n"
+        f"  ROOT %sum = f32[] add(%a, %b)\n}}\n\n{before}\n"
+        f"ENTRY %main (x: f32[8,64]) -> f32[8,64] {{\n  %x = f32[8,64]{{1,0}} parameter(0)\n{entry}\n}}\n"
+    )
+
+
+def sent(*lines, **options):
+    return collectives(program("\n".join(f"  {line}" for line in lines), **options))
+
+
+def test_types():
+    assert arrays("f32[8,256]{1,0:T(8,128)S(1)}") == (Array("f32", (8, 256), 1),)
+    nested = arrays("((bf16[2,3]{1,0}), /*index=1*/pred[], (s32[]{:T(128)}, f8e4m3fn[5]{0}, token[]))")
+    assert [(a.dtype, a.bytes) for a in nested] == [
+        ("bf16", 12),
+        ("pred", 1),
+        ("s32", 4),
+        ("f8e4m3fn", 5),
+        ("token", 0),
+    ]
+    assert arrays("s4[5]{0}")[0].bytes == 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1,2,3},{4,5,6,7}}", 4),
+        ("[4,2]<=[8]", 2),
+        ("[2,4]<=[4,2]T(1,0)", 4),
+        ("mesh['axis_0'=4,'axis_1'=1,'axis_2'=2], device_ids=([2,4]T(1,0)) {'axis_0'}", 4),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
+        ("mesh['axis_0'=8] {'axis_0':(2)4}", 4),
+        ("{}", 8),
+    ],
+)
+def test_groups(groups, size):
+    got = sent(f"ROOT %r = f32[8,64]{{1,0}} all-reduce(%x), replica_groups={groups}, to_apply=%add")
+    assert got == {"all-reduce": Traffic(1, 2048, pytest.approx(2 * 2048 * (size - 1) / size))}
+
+
+def test_a_group_of_one_sends_nothing():
+    assert sent("ROOT %r = f32[8,64]{1,0} all-reduce(%x), replica_groups=[8,1]<=[8], to_apply=%add") == {}
+    assert sent("ROOT %r = f32[8,64]{1,0} all-reduce(%x), replica_groups={}, to_apply=%add", devices=1) == {}
+
+
+def test_every_kind():
+    assert sent(
+        "%g = f32[32,64]{1,0} all-gather(%x), replica_groups=[2,4]<=[8], dimensions={0}",
+        "%s = f32[2,64]{1,0} reduce-scatter(%x), replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add",
+        "%t = (f32[4,64]{1,0}, f32[4,64]{1,0}) all-to-all(%h, %i), replica_groups={{0,1},{2,3},{4,5},{6,7}}",
+        "ROOT %p = f32[8,64]{1,0} collective-permute(%x), source_target_pairs={{0,1},{1,0}}",
+    ) == {
+        "all-gather": Traffic(1, 4 * 2048, 3 * 2048),
+        "reduce-scatter": Traffic(1, 2048, 2048 * 3 / 4),
+        "all-to-all": Traffic(1, 2048, 1024),
+        "collective-permute": Traffic(1, 2048, 2048),
+    }
+
+
+def test_asynchronous_ones_count_once():
+    groups = "replica_groups=[2,4]<=[8]"
+    got = sent(
+        f"%g = (f32[8,64]{{1,0}}, f32[32,64]{{1,0}}) all-gather-start(%x), {groups}, dimensions={{0}}",
+        "%gd = f32[32,64]{1,0} all-gather-done(%g)",
+        f"%r = f32[8,64]{{1,0}} all-reduce-start(%x), {groups}, to_apply=%add",
+        "%rd = f32[8,64]{1,0} all-reduce-done(%r)",
+        "%p = (f32[8,64]{1,0}, f32[8,64]{1,0}, u32[], u32[]) collective-permute-start(%x), "
+        "source_target_pairs={{0,1},{1,0}}",
+        "%pd = f32[8,64]{1,0} collective-permute-done(%p)",
+        "%s = ((f32[8,64]{1,0}), f32[2,64]{1,0}) async-start(%x), calls=%scatter",
+        "ROOT %sd = f32[2,64]{1,0} async-done(%s)",
+        before="%scatter (y: f32[8,64]) -> f32[2,64] {\n  %y = f32[8,64]{1,0} parameter(0)\n"
+        f"  ROOT %z = f32[2,64]{{1,0}} reduce-scatter(%y), {groups}, dimensions={{0}}, to_apply=%add\n}}\n",
+    )
+    assert {kind: (t.count, t.bytes) for kind, t in got.items()} == {
+        "all-gather": (1, 4 * 2048),
+        "all-reduce": (1, 2048),
+        "reduce-scatter": (1, 2048),
+        "collective-permute": (1, 2048),
+    }
+
+
+def fusion(name, *lines):
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"%{name} (y: f32[8,64]) -> f32[8,64] {{\n  %y = f32[8,64]{{1,0}} parameter(0)\n{body}}}\n"
+
+
+def test_a_tpus_pieces_of_one_collective_count_once():
+    piece = (
+        "%g = f32[32,64]{1,0} all-gather(%y), channel_id=7, replica_groups=[2,4]<=[8], dimensions={0}, "
+        'frontend_attributes={chain_id="0"}'
+    )
+    got = sent(
+        "%s = f32[32,64]{1,0} fusion(%x), kind=kCustom, calls=%opens",
+        "%m = f32[32,64]{1,0} fusion(%x), kind=kCustom, calls=%goes_on",
+        "ROOT %d = f32[32,64]{1,0} fusion(%x), kind=kCustom, calls=%closes",
+        before=fusion("opens", piece, 'ROOT %c = f32[] custom-call(%g), custom_call_target="AsyncCollectiveStart"')
+        + fusion("goes_on", f"ROOT {piece}")
+        + fusion("closes", piece, 'ROOT %c = f32[] custom-call(%g), custom_call_target="AsyncCollectiveDone"'),
+    )
+    assert got == {"all-gather": Traffic(1, 4 * 2048, 3 * 2048)}
+
+
+def test_a_sum_of_which_each_keeps_a_slice():
+    reduce = "%r = f32[8,64]{1,0} all-reduce(%y), replica_groups=[2,4]<=[8], to_apply=%add"
+    got = sent(
+        "ROOT %s = f32[2,64]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter",
+        before=fusion("all-reduce-scatter", reduce, "ROOT %k = f32[2,64]{1,0} dynamic-slice(%r, %i, %j)"),
+    )
+    assert got == {"reduce-scatter": Traffic(1, 2048, 2048 * 3 / 4)}
+
+
+LOOP = """%body (p: (s32[], f32[8,64])) -> (s32[], f32[8,64]) {
+  %p = (s32[], f32[8,64]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %copied = s32[] copy(%i)
+  %two = s32[] constant(2)
+  %next = s32[] add(%copied, %two)
+  %y = f32[8,64]{1,0} get-tuple-element(%p), index=1
+  %r = f32[8,64]{1,0} all-reduce(%y), replica_groups=[2,4]<=[8], to_apply=%add
+  ROOT %out = (s32[], f32[8,64]{1,0}) tuple(%next, %r)
+}
+%condition (q: (s32[], f32[8,64])) -> pred[] {
+  %q = (s32[], f32[8,64]{1,0}) parameter(0)
+  %n = s32[] constant(8)
+  %j = s32[] get-tuple-element(%q), index=0
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "note", "count", "unknown"),
+    [
+        ("constant(1)", "", 4, ()),  # 1, 3, 5, 7: read off the loop, as a TPU's compiler notes nothing
+        ("constant(1)", ', backend_config={"known_trip_count":{"n":"5"}}', 5, ()),
+        ("custom-call()", "", 1, ("w",)),
+    ],
+)
+def test_loops(start, note, count, unknown):
+    lines = (
+        f"  %zero = s32[] {start}\n  %t = (s32[], f32[8,64]{{1,0}}) tuple(%zero, %x)\n"
+        f"  %w = (s32[], f32[8,64]{{1,0}}) while(%t), condition=%condition, body=%body{note}\n"
+        "  ROOT %e = f32[8,64]{1,0} get-tuple-element(%w), index=1"
+    )
+    read = program(lines, LOOP)
+    assert collectives(read) == {"all-reduce": Traffic(count, count * 2048, count * 2 * 2048 * 3 / 4)}
+    assert read.unknown_loops() == unknown
+
+
+def test_what_is_no_program():
+    with pytest.raises(ValueError, match="no ENTRY computation"):
+        Program("HloModule empty")
+
+
+def test_memory_traffic_of_fusions_and_slices():
+    body = (
+        "%y = f32[8,64]{1,0} parameter(0)\n  %k = s32[] parameter(1)\n  %z = f32[2,64]{1,0} parameter(2)\n"
+        "  %part = f32[2,64]{1,0} dynamic-slice(%y, %k, %k)\n  %s = f32[2,64]{1,0} add(%part, %z)\n"
+        "  ROOT %u = f32[8,64]{1,0} dynamic-update-slice(%y, %s, %k, %k)"
+    )
+    read = program(
+        "  %k = s32[] constant(0)\n  %small = f32[2,64]{1,0} slice(%x)\n"  # 2 × 512
+        "  %chip = f32[8,64]{1,0:S(1)} copy(%x)\n"  # reads 2048, writes to the chip
+        "  %sine = f32[8,64]{1,0} sine(%chip)\n"  # writes 2048
+        "  ROOT %f = f32[8,64]{1,0} fusion(%sine, %k, %small), kind=kLoop, calls=%inside",
+        before=f"%inside (y: f32[8,64], k: s32[], z: f32[2,64]) -> f32[8,64] {{\n  {body}\n}}\n",
+    )
+    # The fusion reads its slice of 512, the number k and z (512), and writes 512.
+    assert memory_traffic(read) == 2 * 512 + 2048 + 2048 + (512 + 4 + 512 + 512)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """The gradient of six layers, scanned and not, FSDP over 4 × data over 2."""
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+
+    def loss(layers, x, unroll):
+        return (jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, layers, unroll=unroll)[0] ** 2).mean()
+
+    layers = jax.ShapeDtypeStruct((6, 64, 64), jnp.float32, sharding=NamedSharding(mesh, P(None, "fsdp")))
+    x = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=NamedSharding(mesh, P(("data", "fsdp"))))
+    gradient = jax.jit(jax.grad(loss), static_argnums=2, out_shardings=layers.sharding)
+    return [gradient.lower(layers, x, unroll).compile() for unroll in (1, 6)]
+
+
+def test_a_real_program(compiled):
+    scanned = collectives(Program(compiled[0].as_text()))
+    weights = 64 * 64 * 4
+    # Each layer's weights are gathered forward and backward; each layer's gradient is summed.
+    assert (scanned["all-gather"].count, scanned["all-gather"].bytes) == (12, 12 * weights)
+    summed = scanned.get("all-reduce", Traffic()), scanned.get("reduce-scatter", Traffic())
+    assert sum(t.count for t in summed) >= 6
+    assert sum(t.bytes for t in summed) >= 6 * weights
+    assert Program(compiled[0].as_text()).unknown_loops() == ()
+
+
+def test_memory_traffic_as_the_compiler_counts_it_where_there_is_no_loop(compiled):
+    scanned, unrolled = (memory_traffic(Program(c.as_text())) for c in compiled)
+    theirs = [c.cost_analysis()["bytes accessed"] for c in compiled]
+    assert unrolled == pytest.approx(theirs[1], rel=0.1)
+    assert theirs[0] < 0.5 * theirs[1]  # a body once
+    np.testing.assert_allclose(scanned, unrolled, rtol=0.5)

@@ -1,0 +1,140 @@
+"""Operations counted on a jaxpr: by hand, and as the compiler counts where it counts right."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from codi_jax.codi import CoDi
+from codi_jax.parallel import MeshConfig, make_mesh
+from codi_jax.parallel.flops import count
+from codi_jax.types import Tokens
+from tests import toy
+
+X, W = jnp.ones((8, 16)), jnp.ones((16, 16))
+PRODUCT = 2 * 8 * 16 * 16  # of x @ w
+
+
+def total(function, *arguments):
+    flops = count(jax.make_jaxpr(function)(*arguments))
+    assert flops.unknown_loops == ()
+    return flops.total
+
+
+def test_products():
+    assert total(lambda x, w: x @ w, X, W) == PRODUCT
+    # [3, 8, 16] · [3, 16, 5] over a batch of 3
+    assert total(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), jnp.ones((3, 8, 16)), jnp.ones((3, 16, 5))) == (
+        2 * 3 * 8 * 5 * 16
+    )
+    # Two forward; backward two for w and one for what lies between them.
+    assert total(jax.grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
+
+
+def convolution(x, kernel, **options):
+    return jax.lax.conv_general_dilated(x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "options", "expected"),
+    [
+        # All nine taps meet a number at each of 4 × 4 places.
+        ((2, 6, 6, 3), (3, 3, 3, 5), {"padding": "VALID"}, 2 * 2 * 5 * 3 * (4 * 3) ** 2),
+        # With padding, along a side of 6: the ends meet two taps, the four in between three.
+        ((2, 6, 6, 3), (3, 3, 3, 5), {"padding": "SAME"}, 2 * 2 * 5 * 3 * (2 * 2 + 4 * 3) ** 2),
+        # A kernel of 1 × 1 at every second place.
+        ((2, 6, 6, 4), (1, 1, 4, 5), {"padding": "VALID", "window_strides": (2, 2)}, 2 * 2 * 5 * 4 * 3**2),
+        # Two groups: each feature sums over half of the channels.
+        ((2, 6, 6, 4), (3, 3, 2, 6), {"padding": "VALID", "feature_group_count": 2}, 2 * 2 * 6 * 2 * (4 * 3) ** 2),
+        # Taps two apart fit at two places a side.
+        ((1, 6, 6, 1), (3, 3, 1, 1), {"padding": "VALID", "rhs_dilation": (2, 2)}, 2 * (2 * 3) ** 2),
+        # Three numbers with holes between them, two taps: at each of four places one of them meets a number.
+        ((1, 3, 3, 1), (2, 2, 1, 1), {"padding": ((0, 0), (0, 0)), "lhs_dilation": (2, 2)}, 2 * 4**2),
+    ],
+)
+def test_convolutions(x, kernel, options, expected):
+    options = {"window_strides": (1, 1), **options}
+    assert total(lambda a, b: convolution(a, b, **options), jnp.ones(x), jnp.ones(kernel)) == expected
+
+
+def test_the_gradient_of_a_strided_convolution_is_twice_itself():
+    x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+
+    def function(x, kernel):
+        return convolution(x, kernel, window_strides=(2, 2), padding="SAME").sum()
+
+    assert total(jax.grad(function, (0, 1)), x, kernel) == 3 * total(function, x, kernel)
+
+
+def test_loops_count_as_often_as_they_run():
+    def scanned(x, w):
+        return jax.lax.scan(lambda x, _: (x @ w, None), x, length=7)[0]
+
+    assert total(scanned, X, W) == 7 * PRODUCT
+    assert total(jax.grad(lambda w, x: scanned(x, w).sum()), W, X) == 3 * 7 * PRODUCT
+    nested = lambda x, w: jax.lax.scan(lambda x, _: (scanned(x, w), None), x, length=3)[0]  # noqa: E731
+    assert total(nested, X, W) == 21 * PRODUCT
+
+    def counted(x, w):  # 1, 3, 5
+        return jax.lax.while_loop(lambda c: c[0] < 7, lambda c: (c[0] + 2, c[1] @ w), (1, x))
+
+    assert total(counted, X, W) == 3 * PRODUCT
+
+
+def test_a_loop_that_nobody_can_count_is_named():
+    def until(x, w, n):
+        return jax.lax.fori_loop(0, n, lambda i, x: x @ w, x)
+
+    flops = count(jax.make_jaxpr(until)(X, W, 3))
+    assert flops.total == PRODUCT
+    (named,) = flops.unknown_loops
+    assert "test_flops.py" in named
+
+    def harmless(x, n):
+        return jax.lax.fori_loop(0, n, lambda i, x: x + 1, x)
+
+    assert total(harmless, X, 3) == 0
+
+
+def test_branches_and_programs_within():
+    def branches(x, w):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ w @ w, lambda x: x @ w, x)
+
+    assert total(branches, X, W) == 2 * PRODUCT
+    assert total(jax.jit(lambda x, w: jax.jit(jnp.matmul)(x, w)), X, W) == PRODUCT
+
+    @jax.custom_vjp
+    def twice(x, w):
+        return x @ w
+
+    twice.defvjp(lambda x, w: (x @ w, (x, w)), lambda saved, g: (g @ saved[1].T, saved[0].T @ g))
+    assert total(lambda x, w: twice(x, w), X, W) == PRODUCT
+    assert total(jax.grad(lambda x, w: twice(x, w).sum(), (0, 1)), X, W) == 3 * PRODUCT
+
+    # What is recomputed is computed: x @ w once more.
+    deep = lambda w, x: jax.checkpoint(lambda x: jnp.tanh(jnp.tanh(x @ w) @ w))(x).sum()  # noqa: E731
+    plain = lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w).sum()  # noqa: E731
+    assert total(jax.grad(deep), W, X) - total(jax.grad(plain), W, X) == pytest.approx(2 * PRODUCT)
+
+
+def test_shards_add_up():
+    mesh = make_mesh(MeshConfig())
+    split = jax.shard_map(lambda x, w: x @ w, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
+    assert total(split, X, W) == PRODUCT
+
+
+def test_a_denoiser_as_the_compiler_counts_it():
+    """The compiler counts elementwise work too, so it finds a little more and never less."""
+    tree = toy.model()
+    tree["modalities"]["image"]["denoiser"]["channels"] = 128  # so that products are most of the work
+    modality = CoDi.from_config(tree)["image"]
+    params = jax.eval_shape(lambda: {"unet": modality.init("denoiser", jax.random.key(0))})
+    z = jax.ShapeDtypeStruct((2, *modality.latent_shape), jnp.float32)
+
+    def loss(params, z):
+        context = Tokens.of(jnp.zeros((2, 1, modality.shared.width)))
+        return modality.denoiser.apply({"params": params}, z, jnp.zeros((2,), jnp.int32), context).sum()
+
+    traced = jax.jit(jax.grad(loss)).trace(params, z)
+    theirs = traced.lower().cost_analysis()["flops"]
+    assert 0.9 * theirs < count(traced.jaxpr).total <= theirs
