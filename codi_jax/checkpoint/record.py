@@ -2,14 +2,14 @@
 
     checkpoint.json
       leaves   path → {shape, dtype}
-      files    file of the array store → {bytes, crc32}
+      files    file of the array store → {bytes, crc32}; in an object store, which guards what it holds, bytes alone
       meta     whatever the caller wants to keep with the tree (place in the recipe, position in the data, …)
       crc32    of all of the above
 
-It is the last file to be written before Orbax commits the directory by renaming it, so a directory without it is a
-write that was cut short and does not count. On the way back it is read first. The target is compared with `leaves` in
-full before an array is touched; the files are compared with `files`, since the array store itself notices a truncated
-file only in passing and a flipped bit not at all.
+It is written when all others are, before Orbax commits the directory by renaming it, so a directory without it is a
+write that was cut short and does not count; in an object store, where nothing is renamed, it alone commits. On the way
+back it is read first. The target is compared with `leaves` in full before an array is touched; the files are compared
+with `files`, since the array store itself notices a truncated file only in passing and a flipped bit not at all.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from codi_jax import storage
 from codi_jax.parallel import paths
 
 NAME = "checkpoint.json"
@@ -93,7 +94,10 @@ def write(directory: epath.Path, leaves: dict[str, Leaf], meta: dict[str, Any]) 
     files = {}
     for file in sorted(_walk(directory)):
         if file.name not in _OWN_FILES:
-            files[str(file.relative_to(directory))] = {"bytes": file.stat().length, "crc32": _crc32(file)}
+            about = {"bytes": file.stat().length}
+            if not storage.in_store(file):  # there it would have to be fetched again, by every host that reads it
+                about["crc32"] = _crc32(file)
+            files[str(file.relative_to(directory))] = about
     content = {"leaves": {p: dataclasses.asdict(leaf) for p, leaf in leaves.items()}, "files": files, "meta": meta}
     (directory / NAME).write_text(json.dumps({**content, "crc32": _digest(content)}, indent=1))
 
@@ -153,5 +157,5 @@ def verify(directory: epath.Path, record: Record) -> None:
             raise CheckpointError(
                 f"checkpoint {directory} is damaged: {name} has {length} bytes instead of {expected['bytes']}"
             )
-        if _crc32(file) != expected["crc32"]:
+        if "crc32" in expected and _crc32(file) != expected["crc32"]:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} has been altered")

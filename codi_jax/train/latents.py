@@ -5,13 +5,13 @@ stages/NAME/arrays.json   what they were computed from; training refuses arrays 
 """
 
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import in_order
 from codi_jax.data.sources import Source
@@ -49,10 +49,9 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
             progress.update(sum(len(p[stage.modalities[0]]["mean"]) for p in parts))
     arrays = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / "arrays.new.npz"
-    np.savez(fresh, **paths.flatten(arrays))
-    os.replace(fresh, directory / "arrays.npz")
-    (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+    with storage.whole(directory / "arrays.npz") as fresh:
+        np.savez(fresh, **paths.flatten(arrays))
+    storage.write_text(directory / "arrays.json", json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
 
 
 def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def load(run: Run, name: str) -> dict[str, Any]:
     directory = run.directory(name)
     try:
         origin = json.loads((directory / "arrays.json").read_text())
-        with np.load(directory / "arrays.npz", allow_pickle=False) as file:
+        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = paths.nest(dict(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error

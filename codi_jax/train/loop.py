@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
@@ -132,7 +133,7 @@ class Stage:
         with (
             jax.set_mesh(self.mesh),
             _Stop().listening() as stop,
-            Checkpointer(str(self.directory / "checkpoints"), keep_last=1) as checkpoints,
+            Checkpointer(str(self.directory / "checkpoints"), config.keep_last, config.keep_every) as checkpoints,
         ):
             with clock.measure("start"):
                 self.prepare()
@@ -164,6 +165,7 @@ class Stage:
                     stopping = stop.asked and done < config.steps  # read once: the signal may come at any time
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
+                            writer.send()
                             checkpoints.save(done, self.state, batches.get_state())
                     if stopping:
                         checkpoints.wait()
@@ -236,4 +238,4 @@ def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
     for activity, spent in {**clock.seconds, "total": seconds}.items():
         cost[activity] = round(cost.get(activity, 0.0) + spent, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cost, indent=1) + "\n")
+    storage.write_text(path, json.dumps(cost, indent=1) + "\n")
