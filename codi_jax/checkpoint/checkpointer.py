@@ -112,7 +112,7 @@ class Checkpointer:
         if self._cleared:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        for path in self._directory.iterdir():
+        for path in self._directory.iterdir() if self._directory.exists() else ():  # a store keeps no empty directory
             if path.name.split(".")[0].isdigit() and not (path / record.NAME).exists():
                 path.rmtree()
         self._cleared = True
