@@ -77,6 +77,17 @@ def reachable(where: str | os.PathLike) -> Path:
     return path
 
 
+def files(directory: Path) -> dict[str, int]:
+    """Bytes of every file in a directory and below it, by its path from there; a store is asked once for all."""
+    if in_store(directory):
+        import fsspec
+
+        system, key = fsspec.core.url_to_fs(str(directory))
+        return {name.removeprefix(f"{key}/"): about["size"] for name, about in system.find(key, detail=True).items()}
+    found = (path for path in Path(directory).rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in found}
+
+
 def send(file: Path, path: Path) -> None:
     """Brings a file of this machine into a store, whole or not at all."""
     import fsspec

