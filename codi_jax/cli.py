@@ -17,10 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
+
+
+def _directory(argument: str) -> Path:
+    """An argument that names a directory, here or in an object store."""
+    try:
+        return storage.reachable(argument)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _read_config(arguments: Sequence[str]) -> Any:
@@ -251,7 +260,12 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
         sub.set_defaults(function=function)
         if workdir:
-            sub.add_argument("--workdir", type=Path, required=not config, help="directory of the run")
+            sub.add_argument(
+                "--workdir",
+                type=_directory,
+                required=not config,
+                help="directory of the run, here or on gs:// or s3://",
+            )
         return sub
 
     train = verb(
@@ -267,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--reuse",
-        type=Path,
+        type=_directory,
         metavar="WORKDIR",
         help="take over the finished stages of another run that are defined as here, and what they build on, too",
     )
@@ -312,7 +326,9 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = verb("convert", _convert, "read public checkpoints into components of this model", config=True)
     convert.add_argument("files", type=Path, nargs="+", metavar="FILE", help="of the release, or of one other family")
-    convert.add_argument("--out", type=Path, required=True, help="directory of the components; see config.weights")
+    convert.add_argument(
+        "--out", type=_directory, required=True, help="directory of the components; see config.weights"
+    )
     convert.add_argument("--seed", type=int, default=0, help="of what the files do not hold (0)")
 
     export = verb("export", _export, "write the release's checkpoint files from components of this model", config=True)
@@ -322,7 +338,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("report", _report, "write report.html from what train and evaluate left in the workdir")
 
     compare = verb("compare", _compare, "several evaluated runs, side by side", workdir=False)
-    compare.add_argument("workdirs", type=Path, nargs="+", metavar="WORKDIR", help="directory of an evaluated run")
+    compare.add_argument(
+        "workdirs", type=_directory, nargs="+", metavar="WORKDIR", help="directory of an evaluated run"
+    )
 
     world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)
     world.add_argument("--out", type=Path, required=True, help="directory for sheet.png, captions, sounds and clips")
@@ -346,9 +364,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
     # (A plan keeps rows instead: a program for a machine that is not here is of no use.)
-    keeps = args.verb != "plan" and getattr(args, "workdir", None) is not None
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and keeps:
-        jax.config.update("jax_compilation_cache_dir", str(args.workdir.absolute() / "compiled"))
+    workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and workdir is not None:
+        workdir = workdir if storage.in_store(workdir) else workdir.absolute()
+        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     try:
         args.function(args, rest)
     except (ConfigError, CheckpointError) as error:

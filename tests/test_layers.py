@@ -9,9 +9,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "codi_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A room may import from rooms that are named before it, and from itself. The first four are single files that all use.
+# A room may import from rooms that are named before it, and from itself. The first five are single files that all use.
 ROOMS = (
-    *("types", "config", "rng", "shorthand", "diffusion", "parallel", "checkpoint", "data", "nn", "encoders"),
+    *(
+        "types",
+        "config",
+        "rng",
+        "shorthand",
+        "storage",
+        "diffusion",
+        "parallel",
+        "checkpoint",
+        "data",
+        "nn",
+        "encoders",
+    ),
     *("modalities", "codi", "interop", "optim", "objectives", "generate", "evaluate", "train", "plan", "report", "cli"),
 )
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
 from codi_jax.checkpoint import record, store
@@ -25,20 +24,18 @@ class Checkpointer:
 
     def __init__(self, directory: str, keep_last: int = 2, keep_every: int | None = None):
         """Args:
-        directory: a local path or `gs://…`; created by the first save.
+        directory: a path of this machine, `gs://…` or `s3://…`; created by the first save.
         keep_last: how many of the newest checkpoints stay.
-        keep_every: checkpoints of steps divisible by it stay as well.
+        keep_every: checkpoints of steps divisible by it stay as well; None or 0 for none.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last={keep_last}: a run needs at least its newest checkpoint")
-        self._directory = epath.Path(directory)
-        if "://" not in str(directory):
-            self._directory = epath.Path(self._directory.absolute())
+        self._directory = store.absolute(directory)
         self._keep_last, self._keep_every = keep_last, keep_every
         self._cleared = False
         self._janitor = concurrent.futures.ThreadPoolExecutor(1, "checkpoint-janitor")
         self._dropping = self._janitor.submit(self._drop_old, [])
-        self._writer = ocp.AsyncCheckpointer(store.Handler())
+        self._writer = store.writer(self._directory)
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -115,7 +112,7 @@ class Checkpointer:
         if self._cleared:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        for path in self._directory.iterdir():
+        for path in self._directory.iterdir() if self._directory.exists() else ():  # a store keeps no empty directory
             if path.name.split(".")[0].isdigit() and not (path / record.NAME).exists():
                 path.rmtree()
         self._cleared = True
@@ -127,8 +124,7 @@ class Checkpointer:
         """
         for step in whole[: len(whole) - self._keep_last]:
             if not self._keep_every or step % self._keep_every:
-                (self._path(step) / record.NAME).unlink()  # from here on it does not count, whatever happens
-                self._path(step).rmtree()
+                store.discard(self._path(step))
 
     def _guard(self, call: Callable[[], None]) -> None:
         try:

@@ -5,35 +5,34 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 
+from codi_jax import storage
 from codi_jax.checkpoint import record, store
 from codi_jax.checkpoint.record import CheckpointError
-
-
-def _absolute(directory: str) -> epath.Path:
-    return epath.Path(directory) if "://" in str(directory) else epath.Path(epath.Path(directory).absolute())
 
 
 def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -> None:
     """Writes a tree of arrays and a JSON-able dict to `directory`; returns when they are whole on disk.
 
-    What stood there before is replaced, and only once the new is complete.
+    What stood there before is replaced, and only once the new is complete. An object store cannot do that to a
+    directory: there the old goes first, and a kill may leave neither, but never a mixture that counts.
 
     Raises:
       CheckpointError: the tree is not of arrays, or cannot be written.
     """
-    path = _absolute(directory)
-    fresh = path.with_name(path.name + ".new")
+    path = store.absolute(directory)
+    in_place = storage.in_store(path)
+    fresh = path if in_place else path.with_name(path.name + ".new")
     args = store.save_args(tree, meta or {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ocp.AsyncCheckpointer(store.Handler(still=True)) as writer:
+        if in_place and jax.process_index() == 0 and (path / record.NAME).exists():
+            store.discard(path)
+        with store.writer(path, still=True) as writer:
             writer.save(fresh, args=args, force=True)
             writer.wait_until_finished()
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not in_place:
             if path.exists():
                 path.rmtree()
             fresh.rename(path)
@@ -53,7 +52,7 @@ def load_params(directory: str, target: Any | None = None) -> Any:
     Raises:
       CheckpointError: nothing there, damaged, or leaves that differ from the target's in any way.
     """
-    return store.restore(_absolute(directory), target)[0]
+    return store.restore(store.absolute(directory), target)[0]
 
 
 _AHEAD = 64 << 20  # bytes
@@ -70,7 +69,7 @@ class Leaves:
     """
 
     def __init__(self, directory: str):
-        self._directory = _absolute(directory)
+        self._directory = store.absolute(directory)
         saved = record.read(self._directory)
         record.verify(self._directory, saved)
         self.shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.leaves.items()}
@@ -106,4 +105,4 @@ class Leaves:
 
 def read_meta(directory: str) -> dict[str, Any]:
     """The dict that `save_params` was given."""
-    return record.read(_absolute(directory)).meta
+    return record.read(store.absolute(directory)).meta

@@ -2,26 +2,26 @@
 
     checkpoint.json
       leaves   path → {shape, dtype}
-      files    file of the array store → {bytes, crc32}
+      files    file of the array store → {bytes, crc32}; in an object store, which guards what it holds, bytes alone
       meta     whatever the caller wants to keep with the tree (place in the recipe, position in the data, …)
       crc32    of all of the above
 
-It is the last file to be written before Orbax commits the directory by renaming it, so a directory without it is a
-write that was cut short and does not count. On the way back it is read first. The target is compared with `leaves` in
-full before an array is touched; the files are compared with `files`, since the array store itself notices a truncated
-file only in passing and a flipped bit not at all.
+It is written when all others are, before Orbax commits the directory by renaming it, so a directory without it is a
+write that was cut short and does not count; in an object store, where nothing is renamed, it alone commits. On the way
+back it is read first. The target is compared with `leaves` in full before an array is touched; the files are compared
+with `files`, since the array store itself notices a truncated file only in passing and a flipped bit not at all.
 """
 
 import dataclasses
 import json
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from codi_jax import storage
 from codi_jax.parallel import paths
 
 NAME = "checkpoint.json"
@@ -68,14 +68,6 @@ def leaves_of(tree: Any) -> dict[str, Leaf]:
     return {path: Leaf.of(path, leaf) for path, leaf in paths.flatten(tree).items()}
 
 
-def _walk(directory: epath.Path) -> Iterator[epath.Path]:
-    for entry in directory.iterdir():
-        if entry.is_dir():
-            yield from _walk(entry)
-        else:
-            yield entry
-
-
 def _crc32(file: epath.Path) -> int:
     crc = 0
     with file.open("rb") as stream:
@@ -91,9 +83,11 @@ def _digest(content: dict[str, Any]) -> int:
 def write(directory: epath.Path, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
     """Describes the array store that is complete in `directory`."""
     files = {}
-    for file in sorted(_walk(directory)):
-        if file.name not in _OWN_FILES:
-            files[str(file.relative_to(directory))] = {"bytes": file.stat().length, "crc32": _crc32(file)}
+    for name, size in sorted(storage.files(directory).items(), key=lambda file: file[0].split("/")):
+        if name.split("/")[-1] not in _OWN_FILES:
+            files[name] = {"bytes": size}
+            if not storage.in_store(directory):  # there every host that reads it would have to fetch all of it
+                files[name]["crc32"] = _crc32(directory / name)
     content = {"leaves": {p: dataclasses.asdict(leaf) for p, leaf in leaves.items()}, "files": files, "meta": meta}
     (directory / NAME).write_text(json.dumps({**content, "crc32": _digest(content)}, indent=1))
 
@@ -144,14 +138,14 @@ def verify(directory: epath.Path, record: Record) -> None:
     Raises:
       CheckpointError: a file is gone, of another length, or altered.
     """
+    found = storage.files(directory)
     for name, expected in record.files.items():
-        file = directory / name
-        if not file.exists():
+        if name not in found:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} is missing")
-        length = file.stat().length
+        length = found[name]
         if length != expected["bytes"]:
             raise CheckpointError(
                 f"checkpoint {directory} is damaged: {name} has {length} bytes instead of {expected['bytes']}"
             )
-        if _crc32(file) != expected["crc32"]:
+        if "crc32" in expected and _crc32(directory / name) != expected["crc32"]:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} has been altered")

@@ -15,7 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from codi_jax.checkpoint import record
+from codi_jax import storage
+from codi_jax.checkpoint import record, s3
 from codi_jax.checkpoint.record import CheckpointError
 from codi_jax.parallel import paths
 
@@ -93,6 +94,39 @@ class Restore(ocp.args.PyTreeRestore):
     """What `Handler` restores."""
 
 
+def absolute(directory: str) -> epath.Path:
+    """Where a directory is, as Orbax wants to be told.
+
+    Raises:
+      ConfigError: an object store that is not known, or whose library is not installed.
+    """
+    path = storage.place(directory)
+    if str(path).startswith("s3://"):
+        s3.teach_orbax()
+    return epath.Path(path if storage.in_store(path) else path.absolute())
+
+
+def writer(directory: epath.Path, still: bool = False) -> ocp.AsyncCheckpointer:
+    """What saves to directories beside or in `directory`; see `Handler`.
+
+    Here they are written under another name and renamed; in an object store, in place, and the record makes them count.
+    """
+    ways = ocp.path.atomicity
+    way = ways.CommitFileTemporaryPath if storage.in_store(directory) else ways.AtomicRenameTemporaryPath
+    return ocp.AsyncCheckpointer(Handler(still), temporary_path_class=way)
+
+
+def _reader() -> ocp.Checkpointer:
+    """What restores. The record has said that a directory is whole; Orbax's own sign, made later, is not asked for."""
+    return ocp.Checkpointer(Handler(), temporary_path_class=ocp.path.atomicity.AtomicRenameTemporaryPath)
+
+
+def discard(directory: epath.Path) -> None:
+    """Removes a directory that has a record, the record first: from then on it does not count, whatever happens."""
+    (directory / record.NAME).unlink()
+    directory.rmtree()
+
+
 def save_args(tree: Any, meta: dict[str, Any]) -> Save:
     """The arguments that save `tree` with `meta`.
 
@@ -131,7 +165,7 @@ def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, A
     wanted = dict.fromkeys(saved.leaves) if target is None else paths.flatten(target)
     args = Restore(restore_args=paths.nest({path: _restore_args(leaf) for path, leaf in wanted.items()}))
     try:
-        with ocp.Checkpointer(Handler()) as reader:
+        with _reader() as reader:
             tree = reader.restore(directory, args=args)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error
@@ -158,7 +192,7 @@ def restore_some(directory: epath.Path, leaves: dict[str, jax.ShapeDtypeStruct])
         partial_restore=True,
     )
     try:
-        with ocp.Checkpointer(Handler()) as reader:
+        with _reader() as reader:
             return paths.flatten(reader.restore(directory, args=args))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.parallel.tables import table as aligned
@@ -22,7 +23,7 @@ def read(workdir: Path) -> dict[str, Any]:
     Raises:
       ConfigError: there is none.
     """
-    path = Path(workdir) / "metrics.json"
+    path = storage.place(workdir) / "metrics.json"
     try:
         metrics = json.loads(path.read_text())
         metrics["joint"], metrics["matrix"], metrics["n"]

@@ -15,7 +15,6 @@ samples.npz holds, by path (row i of every array belongs to row i of its prompts
 
 import dataclasses
 import json
-import os
 import resource
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
@@ -294,12 +294,6 @@ def _rounded(tree: Any) -> Any:
     return round(tree, 4) if isinstance(tree, float) else tree
 
 
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
-
-
 def _cost(workdir: Path, seconds: Mapping[str, float], total: float) -> dict[str, Any]:
     """Seconds of the stages, as they booked them, and of this evaluation; peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -332,10 +326,9 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     begun = time.perf_counter()
     evaluation = Evaluation(codi, config, variables)
     metrics, samples = evaluation.run()
-    fresh = workdir / "samples.new.npz"
-    np.savez_compressed(fresh, **samples)
-    os.replace(fresh, workdir / "samples.npz")
+    with storage.whole(workdir / "samples.npz") as fresh:
+        np.savez_compressed(fresh, **samples)
     cost = _cost(workdir, evaluation.seconds, time.perf_counter() - begun)
-    _write(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")
-    _write(workdir / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    storage.write_text(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")
+    storage.write_text(workdir / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
     return metrics

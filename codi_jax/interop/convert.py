@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from codi_jax import storage
 from codi_jax.checkpoint import save_params
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
@@ -203,4 +204,4 @@ def convert(codi: CoDi, files: Sequence[Path], directory: Path, seed: int = 0) -
     if not found:
         raise ConfigError(f"{', '.join(map(str, files))}: nothing in it is of a component of this model")
     origin = {"files": [Path(file).name for file in files]}
-    return Report(write(codi, found, Path(directory), origin, seed), aside)
+    return Report(write(codi, found, storage.place(directory), origin, seed), aside)

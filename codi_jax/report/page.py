@@ -5,13 +5,13 @@ element (`Modality.html`); nothing here knows what it is.
 """
 
 import json
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import FACTORS
 from codi_jax.evaluate.combinations import summary
@@ -28,10 +28,11 @@ def _load(workdir: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]
     try:
         metrics = json.loads((workdir / "metrics.json").read_text())
         cost = json.loads((workdir / "cost.json").read_text())
-        with np.load(workdir / "samples.npz", allow_pickle=False) as file:
+        with (workdir / "samples.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             samples = paths.nest(dict(file))
     except FileNotFoundError as error:
-        raise ConfigError(f"{workdir}: no {Path(error.filename).name}; run `codi-jax evaluate` first") from error
+        absent = [name for name in ("metrics.json", "cost.json", "samples.npz") if not (workdir / name).exists()]
+        raise ConfigError(f"{workdir}: no {', '.join(absent)}; run `codi-jax evaluate` first") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{workdir}: what `codi-jax evaluate` left is not readable ({error})") from error
     return metrics, samples, cost
@@ -254,7 +255,7 @@ def write(workdir: Path) -> Path:
     Raises:
       ConfigError: the workdir holds no evaluated run.
     """
-    workdir = Path(workdir)
+    workdir = storage.place(workdir)
     run = load_run(workdir)
     metrics, samples, cost = _load(workdir)
     body = _body(run, metrics, samples, cost)
@@ -265,7 +266,5 @@ def write(workdir: Path) -> Path:
         el("style", Html(style)),
     )
     page = join([Html("<!doctype html>\n"), el("html", el("head", head), el("body", body), lang="en"), "\n"])
-    fresh = workdir / "report.html.new"
-    fresh.write_text(page, encoding="utf-8")
-    os.replace(fresh, workdir / "report.html")
+    storage.write_text(workdir / "report.html", page)
     return workdir / "report.html"

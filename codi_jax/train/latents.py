@@ -9,7 +9,6 @@ process 0 puts together what they have written: the same bits for any number of 
 
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import in_order
 from codi_jax.data.sources import Source
@@ -67,10 +67,9 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
     directory.mkdir(parents=True, exist_ok=True)
     parts = _of_all(parts, directory, name)
     if parts is not None:
-        fresh = directory / "arrays.new.npz"
-        np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
-        os.replace(fresh, directory / "arrays.npz")
-        (directory / "arrays.json").write_text(json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+        with storage.whole(directory / "arrays.npz") as fresh:
+            np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
+        storage.write_text(directory / "arrays.json", json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
     distributed.wait_for_all(f"encoded {name}")
 
 
@@ -82,13 +81,14 @@ def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dic
     files = [directory / f"arrays.part{k}.npz" for k in range(processes)]
     if mine:
         flat = {f"{i}/{path}": x for i, part in enumerate(parts) for path, x in paths.flatten(part).items()}
-        np.savez(files[mine], **flat)
+        with storage.whole(files[mine]) as fresh:
+            np.savez(fresh, **flat)
     distributed.wait_for_all(f"parts of {name}")
     if mine:
         return None
     dealt = [parts]
     for file in files[1:]:
-        with np.load(file, allow_pickle=False) as saved:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
             dealt.append(list(paths.nest(dict(saved)).values()))
     for file in directory.glob("arrays.part*.npz"):  # those of an interrupted run of more processes, too
         file.unlink()
@@ -124,7 +124,7 @@ def load(run: Run, name: str) -> dict[str, Any]:
     directory = run.directory(name)
     try:
         origin = json.loads((directory / "arrays.json").read_text())
-        with np.load(directory / "arrays.npz", allow_pickle=False) as file:
+        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = paths.nest(dict(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
@@ -103,7 +104,7 @@ class Stage:
         with (
             jax.set_mesh(self.mesh),
             Stop().listening() as stop,
-            Checkpointer(str(self.directory / "checkpoints"), keep_last=1) as checkpoints,
+            Checkpointer(str(self.directory / "checkpoints"), config.keep_last, config.keep_every) as checkpoints,
         ):
             with clock.measure("start"):
                 self.prepare()
@@ -137,6 +138,7 @@ class Stage:
                     stopping = stop.here() and done < config.steps
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
+                            writer.send()
                             checkpoints.save(done, self.state, batches.get_state())
                     if stopping:
                         checkpoints.wait()
@@ -214,4 +216,4 @@ def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
     for activity, spent in {**clock.seconds, "total": seconds}.items():
         cost[activity] = round(cost.get(activity, 0.0) + spent, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cost, indent=1) + "\n")
+    storage.write_text(path, json.dumps(cost, indent=1) + "\n")

@@ -3,7 +3,8 @@
 `MetricWriter` appends one JSON object a step to `metrics.jsonl` and the same scalars to TensorBoard events. `step` is
 the index of the step that was taken, from 0; a stage resumed at step s takes step s next, so lines and events of steps
 ≥ s come from the interrupted run and are dropped: the file reads as if there had been no interruption. A value that is
-not finite is `null` in JSON (which has no NaN) and left out of the events (a gap in the curve).
+not finite is `null` in JSON (which has no NaN) and left out of the events (a gap in the curve). In an object store,
+which cannot append, the files appear with the first checkpoint and grow with every further one (`send`).
 
 `Clock` books every second to one activity: inner ones are taken out of outer ones, so the seconds add up.
 `Progress` shows step, loss, rates and time left: by rich on a terminal, else as a plain line every few seconds.
@@ -25,6 +26,7 @@ import rich.console
 import rich.progress
 from tensorboardX import SummaryWriter
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 
 
@@ -44,17 +46,20 @@ class MetricWriter:
         """
         self._lines: TextIO | None = None
         self._events: SummaryWriter | None = None
+        self._outbox: storage.Outbox | None = None
         if jax.process_index() != 0:
             return
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
+        self._outbox = storage.Outbox(storage.place(directory), fetch=("metrics.jsonl",))
+        path = self._outbox.folder / "metrics.jsonl"
         _rewind(path, resumed_step)
         self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most
         if tensorboard:
             # `purge_step` tells TensorBoard to forget events of that step and later ones.
             self._events = SummaryWriter(
-                str(directory), purge_step=resumed_step or None, flush_secs=10, filename_suffix=f".{resumed_step:08d}"
+                str(path.parent),
+                purge_step=resumed_step or None,
+                flush_secs=10,
+                filename_suffix=f".{resumed_step:08d}",
             )
 
     def __enter__(self) -> "MetricWriter":
@@ -76,13 +81,25 @@ class MetricWriter:
                 if value is not None:
                     self._events.add_scalar(name, value, int(step))
 
+    def send(self) -> None:
+        """Brings what has been written into the object store, if the directory is of one.
+
+        Before a checkpoint, so that whoever goes on from it finds the lines of all steps before.
+        """
+        if self._outbox is not None:
+            if self._events is not None:
+                self._events.flush()
+            self._outbox.send()
+
     def close(self) -> None:
         """Flushes and closes the files."""
         if self._lines is not None:
             self._lines.close()
         if self._events is not None:
             self._events.close()
-        self._lines = self._events = None
+        if self._outbox is not None:
+            self._outbox.close()
+        self._lines = self._events = self._outbox = None
 
 
 def _rewind(path: Path, resumed_step: int) -> None:
@@ -101,9 +118,7 @@ def _rewind(path: Path, resumed_step: int) -> None:
         if step < resumed_step:
             kept.append(line)
     if len(kept) < len(lines):
-        fresh = path.with_suffix(".new")
-        fresh.write_text("".join(kept), encoding="utf-8")
-        fresh.replace(path)
+        storage.write_text(path, "".join(kept))
 
 
 class Clock:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError, read_meta, record
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
@@ -51,6 +52,8 @@ class StageConfig:
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
       log_every, checkpoint_every: steps.
+      keep_last: how many of the newest checkpoints stay.
+      keep_every: checkpoints of steps divisible by it stay as well; 0 for none.
       cost: what it takes, in any unit that all stages share; side by side (`train --jobs`), the stage that begins the
         dearest chain goes first.
     """
@@ -72,6 +75,8 @@ class StageConfig:
     statistics: int = 2048
     log_every: int = 10
     checkpoint_every: int = 200
+    keep_last: int = 1
+    keep_every: int = 0
     cost: float = 1.0
 
 
@@ -98,7 +103,7 @@ class Run:
 
     def __init__(self, config: RunConfig, workdir: Path | None):
         """Without a workdir there is a model, and no stage is finished."""
-        self.config, self.workdir = config, Path(workdir) if workdir is not None else None
+        self.config, self.workdir = config, storage.place(workdir) if workdir is not None else None
         self.stages = {f"{group}.{leaf}": s for group, named in config.stages.items() for leaf, s in named.items()}
         for name, stage in self.stages.items():
             for need in stage.needs:
@@ -113,6 +118,8 @@ class Run:
                 raise ConfigError(
                     f"config.stages.{name}.accumulate: a batch of {stage.batch_size} has no {stage.accumulate} parts"
                 )
+            if stage.keep_last < 1 or stage.keep_every < 0:
+                raise ConfigError(f"config.stages.{name}: keep_last is at least 1, and keep_every at least 0")
         self.order = tuple(self._topological())
         self.codi = CoDi.from_config(config.model)
 
@@ -170,7 +177,7 @@ class Run:
         """Component -> its directory in `config.weights`."""
         if not self.config.weights:
             return {}
-        found = sorted(path.parent for path in Path(self.config.weights).glob(f"*/{record.NAME}"))
+        found = sorted(path.parent for path in storage.place(self.config.weights).glob(f"*/{record.NAME}"))
         out = {component: path for path in found for component in read_meta(str(path))["components"]}
         if not out:
             raise ConfigError(f"config.weights: no components in {self.config.weights}; `codi-jax convert` makes them")
@@ -209,7 +216,7 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
       ConfigError: the workdir belongs to another config.
     """
     text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
-    path = Path(workdir) / "config.json"
+    path = storage.place(workdir) / "config.json"
     if path.exists():
         if path.read_text() != text:
             raise ConfigError(
@@ -219,9 +226,7 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
     if not write:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(path)
+    storage.write_text(path, text)
 
 
 def load_run(workdir: Path) -> Run:
@@ -230,7 +235,7 @@ def load_run(workdir: Path) -> Run:
     Raises:
       ConfigError: there is none.
     """
-    path = Path(workdir) / "config.json"
+    path = storage.place(workdir) / "config.json"
     try:
         config = json.loads(path.read_text())
     except OSError as error:

@@ -12,11 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from codi_jax import storage
+from codi_jax.checkpoint import record
 from codi_jax.config import ConfigError
 from codi_jax.train.recipe import Run, load_run
 
-_KEPT = ("params", "arrays.npz", "arrays.json", "metrics.jsonl", "cost.json")
-_INDIFFERENT = ("log_every", "checkpoint_every", "cost")  # they change no number
+_KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "arrays.json", "params")  # what says "finished" comes last
+_INDIFFERENT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "on_host", "cost")  # they change no number
 
 
 def _plain(tree: Any) -> Any:
@@ -66,15 +68,16 @@ def reuse(run: Run, workdir: Path) -> tuple[str, ...]:
         if definition(run, name) != definition(other, name) or not all(run.finished(n) for n in run.stage(name).needs):
             continue
         here = run.directory(name)
-        fresh = here.with_name(here.name + ".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        in_place = storage.in_store(here)  # where a directory cannot be renamed
+        fresh = here if in_place else here.with_name(here.name + ".new")
+        if not in_place:
+            shutil.rmtree(fresh, ignore_errors=True)
         for part in (other.directory(name) / kept for kept in _KEPT):
-            if part.is_dir():
-                shutil.copytree(part, fresh / part.name)
-            elif part.exists():
-                shutil.copy2(part, fresh)
-        fresh.rename(here)
+            if part.exists():
+                fresh.mkdir(parents=True, exist_ok=True)
+                storage.copy(part, fresh / part.name, last=record.NAME)
+        if not in_place:
+            fresh.rename(here)
         taken.append(name)
     if not taken and not any(run.finished(name) for name in run.order):
         raise ConfigError(f"--reuse: no finished stage of {workdir} is defined as one of {run.workdir} is")

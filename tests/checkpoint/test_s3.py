@@ -1,0 +1,89 @@
+"""Checkpoints in an object store, against a real S3 server; no store renames, so the record alone makes them count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from codi_jax import storage
+from codi_jax.checkpoint import Checkpointer, CheckpointError, Leaves, load_params, read_meta, record, save_params
+from codi_jax.parallel import MeshConfig, make_mesh
+from tests import s3, toy
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        yield s3.bucket(patch, "checkpoints")
+
+
+def tree(seed=0.0):
+    return {
+        "w": jnp.arange(32.0).reshape(8, 4) + seed,
+        "n": {"steps": jnp.int32(seed), "half": jnp.ones(3, jnp.bfloat16)},
+    }
+
+
+def split(*axes):
+    """`tree` with `w` over the devices."""
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    sharded = jax.sharding.NamedSharding(mesh, P(*axes))
+    everywhere = jax.sharding.NamedSharding(mesh, P())
+    return jax.device_put(tree(), {"w": sharded, "n": {"steps": everywhere, "half": everywhere}})
+
+
+def test_saved_from_one_layout_and_restored_into_another(bucket):
+    with Checkpointer(f"{bucket}/layout") as checkpoints:
+        checkpoints.save(7, split("fsdp", "tensor"), {"place": 3})
+    with Checkpointer(f"{bucket}/layout") as checkpoints:
+        wanted = split("tensor")
+        restored, meta = checkpoints.restore(wanted)
+        assert toy.same(restored, tree()) and meta == {"place": 3}
+        assert restored["w"].sharding == wanted["w"].sharding
+        with pytest.raises(CheckpointError, match=r"missing    x  .*(.|\n)*mistyped   n/half  saved bfloat16"):
+            checkpoints.restore({**tree(), "n": {"steps": jnp.int32(0), "half": jnp.ones(3)}, "x": jnp.ones(1)})
+
+
+def test_the_newest_stay_and_every_second(bucket):
+    with Checkpointer(f"{bucket}/kept", keep_last=1, keep_every=2) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, tree(step))
+    with Checkpointer(f"{bucket}/kept") as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+        assert toy.same(checkpoints.restore(tree(), 2)[0], tree(2))
+    assert {path.name for path in storage.place(f"{bucket}/kept").iterdir()} == {"00000002", "00000003"}
+
+
+def test_a_write_that_was_cut_short_does_not_count_and_is_cleared_away(bucket):
+    with Checkpointer(f"{bucket}/cut") as checkpoints:
+        checkpoints.save(2, tree(2))
+    (storage.place(f"{bucket}/cut") / "00000002" / record.NAME).unlink()  # which is sent when all the rest is there
+    with Checkpointer(f"{bucket}/cut") as checkpoints:
+        assert checkpoints.latest() is None
+        checkpoints.save(2, tree(20))
+    (storage.place(f"{bucket}/cut") / "00000002" / "commit_success.txt").unlink()  # sent after it
+    with Checkpointer(f"{bucket}/cut") as checkpoints:
+        assert toy.same(checkpoints.restore(tree())[0], tree(20))
+
+
+def test_a_lost_or_shortened_object_is_one_line(bucket):
+    save_params(f"{bucket}/hurt", tree())
+    (manifest,) = (f for f in record.read(storage.place(f"{bucket}/hurt")).files if f == "manifest.ocdbt")
+    (storage.place(f"{bucket}/hurt") / manifest).write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"is damaged: manifest.ocdbt has 5 bytes instead of \d+$"):
+        load_params(f"{bucket}/hurt")
+    (storage.place(f"{bucket}/hurt") / manifest).unlink()
+    with pytest.raises(CheckpointError, match=r"is damaged: manifest.ocdbt is missing$"):
+        load_params(f"{bucket}/hurt")
+    with pytest.raises(CheckpointError, match="no checkpoint in s3://"):
+        load_params(f"{bucket}/nothing")
+
+
+def test_components_replace_what_stood_there(bucket):
+    save_params(f"{bucket}/made", {"old": np.ones(3), "w": np.zeros(2)}, {"version": 1})
+    save_params(f"{bucket}/made", jax.tree.map(np.asarray, tree()), {"version": 2})
+    assert toy.same(load_params(f"{bucket}/made"), tree()) and read_meta(f"{bucket}/made") == {"version": 2}
+    leaves = Leaves(f"{bucket}/made")
+    assert set(leaves.shapes) == {"w", "n/steps", "n/half"}
+    np.testing.assert_array_equal(leaves.read("w"), tree()["w"])
