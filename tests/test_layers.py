@@ -11,20 +11,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from rooms that are named before it, and from itself. The first five are single files that all use.
 ROOMS = (
-    *(
-        "types",
-        "config",
-        "rng",
-        "shorthand",
-        "storage",
-        "diffusion",
-        "parallel",
-        "checkpoint",
-        "data",
-        "nn",
-        "encoders",
-    ),
-    *("modalities", "codi", "interop", "optim", "objectives", "generate", "evaluate", "train", "plan", "report", "cli"),
+    *("types", "config", "rng", "shorthand", "storage"),
+    *("diffusion", "parallel", "checkpoint", "data", "nn", "encoders", "modalities", "codi", "interop", "optim"),
+    *("objectives", "generate", "evaluate", "train", "plan", "report", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
