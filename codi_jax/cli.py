@@ -60,11 +60,17 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.loop import train
+    from codi_jax.train.profile import parse
     from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
+    profile = None if args.profile is None else parse(args.profile)
+    if profile and args.jobs > 1:
+        raise ConfigError(
+            f"--profile: beside other stages (--jobs={args.jobs}) a stage is not itself; leave --jobs out"
+        )
     processes = distributed.requested()
     if processes is not None and args.jobs > 1:
         raise ConfigError(f"--jobs={args.jobs}: stages run side by side in a run of one process only")
@@ -92,7 +98,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
     if args.jobs > 1:
         train_side_by_side(run, stages, args.jobs, args.quiet)
     else:
-        train(run, stages, args.quiet)
+        train(run, stages, args.quiet, profile)
 
 
 def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
@@ -284,6 +290,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_directory,
         metavar="WORKDIR",
         help="take over the finished stages of another run that are defined as here, and what they build on, too",
+    )
+    train.add_argument(
+        "--profile", metavar="START,STEPS", help="record so many steps of each stage, from the START-th on, for xprof"
     )
     train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
 

@@ -10,6 +10,8 @@ import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.diffusion import losses, process
@@ -34,6 +36,34 @@ def prediction_loss(codi: CoDi, prediction: Array, sample: Noised, min_snr: floa
     target = process.target(codi.schedule, sample.z, sample.noise, sample.t, kind)
     weight = losses.min_snr_weight(codi.schedule, sample.t, kind, min_snr or None)
     return losses.diffusion_loss(prediction, target, weight).mean()
+
+
+LEVELS = 8  # ranges of t by which a validation loss is told
+
+
+def by_level(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):
+    """Mean diffusion loss of a batch of B at B levels spread evenly over all t, and by ranges of t.
+
+    Prompts are neither dropped nor noised, and losses not weighted.
+
+    Returns:
+      {"loss": over all, "loss/t0-124": of the samples with these t, …}; a range that no sample has is left out.
+    """
+    size, steps = batch[name].mean.shape[0], codi.schedule.steps
+    prompts = dataclasses.replace(config.prompts, drop=0.0, noise=0.0)
+    context = conditioning.context(codi, prompts, variables, batch, key, name)
+    t = np.arange(size) * steps // size
+    sample = conditioning.noised(codi, name, batch[name], jnp.asarray(t, jnp.int32), key)
+    prediction = codi[name].denoise(variables, sample.z_t, sample.t, context)
+    target = process.target(codi.schedule, sample.z, sample.noise, sample.t, codi.config.prediction)
+    each = losses.diffusion_loss(prediction, target, jnp.float32(1))
+    out = {"loss": each.mean()}
+    for k in range(LEVELS):
+        first, end = k * steps // LEVELS, (k + 1) * steps // LEVELS
+        here = (t >= first) & (t < end)
+        if here.any():
+            out[f"loss/t{first}-{end - 1}"] = each[here].mean()
+    return out
 
 
 def loss(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):

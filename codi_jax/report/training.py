@@ -8,6 +8,7 @@ from typing import Any
 from codi_jax.parallel.tables import size
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
+from codi_jax.train.ledger import COUNTS
 from codi_jax.train.metrics import duration
 from codi_jax.train.recipe import Run
 
@@ -35,7 +36,7 @@ def curves(run: Run, caption: Any) -> Html:
 def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
     """Seconds by stage and activity."""
     stages = {name: cost["stages"][name] for name in run.order if name in cost["stages"]}
-    activities = list(dict.fromkeys(a for stage in stages.values() for a in stage if a not in ("total", "encode")))
+    activities = list(dict.fromkeys(a for stage in stages.values() for a in stage if a not in (*COUNTS, "encode")))
     body = []
     for name, spent in stages.items():
         cells = [number(spent[a], 1) if a in spent else "" for a in activities]

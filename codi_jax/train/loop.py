@@ -9,15 +9,12 @@ Every process of a run takes the same way through it. What could differ between 
 finished and from which step to go on (process 0 says), and after which step to stop (`train.stop`).
 """
 
-import json
-import time
 from itertools import islice
 from typing import Any
 
 import jax
 import numpy as np
 
-from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
@@ -25,18 +22,23 @@ from codi_jax.data.sources import Arrays, Source, make_source
 from codi_jax.optim import merge, partition
 from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, place_batch, replicated
+from codi_jax.parallel.chips import utilisation
+from codi_jax.parallel.flops import count
 from codi_jax.rng import fold
 from codi_jax.train import latents
+from codi_jax.train.ledger import Ledger
+from codi_jax.train.ledger import line as ledger_line
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
+from codi_jax.train.profile import Profile
 from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
 from codi_jax.train.stop import Preempted, Stop
+from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
 
 
-def source_of(run: Run, name: str) -> Source:
-    """The data of a stage: a source of the config, or the arrays of `encode` stages (checked against their weights)."""
-    wanted = run.stage(name).source
+def source_of(run: Run, wanted: str | tuple[str, ...]) -> Source:
+    """A source of the config, or the arrays of `encode` stages (checked against their weights)."""
     if not isinstance(wanted, str):
         return Arrays(latents.mixed([latents.load(run, stage) for stage in wanted]))
     if wanted in run.config.sources:
@@ -53,7 +55,11 @@ class Stage:
         self.mesh = make_mesh(run.config.mesh)
         self.key = fold(jax.random.key(run.config.seed), name)
         self.task = task_of(run, name)
-        self.source = source_of(run, name)
+        self.source = source_of(run, self.config.source)
+        self.validation: Validation | None = None
+        if self.config.validation is not None:
+            held_out = source_of(run, self.config.validation.source)
+            self.validation = Validation(self.config, self.task, held_out, self.mesh, self.key)
 
     def prepare(self) -> None:
         """Parameters of the stages before, fresh ones for what none has made; the state, the step."""
@@ -98,9 +104,16 @@ class Stage:
             threads=1,
         )
 
-    def train(self, clock: Clock, quiet: bool = False) -> None:
-        """Runs the stage from its last checkpoint to its end and writes what it made."""
-        config = self.config
+    def train(self, ledger: Ledger, quiet: bool = False, profile: tuple[int, int] | None = None) -> None:
+        """Runs the stage from its last checkpoint to its end and writes what it made.
+
+        Args:
+          ledger: books the seconds.
+          quiet: leaves out the tables of parameters.
+          profile: (start, steps) of this session to be recorded, see `train.profile`.
+        """
+        config, clock = self.config, ledger.clock
+        recorded = Profile(self.directory / "profile", profile if distributed.first() else None)
         with (
             jax.set_mesh(self.mesh),
             Stop().listening() as stop,
@@ -115,39 +128,55 @@ class Stage:
                 print(self.summary, flush=True)
                 if self.mesh.size > 1:
                     print(self.table, flush=True)
-            batches, pending = self.batches(start), None
+            batches, pending, flops = self.batches(start), None, 0.0
             with (
                 MetricWriter(self.directory, start) as writer,
                 Progress(self.name, config.steps, config.batch_size, start, clock) as progress,
             ):
+                ledger.lost_steps += writer.lost_steps
                 for i in range(start, config.steps):
                     with clock.waiting(pending):
                         batch = place_batch(next(batches), self.mesh)
-                    with clock.measure("step" if i > start else "compile"):
-                        self.state, metrics = self.step(self.state, self.frozen, self.constants, batch, self.key)
+                    with clock.measure("step" if i > start else "compile"), recorded.step(i):
+                        arguments = (self.state, self.frozen, self.constants, batch, self.key)
+                        if i == start:  # traced here, and not again by the call
+                            flops = count(self.step.trace(*arguments).jaxpr).total
+                        self.state, metrics = self.step(*arguments)
                         if pending is not None or i == start:
                             jax.block_until_ready(metrics["loss"] if i == start else pending)
                     pending = metrics["loss"]
+                    recorded.after(pending)
                     done = i + 1
                     if done % config.log_every == 0 or done == config.steps:
                         scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
                         progress.update(done, scalars["loss"], int(scalars["skipped"]))
-                        writer.write(
-                            i, {**scalars, "steps_per_second": progress.rate, "data_wait": clock.share("data")}
-                        )
+                        scalars |= {"steps_per_second": progress.rate, "data_wait": clock.share("data")}
+                        writer.write(i, scalars | self._speed(flops * progress.rate))
+                    if self.validation is not None and (done % config.validation.every == 0 or done == config.steps):
+                        with clock.measure("validation"):
+                            writer.write(i, self.validation(self.state, self.frozen, self.constants))
                     stopping = stop.here() and done < config.steps
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
                             writer.send()
                             checkpoints.save(done, self.state, batches.get_state())
+                            ledger.write()
                     if stopping:
                         checkpoints.wait()
                         raise Preempted(f"stopped in {self.name} at step {done} of {config.steps}; run it again")
             batches.close()
+            recorded.close()
             with clock.measure("finish"):
                 self._finish()
             if stop.here():  # during the last step or since
                 raise Preempted(f"stopped after {self.name}; run it again for the stages that follow")
+
+    def _speed(self, flops_per_second: float) -> dict[str, float]:
+        """Operations a second and device, and the part of the peak that this is, if the chip is known."""
+        devices = list(self.mesh.devices.flat)
+        part = utilisation(flops_per_second, devices)
+        speed = {"flops_per_second": flops_per_second / len(devices)}
+        return speed if part is None else {**speed, "utilisation": part}
 
     def _finish(self) -> None:
         config = self.config
@@ -175,8 +204,15 @@ class Stage:
         save_params(str(self.directory / "params"), out, meta)
 
 
-def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) -> None:
+def train(
+    run: Run,
+    stages: tuple[str, ...] | None = None,
+    quiet: bool = False,
+    profile: tuple[int, int] | None = None,
+) -> None:
     """Runs the named stages (all if None) in the recipe's order; what is finished is left alone.
+
+    `quiet` and `profile` are those of `Stage.train`.
 
     Raises:
       ConfigError: a stage that a named one needs is not finished.
@@ -193,27 +229,19 @@ def train(run: Run, stages: tuple[str, ...] | None = None, quiet: bool = False) 
         for need in run.stage(name).needs:
             if not run.finished(need):
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
-        clock, begun = Clock(), time.perf_counter()
+        ledger = Ledger(run.directory(name) / "cost.json", Clock())
         try:
             if run.stage(name).objective == "encode":
-                with clock.measure("encode"):
+                with ledger.clock.measure("encode"):
                     ancestors = run.ancestors(name)
                     needed = tuple(
                         run.codi[m].components[role] for m in run.stage(name).modalities for role in ("codec", "prompt")
                     )
-                    latents.compute(run, name, assemble(run, ancestors, needed), source_of(run, name))
+                    source = source_of(run, run.stage(name).source)
+                    latents.compute(run, name, assemble(run, ancestors, needed), source)
             else:
-                Stage(run, name).train(clock, quiet)
+                Stage(run, name).train(ledger, quiet, profile)
+                if distributed.first():
+                    print(ledger_line(name, ledger.cost(), run.stage(name).steps), flush=True)
         finally:
-            if distributed.first():
-                _book(run, name, clock, time.perf_counter() - begun)
-
-
-def _book(run: Run, name: str, clock: Clock, seconds: float) -> None:
-    """Adds this session's seconds to the stage's cost.json."""
-    path = run.directory(name) / "cost.json"
-    cost = json.loads(path.read_text()) if path.exists() else {}
-    for activity, spent in {**clock.seconds, "total": seconds}.items():
-        cost[activity] = round(cost.get(activity, 0.0) + spent, 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_text(path, json.dumps(cost, indent=1) + "\n")
+            ledger.write()

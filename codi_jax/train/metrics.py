@@ -44,6 +44,7 @@ class MetricWriter:
         Raises:
           ConfigError: `metrics.jsonl` holds a line that this class did not write.
         """
+        self.lost_steps = 0  # that an interrupted session took, and that are taken again
         self._lines: TextIO | None = None
         self._events: SummaryWriter | None = None
         self._outbox: storage.Outbox | None = None
@@ -51,7 +52,7 @@ class MetricWriter:
             return
         self._outbox = storage.Outbox(storage.place(directory), fetch=("metrics.jsonl",))
         path = self._outbox.folder / "metrics.jsonl"
-        _rewind(path, resumed_step)
+        self.lost_steps = _rewind(path, resumed_step)
         self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most
         if tensorboard:
             # `purge_step` tells TensorBoard to forget events of that step and later ones.
@@ -102,12 +103,12 @@ class MetricWriter:
         self._lines = self._events = self._outbox = None
 
 
-def _rewind(path: Path, resumed_step: int) -> None:
-    """Drops the lines of steps from `resumed_step` on, and a last line that a kill has torn."""
+def _rewind(path: Path, resumed_step: int) -> int:
+    """Drops the lines of steps from `resumed_step` on, and a last line that a kill has torn; says how many steps."""
     if not path.exists():
-        return
+        return 0
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = []
+    kept, end = [], resumed_step
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith("\n"):
             break
@@ -115,10 +116,12 @@ def _rewind(path: Path, resumed_step: int) -> None:
             step = json.loads(line)["step"]
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"{path}, line {number}: not a line of metrics: {line.strip()[:80]!r}") from None
+        end = max(end, step + 1)
         if step < resumed_step:
             kept.append(line)
     if len(kept) < len(lines):
         storage.write_text(path, "".join(kept))
+    return end - resumed_step
 
 
 class Clock:

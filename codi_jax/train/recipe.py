@@ -30,6 +30,21 @@ from codi_jax.parallel import MeshConfig, ShardingConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """Loss on samples that are not trained on.
+
+    Attributes:
+      source: as a stage's.
+      every: steps from one to the next; there is one at the end, too.
+      batches: of the stage's size, the same ones each time.
+    """
+
+    source: str | tuple[str, ...]
+    every: int
+    batches: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
 class StageConfig:
     """One stage.
 
@@ -51,6 +66,7 @@ class StageConfig:
       settings: the objective's own config.
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
+      validation: see ValidationConfig; None for none.
       log_every, checkpoint_every: steps.
       keep_last: how many of the newest checkpoints stay.
       keep_every: checkpoints of steps divisible by it stay as well; 0 for none.
@@ -73,6 +89,7 @@ class StageConfig:
     on_host: tuple[Literal["ema", "opt_state"], ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     statistics: int = 2048
+    validation: ValidationConfig | None = None
     log_every: int = 10
     checkpoint_every: int = 200
     keep_last: int = 1
@@ -109,9 +126,11 @@ class Run:
             for need in stage.needs:
                 if need not in self.stages:
                     raise ConfigError(f"config.stages.{name}.needs: there is no stage {need!r}")
-            for source in (stage.source,) if isinstance(stage.source, str) else stage.source:
-                if source not in self.stages and (source not in config.sources or source != stage.source):
-                    raise ConfigError(f"config.stages.{name}.source: neither a source nor a stage: {source!r}")
+            self._check_source(stage.source, f"config.stages.{name}.source")
+            if stage.validation is not None:
+                self._check_source(stage.validation.source, f"config.stages.{name}.validation.source")
+                if stage.validation.every < 1 or stage.validation.batches < 1:
+                    raise ConfigError(f"config.stages.{name}.validation: every and batches are at least 1")
             if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
@@ -122,6 +141,11 @@ class Run:
                 raise ConfigError(f"config.stages.{name}: keep_last is at least 1, and keep_every at least 0")
         self.order = tuple(self._topological())
         self.codi = CoDi.from_config(config.model)
+
+    def _check_source(self, named: str | tuple[str, ...], where: str) -> None:
+        for source in (named,) if isinstance(named, str) else named:
+            if source not in self.stages and (source not in self.config.sources or source != named):
+                raise ConfigError(f"{where}: neither a source nor a stage: {source!r}")
 
     def _topological(self) -> Iterator[str]:
         done: set[str] = set()

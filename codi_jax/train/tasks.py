@@ -30,6 +30,7 @@ class Task:
       example: a batch of so many rows of zeros, for shapes.
       constants: (variables, batches) -> constants of what was trained; None if there are none.
       accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
+      by_level: (variables, batch, key) -> scalars of a batch that is not trained on, if they are more than the loss.
     """
 
     components: tuple[str, ...]
@@ -39,6 +40,14 @@ class Task:
     example: Callable[[int], Any]
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
     accumulate: int = 1
+    by_level: Loss | None = None
+
+    def validate(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Any]:
+        """Scalars of a batch that is not trained on, `loss` among them."""
+        if self.by_level is not None:
+            return self.by_level(variables, batch, key)
+        value, metrics = self.loss(variables, batch, key)
+        return {"loss": value, **metrics}
 
 
 def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
@@ -138,10 +147,10 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if stage.objective == "ldm":
         settings = view(ldm.LDMConfig, stage.settings, where)
         name = names[0]
-        loss = partial(ldm.loss, codi, name, settings)
+        loss, by_level = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.by_level))
         components = _component(codi, ["denoiser"], [name])
     else:
-        settings = view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        by_level, settings = None, view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         loss = partial(latent_alignment.loss, codi, names, settings)
         if settings.align == "contrastive":
             _refuse_parts(stage, "align: contrastive")
@@ -154,9 +163,17 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if encoded:
         shapes = partial(_encoded_example, codi, names, not isinstance(stage.source, str))
         batch = partial(_encoded, names)
-        return Task(components + inputs, init, loss, batch, shapes, accumulate=stage.accumulate)
+        return Task(components + inputs, init, loss, batch, shapes, accumulate=stage.accumulate, by_level=by_level)
 
-    def online(variables, batch, key):
-        return loss(variables, conditioning.encode(codi, variables, batch), key)
+    def online(function, variables, batch, key):
+        return function(variables, conditioning.encode(codi, variables, batch), key)
 
-    return Task(components + inputs, init, online, media, example, accumulate=stage.accumulate)
+    return Task(
+        components + inputs,
+        init,
+        partial(online, loss),
+        media,
+        example,
+        accumulate=stage.accumulate,
+        by_level=by_level and partial(online, by_level),
+    )

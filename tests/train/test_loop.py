@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -15,9 +16,11 @@ from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.train import loop
+from codi_jax.train.ledger import COUNTS, goodput
 from codi_jax.train.loop import Preempted, Stage, source_of, train
 from codi_jax.train.metrics import Clock
-from codi_jax.train.recipe import Run, load_run
+from codi_jax.train.recipe import Run, ValidationConfig, load_run
+from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, check, variables_of
 from tests import toy
 
@@ -104,7 +107,7 @@ def test_every_stage_leaves_what_it_made():
 
 def test_encoded_samples_are_those_of_the_source_one_for_one():
     run = whole()
-    source = source_of(run, "ldm.image")
+    source = source_of(run, run.stage("ldm.image").source)
     assert len(source) == run.config.sources["text+image"]["size"]
     for name, modality in run.codi.modalities.items():
         sample = source[3][name]
@@ -114,8 +117,8 @@ def test_encoded_samples_are_those_of_the_source_one_for_one():
 
 
 def test_several_encode_stages_are_one_source(run):
-    one, encode = source_of(run, "ldm.image"), "encode.text+image"
-    both = source_of(with_stage(run, source=(encode, encode)), STAGE)
+    one, encode = source_of(run, run.stage("ldm.image").source), "encode.text+image"
+    both = source_of(run, (encode, encode))
     assert len(both) == 2 * len(one)
     for i in (0, 3, len(one) - 1):
         for sample in (both[i], both[i + len(one)]):
@@ -248,6 +251,55 @@ def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run,
             for name in ("params", "ema", "opt_state")
         }
         assert waits == {"params": {"device"}, "ema": {"pinned_host"}, "opt_state": {"pinned_host"}}
+
+
+def test_a_held_out_loss_is_told_by_noise_level_and_is_the_same_for_the_same_weights(run, monkeypatch):
+    encoded = run.stage(STAGE).source
+    run = with_stage(run, validation=ValidationConfig(encoded, every=2, batches=2))
+    seen, validate = [], Validation.__call__
+    monkeypatch.setattr(
+        Validation, "__call__", lambda self, *state: seen.append((self, *state)) or validate(self, *state)
+    )
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(made(run), made(whole()))  # it draws nothing that training draws
+    lines = [json.loads(line) for line in (run.directory(STAGE) / "metrics.jsonl").read_text().splitlines()]
+    held_out = [line for line in lines if "validation/loss" in line]
+    assert [line["step"] for line in held_out] == [1, 3]
+    levels = [value for name, value in held_out[0].items() if name.startswith("validation/loss/t")]
+    assert len(levels) == 8 and np.mean(levels) == pytest.approx(held_out[0]["validation/loss"], rel=1e-5)
+    (stage, *state), again = seen[-1], dict(held_out[-1])
+    del again["step"]
+    assert validate(stage, *state) == pytest.approx(again, rel=1e-6)
+    assert stage._losses._cache_size() == 1
+
+
+def test_the_ledger_books_every_second_and_the_steps_that_were_lost(run, monkeypatch, capsys):
+    class Cut(Exception):
+        pass
+
+    def cut():
+        raise Cut
+
+    run = with_stage(run, log_every=1)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, cut)
+        with pytest.raises(Cut):
+            train(run, (STAGE,), quiet=True)
+    path = run.directory(STAGE) / "cost.json"
+    before = json.loads(path.read_text())
+    train(run, (STAGE,), quiet=True)
+    cost = json.loads(path.read_text())
+    assert cost["lost_steps"] == 1  # the third; the checkpoint is of two
+    assert all(cost[activity] >= before[activity] > 0 for activity in ("start", "compile", "step", "total"))
+    spent = sum(seconds for activity, seconds in cost.items() if activity not in COUNTS)
+    assert spent == pytest.approx(cost["total"], rel=0.02, abs=0.05)
+    assert goodput(cost, 4) == pytest.approx(4 / 5 * cost["step"] / cost["total"])
+    assert re.search(rf"^{STAGE}  goodput \d+% of \S+: .*compile.*1 steps lost$", capsys.readouterr().out, re.M)
+
+
+def test_some_steps_are_recorded_for_a_profiler(run):
+    train(run, (STAGE,), quiet=True, profile=(1, 2))
+    assert list((run.directory(STAGE) / "profile").rglob("*.xplane.pb"))
 
 
 def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):

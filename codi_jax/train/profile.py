@@ -1,0 +1,51 @@
+"""A trace of some steps of a stage, for xprof (`pip install xprof; xprof STAGE/profile`) or Perfetto."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from codi_jax.config import ConfigError
+
+
+class Profile:
+    """Records `steps` steps from the `start`-th of a session on (0 compiles) into a directory; nothing for None."""
+
+    def __init__(self, directory: Path, steps: tuple[int, int] | None):
+        self._directory, self._steps, self._taken, self._on = directory, steps, 0, False
+
+    @contextlib.contextmanager
+    def step(self, index: int) -> Iterator[None]:
+        """Around step `index` of the stage, which names it in the trace."""
+        if self._steps is not None and self._taken == self._steps[0]:
+            jax.profiler.start_trace(str(self._directory))
+            self._on = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=index):
+            yield
+        self._taken += 1
+
+    def after(self, result: jax.Array) -> None:
+        """Ends the recording when the last of its steps has come to its result."""
+        if self._on and self._taken == sum(self._steps):
+            jax.block_until_ready(result)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the recording, if it is still on."""
+        if self._on:
+            jax.profiler.stop_trace()
+            print(f"profile  {self._directory}", flush=True)
+        self._on = False
+
+
+def parse(text: str) -> tuple[int, int]:
+    """`start,n` as numbers.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    start, comma, steps = text.partition(",")
+    if not (comma and start.isdecimal() and steps.isdecimal() and int(steps)):
+        raise ConfigError(f"--profile: expected START,STEPS as in 10,5, got {text!r}")
+    return int(start), int(steps)
