@@ -10,8 +10,8 @@ train as N single hosts, each on the whole data, each writing the same files. Wh
 started.
 
 A process that dies takes the others with it: they miss its heartbeats for `HEARTBEAT` seconds, or the collective that
-they wait in is broken off, and end with a code that is not 0. One that leaves with an error that it
-alone has waits half of `LEAVING` for the others; they are ended after all of it. It all stays below two minutes.
+they wait in is broken off, and they end with a code that is not 0. One that leaves with an error which it alone has
+waits half of `LEAVING` for the others, and they are ended after all of it. Either way stays below two minutes.
 """
 
 import dataclasses
