@@ -9,6 +9,7 @@ number.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 GRACE = 120.0  # seconds
@@ -39,10 +40,18 @@ def _environment(process: int, processes: int, port: int, devices: int | None) -
 
 
 def _pass_on(stream: BinaryIO, process: int) -> None:
-    for line in stream:
-        with _PRINTING:
-            sys.stdout.buffer.write(b"%d: " % process + line.rstrip(b"\n") + b"\n")
-            sys.stdout.buffer.flush()
+    with stream:
+        for line in stream:
+            with _PRINTING:
+                sys.stdout.buffer.write(b"%d: " % process + line.rstrip(b"\n") + b"\n")
+                sys.stdout.buffer.flush()
+
+
+def _kill(processes: Iterable[subprocess.Popen]) -> None:
+    """Ends processes that have not ended, and all that they have started."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(command: Sequence[str], processes: int, devices: int | None = None, grace: float = GRACE) -> int:
@@ -57,6 +66,8 @@ def run(command: Sequence[str], processes: int, devices: int | None = None, grac
     Returns:
       0, or the first code that was not.
     """
+    asked: list[int] = []  # signals, which the loop passes on when all have been started
+    before = {n: signal.signal(n, lambda number, _: asked.append(number)) for n in (signal.SIGTERM, signal.SIGINT)}
     port = _free_port()
     running = {
         k: subprocess.Popen(
@@ -64,22 +75,20 @@ def run(command: Sequence[str], processes: int, devices: int | None = None, grac
             env=_environment(k, processes, port, devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches them by way of this process, once
+            start_new_session=True,  # Ctrl-C reaches them by way of this process alone
         )
         for k in range(processes)
     }
     readers = [threading.Thread(target=_pass_on, args=(p.stdout, k)) for k, p in running.items()]
     for reader in readers:
         reader.start()
-
-    def forward(number: int, _: object) -> None:
-        for process in list(running.values()):
-            process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     code, deadline = 0, float("inf")
     try:
         while running:
+            while asked:
+                number = asked.pop(0)
+                for process in running.values():
+                    process.send_signal(number)
             for k, process in list(running.items()):
                 ended = process.poll()
                 if ended is None:
@@ -91,13 +100,11 @@ def run(command: Sequence[str], processes: int, devices: int | None = None, grac
             if running and time.monotonic() > deadline:
                 names = ", ".join(map(str, running))
                 print(f"local_pod: {names} still running {grace:g} seconds after the first failed; killed", flush=True)
-                for process in running.values():
-                    process.kill()
+                _kill(running.values())
                 deadline = float("inf")
             time.sleep(0.05)
     finally:
-        for process in running.values():
-            process.kill()
+        _kill(running.values())
         for reader in readers:
             reader.join()
         for number, handler in before.items():

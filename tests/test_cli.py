@@ -13,7 +13,7 @@ from PIL import Image
 from codi_jax import cli
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.train import loop
-from codi_jax.train.loop import Preempted
+from codi_jax.train.stop import Preempted
 from tests import toy
 
 ROOT = Path(__file__).parents[1]

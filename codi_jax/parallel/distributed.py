@@ -10,11 +10,12 @@ train as N single hosts, each on the whole data, each writing the same files. Wh
 started.
 
 A process that dies takes the others with it: they miss its heartbeats for `HEARTBEAT` seconds, or the collective that
-they wait in is broken off, and end with a code that is not 0. One that leaves with an error that it
-alone has waits half of `LEAVING` for the others; they are ended after all of it. It all stays below two minutes.
+they wait in is broken off, and they end with a code that is not 0. One that leaves with an error which it alone has
+waits half of `LEAVING` for the others, and they are ended after all of it. Either way stays below two minutes.
 """
 
 import dataclasses
+import importlib.util
 import os
 import sys
 import threading
@@ -98,19 +99,16 @@ def requested(environment: Mapping[str, str] = os.environ) -> Processes | None:
             # Left to itself, jax gives each process of these one device; alone on its host, it is to have them all.
             alone = environment.get(on_this_host, "").partition("(")[0] == "1"
             return Processes(told_by, count, {"local_device_ids": []} if alone else {})
-    if not _may_use_tpus(environment):
-        indexed = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
-        return Processes("the Kubernetes job") if indexed else None
-    hosts = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
-    if hosts is None:
-        return Processes("the TPU's metadata")
-    count = len(hosts.split(",")) * int(environment.get("MEGASCALE_NUM_SLICES") or 1)
-    return Processes("the TPU's environment", count) if count > 1 else None
-
-
-def _may_use_tpus(environment: Mapping[str, str]) -> bool:
-    """Whether this host has TPU chips, which `import jax` has found out, and jax is not told to leave them alone."""
-    return "TPU_SKIP_MDS_QUERY" not in environment and "tpu" in environment.get("JAX_PLATFORMS", "tpu")
+    if "tpu" in environment.get("JAX_PLATFORMS", "tpu"):
+        hosts = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
+        if hosts is not None:  # of one slice
+            count = len(hosts.split(",")) * int(environment.get("MEGASCALE_NUM_SLICES") or 1)
+            return Processes("the TPU's environment", count) if count > 1 else None
+        if "TPU_SKIP_MDS_QUERY" not in environment and importlib.util.find_spec("libtpu"):
+            # `import jax` sets the variable where there are no chips; where there are, the metadata server knows.
+            return Processes("the TPU's metadata")
+    indexed = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
+    return Processes("the Kubernetes job") if indexed else None
 
 
 def start(processes: Processes | None, wait: int = STARTING) -> None:

@@ -64,14 +64,17 @@ def test_processes_that_others_tell_of(environment, told_by, count, arguments):
     assert requested({**NO_TPU, **environment}) == Processes(told_by, count, arguments)
 
 
-def test_tpus():
+def test_tpus(monkeypatch):
     hosts = {"TPU_WORKER_HOSTNAMES": "a,b,c,d"}
-    assert requested(hosts) == Processes("the TPU's environment", 4)
-    assert requested({**hosts, "MEGASCALE_NUM_SLICES": "2"}) == Processes("the TPU's environment", 8)
-    assert requested({}) == Processes("the TPU's metadata")  # chips, and nothing said: only the metadata server knows
+    for chips in ({}, NO_TPU):  # a host whose chips are not to be seen must not go on alone either
+        assert requested({**hosts, **chips}) == Processes("the TPU's environment", 4)
+        assert requested({**hosts, **chips, "MEGASCALE_NUM_SLICES": "2"}) == Processes("the TPU's environment", 8)
     assert requested({"TPU_WORKER_HOSTNAMES": "a"}) is None
-    for without in (NO_TPU, {"JAX_PLATFORMS": "cpu"}):
-        assert requested({**hosts, **without}) is None
+    assert requested({**hosts, "JAX_PLATFORMS": "cpu"}) is None
+    for libtpu, told in ((None, None), ("there", Processes("the TPU's metadata"))):
+        monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda _, libtpu=libtpu: libtpu)
+        assert requested({}) == told
+        assert requested(NO_TPU) is None
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,20 @@ from codi_jax.train.loop import Stage
 from tests import toy
 
 ROOT = Path(__file__).parents[2]
-STAGE = "codec.text"  # which needs no other
+STAGE = "judge.image"  # which needs no other and compiles fastest
 
 
-def config(steps: int) -> ConfigDict:
-    """One stage of the toy's recipe, everything in it split over all devices, a line of metrics a step."""
-    tree = toy.config().to_dict()
-    group, leaf = STAGE.split(".")
-    tree["stages"] = {group: {leaf: {**tree["stages"][group][leaf], "steps": steps, "log_every": 1}}}
-    return ConfigDict({**tree, "mesh": {"data": 1, "fsdp": -1}, "sharding": {"fsdp_min_bytes": 256}})
+def config(steps: int, *stages: str) -> ConfigDict:
+    """Some stages of the demo's recipe for the toy (STAGE if none are named), split over all devices throughout."""
+    tree = toy.recipe()
+    chosen: dict[str, dict] = {}
+    for name in stages or (STAGE,):
+        group, leaf = name.split(".")
+        stage = {**tree["stages"][group][leaf], "log_every": 1, "statistics": 8}
+        chosen.setdefault(group, {})[leaf] = {**stage, "steps": steps} if stage["steps"] else stage
+    sources = {name: {**source, "size": 36} for name, source in tree["sources"].items()}
+    split = {"mesh": {"data": 1, "fsdp": -1}, "sharding": {"fsdp_min_bytes": 256}}
+    return ConfigDict({**tree, "model": toy.model(), "sources": sources, "stages": chosen, **split})
 
 
 def watch(folder: Path, patch: Callable[[Any, str, Any], None] = setattr) -> None:

@@ -15,11 +15,12 @@ import pytest
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
-from codi_jax.train import loop
+from codi_jax.train import latents, loop
 from codi_jax.train.ledger import COUNTS, goodput
-from codi_jax.train.loop import Preempted, Stage, source_of, train
+from codi_jax.train.loop import Stage, source_of, train
 from codi_jax.train.metrics import Clock
 from codi_jax.train.recipe import Run, ValidationConfig, load_run
+from codi_jax.train.stop import Preempted
 from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, check, variables_of
 from tests import toy
@@ -202,6 +203,24 @@ def test_sigterm_in_the_last_step_finishes_the_stage_and_stops_before_the_next(r
         train(run, (STAGE, joint), quiet=True)
     assert run.finished(STAGE) and not run.directory(joint).exists()
     assert toy.same(made(run), made(whole()))
+
+
+def test_sigterm_while_encoding_leaves_nothing_half_done(run, monkeypatch):
+    encode, in_order = "encode.text+image", latents.in_order
+
+    def interrupted(*arguments):
+        for batch in in_order(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    shutil.rmtree(run.directory(encode))
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "in_order", interrupted)
+        with pytest.raises(Preempted, match=r"^stopped in encode\.text\+image, which begins anew"):
+            train(run, (encode,), quiet=True)
+    assert not run.finished(encode)
+    train(run, (encode,), quiet=True)
+    assert toy.same(latents.load(run, encode), latents.load(whole(), encode))
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):

@@ -10,11 +10,13 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from codi_jax.checkpoint import load_params
-from codi_jax.parallel import paths
+from codi_jax.parallel import make_mesh, paths
+from codi_jax.train import loop
 from codi_jax.train.loop import train
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
@@ -26,11 +28,12 @@ TOLERANCE = 1e-4
 
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
-    """Runs a config in this process, on its eight devices; its workdir, and the folder of its batches."""
+    """Runs a config in this process, on some of its devices; its workdir, and the folder of its batches."""
 
-    def run(config):
+    def run(config, devices=8):
         workdir, seen = tmp_path / "alone", tmp_path / "alone-batches"
         with monkeypatch.context() as patch, toy.light_compilation():
+            patch.setattr(loop, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
             pod.watch(seen, patch.setattr)
             save_config(config, workdir)
             train(open_run(config, workdir), quiet=True)
@@ -61,24 +64,29 @@ def assert_same_curve(workdir, reference, stage=STAGE):
         np.testing.assert_allclose([x[metric] for x in got], [x[metric] for x in want], rtol=TOLERANCE)
 
 
-def assert_same_parameters(workdir, reference, stage=STAGE):
-    got, want = (load_params(str(d / "stages" / stage / "params")) for d in (workdir, reference))
-    got, want = paths.flatten(got), paths.flatten(want)
+def assert_same_outcome(workdir, reference, stage=STAGE):
+    """The record is the same, and each array by and large: where its gradient is 0 but for rounding, such as that of a
+    bias before a norm, Adam makes steps of full length of it, each of which may go either way."""
+    assert load_run(workdir).made(stage) == load_run(reference).made(stage)
+    got, want = (paths.flatten(load_params(str(d / "stages" / stage / "params"))) for d in (workdir, reference))
     assert got.keys() == want.keys()
+    steps = load_run(workdir).stage(stage)
     for path, leaf in got.items():
-        np.testing.assert_allclose(leaf, want[path], rtol=1e-2, atol=TOLERANCE, err_msg=path)
+        furthest = 2 * steps.steps * steps.optimizer.learning_rate
+        np.testing.assert_allclose(leaf, want[path], atol=furthest, rtol=TOLERANCE, err_msg=path)
+    apart = np.sqrt(sum(np.sum((got[path] - want[path]) ** 2.0) for path in got))
+    assert apart < 1e-2 * np.sqrt(sum(np.sum(leaf**2.0) for leaf in want.values()))
 
 
 def test_two_processes_train_what_one_does(tmp_path, alone):
     config = pod.config(steps=3)
-    reference, batches = alone(config)
+    reference, batches = alone(config, devices=4)
     save_config(config, tmp_path / "run")
-    run = Pod(tmp_path / "seen", tmp_path / "run", 2, 4)
+    run = Pod(tmp_path / "seen", tmp_path / "run", 2, 2)
     assert run.wait() == 0, run.log.read_text()[-3000:]
     assert_same_batches(tmp_path / "seen", batches, {2})
     assert_same_curve(tmp_path / "run", reference)
-    assert_same_parameters(tmp_path / "run", reference)
-    assert load_run(tmp_path / "run").made(STAGE) == load_run(reference).made(STAGE)
+    assert_same_outcome(tmp_path / "run", reference)
     assert json.loads((tmp_path / "run" / "stages" / STAGE / "cost.json").read_text())["total"] > 0
     assert not [line for line in run.log.read_text().splitlines() if line.startswith("1: " + STAGE)]
 
@@ -127,20 +135,21 @@ def test_four_processes_then_two_then_four_are_one_run(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_a_whole_recipe_in_two_processes(tmp_path):
-    config = toy.config()
-    workdir = tmp_path / "run"
+def test_statistics_latents_and_what_is_built_on_them(tmp_path, alone):
+    stages = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image", "ldm.text")
+    config = pod.config(4, *stages)
+    reference, _ = alone(config)
+    workdir, encode = tmp_path / "run", stages[3]
     save_config(config, workdir)
     run = Pod(tmp_path / "seen", workdir, 2, 4)
     assert run.wait(1800) == 0, run.log.read_text()[-3000:]
-    for name in load_run(workdir).order:
-        assert load_run(workdir).finished(name)
-        if load_run(workdir).stage(name).objective != "encode":
-            assert_same_curve(workdir, toy.trained(), name)
-    # Latents by the same programs from the same weights are the same bits; so the stage is run again by one process.
+    for name in stages:
+        if name != encode:
+            assert_same_curve(workdir, reference, name)
+            assert_same_outcome(workdir, reference, name)
+    # The same program on the same weights: what one process encodes is the same to the last bit.
     again = tmp_path / "again"
     shutil.copytree(workdir, again)
-    encode = "encode.text+image"
     shutil.rmtree(again / "stages" / encode)
     with toy.light_compilation():
         train(load_run(again), (encode,), quiet=True)

@@ -1,0 +1,67 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launch import local_pod
+
+LAUNCHER = [sys.executable, local_pod.__file__]
+
+
+def shell(script, processes=2, **options):
+    return local_pod.run(["sh", "-c", script], processes, **options)
+
+
+def test_each_process_has_its_variables_and_its_lines_their_number(capfdbinary):
+    assert shell('echo "$CODI_PROCESS of $CODI_PROCESSES at $CODI_COORDINATOR $XLA_FLAGS"', 3, devices=2) == 0
+    lines = sorted(capfdbinary.readouterr().out.decode().splitlines())
+    assert [line.split(" at ")[0] for line in lines] == ["0: 0 of 3", "1: 1 of 3", "2: 2 of 3"]
+    (tail,) = {
+        line.split(" at ")[1] for line in lines
+    }  # one coordinator, and the devices in place of those of this test
+    address, flags = tail.split(maxsplit=1)
+    assert address.startswith("localhost:") and flags == "--xla_force_host_platform_device_count=2"
+
+
+@pytest.mark.parametrize(("end", "code"), [("exit 3", 3), ("kill -9 $$", 137)])
+def test_the_first_code_that_is_not_0(end, code):
+    script = f'if [ "$CODI_PROCESS" = 1 ]; then {end}; fi; sleep 0.5; exit $((CODI_PROCESS * 7))'
+    assert shell(script, 3) == code
+    assert shell("exit 0") == 0
+
+
+def test_who_outlives_the_first_failure_too_long_is_killed(capfd):
+    begun = time.monotonic()
+    assert shell('if [ "$CODI_PROCESS" = 0 ]; then exit 4; fi; sleep 60', 3, grace=0.5) == 4
+    assert time.monotonic() - begun < 20
+    assert "1, 2 still running 0.5 seconds after the first failed; killed" in capfd.readouterr().out
+
+
+def test_signals_are_passed_on_and_waited_for():
+    script = "trap 'echo asked; sleep 0.3; exit 75' TERM; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [*LAUNCHER, "--processes=2", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as launched:
+        for _ in range(2):
+            assert launched.stdout.readline().endswith("ready\n")
+        launched.send_signal(signal.SIGTERM)
+        assert sorted(launched.stdout.read().splitlines()) == ["0: asked", "1: asked"]
+        assert launched.wait() == 75
+
+
+@pytest.mark.parametrize("arguments", [["--processes=2"], ["--processes=0", "--", "true"], ["--", "true"]])
+def test_what_cannot_be_launched(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        local_pod.main(arguments)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: local_pod.py [-h] --processes=N [--devices=D] -- COMMAND")
+
+
+def test_help_says_what_it_does(capsys):
+    with pytest.raises(SystemExit) as exit:
+        local_pod.main(["--help"])
+    assert exit.value.code == 0
+    said = capsys.readouterr().out
+    assert "--processes N" in said and "--devices D" in said and "two minutes" in said
