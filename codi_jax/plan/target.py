@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import re
 from typing import Any
 
 import jax
@@ -15,6 +16,11 @@ from jax.experimental import topologies
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel.chips import Chip, chip_of
+
+# libtpu would ask a cloud machine's metadata server what it runs on, and complain; what it compiles for is said to it.
+_NO_MACHINE = {
+    "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +54,19 @@ def tpu(name: str) -> Target:
       ConfigError: libtpu is not installed, or the name is not one of a slice.
     """
     chip = chip_of(name)
+    if not re.fullmatch(r"\w+:\d+(x\d+){1,2}", name):
+        raise ConfigError(f"topology {name!r}: a slice is named as in 'v5e:4x4' or 'v5p:4x4x4'")
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError("--topology needs the TPU compiler, which is not installed: pip install 'codi_jax[plan]'")
     _stay_on_cpu()
-    # libtpu would ask a cloud machine's metadata server what it runs on.
-    for variable, value in {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}.items():
+    for variable, value in _NO_MACHINE.items():
         os.environ.setdefault(variable, value)
     single = {"chips_per_host_bounds": (1, 1, 1)} if name.split(":")[-1] == "1x1" else {}
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name, **single)
     except jax.errors.JaxRuntimeError as error:
         said = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
-        raise ConfigError(f"topology {name!r}: {said}; a slice is named as in 'v5e:4x4' or 'v5p:4x4x4'") from None
+        raise ConfigError(f"topology {name!r}: {said}") from None
     return Target(name, "tpu", tuple(described.devices), chip)
 
 

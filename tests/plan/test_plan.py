@@ -1,0 +1,298 @@
+"""Rows of a plan: compiled as the loop compiles, bounds by hand, what fits, what is kept."""
+
+import importlib.util
+import json
+
+import jax
+import pytest
+
+from codi_jax import cli
+from codi_jax.config import ConfigError
+from codi_jax.parallel import MeshConfig, ShardingConfig, place_batch
+from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of
+from codi_jax.plan import cache, fit, row, run, sweep, target
+from codi_jax.plan.target import Target
+from codi_jax.train.loop import Stage
+from codi_jax.train.recipe import open_run, save_config
+from tests import toy
+
+STAGE = "codec.text"
+CHIP = Chip(flops=1e6, memory=1e6, bandwidth=1e3, interconnect=500.0, devices=2)
+
+
+def silent(what):
+    pass
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return open_run(toy.config(), None)
+
+
+@pytest.fixture(scope="module")
+def planned(recipe):
+    """The row of a stage on eight virtual devices."""
+    with toy.light_compilation():
+        return row.compiled_row(recipe, STAGE, target.virtual(8), recipe.config.mesh, 8, silent)
+
+
+def test_the_compiled_step_is_the_loops(recipe, planned):
+    stage = Stage(recipe, STAGE)
+    with jax.set_mesh(stage.mesh), toy.light_compilation():
+        stage.prepare()
+        batches = stage.batches(0)
+        batch = place_batch(next(batches), stage.mesh)
+        batches.close()
+        real = stage.step.lower(stage.state, stage.frozen, stage.constants, batch, stage.key).compile()
+    stats = real.memory_analysis()
+    assert planned["hbm"]["arguments"] == stats.argument_size_in_bytes > 0
+    assert planned["hbm"]["temporaries"] == stats.temp_size_in_bytes > 0
+    # The state is held, and given back in its place.
+    state = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(stage.state))
+    assert state <= planned["hbm"]["arguments"] <= planned["hbm"]["peak"] - stats.temp_size_in_bytes
+    assert planned["hbm"]["peak"] < 2 * state + stats.temp_size_in_bytes
+    # Every device has its own gradients of all parameters, which are summed.
+    gradients = sum(x.nbytes for x in jax.tree.leaves(stage.state.params))
+    assert planned["collectives"]["all-reduce"]["bytes"] >= gradients
+    assert planned["traffic"]["memory"] > 3 * state
+
+
+def test_a_row(planned):
+    assert (planned["stage"], planned["topology"], planned["chips"]) == (STAGE, "cpu:8", 8)
+    assert planned["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    assert planned["batch_per_chip"] == 1
+    assert planned["flops_per_sample"] == planned["flops_per_step"] / 8 > 0
+    # Nobody knows what a CPU can do.
+    assert planned["bound_seconds"] is planned["mfu_bound"] is planned["fits"] is planned["hbm"]["limit"] is None
+    assert json.loads(json.dumps(planned)) == planned
+    assert planned["notes"] == []
+
+
+def test_bounds_by_hand():
+    slice_of_two = Target("two", "tpu", (None,) * 4, CHIP)
+    got = row.bound(8e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
+    # 8 MFLOP on two chips of 1 MFLOP/s; twice 1 kB through 1 kB/s; twice 750 B through 500 B/s.
+    assert got["seconds"] == {"compute": 4.0, "memory": 2.0, "interconnect": 3.0}
+    assert (got["bound_seconds"], got["mfu_bound"]) == (4.0, 1.0)
+    assert got["samples_per_chip_hour"] == 3600 * 10 / 2 / 4
+    slower = row.bound(2e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
+    assert (slower["bound_seconds"], slower["mfu_bound"]) == (3.0, pytest.approx(1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("said", "needed"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (31.25G) "
+            "exceeds available HBM (15.75G).",
+            31.25 * GIB,
+        ),
+        ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Used 17.50G of 15.75G hbm. Exceeded by", 17.5 * GIB),
+        ("RESOURCE_EXHAUSTED: in some other words", None),
+    ],
+)
+def test_what_the_compiler_refuses(said, needed):
+    got = row._refused(said, GIB, Target("v5e:2x2", "tpu", (None,) * 4, CHIPS["v5e"]))
+    assert got["fits"] is False and got["bound_seconds"] is None
+    assert got["hbm"] == {
+        "arguments": GIB,
+        "temporaries": needed and needed - GIB,
+        "peak": needed,
+        "limit": 15.75 * GIB,
+    }
+
+
+def refused(recipe, limit, temporaries, mesh, batch):
+    """A row that does not fit, and its slice of eight devices."""
+    chip = Chip(1e6, limit, 1e3, 500.0)
+    arguments = fit.held(recipe, STAGE, mesh, batch)
+    memory = {"arguments": arguments, "temporaries": temporaries, "peak": arguments + temporaries, "limit": limit}
+    return {"stage": STAGE, "mesh": mesh, "batch_size": batch, "hbm": memory}, Target("x", "tpu", (None,) * 8, chip)
+
+
+def test_the_nearest_thing_that_fits():
+    config = toy.config()
+    with config.unlocked():
+        config.sharding = {"fsdp_min_bytes": 256}
+    recipe = open_run(config, None)
+    mesh = {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    halved = {**mesh, "data": 4, "fsdp": 2}
+    whole, half = (fit.held(recipe, STAGE, m, 64) for m in (mesh, halved))
+    assert half < 0.7 * whole
+    # A third of the temporaries' room is there, and all the state's: a quarter of the batch.
+    too_much = refused(recipe, whole + 100_000, 300_000, mesh, 64)
+    (line,) = fit.nearest(recipe, *too_much)
+    assert line.startswith("batch_size=16 (estimated: ")
+    # The state alone is too large; split in two it is not, and half of it leaves room for all temporaries.
+    (line,) = fit.nearest(recipe, *refused(recipe, half + 50_000, 50_000, mesh, 64))
+    assert line.startswith("mesh.data=4 mesh.fsdp=2 (estimated: ")
+    # Only both.
+    (line,) = fit.nearest(recipe, *refused(recipe, half + 2_000, whole, mesh, 64))
+    assert line.startswith("batch_size=") and " and mesh.data=" in line
+    assert "a larger one" in fit.nearest(recipe, *refused(recipe, 1_000, 50_000, mesh, 64))[0]
+
+
+def test_meshes_and_their_order():
+    plain = ShardingConfig()
+    assert [(m["data"], m["fsdp"]) for m in sweep.meshes(8, plain)] == [(8, 1), (4, 2), (2, 4), (1, 8)]
+    assert max(m["fsdp"] for m in sweep.meshes(256, plain)) == 64
+    named = ShardingConfig(rules=((".*/kernel", (None, ("tensor",))),))
+    assert {"data": 2, "fsdp": 2, "tensor": 2, "context": 1} in list(sweep.meshes(8, named))
+    speeds = [(100.0, 64), (99.0, 16), (50.0, 4), (98.5, 32)]
+    found = [{"samples_per_chip_hour": s, "batch_size": b, "peak": 0} for s, b in speeds]
+    assert [e["batch_size"] for e in sweep.ranked(found)] == [16, 32, 64, 4]
+
+
+def test_a_sweep_prefers_what_fits_and_what_is_fast(recipe, planned):
+    # So little computing that only what is sent counts, as much memory as nobody needs: the largest batch wins.
+    roomy = Target("x", "tpu", (None,) * 8, Chip(1e15, 1e12, 1e12, 1e6))
+    yardstick = planned | {"hbm": planned["hbm"] | {"limit": 1e12}}
+    best = sweep.estimates(recipe, yardstick, roomy)
+    assert best[0]["batch_size"] == max(e["batch_size"] for e in best) == 4 * 8
+    assert len(sweep.chosen(recipe, yardstick, roomy)) == 2
+    # Hardly more than there is: larger batches are out.
+    tight = planned | {"hbm": planned["hbm"] | {"limit": planned["hbm"]["peak"] + 5_000}}
+    assert {e["batch_size"] for e in sweep.estimates(recipe, tight, roomy)} == {8}
+    with pytest.raises(ConfigError, match="--sweep needs a chip whose peaks are known"):
+        sweep.chosen(recipe, planned, target.virtual(8))
+
+
+def test_rows_are_kept_under_all_that_they_depend_on(recipe, planned, tmp_path, monkeypatch):
+    eight, two = target.virtual(8), target.virtual(2)
+    keys = [
+        cache.key(recipe, STAGE, eight, MeshConfig(), 8),
+        cache.key(recipe, STAGE, eight, MeshConfig(), 16),
+        cache.key(recipe, STAGE, two, MeshConfig(), 8),
+        cache.key(recipe, STAGE, eight, MeshConfig(fsdp=2), 8),
+        cache.key(recipe, "codec.image", eight, MeshConfig(), 8),
+    ]
+    assert len(set(keys)) == len(keys)
+    calls = []
+    monkeypatch.setattr(run, "compiled_row", lambda *a: calls.append(a) or dict(planned))
+    heard = []
+    first = run.plan(recipe, (STAGE,), eight, directory=tmp_path, told=heard.append)
+    again = run.plan(recipe, (STAGE,), eight, directory=tmp_path, told=heard.append)
+    assert first == again and len(calls) == 1
+    assert f"{STAGE} was compiled before" in heard[-1]
+    (tmp_path / f"{keys[0]}.json").write_text("{torn")
+    run.plan(recipe, (STAGE,), eight, directory=tmp_path)
+    assert len(calls) == 2
+
+
+def test_what_the_training_costs(recipe, planned):
+    stage = recipe.stage(STAGE)
+    got = run.training(recipe, STAGE, planned | {"samples_per_chip_hour": 2.0, "chips": 8})
+    samples = stage.steps * stage.batch_size
+    assert got == {"samples": samples, "chip_hours": samples / 2, "days": samples / 2 / 8 / 24}
+
+
+def test_tables(recipe, planned):
+    known = planned | row.bound(8e6, 8, planned["traffic"], Target("x", "tpu", (None,) * 8, CHIP))
+    known |= {"fits": False, "nearest": ["batch_size=4 (estimated)"], "training": run.training(recipe, STAGE, known)}
+    text = run.shown([known, {**known, "stage": "codec.image"}])
+    assert f"{STAGE} does not fit; would: batch_size=4 (estimated)" in text
+    assert "all-reduce" in text and "data 8" in text and "all of it, at the bounds: " in text
+    unknown = run.shown([{**planned, "training": run.training(recipe, STAGE, planned)}])
+    assert "all of it" not in unknown and "cpu:8, 8 chips" in unknown
+
+
+def test_it_is_said_that_it_goes_on():
+    heard = []
+    with run._beating(heard.append, "still at it", every=0.01):
+        while len(heard) < 2:
+            pass
+    assert heard[0].startswith("still at it, 0s so far")
+    assert len(heard) == (after := len(heard)) and after >= 2
+
+
+# The command
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    save_config(toy.config(), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--topology=v5e:4x4", "--devices=2"], "--topology and --devices: name one of them"),
+        (["--topology=h100:8"], "topology 'h100:8': no chip 'h100'; there are v5e, v5p, v6e, tpu7x"),
+        (["--topology=v5e:four"], "a slice is named as in 'v5e:4x4'"),
+        (["--topology=v5e:4x4"], "--topology needs the TPU compiler, which is not installed: pip install"),
+        (["--devices=0"], "--devices: expected a positive number, got 0"),
+        (["--devices=64"], "--devices=64: this process has 8 CPU devices"),
+        (["--devices=2", "--batch=0"], "--batch: expected a positive number, got 0"),
+        (["--devices=2", "--batch=3"], "a batch of 3 cannot be split over 2 devices"),
+        (["--devices=2", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe"),
+        (["--devices=2", "--stage=encode.pairs"], "no stage 'encode.pairs'"),
+    ],
+)
+def test_what_is_refused(capsys, monkeypatch, workdir, options, message):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["plan", f"--workdir={workdir}", *options])
+    err = capsys.readouterr().err
+    assert exit.value.code == cli.EXIT_BAD_INPUT
+    assert message in err and err.count("\n") == 1, err
+
+
+def test_the_command(capsys, workdir):
+    file = workdir / "new" / "plan.json"
+    with toy.light_compilation():
+        cli.main(["plan", f"--workdir={workdir}", f"--stage={STAGE}", "--devices=2", "--batch=4", f"--json={file}"])
+    out, err = capsys.readouterr()
+    (made,) = json.loads(file.read_text())
+    assert (made["stage"], made["chips"], made["batch_size"], made["batch_per_chip"]) == (STAGE, 2, 4, 2)
+    assert made["training"]["samples"] == 4 * 8
+    assert STAGE in out and "cpu:2, 2 chips" in out
+    assert f"compiling {STAGE} for cpu:2" in err
+
+
+# Slices of TPUs, described
+
+
+@pytest.mark.parametrize(("name", "devices", "chips"), [("v5e:2x2", 4, 4), ("v5p:2x2x1", 4, 4), ("tpu7x:2x2x1", 8, 4)])
+def test_slices(name, devices, chips):
+    pytest.importorskip("libtpu")
+    made = target.tpu(name)
+    assert (len(made.devices), made.chips) == (devices, chips)
+
+
+def test_a_slice_that_there_is_not():
+    pytest.importorskip("libtpu")
+    with pytest.raises(ConfigError, match="topology 'v5e:3x5': "):
+        target.tpu("v5e:3x5")
+
+
+def test_a_stage_on_a_slice(recipe):
+    pytest.importorskip("libtpu")
+    made = row.compiled_row(recipe, STAGE, target.tpu("v5e:2x2"), MeshConfig(), 8, silent)
+    assert made["fits"] is True and made["hbm"]["limit"] == chip_of("v5e:2x2").memory
+    assert made["bound_seconds"] == max(made["seconds"].values()) > 0
+    assert made["collectives"]["all-reduce"]["count"] >= 1
+    assert made["hbm"]["arguments"] <= made["hbm"]["peak"] < made["hbm"]["limit"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_memory_of_chips_is_what_the_compiler_allows(name):
+    pytest.importorskip("libtpu")
+    slice_ = target.tpu(name)
+    mesh = jax.sharding.Mesh(slice_.devices, ("data",))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    huge = jax.ShapeDtypeStruct((2**18, 2**20), "float32", sharding=everywhere)  # a TiB
+    with pytest.raises(jax.errors.JaxRuntimeError, match="exceeds available HBM") as error:
+        jax.jit(lambda x: x * 2).trace(huge).lower(lowering_platforms=("tpu",)).compile()
+    allowed = chip_of(name).memory / slice_.per_chip / GIB
+    assert f"available HBM ({allowed:.2f}G)" in str(error.value)
+
+
+def test_a_batch_that_no_chip_holds(recipe):
+    pytest.importorskip("libtpu")
+    described = target.tpu("v5e:2x2")
+    made = row.compiled_row(recipe, STAGE, described, MeshConfig(), 2**24, silent)
+    assert made["fits"] is False and made["bound_seconds"] is None
+    assert made["hbm"]["peak"] > made["hbm"]["limit"]
+    assert fit.nearest(recipe, made, described)[0].startswith("batch_size=")

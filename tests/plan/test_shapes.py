@@ -1,0 +1,96 @@
+"""What a plan takes for a stage's arguments is what the loop gives its step."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+
+from codi_jax.config import ConfigError
+from codi_jax.data.sources import make_source, read
+from codi_jax.objectives import conditioning
+from codi_jax.parallel import make_mesh, paths, place_batch
+from codi_jax.parallel.mesh import AXES
+from codi_jax.plan.shapes import bytes_per_device, step_of
+from codi_jax.train.latents import mixed
+from codi_jax.train.loop import Stage
+from codi_jax.train.program import task_of
+from codi_jax.train.recipe import open_run
+from configs import codi as public
+from tests import toy
+
+
+def kinds(tree):
+    """Shape and type of every leaf by path, as the device has them."""
+    return {p: (tuple(x.shape), jax.dtypes.canonicalize_dtype(x.dtype)) for p, x in paths.flatten(tree).items()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [toy.recipe(toy.EVERYTHING), public.get_config("tokenizers=digit_world")],
+    ids=["small", "public"],
+)
+def test_an_example_is_of_the_shape_of_a_batch(config):
+    run = open_run(config, None)
+    online = [name for name in run.order if run.stage(name).source in run.config.sources]
+    seen = set()
+    for name in online:
+        stage, task = run.stage(name), task_of(run, name)
+        if stage.objective == "encode" or (stage.modalities, stage.objective, stage.source) in seen:
+            continue
+        seen.add((stage.modalities, stage.objective, stage.source))
+        samples = read(make_source(run.config.sources[stage.source]), range(2))
+        example = jax.eval_shape(lambda task=task: task.example(2))
+        assert kinds(task.transform(samples)) == kinds(example), name
+    assert len(seen) >= 6
+
+
+def test_an_example_of_what_is_encoded_is_what_encode_gives():
+    run = open_run(toy.recipe(toy.EVERYTHING), None)
+    variables = {"params": toy.shapes(run.codi), "constants": run.codi.default_constants()}
+    names = [n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")]
+    mixtures = [not isinstance(run.stage(n).source, str) for n in names]
+    assert any(mixtures) and not all(mixtures)
+    for name, several in zip(names, mixtures, strict=True):
+        task, own = task_of(run, name), run.stage(name).modalities
+        media = {m: jax.eval_shape(lambda m=m: run.codi[m].example(2)) for m in own}
+        wanted = jax.eval_shape(lambda v, b: conditioning.encode(run.codi, v, b), variables, media)
+        if several:
+            arrays = {
+                m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(wanted[m]).items() if x is not None} for m in own
+            }
+            wanted = {m: conditioning.Encoded(**leaves) for m, leaves in mixed([arrays]).items()}
+        assert kinds(jax.eval_shape(lambda task=task: task.example(2))) == kinds(wanted), name
+
+
+def test_arguments_are_those_of_the_loop():
+    config = toy.config()
+    with config.unlocked():
+        config.mesh, config.sharding = {"data": 2, "fsdp": 4}, {"fsdp_min_bytes": 256}
+    run = open_run(config, None)
+    stage = Stage(run, "codec.text")
+    with jax.set_mesh(stage.mesh), toy.light_compilation():
+        stage.prepare()
+    batches = stage.batches(0)
+    real = (stage.state, stage.frozen, stage.constants, place_batch(next(batches), stage.mesh), stage.key)
+    batches.close()
+    _, planned = step_of(run, "codec.text", make_mesh(run.config.mesh), stage.config.batch_size)
+    assert jax.tree.structure(planned) == jax.tree.structure(real)
+    for (path, want), have in zip(jax.tree.leaves_with_path(real), jax.tree.leaves(planned), strict=True):
+        assert (want.shape, want.dtype) == (have.shape, have.dtype), path
+        if have.sharding is not None:
+            assert want.sharding.is_equivalent_to(have.sharding, want.ndim), path
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(real[:-1]))
+    assert bytes_per_device(planned) == held
+    # A mesh of which no device is there says the same.
+    described = AbstractMesh((2, 4, 1, 1), AXES)
+    assert bytes_per_device(step_of(run, "codec.text", described, stage.config.batch_size)[1]) == held
+
+
+def test_what_has_no_step_or_no_even_batch():
+    run = open_run(toy.recipe(), None)
+    mesh = make_mesh(run.config.mesh)
+    encodes = next(name for name in run.order if run.stage(name).objective == "encode")
+    with pytest.raises(ConfigError, match="trains nothing: it computes latents once"):
+        step_of(run, encodes, mesh, 8)
+    with pytest.raises(ConfigError, match="a batch of 12 cannot be split over 8 devices"):
+        step_of(run, "codec.text", mesh, 12)
