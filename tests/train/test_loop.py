@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codi_jax import cli
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
@@ -76,6 +77,27 @@ def spied(monkeypatch):
 
 
 # What a run leaves behind
+
+
+def test_a_stage_keeps_the_checkpoints_that_its_config_asks_for(run):
+    run.stages[STAGE] = dataclasses.replace(run.stage(STAGE), checkpoint_every=1, keep_last=1, keep_every=2)
+    train(run, (STAGE,), quiet=True)
+    with Checkpointer(str(run.directory(STAGE) / "checkpoints")) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+    assert toy.same(made(run), made(whole()))
+
+
+def test_exit_codes_of_a_run_and_of_a_stage_asked_for(run, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: main leaves the setting alone")
+    command = ["train", f"--workdir={run.workdir}", "--quiet"]
+    interrupt(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as exit:
+        cli.main(command)
+    assert exit.value.code == 75 and not run.finished(STAGE)
+    cli.main([*command, "--stage=ldm.image"])  # returns, which is 0: it is finished, though the recipe is not
+    cli.main([*command, f"--stage={STAGE}"])
+    assert run.finished(STAGE)
+    cli.main(command)
 
 
 def test_every_stage_leaves_what_it_made():

@@ -86,6 +86,8 @@ def test_a_circle(tmp_path):
         ({"ldm.text": {"source": ("text+image",)}}, r"ldm\.text\.source: neither a source nor a stage: 'text\+image'"),
         ({"ldm.text": {"steps": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
         ({"ldm.text": {"batch_size": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
+        ({"ldm.text": {"keep_last": 0}}, r"stages\.ldm\.text: keep_last is at least 1, and keep_every at least 0"),
+        ({"ldm.text": {"keep_every": -2}}, r"stages\.ldm\.text: keep_last is at least 1, and keep_every at least 0"),
         ({"ldm.text": {"stepz": 3}}, r"stages\.ldm\.text\.stepz: unknown key; StageConfig knows objective, "),
         ({"ldm.text": {"objective": "gan"}}, r"stages\.ldm\.text\.objective: expected one of 'codec', "),
         ({"ldm.text": {"optimizer": {"lr": 1.0}}}, r"stages\.ldm\.text\.optimizer\.lr: unknown key"),

@@ -1,0 +1,173 @@
+"""The launch files of a shell, run for real against stand-ins for what they call."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+QUEUED, SLURM = LAUNCH / "tpu_queued_resource.sh", LAUNCH / "slurm.sbatch"
+GIVEN = ("--name=n", "--zone=z", "--type=t", "--repository=r", "--config=c.py:a=1,b=x y", "--workdir=gs://b/run")
+
+# States of the request, one a line in `states`, the last for ever; exit codes of training likewise, in `codes`.
+GCLOUD = """#!/usr/bin/env bash
+next() { head -n 1 "$1"; if (($(wc -l <"$1") > 1)); then sed -i 1d "$1"; fi; }
+cd "$(dirname "$0")"
+case "$*" in
+    *describe*) next states ;;
+    *codi-jax\\ train*) echo "$*" >>calls; exit "$(next codes)" ;;
+    *) echo "$*" >>calls ;;
+esac
+"""
+SRUN = """#!/usr/bin/env bash
+echo "srun $*" >>"$(dirname "$0")/calls"
+trap 'exit 75' TERM
+if [[ $* == *wait* ]]; then
+    for _ in $(seq 100); do sleep 0.1; done
+fi
+exit "${CODE:-0}"
+"""
+
+
+def stand_in(folder, name, text):
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+def environment(folder, **variables):
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "POLL_SECONDS": "0", **variables}
+
+
+def queued(folder, *arguments, states=("ACTIVE",), codes=(0,)):
+    """Exit code, standard error and gcloud's calls."""
+    stand_in(folder, "gcloud", GCLOUD)
+    (folder / "states").write_text("".join(f"{state}\n" for state in states))
+    (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
+    done = subprocess.run([QUEUED, *arguments], env=environment(folder), capture_output=True, text=True, timeout=60)
+    calls = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
+    return done.returncode, done.stderr, calls
+
+
+def trained(calls):
+    return [call for call in calls if "codi-jax train" in call]
+
+
+def test_shellcheck_finds_nothing():
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed; extra `test` brings it")
+    done = subprocess.run([shellcheck, QUEUED, SLURM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", [QUEUED, SLURM], ids=lambda path: path.name)
+def test_bash_can_read_it(script):
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+
+
+def test_preempted_twice_then_done(tmp_path):
+    code, said, calls = queued(tmp_path, *GIVEN, "--", "--stage=ldm.image", codes=(75, 75, 0))
+    assert code == 0, said
+    assert len(trained(calls)) == 3 and len(set(trained(calls))) == 1  # the same command each time, on all workers
+    assert "--worker=all" in trained(calls)[0]
+    assert r"--config=c.py:a=1\,b=x\ y --workdir=gs://b/run --quiet --stage=ldm.image" in trained(calls)[0]
+    assert calls[-1].startswith("compute tpus queued-resources delete n")
+
+
+def test_failures_are_tried_again_a_few_times_in_a_row(tmp_path):
+    code, said, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
+    assert code == 7 and "7, 3 times in a row; giving up" in said
+    assert len(trained(calls)) == 6
+    assert not any("delete" in call for call in calls)  # left there to be looked at
+
+
+def test_what_training_refuses_is_not_tried_again(tmp_path):
+    code, _, calls = queued(tmp_path, *GIVEN, codes=(2,))
+    assert code == 2 and len(trained(calls)) == 1
+
+
+def test_a_tpu_that_is_taken_away_is_asked_for_again_and_is_no_failure(tmp_path):
+    states = ("", "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", "SUSPENDED", "", "ACTIVE")
+    code, said, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
+    assert code == 0, said
+    what = [
+        "create" if "create" in c else "delete" if "delete" in c else "train" if "train" in c else "" for c in calls
+    ]
+    assert what == ["create", "", "train", "delete", "create", "", "train"]
+    assert all("--spot" in call for call in calls if "create" in call)
+
+
+def test_a_dry_run_prints_and_calls_nothing(tmp_path):
+    done = subprocess.run([QUEUED, "--dry-run", *GIVEN], env=environment(tmp_path), capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and [line.split()[:4] for line in lines] == [
+        ["gcloud", "compute", "tpus", kind] for kind in ("queued-resources", "tpu-vm", "tpu-vm", "queued-resources")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--name=… is missing"),
+        (GIVEN[:-1], "--workdir=… is missing"),
+        ((*GIVEN[:-1], "--workdir=/tmp/run"), "workers share no disk"),
+        ((*GIVEN, "--retries=many"), "--retries=many: not a number"),
+        ((*GIVEN, "--zones=z"), "unknown argument --zones=z"),
+    ],
+)
+def test_arguments_are_checked(tmp_path, arguments, message):
+    code, said, calls = queued(tmp_path, *arguments)
+    assert code == 2 and message in said and said.count("\n") == 1 and not calls
+
+
+def test_help(tmp_path):
+    done = subprocess.run([QUEUED, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: ") and not done.stderr
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    stand_in(tmp_path, "srun", SRUN)
+    stand_in(tmp_path, "scontrol", '#!/usr/bin/env bash\necho "scontrol $*" >>"$(dirname "$0")/calls"\n')
+
+    def start(*arguments, code=0):
+        variables = environment(tmp_path, SLURM_JOB_ID="42", CODE=str(code))
+        with (tmp_path / "log").open("w") as log:
+            return subprocess.Popen(["bash", SLURM, *arguments], env=variables, stderr=log)
+
+    def read(name):
+        return (tmp_path / name).read_text().splitlines() if (tmp_path / name).exists() else []
+
+    return start, read
+
+
+RUN = ("--config=c.py", "--workdir=/shared/run")
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (75, True), (1, False), (2, False)])
+def test_slurm_requeues_what_was_preempted(slurm, code, requeued):
+    start, read = slurm
+    assert start(*RUN, code=code).wait(60) == code
+    assert read("calls")[0].endswith("codi-jax train --quiet --config=c.py --workdir=/shared/run")
+    assert read("calls")[1:] == (["scontrol requeue 42"] if requeued else [])
+
+
+def test_slurm_passes_sigterm_on_waits_for_the_save_and_requeues(slurm):
+    start, read = slurm
+    job = start(*RUN, "--stage=wait")
+    while not read("calls"):
+        time.sleep(0.05)
+    time.sleep(0.2)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(60) == 75 and read("calls")[-1] == "scontrol requeue 42"
+
+
+def test_slurm_needs_a_config_and_a_workdir(slurm):
+    start, read = slurm
+    job = start("--config=c.py")
+    assert job.wait(60) == 2 and "usage: sbatch" in read("log")[0] and not read("calls")

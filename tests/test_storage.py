@@ -1,0 +1,72 @@
+"""Files of an object store as everything here writes them, against a real S3 server."""
+
+import importlib.util
+
+import pytest
+
+from codi_jax import storage
+from codi_jax.config import ConfigError
+from codi_jax.train.metrics import MetricWriter
+from tests import s3
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as patch:
+        yield s3.bucket(patch, "files")
+
+
+@pytest.fixture(params=["here", "store"])
+def folder(request, tmp_path):
+    """A directory of this machine, and one of a store."""
+    if request.param == "here":
+        return tmp_path / "folder"
+    return storage.place(request.getfixturevalue("bucket")) / request.node.name.split("[")[0]
+
+
+def test_a_file_is_written_whole_or_not_at_all(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_text(folder / "a.json", "one")
+    storage.write_text(folder / "a.json", "two, ÄÖ")
+    with pytest.raises(ZeroDivisionError), storage.whole(folder / "a.json") as fresh:
+        fresh.write_text("three")
+        raise ZeroDivisionError
+    assert (folder / "a.json").read_text() == "two, ÄÖ"
+
+
+def test_a_directory_is_copied_with_all_in_it(folder, tmp_path):
+    for name in ("a", "inside/b", "inside/deeper/c"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(name.encode() * 3)
+    sent = {"a": 3, "inside/b": 24, "inside/deeper/c": 45}
+    storage.copy(tmp_path / "source", folder / "there")
+    storage.copy(folder / "there", tmp_path / "back")
+    assert storage.files(folder / "there") == storage.files(tmp_path / "back") == sent
+    assert (tmp_path / "back/inside/deeper/c").read_bytes() == b"inside/deeper/c" * 3
+
+
+def test_metrics_of_a_store_read_as_if_there_had_been_no_interruption(bucket):
+    folder = storage.place(bucket) / "stage"
+    killed = MetricWriter(folder)
+    killed.write(0, {"loss": 3})
+    killed.send()
+    killed.write(1, {"loss": 2})  # and is killed before it sends again
+    with MetricWriter(folder, resumed_step=1) as writer:
+        for step in (1, 2):
+            writer.write(step, {"loss": 10 * step})
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert lines == ['{"step": 0, "loss": 3.0}', '{"step": 1, "loss": 10.0}', '{"step": 2, "loss": 20.0}']
+    assert len([name for name in storage.files(folder) if name.startswith("events.out.tfevents")]) == 2
+    killed.close()
+
+
+def test_what_cannot_be_reached_is_one_line(bucket, monkeypatch, tmp_path):
+    assert str(storage.reachable(f"{bucket}/new/run")) == f"{bucket}/new/run"
+    assert storage.reachable(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(ConfigError, match=r"^s3://absent-bucket: no such bucket, or its contents may not be listed$"):
+        storage.reachable("s3://absent-bucket/run")
+    with pytest.raises(ConfigError, match=r"^ftp://x/run: a path of this machine, gs://… or s3://…, not ftp://$"):
+        storage.place("ftp://x/run")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"^gs://b/run needs gcsfs: pip install 'codi_jax\[gs\]'$"):
+        storage.place("gs://b/run")
