@@ -28,6 +28,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     used_as: Callable[[dict], dict] = lambda params: params,
+    batch_as: Callable[[Any], Any] = lambda batch: batch,
     on_host: Sequence[str] = (),
     **jit_options,
 ) -> TrainStep:
@@ -40,6 +41,7 @@ def make_train_step(
       accumulate: parts in which the batch is taken, one gradient after the other (`objectives.parts`).
       used_as: parameters to what the loss sees of them, such as a copy in half precision; gradients come back to the
         parameters themselves.
+      batch_as: a batch, or a part of one, to what the loss sees of it: the same in another sharding.
       on_host: fields of the state that wait in host memory between steps. Its shardings say so, too.
       **jit_options: in_shardings, out_shardings, … of `jax.jit`; the state is donated.
     """
@@ -51,7 +53,7 @@ def make_train_step(
         def gradients(batch: Any, key: jax.Array) -> Any:
             def scalar(trained: dict):
                 params = used_as(merge(trained, frozen))
-                return loss({"params": params, "constants": constants}, batch, key)
+                return loss({"params": params, "constants": constants}, batch_as(batch), key)
 
             return jax.value_and_grad(scalar, has_aux=True)(state.params)
 

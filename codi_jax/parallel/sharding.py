@@ -35,12 +35,16 @@ class ShardingConfig:
     Attributes:
       rules: ordered pairs (regex over a tail of the path, spec); a spec is a sequence with, for each leading dimension,
         None, the name of a mesh axis, or a sequence of names. An empty one repeats the array on every device.
+      context: ordered pairs (regex over the whole path of an array of the batch, dimension): which dimension of it is
+        split over 'context', as in ("video/(mean|std)", 1) for the frames of clips, ("image", 1) for the rows of
+        pictures. What follows from it the compiler finds out.
       fsdp_min_bytes: arrays that no rule matches are split over 'fsdp' from this size on.
       least_sharded: of the bytes in arrays of that size, the share that has to be split where fsdp > 1; less is an
         error, since what is repeated on every device is what a large mesh was to save.
     """
 
     rules: tuple[Any, ...] = ()
+    context: tuple[Any, ...] = ()
     fsdp_min_bytes: int = 4 * 2**20
     least_sharded: float = 0.98
 
@@ -195,6 +199,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of an array whose first dimension is the batch."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
+    """A batch [B, …] inside a jitted function, split over 'context' as well; see ShardingConfig.
+
+    Raises:
+      ConfigError: a rule names a dimension that an array does not have, or that cannot be split evenly.
+    """
+    ways, compiled = mesh.shape["context"], paths.compile_rules(rules, "sharding.context")
+    if ways == 1 or not compiled:
+        return batch
+
+    def split(path: str, array: jax.Array) -> jax.Array:
+        dimension = next((d for _, pattern, d in compiled if pattern.fullmatch(path)), None)
+        if dimension is None:
+            return array
+        where = f"sharding.context, {path} {list(array.shape)}"
+        if dimension not in range(1, array.ndim):
+            raise ConfigError(f"{where}: there is no dimension {dimension!r} beside the batch's, which is 0")
+        if array.shape[dimension] % ways:
+            raise ConfigError(f"{where}: {array.shape[dimension]} cannot be split into {ways}")
+        spec = PartitionSpec(BATCH_AXES, *(None,) * (dimension - 1), "context")
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
+
+    return paths.replace(batch, {path: split(path, array) for path, array in paths.flatten(batch).items()})
 
 
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:

@@ -14,7 +14,7 @@ from codi_jax.optim import TrainState, make_optimizer, partition, select, summar
 from codi_jax.optim.optimizer import decayed, multipliers
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import on_host, resolve
-from codi_jax.parallel.sharding import BATCH_AXES, Table
+from codi_jax.parallel.sharding import BATCH_AXES, Table, split_context
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task, make_task
 
@@ -79,6 +79,7 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         config.ema,
         accumulate=task.accumulate,
         used_as=used_as,
+        batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
         on_host=config.on_host,
         out_shardings=(layout, None),
     )
