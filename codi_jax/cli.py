@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
@@ -22,12 +22,17 @@ EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
 
 
+def _refuse(error: Exception) -> NoReturn:
+    print(f"codi-jax: {error}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
 def _directory(argument: str) -> Path:
     """An argument that names a directory, here or in an object store."""
     try:
         return storage.reachable(argument)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    except ConfigError as error:  # which argparse would show with its usage
+        _refuse(error)
 
 
 def _read_config(arguments: Sequence[str]) -> Any:
@@ -308,13 +313,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (workdir := getattr(args, "workdir", None)) is not None:
-        workdir = workdir if storage.in_store(workdir) else workdir.absolute()
+        if storage.in_store(workdir):
+            jax.config.update(
+                "jax_persistent_cache_enable_xla_caches", "none"
+            )  # of files that XLA writes itself, to disks
+        else:
+            workdir = workdir.absolute()
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     try:
         args.function(args, rest)
     except (ConfigError, CheckpointError) as error:
-        print(f"codi-jax: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        _refuse(error)
     except Preempted as error:
         print(f"codi-jax: {error}", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
