@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
@@ -24,12 +24,19 @@ EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
 
 
+def _refuse(error: Exception) -> NoReturn:
+    from codi_jax.parallel import distributed
+
+    print(f"codi-jax: {error}", file=sys.stderr)
+    distributed.leave(EXIT_BAD_INPUT)
+
+
 def _directory(argument: str) -> Path:
     """An argument that names a directory, here or in an object store."""
     try:
         return storage.reachable(argument)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    except ConfigError as error:  # which argparse would show with its usage
+        _refuse(error)
 
 
 def _read_config(arguments: Sequence[str]) -> Any:
@@ -375,13 +382,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # (A plan keeps rows instead: a program for a machine that is not here is of no use.)
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and workdir is not None:
-        workdir = workdir if storage.in_store(workdir) else workdir.absolute()
+        if storage.in_store(workdir):  # XLA writes some files itself, to disks only
+            jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+        else:
+            workdir = workdir.absolute()
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     try:
         args.function(args, rest)
     except (ConfigError, CheckpointError) as error:
-        print(f"codi-jax: {error}", file=sys.stderr)
-        distributed.leave(EXIT_BAD_INPUT)
+        _refuse(error)
     except Preempted as error:
         if distributed.first():
             print(f"codi-jax: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax import cli
+from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.train import loop
 from codi_jax.train.stop import Preempted
@@ -116,6 +116,13 @@ def test_what_is_not_a_workdir(capsys, tmp_path, verb):
     rest = ["--to=image", f"--out={tmp_path / 'out'}"] if verb == "generate" else []
     refused(capsys, verb, f"--workdir={tmp_path / 'absent'}", *rest)
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS[2:4])
+def test_a_workdir_that_is_nowhere(capsys, verb, monkeypatch):
+    assert "ftp://x/run: a path of this machine, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
+    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    assert "needs s3fs: pip install 'codi_jax[s3]'" in refused(capsys, verb, "--workdir=s3://x/run")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "report"])

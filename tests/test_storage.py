@@ -42,6 +42,7 @@ def test_a_directory_is_copied_with_all_in_it(folder, tmp_path):
     storage.copy(tmp_path / "source", folder / "there")
     storage.copy(folder / "there", tmp_path / "back")
     assert storage.files(folder / "there") == storage.files(tmp_path / "back") == sent
+    assert list((folder / "there").glob("*/b")) == [folder / "there" / "inside" / "b"]
     assert (tmp_path / "back/inside/deeper/c").read_bytes() == b"inside/deeper/c" * 3
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from codi_jax import storage
-from codi_jax.checkpoint import CheckpointError, read_meta, record
+from codi_jax.checkpoint import read_meta, record
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.optim import OptimizerConfig
@@ -189,12 +189,10 @@ class Run:
 
     def made(self, name: str) -> dict[str, Any] | None:
         """What a finished training stage recorded of itself, `{"components": […], "stage": …, …}`; else None."""
-        try:
-            return read_meta(str(self.directory(name) / "params"))
-        except CheckpointError:
-            if (self.directory(name) / "params").exists():
-                raise  # it is there, and damaged
-            return None
+        params = self.directory(name) / "params"
+        # Here it is put in place as a whole: without its record it is damaged. In a store it is then not complete yet.
+        there = params / record.NAME if storage.in_store(params) else params
+        return read_meta(str(params)) if there.exists() else None
 
     @functools.cached_property
     def converted(self) -> dict[str, Path]:

@@ -81,9 +81,11 @@ def test_a_lost_or_shortened_object_is_one_line(bucket):
 
 
 def test_components_replace_what_stood_there(bucket):
+    storage.write_text(storage.place(f"{bucket}/made") / "d" / "torn", "of a write that was cut short")
     save_params(f"{bucket}/made", {"old": np.ones(3), "w": np.zeros(2)}, {"version": 1})
     save_params(f"{bucket}/made", jax.tree.map(np.asarray, tree()), {"version": 2})
     assert toy.same(load_params(f"{bucket}/made"), tree()) and read_meta(f"{bucket}/made") == {"version": 2}
+    assert "d/torn" not in storage.files(storage.place(f"{bucket}/made"))
     leaves = Leaves(f"{bucket}/made")
     assert set(leaves.shapes) == {"w", "n/steps", "n/half"}
     np.testing.assert_array_equal(leaves.read("w"), tree()["w"])

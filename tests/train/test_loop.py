@@ -308,10 +308,10 @@ def test_a_held_out_loss_is_told_by_noise_level_and_is_the_same_for_the_same_wei
     assert [line["step"] for line in held_out] == [1, 3]
     levels = [value for name, value in held_out[0].items() if name.startswith("validation/loss/t")]
     assert len(levels) == 8 and np.mean(levels) == pytest.approx(held_out[0]["validation/loss"], rel=1e-5)
-    (stage, *state), again = seen[-1], dict(held_out[-1])
+    (held_out_loss, *state), again = seen[-1], dict(held_out[-1])
+    assert held_out_loss._losses._cache_size() == 1
     del again["step"]
-    assert validate(stage, *state) == pytest.approx(again, rel=1e-6)
-    assert stage._losses._cache_size() == 1
+    assert validate(held_out_loss, *state) == pytest.approx(again, rel=1e-6)
 
 
 def test_the_ledger_books_every_second_and_the_steps_that_were_lost(run, monkeypatch, capsys):
