@@ -164,12 +164,12 @@ def test_rows_are_kept_under_all_that_they_depend_on(recipe, planned, tmp_path, 
     calls = []
     monkeypatch.setattr(run, "compiled_row", lambda *a: calls.append(a) or dict(planned))
     heard = []
-    first = run.plan(recipe, (STAGE,), eight, directory=tmp_path, told=heard.append)
-    again = run.plan(recipe, (STAGE,), eight, directory=tmp_path, told=heard.append)
+    first = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, told=heard.append)
+    again = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, told=heard.append)
     assert first == again and len(calls) == 1
     assert f"{STAGE} was compiled before" in heard[-1]
     (tmp_path / f"{keys[0]}.json").write_text("{torn")
-    run.plan(recipe, (STAGE,), eight, directory=tmp_path)
+    run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path)
     assert len(calls) == 2
 
 
@@ -219,6 +219,11 @@ def workdir(tmp_path):
         (["--devices=64"], "--devices=64: this process has 8 CPU devices"),
         (["--devices=2", "--batch=0"], "--batch: expected a positive number, got 0"),
         (["--devices=2", "--batch=3"], "a batch of 3 cannot be split over 2 devices"),
+        (["--devices=2", "--mesh=data=2,rows=1"], "--mesh: expected AXIS=NUMBER,… of data, fsdp, tensor, context, got"),
+        (
+            ["--devices=2", "--mesh=data=3"],
+            "mesh(data=3, fsdp=1, tensor=1, context=1): the sizes make 3, but there are 2",
+        ),
         (["--devices=2", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe"),
         (["--devices=2", "--stage=encode.pairs"], "no stage 'encode.pairs'"),
     ],
@@ -241,9 +246,19 @@ def test_the_command(capsys, monkeypatch, planned, workdir):
         return {**planned, "batch_size": 4}
 
     monkeypatch.setattr(run, "compiled_row", compiled)
-    cli.main(["plan", f"--workdir={workdir}", f"--stage={STAGE}", "--devices=2", "--batch=4", f"--json={file}"])
+    cli.main(
+        [
+            "plan",
+            f"--workdir={workdir}",
+            f"--stage={STAGE}",
+            "--devices=2",
+            "--batch=4",
+            "--mesh=data=1,fsdp=-1",
+            f"--json={file}",
+        ]
+    )
     out, err = capsys.readouterr()
-    assert calls == [(STAGE, target.virtual(2), MeshConfig(), 4)]
+    assert calls == [(STAGE, target.virtual(2), MeshConfig(data=1, fsdp=-1), 4)]
     (made,) = json.loads(file.read_text())
     assert made["stage"] == STAGE and made["training"]["samples"] == 4 * 8
     assert STAGE in out and f"compiling {STAGE}" in err
