@@ -123,6 +123,20 @@ def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
     return load_run(args.workdir)
 
 
+def _mesh(given: str) -> Any:
+    """The MeshConfig of 'data=4,fsdp=64'."""
+    from codi_jax.parallel import MeshConfig
+    from codi_jax.parallel.mesh import AXES
+
+    sizes = {}
+    for part in given.split(","):
+        axis, _, length = part.partition("=")
+        if axis not in AXES or axis in sizes or not length.removeprefix("-").isdigit():
+            raise ConfigError(f"--mesh: expected AXIS=NUMBER,… of {', '.join(AXES)}, got {given!r}")
+        sizes[axis] = int(length)
+    return MeshConfig(**sizes)
+
+
 def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     import json
 
@@ -137,7 +151,8 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     else:
         where = target.present() if args.devices is None else target.virtual(args.devices)
     run = _run_of(args, rest)
-    rows = plan(run, tuple(args.stage), where, args.batch, args.sweep, args.cache, told=_Telling())
+    mesh = _mesh(args.mesh) if args.mesh else run.config.mesh
+    rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=_Telling())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -312,6 +327,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument(
         "--devices", type=int, metavar="N", help="N virtual CPU devices (by default, the devices of this machine)"
+    )
+    plan.add_argument(
+        "--mesh", metavar="A=n,B=n", help="in place of the config's, such as data=4,fsdp=64; -1 is what is left"
     )
     plan.add_argument("--batch", type=int, metavar="N", help="global batch, in place of each stage's own")
     plan.add_argument(

@@ -22,7 +22,7 @@ TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file in a way that Python would rather not have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
-VERBS = ("train", "generate", "evaluate", "report", "compare", "world")
+VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "world")
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +212,20 @@ def test_exit_codes(monkeypatch, capsys, workdir, error, code):
 @pytest.mark.parametrize(
     ("verb", "options"),
     [
+        (
+            "plan",
+            [
+                "--workdir",
+                "--config=FILE",
+                "--stage",
+                "--topology",
+                "--devices",
+                "--batch",
+                "--sweep",
+                "--json",
+                "--cache",
+            ],
+        ),
         ("train", ["--workdir", "--config=FILE", "--config.a.b=value", "--stage", "--quiet"]),
         ("generate", ["--workdir", "--text", "--image", "--to", "--out", "--weights", "--n", "--seed"]),
         ("evaluate", ["--workdir"]),

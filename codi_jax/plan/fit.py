@@ -4,8 +4,9 @@ What a device holds of state and batch follows from shapes and rules, exactly. T
 batch of a device, as activations do; those of the step that was compiled (or refused) are the yardstick.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jax.sharding import AbstractMesh, AxisType
 
@@ -18,10 +19,18 @@ from codi_jax.plan.target import Target
 from codi_jax.train.recipe import Run
 
 
-def held(run: Run, name: str, mesh: dict[str, int], batch_size: int) -> int:
+def held(run: Run, name: str, mesh: dict[str, int], batch_size: int) -> float:
     """Bytes of arguments on one device of a mesh."""
-    grid = AbstractMesh(tuple(mesh[axis] for axis in AXES), AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    return bytes_per_device(step_of(run, name, grid, batch_size)[1])
+    fixed, row = _held(run, name, tuple(mesh[axis] for axis in AXES))
+    return fixed + row * batch_size / _parts(mesh)
+
+
+@functools.lru_cache(maxsize=256)
+def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Bytes on one device: of all but the batch, and of one row of that."""
+    grid = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    _, (*fixed, batch, _) = step_of(run, name, grid, _parts(grid.shape))
+    return bytes_per_device(fixed), bytes_per_device(batch)
 
 
 def estimated_peak(run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int) -> float | None:
@@ -33,7 +42,7 @@ def estimated_peak(run: Run, row: Row, target: Target, mesh: dict[str, int], bat
     return arguments + share * (row["hbm"]["peak"] - row["hbm"]["arguments"])
 
 
-def _parts(mesh: dict[str, int]) -> int:
+def _parts(mesh: Mapping[str, int]) -> int:
     return mesh["data"] * mesh["fsdp"]
 
 

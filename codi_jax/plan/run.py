@@ -23,6 +23,7 @@ def plan(
     run: Run,
     stages: tuple[str, ...],
     target: Target,
+    mesh: MeshConfig,
     batch_size: int | None = None,
     sweep: bool = False,
     directory: Path | None = None,
@@ -34,6 +35,7 @@ def plan(
       run: the recipe; nothing of it has to be finished.
       stages: their names.
       target: where they are to run.
+      mesh: of its devices.
       batch_size: global, in place of each stage's own.
       sweep: compile what promises most beside the config's mesh and batch, three rows a stage.
       directory: where rows are kept, and found again; None for nowhere.
@@ -49,7 +51,7 @@ def plan(
         run.stage(name)
     rows = []
     for name in stages or training:
-        first = _row(run, name, target, run.config.mesh, batch_size or run.stage(name).batch_size, directory, told)
+        first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, told)
         rows.append(first)
         if sweep:
             rows += [_row(run, name, target, *choice, directory, told) for choice in chosen(run, first, target)]

@@ -1,5 +1,6 @@
 """The arguments of a stage's step as shapes in shardings: what the loop would hold, and none of it."""
 
+import functools
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.sharding import BATCH_AXES
 from codi_jax.train.program import StageProgram, stage_program, task_of
 from codi_jax.train.recipe import Run
+from codi_jax.train.tasks import Task
 
 
 def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
@@ -25,9 +27,7 @@ def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> 
     parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     if batch_size % parts:
         raise ConfigError(f"stage {name!r}: a batch of {batch_size} cannot be split over {parts} devices (data × fsdp)")
-    task = task_of(run, name)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(lambda key: task.init(key, task.components), key)
+    task, key, params = _parameters(run, name)
     program = stage_program(run, name, task, params, mesh)
     trained, frozen = partition(params, program.trainable)
     frozen = jax.eval_shape(program.stored_as, frozen)
@@ -38,6 +38,13 @@ def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> 
     batch = jax.eval_shape(lambda: task.example(batch_size))
     batch = _placed(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))
     return program, (state, frozen, constants, batch, key)
+
+
+@functools.lru_cache(maxsize=16)  # many meshes are asked of one stage, and networks take their time to trace
+def _parameters(run: Run, name: str) -> tuple[Task, Any, Any]:
+    """The task of a stage, and the shapes of its key and its parameters."""
+    task, key = task_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
+    return task, key, jax.eval_shape(lambda key: task.init(key, task.components), key)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
@@ -59,10 +61,10 @@ def _wire(mesh: dict[str, int], weights: dict[str, float]) -> float:
 
 def _weights(run: Run, name: str) -> dict[str, float]:
     """Bytes of the parameters in the compute type, and of the trained ones in float32."""
-    grid = jax.sharding.AbstractMesh((1,) * len(AXES), AXES)
+    grid = AbstractMesh((1,) * len(AXES), AXES)
     _, (state, frozen, *_) = step_of(run, name, grid, 1)
     trained, rest = (sum(math.prod(x.shape) for x in jax.tree.leaves(tree)) for tree in (state.params, frozen))
-    return {"parameters": (trained + rest) * jax.numpy.dtype(run.codi.config.dtype).itemsize, "trained": 4.0 * trained}
+    return {"parameters": (trained + rest) * jnp.dtype(run.codi.config.dtype).itemsize, "trained": 4.0 * trained}
 
 
 def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from codi_jax.parallel.chips import Chip, chip_of
 
 # libtpu would ask a cloud machine's metadata server what it runs on, and complain; what it compiles for is said to it.
 _NO_MACHINE = {
-    "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"
+    "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"
 }  # fmt: skip
 
 

@@ -31,13 +31,14 @@ def kinds(tree):
 )
 def test_an_example_is_of_the_shape_of_a_batch(config):
     run = open_run(config, None)
-    online = [name for name in run.order if run.stage(name).source in run.config.sources]
     seen = set()
-    for name in online:
-        stage, task = run.stage(name), task_of(run, name)
-        if stage.objective == "encode" or (stage.modalities, stage.objective, stage.source) in seen:
+    for name in run.order:
+        stage = run.stage(name)
+        kind = stage.modalities, stage.objective, stage.source
+        if stage.objective == "encode" or stage.source not in run.config.sources or kind in seen:
             continue
-        seen.add((stage.modalities, stage.objective, stage.source))
+        seen.add(kind)
+        task = task_of(run, name)
         samples = read(make_source(run.config.sources[stage.source]), range(2))
         example = jax.eval_shape(lambda task=task: task.example(2))
         assert kinds(task.transform(samples)) == kinds(example), name
@@ -45,40 +46,43 @@ def test_an_example_is_of_the_shape_of_a_batch(config):
 
 
 def test_an_example_of_what_is_encoded_is_what_encode_gives():
-    run = open_run(toy.recipe(toy.EVERYTHING), None)
+    run = open_run(toy.recipe(toy.EVERYTHING) | {"model": toy.model(toy.EVERYTHING)}, None)
     variables = {"params": toy.shapes(run.codi), "constants": run.codi.default_constants()}
-    names = [n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")]
-    mixtures = [not isinstance(run.stage(n).source, str) for n in names]
-    assert any(mixtures) and not all(mixtures)
-    for name, several in zip(names, mixtures, strict=True):
-        task, own = task_of(run, name), run.stage(name).modalities
-        media = {m: jax.eval_shape(lambda m=m: run.codi[m].example(2)) for m in own}
-        wanted = jax.eval_shape(lambda v, b: conditioning.encode(run.codi, v, b), variables, media)
-        if several:
-            arrays = {
-                m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(wanted[m]).items() if x is not None} for m in own
-            }
-            wanted = {m: conditioning.Encoded(**leaves) for m, leaves in mixed([arrays]).items()}
-        assert kinds(jax.eval_shape(lambda task=task: task.example(2))) == kinds(wanted), name
+    media = {m: jax.eval_shape(lambda m=m: run.codi[m].example(2)) for m in toy.EVERYTHING}
+    encoded = jax.eval_shape(lambda v, b: conditioning.encode(run.codi, v, b), variables, media)
+    arrays = {
+        m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(e).items() if x is not None} for m, e in encoded.items()
+    }
+    several = {m: conditioning.Encoded(**leaves) for m, leaves in mixed([arrays]).items()}
+    kept = set()
+    for name in (n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")):
+        stage, task = run.stage(name), task_of(run, name)
+        wanted = encoded if isinstance(stage.source, str) else several
+        example = jax.eval_shape(lambda task=task: task.example(2))
+        assert kinds(example) == kinds({m: wanted[m] for m in stage.modalities}), name
+        kept.add(wanted is several)
+    assert kept == {True, False}
 
 
-def test_arguments_are_those_of_the_loop():
+def test_the_step_and_its_arguments_are_the_loops(tmp_path):
     config = toy.config()
     with config.unlocked():
         config.mesh, config.sharding = {"data": 2, "fsdp": 4}, {"fsdp_min_bytes": 256}
-    run = open_run(config, None)
+    run = open_run(config, tmp_path)
     stage = Stage(run, "codec.text")
     with jax.set_mesh(stage.mesh), toy.light_compilation():
         stage.prepare()
     batches = stage.batches(0)
     real = (stage.state, stage.frozen, stage.constants, place_batch(next(batches), stage.mesh), stage.key)
     batches.close()
-    _, planned = step_of(run, "codec.text", make_mesh(run.config.mesh), stage.config.batch_size)
+    program, planned = step_of(run, "codec.text", make_mesh(run.config.mesh), stage.config.batch_size)
     assert jax.tree.structure(planned) == jax.tree.structure(real)
     for (path, want), have in zip(jax.tree.leaves_with_path(real), jax.tree.leaves(planned), strict=True):
         assert (want.shape, want.dtype) == (have.shape, have.dtype), path
         if have.sharding is not None:
             assert want.sharding.is_equivalent_to(have.sharding, want.ndim), path
+    with jax.set_mesh(stage.mesh):
+        assert program.step.lower(*planned).as_text() == stage.step.lower(*real).as_text()
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(real[:-1]))
     assert bytes_per_device(planned) == held
     # A mesh of which no device is there says the same.
