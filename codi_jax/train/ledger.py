@@ -35,7 +35,9 @@ class Ledger:
 
     def cost(self) -> dict[str, float]:
         """All sessions until now."""
-        here = {**self.clock.seconds, "total": time.perf_counter() - self._begun, "lost_steps": self.lost_steps}
+        total = time.perf_counter() - self._begun
+        other = max(total - sum(self.clock.seconds.values()), 0.0)
+        here = {**self.clock.seconds, "other": other, "total": total, "lost_steps": self.lost_steps}
         return {**self._before, **{k: round(self._before.get(k, 0) + spent, 3) for k, spent in here.items()}}
 
     def write(self) -> None:

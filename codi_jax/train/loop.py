@@ -240,7 +240,9 @@ def train(
                     source = source_of(run, run.stage(name).source)
                     latents.compute(run, name, assemble(run, ancestors, needed), source)
             else:
-                Stage(run, name).train(ledger, quiet, profile)
+                with ledger.clock.measure("start"):
+                    stage = Stage(run, name)
+                stage.train(ledger, quiet, profile)
                 if distributed.first():
                     print(ledger_line(name, ledger.cost(), run.stage(name).steps), flush=True)
         finally:
