@@ -53,7 +53,12 @@ def test_memory_and_traffic_of_a_real_program(recipe, planned):
 
 def test_a_row(planned):
     assert (planned["stage"], planned["topology"], planned["chips"]) == (STAGE, "cpu:8", 8)
-    assert planned["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    assert planned["mesh"] == {
+        "data": 1,
+        "fsdp": 8,
+        "tensor": 1,
+        "context": 1,
+    }  # unless it is given, fsdp takes up to 64
     assert planned["batch_per_chip"] == 1
     assert planned["flops_per_sample"] == planned["flops_per_step"] / 8 > 0
     # Nobody knows what a CPU can do.
