@@ -118,7 +118,7 @@ def test_branches_and_programs_within():
 
 
 def test_shards_add_up():
-    mesh = make_mesh(MeshConfig())
+    mesh = make_mesh(MeshConfig(fsdp=1))
     split = jax.shard_map(lambda x, w: x @ w, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
     assert total(split, X, W) == PRODUCT
 

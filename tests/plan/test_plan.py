@@ -190,7 +190,7 @@ def test_tables(recipe, planned):
     known |= {"fits": False, "nearest": ["batch_size=4 (estimated)"], "training": run.training(recipe, STAGE, known)}
     text = run.shown([known, {**known, "stage": "codec.image"}])
     assert f"{STAGE} does not fit; would: batch_size=4 (estimated)" in text
-    assert "all-reduce" in text and "data 8" in text and "all of it, at the bounds: " in text
+    assert "all-reduce" in text and "fsdp 8" in text and "all of it, at the bounds: " in text
     unknown = run.shown([{**planned, "training": run.training(recipe, STAGE, planned)}])
     assert "all of it" not in unknown and "cpu:8, 8 chips" in unknown
 
@@ -227,7 +227,7 @@ def workdir(tmp_path):
         (["--devices=2", "--mesh=data=2,rows=1"], "--mesh: expected AXIS=NUMBER,… of data, fsdp, tensor, context, got"),
         (
             ["--devices=2", "--mesh=data=3"],
-            "mesh(data=3, fsdp=1, tensor=1, context=1): the sizes make 3, but there are 2",
+            "mesh(data=3, fsdp=0, tensor=1, context=1): the sizes make 3, but there are 2",
         ),
         (["--devices=2", "--stage=codec.smell"], "no stage 'codec.smell' in this recipe"),
         (["--devices=2", "--stage=encode.pairs"], "no stage 'encode.pairs'"),
