@@ -7,7 +7,16 @@ from jax.sharding import PartitionSpec as P
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import TrainState
-from codi_jax.parallel import MeshConfig, ShardingConfig, batch_sharding, make_mesh, paths, place_batch, resolve
+from codi_jax.parallel import (
+    MeshConfig,
+    ShardingConfig,
+    batch_rows,
+    batch_sharding,
+    make_mesh,
+    paths,
+    place_batch,
+    resolve,
+)
 
 F32 = jnp.float32
 
@@ -131,3 +140,10 @@ def test_batch_is_split_over_data_and_fsdp():
     assert batch["n"].sharding.is_fully_replicated
     with pytest.raises(ConfigError, match=r"batch of 6 \(x\) cannot be split over 4 devices"):
         place_batch({"x": np.zeros((6, 2))}, mesh)
+
+
+def test_one_process_reads_every_row():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    np.testing.assert_array_equal(batch_rows(mesh, 8), np.arange(8))
+    with pytest.raises(ConfigError, match="batch of 6 cannot be split over 4 devices"):
+        batch_rows(mesh, 6)

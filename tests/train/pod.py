@@ -93,7 +93,6 @@ class Pod:
             **os.environ,
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
-            "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", "tests.train.pod", str(folder), "train", f"--workdir={workdir}", "--quiet"]
         launcher = [sys.executable, "launch/local_pod.py", f"--processes={processes}", f"--devices={devices}", "--"]
