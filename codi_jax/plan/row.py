@@ -19,7 +19,7 @@ import jax
 from codi_jax.parallel import MeshConfig, make_mesh
 from codi_jax.parallel.chips import GIB
 from codi_jax.parallel.collectives import collectives
-from codi_jax.parallel.flops import count
+from codi_jax.parallel.flops import count, read_inputs
 from codi_jax.parallel.hlo import Program
 from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.traffic import memory_traffic
@@ -47,7 +47,7 @@ def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_si
     # Nothing may be computed in here: the devices of a described slice cannot.
     with jax.set_mesh(grid):
         traced = program.step.trace(*arguments)
-        flops = count(traced.jaxpr)
+        flops, read = count(traced.jaxpr), read_inputs(traced.jaxpr)
         lowered = traced.lower(lowering_platforms=(target.platform,))
         told(f"compiling {name} for {target.name}")
         begun = time.perf_counter()
@@ -72,7 +72,9 @@ def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_si
     }
     if compiled is None:
         return row | _refused(refusal, held, target)
-    return row | _read(compiled, flops.total, batch_size, target, row["notes"])
+    # What the program does not take is there all the same: parameters of a frozen network that this loss passes by.
+    idle = bytes_per_device([x for x, taken in zip(jax.tree.leaves(arguments), read, strict=True) if not taken])
+    return row | _read(compiled, flops.total, batch_size, idle, target, row["notes"])
 
 
 def _limit(target: Target) -> float | None:
@@ -101,12 +103,13 @@ def _refused(said: str, held: int, target: Target) -> Row:
     return {"hbm": memory, "collectives": {}, **absent, "fits": False}
 
 
-def _read(compiled: Any, flops: float, batch_size: int, target: Target, notes: list[str]) -> Row:
+def _read(compiled: Any, flops: float, batch_size: int, idle: int, target: Target, notes: list[str]) -> Row:
     stats, program = compiled.memory_analysis(), Program(compiled.as_text())
-    peak = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    arguments = stats.argument_size_in_bytes + idle
+    peak = arguments + stats.output_size_in_bytes - stats.alias_size_in_bytes
     peak += stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
     memory = {
-        "arguments": stats.argument_size_in_bytes * target.per_chip,
+        "arguments": arguments * target.per_chip,
         "temporaries": stats.temp_size_in_bytes * target.per_chip,
         "peak": peak * target.per_chip,
         "limit": _limit(target),

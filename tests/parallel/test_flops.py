@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 
 from codi_jax.codi import CoDi
 from codi_jax.parallel import MeshConfig, make_mesh
-from codi_jax.parallel.flops import count
+from codi_jax.parallel.flops import count, read_inputs
 from codi_jax.types import Tokens
 from tests import toy
 
@@ -28,7 +28,17 @@ def test_products():
         2 * 3 * 8 * 5 * 16
     )
     # Two forward; backward two for w and one for what lies between them.
-    assert total(jax.grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
+    assert total(jax.value_and_grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
+
+
+def test_what_no_result_depends_on_is_not_computed():
+    def passes_by(x, w, v):
+        loss = lambda w: ((x @ w).sum(), jax.jit(jnp.matmul)(x, v))  # noqa: E731
+        return jax.grad(loss, has_aux=True)(w)[0]
+
+    program = jax.make_jaxpr(passes_by)(X, W, W)
+    assert count(program).total == PRODUCT  # of the gradient: the loss itself is not asked for, nor is x @ v
+    assert read_inputs(program) == [True, False, False]
 
 
 def convolution(x, kernel, **options):
@@ -63,7 +73,7 @@ def test_the_gradient_of_a_strided_convolution_is_twice_itself():
     def function(x, kernel):
         return convolution(x, kernel, window_strides=(2, 2), padding="SAME").sum()
 
-    assert total(jax.grad(function, (0, 1)), x, kernel) == 3 * total(function, x, kernel)
+    assert total(jax.value_and_grad(function, (0, 1)), x, kernel) == 3 * total(function, x, kernel)
 
 
 def test_loops_count_as_often_as_they_run():
@@ -71,7 +81,7 @@ def test_loops_count_as_often_as_they_run():
         return jax.lax.scan(lambda x, _: (x @ w, None), x, length=7)[0]
 
     assert total(scanned, X, W) == 7 * PRODUCT
-    assert total(jax.grad(lambda w, x: scanned(x, w).sum()), W, X) == 3 * 7 * PRODUCT
+    assert total(jax.value_and_grad(lambda w, x: scanned(x, w).sum()), W, X) == 3 * 7 * PRODUCT
     nested = lambda x, w: jax.lax.scan(lambda x, _: (scanned(x, w), None), x, length=3)[0]  # noqa: E731
     assert total(nested, X, W) == 21 * PRODUCT
 
@@ -109,12 +119,12 @@ def test_branches_and_programs_within():
 
     twice.defvjp(lambda x, w: (x @ w, (x, w)), lambda saved, g: (g @ saved[1].T, saved[0].T @ g))
     assert total(lambda x, w: twice(x, w), X, W) == PRODUCT
-    assert total(jax.grad(lambda x, w: twice(x, w).sum(), (0, 1)), X, W) == 3 * PRODUCT
+    assert total(jax.value_and_grad(lambda x, w: twice(x, w).sum(), (0, 1)), X, W) == 3 * PRODUCT
 
     # What is recomputed is computed: x @ w once more.
     deep = lambda w, x: jax.checkpoint(lambda x: jnp.tanh(jnp.tanh(x @ w) @ w))(x).sum()  # noqa: E731
     plain = lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w).sum()  # noqa: E731
-    assert total(jax.grad(deep), W, X) - total(jax.grad(plain), W, X) == pytest.approx(2 * PRODUCT)
+    assert total(jax.value_and_grad(deep), W, X) - total(jax.value_and_grad(plain), W, X) == pytest.approx(2 * PRODUCT)
 
 
 def test_shards_add_up():
@@ -135,6 +145,6 @@ def test_a_denoiser_as_the_compiler_counts_it():
         context = Tokens.of(jnp.zeros((2, 1, modality.shared.width)))
         return modality.denoiser.apply({"params": params}, z, jnp.zeros((2,), jnp.int32), context).sum()
 
-    traced = jax.jit(jax.grad(loss)).trace(params, z)
+    traced = jax.jit(jax.value_and_grad(loss)).trace(params, z)
     theirs = traced.lower().cost_analysis()["flops"]
     assert 0.9 * theirs < count(traced.jaxpr).total <= theirs
