@@ -180,7 +180,7 @@ def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
 
 def test_overrides_are_saved_and_a_later_call_needs_the_workdir_alone(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(loop, "train", lambda run, stages, quiet: calls.append((run, stages, quiet)))
+    monkeypatch.setattr(loop, "train", lambda run, stages, quiet, profile: calls.append((run, stages, quiet)))
     new = f"--workdir={tmp_path / 'run'}"
     cli.main(["train", new, TINY, "--config.stages.codec.text.steps=7", "--stage=codec.text"])
     cli.main(["train", new, "--quiet"])

@@ -271,6 +271,7 @@ def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, mon
         np.testing.assert_allclose(scalars(run, name, metric), scalars(whole(), name, metric), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run, monkeypatch):
     class Cut(Exception):
         pass
@@ -338,14 +339,17 @@ def test_the_ledger_books_every_second_and_the_steps_that_were_lost(run, monkeyp
     assert re.search(rf"^{STAGE}  goodput \d+% of \S+: .*compile.*1 steps lost$", capsys.readouterr().out, re.M)
 
 
+@pytest.mark.slow
 def test_some_steps_are_recorded_for_a_profiler(run):
     train(run, (STAGE,), quiet=True, profile=(1, 2))
     assert list((run.directory(STAGE) / "profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
     name, stages = "joint.text+image", spied(monkeypatch)
     shutil.rmtree(run.directory(name))
+    shutil.copytree(whole().directory(STAGE), run.directory(STAGE))
     run = with_stage(run, name, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
     train(run, (name,), quiet=True)
     (stage,) = stages
@@ -421,13 +425,19 @@ def test_weights_of_another_shape_are_named(run):
 
 
 def test_seconds_are_booked_even_if_the_stage_fails(run, monkeypatch):
-    def fails(self, clock, quiet):
-        with clock.measure("start"):
+    def fails(self, ledger, quiet, profile):
+        with ledger.clock.measure("step"):
             raise RuntimeError("no")
 
     monkeypatch.setattr(Stage, "train", fails)
     for _ in range(2):
         with pytest.raises(RuntimeError):
             train(run, (STAGE,), quiet=True)
-    assert set(json.loads((run.directory(STAGE) / "cost.json").read_text())) == {"start", "total"}
+    assert set(json.loads((run.directory(STAGE) / "cost.json").read_text())) == {
+        "start",
+        "step",
+        "other",
+        "total",
+        "lost_steps",
+    }
     assert Clock().share("start") == 0
