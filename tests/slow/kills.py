@@ -72,8 +72,9 @@ def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
         time.sleep(rng.uniform(0, 6))
         where = "start"
     else:
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime_ns > before):
+        least = 1 << 62  # the file gets shorter, where steps are taken again, and then grows
+        while process.poll() is None and (size := metrics.stat().st_size if metrics.exists() else 0) <= least:
+            least = size
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 1))
         where = "steps"
