@@ -21,11 +21,11 @@ from codi_jax.checkpoint import load_params, record
 from tests import toy
 
 STAGE = "codec.text"
-# Some fifty steps a second, so a write is under way most of the time.
+# Few and quick steps between checkpoints, so that a write is under way most of the time.
 CONFIG = (
     "--config=configs/two.py:tiny",
-    f"--config.stages.{STAGE}.steps=3000",
-    f"--config.stages.{STAGE}.checkpoint_every=3",
+    f"--config.stages.{STAGE}.steps=2000",
+    f"--config.stages.{STAGE}.checkpoint_every=5",
     f"--config.stages.{STAGE}.log_every=1",
     f"--config.stages.{STAGE}.statistics=64",
 )
@@ -76,7 +76,7 @@ def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
         while process.poll() is None and (size := metrics.stat().st_size if metrics.exists() else 0) <= least:
             least = size
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 1))
+        time.sleep(rng.uniform(0, 4))
         where = "steps"
     if process.poll() is not None:
         raise RuntimeError(f"ended by itself, code {process.returncode}: {Path(f'{workdir}.log').read_text()[-2000:]}")
