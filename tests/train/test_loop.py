@@ -350,7 +350,7 @@ def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
     name, stages = "joint.text+image", spied(monkeypatch)
     shutil.rmtree(run.directory(name))
     shutil.copytree(whole().directory(STAGE), run.directory(STAGE))
-    run = with_stage(run, name, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
+    run = with_stage(run, name, batch_size=16, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
     train(run, (name,), quiet=True)
     (stage,) = stages
     assert {leaf.dtype.name for leaf in jax.tree.leaves(stage.frozen)} == {"bfloat16"}
