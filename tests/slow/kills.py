@@ -57,15 +57,16 @@ def _metrics(workdir: Path) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in _lines(workdir)]
 
 
-def _being_written(workdir: Path) -> bool:
-    """Whether a checkpoint is there that was not finished."""
+def _unfinished(workdir: Path) -> set[int]:
+    """The checkpoints that no writer has finished, by inode: another of the same step is another."""
     checkpoints = workdir / "stages" / STAGE / "checkpoints"
     found = checkpoints.iterdir() if checkpoints.exists() else ()
-    return any(path.is_dir() and not (path / record.NAME).exists() for path in found)
+    return {path.stat().st_ino for path in found if not (path / record.NAME).exists()}
 
 
 def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
     """Starts a process and kills it; says in what it was."""
+    left = _unfinished(workdir)  # by the one that was killed before
     process = _start(workdir, cache)
     metrics = workdir / "stages" / STAGE / "metrics.jsonl"
     if rng.random() < 0.2:
@@ -82,7 +83,7 @@ def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
         raise RuntimeError(f"ended by itself, code {process.returncode}: {Path(f'{workdir}.log').read_text()[-2000:]}")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return "checkpoint writes" if _being_written(workdir) else where
+    return "checkpoint writes" if _unfinished(workdir) - left else where
 
 
 def main(kills: int = 50, seed: int = 0) -> dict[str, int]:
