@@ -29,7 +29,7 @@ CONFIG = (
     f"--config.stages.{STAGE}.log_every=1",
     f"--config.stages.{STAGE}.statistics=64",
 )
-CLOCK = ("steps_per_second", "data_wait")
+CLOCK = ("steps_per_second", "data_wait", "flops_per_second")
 
 
 def _start(workdir: Path, cache: Path) -> subprocess.Popen:
