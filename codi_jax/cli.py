@@ -416,7 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         distributed.leave(130)
-    except Exception:
+    except Exception:  # whatever it is: left alone, a process of several would wait for the others and end by an abort
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()

@@ -5,13 +5,14 @@ import functools
 import logging
 from typing import Any
 
-import pytest
+import boto3
+from moto.server import ThreadedMotoServer
 
 
 @functools.cache
 def _port() -> int:
     """One a process, since those who talk to it remember where it is."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
     atexit.register(server.stop)
@@ -20,12 +21,9 @@ def _port() -> int:
 
 def bucket(monkeypatch: Any, name: str) -> str:
     """A new bucket's address, and the environment in which it is found."""
-    pytest.importorskip("s3fs")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_port()}")
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "anything")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import boto3
-
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"

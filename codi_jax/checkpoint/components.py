@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from codi_jax import storage
 from codi_jax.checkpoint import record, store
 from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.parallel import distributed
 
 
 def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -> None:
@@ -36,8 +36,7 @@ def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -
             if path.exists():
                 path.rmtree()
             fresh.rename(path)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"saved {path}")
+        distributed.wait_for_all(f"saved {path}")
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"cannot save {path}: {str(error).splitlines()[0]}") from error
 

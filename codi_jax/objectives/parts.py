@@ -35,6 +35,10 @@ def split(batch: Any, n: int) -> Any:
     return jax.tree.map(part, batch)
 
 
+def _part(parts: Any, k: int) -> Any:
+    return jax.tree.map(lambda x: x[k], parts)
+
+
 def _written_out() -> bool:
     mesh = jax.sharding.get_abstract_mesh()
     return (jax.default_backend() if mesh.empty else mesh.abstract_device.platform) == "cpu"
@@ -45,8 +49,7 @@ def _fold(function: Callable[[Any, Any], Any], start: Any, parts: Any, n: int) -
     if not _written_out():
         return jax.lax.scan(lambda carry, part: (function(carry, part), None), start, parts)[0]
     for k in range(n):
-        part = jax.tree.map(lambda x, k=k: x[k], parts)
-        part, start = jax.lax.optimization_barrier((part, start))  # not before the part before is done
+        part, start = jax.lax.optimization_barrier((_part(parts, k), start))  # not before the part before is done
         start = function(start, part)
     return start
 
@@ -58,7 +61,7 @@ def mean_gradients(value_and_grad: Callable[[Any, Array], Any], batch: Any, key:
     def one(part: Any) -> Any:
         return value_and_grad(part["rows"], fold(key, "part", part["k"]))
 
-    first = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+    first = jax.eval_shape(one, _part(parts, 0))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
     total = _fold(lambda sums, part: jax.tree.map(jnp.add, sums, one(part)), nothing, parts, n)
     return jax.tree.map(lambda x: x / n, total)
@@ -69,8 +72,5 @@ def embedded(embed: Callable[[Any], Array], batch: Any, n: int) -> Array:
     if n == 1:
         return embed(batch)
     parts, again = split(batch, n), jax.checkpoint(embed)
-    if _written_out():
-        out = jnp.stack([again(jax.tree.map(lambda x, k=k: x[k], parts)) for k in range(n)])
-    else:
-        out = jax.lax.map(again, parts)
+    out = jnp.stack([again(_part(parts, k)) for k in range(n)]) if _written_out() else jax.lax.map(again, parts)
     return out.swapaxes(0, 1).reshape(-1, out.shape[-1])

@@ -47,8 +47,7 @@ def make_train_step(
     """
 
     def step(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array):
-        here = {name: jax.device_put(getattr(state, name), jax.memory.Space.Device) for name in on_host}
-        state = state.replace(**here)
+        state = state.fetched(on_host)
 
         def gradients(batch: Any, key: jax.Array) -> Any:
             def scalar(trained: dict):

@@ -5,6 +5,7 @@ skipped and counted, and the step number advances. So an update that is *applied
 schedule (which counts inside the optimizer state) and the warm-up of the average go by that number.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -44,6 +45,14 @@ class TrainState:
             ema=ema.start(params) if averaged else None,
             skipped=jnp.zeros((), jnp.int32),
         )
+
+    def averaged(self) -> Params:
+        """The average, in the types of the parameters."""
+        return jax.tree.map(lambda e, p: e.astype(p.dtype), self.ema, self.params)
+
+    def fetched(self, on_host: Sequence[str]) -> "TrainState":
+        """Inside a jitted function: the state with these fields, which wait in host memory, on the device."""
+        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in on_host})
 
 
 def global_norm(tree: Any) -> Array:

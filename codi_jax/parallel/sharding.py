@@ -14,7 +14,7 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -226,13 +226,18 @@ def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
     return paths.replace(batch, {path: split(path, array) for path, array in paths.flatten(batch).items()})
 
 
+def batch_ways(sizes: Mapping[str, int]) -> int:
+    """Into how many parts a mesh with axes of these sizes splits a batch."""
+    return math.prod(sizes[axis] for axis in BATCH_AXES)
+
+
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     """Which equal parts of a batch the devices of this process hold, in order, and into how many it is split.
 
     The mesh decides: its order of devices need not be that of processes, the parts of one process need not lie side by
     side, and where 'tensor' or 'context' span processes several hold the same.
     """
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parts = batch_ways(mesh.shape)
     held = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
     return tuple(sorted({part for (rows,) in held for part in range(*rows.indices(parts))})), parts
 

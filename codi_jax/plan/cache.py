@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import codi_jax
+from codi_jax import storage
 from codi_jax.parallel import MeshConfig
 from codi_jax.plan.target import Target
 from codi_jax.train.recipe import Run
@@ -56,6 +57,4 @@ def read(directory: Path, key: str) -> dict[str, Any] | None:
 
 def write(directory: Path, key: str, row: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / f"{key}.new"
-    fresh.write_text(json.dumps(row, indent=1) + "\n")
-    fresh.replace(directory / f"{key}.json")
+    storage.write_text(directory / f"{key}.json", json.dumps(row, indent=1) + "\n")

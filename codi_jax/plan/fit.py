@@ -6,12 +6,13 @@ batch of a device, as activations do; those of the step that was compiled (or re
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from jax.sharding import AbstractMesh, AxisType
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel.mesh import AXES
+from codi_jax.parallel.sharding import batch_ways
 from codi_jax.parallel.tables import size
 from codi_jax.plan.row import Row
 from codi_jax.plan.shapes import bytes_per_device, step_of
@@ -22,14 +23,14 @@ from codi_jax.train.recipe import Run
 def held(run: Run, name: str, mesh: dict[str, int], batch_size: int) -> float:
     """Bytes of arguments on one device of a mesh."""
     fixed, row = _held(run, name, tuple(mesh[axis] for axis in AXES))
-    return fixed + row * batch_size / _parts(mesh)
+    return fixed + row * batch_size / batch_ways(mesh)
 
 
 @functools.lru_cache(maxsize=256)
 def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     """Bytes on one device: of all but the batch, and of one row of that."""
     grid = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    _, (*fixed, batch, _) = step_of(run, name, grid, _parts(grid.shape))
+    _, (*fixed, batch, _) = step_of(run, name, grid, batch_ways(grid.shape))
     return bytes_per_device(fixed), bytes_per_device(batch)
 
 
@@ -37,19 +38,15 @@ def estimated_peak(run: Run, row: Row, target: Target, mesh: dict[str, int], bat
     """Bytes of a chip at another mesh and batch than those of a row; None if even they are not known."""
     if row["hbm"]["temporaries"] is None:
         return None
-    share = (batch_size / _parts(mesh)) / (row["batch_size"] / _parts(row["mesh"]))
+    share = (batch_size / batch_ways(mesh)) / (row["batch_size"] / batch_ways(row["mesh"]))
     arguments = held(run, row["stage"], mesh, batch_size) * target.per_chip
     return arguments + share * (row["hbm"]["peak"] - row["hbm"]["arguments"])
-
-
-def _parts(mesh: Mapping[str, int]) -> int:
-    return mesh["data"] * mesh["fsdp"]
 
 
 def _halves(row: Row) -> Iterator[int]:
     """Smaller batches that the mesh can share evenly."""
     batch = row["batch_size"]
-    while batch % 2 == 0 and (batch := batch // 2) % _parts(row["mesh"]) == 0:
+    while batch % 2 == 0 and (batch := batch // 2) % batch_ways(row["mesh"]) == 0:
         yield batch
 
 

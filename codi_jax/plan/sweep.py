@@ -23,6 +23,7 @@ from jax.sharding import AbstractMesh
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.parallel.mesh import AXES, MOST_FSDP
+from codi_jax.parallel.sharding import batch_ways
 from codi_jax.plan.fit import estimated_peak, held
 from codi_jax.plan.row import Row, bound
 from codi_jax.plan.shapes import step_of
@@ -71,11 +72,11 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
     """Meshes and batches that should fit, the best first: {"mesh", "batch_size", "peak", "samples_per_chip_hour"}."""
     name, weights = row["stage"], _weights(run, row["stage"])
     state = held(run, name, row["mesh"], row["batch_size"])
-    own = row["batch_size"] / (row["mesh"]["data"] * row["mesh"]["fsdp"])
+    own = row["batch_size"] / batch_ways(row["mesh"])
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
     found = []
     for mesh in meshes(len(target.devices), run.config.sharding):
-        parts = mesh["data"] * mesh["fsdp"]
+        parts = batch_ways(mesh)
         for each in _powers(max(int(4 * own), 1)):
             batch = each * parts
             try:

@@ -180,7 +180,7 @@ class Stage:
 
     def _finish(self) -> None:
         config = self.config
-        averaged = jax.tree.map(lambda e, p: e.astype(p.dtype), self.state.ema, self.state.params)
+        averaged = self.state.averaged()
         variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)

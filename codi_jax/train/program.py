@@ -1,7 +1,6 @@
 """A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from codi_jax.optim import TrainState, make_optimizer, partition, select, summar
 from codi_jax.optim.optimizer import decayed, multipliers
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import on_host, resolve
-from codi_jax.parallel.sharding import BATCH_AXES, Table, split_context
+from codi_jax.parallel.sharding import Table, batch_ways, split_context
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task, make_task
 
@@ -54,7 +53,7 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         little of them that the mesh splits, or a batch whose parts its devices cannot share.
     """
     config, where = run.stage(name), f"config.stages.{name}"
-    rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    rows = batch_ways(mesh.shape)
     if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
         raise ConfigError(
             f"{where}.accumulate: a batch of {config.batch_size} has no {config.accumulate} parts that {rows} devices "

@@ -27,12 +27,10 @@ class Validation:
         self._source, self._task, self._mesh = source, task, mesh
         self._key = fold(key, "validation")
         self._batches, self._size = config.validation.batches, config.batch_size // task.accumulate
-        waits = "ema" in config.on_host
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:
-            average = jax.device_put(state.ema, jax.memory.Space.Device) if waits else state.ema
-            average = jax.tree.map(lambda e, p: e.astype(p.dtype), average, state.params)
-            return task.validate({"params": merge(average, frozen), "constants": constants}, batch, key)
+            params = merge(state.fetched(config.on_host).averaged(), frozen)
+            return task.validate({"params": params, "constants": constants}, batch, key)
 
         self._losses = jax.jit(losses)
 

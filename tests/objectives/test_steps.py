@@ -18,6 +18,7 @@ from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
 from codi_jax.optim import TrainState, merge, partition, select
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, paths, place_batch, replicated, resolve
+from codi_jax.parallel.sharding import split_context
 from tests import toy
 
 PAIR, SIZE, KEY = toy.PAIR, 8, jax.random.key(1)
@@ -85,22 +86,41 @@ def parameters(objective):
     return partition(params, select(params, objective.train))
 
 
-def compiled(objective, mesh=None):
-    """The step, the state before the first, and a function of a state that takes one."""
+# Attention by heads, feed-forward by its inner width, convolutions by channels.
+TENSOR = (
+    (r"(query|key|value|fc1|layer_in)/kernel", (None, "tensor")),
+    (r"(out|fc2|layer_out)/kernel", ("tensor",)),
+    (r"residual/conv1/kernel", (None, None, None, "tensor")),
+)
+CONTEXT = ((r"image/(mean|std)", 1), (r"image", 1), (r"text/ids", 1))
+MESHES = (
+    {"data": 8},
+    {"fsdp": 8},
+    {"tensor": 2, "data": 4},
+    {"context": 2, "data": 4},
+    {"data": 2, "fsdp": 4},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"fsdp": 2, "context": 2, "data": 2},
+    {"tensor": 2, "context": 2, "fsdp": 2},
+)
+SPLIT = ShardingConfig(fsdp_min_bytes=256)
+
+
+def compiled(objective, mesh=None, config=SPLIT):
+    """The step, the state before the first, and a function of a state that takes one; split as the config says."""
     trained, frozen = parameters(objective)
-    layout = None
+    layout, options = None, {}
     constants = jax.tree.map(jnp.asarray, toy.codi().default_constants())
     create, batch = partial(TrainState.create, tx=TX), objective.batch()
     if mesh is None:
         state = jax.jit(create)(trained)
     else:
-        config = ShardingConfig(fsdp_min_bytes=256)
-        layout, table = resolve(jax.eval_shape(create, trained), mesh, config)
-        assert table.sharded_fraction > 0.8
+        layout, _ = resolve(jax.eval_shape(create, trained), mesh, config)
         state = jax.jit(create, out_shardings=layout)(trained)
         frozen = jax.device_put(frozen, resolve(frozen, mesh, config)[0])
         constants, batch = jax.device_put(constants, replicated(mesh)), place_batch(batch, mesh)
-    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, out_shardings=(layout, None))
+        options = {"batch_as": lambda b: split_context(b, mesh, config.context)}
+    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, out_shardings=(layout, None), **options)
     return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
 
 
@@ -143,23 +163,42 @@ def test_nothing_is_compiled_after_the_first_step(trained):
     assert trained[1]._cache_size() == 1
 
 
-@pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
-def test_split_over_eight_devices_it_is_the_same_step(trained):
-    name = trained[0]
-    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+def hold(name, mesh, config, first):
+    """Two steps of an objective on a mesh; the first is that of one device, and nothing is compiled for the second."""
     with jax.set_mesh(mesh):
-        step, state, _, take = compiled(OBJECTIVES[name], mesh)
+        step, state, _, take = compiled(OBJECTIVES[name], mesh, config)
         state, metrics = take(state)
         gradients = jax.device_get(state.opt_state[0])
         state, _ = take(state)
         assert step._cache_size() == 1
-    want, want_gradients = trained[3]
-    assert float(metrics["loss"]) == pytest.approx(float(want["loss"]), rel=1e-5)
-    assert float(metrics["grad_norm"]) == pytest.approx(float(want["grad_norm"]), rel=1e-5)
+    want, want_gradients = first
+    shown = str(dict(mesh.shape))
+    for metric in ("loss", "grad_norm"):
+        assert float(metrics[metric]) == pytest.approx(float(want[metric]), rel=1e-5), shown
     wanted = paths.flatten(want_gradients)
     for path, got in paths.flatten(gradients).items():
         scale = np.abs(wanted[path]).max()
-        np.testing.assert_allclose(got, wanted[path], rtol=1e-5, atol=1e-5 * max(scale, 1e-2), err_msg=path)
+        np.testing.assert_allclose(
+            got, wanted[path], rtol=1e-5, atol=1e-5 * max(scale, 1e-2), err_msg=f"{path} on {shown}"
+        )
+    return state
+
+
+@pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
+def test_split_over_eight_devices_it_is_the_same_step(trained):
+    name = trained[0]
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    state = hold(name, mesh, SPLIT, trained[3])
+    assert resolve(state, mesh, SPLIT)[1].sharded_fraction > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
+def test_on_every_axis_and_their_combinations_it_is_the_same_step(trained):
+    for sizes in MESHES:
+        mesh = make_mesh(MeshConfig(**{"data": 1, "fsdp": 1, **sizes}))
+        rules = TENSOR if mesh.shape["tensor"] > 1 else ()
+        hold(trained[0], mesh, ShardingConfig(rules, CONTEXT, fsdp_min_bytes=256), trained[3])
 
 
 def test_the_loss_of_one_output_reaches_the_environment_encoder_of_the_other():

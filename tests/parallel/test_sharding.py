@@ -17,6 +17,7 @@ from codi_jax.parallel import (
     place_batch,
     resolve,
 )
+from codi_jax.parallel.sharding import split_context
 
 F32 = jnp.float32
 
@@ -147,3 +148,18 @@ def test_one_process_reads_every_row():
     np.testing.assert_array_equal(batch_rows(mesh, 8), np.arange(8))
     with pytest.raises(ConfigError, match="batch of 6 cannot be split over 4 devices"):
         batch_rows(mesh, 6)
+
+
+def test_context_is_split_where_a_rule_says_so_and_it_can_be():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=1, context=4))
+    batch = place_batch({"video": {"mean": np.zeros((4, 8, 2)), "prompt": np.zeros((4, 6))}}, mesh)
+    split = jax.jit(lambda b: split_context(b, mesh, (("video/mean", 1),)))(batch)
+    assert split["video"]["mean"].addressable_shards[0].data.shape == (2, 2, 2)
+    assert split["video"]["prompt"].addressable_shards[0].data.shape == (2, 6)
+    for rule, message in (
+        (("video/prompt", 1), r"sharding.context, video/prompt \[4, 6\]: 6 cannot be split into 4"),
+        (("video/mean", 3), r"video/mean \[4, 8, 2\]: there is no dimension 3 beside the batch's"),
+        (("video/mean", 0), "there is no dimension 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            jax.jit(lambda b, rule=rule: split_context(b, mesh, (rule,)))(batch)

@@ -8,17 +8,15 @@ line of their metrics but for the clock's.
 
 import argparse
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from codi_jax.checkpoint import load_params, record
 from tests import toy
+from tests.command import finish, log, start
 
 STAGE = "codec.text"
 # Few and quick steps between checkpoints, so that a write is under way most of the time.
@@ -29,23 +27,8 @@ CONFIG = (
     f"--config.stages.{STAGE}.log_every=1",
     f"--config.stages.{STAGE}.statistics=64",
 )
+TRAIN = ("train", *CONFIG, f"--stage={STAGE}", "--quiet")
 CLOCK = ("steps_per_second", "data_wait", "flops_per_second")
-
-
-def _start(workdir: Path, cache: Path) -> subprocess.Popen:
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-m", "codi_jax.cli", "train", *CONFIG, f"--workdir={workdir}", f"--stage={STAGE}"]
-    with open(f"{workdir}.log", "ab") as log:
-        return subprocess.Popen([*command, "--quiet"], env=env, stdout=log, stderr=log)
-
-
-def _finish(workdir: Path, cache: Path) -> None:
-    process = _start(workdir, cache)
-    try:
-        if process.wait() != 0:
-            raise RuntimeError(Path(f"{workdir}.log").read_text()[-2000:])
-    finally:
-        process.kill()
 
 
 def _lines(workdir: Path) -> list[str]:
@@ -67,7 +50,7 @@ def _unfinished(workdir: Path) -> set[int]:
 def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
     """Starts a process and kills it; says in what it was."""
     left = _unfinished(workdir)  # by the one that was killed before
-    process = _start(workdir, cache)
+    process = start(workdir, cache, *TRAIN)
     metrics = workdir / "stages" / STAGE / "metrics.jsonl"
     if rng.random() < 0.2:
         time.sleep(rng.uniform(0, 6))
@@ -80,7 +63,7 @@ def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
         time.sleep(rng.uniform(0, 4))
         where = "steps"
     if process.poll() is not None:
-        raise RuntimeError(f"ended by itself, code {process.returncode}: {Path(f'{workdir}.log').read_text()[-2000:]}")
+        raise RuntimeError(f"ended by itself, code {process.returncode}: {log(workdir).read_text()[-2000:]}")
     process.send_signal(signal.SIGKILL)
     process.wait()
     return "checkpoint writes" if _unfinished(workdir) - left else where
@@ -99,8 +82,8 @@ def main(kills: int = 50, seed: int = 0) -> dict[str, int]:
             counts[_kill(broken, cache, rng)] += 1
             reached = len(_lines(broken))
             print(f"kill {n + 1}/{kills}: {counts}, {reached} steps logged", flush=True)
-        _finish(broken, cache)
-        _finish(whole, cache)
+        finish(broken, cache, *TRAIN)
+        finish(whole, cache, *TRAIN)
         a, b = (load_params(str(d / "stages" / STAGE / "params")) for d in (whole, broken))
         assert toy.same(a, b), "the parameters differ"
         assert _metrics(whole) == _metrics(broken), "the metrics differ"

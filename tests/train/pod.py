@@ -109,6 +109,10 @@ class Pod:
             if self.process.poll() is None:
                 self.process.terminate()
 
+    def ends(self, code: int = 0, seconds: float = 900) -> None:
+        """Waits for it, and holds its exit code against the one that is expected."""
+        assert self.wait(seconds) == code, self.log.read_text()[-3000:]
+
     def signal(self, process: int, number: int, when: Callable[[], bool]) -> float:
         """Sends a signal to one of its processes as soon as something is so; the time at which it did."""
         while not when():

@@ -3,10 +3,7 @@
 Slow: the whole recipe is run twice in processes of its own.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,23 +11,9 @@ import pytest
 from codi_jax.checkpoint import load_params
 from codi_jax.train.recipe import load_run
 from tests import toy
+from tests.command import finish, start
 
 CONFIG = "--config=configs/four.py:tiny,modalities="
-
-
-def start(workdir, cache, *arguments):
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-m", "codi_jax.cli", *arguments, f"--workdir={workdir}"]
-    with open(f"{workdir}.log", "ab") as log:
-        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
-
-
-def finish(workdir, cache, *arguments):
-    process = start(workdir, cache, *arguments)
-    try:
-        assert process.wait(timeout=3600) == 0, workdir.with_suffix(".log").read_text()[-2000:]
-    finally:
-        process.kill()
 
 
 def killed_after(workdir, cache, sign, *arguments) -> bool:

@@ -69,6 +69,22 @@ def interrupt(monkeypatch, when, act):
     monkeypatch.setattr(loop, "place_batch", counted)
 
 
+class Cut(Exception):
+    pass
+
+
+def cut_short(run, monkeypatch, step):
+    """Trains STAGE until before the given step (counted from 0), where it breaks off."""
+
+    def cut():
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, step, cut)
+        with pytest.raises(Cut):
+            train(run, (STAGE,), quiet=True)
+
+
 def spied(monkeypatch):
     """Every Stage that is prepared from here on."""
     stages, prepare = [], Stage.prepare
@@ -185,16 +201,7 @@ def test_once_more_is_the_same_to_the_last_bit_and_compiles_one_step(run, monkey
 
 @pytest.mark.parametrize("step", [1, 3])
 def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(run, monkeypatch, step):
-    class Cut(Exception):
-        pass
-
-    def cut():
-        raise Cut
-
-    with monkeypatch.context() as patch:
-        interrupt(patch, step, cut)
-        with pytest.raises(Cut):
-            train(run, (STAGE,), quiet=True)
+    cut_short(run, monkeypatch, step)
     assert not run.finished(STAGE)
     with Checkpointer(str(run.directory(STAGE) / "checkpoints")) as checkpoints:
         assert checkpoints.latest() == (2 if step == 3 else None)
@@ -273,17 +280,8 @@ def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, mon
 
 @pytest.mark.slow
 def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run, monkeypatch):
-    class Cut(Exception):
-        pass
-
-    def cut():
-        raise Cut
-
     run, stages = with_stage(run, on_host=("ema", "opt_state")), spied(monkeypatch)
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3, cut)
-        with pytest.raises(Cut):
-            train(run, (STAGE,), quiet=True)
+    cut_short(run, monkeypatch, 3)
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
     for stage in stages:
@@ -316,17 +314,8 @@ def test_a_held_out_loss_is_told_by_noise_level_and_is_the_same_for_the_same_wei
 
 
 def test_the_ledger_books_every_second_and_the_steps_that_were_lost(run, monkeypatch, capsys):
-    class Cut(Exception):
-        pass
-
-    def cut():
-        raise Cut
-
     run = with_stage(run, log_every=1)
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3, cut)
-        with pytest.raises(Cut):
-            train(run, (STAGE,), quiet=True)
+    cut_short(run, monkeypatch, 3)
     path = run.directory(STAGE) / "cost.json"
     before = json.loads(path.read_text())
     train(run, (STAGE,), quiet=True)
