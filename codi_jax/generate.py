@@ -27,7 +27,7 @@ from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
 from codi_jax.diffusion.guidance import Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
-from codi_jax.parallel import replicated
+from codi_jax.parallel import distributed, replicated
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
@@ -307,7 +307,7 @@ class Generator:
         out = {}
         for name, z in latents.items():
             program = self._program("decode", name, self.codi[name].decode_latent)
-            out[name] = self.codi[name].outputs(jax.device_get(program(variables, z)))
+            out[name] = self.codi[name].outputs(distributed.fetch(program(variables, z)))
         return out
 
     def generate(

@@ -6,6 +6,7 @@ drawn nowhere zero, since a fresh network ends in zeros.
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import tempfile
 import zlib
@@ -23,7 +24,7 @@ from codi_jax.codi import CoDi
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
 from codi_jax.train.loop import train
-from codi_jax.train.recipe import open_run, save_config
+from codi_jax.train.recipe import Run, open_run, save_config
 from configs import four as demo
 
 PAIR = ("text", "image")
@@ -143,6 +144,14 @@ def trained() -> Path:
     with light_compilation(Path(folder.name) / "compiled"):
         train(run, quiet=True)
     return workdir
+
+
+def with_stage(run: Run, name: str, **changes: Any) -> Run:
+    """The run with other fields of a stage's config."""
+    group, leaf = name.split(".")
+    changed = dataclasses.replace(run.stage(name), **changes)
+    stages = {**run.config.stages, group: {**run.config.stages[group], leaf: changed}}
+    return Run(dataclasses.replace(run.config, stages=stages), run.workdir)
 
 
 def compiled_programs() -> Path:

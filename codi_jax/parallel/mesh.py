@@ -5,7 +5,8 @@
     tensor    channels or heads split
     context   frames or sequence split
 
-One device is the grid 1 × 1 × 1 × 1, so that a laptop and a pod run the same program.
+One device is the grid 1 × 1 × 1 × 1, so that a laptop and a pod run the same program. Between the slices of a TPU job
+there is only the data centre's network, so of the axes `data` alone goes across them: its index is (slice, within).
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ MOST_FSDP = 64  # in 64 parts nearly every large array of these networks can be 
 class MeshConfig:
     """Sizes of the mesh axes; at most one is -1 and takes the devices that the others leave.
 
-    `fsdp` = 0, the default, is as many of the devices that `tensor` and `context` (and a given `data`) leave as divide
-    them, but at most 64.
+    `fsdp` = 0, the default, is as many of the devices (of a slice) that `tensor` and `context` (and a given `data`)
+    leave as divide them, but at most 64.
     """
 
     data: int = -1
@@ -38,11 +39,12 @@ class MeshConfig:
     tensor: int = 1
     context: int = 1
 
-    def sizes(self, devices: int) -> tuple[int, int, int, int]:
-        """The four sizes for a number of devices.
+    def sizes(self, devices: int, slices: int = 1) -> tuple[int, int, int, int]:
+        """The four sizes for a number of devices, which so many slices share evenly.
 
         Raises:
-          ConfigError: a size is neither positive nor -1, more than one is -1, or they do not make up `devices`.
+          ConfigError: a size is neither positive nor -1, more than one is -1, they do not make up `devices`, or `data`
+            is not a multiple of the slices.
         """
         given = {axis: getattr(self, axis) for axis in AXES}
         shown = ", ".join(f"{axis}={size}" for axis, size in given.items())
@@ -53,7 +55,8 @@ class MeshConfig:
             raise ConfigError(f"mesh({shown}): only one size can be -1, not {' and '.join(inferred)}")
         if not given["fsdp"]:
             left, rest = divmod(devices, math.prod(size for size in given.values() if size > 0))
-            given["fsdp"] = 1 if rest else max(n for n in range(1, MOST_FSDP + 1) if left % n == 0)
+            within = left // slices if given["data"] == -1 and left % slices == 0 else left
+            given["fsdp"] = 1 if rest else max(n for n in range(1, MOST_FSDP + 1) if within % n == 0)
         known = math.prod(size for size in given.values() if size != -1)
         if inferred:
             if devices % known:
@@ -63,6 +66,8 @@ class MeshConfig:
             given[inferred[0]] = devices // known
         elif known != devices:
             raise ConfigError(f"mesh({shown}): the sizes make {known}, but there are {devices} devices")
+        if given["data"] % slices:
+            raise ConfigError(f"mesh({shown}): data is {given['data']}, which {slices} slices cannot share")
         return tuple(given.values())
 
 
@@ -75,8 +80,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     Raises:
       ConfigError: the sizes do not fit the number of devices.
     """
-    devices = list(jax.devices() if devices is None else devices)
-    sizes = config.sizes(len(devices))
+    grid = _grid(config, list(jax.devices() if devices is None else devices))
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _grid(config: MeshConfig, devices: list[jax.Device]) -> np.ndarray:
+    """The devices where they belong, [data, fsdp, tensor, context]."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    data, *others = config.sizes(len(devices), slices)
     # A mesh axis may have to split a physical axis of a TPU torus (8 × 8 on 4 × 4 × 4, for one).
-    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    return Mesh(np.asarray(grid), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    if slices == 1:
+        return np.asarray(mesh_utils.create_device_mesh((data, *others), devices, allow_split_physical_axes=True))
+    within = (data // slices, *others)
+    return mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)

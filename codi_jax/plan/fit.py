@@ -1,9 +1,11 @@
 """The nearest thing that fits, where a stage does not: estimated, not compiled.
 
 What a device holds of state and batch follows from shapes and rules, exactly. Temporaries are taken to grow with the
-batch of a device, as activations do; those of the step that was compiled (or refused) are the yardstick.
+batch of a device, as activations do; those of the step that was compiled (or refused) are the yardstick. With
+recomputation (`model.remat`) they are taken to shrink as what the forward pass keeps for the backward one does.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import batch_ways
 from codi_jax.parallel.tables import size
 from codi_jax.plan.row import Row
-from codi_jax.plan.shapes import bytes_per_device, step_of
+from codi_jax.plan.shapes import bytes_per_device, kept_for_backward, step_of
 from codi_jax.plan.target import Target
 from codi_jax.train.recipe import Run
 
@@ -34,11 +36,27 @@ def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     return bytes_per_device(fixed), bytes_per_device(batch)
 
 
-def estimated_peak(run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int) -> float | None:
-    """Bytes of a chip at another mesh and batch than those of a row; None if even they are not known."""
+def with_remat(run: Run, remat: bool) -> Run:
+    """The run, with recomputation or without."""
+    return Run(dataclasses.replace(run.config, model={**run.config.model, "remat": remat}), run.workdir)
+
+
+@functools.lru_cache(maxsize=256)
+def remat_keeps(run: Run, name: str) -> float:
+    """The part of a stage's activations that is kept with recomputation."""
+    with_it, without = (kept_for_backward(with_remat(run, remat), name) for remat in (True, False))
+    return with_it / without
+
+
+def estimated_peak(
+    run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int, remat: bool | None = None
+) -> float | None:
+    """Bytes of a chip at another mesh, batch and recomputation than a row's; None if even that row's are not known."""
     if row["hbm"]["temporaries"] is None:
         return None
     share = (batch_size / batch_ways(mesh)) / (row["batch_size"] / batch_ways(row["mesh"]))
+    if remat not in (None, row["remat"]):
+        share *= remat_keeps(run, row["stage"]) ** (1 if remat else -1)
     arguments = held(run, row["stage"], mesh, batch_size) * target.per_chip
     return arguments + share * (row["hbm"]["peak"] - row["hbm"]["arguments"])
 
@@ -58,27 +76,36 @@ def _finer(mesh: dict[str, int]) -> Iterator[dict[str, int]]:
 
 
 def nearest(run: Run, row: Row, target: Target) -> list[str]:
-    """Changes that would make a stage fit, each by itself, then both together; a line each."""
+    """Changes that would make a stage fit, each by itself, or else together; a line each."""
     limit = row["hbm"]["limit"]
     if limit is None or row["hbm"]["temporaries"] is None:
         return []
 
-    def peak(mesh: dict[str, int], batch: int) -> float:
+    def peak(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> float:
         try:
-            return estimated_peak(run, row, target, mesh, batch)
+            return estimated_peak(run, row, target, mesh, batch, remat)
         except ConfigError:  # a rule that such a mesh does not fit
             return math.inf
 
-    def said(mesh: dict[str, int], batch: int) -> str:
+    def said(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> str:
         changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
         changes += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
-        return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch))} of {size(limit)} a chip)"
+        changes += ["model.remat=True"] if remat != row["remat"] else []
+        return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch, remat))} of {size(limit)} a chip)"
 
-    mesh, batches = row["mesh"], [*_halves(row)]
+    mesh, own, batches = row["mesh"], row["batch_size"], [*_halves(row)]
+    policies = [row["remat"]] if row["remat"] else [False, True]
     alone = [(mesh, batch) for batch in batches if peak(mesh, batch) <= limit][:1]
-    alone += [(finer, row["batch_size"]) for finer in _finer(mesh) if peak(finer, row["batch_size"]) <= limit][:1]
-    both = ((finer, batch) for batch in batches for finer in _finer(mesh) if peak(finer, batch) <= limit)
-    found = alone or [pair for pair in [next(both, None)] if pair]
+    alone += [(finer, own) for finer in _finer(mesh) if peak(finer, own) <= limit][:1]
+    alone += [(mesh, own, remat) for remat in policies[1:] if peak(mesh, own, remat) <= limit]
+    together = (
+        (finer, batch, remat)
+        for remat in policies
+        for batch in (own, *batches)
+        for finer in (mesh, *_finer(mesh))
+        if peak(finer, batch, remat) <= limit
+    )
+    found = alone or [change for change in [next(together, None)] if change]
     if not found:
-        return ["nothing on this topology by batch or fsdp (estimated); a larger one, or recomputation (remat)"]
-    return [said(*pair) for pair in found]
+        return ["nothing on this topology by batch, fsdp or model.remat (estimated); a larger one"]
+    return [said(*change) for change in found]

@@ -63,6 +63,7 @@ def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_si
         "topology": target.name,
         "chips": target.chips,
         "mesh": dict(zip(AXES, grid.devices.shape, strict=True)),
+        "remat": run.codi.config.remat,
         "batch_size": batch_size,
         "batch_per_chip": batch_size / target.chips,
         "flops_per_step": flops.total,
@@ -75,6 +76,14 @@ def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_si
     # What the program does not take is there all the same: parameters of a frozen network that this loss passes by.
     idle = bytes_per_device([x for x, taken in zip(jax.tree.leaves(arguments), read, strict=True) if not taken])
     return row | _read(compiled, flops.total, batch_size, idle, target, row["notes"])
+
+
+def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> float:
+    """Operations of a step, which is traced and not compiled."""
+    grid = make_mesh(mesh, target.devices)
+    program, arguments = step_of(run, name, grid, batch_size)
+    with jax.set_mesh(grid):
+        return count(program.step.trace(*arguments).jaxpr).total
 
 
 def _limit(target: Target) -> float | None:

@@ -37,7 +37,7 @@ def plan(
       target: where they are to run.
       mesh: of its devices.
       batch_size: global, in place of each stage's own.
-      sweep: compile what promises most beside the config's mesh and batch, three rows a stage.
+      sweep: compile what promises most beside the config's mesh, batch and remat, three rows a stage.
       directory: where rows are kept, and found again; None for nowhere.
       told: hears what is going on.
 
@@ -54,7 +54,8 @@ def plan(
         first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, told)
         rows.append(first)
         if sweep:
-            rows += [_row(run, name, target, *choice, directory, told) for choice in chosen(run, first, target)]
+            for other, *choice in chosen(run, first, target):
+                rows.append(_row(other, name, target, *choice, directory, told))
     return rows
 
 
@@ -120,7 +121,13 @@ def shown(rows: list[Row]) -> str:
         fits = {True: "yes", False: "NO", None: "–"}[row["fits"]]
         lines.append(
             (
-                *(row["stage"], _mesh(row["mesh"]), f"{row['batch_per_chip']:g}", *held, fits),
+                *(
+                    row["stage"],
+                    _mesh(row["mesh"]) + (", remat" if row["remat"] else ""),
+                    f"{row['batch_per_chip']:g}",
+                    *held,
+                    fits,
+                ),
                 _number(row["flops_per_step"] / 1e12, "{:.3g}"),
                 _number(row["bound_seconds"] and 1e3 * row["bound_seconds"], "{:.3g} ms"),
                 max(seconds, key=seconds.get) if seconds else "–",

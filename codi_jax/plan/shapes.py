@@ -8,8 +8,9 @@ import jax
 from jax.sharding import AbstractMesh, Mesh
 
 from codi_jax.config import ConfigError
-from codi_jax.optim import partition
+from codi_jax.optim import merge, partition
 from codi_jax.parallel import batch_sharding, replicated
+from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import batch_ways
 from codi_jax.train.program import StageProgram, stage_program, task_of
 from codi_jax.train.recipe import Run
@@ -38,6 +39,35 @@ def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> 
     batch = jax.eval_shape(lambda: task.example(batch_size))
     batch = _placed(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))
     return program, (state, frozen, constants, batch, key)
+
+
+def kept_for_backward(run: Run, name: str) -> float:
+    """Bytes of activations, a row of the batch, that the forward pass of a stage's loss leaves for the backward one.
+
+    By shapes alone: what the linearised loss of two batches closes over, and what that has more of for the larger one
+    (weights, which it holds as well, cancel).
+    """
+    parts = run.stage(name).accumulate if run.stage(name).objective == "bridging" else 1
+    grid = AbstractMesh((1,) * len(AXES), AXES)
+
+    def closed_over(rows: int) -> int:
+        task, _, _ = _parameters(run, name)
+        _, (state, frozen, constants, batch, key) = step_of(run, name, grid, rows)
+
+        def linearised(trained: Any, frozen: Any, constants: Any, batch: Any, key: Any) -> Any:
+            def loss(trained: Any) -> Any:
+                return task.loss({"params": merge(trained, frozen), "constants": constants}, batch, key)[0]
+
+            return jax.vjp(loss, trained)[1]
+
+        arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (frozen, constants, batch, key))
+        trained = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state.params)
+        return sum(
+            math.prod(x.shape) * x.dtype.itemsize
+            for x in jax.tree.leaves(jax.eval_shape(linearised, trained, *arguments))
+        )
+
+    return (closed_over(2 * parts) - closed_over(parts)) / parts
 
 
 @functools.lru_cache(maxsize=16)  # many meshes are asked of one stage, and networks take their time to trace

@@ -1,10 +1,11 @@
-"""Which mesh and batch suit a stage: many estimated, the best three compiled.
+"""Which mesh, batch and recomputation suit a stage: many estimated, the best three compiled.
 
-The config's own mesh and batch are compiled first and are the yardstick. From it, of another mesh (data, fsdp, tensor)
-and batch b of a device,
+The config's own are compiled first and are the yardstick. From it, of another mesh (data, fsdp, tensor), batch b of a
+device, and with or without `model.remat`,
 
-    compute        operations a sample × batch, at the chips' peak
-    memory         what was moved, less the state read and written, × b / b₀, and the state of the other mesh twice
+    compute        operations a sample (those of the other policy are counted) × batch, at the chips' peak
+    memory         what was moved, less the state read and written, × b / b₀ and × operations a sample / those before,
+                   and the state of the other mesh twice
     interconnect   gathers of the split parameters, twice; gradients, scattered over fsdp and summed over data
 
 and a peak as in `fit`. The interconnect of `tensor` is not estimated, so such meshes are there only where a rule names
@@ -12,6 +13,7 @@ the axis, and compilation judges them. What is ranked is samples a chip and hour
 smallest batch comes first, since that is where the bound stops improving.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +26,8 @@ from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.parallel.mesh import AXES, MOST_FSDP
 from codi_jax.parallel.sharding import batch_ways
-from codi_jax.plan.fit import estimated_peak, held
-from codi_jax.plan.row import Row, bound
+from codi_jax.plan.fit import estimated_peak, held, remat_keeps, with_remat
+from codi_jax.plan.row import Row, bound, counted
 from codi_jax.plan.shapes import step_of
 from codi_jax.plan.target import Target
 from codi_jax.train.recipe import Run
@@ -69,26 +71,30 @@ def _weights(run: Run, name: str) -> dict[str, float]:
 
 
 def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
-    """Meshes and batches that should fit, the best first: {"mesh", "batch_size", "peak", "samples_per_chip_hour"}."""
+    """What should fit, the best first: {"mesh", "batch_size", "remat", "peak", "samples_per_chip_hour", …}."""
     name, weights = row["stage"], _weights(run, row["stage"])
     state = held(run, name, row["mesh"], row["batch_size"])
     own = row["batch_size"] / batch_ways(row["mesh"])
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
+    own_mesh = MeshConfig(**row["mesh"])
+    flops = {row["remat"]: row["flops_per_step"]}
+    if remat_keeps(run, name) < 1:  # else it changes nothing
+        flops[not row["remat"]] = counted(with_remat(run, not row["remat"]), name, target, own_mesh, row["batch_size"])
     found = []
-    for mesh in meshes(len(target.devices), run.config.sharding):
-        parts = batch_ways(mesh)
+    for mesh, remat in itertools.product(meshes(len(target.devices), run.config.sharding), flops):
+        parts, more = batch_ways(mesh), flops[remat] / row["flops_per_step"]
         for each in _powers(max(int(4 * own), 1)):
             batch = each * parts
             try:
-                peak = estimated_peak(run, row, target, mesh, batch)
+                peak = estimated_peak(run, row, target, mesh, batch, remat)
                 here = held(run, name, mesh, batch)
             except ConfigError:  # a rule that this mesh does not fit
                 break
             if peak is None or peak > row["hbm"]["limit"]:
                 break
-            traffic = {"memory": 2 * here + moved * each / own, "interconnect": _wire(mesh, weights)}
-            limits = bound(row["flops_per_sample"] * batch, batch, traffic, target)
-            found.append({"mesh": mesh, "batch_size": batch, "peak": peak, **limits})
+            traffic = {"memory": 2 * here + moved * more * each / own, "interconnect": _wire(mesh, weights)}
+            limits = bound(row["flops_per_sample"] * more * batch, batch, traffic, target)
+            found.append({"mesh": mesh, "batch_size": batch, "remat": remat, "peak": peak, **limits})
     return ranked(found)
 
 
@@ -102,7 +108,7 @@ def ranked(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     )
 
 
-def chosen(run: Run, row: Row, target: Target) -> list[tuple[MeshConfig, int]]:
+def chosen(run: Run, row: Row, target: Target) -> list[tuple[Run, MeshConfig, int]]:
     """What to compile beside the yardstick, which is one of the three.
 
     Raises:
@@ -110,7 +116,6 @@ def chosen(run: Run, row: Row, target: Target) -> list[tuple[MeshConfig, int]]:
     """
     if target.chip is None:
         raise ConfigError(f"--sweep needs a chip whose peaks are known, as in --topology=v5e:4x4, not {target.name}")
-    others = [
-        e for e in estimates(run, row, target) if (e["mesh"], e["batch_size"]) != (row["mesh"], row["batch_size"])
-    ]
-    return [(MeshConfig(**e["mesh"]), e["batch_size"]) for e in others[: COMPILED - 1]]
+    asked = ("mesh", "batch_size", "remat")
+    others = [e for e in estimates(run, row, target) if any(e[field] != row[field] for field in asked)]
+    return [(with_remat(run, e["remat"]), MeshConfig(**e["mesh"]), e["batch_size"]) for e in others[: COMPILED - 1]]

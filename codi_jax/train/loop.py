@@ -32,6 +32,7 @@ from codi_jax.train.metrics import Clock, MetricWriter, Progress
 from codi_jax.train.profile import Profile
 from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
+from codi_jax.train.sampling import Samples
 from codi_jax.train.stop import Preempted, Stop
 from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
@@ -60,6 +61,9 @@ class Stage:
         if self.config.validation is not None:
             held_out = source_of(run, self.config.validation.source)
             self.validation = Validation(self.config, self.task, held_out, self.mesh, self.key)
+        self.samples: Samples | None = None
+        if self.config.samples is not None:
+            self.samples = Samples(run, name, self.task, self.key, place_on(run, self.mesh))
 
     def prepare(self) -> None:
         """Parameters of the stages before, fresh ones for what none has made; the state, the step."""
@@ -155,6 +159,9 @@ class Stage:
                     if self.validation is not None and (done % config.validation.every == 0 or done == config.steps):
                         with clock.measure("validation"):
                             writer.write(i, self.validation(self.state, self.frozen, self.constants))
+                    if self.samples is not None and (done % config.samples.every == 0 or done == config.steps):
+                        with clock.measure("samples"):
+                            writer.show(i, self.samples(done, self.state, self.frozen, self.constants))
                     stopping = stop.here() and done < config.steps
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):

@@ -17,11 +17,12 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
+import numpy as np
 import rich.console
 import rich.progress
 from tensorboardX import SummaryWriter
@@ -81,6 +82,23 @@ class MetricWriter:
             for name, value in finite.items():
                 if value is not None:
                     self._events.add_scalar(name, value, int(step))
+
+    def show(self, step: int, values: Mapping[str, Sequence[Any]]) -> None:
+        """Adds samples of a step to the events: pictures side by side, clips as rows of frames, captions as a list.
+
+        Args:
+          step: as of `write`.
+          values: natural values (see `modalities`) by name; sounds are left to their files.
+        """
+        if self._events is None:
+            return
+        for name, samples in values.items():
+            if isinstance(samples[0], str):
+                self._events.add_text(f"samples/{name}", "\n".join(f"- {text}" for text in samples), int(step))
+            elif samples[0].dtype == np.uint8:
+                rows = samples if samples[0].ndim == 4 else [samples]
+                sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+                self._events.add_image(f"samples/{name}", sheet, int(step), dataformats="HWC")
 
     def send(self) -> None:
         """Brings what has been written into the object store, if the directory is of one.

@@ -45,6 +45,23 @@ class ValidationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SamplesConfig:
+    """What the averaged weights generate while a stage trains, see `train.sampling`.
+
+    Attributes:
+      source: a name in `config.sources`, whose first samples prompt.
+      every: steps from one to the next; there is one at the end, too.
+      prompt: the modality of these samples that is shown to the model.
+      n: how many.
+    """
+
+    source: str
+    every: int
+    prompt: str = "text"
+    n: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
 class StageConfig:
     """One stage.
 
@@ -67,6 +84,7 @@ class StageConfig:
       statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
         when it is done; 0 leaves them alone.
       validation: see ValidationConfig; None for none.
+      samples: see SamplesConfig; None for none.
       log_every, checkpoint_every: steps.
       keep_last: how many of the newest checkpoints stay.
       keep_every: checkpoints of steps divisible by it stay as well; 0 for none.
@@ -90,6 +108,7 @@ class StageConfig:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     statistics: int = 2048
     validation: ValidationConfig | None = None
+    samples: SamplesConfig | None = None
     log_every: int = 10
     checkpoint_every: int = 200
     keep_last: int = 1
@@ -131,6 +150,11 @@ class Run:
                 self._check_source(stage.validation.source, f"config.stages.{name}.validation.source")
                 if stage.validation.every < 1 or stage.validation.batches < 1:
                     raise ConfigError(f"config.stages.{name}.validation: every and batches are at least 1")
+            if stage.samples is not None:
+                if stage.samples.source not in self.config.sources:
+                    raise ConfigError(f"config.stages.{name}.samples.source: no source {stage.samples.source!r}")
+                if stage.samples.every < 1 or stage.samples.n < 1:
+                    raise ConfigError(f"config.stages.{name}.samples: every and n are at least 1")
             if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:

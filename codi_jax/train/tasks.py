@@ -30,6 +30,7 @@ class Task:
       example: a batch of so many rows of zeros, for shapes.
       constants: (variables, batches) -> constants of what was trained; None if there are none.
       accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
+      outputs: modalities that are to be generated (together) with what it trains; none if it trains other things.
       by_level: (variables, batch, key) -> scalars of a batch that is not trained on, if they are more than the loss.
     """
 
@@ -40,6 +41,7 @@ class Task:
     example: Callable[[int], Any]
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
     accumulate: int = 1
+    outputs: tuple[str, ...] = ()
     by_level: Loss | None = None
 
     def validate(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Any]:
@@ -148,9 +150,10 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         settings = view(ldm.LDMConfig, stage.settings, where)
         name = names[0]
         loss, by_level = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.by_level))
-        components = _component(codi, ["denoiser"], [name])
+        components, outputs = _component(codi, ["denoiser"], [name]), (name,)
     else:
         by_level, settings = None, view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        outputs = names if settings.losses else ()
         loss = partial(latent_alignment.loss, codi, names, settings)
         if settings.align == "contrastive":
             _refuse_parts(stage, "align: contrastive")
@@ -163,7 +166,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if encoded:
         shapes = partial(_encoded_example, codi, names, not isinstance(stage.source, str))
         batch = partial(_encoded, names)
-        return Task(components + inputs, init, loss, batch, shapes, accumulate=stage.accumulate, by_level=by_level)
+        return Task(components + inputs, init, loss, batch, shapes, None, stage.accumulate, outputs, by_level)
 
     def online(function, variables, batch, key):
         return function(variables, conditioning.encode(codi, variables, batch), key)
@@ -175,5 +178,6 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         media,
         example,
         accumulate=stage.accumulate,
+        outputs=outputs,
         by_level=by_level and partial(online, by_level),
     )

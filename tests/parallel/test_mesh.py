@@ -1,9 +1,12 @@
+import types
+
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AxisType
 
 from codi_jax.config import ConfigError
-from codi_jax.parallel import MeshConfig, make_mesh
+from codi_jax.parallel import MeshConfig, make_mesh, mesh
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,31 @@ def test_sizes_and_inferred_axis(config, sizes):
 )
 def test_unless_it_is_given_fsdp_is_at_most_64(config, devices, sizes):
     assert config.sizes(devices) == sizes
+
+
+@pytest.mark.parametrize(
+    ("config", "slices", "sizes"),
+    [
+        (MeshConfig(), 2, (2, 64, 1, 1)),
+        (MeshConfig(), 4, (4, 32, 1, 1)),
+        (MeshConfig(fsdp=16), 2, (8, 16, 1, 1)),
+        (MeshConfig(tensor=2), 2, (2, 32, 2, 1)),
+        (MeshConfig(data=4), 2, (4, 32, 1, 1)),
+    ],
+)
+def test_only_data_goes_across_slices(config, slices, sizes):
+    each = 128 // slices
+    devices = [
+        types.SimpleNamespace(id=i, slice_index=i % slices, process_index=i % 4, platform="any", device_kind="any")
+        for i in range(128)
+    ]
+    grid = mesh._grid(config, devices)
+    assert grid.shape == sizes
+    of = np.vectorize(lambda device: device.slice_index)(grid)
+    assert (of == (np.arange(sizes[0]) // (sizes[0] // slices))[:, None, None, None]).all()
+    assert np.unique(np.vectorize(lambda device: device.id)(grid)).size == slices * each
+    with pytest.raises(ConfigError, match=f"data is 1, which {slices} slices cannot share"):
+        mesh._grid(MeshConfig(data=1, fsdp=-1), devices)
 
 
 def test_one_device_is_a_mesh_too():

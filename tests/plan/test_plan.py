@@ -2,15 +2,17 @@
 
 import importlib.util
 import json
+import types
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from codi_jax import cli
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
 from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of
-from codi_jax.plan import cache, fit, row, run, sweep, target
+from codi_jax.plan import cache, fit, row, run, shapes, sweep, target
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.plan.target import Target
 from codi_jax.train.recipe import open_run, save_config
@@ -106,7 +108,8 @@ def refused(recipe, limit, temporaries, mesh, batch):
     chip = Chip(1e6, limit, 1e3, 500.0)
     arguments = fit.held(recipe, STAGE, mesh, batch)
     memory = {"arguments": arguments, "temporaries": temporaries, "peak": arguments + temporaries, "limit": limit}
-    return {"stage": STAGE, "mesh": mesh, "batch_size": batch, "hbm": memory}, Target("x", "tpu", (None,) * 8, chip)
+    row = {"stage": STAGE, "mesh": mesh, "batch_size": batch, "remat": False, "hbm": memory}
+    return row, Target("x", "tpu", (None,) * 8, chip)
 
 
 def test_the_nearest_thing_that_fits():
@@ -129,6 +132,39 @@ def test_the_nearest_thing_that_fits():
     (line,) = fit.nearest(recipe, *refused(recipe, half + 2_000, whole, mesh, 64))
     assert line.startswith("batch_size=") and " and mesh.data=" in line
     assert "a larger one" in fit.nearest(recipe, *refused(recipe, 1_000, 50_000, mesh, 64))[0]
+
+
+def test_recomputation_keeps_less_and_is_said_where_it_helps(recipe):
+    """Only U-Nets and towers recompute: of a codec everything is kept either way."""
+    assert fit.remat_keeps(recipe, STAGE) == 1.0
+    kept = fit.remat_keeps(recipe, "ldm.image")
+    assert 0 < kept < 0.8
+    mesh = {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    arguments, temporaries = fit.held(recipe, "ldm.image", mesh, 8), 1e6
+    limit = arguments + (kept + 0.01) * temporaries
+    made = {"stage": "ldm.image", "mesh": mesh, "batch_size": 8, "remat": False}
+    made["hbm"] = {"arguments": arguments, "temporaries": temporaries, "peak": arguments + temporaries, "limit": limit}
+    lines = fit.nearest(recipe, made, Target("x", "tpu", (None,) * 8, Chip(1e6, limit, 1e3, 500.0)))
+    assert lines[-1].startswith("model.remat=True (estimated: ")
+
+
+def test_what_a_loss_keeps_for_its_backward_pass_by_hand(recipe, monkeypatch):
+    """Σ exp(w x) of rows of 3 numbers: exp(w x), which is its own derivative, and x; w itself cancels."""
+
+    def loss(variables, batch, key):
+        return jnp.exp(variables["params"]["w"] * batch).sum(), {}
+
+    task = types.SimpleNamespace(loss=loss)
+    arguments = lambda rows: (  # noqa: E731
+        types.SimpleNamespace(params={"w": jax.ShapeDtypeStruct((3,), "float32")}),
+        {},
+        {},
+        jax.ShapeDtypeStruct((rows, 3), "float32"),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    monkeypatch.setattr(shapes, "_parameters", lambda *a: (task, None, None))
+    monkeypatch.setattr(shapes, "step_of", lambda run, name, grid, rows: (None, arguments(rows)))
+    assert shapes.kept_for_backward(recipe, STAGE) == 2 * 3 * 4
 
 
 def test_meshes_and_their_order():

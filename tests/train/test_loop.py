@@ -280,7 +280,7 @@ def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, mon
 
 @pytest.mark.slow
 def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run, monkeypatch):
-    run, stages = with_stage(run, on_host=("ema", "opt_state")), spied(monkeypatch)
+    run, stages = toy.with_stage(run, STAGE, on_host=("ema", "opt_state")), spied(monkeypatch)
     cut_short(run, monkeypatch, 3)
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
@@ -295,7 +295,7 @@ def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run,
 
 def test_a_held_out_loss_is_told_by_noise_level_and_is_the_same_for_the_same_weights(run, monkeypatch):
     encoded = run.stage(STAGE).source
-    run = with_stage(run, validation=ValidationConfig(encoded, every=2, batches=2))
+    run = toy.with_stage(run, STAGE, validation=ValidationConfig(encoded, every=2, batches=2))
     seen, validate = [], Validation.__call__
     monkeypatch.setattr(
         Validation, "__call__", lambda self, *state: seen.append((self, *state)) or validate(self, *state)
@@ -314,7 +314,7 @@ def test_a_held_out_loss_is_told_by_noise_level_and_is_the_same_for_the_same_wei
 
 
 def test_the_ledger_books_every_second_and_the_steps_that_were_lost(run, monkeypatch, capsys):
-    run = with_stage(run, log_every=1)
+    run = toy.with_stage(run, STAGE, log_every=1)
     cut_short(run, monkeypatch, 3)
     path = run.directory(STAGE) / "cost.json"
     before = json.loads(path.read_text())
@@ -339,7 +339,7 @@ def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
     name, stages = "joint.text+image", spied(monkeypatch)
     shutil.rmtree(run.directory(name))
     shutil.copytree(whole().directory(STAGE), run.directory(STAGE))
-    run = with_stage(run, name, batch_size=16, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
+    run = toy.with_stage(run, name, batch_size=16, accumulate=2, precision=(("(text|vision)_unet/.*", "bfloat16"),))
     train(run, (name,), quiet=True)
     (stage,) = stages
     assert {leaf.dtype.name for leaf in jax.tree.leaves(stage.frozen)} == {"bfloat16"}
@@ -355,11 +355,11 @@ def test_in_parts_beside_denoisers_in_half_precision(run, monkeypatch):
 def test_parts_that_the_devices_cannot_share_are_refused(run):
     rows = jax.device_count()
     with pytest.raises(ConfigError, match=rf"accumulate: a batch of {rows} has no 2 parts that {rows} devices"):
-        Stage(with_stage(run, batch_size=rows, accumulate=2), STAGE).prepare()
+        Stage(toy.with_stage(run, STAGE, batch_size=rows, accumulate=2), STAGE).prepare()
     with pytest.raises(ConfigError, match="accumulate: a batch of 16 has no 3 parts"):
-        with_stage(run, batch_size=16, accumulate=3)
+        toy.with_stage(run, STAGE, batch_size=16, accumulate=3)
     settings = {**run.stage("joint.text+image").settings, "align": "contrastive"}
-    contrastive = with_stage(run, "joint.text+image", settings=settings, accumulate=2)
+    contrastive = toy.with_stage(run, "joint.text+image", settings=settings, accumulate=2)
     with pytest.raises(ConfigError, match="align: contrastive compares the samples of a batch"):
         Stage(contrastive, "joint.text+image")
 
@@ -380,22 +380,15 @@ def test_latents_of_other_weights_are_refused(run):
         Stage(run, STAGE)
 
 
-def with_stage(run, name=STAGE, **changes):
-    group, leaf = name.split(".")
-    changed = dataclasses.replace(run.stage(name), **changes)
-    stages = {**run.config.stages, group: {**run.config.stages[group], leaf: changed}}
-    return Run(dataclasses.replace(run.config, stages=stages), run.workdir)
-
-
 def test_stages_that_cannot_be_trained(run):
     with pytest.raises(ConfigError, match="matches no parameter"):
-        train(with_stage(run, train=("text_unet/.*", "vision_unett/.*")), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, train=("text_unet/.*", "vision_unett/.*")), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match="needs text_unet, which neither it nor a stage it needs trains"):
-        train(with_stage(run, train=()), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, train=()), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match=r"stages\.\*\.settings\.prompt: unknown key"):
-        train(with_stage(run, settings={"prompt": {}}), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, settings={"prompt": {}}), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match="cannot be split over 8 devices"):
-        train(with_stage(run, batch_size=4), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, batch_size=4), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match=r"^no stage 'ldm\.smell' in this recipe"):
         train(run, ("ldm.smell",), quiet=True)
     shutil.rmtree(run.directory("environment.text"))
