@@ -13,7 +13,12 @@ def log(workdir: Path) -> Path:
 
 def start(workdir: Path, cache: Path, *arguments: str) -> subprocess.Popen:
     """Starts it; compiled programs are kept in `cache`."""
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    env = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+    }
     command = [sys.executable, "-m", "codi_jax.cli", *arguments, f"--workdir={workdir}"]
     with log(workdir).open("ab") as said:
         return subprocess.Popen(command, env=env, stdout=said, stderr=said)
