@@ -7,15 +7,12 @@ picture of its own size in CLIP's normalisation, made on the host from the codec
 import base64
 import dataclasses
 import io
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
 
-from codi_jax.config import ConfigError
 from codi_jax.data import files, pictures
 from codi_jax.data.pictures import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
@@ -169,19 +166,7 @@ class Image(Modality):
 
     def read(self, argument):
         """A picture file, cropped to a square and resized (bicubic) to the model's size, or to `read_size`."""
-        path = Path(argument)
-        if not path.is_file():
-            raise ConfigError(f"{argument}: no such picture")
-        try:
-            with Pillow.open(path) as picture:
-                if picture.width * picture.height > files.MAX_PIXELS:
-                    raise ConfigError(f"{argument}: {picture.width}x{picture.height} is over {files.MAX_PIXELS} pixels")
-                picture = picture.convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"{argument}: not a readable picture ({type(error).__name__})") from error
-        return pictures.square(picture, self.read_size, self.config.crop_seed)
+        return pictures.square(files.read_picture(argument), self.read_size, self.config.crop_seed)
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)

@@ -6,6 +6,7 @@ import sys
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
@@ -111,6 +112,132 @@ def test_a_wav_goes_to_a_binary_file_as_well(sound, tmp_path):
     with (tmp_path / "x.wav").open("wb") as file:
         files.write_wav(file, tone(), RATE)
     assert (tmp_path / "x.wav").read_bytes() == sound.read_bytes()
+
+
+# Parts of a file
+
+
+def flash_and_click(path, at, codec="aac", rate=16_000, fps=10, seconds=4):
+    """A video that is white in one frame, and clicks when that begins; what a film's clapperboard is for."""
+    sound = np.zeros(rate * seconds, np.float32)
+    sound[round(at * rate)] = 1
+    sound[round(at * rate) + 1] = -1
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=fps)
+        pictures.width = pictures.height = 64
+        pictures.options = {"g": "15"}
+        sounds = container.add_stream(codec, rate=rate, layout="mono")
+        for k in range(fps * seconds):
+            grey = np.full((64, 64, 3), 255 if k == round(at * fps) else 0, np.uint8)
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(pictures.encode(None))
+        for start in range(0, len(sound), 1024):
+            frame = av.AudioFrame.from_ndarray(sound[None, start : start + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(sounds.encode(frame))
+        container.mux(sounds.encode(None))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.7, 1.5, 2.0])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.mp4", "aac"), ("x.mkv", "flac"), ("x.ts", "aac"), ("x.mov", "pcm_s16le")]
+)
+def test_sound_and_pictures_of_a_part_stay_in_step_to_the_sample(tmp_path, name, codec, start):
+    path, at = tmp_path / name, 2.4
+    flash_and_click(path, at, codec)
+    part = files.Medium(str(path), start=start)
+    heard = files.read_audio(part, 48_000, 16_000)
+    assert np.abs(heard).argmax() in (round((at - start) * 16_000), round((at - start) * 16_000) + 1)
+    seen = files.read_video(part, 25, 10.0, 16)
+    # Frames lie at tenths of a second; a start between two shows the one that has begun.
+    assert seen.mean((1, 2, 3)).argmax() == np.ceil(round((at - start) * 10, 6))
+
+
+def test_a_part_ends_with_its_duration(tmp_path):
+    flash_and_click(tmp_path / "x.mp4", 2.4)
+    part = files.Medium(str(tmp_path / "x.mp4"), start=1.0, duration=1.0)
+    assert np.abs(files.read_audio(part, 32_000, 16_000)).max() < 0.05
+    assert files.read_video(part, 30, 10.0, 16).max() < 30
+    part = files.Medium(str(tmp_path / "x.mp4"), start=2.0, duration=1.0)
+    assert not files.read_audio(part, 32_000, 16_000)[16_000:].any()
+    assert files.read_video(part, 30, 10.0, 16)[4].min() > 200
+
+
+def test_what_lies_in_memory_is_read_alike(video, sound):
+    for read, path in (
+        (lambda m: files.read_video(m, 8, 8.0, 32), video),
+        (lambda m: files.read_audio(m, 9000, RATE), sound),
+    ):
+        np.testing.assert_array_equal(read(files.Medium("a/b", path.read_bytes())), read(path))
+
+
+def test_a_part_that_is_not_there(video, sound):
+    for read, path in (
+        (lambda m: files.read_video(m, 8, 8.0, 32), video),
+        (lambda m: files.read_audio(m, 900, RATE), sound),
+    ):
+        with pytest.raises(ConfigError, match="from second 5 on"):
+            read(files.Medium(str(path), start=5.0))
+        for wrong in ({"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}):
+            with pytest.raises(ConfigError, match="no part of it begins at"):
+                files.Medium(str(path), **wrong)
+
+
+def test_samples_that_are_not_numbers(tmp_path):
+    wave = np.zeros((1, 1000), np.float32)
+    wave[0, 500] = np.nan
+    with av.open(str(tmp_path / "nan.wav"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(wave, format="flt", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(ConfigError, match="not numbers"):
+        files.read_audio(tmp_path / "nan.wav", 1000, RATE)
+
+
+# Pictures
+
+
+def test_pictures_of_every_kind_are_rgb(tmp_path):
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[:, :3], rgb[:, 3:] = (200, 30, 60), (20, 90, 220)
+    whole = Image.fromarray(rgb)
+
+    def kept(name, picture, **options):
+        picture.save(tmp_path / name, **options)
+        got = files.read_picture(tmp_path / name)
+        assert got.mode == "RGB"
+        return np.asarray(got)
+
+    np.testing.assert_array_equal(kept("a.png", whole), rgb)
+    np.testing.assert_array_equal(kept("p.png", whole.quantize(4)), rgb)
+    np.testing.assert_array_equal(kept("l.png", Image.fromarray(rgb[..., 0])), rgb[..., :1].repeat(3, -1))
+    deep = Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(kept("16.png", deep), rgb[..., :1].repeat(3, -1))
+    clear = whole.convert("RGBA")
+    clear.putalpha(Image.fromarray(np.uint8([[0, 255, 255, 0, 255, 255]] * 4)))
+    on_white = rgb.copy()
+    on_white[:, [0, 3]] = 255
+    np.testing.assert_array_equal(kept("alpha.png", clear), on_white)
+    assert np.abs(kept("cmyk.jpg", whole.convert("CMYK"), quality=100).astype(int) - rgb).mean() < 25
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    turned = kept("exif.jpg", whole, quality=100, subsampling=0, exif=exif)
+    assert turned.shape == (6, 4, 3) and np.abs(turned.astype(int) - np.rot90(rgb, -1)).max() < 12
+
+
+def test_what_is_no_picture(tmp_path, sound, monkeypatch):
+    for content in (b"", b"a text", sound.read_bytes(), b"\x89PNG\r\n\x1a\n" + bytes(50)):
+        (tmp_path / "x.png").write_bytes(content)
+        assert "not a readable picture" in refused(files.read_picture, tmp_path / "x.png")
+    assert "no such picture" in refused(files.read_picture, tmp_path / "absent.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
+    whole = (tmp_path / "large.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:60])
+    assert "not a readable picture" in refused(files.read_picture, tmp_path / "cut.png")
+    monkeypatch.setattr(files, "MAX_PIXELS", 1000)
+    assert "40x40 is over 1000 pixels" in refused(files.read_picture, tmp_path / "large.png")
 
 
 # What is no such file
@@ -246,5 +373,6 @@ def test_without_pyav_it_is_said_what_to_install(tmp_path):
         "from codi_jax.config import ConfigError\nfrom codi_jax.data import files\n"
         "try:\n    files.read_audio('x.wav', 8, 8)\nexcept ConfigError as e:\n    print(e)\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (tmp_path / "x.wav").write_bytes(b"")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert out.stdout == "sound and video files need PyAV: pip install 'codi_jax[media]'\n"
