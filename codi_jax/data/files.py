@@ -32,6 +32,18 @@ _BEFORE = 0.5  # seconds that are decoded before a start: a decoder that begins 
 Shape = Callable[[Image.Image], np.ndarray]  # a frame to uint8 [size, size, 3]
 
 
+class MediaError(ConfigError):
+    """A file that cannot be used.
+
+    Attributes:
+      reason: `missing`, `empty`, `large`, `kind` (another than asked for), `unreadable`, or `numbers` (that are none).
+    """
+
+    def __init__(self, reason: str, said: str):
+        super().__init__(said)
+        self.reason = reason
+
+
 @dataclasses.dataclass(frozen=True)
 class Medium:
     """A file, or a part of its time.
@@ -50,7 +62,9 @@ class Medium:
 
     def __post_init__(self):
         if not (0 <= self.start < float("inf") and (self.duration is None or self.duration > 0)):
-            raise ConfigError(f"{self.name}: no part of it begins at {self.start} and lasts {self.duration} seconds")
+            raise MediaError(
+                "unreadable", f"{self.name}: no part of it begins at {self.start} and lasts {self.duration} seconds"
+            )
 
     def size(self) -> int | None:
         """Bytes; None if there is no such file."""
@@ -67,9 +81,9 @@ def _medium(given: Any, what: str) -> Medium:
     medium = given if isinstance(given, Medium) else Medium(str(given))
     size = medium.size()
     if size is None:
-        raise ConfigError(f"{medium.name}: no such {what}")
+        raise MediaError("missing", f"{medium.name}: no such {what}")
     if size > MAX_BYTES:
-        raise ConfigError(f"{medium.name}: larger than {MAX_BYTES >> 20} MiB")
+        raise MediaError("large", f"{medium.name}: larger than {MAX_BYTES >> 20} MiB")
     return medium
 
 
@@ -95,12 +109,12 @@ def _opened(medium: Medium, what: str, streams_of: Callable[[Any], Sequence[Any]
         with medium.open() as file, av.open(file, options={"protocol_whitelist": "none"}) as container:
             streams = streams_of(container)
             if not streams:
-                raise ConfigError(f"{medium.name}: not a {what}, but one of another kind")
+                raise MediaError("kind", f"{medium.name}: not a {what}, but one of another kind")
             yield container, streams[0]
     except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{medium.name}: not a readable {what} ({type(error).__name__})") from error
+        raise MediaError("unreadable", f"{medium.name}: not a readable {what} ({type(error).__name__})") from error
 
 
 def _from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], float]:
@@ -138,7 +152,9 @@ def read_picture(path: Any) -> Image.Image:
     try:
         with medium.open() as file, Image.open(file) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise ConfigError(f"{medium.name}: {picture.width}x{picture.height} is over {MAX_PIXELS} pixels")
+                raise MediaError(
+                    "large", f"{medium.name}: {picture.width}x{picture.height} is over {MAX_PIXELS} pixels"
+                )
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I;16"):
                 picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
@@ -149,7 +165,7 @@ def read_picture(path: Any) -> Image.Image:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{medium.name}: not a readable picture ({type(error).__name__})") from error
+        raise MediaError("unreadable", f"{medium.name}: not a readable picture ({type(error).__name__})") from error
 
 
 def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
@@ -175,10 +191,10 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
         decoded, origin = _from(container, stream, medium.start)
         for count, frame in enumerate(decoded):
             if frame.width * frame.height > MAX_PIXELS:
-                raise ConfigError(f"{medium.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
+                raise MediaError("large", f"{medium.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
             if count >= MAX_FRAMES:
-                raise ConfigError(
-                    f"{medium.name}: {frames} frames at {rate:g} a second are not within {MAX_FRAMES} frames"
+                raise MediaError(
+                    "large", f"{medium.name}: {frames} frames at {rate:g} a second are not within {MAX_FRAMES} frames"
                 )
             time = 0.0 if frame.time is None else float(frame.time) - origin
             if medium.duration is not None and time >= medium.duration:
@@ -190,7 +206,7 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
                 break
         shown = float(1 / stream.average_rate) if stream.average_rate else 0.0  # seconds that the last one lasts
         if last is None or (medium.start and time + shown <= 0):
-            raise ConfigError(f"{medium.name}: a video without frames" + _at(medium))
+            raise MediaError("empty", f"{medium.name}: a video without frames" + _at(medium))
         out += [shape(last.to_image())] * (frames - len(out))
     return np.stack(out)
 
@@ -213,7 +229,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     with _opened(medium, "sound file", lambda container: container.streams.audio) as (container, stream):
         own = stream.rate or 0
         if not 0 < own <= MAX_RATE:
-            raise ConfigError(f"{medium.name}: a sound of {own} samples a second")
+            raise MediaError("unreadable", f"{medium.name}: a sound of {own} samples a second")
         decoded, origin = _from(container, stream, medium.start)
         wanted = -(-samples * own // rate) + (own != rate) * own // 10  # a filter looks ahead a little
         if medium.duration is not None:
@@ -233,9 +249,9 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
             if at >= wanted:
                 break
     if not found:
-        raise ConfigError(f"{medium.name}: a sound without samples" + _at(medium))
+        raise MediaError("empty", f"{medium.name}: a sound without samples" + _at(medium))
     if not np.isfinite(sound).all():
-        raise ConfigError(f"{medium.name}: a sound with samples that are not numbers")
+        raise MediaError("numbers", f"{medium.name}: a sound with samples that are not numbers")
     sound = resample(sound[:end], own, rate)[:samples]
     return np.pad(np.clip(sound, -1, 1), (0, samples - len(sound)))
 

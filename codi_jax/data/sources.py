@@ -16,6 +16,10 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.config import ConfigError, view
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.data.faults import Replacing
+from codi_jax.data.manifest import Manifest, ManifestConfig
+from codi_jax.data.media import Media
+from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
 
 
 class Source(Protocol):
@@ -134,10 +138,22 @@ def _descend(row: Mapping[str, Any], feature: str) -> Any:
     return row
 
 
+def _media(records: type) -> Callable[[Any], Source]:
+    """The source of a reader's config: its records, decoded, what cannot be used replaced."""
+
+    def build(config: Any) -> Source:
+        process = jax.process_index() if jax.distributed.is_initialized() else 0
+        return Replacing(Media(records(config), config.media), config.faults, process)
+
+    return build
+
+
 SOURCES: dict[str, tuple[type, Callable[[Any], Source]]] = {  # name -> config class, source of such a config
     "digit_world": (WorldConfig, DigitWorld),
     "arrays": (ArraysConfig, _arrays),
     "tfds": (TfdsConfig, Tfds),
+    "manifest": (ManifestConfig, _media(Manifest)),
+    "webdataset": (WebDatasetConfig, _media(WebDataset)),
 }
 
 

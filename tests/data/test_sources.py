@@ -49,7 +49,7 @@ def test_arrays_of_a_file(tmp_path):
 
 
 def test_sources_by_name():
-    assert set(SOURCES) == {"digit_world", "arrays", "tfds"}
+    assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset"}
     assert len(make_source({"name": "digit_world", "size": 7})) == 7
     with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
         make_source({"name": "digit_wrold"})

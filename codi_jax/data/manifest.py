@@ -1,0 +1,189 @@
+"""A table beside a folder of media: csv, tsv, jsonl, json or parquet, a row a sample.
+
+    {"name": "manifest", "path": "clips.csv", "media": {"modalities": ("text", "video", "audio"), …}}
+
+Columns are named as modalities, and `start` and `duration` (seconds, of sound and clip), or mapped:
+{"text": "caption", "video": "file"}. Files are relative to the table's folder, or to `root`. A caption is a string,
+or a list of them; in csv one that looks like a JSON list.
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codi_jax.config import ConfigError
+from codi_jax.data.faults import FaultsConfig
+from codi_jax.data.files import MediaError, Medium
+from codi_jax.data.media import KINDS, MediaConfig
+
+FIELDS = (*KINDS, "start", "duration")
+MAX_BYTES = 4 << 30  # of a table that is read as text
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestConfig:
+    """A manifest.
+
+    Attributes:
+      path: the table; its suffix says what it is.
+      media: see MediaConfig.
+      root: folder of the files; the table's own if empty.
+      columns: modality, `start` or `duration` -> the column it stands in, where that has another name.
+      faults: see FaultsConfig.
+    """
+
+    path: str
+    media: MediaConfig
+    root: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    faults: FaultsConfig = dataclasses.field(default_factory=FaultsConfig)
+
+    def __post_init__(self):
+        if unknown := [name for name in self.columns if name not in FIELDS]:
+            raise ConfigError(f"manifest columns: no {', '.join(unknown)}; there are {', '.join(FIELDS)}")
+
+
+class Manifest:
+    """Records of a manifest."""
+
+    def __init__(self, config: ManifestConfig):
+        """Reads the table.
+
+        Raises:
+          ConfigError: it is not there or no table, or a column that is asked for is not in it.
+        """
+        self._root = Path(config.root or Path(config.path).parent)
+        rows = _READERS[_suffix(config.path)](config.path)
+        there = {str(name) for row in rows[:1000] for name in row}
+        wanted = [*config.media.modalities]
+        if config.media.middle_frame:
+            wanted.remove("image")
+        if "audio" in wanted and config.columns.get("audio", "audio") not in there:
+            wanted = ["video" if name == "audio" else name for name in wanted]  # a clip's own sound
+        for name in (*wanted, *config.columns):
+            if rows and config.columns.get(name, name) not in there:
+                raise ConfigError(
+                    f"{config.path}: no column {config.columns.get(name, name)!r}; there are {', '.join(sorted(there))}"
+                )
+        names = {name: config.columns.get(name, name) for name in FIELDS}
+        # What is not asked for is not kept.
+        self._rows = [{name: row.get(column) for name, column in names.items() if column in row} for row in rows]
+        if not self._rows:
+            raise ConfigError(f"{config.path}: a table without rows")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._rows[index]
+        part = {
+            name: _seconds(row[name], name, index) for name in ("start", "duration") if row.get(name) not in (None, "")
+        }
+        record: dict[str, Any] = {"name": f"row {index}"}
+        for name in KINDS:
+            value = row.get(name)
+            if value is None or value == "":
+                continue
+            if name == "text":
+                record[name] = _captions(value)
+            elif isinstance(value, str):
+                record[name] = Medium(str(self._root / value), **({} if name == "image" else part))
+            else:
+                raise MediaError("unreadable", f"row {index}: {name} is no path: {value!r:.80}")
+        return record
+
+
+def _captions(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            return value
+        return listed if isinstance(listed, list) else value
+    return value
+
+
+def _seconds(value: Any, name: str, index: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise MediaError("unreadable", f"row {index}: {name} is no number of seconds: {value!r:.80}") from None
+
+
+def _suffix(path: str) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _READERS:
+        raise ConfigError(f"{path}: a manifest ends in {', '.join(_READERS)}")
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such file")
+    if Path(path).stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or make it webdataset shards")
+    return suffix
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from error
+
+
+def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
+    try:
+        rows = list(csv.DictReader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise ConfigError(f"{path}: not a table ({error})") from error
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise ConfigError(f"{path}: row {number} has another number of columns than the first")
+    return rows
+
+
+def _objects(path: str, rows: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigError(f"{path}: not a list of objects, one a sample")
+    return rows
+
+
+def _lines(path: str) -> list[Mapping[str, Any]]:
+    rows = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
+    return _objects(path, rows)
+
+
+def _json(path: str) -> list[Mapping[str, Any]]:
+    try:
+        return _objects(path, json.loads(_text(path)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: not JSON ({error})") from error
+
+
+def _parquet(path: str) -> list[Mapping[str, Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ConfigError("parquet manifests need pyarrow: pip install 'codi_jax[parquet]'") from error
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from error
+
+
+_READERS = {
+    ".csv": lambda path: _separated(path, ","),
+    ".tsv": lambda path: _separated(path, "\t"),
+    ".jsonl": _lines,
+    ".json": _json,
+    ".parquet": _parquet,
+}

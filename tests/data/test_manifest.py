@@ -1,0 +1,186 @@
+"""Tables beside media: every format, what a row holds, what is wrong with a table."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codi_jax.config import ConfigError
+from codi_jax.data import files
+from codi_jax.data.files import MediaError
+from codi_jax.data.manifest import Manifest, ManifestConfig
+from codi_jax.data.media import Media, MediaConfig, beginning
+from codi_jax.data.sources import make_source, read
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four samples of all modalities, each with a shade and a pitch of its own."""
+    root = tmp_path_factory.mktemp("folder")
+    for i in range(4):
+        shade = np.full((40, 60, 3), 50 * i + 20, np.uint8)
+        Image.fromarray(shade).save(root / f"{i}.png")
+        files.write_wav(root / f"{i}.wav", np.full(RATE, 1000 * (i + 1), np.int16), RATE)
+        files.write_video(root / f"{i}.mp4", np.stack([shade[:40, :40] // 2, shade[:40, :40]]).repeat(4, 0), 8.0)
+    return root
+
+
+MEDIA = {"modalities": ("text", "image", "audio", "video"), "size": 16, "frames": 4, "rate": 4.0, "samples": RATE}
+MEDIA["sample_rate"] = RATE
+
+
+def rows(**more):
+    return [
+        {"caption": f"shade {i}", "image": f"{i}.png", "audio": f"{i}.wav", "clip": f"{i}.mp4", **more}
+        for i in range(4)
+    ]
+
+
+def written(path, table):
+    if path.suffix in (".csv", ".tsv"):
+        between = "," if path.suffix == ".csv" else "\t"
+        lines = [between.join(table[0]), *(between.join(map(str, row.values())) for row in table)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(table))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(table), path)
+    return path
+
+
+def config(path, columns=None, **media):
+    columns = {"text": "caption", "video": "clip"} if columns is None else columns
+    return {"name": "manifest", "path": str(path), "columns": columns, "media": {**MEDIA, **media}}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_every_format_gives_the_same_samples(folder, suffix):
+    source = make_source(config(written(folder / f"table.{suffix}", rows())))
+    assert len(source) == 4
+    batch = read(source, [2, 0])
+    assert batch["text"]["caption"].tolist() == ["shade 2", "shade 0"]
+    assert batch["image"].shape == (2, 16, 16, 3) and (batch["image"][:, 8, 8, 0] == [120, 20]).all()
+    assert batch["audio"].dtype == np.int16 and (batch["audio"][:, 500] == [3000, 1000]).all()
+    assert batch["video"].shape == (2, 4, 16, 16, 3)
+    # Two frames a second apart at eight a second: half as bright, then as the picture.
+    assert np.abs(batch["video"][0, :, 8, 8, 0].astype(int) - [60, 60, 120, 120]).max() < 8
+
+
+def test_parts_of_files_and_lists_of_captions(folder):
+    table = [{**row, "caption": json.dumps(["one", "two"]), "from": 0.5, "seconds": 0.25} for row in rows()]
+    columns = {"text": "caption", "video": "clip", "start": "from", "duration": "seconds"}
+    source = make_source(config(written(folder / "parts.jsonl", table), columns))
+    assert {source[i]["text"]["caption"] for i in range(4)} == {"one", "two"}
+    sample = source[1]
+    assert (sample["audio"][: RATE // 4] == 2000).all() and not sample["audio"][RATE // 4 :].any()
+    assert np.abs(sample["video"][:, 8, 8, 0].astype(int) - 70).max() < 8
+
+
+def test_the_papers_rules(folder):
+    """A beginning of the caption prompts for all of it; the middle of a clip is its picture."""
+    table = [{**row, "caption": "a b c d e f"} for row in rows()]
+    path = written(folder / "rules.jsonl", table)
+    source = make_source(config(path, truncate=0.5, middle_frame=True, modalities=("text", "image", "video")))
+    prompts = [source[i]["text"]["prompt"] for i in range(4)]
+    assert all(source[i]["text"]["caption"] == "a b c d e f" for i in range(4))
+    assert all("a b c d e f".startswith(prompt) for prompt in prompts)
+    assert [source[i]["text"]["prompt"] for i in range(4)] == prompts
+    np.testing.assert_array_equal(source[3]["image"], source[3]["video"][2])
+    assert {beginning("a b c", u) for u in np.linspace(0, 0.999, 50)} == {"a", "a b"}
+    assert beginning("a", 0.9) == "a"
+
+
+def test_crops_are_the_samples_own(folder):
+    path = written(folder / "crops.jsonl", rows())
+    wide = np.zeros((16, 64, 3), np.uint8)
+    wide[:, :, 0] = np.arange(64)
+    Image.fromarray(wide).save(folder / "wide.png")
+    written(path, [{**row, "image": "wide.png"} for row in rows()])
+    source = make_source(config(path, crop="random", modalities=("image",)))
+    crops = [source[i]["image"] for i in range(4)]
+    assert len({crop.tobytes() for crop in crops}) > 1
+    assert all(np.array_equal(source[i]["image"], crop) for i, crop in enumerate(crops))
+
+
+def test_only_what_is_asked_for_is_read(folder):
+    table = [{**row, "image": "absent.png"} for row in rows()]
+    sample = make_source(config(written(folder / "some.jsonl", table), modalities=("text", "audio")))[0]
+    assert set(sample) == {"text", "audio"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": "absent.png"}, "missing"),
+        ({"image": ""}, "missing"),
+        ({"image": None}, "missing"),
+        ({"image": 3}, "unreadable"),
+        ({"image": "0.wav"}, "unreadable"),
+        ({"audio": "0.png"}, "kind"),
+        ({"caption": "  "}, "empty"),
+        ({"caption": []}, "missing"),
+        ({"caption": [3]}, "unreadable"),
+        ({"caption": "x" * 20_000}, "large"),
+        ({"start": "soon"}, "unreadable"),
+        ({"start": -1}, "unreadable"),
+        ({"start": 100}, "empty"),
+        ({"duration": 0}, "unreadable"),
+    ],
+)
+def test_a_row_that_cannot_be_used(folder, change, reason):
+    path = written(folder / "bad.jsonl", [{**row, **change} for row in rows()])
+    records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns={"text": "caption", "video": "clip"}))
+    with pytest.raises(MediaError) as error:
+        Media(records, records_config(path))[0]
+    assert error.value.reason == reason and "\n" not in str(error.value)
+
+
+def records_config(path):
+    return MediaConfig(**MEDIA)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("absent.csv", None, "no such file"),
+        ("table.txt", b"", "a manifest ends in .csv, .tsv, .jsonl, .json, .parquet"),
+        ("empty.csv", b"", "a table without rows"),
+        ("columns.csv", b"caption,file\na,b\n", "no column 'image'; there are caption, file"),
+        ("ragged.csv", b"caption,image\na,b,c\n", "row 2 has another number of columns"),
+        ("short.csv", b"caption,image\na\n", "row 2 has another number of columns"),
+        ("latin.csv", "caption,image\ngröße,b\n".encode("latin-1"), "not UTF-8"),
+        ("bad.jsonl", b'{"caption": "a"}\n{oh\n', "line 2: not JSON"),
+        ("deep.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("list.json", b'{"caption": "a"}', "not a list of objects"),
+        ("deep.json", b"[" * 100_000, "not JSON"),
+        ("bad.parquet", b"PAR1 and no more", "not a parquet file"),
+    ],
+)
+def test_a_table_that_is_none(tmp_path, name, content, says):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        make_source(config(tmp_path / name, {"text": "caption"}, modalities=("text", "image")))
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_config_that_is_wrong(folder):
+    path = written(folder / "table.jsonl", rows())
+    for changes, says in (
+        ({"columns": {"smell": "x"}}, "no smell; there are text, image"),
+        ({"modalities": ("text", "smell")}, "not smell"),
+        ({"modalities": ()}, "not none"),
+        ({"size": 0}, "are positive"),
+        ({"truncate": 2.0}, "a probability, not 2.0"),
+        ({"middle_frame": True, "modalities": ("image",)}, "modalities have to name video"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            make_source(config(path, **changes))

@@ -1,0 +1,236 @@
+"""Shards as img2dataset and video2dataset write them; damaged ones."""
+
+import io
+import json
+import tarfile
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from PIL import Image
+
+from codi_jax import storage
+from codi_jax.config import ConfigError
+from codi_jax.data import files, webdataset
+from codi_jax.data.files import MediaError
+from codi_jax.data.media import MediaConfig
+from codi_jax.data.sources import make_source, read
+from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
+from tests import s3
+
+MEDIA = {"modalities": ("text", "image"), "size": 8}
+
+
+def png(shade):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 10), (shade, shade, shade)).save(file, "png")
+    return file.getvalue()
+
+
+def sample(i, caption=None):
+    """What img2dataset leaves of one sample."""
+    return {
+        f"{i:09d}.png": png(i),
+        f"{i:09d}.txt": (caption or f"caption {i}").encode(),
+        f"{i:09d}.json": json.dumps({"caption": f"other {i}", "status": "success"}).encode(),
+    }
+
+
+def shard(path, members, format=tarfile.PAX_FORMAT):
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Ten samples in three shards."""
+    root = tmp_path_factory.mktemp("shards")
+    for k, part in enumerate((range(4), range(4, 5), range(5, 10))):
+        shard(root / f"{k:05d}.tar", {name: data for i in part for name, data in sample(i).items()})
+    return root
+
+
+def config(pattern, **changes):
+    media = {**MEDIA, **changes.pop("media", {})}
+    return {"name": "webdataset", "shards": str(pattern), "media": media, **changes}
+
+
+def records(path, **changes):
+    media = MediaConfig(**{**MEDIA, **changes.pop("media", {})})
+    return WebDataset(WebDatasetConfig(str(path), media, **changes))
+
+
+@pytest.mark.parametrize("pattern", ["{00000..00002}.tar", "*.tar"])
+def test_samples_of_all_shards_in_order(shards, pattern):
+    source = make_source(config(shards / pattern))
+    assert len(source) == 10
+    batch = read(source, range(10))
+    assert batch["text"]["caption"].tolist() == [f"caption {i}" for i in range(10)]
+    assert batch["image"][:, 4, 4, 0].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_kind_of_tar_and_long_names(tmp_path, format):
+    folder = "/".join(["a" * 60] * (3 if format != tarfile.USTAR_FORMAT else 2))
+    members = {f"{folder}/{name}": data for name, data in {**sample(1), **sample(2)}.items()}
+    found = records(shard(tmp_path / "x.tar", members, format))
+    assert [found[i]["text"] for i in range(2)] == ["caption 1", "caption 2"]
+    assert found[0]["name"].endswith(f"{folder}/000000001")
+
+
+def test_captions_of_json_where_there_is_no_text(tmp_path):
+    members = {name: data for name, data in sample(3).items() if not name.endswith("txt")}
+    path = shard(tmp_path / "x.tar", members)
+    assert records(path)[0]["text"] == "other 3"
+    with pytest.raises(MediaError, match="no 'title' in it"):
+        records(path, caption="title")[0]
+
+
+def test_a_clip_has_its_sound_and_its_picture(tmp_path):
+    file = tmp_path / "clip.mp4"
+    files.write_video(file, np.full((8, 32, 32, 3), 99, np.uint8), 8.0)
+    path = shard(tmp_path / "x.tar", {"7.mp4": file.read_bytes(), "7.txt": b"grey"})
+    media = {"modalities": ("text", "image", "video"), "frames": 2, "rate": 2.0, "middle_frame": True}
+    made = make_source(config(path, media=media))[0]
+    assert np.abs(made["image"].astype(int) - 99).max() < 5 and made["video"].shape == (2, 8, 8, 3)
+    with pytest.raises(MediaError) as error:  # it has none
+        make_source(config(path, media={"modalities": ("audio",)})).source[0]
+    assert error.value.reason == "kind"
+
+
+def test_other_files_and_folders_are_passed_over(tmp_path):
+    members = {**sample(1), "README": b"no suffix", ".hidden.txt": b"hidden", "000000001.cls": b"3", "lonely.txt": b"x"}
+    path = shard(tmp_path / "x.tar", members)
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("2.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("2.txt"))
+    found = records(path)
+    assert len(found) == 1 and found[0]["text"] == "caption 1"
+
+
+def test_the_index_spares_reading_the_tars_again(shards, tmp_path, monkeypatch):
+    pattern, index = shards / "*.tar", str(tmp_path / "index")
+    first = records(pattern, index=index)
+    monkeypatch.setattr(webdataset, "_samples", lambda *a: pytest.fail("the tar is read again"))
+    again = records(pattern, index=index)
+    assert again._samples == first._samples
+    monkeypatch.undo()
+    for kept in (tmp_path / "index").iterdir():
+        kept.write_text("{torn")
+    assert records(pattern, index=index)._samples == first._samples
+
+
+def test_a_tar_that_was_cut_has_what_is_before_the_cut(tmp_path):
+    members = {name: data for i in range(5) for name, data in sample(i).items()}
+    whole = shard(tmp_path / "x.tar", members).read_bytes()
+    path = tmp_path / "cut.tar"
+    for size in range(600, len(whole), 700):
+        path.write_bytes(whole[:size])
+        try:
+            found = records(path)
+        except ConfigError as error:
+            assert "no sample has" in str(error)
+            continue
+        for i in range(len(found)):
+            try:
+                assert found[i]["text"] == f"caption {i}"
+            except MediaError as error:
+                assert "the tar ends within it" in str(error) and i == len(found) - 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "not a tar"), (b"a text", "not a tar"), (bytes(5000), "no sample has"), (b"\xff" * 2000, "not a tar")],
+)
+def test_what_is_no_tar(tmp_path, content, says):
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        records(tmp_path / "x.tar")
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=60)
+@hypothesis.given(st.data())
+def test_a_damaged_tar_is_samples_or_one_line(tmp_path, data):
+    whole = bytearray(shard(tmp_path / "x.tar", {**sample(1), **sample(2)}).read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "x.tar").write_bytes(whole)
+    try:
+        source = make_source(config(tmp_path / "x.tar", faults={"max_bad_fraction": 1.0}))
+        for i in range(len(source)):
+            assert source[i]["image"].shape == (8, 8, 3)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"1.png": b"no picture", "1.txt": b"a"}, "unreadable"),
+        ({"1.png": b"", "1.txt": b"a"}, "unreadable"),
+        ({"1.png": png(3), "1.txt": b"\xff\xfe\xfa"}, "unreadable"),
+        ({"1.png": png(3), "1.txt": b" \n"}, "empty"),
+        ({"1.png": png(3), "1.json": b"{oh"}, "unreadable"),
+        ({"1.png": png(3), "1.json": b"[" * 100_000}, "unreadable"),
+        ({"1.png": png(3), "1.json": b'{"caption": 3}'}, "unreadable"),
+    ],
+)
+def test_a_sample_that_cannot_be_used(tmp_path, members, reason):
+    source = make_source(config(shard(tmp_path / "x.tar", members)))
+    with pytest.raises(MediaError) as error:
+        source.source[0]
+    assert error.value.reason == reason and "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=f"1 of 1 samples cannot be used .{reason} 1"):
+        source[0]
+
+
+def test_a_large_file_is_not_read(tmp_path, monkeypatch):
+    path = shard(tmp_path / "x.tar", sample(1))
+    found = records(path)
+    monkeypatch.setattr(files, "MAX_BYTES", 5)
+    monkeypatch.setattr(webdataset, "_bytes", lambda *a: pytest.fail("it is read"))
+    with pytest.raises(MediaError) as error:
+        found[0]
+    assert error.value.reason == "large"
+
+
+def test_nothing_of_what_is_asked_for(shards):
+    with pytest.raises(ConfigError, match="no sample has text and audio; 3 shards hold 10 samples with image, text"):
+        records(shards / "*.tar", media={"modalities": ("text", "audio")})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("{a..b}.tar", "braces hold a range of numbers"),
+        ("{5..1}.tar", "braces hold a range of numbers"),
+        ("{00000..00007}.tar", "00003.tar: no such shard"),
+        ("none*.tar", "no shard is called so"),
+    ],
+)
+def test_patterns_that_name_nothing(shards, pattern, says):
+    with pytest.raises(ConfigError, match=says):
+        expand(str(shards / pattern))
+
+
+def test_shards_of_a_store(monkeypatch):
+    bucket = s3.bucket(monkeypatch, "shards")
+    path = storage.place(f"{bucket}/x.tar")
+    members = {name: data for i in range(3) for name, data in sample(i).items()}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    path.write_bytes(file.getvalue())
+    source = make_source(config(f"{bucket}/*.tar", index=f"{bucket}/index"))
+    assert read(source, range(3))["text"]["caption"].tolist() == [f"caption {i}" for i in range(3)]
+    assert len(make_source(config(f"{bucket}/x.tar", index=f"{bucket}/index"))) == 3
