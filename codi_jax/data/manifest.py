@@ -63,7 +63,7 @@ class Manifest:
             wanted.remove("image")
         if "audio" in wanted and config.columns.get("audio", "audio") not in there:
             wanted = ["video" if name == "audio" else name for name in wanted]  # a clip's own sound
-        for name in (*wanted, *config.columns):
+        for name in (*wanted, *(name for name in ("start", "duration") if name in config.columns)):
             if rows and config.columns.get(name, name) not in there:
                 raise ConfigError(
                     f"{config.path}: no column {config.columns.get(name, name)!r}; there are {', '.join(sorted(there))}"

@@ -7,8 +7,8 @@
     workdir/stages/NAME/cost.json        seconds by activity
 
 A stage reads what the stages it needs (and theirs) made; where several made one component, the latest in the order of
-the recipe counts. What none of them made may come from `config.weights`, a directory of converted public checkpoints
-(`codi-jax convert`), one component each.
+the recipe counts. What none of them made may come from `config.weights`: a directory of converted public checkpoints
+(`codi-jax convert`), one component each, or the workdir of another run.
 """
 
 import dataclasses
@@ -120,7 +120,8 @@ class StageConfig:
 class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` stands at `stages.GROUP.NAME`.
 
-    `weights`: directory of components that were made elsewhere, WEIGHTS/COMPONENT; empty for none.
+    `weights`: directory of components that were made elsewhere, WEIGHTS/COMPONENT, or another run's workdir; empty for
+    none. `data`: what a config file asks its user for; other fields refer to it.
     """
 
     model: dict[str, Any]
@@ -130,6 +131,7 @@ class RunConfig:
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     weights: str = ""
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
 
@@ -223,6 +225,9 @@ class Run:
         """Component -> its directory in `config.weights`."""
         if not self.config.weights:
             return {}
+        if (storage.place(self.config.weights) / "config.json").exists():
+            there = load_run(Path(self.config.weights))
+            return there.providers(there.finished_stages())
         found = sorted(path.parent for path in storage.place(self.config.weights).glob(f"*/{record.NAME}"))
         out = {component: path for path in found for component in read_meta(str(path))["components"]}
         if not out:
