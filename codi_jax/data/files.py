@@ -36,7 +36,8 @@ class MediaError(ConfigError):
     """A file that cannot be used.
 
     Attributes:
-      reason: `missing`, `empty`, `large`, `kind` (another than asked for), `unreadable`, or `numbers` (that are none).
+      reason: `missing`, `empty`, `large`, `kind` (another than asked for), `unreadable`, `numbers` (that are none);
+        `crash` or `hang` of the decoder.
     """
 
     def __init__(self, reason: str, said: str):
@@ -91,7 +92,8 @@ def _at(medium: Medium) -> str:
     return f" from second {medium.start:g} on" if medium.start else ""
 
 
-def _av() -> Any:
+def pyav() -> Any:
+    """PyAV; raises ConfigError where it is not installed."""
     try:
         import av
     except ImportError as error:
@@ -103,7 +105,7 @@ def _av() -> Any:
 @contextmanager
 def _opened(medium: Medium, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
     """(container, the first of its streams that are asked for); errors of FFmpeg become a ConfigError."""
-    av = _av()
+    av = pyav()
     try:
         # Handed over opened, and with no protocol allowed, so that a playlist opens nothing.
         with medium.open() as file, av.open(file, options={"protocol_whitelist": "none"}) as container:
@@ -234,7 +236,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
         wanted = -(-samples * own // rate) + (own != rate) * own // 10  # a filter looks ahead a little
         if medium.duration is not None:
             wanted = min(wanted, round(medium.duration * own))
-        sound, end, planar = np.zeros(wanted, np.float32), 0, _av().AudioResampler(format="fltp")
+        sound, end, planar = np.zeros(wanted, np.float32), 0, pyav().AudioResampler(format="fltp")
         at, found = 0, False
         for frame in decoded:
             for part in planar.resample(frame):
@@ -260,15 +262,15 @@ def resample(sound: np.ndarray, own: int, rate: int) -> np.ndarray:
     """float32 [N] of one rate at another, by FFmpeg's filter."""
     if own == rate:
         return sound
-    frame = _av().AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="fltp", layout="mono")
+    frame = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="fltp", layout="mono")
     frame.sample_rate = own
-    resampler = _av().AudioResampler(format="fltp", layout="mono", rate=rate)
+    resampler = pyav().AudioResampler(format="fltp", layout="mono", rate=rate)
     return np.concatenate([part.to_ndarray()[0] for given in (frame, None) for part in resampler.resample(given)])
 
 
 def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
     """Writes uint8 [T, H, W, 3] as H.264 in mp4, each pixel enlarged so that small clips keep their colours."""
-    av = _av()
+    av = pyav()
     from fractions import Fraction
 
     zoom = max(1, round(256 / min(frames.shape[1:3])))

@@ -15,6 +15,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
+from codi_jax.data.apart import Apart
 from codi_jax.data.files import MediaError
 from codi_jax.data.pictures import square
 
@@ -35,6 +36,8 @@ class MediaConfig:
       truncate: probability that a caption's prompt is only its beginning, while the caption is the target.
       middle_frame: take the picture from the middle of the clip: the prompt of a clip, as the paper has it.
       seed: of what is drawn.
+      patience: seconds that a sound or clip may take in a process of its own, which is killed after them; 0 decodes it
+        here, where a hang or crash of the decoder is one of the run.
     """
 
     modalities: tuple[str, ...]
@@ -47,6 +50,7 @@ class MediaConfig:
     truncate: float = 0.0
     middle_frame: bool = False
     seed: int = 0
+    patience: float = 30.0
 
     def __post_init__(self):
         unknown = [name for name in self.modalities if name not in KINDS]
@@ -73,6 +77,9 @@ class Media:
 
     def __init__(self, records: Records, config: MediaConfig):
         self.records, self.config = records, config
+        if {"audio", "video"} & set(config.modalities):
+            files.pyav()  # not to be missed sample by sample
+        self._reader = Apart(config.patience) if config.patience else files
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,11 +87,13 @@ class Media:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Raises MediaError for a sample that cannot be used."""
         rng = np.random.default_rng([self.config.seed, index])
-        return decoded(self.records[index], self.config, rng)
+        return decoded(self.records[index], self.config, rng, self._reader)
 
 
-def decoded(record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """A record as a sample.
+def decoded(
+    record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator, reader: Any = files
+) -> dict[str, Any]:
+    """A record as a sample; `reader`: the module `files`, or an `Apart`.
 
     Raises:
       MediaError: it lacks a modality, or a medium is not what it has to be.
@@ -109,9 +118,9 @@ def decoded(record: Mapping[str, Any], config: MediaConfig, rng: np.random.Gener
         elif name == "image":
             sample["image"] = square(files.read_picture(given), config.size, crop if config.crop == "random" else None)
         elif name == "audio":
-            sample["audio"] = files.to_int16(files.read_audio(given, config.samples, config.sample_rate))
+            sample["audio"] = files.to_int16(reader.read_audio(given, config.samples, config.sample_rate))
         else:
-            sample["video"] = files.read_video(given, config.frames, config.rate, config.size)
+            sample["video"] = reader.read_video(given, config.frames, config.rate, config.size)
     return {name: sample[name] for name in config.modalities}
 
 
