@@ -260,6 +260,18 @@ def _compare(args: argparse.Namespace, rest: list[str]) -> None:
     print(table({str(workdir): read(workdir) for workdir in args.workdirs}))
 
 
+def _data(args: argparse.Namespace, rest: list[str]) -> None:
+    from codi_jax.data.inspection import inspect
+
+    run = _run_of(args, rest)
+    names = args.source or list(run.config.sources)
+    if unknown := [name for name in names if name not in run.config.sources]:
+        raise ConfigError(f"no source {unknown[0]!r} in this config; it has {', '.join(run.config.sources)}")
+    for name in names:
+        out = args.out / name if args.out else None
+        print(f"{name}: {inspect(run.config.sources[name], f'sources.{name}', args.n, out, _Telling())}")
+
+
 def _world(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
@@ -375,6 +387,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "workdirs", type=_directory, nargs="+", metavar="WORKDIR", help="directory of an evaluated run"
     )
+
+    data = verb(
+        "data", _data, "look at what is inside the sources of a config: counts, sizes, the bad ones", config=True
+    )
+    data.add_argument("what", choices=("inspect",), help="inspect: decode some samples and say what they are")
+    data.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one (repeatable)")
+    data.add_argument("--n", type=int, default=100, help="samples to decode, evenly over all of them (100)")
+    data.add_argument("--out", type=Path, help="directory for a contact sheet of each")
 
     world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)
     world.add_argument("--out", type=Path, required=True, help="directory for sheet.png, captions, sounds and clips")

@@ -22,7 +22,7 @@ TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file in a way that Python would rather not have.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
-VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "world")
+VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world")
 
 
 @pytest.fixture(autouse=True)

@@ -141,6 +141,29 @@ def _from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], flo
     return container.decode(stream), began + start
 
 
+def about(medium: Medium) -> dict[str, float]:
+    """What a file says of itself: width, height, seconds, frames a second, samples a second, megabytes.
+
+    Raises:
+      MediaError: it says nothing.
+    """
+    found: dict[str, float] = {"megabytes": round((medium.size() or 0) / 1e6, 3)}
+    try:
+        with medium.open() as file, Image.open(file) as picture:
+            return found | {"width": picture.width, "height": picture.height}
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    with _opened(medium, "file", lambda container: container.streams) as (container, _):
+        if container.duration:
+            found["seconds"] = round(container.duration / 1e6, 3)
+        for stream in container.streams.video[:1]:
+            found |= {"width": stream.width, "height": stream.height}
+            found["frames a second"] = round(float(stream.average_rate or 0), 3)
+        for stream in container.streams.audio[:1]:
+            found["samples a second"] = stream.rate
+    return found
+
+
 def read_picture(path: Any) -> Image.Image:
     """A picture as RGB: turned as its camera says, what is transparent on white, 16-bit greys as 8-bit ones.
 

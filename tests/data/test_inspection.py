@@ -1,0 +1,89 @@
+"""What is said of a source, and its contact sheet."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codi_jax import cli
+from codi_jax.config import ConfigError
+from codi_jax.data import files
+from codi_jax.data.inspection import inspect
+from codi_jax.data.sheet import GAP, SIDE, TEXT, contact_sheet, spectrogram
+
+RATE = 8000
+
+
+def silent(what, done, of):
+    pass
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Ten rows, of which one picture is absent and one sound is none."""
+    root = tmp_path_factory.mktemp("looked")
+    rows = []
+    for i in range(10):
+        Image.new("RGB", (40 + 10 * i, 60), (20 * i, 0, 0)).save(root / f"{i}.png")
+        files.write_wav(root / f"{i}.wav", np.zeros(800 * (i + 1), np.int16), RATE)
+        rows.append({"text": "a b c" if i % 2 else "a b", "image": f"{i}.png", "audio": f"{i}.wav"})
+    rows[3]["image"], rows[7]["audio"] = "absent.png", "7.png"
+    (root / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    media = {"modalities": ("text", "image", "audio"), "size": 24, "samples": RATE, "sample_rate": RATE}
+    return {"name": "manifest", "path": str(root / "table.jsonl"), "media": media}
+
+
+def test_what_is_said(table, tmp_path):
+    lines = inspect(table, "sources.mine", 100, tmp_path / "out", silent).splitlines()
+    assert lines[0] == "10 samples; looked at 10, of which 2 cannot be used"
+    for line in (
+        "  image: uint8 [24, 24, 3]",
+        "  audio: int16 [8000]",
+        "  words of a caption: 2 to 3, median 2",
+        "  different captions: 2 of 8",
+        "  image file, width: 40 to 130, median 85",
+        "  audio file, seconds: 0.1 to 1, median 0.55",
+        "  audio file, samples a second: 8000 to 8000, median 8000",
+    ):
+        assert line in lines, (line, lines)
+    assert "cannot be used: " in "\n".join(lines) and "missing 1" in "\n".join(lines) and "kind 1" in "\n".join(lines)
+    assert any(line.startswith("  3: ") and "absent.png: no such picture" in line for line in lines)
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.size == (2 * (SIDE + GAP) + TEXT, 8 * (SIDE + GAP))
+        assert sheet.getpixel((SIDE // 2, SIDE + GAP + SIDE // 2)) == (20, 0, 0)  # row 1
+
+
+def test_some_of_all_evenly(table):
+    assert inspect(table, "sources.mine", 2, None, silent).startswith(
+        "10 samples; looked at 2, of which 0 cannot be used"
+    )
+
+
+def test_other_sources_too(tmp_path):
+    said = inspect({"name": "digit_world", "size": 20, "modalities": ("text", "image")}, "x", 5, tmp_path, silent)
+    assert (
+        said.startswith("20 samples; looked at 5, of which 0 cannot be used") and "image: float32 [32, 32, 3]" in said
+    )
+    with pytest.raises(ConfigError, match="--n: expected a positive number"):
+        inspect({"name": "digit_world"}, "x", 0, None, silent)
+
+
+def test_a_spectrogram_shows_what_is_high_above(tmp_path):
+    t = np.arange(RATE) / RATE
+    low, high = (
+        spectrogram(np.sin(2 * np.pi * f * t).astype(np.float32), RATE)[..., 0].mean(1).argmax() for f in (200, 3000)
+    )
+    assert high < low
+    sheet = contact_sheet({"audio": np.zeros((3, RATE), np.int16)}, RATE)
+    assert sheet.size == (SIDE + GAP, 3 * (SIDE + GAP))
+
+
+@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
+def test_the_command(capsys, tmp_path):
+    cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=text+image", "--n=3", f"--out={tmp_path}"])
+    said = capsys.readouterr().out
+    assert said.startswith("text+image: 64 samples; looked at 3") and (tmp_path / "text+image" / "sheet.png").exists()
+    with pytest.raises(SystemExit):
+        cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=smell"])
+    assert "no source 'smell' in this config; it has" in capsys.readouterr().err
