@@ -81,9 +81,9 @@ def test_a_spectrogram_shows_what_is_high_above(tmp_path):
 
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command(capsys, tmp_path):
-    cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=text+image", "--n=3", f"--out={tmp_path}"])
+    cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=pairs", "--n=3", f"--out={tmp_path}"])
     said = capsys.readouterr().out
-    assert said.startswith("text+image: 64 samples; looked at 3") and (tmp_path / "text+image" / "sheet.png").exists()
+    assert said.startswith("pairs: 64 samples; looked at 3") and (tmp_path / "pairs" / "sheet.png").exists()
     with pytest.raises(SystemExit):
         cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=smell"])
     assert "no source 'smell' in this config; it has" in capsys.readouterr().err
