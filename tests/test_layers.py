@@ -17,7 +17,7 @@ ROOMS = (
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
-SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world")
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/media.py")
 
 
 def name_of(path):

@@ -42,11 +42,11 @@ class Apart:
 
     def read_video(self, medium: Medium, frames: int, rate: float, size: int) -> np.ndarray:
         """See `files.read_video`; raises MediaError `crash` or `hang` as well."""
-        return self._call("video", medium, (frames, rate, size), np.uint8, (frames, size, size, 3))
+        return self._call("read_video", medium, (frames, rate, size), np.uint8, (frames, size, size, 3))
 
     def read_audio(self, medium: Medium, samples: int, rate: int) -> np.ndarray:
         """See `files.read_audio`; raises MediaError `crash` or `hang` as well."""
-        return self._call("audio", medium, (samples, rate), np.float32, (samples,))
+        return self._call("read_audio", medium, (samples, rate), np.float32, (samples,))
 
     def close(self) -> None:
         """Ends the process; the next file starts another."""
@@ -141,7 +141,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         about, data = json.loads(_exactly(requests, lengths[0])), _exactly(requests, lengths[1])
         try:
             medium = Medium(about["name"], data if about["has"] else None, about["start"], about["duration"])
-            read = files.read_video if about["read"] == "video" else files.read_audio
+            read = {"read_video": files.read_video, "read_audio": files.read_audio}[about["read"]]
             answer, out = {}, np.ascontiguousarray(read(medium, *about["arguments"])).tobytes()
         except MediaError as error:
             answer, out = {"reason": error.reason, "said": str(error)[:10_000]}, b""

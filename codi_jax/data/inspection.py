@@ -14,7 +14,7 @@ from codi_jax.data import files
 from codi_jax.data.faults import Replacing
 from codi_jax.data.files import MediaError, Medium
 from codi_jax.data.media import Media
-from codi_jax.data.sheet import contact_sheet
+from codi_jax.data.sheet import captions_of, contact_sheet
 from codi_jax.data.sources import Source, make_source
 
 SHOWN = 12  # rows of the sheet, and refusals that are told
@@ -60,7 +60,7 @@ def inspect(
                     kinds.setdefault(name, []).append(files.about(medium))
     lines = [f"{len(source)} samples; looked at {len(chosen)}, of which {len(refused)} cannot be used"]
     if good:
-        lines += _described(good[0], [sample["text"]["caption"] for sample in good if "text" in sample])
+        lines += _described(good[0], [caption for sample in good for caption in captions_of(sample)])
     for name, measures in kinds.items():
         for measure in dict.fromkeys(m for found in measures for m in found):
             values = [found[measure] for found in measures if measure in found]

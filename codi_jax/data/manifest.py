@@ -17,9 +17,10 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.data.faults import FaultsConfig
 from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import KINDS, MediaConfig
+from codi_jax.data.media import KINDS, TIMED, MediaConfig, is_caption
 
-FIELDS = (*KINDS, "start", "duration")
+PART = ("start", "duration")
+FIELDS = (*KINDS, *PART)
 MAX_BYTES = 4 << 30  # of a table that is read as text
 
 
@@ -58,17 +59,12 @@ class Manifest:
         self._root = Path(config.root or Path(config.path).parent)
         rows = _READERS[_suffix(config.path)](config.path)
         there = {str(name) for row in rows[:1000] for name in row}
-        wanted = [*config.media.modalities]
-        if config.media.middle_frame:
-            wanted.remove("image")
-        if "audio" in wanted and config.columns.get("audio", "audio") not in there:
-            wanted = ["video" if name == "audio" else name for name in wanted]  # a clip's own sound
-        for name in (*wanted, *(name for name in ("start", "duration") if name in config.columns)):
-            if rows and config.columns.get(name, name) not in there:
-                raise ConfigError(
-                    f"{config.path}: no column {config.columns.get(name, name)!r}; there are {', '.join(sorted(there))}"
-                )
         names = {name: config.columns.get(name, name) for name in FIELDS}
+        for among in (*config.media.needs(), *((name,) for name in PART if name in config.columns)):
+            if rows and not any(names[name] in there for name in among):
+                raise ConfigError(
+                    f"{config.path}: no column {names[among[-1]]!r}; there are {', '.join(sorted(there))}"
+                )
         # What is not asked for is not kept.
         self._rows = [{name: row.get(column) for name, column in names.items() if column in row} for row in rows]
         if not self._rows:
@@ -79,18 +75,16 @@ class Manifest:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._rows[index]
-        part = {
-            name: _seconds(row[name], name, index) for name in ("start", "duration") if row.get(name) not in (None, "")
-        }
+        part = {name: _seconds(row[name], name, index) for name in PART if row.get(name) not in (None, "")}
         record: dict[str, Any] = {"name": f"row {index}"}
         for name in KINDS:
             value = row.get(name)
             if value is None or value == "":
                 continue
-            if name == "text":
+            if is_caption(name):
                 record[name] = _captions(value)
             elif isinstance(value, str):
-                record[name] = Medium(str(self._root / value), **({} if name == "image" else part))
+                record[name] = Medium(str(self._root / value), **(part if name in TIMED else {}))
             else:
                 raise MediaError("unreadable", f"row {index}: {name} is no path: {value!r:.80}")
         return record

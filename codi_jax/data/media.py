@@ -20,6 +20,13 @@ from codi_jax.data.files import MediaError
 from codi_jax.data.pictures import square
 
 KINDS = ("text", "image", "audio", "video")
+TIMED = ("audio", "video")  # of whose files there may be a part
+SUFFIXES = {
+    "text": ("txt", "json"),
+    "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff"),
+    "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus"),
+    "video": ("mp4", "webm", "mkv", "mov", "avi"),
+}
 MAX_CAPTION = 10_000  # characters
 
 
@@ -63,6 +70,12 @@ class MediaConfig:
         if self.middle_frame and "video" not in self.modalities:
             raise ConfigError("media.middle_frame: takes a picture of the clip, so modalities have to name video")
 
+    def needs(self) -> list[tuple[str, ...]]:
+        """What a record has to hold: for each modality what it may be taken from, the first that is there."""
+        # A sound that is not there by itself is that of the clip.
+        taken = {"image": ("video",) if self.middle_frame else ("image",), "audio": ("audio", "video")}
+        return [taken.get(name, (name,)) for name in self.modalities]
+
 
 class Records(Protocol):
     """Records by index; what cannot be used raises MediaError."""
@@ -77,7 +90,7 @@ class Media:
 
     def __init__(self, records: Records, config: MediaConfig):
         self.records, self.config = records, config
-        if {"audio", "video"} & set(config.modalities):
+        if set(TIMED) & set(config.modalities):
             files.pyav()  # not to be missed sample by sample
         self._reader = Apart(config.patience) if config.patience else files
 
@@ -122,6 +135,11 @@ def decoded(
         else:
             sample["video"] = reader.read_video(given, config.frames, config.rate, config.size)
     return {name: sample[name] for name in config.modalities}
+
+
+def is_caption(name: str) -> bool:
+    """Whether what stands for it is itself no file."""
+    return name == "text"
 
 
 def chosen(captions: Any, u: float) -> str:

@@ -1,6 +1,6 @@
 """A contact sheet: a row a sample, with its picture, frames of its clip, a spectrogram of its sound, its caption."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,38 @@ def spectrogram(sound: np.ndarray, rate: int) -> np.ndarray:
     return np.repeat(grey.T[::-1, :, None], 3, axis=-1)
 
 
+def captions_of(sample: Mapping[str, Any]) -> Iterator[Any]:
+    """What stands under `caption` in parts of a sample, or of stacked ones."""
+    return (part["caption"] for part in sample.values() if isinstance(part, Mapping) and "caption" in part)
+
+
+def _column(media: np.ndarray) -> int:
+    """Pictures first, then clips, then sounds."""
+    return {4: 0, 5: 1, 2: 2}[media.ndim]
+
+
+def _drawn(one: np.ndarray, rate: int) -> list[np.ndarray]:
+    """A picture, some frames of a clip, or the spectrogram of a sound."""
+    if one.ndim == 1:
+        return [spectrogram(one, rate)]
+    if one.ndim == 3:
+        return [pixels(one)]
+    return [pixels(one[k]) for k in np.linspace(0, len(one) - 1, min(len(one), FRAMES)).round().astype(int)]
+
+
 def contact_sheet(samples: Mapping[str, Any], rate: int) -> Image.Image:
-    """The sheet of stacked samples, which hold some of text, image, audio (`rate` a second) and video."""
-    n = len(samples["text"]["caption"] if "text" in samples else next(iter(samples.values())))
+    """The sheet of stacked samples: {"caption"} [n], pictures [n, H, W, 3], clips [n, T, H, W, 3], sounds [n, N].
+
+    `rate`: samples a second of the sounds.
+    """
+    captions = next(captions_of(samples), None)
+    media = sorted((given for given in samples.values() if not isinstance(given, Mapping)), key=_column)
+    n = len(media[0] if captions is None else captions)
     rows: list[list[np.ndarray]] = [[] for _ in range(n)]
     for i, row in enumerate(rows):
-        if "image" in samples:
-            row.append(pixels(samples["image"][i]))
-        if "video" in samples:
-            clip = samples["video"][i]
-            row += [pixels(clip[k]) for k in np.linspace(0, len(clip) - 1, min(len(clip), FRAMES)).round().astype(int)]
-        if "audio" in samples:
-            row.append(spectrogram(samples["audio"][i], rate))
-    columns, text = max(map(len, rows)), TEXT if "text" in samples else 0
+        for given in media:
+            row += _drawn(given[i], rate)
+    columns, text = max(map(len, rows)), 0 if captions is None else TEXT
     sheet = Image.new("RGB", ((SIDE + GAP) * columns + text, (SIDE + GAP) * n), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for i, row in enumerate(rows):
@@ -46,6 +65,5 @@ def contact_sheet(samples: Mapping[str, Any], rate: int) -> Image.Image:
             how = Image.Resampling.NEAREST if max(picture.shape[:2]) < SIDE else Image.Resampling.BICUBIC
             sheet.paste(Image.fromarray(picture).resize((SIDE, SIDE), how), (k * (SIDE + GAP), top))
         if text:
-            caption = f"{i:02d}  {samples['text']['caption'][i]}"
-            draw.text((columns * (SIDE + GAP) + GAP, top + SIDE // 2 - 8), caption, "black", font)
+            draw.text((columns * (SIDE + GAP) + GAP, top + SIDE // 2 - 8), f"{i:02d}  {captions[i]}", "black", font)
     return sheet

@@ -24,14 +24,8 @@ from codi_jax.config import ConfigError
 from codi_jax.data import files
 from codi_jax.data.faults import FaultsConfig
 from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import MediaConfig
+from codi_jax.data.media import SUFFIXES, MediaConfig, is_caption
 
-SUFFIXES = {
-    "text": ("txt", "json"),
-    "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff"),
-    "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus"),
-    "video": ("mp4", "webm", "mkv", "mov", "avi"),
-}
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 MAX_SAMPLES = 10_000_000  # of one shard
 _THREADS = 16  # that read headers
@@ -78,23 +72,19 @@ class WebDataset:
         self.shards = expand(config.shards)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(self._contents, self.shards))
-        wanted = [n for n in config.media.modalities if not (n == "image" and config.media.middle_frame)]
+        self._needs = config.media.needs()
         self._samples: list[tuple[str, dict[str, _Part]]] = []
         ends = []
         for samples in found:
-            self._samples += [s for s in samples if all(self._has(s[1], name) for name in wanted)]
+            self._samples += [s for s in samples if all(any(name in s[1] for name in among) for among in self._needs)]
             ends.append(len(self._samples))
         self._ends = np.asarray(ends)
         if not self._samples:
             there = sorted({p for samples in found for _, parts in samples for p in parts})
             raise ConfigError(
-                f"{config.shards}: no sample has {' and '.join(wanted)}; {len(self.shards)} shards hold "
-                f"{sum(map(len, found))} samples with {', '.join(there) or 'nothing'}"
+                f"{config.shards}: no sample has {' and '.join(config.media.modalities)}; {len(self.shards)} shards "
+                f"hold {sum(map(len, found))} samples with {', '.join(there) or 'nothing'}"
             )
-
-    @staticmethod
-    def _has(parts: dict[str, _Part], name: str) -> bool:
-        return name in parts or (name == "audio" and "video" in parts)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -103,11 +93,7 @@ class WebDataset:
         key, parts = self._samples[index]
         shard = self.shards[int(np.searchsorted(self._ends, index, side="right"))]
         record: dict[str, Any] = {"name": f"{shard}/{key}"}
-        for name in self._config.media.modalities:
-            # A clip's sound, and a clip's picture.
-            kind = name if name in parts else "video"
-            if kind not in parts or kind in record:
-                continue
+        for kind in {next(name for name in among if name in parts): None for among in self._needs}:
             part = parts[kind]
             called = f"{shard}/{key}.{part.suffix}"
             if part.size > files.MAX_BYTES:
@@ -116,7 +102,7 @@ class WebDataset:
             if len(data) < part.size:
                 raise MediaError("unreadable", f"{called}: the tar ends within it")
             record[kind] = (
-                _caption(called, part, data, self._config.caption) if kind == "text" else Medium(called, data)
+                _caption(called, part, data, self._config.caption) if is_caption(kind) else Medium(called, data)
             )
         return record
 

@@ -57,7 +57,7 @@ class SamplesConfig:
 
     source: str
     every: int
-    prompt: str = "text"
+    prompt: str
     n: int = 8
 
 

@@ -30,7 +30,7 @@ def light_compilation():
 def test_a_stage_shows_what_its_average_makes_and_trains_alike(tmp_path, stage, outputs):
     shutil.copytree(toy.trained(), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "stages" / stage)
-    run = toy.with_stage(load_run(tmp_path / "run"), stage, samples=SamplesConfig(SOURCE, every=2, n=3))
+    run = toy.with_stage(load_run(tmp_path / "run"), stage, samples=SamplesConfig(SOURCE, every=2, prompt="text", n=3))
     train(run, (stage,), quiet=True)
 
     before = load_run(toy.trained())
@@ -63,8 +63,8 @@ def test_a_stage_shows_what_its_average_makes_and_trains_alike(tmp_path, stage, 
 @pytest.mark.parametrize(
     "stage, samples, says",
     [
-        ("codec.image", SamplesConfig(SOURCE, 2), r"codec\.image\.samples: codec trains nothing that generates"),
-        ("environment.image", SamplesConfig(SOURCE, 2), "latent_alignment trains nothing that generates"),
+        ("codec.image", SamplesConfig(SOURCE, 2, "text"), "codec trains nothing that generates"),
+        ("environment.image", SamplesConfig(SOURCE, 2, "text"), "latent_alignment trains nothing that generates"),
         ("ldm.image", SamplesConfig(SOURCE, 2, prompt="image"), "samples.prompt: captions has no image"),
     ],
 )  # fmt: skip
@@ -78,9 +78,9 @@ def test_what_cannot_show_anything_is_refused(tmp_path, stage, samples, says):
 @pytest.mark.parametrize(
     "samples, says",
     [
-        (SamplesConfig("captoins", 2), "no source 'captoins'"),
-        (SamplesConfig(SOURCE, 0), "every and n are at least 1"),
-        (SamplesConfig(SOURCE, 2, n=0), "every and n are at least 1"),
+        (SamplesConfig("captoins", 2, "text"), "no source 'captoins'"),
+        (SamplesConfig(SOURCE, 0, "text"), "every and n are at least 1"),
+        (SamplesConfig(SOURCE, 2, "text", n=0), "every and n are at least 1"),
     ],
 )
 def test_a_bad_config_is_refused_at_once(samples, says):
