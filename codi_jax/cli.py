@@ -62,7 +62,8 @@ def _read_config(arguments: Sequence[str]) -> Any:
     return config
 
 
-def _train(args: argparse.Namespace, rest: list[str]) -> None:
+def _train(args: argparse.Namespace, rest: list[str], objective: str | None = None) -> None:
+    """Trains the stages that are asked for, or those of an objective."""
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
@@ -102,6 +103,10 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
     if not (args.workdir / "config.json").exists():
         raise ConfigError(f"{args.workdir} is not the same directory for all processes; it has to be on a shared disk")
     stages = tuple(args.stage) or None
+    if objective is not None:
+        stages = tuple(name for name in run.order if run.stage(name).objective == objective)
+        if not stages:
+            raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
     if args.jobs > 1:
         train_side_by_side(run, stages, args.jobs, args.quiet)
     else:
@@ -123,23 +128,10 @@ def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
     return load_run(args.workdir)
 
 
-def _mesh(given: str) -> Any:
-    """The MeshConfig of 'data=4,fsdp=64'."""
-    from codi_jax.parallel import MeshConfig
-    from codi_jax.parallel.mesh import AXES
-
-    sizes = {}
-    for part in given.split(","):
-        axis, _, length = part.partition("=")
-        if axis not in AXES or axis in sizes or not length.removeprefix("-").isdigit():
-            raise ConfigError(f"--mesh: expected AXIS=NUMBER,… of {', '.join(AXES)}, got {given!r}")
-        sizes[axis] = int(length)
-    return MeshConfig(**sizes)
-
-
 def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     import json
 
+    from codi_jax.parallel import MeshConfig
     from codi_jax.plan import target
     from codi_jax.plan.run import plan, shown
 
@@ -151,7 +143,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     else:
         where = target.present() if args.devices is None else target.virtual(args.devices)
     run = _run_of(args, rest)
-    mesh = _mesh(args.mesh) if args.mesh else run.config.mesh
+    mesh = MeshConfig.parse(args.mesh) if args.mesh else run.config.mesh
     rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=_Telling())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -263,6 +255,11 @@ def _compare(args: argparse.Namespace, rest: list[str]) -> None:
 def _data(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.data.inspection import inspect
 
+    if args.what == "encode":
+        if args.workdir is None:
+            raise ConfigError("data encode needs --workdir=DIRECTORY, where the stages before are finished")
+        alone = {"stage": (), "jobs": 1, "quiet": True, "profile": None, "reuse": None}
+        return _train(argparse.Namespace(workdir=args.workdir, **alone), rest, "encode")
     run = _run_of(args, rest)
     names = args.source or list(run.config.sources)
     if unknown := [name for name in names if name not in run.config.sources]:
@@ -388,10 +385,12 @@ def _parser() -> argparse.ArgumentParser:
         "workdirs", type=_directory, nargs="+", metavar="WORKDIR", help="directory of an evaluated run"
     )
 
-    data = verb(
-        "data", _data, "look at what is inside the sources of a config: counts, sizes, the bad ones", config=True
+    data = verb("data", _data, "look at what is inside the sources of a config, or encode them once", config=True)
+    data.add_argument(
+        "what",
+        choices=("inspect", "encode"),
+        help="inspect: decode some samples and say what they are; encode: run the stages that do so",
     )
-    data.add_argument("what", choices=("inspect",), help="inspect: decode some samples and say what they are")
     data.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one (repeatable)")
     data.add_argument("--n", type=int, default=100, help="samples to decode, evenly over all of them (100)")
     data.add_argument("--out", type=Path, help="directory for a contact sheet of each")

@@ -9,15 +9,18 @@ memory, and if it is gone, the next file is given to a fresh one. Nothing is unp
 each as the lengths of both (two little-endian 64-bit numbers), then the JSON, then the bytes.
 """
 
+import contextlib
 import json
 import math
 import os
+import queue
 import select
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -107,6 +110,44 @@ class Apart:
                 raise EOFError
             out += part
         return bytes(out)
+
+
+class Several:
+    """So many of them, for as many threads: each takes one that is free.
+
+    Args:
+      patience: seconds that a file may take.
+      count: processes, at most; each is started when it is first needed.
+    """
+
+    def __init__(self, patience: float, count: int):
+        self._free: queue.LifoQueue[Apart] = queue.LifoQueue()  # the last one used is running
+        self._all = [Apart(patience) for _ in range(count)]
+        for reader in self._all:
+            self._free.put(reader)
+
+    def read_video(self, *arguments: Any) -> np.ndarray:
+        """See `Apart.read_video`."""
+        with self._one() as reader:
+            return reader.read_video(*arguments)
+
+    def read_audio(self, *arguments: Any) -> np.ndarray:
+        """See `Apart.read_audio`."""
+        with self._one() as reader:
+            return reader.read_audio(*arguments)
+
+    def close(self) -> None:
+        """Ends the processes; the next file starts another."""
+        for reader in self._all:
+            reader.close()
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[Apart]:
+        reader = self._free.get()
+        try:
+            yield reader
+        finally:
+            self._free.put(reader)
 
 
 def _send(pipe: BinaryIO, text: bytes, data: bytes) -> None:

@@ -50,6 +50,7 @@ class Replacing:
 
     def __init__(self, source: Any, config: FaultsConfig, process: int = 0):
         self.source, self._config, self._lock = source, config, threading.Lock()
+        self.parallel = getattr(source, "parallel", False)
         self._tried = np.zeros(len(source), bool)
         self._refused: dict[int, str] = {}
         self._stride = _stride(len(source), config.seed)

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import itertools
 import os
+import warnings
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
 from codi_jax.data.pictures import square
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of a damaged file it has many; what counts is said once, here
 
 FULL = 1 << 15  # int16 of full scale
 MAX_BYTES = 1 << 30

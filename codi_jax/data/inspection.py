@@ -11,11 +11,12 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
+from codi_jax.data.access import Source
 from codi_jax.data.faults import Replacing
 from codi_jax.data.files import MediaError, Medium
 from codi_jax.data.media import Media
 from codi_jax.data.sheet import captions_of, contact_sheet
-from codi_jax.data.sources import Source, make_source
+from codi_jax.data.sources import make_source
 
 SHOWN = 12  # rows of the sheet, and refusals that are told
 
@@ -55,7 +56,7 @@ def inspect(
             refused.append((index, error))
             continue
         if isinstance(source, Media):
-            for name, medium in source.records[index].items():
+            for name, medium in source.record(index).items():
                 if isinstance(medium, Medium):
                     kinds.setdefault(name, []).append(files.about(medium))
     lines = [f"{len(source)} samples; looked at {len(chosen)}, of which {len(refused)} cannot be used"]

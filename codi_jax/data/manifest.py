@@ -17,9 +17,8 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.data.faults import FaultsConfig
 from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import KINDS, TIMED, MediaConfig, is_caption
+from codi_jax.data.media import KINDS, PART, TIMED, MediaConfig, is_caption
 
-PART = ("start", "duration")
 FIELDS = (*KINDS, *PART)
 MAX_BYTES = 4 << 30  # of a table that is read as text
 

@@ -15,12 +15,14 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.apart import Apart
+from codi_jax.data.access import cores
+from codi_jax.data.apart import Several
 from codi_jax.data.files import MediaError
 from codi_jax.data.pictures import square
 
 KINDS = ("text", "image", "audio", "video")
 TIMED = ("audio", "video")  # of whose files there may be a part
+PART = ("start", "duration")  # what a record says of it, in seconds
 SUFFIXES = {
     "text": ("txt", "json"),
     "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff"),
@@ -43,6 +45,7 @@ class MediaConfig:
       truncate: probability that a caption's prompt is only its beginning, while the caption is the target.
       middle_frame: take the picture from the middle of the clip: the prompt of a clip, as the paper has it.
       seed: of what is drawn.
+      views: how often each record is there, drawn anew every time; so an `encode` stage can compute several.
       patience: seconds that a sound or clip may take in a process of its own, which is killed after them; 0 decodes it
         here, where a hang or crash of the decoder is one of the run.
     """
@@ -57,14 +60,15 @@ class MediaConfig:
     truncate: float = 0.0
     middle_frame: bool = False
     seed: int = 0
+    views: int = 1
     patience: float = 30.0
 
     def __post_init__(self):
         unknown = [name for name in self.modalities if name not in KINDS]
         if unknown or not self.modalities:
             raise ConfigError(f"media.modalities: some of {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
-        if min(self.size, self.frames, self.samples, self.sample_rate) < 1 or self.rate <= 0:
-            raise ConfigError("media: size, frames, rate, samples and sample_rate are positive")
+        if min(self.size, self.frames, self.samples, self.sample_rate, self.views) < 1 or self.rate <= 0:
+            raise ConfigError("media: size, frames, rate, samples, sample_rate and views are positive")
         if not 0 <= self.truncate <= 1:
             raise ConfigError(f"media.truncate: a probability, not {self.truncate}")
         if self.middle_frame and "video" not in self.modalities:
@@ -88,25 +92,31 @@ class Records(Protocol):
 class Media:
     """The samples of records."""
 
+    parallel = True
+
     def __init__(self, records: Records, config: MediaConfig):
         self.records, self.config = records, config
         if set(TIMED) & set(config.modalities):
             files.pyav()  # not to be missed sample by sample
-        self._reader = Apart(config.patience) if config.patience else files
+        self._reader = Several(config.patience, cores()) if config.patience else files
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self.config.views * len(self.records)
+
+    def record(self, index: int) -> Mapping[str, Any]:
+        """What sample `index` is made of."""
+        return self.records[index % len(self.records)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Raises MediaError for a sample that cannot be used."""
         rng = np.random.default_rng([self.config.seed, index])
-        return decoded(self.records[index], self.config, rng, self._reader)
+        return decoded(self.record(index), self.config, rng, self._reader)
 
 
 def decoded(
     record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator, reader: Any = files
 ) -> dict[str, Any]:
-    """A record as a sample; `reader`: the module `files`, or an `Apart`.
+    """A record as a sample; `reader`: the module `files`, or a reader of `data.apart`.
 
     Raises:
       MediaError: it lacks a modality, or a medium is not what it has to be.

@@ -1,41 +1,23 @@
-"""Sources: anything with a length and samples by index, under a name in a config.
-
-A sample is a nested dict of arrays, numbers and strings. Reading it by index must give the same every time, for this is
-all that a resumed or resharded run relies on. A source that reads many samples faster together than one by one also
-has `read(indices)`, which gives them stacked.
-"""
+"""The sources there are, by the names that a config calls them."""
 
 import dataclasses
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, view
+from codi_jax.data.access import Source
+from codi_jax.data.arrayrecord import ArrayRecordConfig, ArrayRecords, MediaRecords
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
 from codi_jax.data.faults import Replacing
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.media import Media
+from codi_jax.data.mixture import Mixture, MixtureConfig
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
-
-
-class Source(Protocol):
-    """Random access to samples."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
-
-
-def read(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
-    """Samples `indices` of a source, stacked leaf by leaf along a new first axis."""
-    if hasattr(source, "read"):
-        return source.read(indices)
-    samples = [source[int(i)] for i in indices]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
 
 
 class Arrays:
@@ -148,12 +130,29 @@ def _media(records: type) -> Callable[[Any], Source]:
     return build
 
 
+def _arrayrecord(config: ArrayRecordConfig) -> Source:
+    return ArrayRecords(config.path) if config.media is None else _media(MediaRecords)(config)
+
+
+def _mixture(config: MixtureConfig) -> Mixture:
+    parts = {}
+    for name, part in sorted(config.parts.items()):  # by name: a ConfigDict keeps no order
+        if not hasattr(part, "items"):
+            raise ConfigError(f"config.mixture.parts.{name}: expected the config of a source, not {part!r}")
+        rest = dict(part.items())
+        weight = rest.pop("weight", 1.0)
+        parts[name] = (weight, make_source(rest, f"mixture.parts.{name}"))
+    return Mixture(parts, config.whole_batches)
+
+
 SOURCES: dict[str, tuple[type, Callable[[Any], Source]]] = {  # name -> config class, source of such a config
     "digit_world": (WorldConfig, DigitWorld),
     "arrays": (ArraysConfig, _arrays),
     "tfds": (TfdsConfig, Tfds),
     "manifest": (ManifestConfig, _media(Manifest)),
+    "arrayrecord": (ArrayRecordConfig, _arrayrecord),
     "webdataset": (WebDatasetConfig, _media(WebDataset)),
+    "mixture": (MixtureConfig, _mixture),
 }
 
 

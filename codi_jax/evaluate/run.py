@@ -29,7 +29,8 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
-from codi_jax.data.sources import Source, make_source
+from codi_jax.data.access import Source
+from codi_jax.data.sources import make_source
 from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, similarity, trained
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.readers import Reading, make_readers

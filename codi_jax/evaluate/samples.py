@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.data.sources import Source, read
+from codi_jax.data.access import Source, read
 from codi_jax.modalities import Modality
 
 

@@ -105,7 +105,7 @@ def loss(
         return ring.Contrast(whole(*arguments), hits.mean())
 
     value, retrieval = contrast(a, b)
-    for name in config.views:
+    for name in (name for name in config.views if name in pair):
         other = embed(name, full=True)
         value += contrast(a if name == pair[0] else b, other).loss
     return value, {"scale": scale, "retrieval": retrieval}

@@ -45,7 +45,7 @@ class PromptConfig:
     """How a diffusion objective is prompted.
 
     Attributes:
-      sources: modalities whose prompt conditions; each sample draws one of those that it has.
+      sources: modalities whose prompt conditions; each sample draws one of those that it has, and its batch holds.
       drop: probability of the null prompt (classifier-free guidance).
       noise: standard deviation of Gaussian noise on the context, in units of the prompt space's own: it covers the gap
         between a modality that was seen with this denoiser and one that is merely aligned.
@@ -60,17 +60,18 @@ def context(
     codi: CoDi, config: PromptConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array, name: str
 ) -> Tokens:
     """Context [B, 1, D] that `name`'s denoiser is trained with."""
-    prompts = jnp.stack([batch[source].prompt for source in config.sources])
+    sources = [source for source in config.sources if source in batch]
+    prompts = jnp.stack([batch[source].prompt for source in sources])
     size = prompts.shape[1]
-    if any(batch[source].present is not None for source in config.sources):
-        present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in config.sources]
-        draws = jax.random.uniform(fold(key, name, "prompt"), (len(config.sources), size), minval=1e-6)
+    if any(batch[source].present is not None for source in sources):
+        present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in sources]
+        draws = jax.random.uniform(fold(key, name, "prompt"), (len(sources), size), minval=1e-6)
         choice = (draws * jnp.stack(present)).argmax(0)
     else:
-        choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(config.sources))
+        choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(sources))
     chosen = prompts[choice, jnp.arange(size)]
     chosen += config.noise * jax.random.normal(fold(key, name, "prompt noise"), chosen.shape)
-    null = jnp.concatenate(list(codi.null_prompts(variables, config.sources, 1).values()))[choice]
+    null = jnp.concatenate(list(codi.null_prompts(variables, sources, 1).values()))[choice]
     dropped = jax.random.bernoulli(fold(key, name, "prompt drop"), config.drop, (size, 1))
     return Tokens.of(jnp.where(dropped, null, chosen)[:, None])
 

@@ -35,7 +35,7 @@ class LatentAlignmentConfig:
     """Settings of one pair.
 
     Attributes:
-      losses: modalities whose diffusion loss is summed.
+      losses: modalities whose diffusion loss is summed; of a batch, those that it holds.
       aligned: modalities whose V is trained by `align`.
       prompts: the prompt; open (dropped) prompts are where the environment matters.
       timesteps: `independent` or `shared`.
@@ -111,14 +111,14 @@ def loss(
     metrics, total = {}, 0.0
     # One prompt for the pair: both outputs are of one scene.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
-    for name in config.losses:
+    for name in (name for name in config.losses if name in pair):
         sample, environment = samples[name], Tokens.of(tokens[partner[name]])
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
         metrics[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
         total += metrics[f"loss/{name}"]
     if config.align == "anchor":
         of = {"partner": partner, "own": {name: name for name in pair}}
-        for name in config.aligned:
+        for name in (name for name in config.aligned if name in pair):
             metrics[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
     elif config.align == "contrastive":
         metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)

@@ -39,6 +39,17 @@ class MeshConfig:
     tensor: int = 1
     context: int = 1
 
+    @classmethod
+    def parse(cls, given: str) -> "MeshConfig":
+        """That of 'data=4,fsdp=64'; raises ConfigError for anything else."""
+        sizes = {}
+        for part in given.split(","):
+            axis, _, length = part.partition("=")
+            if axis not in AXES or axis in sizes or not length.removeprefix("-").isdigit():
+                raise ConfigError(f"--mesh: expected AXIS=NUMBER,… of {', '.join(AXES)}, got {given!r}")
+            sizes[axis] = int(length)
+        return cls(**sizes)
+
     def sizes(self, devices: int, slices: int = 1) -> tuple[int, int, int, int]:
         """The four sizes for a number of devices, which so many slices share evenly.
 

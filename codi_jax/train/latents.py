@@ -3,13 +3,19 @@
 stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
 stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
 
-Each process of a run encodes every n-th batch on a device of its own, by the program that a single one would run, and
-process 0 puts together what they have written: the same bits for any number of processes.
+For a source of which that is more than memory holds, with `settings.records`, ArrayRecord files instead of the .npz:
+
+stages/NAME/records/00000.arrayrecord    a record a sample, of so many batches; a run goes on where one has stopped
+stages/NAME/records/origin.json          what they are being computed from
+
+Each process of a run encodes its share of the batches (or of the files) on a device of its own, by the program that a
+single one would run; what lies on the disk in the end is the same to the last bit for any number of processes.
 """
 
+import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +23,13 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, view
+from codi_jax.data import access, arrayrecord
+from codi_jax.data.access import Source
+from codi_jax.data.arrayrecord import ArrayRecords
+from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import in_order
-from codi_jax.data.sources import Source
+from codi_jax.data.sources import Arrays
 from codi_jax.objectives.conditioning import encode
 from codi_jax.parallel import distributed, paths
 from codi_jax.train.metrics import Progress
@@ -27,50 +37,121 @@ from codi_jax.train.recipe import Run
 from codi_jax.train.stop import Preempted, Stop
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodeConfig:
+    """Settings of an `encode` stage.
+
+    Attributes:
+      records: batches in a file of records; 0 keeps all samples in one .npz, which training has in memory.
+    """
+
+    records: int = 0
+
+    def __post_init__(self):
+        if self.records < 0:
+            raise ConfigError(f"records: a number of batches, not {self.records}")
+
+
+def _settings(run: Run, name: str) -> EncodeConfig:
+    return view(EncodeConfig, run.stage(name).settings, f"stages.{name}.settings")
+
+
 def _origin(run: Run, name: str) -> dict[str, Any]:
     stage = run.stage(name)
     source = dict(run.config.sources[stage.source].items())
-    extra = {"source": source, "modalities": list(stage.modalities)}
+    given = json.dumps({"source": source, "modalities": stage.modalities}, default=lambda config: config.to_dict())
+    extra = json.loads(given)
     return {**extra, "fingerprint": run.fingerprint(run.ancestors(name), extra)}
+
+
+def _encoded(
+    run: Run, name: str, variables: dict[str, Any], source: Source, shares: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, dict[str, dict[str, np.ndarray]]]]:
+    """Batches of this process, as (number, {modality: fields}); `shares`: the numbers that each process encodes.
+
+    Raises:
+      Preempted: SIGTERM came.
+    """
+    stage, mine = run.stage(name), shares[jax.process_index()]
+    program = jax.jit(lambda v, batch: encode(run.codi, v, batch))
+
+    def transform(samples: Any) -> Any:
+        return {m: run.codi[m].prepare(samples) for m in stage.modalities}
+
+    own = in_order(source, stage.batch_size, transform, mine, 2)
+    left, done = sum(map(len, shares)), 0
+    total = -(-len(source) // stage.batch_size)
+    with Progress(name, len(source), 1, (total - left) * stage.batch_size) as progress, Stop().listening() as stop:
+        for turn in range(max(map(len, shares))):  # all pass the same places, whatever their share
+            if stop.here():
+                kept = "goes on" if _settings(run, name).records else "begins anew"
+                raise Preempted(f"stopped in {name}, which {kept} when it is run again")
+            done += sum(turn < len(share) for share in shares)
+            if turn < len(mine):
+                batch = next(own)
+                rows = len(jax.tree.leaves(batch)[0])
+                short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
+                batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
+                out = program(variables, batch)
+                fields = {m: {k: v for k, v in vars(e).items() if v is not None} for m, e in out.items()}
+                yield mine[turn], jax.tree.map(lambda x, n=rows: np.asarray(x)[:n], fields)
+            progress.update(min((total - left + done) * stage.batch_size, len(source)))
 
 
 def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> None:
     """Encodes every sample of the stage's source and writes the arrays, complete or not at all.
 
     Raises:
-      Preempted: SIGTERM came; what has been encoded is forgotten.
+      ConfigError: the source is a mixture, or there are records of other weights or another source.
+      Preempted: SIGTERM came; what has been encoded is forgotten, but for whole files of records.
     """
     stage, directory = run.stage(name), run.directory(name)
-    mine, processes = jax.process_index(), jax.process_count()
-    program = jax.jit(lambda v, batch: encode(run.codi, v, batch))
-    parts = []
-
-    def transform(samples: Any) -> Any:
-        return {m: run.codi[m].prepare(samples) for m in stage.modalities}
-
-    own = in_order(source, stage.batch_size, transform, (mine, processes))
-    with Progress(name, len(source), 1) as progress, Stop().listening() as stop:
-        for number in range(-(-len(source) // stage.batch_size)):
-            if stop.here():
-                raise Preempted(f"stopped in {name}, which begins anew when it is run again")
-            if number % processes != mine:
-                continue
-            batch = next(own)
-            rows = len(jax.tree.leaves(batch)[0])
-            short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
-            batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
-            out = program(variables, batch)
-            parts.append(
-                {m: {k: np.asarray(v)[:rows] for k, v in vars(e).items() if v is not None} for m, e in out.items()}
-            )
-            progress.update(min((number + 1) * stage.batch_size, len(source)))
+    if isinstance(source, Mixture):
+        raise ConfigError(f"stage {name!r}: encodes no mixture; give each part a stage, and these to those that train")
+    total, processes = -(-len(source) // stage.batch_size), jax.process_count()
     directory.mkdir(parents=True, exist_ok=True)
-    parts = _of_all(parts, directory, name)
-    if parts is not None:
-        with storage.whole(directory / "arrays.npz") as fresh:
-            np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
-        storage.write_text(directory / "arrays.json", json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+    if _settings(run, name).records:
+        _write_records(run, name, variables, source, total)
+    else:
+        shares = [range(k, total, processes) for k in range(processes)]
+        parts = _of_all([part for _, part in _encoded(run, name, variables, source, shares)], directory, name)
+        if parts is not None:
+            with storage.whole(directory / "arrays.npz") as fresh:
+                np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
+    if distributed.first():
+        _write_origin(run, name, directory / "arrays.json")
     distributed.wait_for_all(f"encoded {name}")
+
+
+def _write_origin(run: Run, name: str, path: Path) -> None:
+    storage.write_text(path, json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+
+
+def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int) -> None:
+    """The files of records that are not there yet."""
+    folder, size, processes = run.directory(name) / "records", _settings(run, name).records, jax.process_count()
+    if storage.in_store(folder):
+        raise ConfigError(f"{folder}: ArrayRecord files are written to disks only; leave settings.records out")
+    origin = folder / "origin.json"
+    if origin.exists() and json.loads(origin.read_text()) != _origin(run, name):
+        raise ConfigError(f"{folder} was begun with other weights or data; delete it and run the stage again")
+    files = [folder / f"{k:05d}.arrayrecord" for k in range(-(-total // size))]
+    left = [k for k, file in enumerate(files) if not file.exists()]
+    batches = [range(k * size, min((k + 1) * size, total)) for k in left]
+    shares = [[number for own in batches[k::processes] for number in own] for k in range(processes)]
+    distributed.wait_for_all(f"records of {name}")  # all have looked, before the first is written
+    if distributed.first():
+        folder.mkdir(exist_ok=True)
+        _write_origin(run, name, origin)
+    distributed.wait_for_all(f"folder of {name}")
+    rows: list[dict[str, Any]] = []
+    for number, fields in _encoded(run, name, variables, source, shares):
+        count = len(jax.tree.leaves(fields)[0])
+        rows += [jax.tree.map(lambda x, i=i: x[i], fields) for i in range(count)]
+        if (number + 1) % size == 0 or number + 1 == total:
+            with storage.whole(files[number // size]) as fresh:
+                arrayrecord.write(fresh, rows)
+            rows = []
 
 
 def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dict[str, Any]] | None:
@@ -116,18 +197,39 @@ def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def load(run: Run, name: str) -> dict[str, Any]:
-    """The arrays of an `encode` stage, as nested dicts.
+    """The samples of an `encode` stage in memory, as nested dicts of arrays.
 
     Raises:
       ConfigError: there are none, or they were computed from other weights or another source.
     """
+    directory = _checked(run, name)
+    if _settings(run, name).records:
+        records = _records(directory, name)
+        return access.read(records, range(len(records)))
+    try:
+        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return paths.nest(dict(file))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
+
+
+def source(run: Run, name: str) -> Source:
+    """The samples of an `encode` stage, where they are; raises ConfigError as `load` does."""
+    return _records(_checked(run, name), name) if _settings(run, name).records else Arrays(load(run, name))
+
+
+def _records(directory: Path, name: str) -> ArrayRecords:
+    # Not those that were being written when a run was killed.
+    return ArrayRecords(str(directory / "records" / "*[0-9].arrayrecord"))
+
+
+def _checked(run: Run, name: str) -> Path:
+    """The stage's directory, if what is in it is of these weights and this source."""
     directory = run.directory(name)
     try:
         origin = json.loads((directory / "arrays.json").read_text())
-        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = paths.nest(dict(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
-    if origin != json.loads(json.dumps(_origin(run, name))):
+    if origin != _origin(run, name):
         raise ConfigError(f"{directory} was computed from other weights or data; delete it and run the stage again")
-    return arrays
+    return directory

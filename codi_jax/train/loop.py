@@ -17,8 +17,9 @@ import numpy as np
 
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
+from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches, in_order
-from codi_jax.data.sources import Arrays, Source, make_source
+from codi_jax.data.sources import Arrays, make_source
 from codi_jax.optim import merge, partition
 from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, place_batch, replicated
@@ -44,7 +45,7 @@ def source_of(run: Run, wanted: str | tuple[str, ...]) -> Source:
         return Arrays(latents.mixed([latents.load(run, stage) for stage in wanted]))
     if wanted in run.config.sources:
         return make_source(run.config.sources[wanted], f"sources.{wanted}")
-    return Arrays(latents.load(run, wanted))
+    return latents.source(run, wanted)
 
 
 class Stage:
@@ -132,7 +133,9 @@ class Stage:
                 print(self.summary, flush=True)
                 if self.mesh.size > 1:
                     print(self.table, flush=True)
-            batches, pending, flops = self.batches(start), None, 0.0
+            batches, pending = self.batches(start), None
+            programs: dict[Any, float] = {}  # a kind of batch -> flops of the step that takes it
+            worked: list[float] = []  # flops of each step since the last line
             with (
                 MetricWriter(self.directory, start) as writer,
                 Progress(self.name, config.steps, config.batch_size, start, clock) as progress,
@@ -141,21 +144,28 @@ class Stage:
                 for i in range(start, config.steps):
                     with clock.waiting(pending):
                         batch = place_batch(next(batches), self.mesh)
-                    with clock.measure("step" if i > start else "compile"), recorded.step(i):
+                    kind = jax.tree.structure(batch)
+                    new = kind not in programs
+                    with clock.measure("compile" if new else "step"), recorded.step(i):
                         arguments = (self.state, self.frozen, self.constants, batch, self.key)
-                        if i == start:  # traced here, and not again by the call
-                            flops = count(self.step.trace(*arguments).jaxpr).total
+                        if new:  # traced here, and not again by the call
+                            programs[kind] = count(self.step.trace(*arguments).jaxpr).total
                         self.state, metrics = self.step(*arguments)
-                        if pending is not None or i == start:
-                            jax.block_until_ready(metrics["loss"] if i == start else pending)
+                        jax.block_until_ready(metrics["loss"] if new else pending)
+                    worked.append(programs[kind])
                     pending = metrics["loss"]
                     recorded.after(pending)
                     done = i + 1
                     if done % config.log_every == 0 or done == config.steps:
                         scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
                         progress.update(done, scalars["loss"], int(scalars["skipped"]))
-                        scalars |= {"steps_per_second": progress.rate, "data_wait": clock.share("data")}
-                        writer.write(i, scalars | self._speed(flops * progress.rate))
+                        scalars |= {
+                            "steps_per_second": progress.rate,
+                            "data_wait": clock.share("data"),
+                            **batches.epochs(),
+                        }
+                        writer.write(i, scalars | self._speed(progress.rate * sum(worked) / len(worked)))
+                        worked.clear()
                     if self.validation is not None and (done % config.validation.every == 0 or done == config.steps):
                         with clock.measure("validation"):
                             writer.write(i, self.validation(self.state, self.frozen, self.constants))

@@ -12,7 +12,7 @@ from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers
 from codi_jax.optim.precision import precision
-from codi_jax.parallel import on_host, resolve
+from codi_jax.parallel import batch_sharding, on_host, replicated, resolve
 from codi_jax.parallel.sharding import Table, batch_ways, split_context
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task, make_task
@@ -71,7 +71,9 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
     create = lambda p: TrainState.create(p, tx)  # noqa: E731
     layout, _ = resolve(jax.eval_shape(create, trained), mesh, run.config.sharding)
     layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
-    # Left to itself the compiler may lay out the new state otherwise, and compile again for that.
+    # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
+    # lie as it is to be used: anything else would be moved in every step, so it is an error.
+    everywhere = replicated(mesh)
     step = make_train_step(
         task.loss,
         tx,
@@ -80,6 +82,7 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         used_as=used_as,
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
         on_host=config.on_host,
-        out_shardings=(layout, None),
+        in_shardings=(layout, partition(shardings, trainable)[1], everywhere, batch_sharding(mesh), everywhere),
+        out_shardings=(layout, everywhere),
     )
     return StageProgram(shardings, table, trainable, treated, stored_as, create, layout, step)

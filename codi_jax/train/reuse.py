@@ -17,7 +17,8 @@ from codi_jax.checkpoint import record
 from codi_jax.config import ConfigError
 from codi_jax.train.recipe import Run, load_run
 
-_KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "arrays.json", "params")  # what says "finished" comes last
+# What says "finished" comes last.
+_KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "records", "arrays.json", "params")
 _INDIFFERENT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "on_host", "cost")  # they change no number
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import jax
@@ -27,7 +28,8 @@ class Task:
       init: key, names of components -> their initial parameters.
       loss: see `objectives.step`.
       transform: stacked samples of the source to a batch, on the host.
-      example: a batch of so many rows of zeros, for shapes.
+      example: a batch of so many rows of zeros, for shapes; where batches are of several pairs, of the first two
+        modalities.
       constants: (variables, batches) -> constants of what was trained; None if there are none.
       accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
       outputs: modalities that are to be generated (together) with what it trains; none if it trains other things.
@@ -54,6 +56,14 @@ class Task:
 
 def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
     return {name: codi[name].prepare(samples) for name in names}
+
+
+def _pair(names: tuple[str, ...], batch: dict) -> tuple[str, ...]:
+    """The two of a stage's modalities that a batch holds: of a mixture each batch is of one pair."""
+    pair = tuple(name for name in names if name in batch)
+    if len(pair) != 2:
+        raise ConfigError(f"a batch holds two of {', '.join(names)}, not {', '.join(pair) or 'none'}")
+    return pair
 
 
 def _example(codi: CoDi, names: tuple[str, ...], size: int) -> dict:
@@ -84,6 +94,11 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     where, names = "stages.*.settings", stage.modalities
     init = lambda key, components: codi.init(key, components)  # noqa: E731
     media, example = partial(_media, codi, names), partial(_example, codi, names)
+    if stage.objective in ("bridging", "latent_alignment") and len(names) > 2:
+        example = partial(_example, codi, names[:2])
+
+        def media(samples):
+            return _media(codi, _pair(names, samples), samples)
 
     if stage.objective == "codec":
         (name,) = names
@@ -101,21 +116,23 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
 
     if stage.objective == "bridging":
         settings = view(bridging.BridgingConfig, stage.settings, where)
-        embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in names})
+        embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in b})
 
         def centres(variables, batches):
             parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
-            return {
-                codi[n].components["prompt"]: bridging.prompt_statistics(jnp.concatenate([p[n] for p in parts]))
-                for n in names
-            }
+            found = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in names}
+            return {codi[n].components["prompt"]: bridging.prompt_statistics(found[n]) for n in names}
 
         def bridging_init(key, components):
             own = bridging.init(settings) if bridging.COMPONENT in components else {}
             return {**codi.init(key, components), **own}
 
         components = (*_component(codi, ["prompt"], names), bridging.COMPONENT)
-        loss = partial(bridging.loss, codi, names, settings, accumulate=stage.accumulate)
+
+        def loss(variables, batch, key):
+            pair = _pair(names, batch)
+            return bridging.loss(codi, pair, settings, variables, batch, key, accumulate=stage.accumulate)
+
         return Task(components, bridging_init, loss, media, example, centres)
 
     if stage.objective == "judge":
@@ -154,10 +171,13 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     else:
         by_level, settings = None, view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         outputs = names if settings.losses else ()
-        loss = partial(latent_alignment.loss, codi, names, settings)
+
+        def loss(variables, batch, key):
+            return latent_alignment.loss(codi, _pair(names, batch), settings, variables, batch, key)
+
         if settings.align == "contrastive":
             _refuse_parts(stage, "align: contrastive")
-        read = settings.environments(names)
+        read = [n for n in names if any(n in settings.environments(pair) for pair in combinations(names, 2))]
         components = _component(codi, ["environment"], read)
         components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))  # V reads its time
         components += _component(codi, ["cross"], settings.losses)

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches
-from codi_jax.data.sources import Source
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch
 from codi_jax.rng import fold
@@ -35,7 +35,7 @@ class Validation:
         self._losses = jax.jit(losses)
 
     def __call__(self, state: TrainState, frozen: dict, constants: dict) -> dict[str, float]:
-        """Scalars by name, `validation/…`: means over the batches."""
+        """Scalars by name, `validation/…`: means over the batches that have them."""
         batches = Batches(
             self._source,
             self._size,
@@ -49,4 +49,6 @@ class Validation:
             for i, batch in enumerate(islice(batches, self._batches))
         ]
         batches.close()
-        return {f"validation/{name}": float(np.mean([jax.device_get(p[name]) for p in parts])) for name in parts[0]}
+        names = dict.fromkeys(name for part in parts for name in part)
+        parts = jax.device_get(parts)
+        return {f"validation/{name}": float(np.mean([p[name] for p in parts if name in p])) for name in names}

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codi_jax.data import apart, files
-from codi_jax.data.apart import Apart
+from codi_jax.data.apart import Apart, Several
 from codi_jax.data.files import MediaError, Medium
 
 RATE = 8000
@@ -131,6 +132,20 @@ def test_it_ends_with_whoever_started_it(sound):
     while not ended(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_several_at_a_time_are_several_processes(sound):
+    several, want = Several(60.0, 3), files.read_audio(Medium(str(sound)), 3000, RATE)
+    for _ in range(3):  # one after the other: one process does
+        several.read_audio(Medium(str(sound)), 3000, RATE)
+    assert len({reader._process.pid for reader in several._all if reader._process}) == 1
+    with ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(lambda _: several.read_audio(Medium(str(sound)), 3000, RATE), range(30)))
+    assert all(np.array_equal(x, want) for x in got)
+    running = [reader._process for reader in several._all if reader._process]
+    assert 2 <= len(running) <= 3
+    several.close()
+    assert all(process.poll() is not None for process in running)
 
 
 def test_several_threads(reader, sound):

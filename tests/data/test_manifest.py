@@ -8,10 +8,11 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
+from codi_jax.data.access import read
 from codi_jax.data.files import MediaError
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.media import Media, MediaConfig, beginning
-from codi_jax.data.sources import make_source, read
+from codi_jax.data.sources import make_source
 
 RATE = 8000
 
@@ -106,6 +107,11 @@ def test_crops_are_the_samples_own(folder):
     crops = [source[i]["image"] for i in range(4)]
     assert len({crop.tobytes() for crop in crops}) > 1
     assert all(np.array_equal(source[i]["image"], crop) for i, crop in enumerate(crops))
+    views = make_source(config(path, crop="random", modalities=("text", "image"), views=3))
+    assert len(views) == 12
+    assert [views[i]["text"]["caption"] for i in range(12)] == [f"shade {i}" for i in range(4)] * 3
+    assert all(np.array_equal(views[i]["image"], crop) for i, crop in enumerate(crops))
+    assert len({views[i]["image"].tobytes() for i in (1, 5, 9)}) > 1
 
 
 def test_only_what_is_asked_for_is_read(folder):

@@ -129,7 +129,7 @@ def test_a_source_smaller_than_the_batch():
 def test_in_order():
     parts = list(in_order(numbers(5), 2, transform=lambda b: b["x"].tolist()))
     assert parts == [[0, 1], [2, 3], [4]]
-    shares = [[b["x"].tolist() for b in in_order(numbers(5), 2, share=(k, 4))] for k in range(4)]
+    shares = [[b["x"].tolist() for b in in_order(numbers(5), 2, numbers=range(k, 3, 4))] for k in range(4)]
     assert shares == [[[0, 1]], [[2, 3]], [[4]], []]
     assert jax.tree.map(np.shape, next(iter(in_order(numbers(5), 5)))) == {"x": (5,)}
 

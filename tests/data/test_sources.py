@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from codi_jax.config import ConfigError
-from codi_jax.data.sources import SOURCES, Arrays, make_source, read
+from codi_jax.data.access import read
+from codi_jax.data.sources import SOURCES, Arrays, make_source
 
 
 class Plain:
@@ -49,7 +50,7 @@ def test_arrays_of_a_file(tmp_path):
 
 
 def test_sources_by_name():
-    assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset"}
+    assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset", "arrayrecord", "mixture"}
     assert len(make_source({"name": "digit_world", "size": 7})) == 7
     with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
         make_source({"name": "digit_wrold"})

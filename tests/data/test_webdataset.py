@@ -13,9 +13,10 @@ from PIL import Image
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import files, webdataset
+from codi_jax.data.access import read
 from codi_jax.data.files import MediaError
 from codi_jax.data.media import MediaConfig
-from codi_jax.data.sources import make_source, read
+from codi_jax.data.sources import make_source
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
 from tests import s3
 

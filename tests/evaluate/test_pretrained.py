@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codi_jax.data.sources import make_source, read
+from codi_jax.data.access import read
+from codi_jax.data.sources import make_source
 from codi_jax.evaluate import pretrained
 
 WORLD = {"name": "digit_world", "split": "val", "size": 100, "seed": 0, "modalities": ("image", "audio", "video")}

@@ -12,12 +12,22 @@ import numpy as np
 import optax
 import pytest
 
-from codi_jax.data.sources import make_source, read
+from codi_jax.data.access import read
+from codi_jax.data.sources import make_source
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
 from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
 from codi_jax.optim import TrainState, merge, partition, select
-from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, paths, place_batch, replicated, resolve
+from codi_jax.parallel import (
+    MeshConfig,
+    ShardingConfig,
+    batch_sharding,
+    make_mesh,
+    paths,
+    place_batch,
+    replicated,
+    resolve,
+)
 from codi_jax.parallel.sharding import split_context
 from tests import toy
 
@@ -109,7 +119,7 @@ SPLIT = ShardingConfig(fsdp_min_bytes=256)
 def compiled(objective, mesh=None, config=SPLIT):
     """The step, the state before the first, and a function of a state that takes one; split as the config says."""
     trained, frozen = parameters(objective)
-    layout, options = None, {}
+    options = {}
     constants = jax.tree.map(jnp.asarray, toy.codi().default_constants())
     create, batch = partial(TrainState.create, tx=TX), objective.batch()
     if mesh is None:
@@ -117,10 +127,15 @@ def compiled(objective, mesh=None, config=SPLIT):
     else:
         layout, _ = resolve(jax.eval_shape(create, trained), mesh, config)
         state = jax.jit(create, out_shardings=layout)(trained)
-        frozen = jax.device_put(frozen, resolve(frozen, mesh, config)[0])
-        constants, batch = jax.device_put(constants, replicated(mesh)), place_batch(batch, mesh)
-        options = {"batch_as": lambda b: split_context(b, mesh, config.context)}
-    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, out_shardings=(layout, None), **options)
+        fixed, everywhere = resolve(frozen, mesh, config)[0], replicated(mesh)
+        frozen = jax.device_put(frozen, fixed)
+        constants, batch = jax.device_put(constants, everywhere), place_batch(batch, mesh)
+        options = {
+            "batch_as": lambda b: split_context(b, mesh, config.context),
+            "in_shardings": (layout, fixed, everywhere, batch_sharding(mesh), everywhere),
+            "out_shardings": (layout, everywhere),
+        }
+    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, **options)
     return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
 
 

@@ -6,7 +6,8 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
-from codi_jax.data.sources import make_source, read
+from codi_jax.data.access import read
+from codi_jax.data.sources import make_source
 from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES

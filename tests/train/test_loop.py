@@ -15,6 +15,7 @@ import pytest
 from codi_jax import cli
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
+from codi_jax.data.sources import Arrays
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.train import latents, loop
 from codi_jax.train.ledger import COUNTS, goodput
@@ -27,6 +28,7 @@ from codi_jax.train.variables import assemble, check, variables_of
 from tests import toy
 
 PAIR = toy.PAIR
+ENCODE = "encode.text+image"
 STAGE = "ldm.text"  # which the tests interrupt: four steps, a checkpoint after the second
 
 
@@ -235,21 +237,81 @@ def test_sigterm_in_the_last_step_finishes_the_stage_and_stops_before_the_next(r
 
 
 def test_sigterm_while_encoding_leaves_nothing_half_done(run, monkeypatch):
-    encode, in_order = "encode.text+image", latents.in_order
+    in_order = latents.in_order
 
     def interrupted(*arguments):
         for batch in in_order(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    shutil.rmtree(run.directory(encode))
+    shutil.rmtree(run.directory(ENCODE))
     with monkeypatch.context() as patch:
         patch.setattr(latents, "in_order", interrupted)
         with pytest.raises(Preempted, match=r"^stopped in encode\.text\+image, which begins anew"):
-            train(run, (encode,), quiet=True)
-    assert not run.finished(encode)
-    train(run, (encode,), quiet=True)
-    assert toy.same(latents.load(run, encode), latents.load(whole(), encode))
+            train(run, (ENCODE,), quiet=True)
+    assert not run.finished(ENCODE)
+    train(run, (ENCODE,), quiet=True)
+    assert toy.same(latents.load(run, ENCODE), latents.load(whole(), ENCODE))
+
+
+def records(run, size):
+    """The run with the arrays of ENCODE in files of so many batches of four samples each, and its arrays without."""
+    shutil.rmtree(run.directory(ENCODE))
+    run = toy.with_stage(run, ENCODE, batch_size=4)
+    train(run, (ENCODE,), quiet=True)
+    arrays = latents.load(run, ENCODE)
+    shutil.rmtree(run.directory(ENCODE))
+    return toy.with_stage(run, ENCODE, settings={"records": size}), arrays
+
+
+def test_records_hold_what_the_arrays_do_and_train_the_same(run):
+    run, arrays = records(run, 3)
+    train(run, (ENCODE,), quiet=True)
+    files = sorted(path.name for path in (run.directory(ENCODE) / "records").iterdir())
+    assert files == ["00000.arrayrecord", "00001.arrayrecord", "00002.arrayrecord", "origin.json"]
+    assert toy.same(latents.load(run, ENCODE), arrays)
+    source, stage = latents.source(run, ENCODE), Stage(run, STAGE)
+    assert not isinstance(source, Arrays) and toy.same(source[30], Arrays(arrays)[30])
+    batch = next(stage.batches(2))
+    stage.source = Arrays(arrays)
+    assert jax.tree.all(jax.tree.map(np.array_equal, batch, next(stage.batches(2))))
+
+
+def test_sigterm_while_encoding_records_keeps_whole_files(run, monkeypatch):
+    (run, arrays), in_order = records(run, 2), latents.in_order
+
+    def interrupted(*arguments):
+        for number, batch in enumerate(in_order(*arguments)):
+            if number == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "in_order", interrupted)
+        with pytest.raises(Preempted, match=r"^stopped in encode\.text\+image, which goes on when"):
+            train(run, (ENCODE,), quiet=True)
+    folder = run.directory(ENCODE) / "records"
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.arrayrecord")}
+    assert sorted(kept) == ["00000.arrayrecord", "00001.arrayrecord", "00002.arrayrecord"]
+    assert not run.finished(ENCODE)
+    (folder / "00003.new.arrayrecord").write_bytes(b"torn")  # what a kill leaves
+    train(run, (ENCODE,), quiet=True)
+    assert toy.same(latents.load(run, ENCODE), arrays)
+    assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_records_of_other_weights_are_refused_begun_or_finished(run):
+    run, _ = records(run, 8)
+    train(run, (ENCODE,), quiet=True)
+    directory = run.directory(ENCODE)
+    other = (directory / "arrays.json").read_text().replace('"fingerprint": "', '"fingerprint": "0')
+    (directory / "arrays.json").write_text(other)
+    with pytest.raises(ConfigError, match="was computed from other weights or data; delete it"):
+        latents.source(run, ENCODE)
+    (directory / "arrays.json").unlink()
+    (directory / "records" / "origin.json").write_text(other)
+    with pytest.raises(ConfigError, match="records was begun with other weights or data; delete it"):
+        train(run, (ENCODE,), quiet=True)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
