@@ -270,7 +270,7 @@ def test_records_hold_what_the_arrays_do_and_train_the_same(run):
     files = sorted(path.name for path in (run.directory(ENCODE) / "records").iterdir())
     assert files == ["00000.arrayrecord", "00001.arrayrecord", "00002.arrayrecord", "origin.json"]
     assert toy.same(latents.load(run, ENCODE), arrays)
-    source, stage = latents.source(run, ENCODE), Stage(run, STAGE)
+    source, stage = latents.source(run, ENCODE), Stage(run, "ldm.image")  # of one source
     assert not isinstance(source, Arrays) and toy.same(source[30], Arrays(arrays)[30])
     batch = next(stage.batches(2))
     stage.source = Arrays(arrays)
