@@ -59,7 +59,7 @@ claims-merged claims-paper claims-map:
 test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS)
 
 parity: .venv/.parity
 	$(BIN)/python -m pytest tests/parity/oracles

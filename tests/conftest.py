@@ -7,15 +7,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 
 import hypothesis
-import pytest
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
 
 
-def pytest_collection_modifyitems(items):
-    """A file's tests run in one process (`--dist loadgroup`), those of all files that read the trained toy in the same:
-    it is trained once."""
-    for item in items:
-        trained = "toy.trained()" in item.path.read_text(encoding="utf-8")
-        item.add_marker(pytest.mark.xdist_group("trained toy" if trained else str(item.path)))
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests run in one process, those of all files that read the trained toy in the same: it is trained once.
+
+    (`--dist loadgroup` would do by marks, but pytest-xdist 3.8 writes them into a field that pytest 9 does not read.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            trained = "toy.trained()" in (config.rootpath / file).read_text(encoding="utf-8")
+            return "trained toy" if trained else file
+
+    return ByFile(config, log)
