@@ -46,7 +46,8 @@ def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, A
     generate = run.config.generate
     steps = f"{generate.get('steps', '')} sampling steps".strip()
     facts = (
-        f"{len(run.order)} stages trained, generated and measured in {duration(cost['total'])}",
+        f"{len(run.order)} stages {training.trained_in(cost['stages'])}",
+        f"generated and measured in {duration(cost['evaluate']['total'])}",
         f"{metrics['n']} test samples a cell",
         steps,
         f"seed {run.config.seed}",
@@ -145,7 +146,9 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
                 run,
                 cost,
                 "Seconds by stage and activity. “data” is time in which the device waited for the next batch; "
-                "“compile” is short where a compiled program was found in the cache.",
+                "“compile” is short where a compiled program was found in the cache. Wall time is counted while a "
+                "stage runs, and once where several run side by side, so that the stages may add up to more than the "
+                "training took. Core time is what the cores spent in the stage's process.",
             ),
         )
     )

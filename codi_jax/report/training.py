@@ -1,4 +1,7 @@
-"""How it was trained: the loss of every stage, and where the time went."""
+"""How it was trained: the loss of every stage, and where the time went.
+
+Stages that ran side by side took less wall time than their totals add up to, see `train.ledger`.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +11,7 @@ from typing import Any
 from codi_jax.parallel.tables import size
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
-from codi_jax.train.ledger import COUNTS
+from codi_jax.train.ledger import COUNTS, core_seconds, wall_seconds
 from codi_jax.train.metrics import duration
 from codi_jax.train.recipe import Run
 
@@ -33,16 +36,35 @@ def curves(run: Run, caption: Any) -> Html:
     return figure(el("div", plots, class_="plots"), caption)
 
 
+def trained_in(stages: Mapping[str, Any]) -> str:
+    """The wall time of the training in words, and its core time apart."""
+    wall, core = wall_seconds(stages.values()), core_seconds(stages.values())
+    if wall is None:
+        return "trained"
+    return f"trained in {duration(wall)}" + (f" ({duration(core)} of core time)" if core is not None else "")
+
+
 def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
-    """Seconds by stage and activity."""
+    """Seconds by stage and activity, the activities that took most first; wall time and core time of all."""
     stages = {name: cost["stages"][name] for name in run.order if name in cost["stages"]}
-    activities = list(dict.fromkeys(a for stage in stages.values() for a in stage if a not in (*COUNTS, "encode")))
+    spent: dict[str, float] = {}
+    for stage in stages.values():
+        for activity in stage.keys() - {*COUNTS, "encode"}:
+            spent[activity] = spent.get(activity, 0.0) + stage[activity]
+    activities = sorted(spent, key=lambda activity: (-spent[activity], activity))
     body = []
-    for name, spent in stages.items():
-        cells = [number(spent[a], 1) if a in spent else "" for a in activities]
-        body.append([name, run.stage(name).objective, *cells, number(spent.get("total", 0.0), 1)])
-    blank = [""] * len(activities)
-    body.append(["evaluate", "", *blank, number(cost["evaluate"]["total"], 1)])
-    body.append(["all together", "", *blank, duration(cost["total"])])
-    memory = f" Evaluation took {size(cost['evaluate']['peak_memory_bytes'])} of memory at its peak."
-    return figure(rows(["stage", "objective", *activities, "seconds"], body, "numbers costs"), [caption, memory])
+    for name, stage in stages.items():
+        cells = [number(stage[a], 1) if a in stage else "" for a in activities]
+        totals = number(stage["total"], 1), number(stage.get("core_seconds"), 1)
+        body.append([name, run.stage(name).objective, *cells, *totals])
+    blank = [""] * (1 + len(activities))
+    evaluated = cost["evaluate"]
+    walls = wall_seconds(stages.values()), evaluated["total"]
+    cores = core_seconds(stages.values()), evaluated.get("core_seconds")
+    for title, wall, core in zip(("training", "evaluation"), walls, cores, strict=True):
+        body.append([title, *blank, number(wall, 1), number(core, 1)])
+    whole = (None if None in times else sum(times) for times in (walls, cores))
+    body.append(["all together", *blank, *("–" if seconds is None else duration(seconds) for seconds in whole)])
+    memory = f" Evaluation took {size(evaluated['peak_memory_bytes'])} of memory at its peak."
+    head = ["stage", "objective", *activities, "wall time", "core time"]
+    return figure(rows(head, body, "numbers costs"), [caption, memory])

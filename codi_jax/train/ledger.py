@@ -1,6 +1,14 @@
 """Where the seconds of a stage went, over all the sessions that it took: stages/NAME/cost.json.
 
-    {activity: seconds, …, "total": seconds, "lost_steps": n}
+    {activity: seconds, …, "total": seconds, "lost_steps": n, "core_seconds": seconds, "sessions": [[begin, end], …]}
+
+Activities add up to "total", the wall time of the stage. Stages may run side by side, so that the wall time of the
+training is not the sum of their totals. "sessions" (seconds since 1970) say when the stage ran:
+
+    wall time of the training = length of the union of the sessions of all stages
+
+which counts once what ran side by side, and does not count the time between an interruption and the next session.
+"core_seconds" is the processor time of the stage's process (of process 0, where there are several), all threads added.
 
 It is brought up to date at every checkpoint, so that a session which is killed leaves what it took until its last one.
 Steps are lost when a session goes on from a checkpoint that is older than where the one before it was.
@@ -10,14 +18,15 @@ Steps are lost when a session goes on from a checkpoint that is older than where
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from codi_jax import storage
 from codi_jax.parallel import distributed
 from codi_jax.train.metrics import Clock, duration
 
-COUNTS = ("total", "lost_steps")  # what is no activity
+COUNTS = ("total", "lost_steps", "core_seconds", "sessions")  # what is no activity
 
 
 class Ledger:
@@ -29,16 +38,23 @@ class Ledger:
     """
 
     def __init__(self, path: Path, clock: Clock):
-        self._path, self.clock, self._begun = path, clock, time.perf_counter()
-        self._before: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self._path, self.clock = path, clock
+        self._begun, self._cores, self._date = time.perf_counter(), time.process_time(), time.time()
+        self._before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self.lost_steps = 0
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         """All sessions until now."""
         total = time.perf_counter() - self._begun
         other = max(total - sum(self.clock.seconds.values()), 0.0)
         here = {**self.clock.seconds, "other": other, "total": total, "lost_steps": self.lost_steps}
-        return {**self._before, **{k: round(self._before.get(k, 0) + spent, 3) for k, spent in here.items()}}
+        if not self._before or "sessions" in self._before:  # what was not recorded before stays unknown
+            here["core_seconds"] = time.process_time() - self._cores
+            sessions = [*self._before.get("sessions", ()), [round(self._date, 3), round(self._date + total, 3)]]
+        else:
+            sessions = None
+        cost = {**self._before, **{k: round(self._before.get(k, 0) + spent, 3) for k, spent in here.items()}}
+        return cost if sessions is None else {**cost, "sessions": sessions}
 
     def write(self) -> None:
         """Writes them."""
@@ -47,13 +63,33 @@ class Ledger:
             storage.write_text(self._path, json.dumps(self.cost(), indent=1) + "\n")
 
 
-def goodput(cost: Mapping[str, float], steps: int) -> float:
+def wall_seconds(costs: Iterable[Mapping[str, Any]]) -> float | None:
+    """Wall time of stages, see the module; None if one of them did not record when it ran."""
+    costs = list(costs)
+    if not costs or not all("sessions" in cost for cost in costs):
+        return None
+    spent, last = 0.0, 0.0
+    for begin, end in sorted(session for cost in costs for session in cost["sessions"]):
+        spent += max(end - max(begin, last), 0.0)
+        last = max(last, end)
+    return spent
+
+
+def core_seconds(costs: Iterable[Mapping[str, Any]]) -> float | None:
+    """Processor time of stages; None if one of them did not record it."""
+    costs = list(costs)
+    if not costs or not all("core_seconds" in cost for cost in costs):
+        return None
+    return sum(cost["core_seconds"] for cost in costs)
+
+
+def goodput(cost: Mapping[str, Any], steps: int) -> float:
     """The part of the seconds in which steps were taken that count, of a stage of so many steps."""
     counted = steps / (steps + cost.get("lost_steps", 0))
     return counted * cost.get("step", 0.0) / cost["total"] if cost.get("total") else 0.0
 
 
-def line(name: str, cost: Mapping[str, float], steps: int) -> str:
+def line(name: str, cost: Mapping[str, Any], steps: int) -> str:
     """One line for the terminal: goodput, then the activities by what they took."""
     spent = sorted((s, a) for a, s in cost.items() if a not in COUNTS)
     parts = [f"{activity} {duration(seconds)}" for seconds, activity in reversed(spent) if seconds >= 0.5]

@@ -105,7 +105,9 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
 
     cost = json.loads((it.workdir / "cost.json").read_text())
     assert cost["stages"] == {"codec.text": {"step": 2.0, "total": 2.5}}
-    assert cost["total"] >= 2.5 and cost["evaluate"]["peak_memory_bytes"] > 2**20
+    assert cost["evaluate"]["peak_memory_bytes"] > 2**20
+    assert cost["evaluate"]["total"] > 0 and cost["evaluate"]["core_seconds"] > 0
+    assert "total" not in cost  # stages run side by side, so that their sum is no time that passed
     assert "seconds" not in text and "memory" not in text
 
     lines = run.table(metrics).splitlines()

@@ -1,5 +1,6 @@
 """Stages side by side in processes of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import paths
 from codi_jax.train import jobs
+from codi_jax.train.ledger import wall_seconds
 from codi_jax.train.loop import train
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
@@ -53,6 +55,8 @@ def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path):
     jobs.train_side_by_side(side, stages, jobs=2, quiet=True)
     train(alone, stages, quiet=True)
     assert all(side.finished(name) for name in stages)
+    costs = [json.loads((side.directory(name) / "cost.json").read_text()) for name in stages]
+    assert 0 < wall_seconds(costs) < sum(cost["total"] for cost in costs)  # the codecs were trained at the same time
     for name in stages[:3]:
         a, b = params(side, name), params(alone, name)
         assert a.keys() == b.keys()

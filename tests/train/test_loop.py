@@ -483,5 +483,7 @@ def test_seconds_are_booked_even_if_the_stage_fails(run, monkeypatch):
         "other",
         "total",
         "lost_steps",
+        "core_seconds",
+        "sessions",
     }
     assert Clock().share("start") == 0

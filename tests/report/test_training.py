@@ -1,0 +1,43 @@
+"""Where the time went: wall time once, core time apart."""
+
+import re
+from types import SimpleNamespace
+
+from codi_jax.report.training import costs, trained_in
+
+RUN = SimpleNamespace(order=("a", "b", "c"), stage=lambda name: SimpleNamespace(objective="ldm"))
+
+
+def spent(begin, end, cores):
+    total = end - begin
+    sessions = [[1e9 + begin, 1e9 + end]]
+    return {"start": 1.0, "step": total - 1.0, "total": total, "core_seconds": cores, "sessions": sessions}
+
+
+# a and b side by side, c a minute after them.
+STAGES = {"a": spent(0, 600, 590), "b": spent(10, 610, 580), "c": spent(670, 730, 50)}
+
+
+def table(stages):
+    evaluate = {"total": 60.0, "core_seconds": 110.0, "peak_memory_bytes": 1 << 30}
+    html = costs(RUN, {"stages": stages, "evaluate": evaluate}, "")
+    lines = [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in html.split("<tr>")[1:]]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_the_training_took_wall_time_and_not_the_sum_of_its_processes():
+    assert trained_in(STAGES) == "trained in 11m10s (20m20s of core time)"
+    found = table(STAGES)
+    assert found["stage"] == ["objective", "step", "start", "wall time", "core time"]  # what took most comes first
+    assert found["a"][-2:] == ["600.0", "590.0"]
+    assert found["training"][-2:] == ["670.0", "1220.0"]
+    assert found["evaluation"][-2:] == ["60.0", "110.0"]
+    assert found["all together"][-2:] == ["12m10s", "22m10s"]
+
+
+def test_a_run_from_before_times_were_recorded_says_no_wall_time():
+    old = {**STAGES, "b": {"step": 600.0, "total": 600.0}}
+    assert trained_in(old) == "trained"
+    found = table(old)
+    assert found["b"][-2:] == ["600.0", "–"]
+    assert found["training"][-2:] == found["all together"][-2:] == ["–", "–"]

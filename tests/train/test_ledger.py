@@ -1,0 +1,85 @@
+"""cost.json: when a stage ran, over all its sessions."""
+
+import json
+
+import pytest
+
+from codi_jax.train import ledger, metrics
+from codi_jax.train.ledger import core_seconds, wall_seconds
+
+
+@pytest.mark.parametrize(
+    ("stages", "wall"),
+    [
+        ([[[0, 10]], [[2, 8]]], 10),  # one within the other
+        ([[[0, 10]], [[5, 12]]], 12),  # overlapping
+        ([[[0, 10], [100, 105]], [[10, 20]]], 25),  # interrupted for a while, and one after the other
+        ([[[5, 6], [1, 2]]], 2),
+    ],
+)
+def test_wall_time_is_counted_once_and_only_while_a_stage_runs(stages, wall):
+    assert wall_seconds([{"sessions": sessions} for sessions in stages]) == wall
+
+
+def test_what_one_stage_has_not_recorded_is_unknown():
+    assert wall_seconds([{"sessions": [[0, 1]]}, {"total": 3.0}]) is None and wall_seconds([]) is None
+    assert core_seconds([{"core_seconds": 1.5}, {"core_seconds": 2.0}]) == 3.5
+    assert core_seconds([{"core_seconds": 1.5}, {}]) is None
+
+
+class Time:
+    """A clock that stands still until it is told; the process computes half of the time."""
+
+    def __init__(self):
+        self.now = 1e9
+
+    def time(self):
+        return self.now
+
+    def perf_counter(self):
+        return self.now - 5e8
+
+    def process_time(self):
+        return self.now / 2
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = Time()
+    for module in (ledger, metrics):
+        monkeypatch.setattr(module, "time", fake)
+    return fake
+
+
+def session(path, clock, seconds):
+    """A session that is killed `seconds` after its checkpoint, which is at `seconds`."""
+    booked = ledger.Ledger(path, metrics.Clock())
+    with booked.clock.measure("step"):
+        clock.now += seconds
+        booked.write()
+        clock.now += seconds
+    return json.loads(path.read_text())
+
+
+def test_sessions_are_kept_and_what_lies_between_them_does_not_count(tmp_path, clock):
+    first = session(tmp_path / "cost.json", clock, 10)
+    assert first["sessions"] == [[1e9, 1e9 + 10]] and first["core_seconds"] == 5
+    clock.now += 1000
+    both = session(tmp_path / "cost.json", clock, 7)
+    assert both["sessions"] == [[1e9, 1e9 + 10], [1e9 + 1020, 1e9 + 1027]]
+    assert wall_seconds([both]) == both["total"] == 17 and core_seconds([both]) == 8.5
+    assert sum(seconds for activity, seconds in both.items() if activity not in ledger.COUNTS) == 17
+
+
+def test_a_session_is_one_however_often_it_is_written(tmp_path, clock):
+    booked = ledger.Ledger(tmp_path / "cost.json", metrics.Clock())
+    for _ in range(3):
+        clock.now += 2
+        booked.write()
+    assert wall_seconds([booked.cost()]) == 6 and len(booked.cost()["sessions"]) == 1
+
+
+def test_a_stage_begun_before_sessions_were_recorded_does_not_pretend_to_know(tmp_path, clock):
+    (tmp_path / "cost.json").write_text('{"step": 50.0, "total": 50.0}')
+    cost = session(tmp_path / "cost.json", clock, 1)
+    assert cost["total"] == 51 and wall_seconds([cost]) is None and core_seconds([cost]) is None
