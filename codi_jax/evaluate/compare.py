@@ -14,18 +14,19 @@ from typing import Any
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
+from codi_jax.evaluate.order import in_order
 from codi_jax.parallel.tables import table as aligned
 
 
 def read(workdir: Path) -> dict[str, Any]:
-    """metrics.json of an evaluated run.
+    """metrics.json of an evaluated run, in the order of `evaluate`.
 
     Raises:
       ConfigError: there is none.
     """
     path = storage.place(workdir) / "metrics.json"
     try:
-        metrics = json.loads(path.read_text())
+        metrics = in_order(json.loads(path.read_text()))
         metrics["joint"], metrics["matrix"], metrics["n"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no metrics; run `codi-jax evaluate --workdir {workdir}` first") from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codi_jax.data.digit_world import FACTORS, LEADING
+from codi_jax.evaluate import mixing
 from codi_jax.evaluate.combinations import subsets
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
@@ -114,11 +115,11 @@ def mixes(curves: Mapping[str, Any], caption: Any) -> Html:
     """Mix-weight curves: whom the output follows as the weight moves from the first prompt to the second."""
     plots = []
     for title, found in curves.items():
+        a, b, output = mixing.parts(title)
         series = [
-            (name, list(zip(found["weights"], rates, strict=True)), class_)
-            for (name, rates), class_ in zip(found[LEADING].items(), "ab", strict=True)
+            (name, list(zip(found["weights"], found[LEADING][name], strict=True)), class_)
+            for name, class_ in ((a, "a"), (b, "b"))
         ]
-        (a, b), output = found[LEADING], title.split("->")[1]
         plots.append(el("div", el("h4", f"{a} against {b} → {output}"), svg.shares(series, title), class_="plot"))
     return figure(el("div", plots, class_="row"), caption)
 

@@ -15,6 +15,7 @@ from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import FACTORS
 from codi_jax.evaluate.combinations import summary
+from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 from codi_jax.parallel import paths
 from codi_jax.report import gallery, numbers, training
@@ -24,9 +25,9 @@ from codi_jax.train.recipe import Run, load_run
 
 
 def _load(workdir: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """metrics.json, samples.npz as nested dicts, cost.json."""
+    """metrics.json in the order of `evaluate`, samples.npz as nested dicts, cost.json."""
     try:
-        metrics = json.loads((workdir / "metrics.json").read_text())
+        metrics = in_order(json.loads((workdir / "metrics.json").read_text()))
         cost = json.loads((workdir / "cost.json").read_text())
         with (workdir / "samples.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             samples = paths.nest(dict(file))
@@ -198,10 +199,7 @@ def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: 
 def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html | None:
     if not metrics["joint"]:
         return None
-    figures = []
-    order = list(REGISTRY)
-    sets = sorted(metrics["joint"], key=lambda s: (s.count("+"), [order.index(m) for m in s.split("+")]))
-    joint = {name: metrics["joint"][name] for name in sets}
+    figures, joint = [], metrics["joint"]
     for name, cell in joint.items():
         outputs = [run.codi[m] for m in name.split("+")]
         factor = next((f for f in FACTORS if f in cell), None)

@@ -33,6 +33,16 @@ def test_a_column_a_run_and_a_row_a_set_that_all_have():
     ]
 
 
+def test_rows_are_in_the_order_of_the_evaluation_and_not_of_the_file(tmp_path):
+    names = ["text+image", "audio+video", "text+image+audio+video"]
+    found = run(**dict.fromkeys(names, 0.5))
+    directions = ["text->text", "text->audio", "audio->text", "audio->audio"]
+    found["matrix"] = {direction: found["matrix"]["text->image"] for direction in directions}
+    (tmp_path / "metrics.json").write_text(json.dumps(found, sort_keys=True))
+    lines = [line.split()[0] for line in table({"a": read(tmp_path)}).splitlines() if line and line[0] != " "]
+    assert [line for line in lines if "->" in line or "+" in line] == directions + names
+
+
 def test_a_run_without_metrics(tmp_path):
     with pytest.raises(ConfigError, match=r"no metrics; run `codi-jax evaluate"):
         read(tmp_path)

@@ -55,6 +55,7 @@ def evaluated(workdir):
         **{"entropy": 0.97, "fidelity": 3.25},
         "outputs": {"text": detail, "image": {**detail, "fidelity": 3.25, "fidelity_independent": 3.0}},
     }
+    sets = ("text", "image", "text+image")
     metrics = {
         "n": N,
         "matrix": {name: cell(len(set(name.split("->"))) > 1) for name in directions},
@@ -64,9 +65,11 @@ def evaluated(workdir):
         "pretrained": {
             "n": 4,
             "judges": {"image": "somebody"},
-            "matrix": {"text->image": {"accuracy": 0.765, "ceiling": 0.987}},
+            "matrix": {d: {"accuracy": 0.765, "ceiling": 0.987} for d in ("text->image", "image->text")},
             "joint": {"text+image": {"joint": 0.654, "independent": 0.098}},
         },
+        "combinations": {f"{a}->{b}": {"n": N, "digit": dict.fromkeys(b.split("+"), 0.5)} for a in sets for b in sets},
+        "mix": {"text|image->image": {"n": N, "weights": [0, 1], "digit": {"text": [1, 0], "image": [0, 1]}}},
         "real": {"text": {"n": N, "fidelity": None}, "image": {"n": N, "fidelity": 1.5}},
     }
     (workdir / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
@@ -126,7 +129,19 @@ def test_captions_are_escaped_and_pictures_are_exact(page):
 
 def test_it_says_the_numbers(page):
     html, _ = page
-    for said in ("0.81", "0.812", "of 0.95", "0.91", "chance 0.10", "3.25", "1.50", "1m06s", "1.5 GiB", "no digit"):
+    for said in (
+        "0.81",
+        "0.812",
+        "of 0.95",
+        "0.91",
+        "chance 0.10",
+        "3.25",
+        "1.50",
+        "1m06s",
+        "1m14s",
+        "1.5 GiB",
+        "no digit",
+    ):
         assert said in html, said
     for said in (
         "0.876",
@@ -141,6 +156,15 @@ def test_it_says_the_numbers(page):
     ):
         assert said in html, said
     assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
+
+
+def test_it_takes_no_order_from_the_sorted_file(page):
+    html, _ = page
+    assert "trained in 46s (44s of core time)" in html
+    assert "text against image → image" in html
+    outside = html[html.index("Judges from elsewhere") :]
+    assert 0 < outside.index("text → image") < outside.index("image → text")
+    assert "text + image → text 0.50, image 0.50 (n = 10)" in html
 
 
 def test_an_output_is_judged_by_what_its_prompt_says():

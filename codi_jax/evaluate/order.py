@@ -1,0 +1,30 @@
+"""The order of metrics that were read from a file.
+
+A JSON object has no order, and metrics.json is sorted by key so that the same weights give the same bytes. What shows
+the metrics restores it here, and takes neither an order nor which of two prompts is the first from the file.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from codi_jax.data.digit_world import FACTORS
+from codi_jax.modalities import REGISTRY
+
+
+def _rank(key: str) -> tuple[int, list[tuple[int, list[int]]]]:
+    """Other keys come first, then modalities and what is made of them ("A", "A+B", "A|B->C"), then factors."""
+    modalities, factors = list(REGISTRY), list(FACTORS)
+    sides = [re.split(r"[+|]", side) for side in key.split("->")]
+    if all(name in modalities for side in sides for name in side):
+        return 1, [(len(side), [modalities.index(name) for name in side]) for side in sides]
+    return (2, [(1, [factors.index(key)])]) if key in factors else (0, [])
+
+
+def in_order(tree: Any) -> Any:
+    """Metrics whose objects are in the order of `evaluate`: modalities as in the registry, sets by their size, factors
+    as in the world. Keys of other kinds keep their places.
+    """
+    if isinstance(tree, Mapping):
+        return {key: in_order(tree[key]) for key in sorted(tree, key=_rank)}
+    return [in_order(item) for item in tree] if isinstance(tree, list) else tree
