@@ -22,6 +22,11 @@ def _spaced(title: str) -> str:
     return title.replace("->", " → ").replace("+", " + ")
 
 
+def set_title(name: str, cell: Mapping[str, Any]) -> str:
+    """A set of outputs, for people; ★ if no stage has trained exactly this set."""
+    return _spaced(name) + ("" if cell["trained"] else " ★")
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -32,7 +37,9 @@ def _tile(value: str, title: str, note: str) -> Html:
 
 
 def headline(metrics: Mapping[str, Any]) -> Html:
-    """The few numbers that say whether the run worked, of the leading factor."""
+    """The few numbers that say whether the run worked, of the leading factor: means and worst over the directions, and
+    every set of outputs.
+    """
     tiles = []
 
     def across(title: str, directions: Mapping[str, Any], paired: bool | None) -> None:
@@ -52,10 +59,10 @@ def headline(metrics: Mapping[str, Any]) -> Html:
     across(f"{LEADING} right, never paired", metrics["matrix"], False)
     across(f"{LEADING} right, unseen combinations", metrics["held_out"], None)
     for name, cell in metrics["joint"].items():
-        if cell["trained"] and LEADING in cell:
-            row = cell[LEADING]
+        for factor, row in list(shown_factors(cell).items())[:1]:
             note = f"alone {number(row['independent'], 2)}, by chance {number(row['chance'], 2)}"
-            tiles.append(_tile(number(row["joint"], 2), f"{_spaced(name)} agree on the {LEADING}", note))
+            note += "" if cell["trained"] else "; ★ never trained as a set"
+            tiles.append(_tile(number(row["joint"], 2), f"{set_title(name, cell)} agree on the {factor}", note))
     return el("div", tiles, class_="tiles")
 
 
@@ -143,17 +150,18 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
 
 
 def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
-    """Agreement together, alone and shuffled, with chance."""
-    groups = [
-        (
-            f"{_spaced(name)}, {factor}",
-            [("together", row["joint"], "a"), ("alone", row["independent"], "b"), ("shuffled", row["shuffled"], "c")],
-            row["chance"],
-        )
-        for name, cell in joint.items()
-        for factor, row in shown_factors(cell).items()
-    ]
-    return figure(svg.bars(groups, "Agreement of outputs, together, alone and shuffled"), caption)
+    """One plot a set of outputs: agreement together, alone and shuffled, with chance, of every factor."""
+    bars = (("together", "joint", "a"), ("alone", "independent", "b"), ("shuffled", "shuffled", "c"))
+    plots = []
+    for name, cell in joint.items():
+        groups = [
+            (factor, [(label, row[key], class_) for label, key, class_ in bars], row["chance"])
+            for factor, row in shown_factors(cell).items()
+        ]
+        if groups:
+            plot = svg.bars(groups, f"Agreement of {_spaced(name)}, together, alone and shuffled")
+            plots.append(el("div", el("h4", set_title(name, cell)), plot, class_="plot"))
+    return figure(el("div", plots, class_="plots"), caption)
 
 
 def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any) -> Html:
@@ -162,14 +170,13 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
     for name, cell in joint.items():
         for factor, row in shown_factors(cell).items():
             low, high = row["interval"]
-            title = _spaced(name) + ("" if cell["trained"] else " ★")
             numbers = [
                 number(row["joint"]),
                 f"{low:.3f} to {high:.3f}",
                 number(row["independent"]),
                 number(row["chance"]),
             ]
-            shared = [title, factor, *numbers]
+            shared = [set_title(name, cell), factor, *numbers]
             for output in (m for m in name.split("+") if m in row["outputs"]):
                 detail = row["outputs"][output]
                 entropies = [number(detail[k]) for k in ("entropy", "entropy_independent")]

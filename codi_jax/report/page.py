@@ -92,9 +92,9 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
     parts.append(
         _section(
             "One in, one out",
-            "The first test samples, not chosen ones. Each column is one sample: its prompt, what the model made of "
-            "it, what a judge (a small network trained on other handwriting) or a parser reads in that, and the real "
-            "medium that belongs to the prompt.",
+            "The first test samples, not chosen ones. The same place in each line is one sample: its prompt, what the "
+            "model made of it, what a judge (a small network trained on other handwriting) or a parser reads in that, "
+            "and the real medium that belongs to the prompt.",
             _gallery(run, names, metrics, samples, "matrix", "seen"),
         )
     )
@@ -221,14 +221,15 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
             joint,
             "Agreement of the outputs: generated together, alone, and with the outputs of different samples compared "
             "(shuffled). The dashed mark is chance, computed from what was actually generated, so that a model that "
-            "always shows the same gains nothing.",
+            "always shows the same gains nothing. ★ marks sets that were never trained together.",
         ),
         numbers.joint_table(
             joint,
             metrics["real"],
             "What stands behind the agreement. Entropy: how evenly the values occur, 1 being uniform; it falls if a "
             "model loses modes. Distance: the Fréchet distance to real samples in the judge's own features (not FID; "
-            "smaller is better), beside that of other real samples, which is the smallest to be hoped for.",
+            "smaller is better), beside that of other real samples, which is the smallest to be hoped for. ★ marks "
+            "sets that were never trained together.",
         ),
         numbers.similarity(
             metrics["sim"],

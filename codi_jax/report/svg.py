@@ -1,10 +1,13 @@
-"""Two kinds of plot as inline SVG: a line over steps, and bars with a mark for chance.
+"""Three kinds of plot as inline SVG: a line over steps, lines in the unit square, and bars with a mark for chance.
 
-Widths are in pixels; colours are the style sheet's.
+Widths are in pixels; colours are the style sheet's. A plot is as wide as a phone, so that its words are nowhere scaled
+down, and leaves each label a place of its own: the room for names is computed from them, and labels that would fall on
+one another are moved apart.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from codi_jax.report.markup import Html, el, join, number
 
@@ -20,6 +23,22 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
     return el("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=class_)
 
 
+def _room(names: Iterable[str]) -> int:
+    """Pixels that the longest of some labels takes beside a plot, with its distance to it."""
+    return 16 + 8 * max(map(len, names), default=0)
+
+
+def apart(places: Sequence[float], gap: float, high: float) -> list[float]:
+    """Places in their order, moved so that neighbours are at least `gap` apart and none is beyond `high`."""
+    moved = list(places)
+    order = sorted(range(len(places)), key=places.__getitem__)
+    for before, i in pairwise(order):
+        moved[i] = max(moved[i], moved[before] + gap)
+    for k, i in enumerate(reversed(order)):
+        moved[i] = min(moved[i], high - k * gap)
+    return moved
+
+
 def ticks(low: float, high: float, count: int = 3) -> list[float]:
     """About `count` round numbers within [low, high]."""
     if not high > low:
@@ -32,9 +51,9 @@ def ticks(low: float, high: float, count: int = 3) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten between 10**low and 10**high, and twice and five times these where there are few."""
+    """Powers of ten between 10**low and 10**high, some eight at most; twice and five times these where they are few."""
     factors = (1, 2, 5) if high - low < 2.2 else (1,)
-    powers = range(math.floor(low), math.floor(high) + 1)
+    powers = range(math.floor(low), math.floor(high) + 1, max(round((high - low) / 8), 1))
     return [m * 10.0**k for k in powers for m in factors if low <= math.log10(m) + k <= high]
 
 
@@ -55,7 +74,7 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
       points: (step, value) in order, at least one; values are finite.
       title: what a reader of the screen hears.
     """
-    left, right, top, bottom = 48, 20, 10, 26
+    right, top, bottom = 24, 10, 26
     values = [y for _, y in points]
     low, high = min(values), max(values)
     logarithmic = low > 0 and high / low > 10
@@ -64,6 +83,8 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     pad = (b - a) * 0.06 or 0.5
     a, b = a - pad, b + pad
     end = max(points[-1][0], 1)
+    marks = decades(a, b) if logarithmic else ticks(a, b, 4)
+    left = 14 + 7 * max((len(f"{mark:g}") for mark in marks), default=0)
 
     def place(point: Point) -> Point:
         x, y = point
@@ -72,7 +93,6 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     def path(given: Sequence[Point], class_: str) -> Html:
         return el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in map(place, given)), class_=class_)
 
-    marks = decades(a, b) if logarithmic else ticks(a, b, 4)
     parts = []
     for mark in marks:
         y = place((0, mark))[1]
@@ -91,7 +111,7 @@ def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width
       series: (name, [(x, y), …] within [0, 1], class).
       title: what a reader of the screen hears.
     """
-    left, right, top, bottom = 34, 60, 10, 26
+    left, right, top, bottom = 34, _room(name for name, _, _ in series), 10, 26
 
     def place(point: Point) -> Point:
         return left + (width - left - right) * point[0], top + (height - top - bottom) * (1 - point[1])
@@ -101,31 +121,36 @@ def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width
         (x, y), (_, base) = place((mark, mark)), place((0, 0))
         parts += [_line(left, y, width - right, y, "grid"), _label(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
         parts.append(_label(x, base + 16, f"{mark:g}", "tick", "middle"))
-    for name, points, class_ in series:
+    ends: list[Point] = []
+    for _, points, class_ in series:
         placed = [place(point) for point in points]
         parts.append(el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in placed), class_=f"line {class_}"))
-        parts.append(_label(placed[-1][0] + 6, placed[-1][1] + 4, name, "label"))
+        ends.append(placed[-1])
+    for (x, _), y, (name, _, _) in zip(ends, apart([y for _, y in ends], 15, height - bottom), series, strict=True):
+        parts.append(_label(x + 6, y + 4, name))
     return _svg(parts, title, width, height)
 
 
-def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 1024) -> Html:
-    """Horizontal bars from 0 to 1 in named groups, each with a mark at its chance.
+def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 330) -> Html:
+    """Horizontal bars from 0 to 1 in groups, each with its name above its bars and a mark at its chance.
 
     Args:
       groups: (name, [(label, value, class), …], chance).
       title: what a reader of the screen hears.
     """
-    left, right, bar, gap, top = 250, 60, 21, 22, 24
+    right, bar, head, gap, top = 42, 20, 20, 12, 20
+    left = _room(label for _, items, _ in groups for label, _, _ in items)
     span = width - left - right
     parts, y = [], float(top)
-    height = top + sum(len(items) * bar + gap for _, items, _ in groups)
-    for mark in (0, 0.25, 0.5, 0.75, 1):
-        x = left + span * mark
-        parts += [_line(x, top - 6, x, height - gap + 4, "grid"), _label(x, 12, f"{mark:g}", "tick", "middle")]
+    height = top + sum(head + len(items) * bar + gap for _, items, _ in groups)
+    for mark in (0, 0.5, 1):
+        parts.append(_label(left + span * mark, 11, f"{mark:g}", "tick", "middle"))
     for name, items, chance in groups:
-        parts += [_label(0, y + 14, name, "name"), _label(0, y + 32, f"chance {chance:.2f}", "label")]
-        x = left + span * chance
-        begun = y
+        parts += [_label(0, y + 14, name, "name"), _label(width, y + 14, f"chance {chance:.2f}", "label", "end")]
+        y += head
+        begun, x = y, left + span * chance
+        grid = (left + span * mark for mark in (0, 0.5, 1))
+        parts += [_line(at, y, at, y + len(items) * bar, "grid") for at in grid]
         for label, value, class_ in items:
             long = max(span * value, 1)
             parts += [
@@ -136,7 +161,7 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], 
             at = max(left + long, x) if x - 44 < left + long else left + long
             parts.append(_label(at + 6, y + 14, number(value, 2), "value"))
             y += bar
-        parts.append(_line(x, begun - 2, x, y, "chance"))
+        parts.append(_line(x, begun, x, y, "chance"))
         y += gap
     return _svg(parts, title, width, height)
 

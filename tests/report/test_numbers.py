@@ -23,3 +23,24 @@ def test_a_mix_curve_goes_from_its_first_prompt_to_its_second(title):
     assert falls > 0 > rises  # y points down
     ends = {name: float(y) for y, name in re.findall(r'y="([\d.]+)" class="label"[^>]*>(\w+)</text>', html)}
     assert ends[second] < ends[first]  # each name stands at the end of its own line
+
+
+def joint(trained, **factors):
+    row = {"joint": 0.5, "independent": 0.1, "shuffled": 0.1, "chance": 0.25}
+    return {"n": 8, "trained": trained, **{factor: {**row, "joint": rate} for factor, rate in factors.items()}}
+
+
+def test_every_set_of_outputs_has_a_tile():
+    sets = {
+        "text+image": joint(True, digit=0.91),
+        "text+image+video": joint(False, digit=0.42, colour=0.3),
+        "audio+video": joint(False, motion=0.63),
+    }
+    html = numbers.headline({"matrix": {}, "held_out": {}, "joint": sets})
+    tiles = re.findall(r'<div class="value">([\d.]+)</div><div class="title">([^<]+)</div><div class="note">', html)
+    assert tiles == [
+        ("0.91", "text + image agree on the digit"),
+        ("0.42", "text + image + video ★ agree on the digit"),
+        ("0.63", "audio + video ★ agree on the motion"),
+    ]
+    assert html.count("★ never trained as a set") == 2
