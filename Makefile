@@ -4,37 +4,29 @@
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make test   sets up, lints, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
-PYTHON ?= python3.11
+# make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
+# PYTHON=…    the Python of .venv, made once; by default the newest of these three
+VENV ?= .venv
 OUT ?= out/demo
 CONFIG ?= configs/four.py:length=0.3
 JOBS ?= 2
 LENGTH ?= 3
-BIN := .venv/bin
+BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo two claims claims-merged claims-paper claims-map test parity slow clean
+.PHONY: demo two claims claims-merged claims-paper claims-map test core versions parity slow clean
 
-$(BIN)/python:
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
+# Each is done once: the script knows whether there is anything to do.
+VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
+.PHONY: $(VENVS)
+$(VENVS): $(VENV)/.%:
+	@launch/venv.sh $(VENV) $* $(PYTHON)
 
-.venv/.demo: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[demo]'
-	touch $@
+# Not two at once in one folder.
+$(VENV)/.judges: $(VENV)/.demo
+$(VENV)/.parity: $(VENV)/.test
 
-.venv/.judges: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[judges]'
-	touch $@
-
-.venv/.test: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[test]'
-	touch $@
-
-.venv/.parity: setup.py pyproject.toml | .venv/.test
-	$(BIN)/python -m pip install --quiet -e '.[parity]'
-	touch $@
-
-demo: .venv/.demo
+demo: $(VENV)/.demo
 	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS) $(if $(REUSE),--reuse=$(REUSE))
 	$(BIN)/codi-jax evaluate --workdir=$(OUT)
 	$(BIN)/codi-jax report --workdir=$(OUT)
@@ -45,7 +37,7 @@ two:
 CLAIMS := configs/four.py:length=$(LENGTH),n=256
 
 # The variants run side by side, the longest first.
-claims: .venv/.demo .venv/.judges
+claims: $(VENV)/.demo $(VENV)/.judges
 	$(MAKE) demo CONFIG=$(CLAIMS) OUT=out/claims
 	$(MAKE) -j$(JOBS) claims-merged claims-paper claims-map
 	$(BIN)/codi-jax compare out/claims out/claims/paper out/claims/map out/claims/merged
@@ -56,16 +48,32 @@ claims-map: VARIANT = tokens=map
 claims-merged claims-paper claims-map:
 	$(MAKE) demo CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
 
-test: .venv/.test
+test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(JOBS)
 
-parity: .venv/.parity
+# What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
+CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_generate.py diffusion parallel \
+	checkpoint data nn encoders modalities optim objectives parity train/test_loop.py)
+
+core: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(JOBS) $(CORE)
+
+versions:
+	@pythons=$$(launch/venv.sh --list) || exit; failed=; \
+	for python in $$pythons; do \
+		version=$${python##*/python}; \
+		$(MAKE) core PYTHON=$$python VENV=.venv-$$version || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed with Python$$failed" >&2; exit 1; fi; \
+	echo "passed with" $$pythons
+
+parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracles
 
-slow: .venv/.test
+slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
 clean:
-	rm -rf .venv out build *.egg-info
+	rm -rf .venv .venv-3.* out build *.egg-info

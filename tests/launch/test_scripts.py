@@ -12,6 +12,7 @@ import pytest
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 QUEUED, SLURM = LAUNCH / "tpu_queued_resource.sh", LAUNCH / "slurm.sbatch"
+SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh")
 GIVEN = ("--name=n", "--zone=z", "--type=t", "--repository=r", "--config=c.py:a=1,b=x y", "--workdir=gs://b/run")
 
 # States of the request, one a line in `states`, the last for ever; exit codes of training likewise, in `codes`.
@@ -60,11 +61,11 @@ def trained(calls):
 def test_shellcheck_finds_nothing():
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert shellcheck is not None, "extra `test` brings it"
-    done = subprocess.run([shellcheck, QUEUED, SLURM], capture_output=True, text=True)
+    done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("script", [QUEUED, SLURM], ids=lambda path: path.name)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_bash_can_read_it(script):
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
