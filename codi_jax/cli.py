@@ -3,13 +3,13 @@
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
 
-Exit codes: 0 done; 2 bad input (one line says what); 75 stopped by SIGTERM with everything saved, run it again; 69 the
-processes that the environment tells of (see `codi_jax.parallel.distributed`) have not come together.
+Exit codes: 0 done; 2 bad input, a full disk, or a directory that may not be written (one line says what); 75 stopped by
+SIGTERM with everything saved, run it again; 69 the processes that the environment tells of (see
+`codi_jax.parallel.distributed`) have not come together.
 """
 
 import argparse
 import itertools
-import os
 import sys
 import time
 import traceback
@@ -24,7 +24,7 @@ EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _refuse(error: Exception | str) -> NoReturn:
     from codi_jax.parallel import distributed
 
     print(f"codi-jax: {error}", file=sys.stderr)
@@ -147,7 +147,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=_Telling())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        storage.write_text(args.json, json.dumps(rows, indent=1) + "\n")
     print(shown(rows))
 
 
@@ -403,6 +403,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _explained(error: Exception, args: argparse.Namespace) -> str | None:
+    """One line about a full disk or a directory that may not be written; None where the error is another."""
+    return storage.explain(error, getattr(args, "out", None) or getattr(args, "workdir", None))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     from codi_jax.modalities import REGISTRY
@@ -413,21 +418,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from codi_jax.checkpoint import CheckpointError
     from codi_jax.parallel import distributed
+    from codi_jax.parallel.host import keep_programs
     from codi_jax.train.stop import Preempted
 
-    # Compiled programs outlive the process, so that an interrupted run goes on without compiling anew.
-    # (A plan keeps rows instead: a program for a machine that is not here is of no use.)
-    workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and workdir is not None:
-        if storage.in_store(workdir):  # XLA writes some files itself, to disks only
-            jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
-        else:
-            workdir = workdir.absolute()
-        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    # A plan keeps rows instead: a program for a machine that is not here is of no use.
+    if args.verb != "plan" and getattr(args, "workdir", None) is not None:
+        keep_programs(args.workdir)
     try:
         args.function(args, rest)
-    except (ConfigError, CheckpointError) as error:
+    except ConfigError as error:
         _refuse(error)
+    except CheckpointError as error:
+        _refuse(_explained(error, args) or error)
     except Preempted as error:
         if distributed.first():
             print(f"codi-jax: {error}", file=sys.stderr)
@@ -435,7 +437,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         distributed.leave(130)
-    except Exception:  # whatever it is: left alone, a process of several would wait for the others and end by an abort
+    except Exception as error:  # whatever: left alone, a process of several would wait for the others, and then abort
+        if line := _explained(error, args):
+            _refuse(line)
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
@@ -395,5 +396,6 @@ def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> lis
     for name, items in values.items():
         for i, item in enumerate(items):
             paths.append(directory / f"{name}_{i}{codi[name].suffix}")
-            codi[name].write(item, paths[-1])
+            with storage.whole(paths[-1]) as fresh:
+                codi[name].write(item, fresh)
     return paths

@@ -13,8 +13,10 @@ and roles). Another server than Amazon's is named by AWS_ENDPOINT_URL_S3 or AWS_
 """
 
 import contextlib
+import errno
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,8 @@ from etils import epath
 
 from codi_jax.config import ConfigError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NEEDS = {"gs": "gcsfs", "s3": "s3fs"}
 
 
@@ -77,6 +81,25 @@ def reachable(where: str | os.PathLike) -> Path:
     return path
 
 
+def explain(error: BaseException, where: str | os.PathLike | None = None) -> str | None:
+    """One line for the user about a disk that is full, or that may not be read or written; None for any other error.
+
+    Args:
+      error: as raised. What it was raised from is looked at too.
+      where: what was being written, for errors that name no file (Python's own do not, once a file is open).
+    """
+    while error is not None:
+        told = re.search(r"os_error_code='(\d+)'", str(error))  # by tensorstore
+        number = int(told[1]) if told else getattr(error, "errno", None)  # of OSError, and of PyAV's errors
+        if number in _FULL | _DENIED:
+            advice = "make room and run the same command again; what was saved before is whole"
+            if number in _DENIED:
+                advice = "name a directory that you may read and write"
+            return f"{getattr(error, 'filename', None) or where or 'the disk'}: {os.strerror(number)}: {advice}"
+        error = error.__cause__
+    return None
+
+
 def files(directory: Path) -> dict[str, int]:
     """Bytes of every file in a directory and below it, by its path from there; a store is asked once for all."""
     if in_store(directory):
@@ -106,8 +129,13 @@ def whole(path: Path) -> Iterator[Path]:
             send(fresh, path)
     else:
         fresh = path.with_name(f"{path.stem}.new{path.suffix}")
-        yield fresh
-        os.replace(fresh, path)
+        try:
+            yield fresh
+            os.replace(fresh, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                fresh.unlink()  # half a file is of no use, and the disk may be full
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The command line: what is wrong is one line and exit code 2, never a traceback."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -207,6 +208,35 @@ def test_exit_codes(monkeypatch, capsys, workdir, error, code):
         cli.main(["train", f"--workdir={workdir}"])
     err = capsys.readouterr().err
     assert exit.value.code == code and err.startswith("codi-jax: ") and err.count("\n") == 1
+
+
+def test_a_full_or_denied_disk_is_one_line(monkeypatch, capsys, workdir, tmp_path):
+    def fails(error):
+        def write(*_, **__):
+            raise error
+
+        return write
+
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    unsaved = CheckpointError("cannot save")
+    unsaved.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/00000004")
+    for error, where in ((full, workdir), (unsaved, "run/00000004")):
+        monkeypatch.setattr(loop, "train", fails(error))
+        line = refused(capsys, "train", f"--workdir={workdir}")
+        assert line.startswith(f"codi-jax: {where}: No space left on device: make room and run the same command again")
+    monkeypatch.setattr(Path, "mkdir", fails(OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "new"))))
+    line = f"codi-jax: {tmp_path / 'new'}: Read-only file system: name a directory that you may read and write\n"
+    assert refused(capsys, "train", f"--workdir={tmp_path / 'new'}", TINY) == line
+    assert refused(capsys, "world", f"--out={tmp_path / 'new'}", "--n=1") == line
+
+
+def test_any_other_error_of_the_system_keeps_its_traceback(monkeypatch, workdir):
+    def fails(*_):
+        raise FileNotFoundError(errno.ENOENT, "a mistake of ours")
+
+    monkeypatch.setattr(loop, "train", fails)
+    with pytest.raises(FileNotFoundError, match="a mistake of ours"):
+        cli.main(["train", f"--workdir={workdir}"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Generation: one program serves every subset, and what is random depends on names and the seed alone."""
 
+import errno
 import functools
 import itertools
 
@@ -239,6 +240,20 @@ def test_values_in_values_out(variables, tmp_path):
     assert [path.name for path in paths] == ["text_0.txt", "text_1.txt", "image_0.png", "image_1.png"]
     assert paths[1].read_text() == values["text"][1] + "\n"
     np.testing.assert_array_equal(toy.codi()["image"].read(str(paths[2])), values["image"][0])
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    codi = toy.codi()
+    before = save(codi, {"text": ["one"]}, tmp_path)
+
+    def half(value, path):
+        path.write_text(value[:1])
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(type(codi["text"]), "write", staticmethod(half))
+    with pytest.raises(OSError, match="full"):
+        save(codi, {"text": ["two"]}, tmp_path)
+    assert list(tmp_path.iterdir()) == before and before[0].read_text() == "one\n"
 
 
 def test_who_watches_is_told_in_order_and_changes_nothing(variables):

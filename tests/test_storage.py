@@ -1,6 +1,8 @@
 """Files of an object store as everything here writes them, against a real S3 server."""
 
+import errno
 import importlib.util
+import os
 
 import pytest
 
@@ -32,6 +34,32 @@ def test_a_file_is_written_whole_or_not_at_all(folder):
         fresh.write_text("three")
         raise ZeroDivisionError
     assert (folder / "a.json").read_text() == "two, ÄÖ"
+    assert list(storage.files(folder)) == ["a.json"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.json"
+    storage.write_text(path, "one")
+    with pytest.raises(OSError) as caught, storage.whole(path) as fresh:
+        fresh.symlink_to("/dev/full")  # takes no byte
+        fresh.write_text("two")
+    assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.json"]
+    assert storage.explain(caught.value, "out") == (
+        "out: No space left on device: make room and run the same command again; what was saved before is whole"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_directory_that_may_not_be_written_is_explained(number):
+    error = RuntimeError("a library says it otherwise")
+    error.__cause__ = OSError(number, os.strerror(number), "d/x")
+    line = f"d/x: {os.strerror(number)}: name a directory that you may read and write"
+    assert storage.explain(error, "d") == line
+
+
+def test_other_errors_are_not_explained():
+    assert storage.explain(FileNotFoundError(errno.ENOENT, "absent", "d/x")) is None
+    assert storage.explain(ValueError("no space left on device")) is None
 
 
 def test_a_directory_is_copied_with_all_in_it(folder, tmp_path):

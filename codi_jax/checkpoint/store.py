@@ -7,13 +7,16 @@ gathers a thousand small arrays into a few files.
 
 import asyncio
 import dataclasses
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint._src import asyncio_utils
 
 from codi_jax import storage
 from codi_jax.checkpoint import record, s3
@@ -28,6 +31,32 @@ def _quiet(entry: logging.LogRecord) -> bool:
 
 logging.getLogger("absl").addFilter(_quiet)
 
+
+def _finish_all(run_sync: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Orbax's function that runs a coroutine in an event loop of its own, changed so that no task outlives the loop.
+
+    Of arrays written side by side Orbax raises the first error and closes the loop under the others; on a full disk
+    asyncio and tensorstore would then print an error for each.
+    """
+
+    @functools.wraps(run_sync)
+    def run(coroutine: Any) -> Any:
+        async def whole() -> Any:
+            before = asyncio.all_tasks()
+            try:
+                return await coroutine
+            except Exception:
+                if others := asyncio.all_tasks() - before:
+                    await asyncio.wait(others, timeout=_PATIENCE)
+                raise
+
+        return run_sync(whole())
+
+    return run
+
+
+_PATIENCE = 60.0  # seconds
+asyncio_utils.run_sync = _finish_all(asyncio_utils.run_sync)
 
 _IN_FLIGHT = 64 << 20  # bytes
 

@@ -1,12 +1,18 @@
-"""What is particular to a host that is also the device: its memory, and what compiling on it costs.
+"""What is particular to a host: its memory, what compiling on it costs, and where its compiled programs are kept.
 
 XLA on CPU asks the C library for the buffers of every step and gives them back after it. Large ones glibc takes from
 the kernel each time, which clears every page of them again: a fifth of the time of a step of 140 MB of buffers.
 """
 
 import ctypes
+import math
+import os
+import warnings
+from pathlib import Path
 
 import jax
+
+from codi_jax import storage
 
 # mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
@@ -45,3 +51,21 @@ def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
     """
     once = jax.default_backend() == "cpu" and numbers < _WORTHWHILE
     return {"xla_backend_optimization_level": 0} if once else None
+
+
+def keep_programs(workdir: Path) -> None:
+    """Lets compiled programs outlive this process in a workdir, unless JAX_COMPILATION_CACHE_DIR names another folder.
+
+    So an interrupted run goes on without compiling anew. From a workdir that may not be written they are only read.
+    """
+    # A full disk is told of once, by what has to be written.
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if storage.in_store(workdir):  # XLA writes some files itself, to disks only
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    else:
+        workdir = workdir.absolute()
+        if workdir.exists() and not os.access(workdir, os.W_OK):
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))

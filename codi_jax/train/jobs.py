@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
 from codi_jax.parallel.host import keep_freed_memory
@@ -63,6 +64,10 @@ def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: P
             connection.send(None)
         except (ConfigError, CheckpointError, Preempted) as error:
             connection.send(error)
+        except Exception as error:
+            if not (line := storage.explain(error, workdir)):
+                raise
+            connection.send(ConfigError(line))
 
 
 def chains(run: Run) -> dict[str, float]:

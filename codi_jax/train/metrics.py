@@ -25,10 +25,10 @@ import jax
 import numpy as np
 import rich.console
 import rich.progress
-from tensorboardX import SummaryWriter
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
+from codi_jax.train.events import EventWriter
 
 
 class MetricWriter:
@@ -47,7 +47,7 @@ class MetricWriter:
         """
         self.lost_steps = 0  # that an interrupted session took, and that are taken again
         self._lines: TextIO | None = None
-        self._events: SummaryWriter | None = None
+        self._events: EventWriter | None = None
         self._outbox: storage.Outbox | None = None
         if jax.process_index() != 0:
             return
@@ -56,13 +56,7 @@ class MetricWriter:
         self.lost_steps = _rewind(path, resumed_step)
         self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most
         if tensorboard:
-            # `purge_step` tells TensorBoard to forget events of that step and later ones.
-            self._events = SummaryWriter(
-                str(path.parent),
-                purge_step=resumed_step or None,
-                flush_secs=10,
-                filename_suffix=f".{resumed_step:08d}",
-            )
+            self._events = EventWriter(path.parent, resumed_step)
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -81,7 +75,7 @@ class MetricWriter:
         if self._events is not None:
             for name, value in finite.items():
                 if value is not None:
-                    self._events.add_scalar(name, value, int(step))
+                    self._events.scalar(name, value, int(step))
 
     def show(self, step: int, values: Mapping[str, Sequence[Any]]) -> None:
         """Adds samples of a step to the events: pictures side by side, clips as rows of frames, captions as a list.
@@ -94,11 +88,11 @@ class MetricWriter:
             return
         for name, samples in values.items():
             if isinstance(samples[0], str):
-                self._events.add_text(f"samples/{name}", "\n".join(f"- {text}" for text in samples), int(step))
+                self._events.text(f"samples/{name}", "\n".join(f"- {text}" for text in samples), int(step))
             elif samples[0].dtype == np.uint8:
                 rows = samples if samples[0].ndim == 4 else [samples]
                 sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-                self._events.add_image(f"samples/{name}", sheet, int(step), dataformats="HWC")
+                self._events.image(f"samples/{name}", sheet, int(step))
 
     def send(self) -> None:
         """Brings what has been written into the object store, if the directory is of one.
@@ -112,13 +106,11 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        if self._lines is not None:
-            self._lines.close()
-        if self._events is not None:
-            self._events.close()
-        if self._outbox is not None:
-            self._outbox.close()
+        files = [file for file in (self._lines, self._events, self._outbox) if file is not None]
         self._lines = self._events = self._outbox = None
+        with contextlib.ExitStack() as stack:  # the outbox, which sends the others, last; each even if another fails
+            for file in reversed(files):
+                stack.callback(file.close)
 
 
 def _rewind(path: Path, resumed_step: int) -> int:

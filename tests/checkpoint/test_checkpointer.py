@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,37 @@ def test_a_write_that_was_killed_does_not_count(tmp_path, moment):
         checkpoints.save(2, {"w": jnp.full((512, 1024), 3.0)})
         assert float(checkpoints.restore(target)[0]["w"][0, 0]) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
+
+
+FULL = """
+import sys
+import jax.numpy as jnp
+import numpy as np
+from codi_jax import storage
+from codi_jax.checkpoint import Checkpointer, CheckpointError
+checkpoints = Checkpointer(sys.argv[1])
+checkpoints.save(1, {"w": jnp.arange(8.0)})
+checkpoints.wait()
+noise = np.random.default_rng(0).normal(size=(16, 256, 256))
+try:
+    checkpoints.save(2, {str(i): jnp.asarray(array) for i, array in enumerate(noise)})
+    checkpoints.wait()
+except CheckpointError as error:
+    print(storage.explain(error, "run"))
+print(checkpoints.restore({"w": jnp.zeros(8)})[0]["w"].sum(), checkpoints.steps())
+"""
+# A file system of 2 MiB, seen by this process and its children alone.
+SMALL = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+MOUNT = 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"'
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path):
+    if shutil.which("unshare") is None or subprocess.run([*SMALL, MOUNT, tmp_path, "true"]).returncode:
+        pytest.skip("this system lets no user mount a file system of their own")
+    command = [*SMALL, MOUNT, tmp_path, sys.executable, "-c", FULL, tmp_path]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    line = "run: No space left on device: make room and run the same command again; what was saved before is whole"
+    assert child.stdout.splitlines() == [line, "28.0 [1]"] and child.stderr == "", child.stderr
 
 
 def test_half_written_directories_are_ignored_and_cleared_by_the_next_writer(tmp_path):

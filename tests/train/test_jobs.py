@@ -74,6 +74,16 @@ def test_what_a_worker_finds_wrong_is_said_here(tmp_path):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 
+def test_what_a_worker_may_not_write_is_said_here_in_one_line(tmp_path):
+    def change(config):
+        config.sources.captions.size = 0  # so that it stops at once, and writes what that took
+
+    run = fresh(tmp_path, change)
+    (tmp_path / "stages").symlink_to("/sys/kernel")  # in which nobody makes a directory
+    with pytest.raises(ConfigError, match=r"/codec.text: .*: name a directory that you may read and write$"):
+        jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
+
+
 def test_a_stage_whose_needs_are_neither_finished_nor_asked_for(tmp_path):
     with pytest.raises(ConfigError, match="needs 'codec"):
         jobs.train_side_by_side(fresh(tmp_path), ("encode.text+image",), jobs=2)
