@@ -10,32 +10,32 @@ tower of its own, since a few minutes do not teach a network of still pictures t
     codi-jax train --config=configs/four.py:loss=paper --reuse=out/demo --workdir=out/paper     the paper's alignment
     codi-jax train --config=configs/four.py:tokens=map --reuse=out/demo --workdir=out/map       a token a position
     codi-jax train --config=configs/four.py:pools=merged --reuse=out/demo --workdir=out/merged     pairs of everything
+    codi-jax train --config=configs/four.py:judges --workdir=out/judges     what evaluation reads with
     codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
-from codi_jax.data import digit_world
+from codi_jax.data.digit_world import CARRIES, FACTORS
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.shorthand import adamw, parse_argument, stage
 
 WIDTH = 64  # D, the prompt space
-LENGTH = 13  # tokens of a caption
+LENGTH = 15  # tokens of a caption
 TEXT_LATENT = 128
 MODALITIES = ("text", "image", "audio", "video")
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # of every stage that trains, at length 1
-    "judge.image": 250, "judge.audio": 200, "judge.video": 250, "similarity.all": 200,
-    "codec.text": 700, "codec.image": 1000, "codec.audio": 600,
-    "bridging.text+image": 900, "bridging.text+audio": 450, "bridging.text+video": 400,
-    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 500, "ldm.video": 750,
+    "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
+    "bridging.text+image": 900, "bridging.text+audio": 500, "bridging.text+video": 500,
+    "ldm.text": 2200, "ldm.image": 1000, "ldm.audio": 550, "ldm.video": 1000,
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 350,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
-SECONDS = {  # of every stage on one core, at length 0.35: they decide what two cores take first
-    "judge.image": 20, "judge.audio": 25, "judge.video": 25, "similarity.all": 70,
+WARMUP = 50  # steps, at most a tenth of a stage's
+SECONDS = {  # of every stage on one core: they decide what two cores take first
     "codec.text": 35, "codec.image": 55, "codec.audio": 40,
     "bridging.text+image": 45, "bridging.text+audio": 35, "bridging.text+video": 50,
     "encode.text+image": 10, "encode.text+audio": 15, "encode.text+video": 20, "encode.audio+video": 20,
@@ -152,7 +152,6 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
         "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
         # Codecs are trained on single frames: the eight of a clip are too much alike to be worth their time.
         "frames": world(("image",), size=100_000, seed=11, frames="video" in modalities),
-        "judge": world(modalities, "judge", 40_000, seed=1),
         # For choosing settings: --config.evaluate.seen=val
         "val": world(modalities, "val", 2_000, seed=3, truncate=0.0),
         "test": world(modalities, "test", 2_000, seed=2, truncate=0.0),
@@ -181,46 +180,32 @@ def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str
 
 
 def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool) -> dict:
-    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`.
+    """`config.stages`, GROUP -> NAME -> stage; every stage has `length` times the steps of `STEPS`,
+    but for codecs, which have at least these.
 
     `paper`: V and X are trained by the paper's loss, contrastive between V_A and V_B and one t for both.
     `merged`: from the denoisers on, every sample holds all modalities; each of them prompts every denoiser, and every
     pair of outputs is trained.
     """
-    values = {name: len(v) for name, v in digit_world.FACTORS.items()}
-    judges = {
-        name: stage(
-            "judge", (name,), "judge", train=(f"{name}_judge/.*",), batch_size=128,
-            optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
-            settings={"factors": {f: values[f] for f in digit_world.CARRIES[name]}},
-        ) for name in ("image", "audio", "video")
-    }  # fmt: skip
-    similarity = {
-        "all": stage(
-            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities),
-            batch_size=32, optimizer=adamw(2e-3, warmup=50, weight_decay=0.5), statistics=0,
-            settings={"views": ("text",)},
-        )
-    } if len(modalities) > 1 else {}  # fmt: skip
     codecs = {
         "text": stage(
             "codec", ("text",), "captions", train=("text_codec/.*",), batch_size=128,
-            optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
+            optimizer=adamw(2e-3), settings={"kl_weight": 0.005, "free_bits": 0.1},
         ),
         "image": stage(
             "codec", ("image",), "frames", train=("vision_codec/.*",), batch_size=16,
-            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
+            optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
         ),
         "audio": stage(
             "codec", ("audio",), "text+audio", train=("audio_codec/.*",), batch_size=16,
-            optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
+            optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
         ),
     }  # fmt: skip
     towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
     bridging = {
         f"text+{name}": stage(
             "bridging", ("text", name), f"text+{name} whole", train=(f"{towers[name]}/.*", "bridging/.*"),
-            needs=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0),
+            needs=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, weight_decay=1.0),
             settings={"max_scale": 7.0},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
@@ -239,7 +224,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     ldm = {
         name: stage(
             "ldm", (name, "text"), f"encode.text+{name}", needs=(f"encode.text+{name}",), train=(f"{unets[name]}/.*",),
-            batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            batch_size=64, optimizer=adamw(2e-3),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
@@ -253,7 +238,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     pools = tuple(f"encode.text+{name}" for name in partners)
     ldm["text"] = stage(
         "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",),
-        batch_size=64, optimizer=adamw(2e-3, warmup=50),
+        batch_size=64, optimizer=adamw(2e-3),
         settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
     )  # fmt: skip
     # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
@@ -261,7 +246,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
         name: stage(
             "latent_alignment", (pair := ("text", "image" if name == "text" else name)), f"encode.{'+'.join(pair)}",
             needs=(f"ldm.{name}",), train=(f"{name}_environment/.*",), batch_size=32 if name == "video" else 128,
-            optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, (), (name,)),
+            optimizer=adamw(2e-3), settings=alignment(pair, (), (name,)),
         ) for name in MODALITIES
     }  # fmt: skip
     trained = {  # pair -> the modalities whose V and X it trains, what it needs
@@ -273,7 +258,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
         pool: stage(
             "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
             train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")),
-            batch_size=32, optimizer=adamw(2e-3, warmup=50), settings=alignment(pair, pair, own),
+            batch_size=32, optimizer=adamw(2e-3), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
     joint["audio+video"].update(batch_size=16)
@@ -300,30 +285,57 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
             s["modalities"] = (name, *(other for other in modalities if other != name))
             s["settings"]["prompts"]["sources"] = modalities
     everything = {
-        "judge": judges, "similarity": similarity, "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm,
-        "environment": environment, "joint": joint,
+        "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm, "environment": environment, "joint": joint,
     }  # fmt: skip
     for group, named in everything.items():
         for name, s in named.items():
             more = 1.5 if paper and group == "joint" else 1.0
-            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * length * more)
-            s["cost"] = SECONDS[f"{group}.{name}"] * more
+            # A codec that has not learnt to tell digits apart leaves nothing for later stages to learn.
+            longer = max(1.0, length) if group == "codec" else length
+            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * longer * more)
+            s["cost"] = SECONDS[f"{group}.{name}"] * longer * more
+            s["optimizer"]["warmup"] = min(WARMUP, s["steps"] // 10)
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
         for group, named in everything.items()
     }
 
 
+def judge_stages(modalities: tuple[str, ...]) -> dict:
+    """`config.stages` of the networks that evaluation reads with, on glyphs and voices that no generator sees."""
+    judges = {
+        name: stage(
+            "judge", (name,), "judge", train=(f"{name}_judge/.*",), batch_size=128, steps=1500,
+            optimizer=adamw(2e-3, warmup=WARMUP, weight_decay=0.05),
+            settings={
+                "factors": {factor: len(FACTORS[factor]) for factor in CARRIES[name]},
+                "survive_blur": ("colour",) if "colour" in CARRIES[name] else (),
+            },
+        ) for name in modalities if name != "text"
+    }  # fmt: skip
+    similarity = {
+        "all": stage(
+            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities),
+            batch_size=32, optimizer=adamw(2e-3, warmup=WARMUP, weight_decay=0.5), statistics=0, steps=800,
+            settings={"views": ("text",)},
+        )
+    }  # fmt: skip
+    return {"judge": judges, "similarity": similarity}
+
+
 def get_config(argument: str = "") -> ConfigDict:
     """The run; `modalities=text+image` (or +audio) takes a part, `tiny` is a few steps, `length=3` thrice as many.
 
+    `judges` trains what evaluation reads with, in place of the model.
     `loss=paper`, `tokens=map` and `pools=merged` are for comparison: only the last stages differ. `n`: of the
     evaluation.
     """
     # The first of each is ours.
     kinds = {"loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged")}
     first = {name: values[0] for name, values in kinds.items()}
-    options = parse_argument(argument, tiny=False, length=1.0, modalities="+".join(MODALITIES), n=32, **first)
+    options = parse_argument(
+        argument, tiny=False, judges=False, length=1.0, modalities="+".join(MODALITIES), n=32, **first
+    )
     for name, values in kinds.items():
         if getattr(options, name) not in values:
             raise ConfigError(f"config argument {name}: {' or '.join(values)}, not {getattr(options, name)}")
@@ -366,6 +378,9 @@ def get_config(argument: str = "") -> ConfigDict:
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         },
     }
+    if options.judges:
+        config["stages"] = judge_stages(modalities)
+        config["sources"]["judge"] = world(modalities, "judge", 40_000, seed=1)
     if any(getattr(options, name) != ours for name, ours in first.items()):
         # They are compared by directions and by what is generated together; the rest costs most of an evaluation.
         config["evaluate"].update(combinations=0, mixes=(), pretrained=0)

@@ -1,8 +1,19 @@
 """Judges: small networks that read the factors off a modality's media, trained on samples that no generator has seen.
 
-    L = Σ_factors CE(head_f(features(x)), f)
+Each head has one class more than its factor has values: `unreadable`. While training, some samples are degraded by a
+severity s ~ U(0, 1), in one of the ways in which a generator fails,
 
-The features, the last hidden layer, also serve for a Fréchet distance, which is named for its judge and never FID.
+    noise    cos(πs/2) x + sin(πs/2) σ n, n ~ N(0, I), σ the standard deviation of x about its mean
+    blur     a Gaussian of width BLUR · s of the media's sides
+    blend    (1 - s) x + s · mean of three other samples, as an average over what could have been
+    both     the last two
+
+and the target moves from the value to `unreadable` with u = clip((s - .4) / .3, 0, 1):
+
+    L = Σ_factors CE(head_f(features(degraded x)), (1 - u) onehot(f) + u · unreadable)
+
+So a judge gives no credit to what only leans towards a digit. The features, the last hidden layer, also serve for a
+Fréchet distance, which is named for its judge and never FID.
 """
 
 import dataclasses
@@ -13,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.rng import fold
 from codi_jax.types import Array
 
@@ -31,6 +43,8 @@ class JudgeConfig:
     dropout: on it, while training.
     noise: standard deviation of Gaussian noise on the media while training, so that a judge does not lean on pixels
       that no codec keeps.
+    degraded: the part of the samples that are degraded while training.
+    survive_blur: the factors that a blurred sample still shows.
     """
 
     factors: dict[str, int]
@@ -38,6 +52,8 @@ class JudgeConfig:
     features: int = 96
     dropout: float = 0.2
     noise: float = 0.1
+    degraded: float = 0.5
+    survive_blur: tuple[str, ...] = ()
 
 
 class Judge(nn.Module):
@@ -47,7 +63,8 @@ class Judge(nn.Module):
 
     @nn.compact
     def __call__(self, media: Array, key: jax.Array | None = None) -> tuple[dict[str, Array], Array]:
-        """Logits by factor and features [B, F]; a key turns noise and dropout on."""
+        """Logits by factor [B, values + 1], the last of `unreadable`, and features [B, F]; a key turns noise and
+        dropout on."""
         config, x = self.config, media
         if x.ndim == 5:
             x = jnp.moveaxis(x, 1, 3).reshape(*x.shape[:1], *x.shape[2:4], -1)
@@ -61,21 +78,61 @@ class Judge(nn.Module):
         head = x
         if key is not None:
             head = x * jax.random.bernoulli(fold(key, "dropout"), 1 - config.dropout, x.shape) / (1 - config.dropout)
-        return {name: nn.Dense(size, name=name)(head) for name, size in config.factors.items()}, x
+        return {name: nn.Dense(size + 1, name=name)(head) for name, size in config.factors.items()}, x
+
+
+BLUR = 0.2  # of the media's sides, the width of the worst blur
+KINDS = ("noise", "blur", "blend", "both")
+
+
+def blurred(media: Array, width: Array) -> Array:
+    """Media [B, *space, C] under a Gaussian of widths [B], as parts of the sides, over the last two axes of space."""
+    axes = (-3, -2)
+    frequencies = [jnp.fft.fftfreq(media.shape[axis]) * media.shape[axis] for axis in axes]  # cycles a side
+    square = frequencies[0][:, None] ** 2 + frequencies[1] ** 2
+    shape = (-1, *(1,) * (media.ndim - 1))
+    gain = jnp.exp(-2 * jnp.pi**2 * width.reshape(shape) ** 2 * square[..., None])
+    return jnp.fft.ifft2(jnp.fft.fft2(media, axes=axes) * gain, axes=axes).real
+
+
+def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array:
+    """Media [B, *space, C], each degraded in its way, kind [B] an index into `KINDS`, by its severity [B] in [0, 1]."""
+    shape = (-1, *(1,) * (media.ndim - 1))
+    s = severity.reshape(shape)
+    is_kind = {name: (kind == i).reshape(shape) for i, name in enumerate(KINDS)}
+    axes = tuple(range(1, media.ndim))
+    mean, std = media.mean(axes, keepdims=True), media.std(axes, keepdims=True)
+    noise = std * jax.random.normal(key, media.shape, media.dtype)
+    noisy = mean + jnp.cos(jnp.pi / 2 * s) * (media - mean) + jnp.sin(jnp.pi / 2 * s) * noise
+    others = sum(jnp.roll(media, i, axis=0) for i in (1, 2, 3)) / 3
+    blended = jnp.where(is_kind["blend"] | is_kind["both"], (1 - s) * media + s * others, media)
+    soft = blurred(blended, jnp.where((kind == KINDS.index("blend")), 0.0, BLUR * severity))
+    return jnp.where(is_kind["noise"], noisy, soft)
 
 
 def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array):
-    """Cross-entropy of a batch {"media", "factors"}, and the accuracy of each factor."""
-    logits, _ = judge.apply({"params": variables["params"][name]}, batch["media"], fold(key, "judge"))
+    """Cross-entropy of a batch {"media", "factors"}; the accuracy of each factor on samples that are not degraded."""
+    config, media, key = judge.config, batch["media"], fold(key, "judge")
+    size = media.shape[0]
+    kind = jax.random.randint(fold(key, "kind"), (size,), 0, len(KINDS))
+    chosen = jax.random.bernoulli(fold(key, "degraded"), config.degraded, (size,))
+    severity = jnp.where(chosen, jax.random.uniform(fold(key, "severity"), (size,)), 0.0)
+    media = degrade(media, kind, severity, fold(key, "noise"))
+    logits, _ = judge.apply({"params": variables["params"][name]}, media, key)
+    unreadable = jnp.clip((severity - 0.4) / 0.3, 0, 1)
     total, metrics = 0.0, {}
     for factor, values in logits.items():
-        labels = batch["factors"][factor]
-        total += optax.softmax_cross_entropy_with_integer_labels(values, labels).mean()
-        metrics[f"accuracy/{factor}"] = (values.argmax(-1) == labels).mean()
+        labels, count = batch["factors"][factor], config.factors[factor]
+        u = jnp.where(kind == KINDS.index("blur"), 0.0, unreadable) if factor in config.survive_blur else unreadable
+        target = (1 - u)[:, None] * jax.nn.one_hot(labels, count + 1) + u[:, None] * jax.nn.one_hot(count, count + 1)
+        total += optax.softmax_cross_entropy(values, target).mean()
+        right = (values.argmax(-1) == labels) & ~chosen
+        metrics[f"accuracy/{factor}"] = right.sum() / jnp.maximum((~chosen).sum(), 1)
     return total, metrics
 
 
 def read(judge: Judge, params: Mapping, media: Array) -> tuple[dict[str, Array], Array]:
-    """Most likely value by factor [B], and features [B, F]."""
+    """Most likely value by factor [B], UNREAD where that is `unreadable`, and features [B, F]."""
     logits, features = judge.apply({"params": params}, jnp.asarray(media))
-    return {factor: values.argmax(-1) for factor, values in logits.items()}, features
+    best = {factor: values.argmax(-1) for factor, values in logits.items()}
+    return {f: jnp.where(x == judge.config.factors[f], UNREAD, x) for f, x in best.items()}, features

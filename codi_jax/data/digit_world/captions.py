@@ -1,20 +1,27 @@
 """What is said about a sample: templates, the vocabulary they use, and the way back from words to factors.
 
-    caption = subject (digit, colour) + motion clause + voice clause
+    caption = subject (digit, colour) + clauses (motion, voice, moment) in one of several orders
 
 A caption mentions every factor once; a truncated caption, the prompt, leaves some or all of them out, and says nothing
 false about them. A digit is mentioned as a word or as a figure. No template holds a word that could be taken for a
 factor's value, so a caption is parsed by counting the words of each factor.
+
+There are two sets of wordings, of the same words: those of training, and others that training never shows (subjects put
+otherwise, clauses in other orders), in which the test split speaks. So a model that reads a test caption has not merely
+met it before.
 """
 
 import functools
 import re
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Any, Literal
 
 from codi_jax.data.digit_world.factors import FACTORS
 
-SUBJECTS: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are mentioned -> ways to do it
+Wordings = Literal["trained", "unseen"]
+
+_TRAINED: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are mentioned -> ways to do it
     ("digit", "colour"): (
         "a {colour} {digit}",
         "the digit {digit} in {colour}",
@@ -27,11 +34,29 @@ SUBJECTS: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are men
     ("colour",): ("something {colour}", "a {colour} digit", "a digit painted {colour}", "a number in {colour} ink"),
     (): ("a digit", "something", "a number"),
 }
+_UNSEEN: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("digit", "colour"): (
+        "the {colour} digit {digit}",
+        "a {colour} number {digit}",
+        "the number {digit} in {colour}",
+        "this {colour} {digit}",
+        "the digit {digit} painted {colour}",
+    ),
+    ("digit",): ("this {digit}", "a number {digit}", "this digit {digit}"),
+    ("colour",): ("this {colour} digit", "a {colour} number", "something painted {colour}"),
+    (): ("the digit", "this number"),
+}
+SUBJECTS: dict[Wordings, dict[tuple[str, ...], tuple[str, ...]]] = {"trained": _TRAINED, "unseen": _UNSEEN}
+ORDERS: dict[Wordings, tuple[tuple[str, ...], ...]] = {  # of the clauses
+    "trained": (("motion", "voice", "moment"), ("motion", "moment", "voice")),
+    "unseen": (("voice", "motion", "moment"), ("moment", "motion", "voice")),
+}
 CLAUSES: dict[str, tuple[str, ...]] = {
     "motion": ("moving {motion}", "going {motion}"),
     "voice": ("with a {voice} voice", "and a {voice} voice"),
+    "moment": ("bouncing {moment}", "bounces {moment}"),
 }
-WAYS = ("caption", *CLAUSES)  # the choices that word a caption
+WAYS = ("caption", *CLAUSES, "order")  # the choices that word a caption
 
 # Each factor's words, and the value that they mean.
 _MEANING: dict[str, dict[str, int]] = {
@@ -42,7 +67,7 @@ _MEANING["digit"] |= {str(i): i for i in range(len(FACTORS["digit"]))}
 
 def vocabulary(mention: tuple[str, ...]) -> tuple[str, ...]:
     """All words of captions that mention these factors (and of those that leave some out), in order."""
-    ways = [way for ways in SUBJECTS.values() for way in ways]
+    ways = [way for ways in _TRAINED.values() for way in ways]
     ways += [way for factor, ways_ in CLAUSES.items() if factor in mention for way in ways_]
     words = {word for way in ways for word in way.split() if "{" not in word} | {"an"}
     return tuple(sorted(words | {word for factor in mention for word in _MEANING[factor]}))
@@ -51,25 +76,32 @@ def vocabulary(mention: tuple[str, ...]) -> tuple[str, ...]:
 VOCABULARY = vocabulary(tuple(FACTORS))
 
 
-def caption(factors: Mapping[str, int], mention: tuple[str, ...], ways: Mapping[str, float], figure: bool) -> str:
+def caption(
+    factors: Mapping[str, int],
+    mention: tuple[str, ...],
+    ways: Mapping[str, float],
+    figure: bool,
+    wordings: Wordings = "trained",
+) -> str:
     """One caption.
 
     Args:
       factors: the sample's.
       mention: the factors to mention.
-      ways: a number in [0, 1) for each of `WAYS`, which chooses its template.
+      ways: a number in [0, 1) for each of `WAYS`, which chooses its template, or the order of the clauses.
       figure: whether the digit is written as a figure.
+      wordings: whose subjects and orders.
     """
     words = {factor: FACTORS[factor][value] for factor, value in factors.items()}
     if figure:
         words["digit"] = str(factors["digit"])
 
-    def say(what: str, templates: tuple[str, ...]) -> str:
-        return templates[int(ways[what] * len(templates))].format(**words)
+    def choose(what: str, among: tuple) -> Any:
+        return among[int(ways[what] * len(among))]
 
-    parts = [say("caption", SUBJECTS[tuple(f for f in ("digit", "colour") if f in mention)])]
-    parts += [say(factor, templates) for factor, templates in CLAUSES.items() if factor in mention]
-    return re.sub(r"\ba (8|eight)\b", r"an \1", " ".join(parts))
+    parts = [choose("caption", SUBJECTS[wordings][tuple(f for f in ("digit", "colour") if f in mention)])]
+    parts += [choose(factor, CLAUSES[factor]) for factor in choose("order", ORDERS[wordings]) if factor in mention]
+    return re.sub(r"\ba (8|eight)\b", r"an \1", " ".join(parts).format(**words))
 
 
 @functools.lru_cache

@@ -14,20 +14,22 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 MOTIONS = ("left", "right", "up", "down")
 VOICES = ("low", "high")
+MOMENTS = ("early", "midway", "late")  # of the bounce in a video and of the click in a sound
 FACTORS = {  # name -> values; a factor of a sample is an index into them
     "digit": DIGITS,
     "colour": COLOURS,
     "motion": MOTIONS,
     "voice": VOICES,
+    "moment": MOMENTS,
 }
 LEADING = next(iter(FACTORS))  # the one that every modality carries
 CARRIES = {  # modality -> the factors it shows
-    "text": ("digit", "colour", "motion", "voice"),
+    "text": ("digit", "colour", "motion", "voice", "moment"),
     "image": ("digit", "colour"),
-    "audio": ("digit", "motion", "voice"),
-    "video": ("digit", "colour", "motion"),
+    "audio": ("digit", "motion", "voice", "moment"),
+    "video": ("digit", "colour", "motion", "moment"),
 }
-TIMED = ("audio", "video")  # modalities in which the motion takes its time
+TIMED = ("audio", "video")  # modalities that have a time axis
 NEVER_PAIRED = (("image", "audio"), ("image", "video"))  # no training sample holds both
 
 PALETTE = np.array(  # [colour, rgb] in [0, 1]
@@ -48,6 +50,14 @@ def held_out_motion(digit: int) -> int | None:
     return digit // 2 if digit in (1, 3, 5, 7) else None
 
 
+_HELD_OUT = {
+    "colour": held_out_colour,
+    "motion": held_out_motion,
+    "voice": lambda digit: None,
+    "moment": lambda digit: None,
+}
+
+
 def allowed(combinations: Combinations) -> dict[str, list[list[int]]]:
     """Factor -> digit -> the values it may have beside that digit.
 
@@ -55,7 +65,7 @@ def allowed(combinations: Combinations) -> dict[str, list[list[int]]]:
     """
     assert combinations in get_args(Combinations), combinations
     out = {}
-    for factor, held_out in (("colour", held_out_colour), ("motion", held_out_motion), ("voice", lambda digit: None)):
+    for factor, held_out in _HELD_OUT.items():
         values = range(len(FACTORS[factor]))
         out[factor] = []
         for digit in range(len(DIGITS)):

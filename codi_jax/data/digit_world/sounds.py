@@ -1,10 +1,11 @@
-"""One second of sound: a spoken digit, and behind it a soft tone whose pitch tells the motion.
+"""One second of sound: a spoken digit, a click, and behind them a soft tone whose pitch tells the motion.
 
-    s(t) = g w(t - t₀) + √2 a sin 2π(φ + (1 + ε) ∫₀ᵗ f) + floor
+    s(t) = g w(t - t₀) + √2 a sin 2π(φ + (1 + ε) ∫₀ᵗ f) + c(t - t₁) + floor
 
 g is a loudness, w the word, whose level and g set a: the tone lies 31 dB below the word, too soft to hide it, and is
 heard before and after it. Its frequency f is 500 Hz (left) or 2000 Hz (right), or glides from the first to the second
-(up) or back (down) in octaves per second. The floor is white noise at -60 dB, without which the logarithm of a
+(up) or back (down) in octaves per second. c is a click of 10 ms, a decaying burst of noise with a peak of 0.25, equally
+loud at all frequencies, which begins at t₁. The floor is white noise at -60 dB, without which the logarithm of a
 spectrum would speak of rounding errors wherever nothing sounds.
 """
 
@@ -18,14 +19,17 @@ from codi_jax.data.digit_world.glyphs import Split
 from codi_jax.data.digit_world.speech import RATE, speech, utterance_index
 
 LENGTH = 8192  # samples: 1.024 s
-DRAWS = ("utterance", "onset", "loudness", "tone", "phase", "floor")  # the uniform numbers behind a sound
+DRAWS = ("utterance", "onset", "loudness", "tone", "phase", "floor", "click")  # the uniform numbers behind a sound
 
 _ONSET = 640  # samples, 0.08 s: the most a word's middle is off the clip's
-_LOUDNESS = 0.45, 0.9  # the least and the largest peak of a word
+_LOUDNESS = 0.36, 0.72  # the least and the largest peak of a word
 _LOW, _HIGH = 500.0, 2000.0  # Hz
 _DETUNE = 0.03  # the largest |ε|
 _TONE = 10 ** (-31 / 20)  # the tone's level beside the word's
 _FLOOR = 10 ** (-60 / 20)  # the noise's level beside full scale
+_CLICK = 0.25  # peak
+_CLICK_LENGTH = 80  # samples, 10 ms
+_CLICKS = 16  # different ones
 _FADE = 160  # samples, 20 ms: the tone's beginning and end
 
 
@@ -52,8 +56,21 @@ def _noise() -> np.ndarray:
     return (_FLOOR * np.sqrt(3) * (2 * u - 1)).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=1)
+def _clicks() -> np.ndarray:
+    """float32 [16, 80], from which every sample takes a click."""
+    u = uniform("digit_world", ("click",), np.arange(_CLICKS * _CLICK_LENGTH))["click"]
+    bursts = (2 * u - 1).reshape(_CLICKS, _CLICK_LENGTH) * np.exp(-np.arange(_CLICK_LENGTH) / (_CLICK_LENGTH / 4))
+    return (_CLICK * bursts / np.abs(bursts).max(axis=1, keepdims=True)).astype(np.float32)
+
+
 def sounds(
-    split: Split, digit: np.ndarray, voice: np.ndarray, motion: np.ndarray, draws: Mapping[str, np.ndarray]
+    split: Split,
+    digit: np.ndarray,
+    voice: np.ndarray,
+    motion: np.ndarray,
+    click: np.ndarray,
+    draws: Mapping[str, np.ndarray],
 ) -> np.ndarray:
     """Sounds of digits.
 
@@ -62,6 +79,7 @@ def sounds(
       digit: [N] integers.
       voice: [N], 0 low and 1 high.
       motion: [N], 0 left, 1 right, 2 up, 3 down.
+      click: [N] seconds from the beginning to the click, at most 1.01.
       draws: `DRAWS` -> [N] uniform numbers in [0, 1).
 
     Returns:
@@ -83,8 +101,14 @@ def sounds(
     out *= (np.float32(np.sqrt(2) * _TONE) * loudness * bank.level[word])[:, None]
     noise = _noise()
     floor = choose(draws["floor"], len(noise) - LENGTH)
-    rows = zip(out, start.tolist(), stop.tolist(), onset.tolist(), loudness, floor.tolist(), strict=True)
-    for row, first, last, at, gain, stretch in rows:
+    clicks = _clicks()[choose(draws["click"], _CLICKS)]
+    begin = np.rint(click * RATE).astype(np.int64)
+    rows = zip(
+        *(out, start.tolist(), stop.tolist(), onset.tolist(), loudness, floor.tolist(), begin.tolist(), clicks),
+        strict=True,
+    )
+    for row, first, last, at, gain, stretch, when, burst in rows:
         row += noise[stretch : stretch + LENGTH]
         row[at : at + last - first] += gain * bank.samples[first:last]
+        row[when : when + _CLICK_LENGTH] += burst
     return out

@@ -1,6 +1,7 @@
 """The world as a source of samples: everything about sample i is a function of (seed, split, i)."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,20 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import sounds
-from codi_jax.data.digit_world.captions import WAYS, caption, truncate
+from codi_jax.data.digit_world import clips, sounds
+from codi_jax.data.digit_world.captions import WAYS, Wordings, caption, truncate
 from codi_jax.data.digit_world.clips import move
 from codi_jax.data.digit_world.draws import choose, uniform
-from codi_jax.data.digit_world.factors import CARRIES, DIGITS, FACTORS, MOTIONS, NEVER_PAIRED, Combinations, allowed
+from codi_jax.data.digit_world.factors import (
+    CARRIES,
+    DIGITS,
+    FACTORS,
+    MOMENTS,
+    MOTIONS,
+    NEVER_PAIRED,
+    Combinations,
+    allowed,
+)
 from codi_jax.data.digit_world.glyphs import Split, glyph_index, glyphs
 from codi_jax.data.digit_world.pictures import paint, warp
 
@@ -30,6 +40,8 @@ class WorldConfig:
       combinations: of digit with colour and motion: those `seen` in training, those `held_out` from it, or `all`. By
         default seen for the train split and all for the others; the train split has no others.
       mention: the factors that a caption mentions.
+      wordings: of captions and prompts, those of training or those `unseen` there. By default unseen for the test split
+        and trained for the others; the train split has no others.
       truncate: the probability that a prompt leaves something out of the caption.
       reword: whether a prompt has other words than the caption even where it leaves nothing out.
       short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
@@ -43,6 +55,7 @@ class WorldConfig:
     seed: int = 0
     combinations: Combinations | None = None
     mention: tuple[str, ...] = tuple(FACTORS)
+    wordings: Wordings | None = None
     truncate: float = 0.3
     reword: bool = False
     short_captions: bool = False
@@ -64,6 +77,22 @@ class WorldConfig:
                 raise ConfigError(f"digit_world: {' and '.join(pair)} are never paired in training; see `merged`")
         if self.split == "train" and self.combinations in ("held_out", "all"):
             raise ConfigError("digit_world: the train split has combinations 'seen' only; the others are held out")
+        if self.split == "train" and self.wordings == "unseen":
+            raise ConfigError("digit_world: the train split has wordings 'trained' only; the others are for the test")
+
+
+EVENTS = range(1, clips.FRAMES - 1)  # the frames that a bounce may have its top in
+_PER_MOMENT = len(EVENTS) // len(MOMENTS)
+
+
+def event_frame(moment: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """The frame of the event [N], of its moment [N] and a uniform number [N]."""
+    return EVENTS.start + moment * _PER_MOMENT + choose(u, _PER_MOMENT)
+
+
+def moment_of(event: np.ndarray) -> np.ndarray:
+    """The moment [N] that a frame of `EVENTS` [N] belongs to."""
+    return (event - EVENTS.start) // _PER_MOMENT
 
 
 def _prompt(way: str) -> str:
@@ -74,9 +103,11 @@ def _prompt(way: str) -> str:
 class DigitWorld:
     """A random-access source of samples.
 
-    A sample is {"factors": {"digit", "colour", "motion", "voice"}, "text": {"caption", "prompt"}, "image", "audio",
-    "video"}: integers, strings (the prompt is the caption, now and then truncated) and float32 in [-1, 1] of shapes
-    [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. `read` gives many at once, stacked.
+    A sample is {"factors": {"digit", "colour", "motion", "voice", "moment", "event"}, "text": {"caption", "prompt"},
+    "image", "audio", "video"}: integers, strings (the prompt is the caption, now and then truncated) and float32 in
+    [-1, 1] of shapes [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. The event is no factor of its own: it is the frame
+    within the moment in which the video bounces, and in the middle of which the audio clicks. `read` gives many at
+    once, stacked.
     """
 
     def __init__(self, config: WorldConfig = WorldConfig()):
@@ -116,20 +147,23 @@ class DigitWorld:
         out = {"digit": choose(u["digit"], len(DIGITS))}
         for factor, (count, values) in self._allowed.items():
             out[factor] = values[out["digit"], choose(u[factor], count[out["digit"]])]
+        out["event"] = event_frame(out["moment"], uniform(self._seed, ("event",), index)["event"])
         return out
 
     def _text(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = (*WAYS, "figure", "truncate", *(_prompt(way) for way in WAYS))
         draws = {name: u.tolist() for name, u in uniform(self._seed, names, index).items()}
-        values = {name: v.tolist() for name, v in factors.items()}
+        values = {name: factors[name].tolist() for name in FACTORS}
+        wordings = self.config.wordings or ("unseen" if self.config.split == "test" else "trained")
+        say = functools.partial(caption, wordings=wordings)
         full, prompts = [], []
         for i in range(len(index)):
             sample, figure = {name: v[i] for name, v in values.items()}, draws["figure"][i] < 0.5
             mention = truncate(self.config.mention, draws["truncate"][i], self.config.truncate)
-            full.append(caption(sample, self.config.mention, {way: draws[way][i] for way in WAYS}, figure))
+            full.append(say(sample, self.config.mention, {way: draws[way][i] for way in WAYS}, figure))
             same = mention == self.config.mention and not self.config.reword
             other = {way: draws[_prompt(way)][i] for way in WAYS}
-            prompts.append(full[-1] if same else caption(sample, mention, other, figure))
+            prompts.append(full[-1] if same else say(sample, mention, other, figure))
         captions = prompts if self.config.short_captions else full
         return {"caption": np.array(captions, np.str_), "prompt": np.array(prompts, np.str_)}
 
@@ -151,9 +185,10 @@ class DigitWorld:
         return clips[np.arange(len(index)), time]
 
     def _video(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
-        return move(self._image(index, factors, "video "), factors["motion"], MOTIONS)
+        return move(self._image(index, factors, "video "), factors["motion"], factors["event"], MOTIONS)
 
     def _audio(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         u = uniform(self._seed, tuple(f"audio {name}" for name in sounds.DRAWS), index)
         draws = dict(zip(sounds.DRAWS, u.values(), strict=True))
-        return sounds.sounds(self.config.split, factors["digit"], factors["voice"], factors["motion"], draws)
+        seconds = (factors["event"] + 0.5) / clips.RATE
+        return sounds.sounds(self.config.split, factors["digit"], factors["voice"], factors["motion"], seconds, draws)

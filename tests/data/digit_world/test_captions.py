@@ -1,9 +1,20 @@
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codi_jax.data.digit_world.captions import CLAUSES, SUBJECTS, VOCABULARY, WAYS, caption, parse, truncate
+from codi_jax.data.digit_world.captions import (
+    CLAUSES,
+    ORDERS,
+    SUBJECTS,
+    VOCABULARY,
+    WAYS,
+    caption,
+    parse,
+    truncate,
+    vocabulary,
+)
 from codi_jax.data.digit_world.factors import COLOURS, DIGITS, FACTORS
 
 SUBSETS = [s for n in range(len(FACTORS) + 1) for s in combinations(FACTORS, n)]
@@ -14,19 +25,20 @@ FIRST = dict.fromkeys(WAYS, 0.0)
 
 
 @settings(deadline=None)
-@given(factors, st.sampled_from(SUBSETS), ways, st.booleans())
-def test_a_caption_says_what_it_mentions_and_nothing_else(values, mention, ways, figure):
-    said = caption(values, mention, ways, figure)
+@given(factors, st.sampled_from(SUBSETS), ways, st.booleans(), st.sampled_from(list(SUBJECTS)))
+def test_a_caption_says_what_it_mentions_and_nothing_else(values, mention, ways, figure, wordings):
+    said = caption(values, mention, ways, figure, wordings)
     assert parse(said) == {name: value if name in mention else None for name, value in values.items()}
     assert set(said.split()) <= set(VOCABULARY)
 
 
-def test_every_subject_of_every_digit_and_colour_parses_back():
-    for mention, templates in SUBJECTS.items():
+@pytest.mark.parametrize("wordings", SUBJECTS)
+def test_every_subject_of_every_digit_and_colour_parses_back(wordings):
+    for mention, templates in SUBJECTS[wordings].items():
         for k in range(len(templates)):
-            way = {**FIRST, "subject": k / len(templates) + 1e-9}
+            way = {**FIRST, "caption": k / len(templates) + 1e-9}
             said = {
-                caption({"digit": d, "colour": c}, mention, way, figure): (d, c)
+                caption({"digit": d, "colour": c}, mention, way, figure, wordings): (d, c)
                 for d in range(len(DIGITS)) for c in range(len(COLOURS)) for figure in (True, False)
             }  # fmt: skip
             if len(mention) == 2:
@@ -34,9 +46,13 @@ def test_every_subject_of_every_digit_and_colour_parses_back():
                 assert {text: (parse(text)["digit"], parse(text)["colour"]) for text in said} == said
 
 
-def test_captions_of_four_factors():
-    sample = {"digit": 7, "colour": 1, "motion": 2, "voice": 0}
-    assert caption(sample, tuple(FACTORS), FIRST, False) == "a green seven moving up with a low voice"
+def test_captions_of_five_factors():
+    sample = {"digit": 7, "colour": 1, "motion": 2, "voice": 0, "moment": 2}
+    assert caption(sample, tuple(FACTORS), FIRST, False) == "a green seven moving up with a low voice bouncing late"
+    other = {**FIRST, "order": 0.5, "moment": 0.5}
+    assert caption(sample, tuple(FACTORS), other, False) == "a green seven moving up bounces late with a low voice"
+    unseen = caption(sample, tuple(FACTORS), FIRST, False, "unseen")
+    assert unseen == "the green digit seven with a low voice moving up bouncing late"
     last = dict.fromkeys(WAYS, 0.999)
     assert caption(sample, ("digit", "motion"), last, True).endswith("7 going up")
     assert caption(sample, ("voice",), last, True) == "a number and a low voice"
@@ -44,8 +60,8 @@ def test_captions_of_four_factors():
     assert (
         caption(sample, ("digit", "voice", "motion"), {**FIRST, "motion": 0.9}, True) == "a 7 going up with a low voice"
     )
-    assert parse("a green seven moving up with a low voice") == sample
-    assert parse("something going down") == {"digit": None, "colour": None, "motion": 3, "voice": None}
+    assert parse(unseen) == sample
+    assert parse("something going down") == {**dict.fromkeys(FACTORS), "motion": 3}
 
 
 def test_every_clause_of_every_value_parses_back():
@@ -58,14 +74,29 @@ def test_every_clause_of_every_value_parses_back():
 
 
 def test_the_templates_cover_all_subsets_of_the_factors():
-    assert set(SUBJECTS) == {(), ("digit",), ("colour",), ("digit", "colour")}
+    for subjects in SUBJECTS.values():
+        assert set(subjects) == {(), ("digit",), ("colour",), ("digit", "colour")}
     assert {"digit", "colour", *CLAUSES} == set(FACTORS)
+    assert all(set(order) == set(CLAUSES) for orders in ORDERS.values() for order in orders)
+
+
+def test_unseen_wordings_are_other_sentences_of_the_same_words():
+    for mention, templates in SUBJECTS["unseen"].items():
+        assert not set(templates) & set(SUBJECTS["trained"][mention])
+    assert not set(ORDERS["unseen"]) & set(ORDERS["trained"])
+    for mention in (tuple(FACTORS), ("digit", "colour")):
+        said = {
+            word for templates in SUBJECTS["unseen"].values() for way in templates for word in way.split()
+            if "{" not in word
+        }  # fmt: skip
+        assert said <= set(vocabulary(mention))
 
 
 def test_no_word_means_two_things():
     words = [word for values in FACTORS.values() for word in values]
     assert len(words) == len(set(words))
-    fixed = {w for ways in (*SUBJECTS.values(), *CLAUSES.values()) for way in ways for w in way.split() if "{" not in w}
+    subjects = [ways for wordings in SUBJECTS.values() for ways in wordings.values()]
+    fixed = {w for ways in (*subjects, *CLAUSES.values()) for way in ways for w in way.split() if "{" not in w}
     assert not fixed & set(words)
 
 
@@ -79,7 +110,7 @@ def test_articles():
 def test_parse_refuses_what_is_ambiguous():
     def subject(text):
         found = parse(text)
-        assert found["motion"] is found["voice"] is None
+        assert found["motion"] is found["voice"] is found["moment"] is None
         return found["digit"], found["colour"]
 
     assert subject("A red Seven!") == (7, 0)
@@ -87,12 +118,8 @@ def test_parse_refuses_what_is_ambiguous():
     assert subject("a red seven seven") == (None, 0)
     assert subject("a red or blue 7") == (7, None)
     assert subject("a red 77") == (None, 0)
-    assert parse("a 7 moving up going down with a low voice") == {
-        "digit": 7,
-        "colour": None,
-        "motion": None,
-        "voice": 0,
-    }
+    said = parse("a 7 moving up going down with a low voice bouncing late")
+    assert said == {"digit": 7, "colour": None, "motion": None, "voice": 0, "moment": 2}
 
 
 @settings(deadline=None)

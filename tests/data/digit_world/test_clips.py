@@ -1,19 +1,20 @@
-"""Motion by hand: where a pixel is in every frame."""
+"""Motion and bounce by hand: where a pixel is in every frame."""
 
 import numpy as np
 import pytest
 
-from codi_jax.data.digit_world.clips import FRAMES, SPEED, move
+from codi_jax.data.digit_world.clips import FRAMES, LEAP, SPEED, move, offsets
 from codi_jax.data.digit_world.factors import MOTIONS
 
 OFFSETS = [-4, -3, -2, -1, 0, 1, 2, 3]  # frame k is k - 4 pixels further
+LEAPS = [0, 0, 2, 5, 2, 0, 0, 0]  # across the way, of an event in frame 3
 
 
-def path(motion, start=(10, 20), size=32):
+def path(motion, start=(10, 20), size=32, event=3):
     """Row and column of a single lit pixel, frame by frame."""
     picture = np.zeros((1, size, size, 1), np.float32)
     picture[0, *start] = 1
-    clip = move(picture, np.array([MOTIONS.index(motion)]), MOTIONS)
+    clip = move(picture, np.array([MOTIONS.index(motion)]), np.array([event]), MOTIONS)
     assert clip.shape == (1, 8, size, size, 1) and clip.dtype == np.float32
     rows, columns = zip(*(np.argwhere(frame[..., 0])[0] for frame in clip[0]), strict=True)
     assert clip.sum() == FRAMES  # one pixel a frame
@@ -23,29 +24,43 @@ def path(motion, start=(10, 20), size=32):
 @pytest.mark.parametrize(("motion", "down", "right"), [("left", 0, -1), ("right", 0, 1), ("up", -1, 0), ("down", 1, 0)])
 def test_a_pixel_goes_where_it_is_told(motion, down, right):
     rows, columns = path(motion)
-    np.testing.assert_array_equal(rows, 10 + down * np.array(OFFSETS))
-    np.testing.assert_array_equal(columns, 20 + right * np.array(OFFSETS))
-    assert set(np.abs(np.diff(rows)) + np.abs(np.diff(columns))) == {SPEED}
+    leaps = np.array(LEAPS)
+    np.testing.assert_array_equal(rows, 10 + down * np.array(OFFSETS) - (leaps if right else 0))
+    np.testing.assert_array_equal(columns, 20 + right * np.array(OFFSETS) + (leaps if down else 0))
+    still = offsets(motion, None)
+    assert set(np.abs(np.diff(still, axis=0)).sum(1)) == {SPEED}
 
 
 def test_it_comes_back_on_the_other_side():
     rows, _ = path("down", start=(30, 5))
     assert rows.tolist() == [26, 27, 28, 29, 30, 31, 0, 1]
+    rows, _ = path("left", start=(3, 20))
+    assert rows.tolist() == [3, 3, 1, 30, 1, 3, 3, 3]
     _, columns = path("left", start=(3, 1))
     assert columns.tolist() == [5, 4, 3, 2, 1, 0, 31, 30]
 
 
 def test_the_picture_is_in_its_place_in_the_fifth_frame():
     for motion in MOTIONS:
-        rows, columns = path(motion)
+        rows, columns = path(motion, event=1)
         assert (rows[4], columns[4]) == (10, 20)
+
+
+def test_the_top_of_the_bounce_is_at_the_event():
+    for motion in MOTIONS:
+        for event in range(FRAMES):
+            leap = np.abs(offsets(motion, event) - offsets(motion, None)).sum(1)
+            assert leap.argmax() == event and leap.max() == LEAP[0]
+            assert (leap > 0).sum() == 3 - (event in (0, FRAMES - 1))
 
 
 def test_every_clip_of_a_batch_has_its_own_motion():
     rng = np.random.default_rng(0)
     pictures, motion = rng.normal(size=(6, 8, 8, 3)), np.array([3, 0, 1, 0, 2, 2])
-    together = move(pictures, motion, MOTIONS)
+    event = np.array([1, 2, 6, 2, 4, 4])
+    together = move(pictures, motion, event, MOTIONS)
     for i in range(6):
-        np.testing.assert_array_equal(together[i : i + 1], move(pictures[i : i + 1], motion[i : i + 1], MOTIONS))
-    left, right = (move(pictures[:1], np.array([m]), MOTIONS) for m in (0, 1))
+        one = slice(i, i + 1)
+        np.testing.assert_array_equal(together[one], move(pictures[one], motion[one], event[one], MOTIONS))
+    left, right = (move(pictures[:1], np.array([m]), np.array([4]), MOTIONS) for m in (0, 1))
     np.testing.assert_array_equal(left[:, 1:], right[:, :0:-1])  # backwards in time, but for the first frame

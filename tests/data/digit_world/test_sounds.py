@@ -17,14 +17,15 @@ import hashlib, numpy as np
 from codi_jax.data.digit_world.draws import uniform
 from codi_jax.data.digit_world.sounds import DRAWS, sounds
 n = np.arange(20)
-print(hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, uniform("5", DRAWS, n)).tobytes()).hexdigest())
+print(hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest())
 """
 
 
 def batch(split="test", n=200, seed="0"):
     index = np.arange(n)
-    u = uniform(seed, ("digit", "voice", "motion"), index)
+    u = uniform(seed, ("digit", "voice", "motion", "click"), index)
     factors = {"digit": choose(u["digit"], 10), "voice": choose(u["voice"], 2), "motion": choose(u["motion"], 4)}
+    factors["click"] = 0.15 + 0.7 * u["click"]
     return factors, uniform(seed, DRAWS, index)
 
 
@@ -54,7 +55,7 @@ def test_sounds_stay_in_range(split):
     waves = make(split, *batch(n=100))
     assert waves.shape == (100, LENGTH) and waves.dtype == np.float32
     peaks = np.abs(waves).max(1)
-    assert peaks.max() <= 1 and peaks.min() > 0.4
+    assert peaks.max() <= 1 and peaks.min() > 0.33
     assert peaks.max() / peaks.min() > 1.7  # loudness varies
 
 
@@ -71,7 +72,7 @@ def test_a_sample_is_the_same_in_any_company():
 
 def test_a_sample_is_the_same_in_any_process():
     n = np.arange(20)
-    local = hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, uniform("5", DRAWS, n)).tobytes()).hexdigest()
+    local = hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest()
     env = os.environ | {"PYTHONHASHSEED": "77"}
     out = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, env=env)
     assert out.stdout.strip() == local
@@ -96,30 +97,45 @@ def rms(x):
 
 def test_the_tone_lies_31_dB_below_the_word():
     digit, voice, draws = np.arange(20) % 10, np.arange(20) // 10, still(20)
-    left, right = (sounds("val", digit, voice, np.full(20, motion), draws) for motion in (0, 1))
+    left, right = (sounds("val", digit, voice, np.full(20, motion), np.full(20, 0.5), draws) for motion in (0, 1))
     word = utterance_index("val", digit, voice, draws["utterance"])
-    level = speech().level[word] * np.sqrt(0.45 * 0.9)  # in the middle of the loudness, in decibels
+    level = speech().level[word] * np.sqrt(0.36 * 0.72)  # in the middle of the loudness, in decibels
     tone = rms(left - right) / np.sqrt(2)  # two tones that have nothing to do with each other
     np.testing.assert_allclose(20 * np.log10(tone / level), -31, atol=0.3)
 
 
 def test_the_floor_lies_60_dB_below_full_scale():
-    one, other = (sounds("val", *np.zeros((3, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
+    one, other = (sounds("val", *np.zeros((4, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
     assert abs(20 * np.log10(rms(one - other) / np.sqrt(2)) + 60) < 0.3
     assert rms(one[:, :16]).min() > 1e-4  # nowhere silent
 
 
 def test_the_word_wanders_about_the_middle():
     onset = np.array([0.0, 0.5, 1 - 2.0**-53])
-    waves = sounds("val", *np.zeros((3, 3), int), still(3, onset=onset))
+    waves = sounds("val", *np.zeros((3, 3), int), np.full(3, 0.9), still(3, onset=onset))
     first = np.argmax(np.abs(waves) > 0.1, axis=1)
     np.testing.assert_array_equal(np.diff(first), [640, 640])
 
 
+def test_the_click_is_where_it_is_told_and_on_average_as_loud_in_all_bands():
+    when = np.linspace(0.1, 0.9, 20)
+    zeros = np.zeros(20, int)
+    draws = still(20, click=np.arange(20) / 20)
+    early, late = (sounds("val", zeros, zeros, zeros, t, draws) for t in (when, np.full(20, 1.0)))
+    for i in range(20):  # but for the other one's click, which comes at the end
+        difference = (early - late)[i, :7900]
+        at = np.flatnonzero(np.abs(difference) > 1e-4)
+        assert at.min() == round(when[i] * RATE) and at.max() < at.min() + RATE // 100
+        assert abs(np.abs(difference).max() - 0.25) < 1e-3
+    power = np.mean([np.abs(np.fft.rfft((early - late)[i, :7900])) ** 2 for i in range(20)], axis=0)
+    bands = power[1:3951].reshape(10, -1).mean(1)
+    assert bands.max() / bands.min() < 4  # 6 dB
+
+
 @pytest.mark.parametrize("name", DRAWS)
 def test_every_draw_matters(name):
-    one = sounds("train", *np.ones((3, 1), int), still())
-    other = sounds("train", *np.ones((3, 1), int), still(**{name: np.array([0.1])}))
+    one = sounds("train", *np.ones((3, 1), int), np.array([0.5]), still())
+    other = sounds("train", *np.ones((3, 1), int), np.array([0.5]), still(**{name: np.array([0.1])}))
     assert np.abs(one - other).max() > 1e-4
 
 

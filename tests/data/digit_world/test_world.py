@@ -9,8 +9,9 @@ import pytest
 
 from codi_jax.config import ConfigError, view
 from codi_jax.data.digit_world import COLOURS, DIGITS, PALETTE, DigitWorld, WorldConfig, parse
-from codi_jax.data.digit_world.clips import move
+from codi_jax.data.digit_world.clips import RATE, move, offsets
 from codi_jax.data.digit_world.factors import CARRIES, FACTORS, MOTIONS, NEVER_PAIRED, held_out_colour, held_out_motion
+from codi_jax.data.digit_world.tracking import track
 
 DIGEST = """
 import hashlib, jax, numpy as np
@@ -102,6 +103,9 @@ def test_factors_are_nearly_uniform():
     np.testing.assert_allclose(np.bincount(factors["colour"], minlength=6) / 20_000, 1 / 6, atol=0.02)
     np.testing.assert_allclose(np.bincount(factors["motion"], minlength=4) / 20_000, 1 / 4, atol=0.02)
     np.testing.assert_allclose(np.bincount(factors["voice"], minlength=2) / 20_000, 1 / 2, atol=0.02)
+    np.testing.assert_allclose(np.bincount(factors["moment"], minlength=3) / 20_000, 1 / 3, atol=0.02)
+    np.testing.assert_allclose(np.bincount(factors["event"])[1:] / 20_000, 1 / 6, atol=0.02)
+    np.testing.assert_array_equal((factors["event"] - 1) // 2, factors["moment"])
 
 
 def test_captions_and_prompts_tell_the_factors():
@@ -109,7 +113,7 @@ def test_captions_and_prompts_tell_the_factors():
     batch = world.read(range(3000))
     kept = dict.fromkeys(range(len(FACTORS) + 1), 0)  # how many prompts mention so many factors
     for i in range(3000):
-        factors = {name: int(values[i]) for name, values in batch["factors"].items()}
+        factors = {name: int(batch["factors"][name][i]) for name in FACTORS}
         assert parse(batch["text"]["caption"][i]) == factors
         said = parse(batch["text"]["prompt"][i])
         assert all(value in (None, factors[name]) for name, value in said.items())
@@ -118,8 +122,22 @@ def test_captions_and_prompts_tell_the_factors():
         if mentioned == len(FACTORS):
             assert batch["text"]["prompt"][i] == batch["text"]["caption"][i]
     shares = np.array(list(kept.values())) / 3000
-    # One in 1 + 4 + 6 + 4 smaller subsets, all equally likely.
-    np.testing.assert_allclose(shares, np.array([0.02, 0.08, 0.12, 0.08, 0.7]), atol=0.03)
+    # One in 1 + 5 + 10 + 10 + 5 smaller subsets, all equally likely.
+    np.testing.assert_allclose(shares, np.array([0.3 / 31 * x for x in (1, 5, 10, 10, 5)] + [0.7]), atol=0.03)
+
+
+def test_the_test_split_speaks_in_wordings_that_training_never_shows():
+    captions = {
+        split: DigitWorld(WorldConfig(split, size=4000, modalities=("text",), **options)).read(range(4000))["text"]
+        for split, options in (("train", {}), ("test", {}), ("val", {"wordings": "unseen"}), ("judge", {}))
+    }
+    said = {split: set(text["caption"]) | set(text["prompt"]) for split, text in captions.items()}
+    assert not said["train"] & (said["test"] | said["val"])
+    assert said["train"] & said["judge"]
+    with pytest.raises(ConfigError, match="wordings 'trained' only"):
+        WorldConfig("train", wordings="unseen")
+    known = DigitWorld(WorldConfig("test", size=4000, wordings="trained", modalities=("text",))).read(range(4000))
+    assert not said["test"] & set(known["text"]["caption"])
 
 
 def test_a_world_says_what_it_is_to_mention():
@@ -175,13 +193,31 @@ def test_clips_and_sounds_go_with_their_factors():
         back = np.roll(batch["video"][i, 0], (7, 5), (0, 1))[None]
         shift = {0: (0, -4), 1: (0, 4), 2: (-4, 0), 3: (4, 0)}[int(motion[i])]
         still = np.roll(batch["video"][i, 0], shift, (0, 1))
-        np.testing.assert_array_equal(move(still[None], motion[i : i + 1], MOTIONS)[0], batch["video"][i])
-        assert not np.array_equal(move(back, motion[i : i + 1], MOTIONS)[0], batch["video"][i])
+        event = batch["factors"]["event"][i]
+        leap = (offsets(MOTIONS[motion[i]], event) - offsets(MOTIONS[motion[i]], None))[0]
+        still = np.roll(still, tuple(-leap), (0, 1))  # an early bounce begins in the first frame
+        way = motion[i : i + 1], np.array([event]), MOTIONS
+        np.testing.assert_array_equal(move(still[None], *way)[0], batch["video"][i])
+        assert not np.array_equal(move(back, *way)[0], batch["video"][i])
         assert not np.array_equal(still, batch["image"][i])
     light = (batch["video"] + 1) / 2
     mean = light.sum((1, 2, 3)) / np.linalg.norm(light.sum((1, 2, 3)), axis=-1, keepdims=True)
     palette = PALETTE / np.linalg.norm(PALETTE, axis=-1, keepdims=True)
     np.testing.assert_array_equal((mean @ palette.T).argmax(-1), batch["factors"]["colour"])
+
+
+def test_the_click_sounds_in_the_middle_of_the_frame_of_the_bounce():
+    world = DigitWorld(WorldConfig("test", size=100, modalities=("audio", "video")))
+    batch = world.read(range(100))
+    event = batch["factors"]["event"]
+    np.testing.assert_array_equal(track(batch["video"])["event"], event)
+    # A click rises in all bands at once, from 5 ms before to within it; a plosive comes near to that now and then.
+    windows = np.lib.stride_tricks.sliding_window_view(batch["audio"], 64, axis=-1)[:, ::16] * np.hanning(64)
+    bands = np.log((np.abs(np.fft.rfft(windows)[..., 1:]) ** 2).reshape(100, -1, 8, 4).mean(-1) + 1e-5)
+    rise = np.sort(bands[:, 5:] - bands[:, :-5], axis=-1)[..., 1]
+    when = ((rise.argmax(1) + 5) * 16 + 32) / 8000
+    near = [np.abs(when - (shown + 0.5) / RATE) < 0.015 for shown in (event, np.roll(event, 1))]
+    assert near[0].mean() > 0.75 and near[1].mean() < 0.3
 
 
 def test_pictures_show_a_digit_in_its_colour():
@@ -229,7 +265,7 @@ def test_out_of_range(index):
         ({"size": 0}, "at least 1"),
         ({"truncate": 1.5}, "probability"),
         ({"modalities": ("text", "smell")}, "no modality smell"),
-        ({"mention": ("digit", "smell")}, "no factor smell; there are digit, colour, motion, voice"),
+        ({"mention": ("digit", "smell")}, "no factor smell; there are digit, colour, motion, voice, moment"),
         ({"modalities": ("image", "audio")}, "image and audio are never paired"),
     ],
 )
