@@ -8,7 +8,6 @@ Data: digit_world (coloured MNIST digits and captions). The classes are those of
 
 from ml_collections import ConfigDict
 
-from codi_jax.data import digit_world
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.shorthand import adamw, parse_argument, stage
 
@@ -76,11 +75,6 @@ def get_config(argument: str = "") -> ConfigDict:
     prompts = {"drop": 0.15}
     joint_prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
     stages = {
-        "judge": {"image": stage(
-            "judge", ("image",), "judge", train=("image_judge/.*",), steps=500, batch_size=128,
-            optimizer=adamw(2e-3, warmup=50, weight_decay=0.05),
-            settings={"factors": {name: len(digit_world.FACTORS[name]) for name in FACTORS}},
-        )},
         "codec": {"text": stage(
             "codec", ("text",), "captions", train=("text_codec/.*",), steps=600, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
@@ -130,7 +124,6 @@ def get_config(argument: str = "") -> ConfigDict:
                 "modalities": ("text",),
             },
             "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
-            "judge": {"name": "digit_world", "split": "judge", "size": 60_000, "seed": 1},
             # For choosing settings: --config.evaluate.seen=val
             "val": {"name": "digit_world", "split": "val", "size": 2_000, "seed": 3},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
