@@ -7,6 +7,8 @@ severity s ~ U(0, 1), in one of the ways in which a generator fails,
     blur     a Gaussian of width BLUR · s of the media's sides
     blend    (1 - s) x + s · mean of three other samples, as an average over what could have been
     both     the last two
+    drown    max(x, floor + noise), the floor s of the way from the least of x to the largest: what white noise in a
+             wave does to its spectrogram
 
 and the target moves from the value to `unreadable` with u = clip((s - .4) / .3, 0, 1):
 
@@ -82,7 +84,8 @@ class Judge(nn.Module):
 
 
 BLUR = 0.2  # of the media's sides, the width of the worst blur
-KINDS = ("noise", "blur", "blend", "both")
+KINDS = ("noise", "blur", "blend", "both", "drown")
+ROUGH = 0.3  # of σ, the standard deviation of the floor that drowns
 
 
 def blurred(media: Array, width: Array) -> Array:
@@ -107,7 +110,9 @@ def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array
     others = sum(jnp.roll(media, i, axis=0) for i in (1, 2, 3)) / 3
     blended = jnp.where(is_kind["blend"] | is_kind["both"], (1 - s) * media + s * others, media)
     soft = blurred(blended, jnp.where((kind == KINDS.index("blend")), 0.0, BLUR * severity))
-    return jnp.where(is_kind["noise"], noisy, soft)
+    least, most = media.min(axes, keepdims=True), media.max(axes, keepdims=True)
+    drowned = jnp.maximum(media, least + s * (most - least) + jnp.minimum(s / 0.1, 1) * ROUGH * noise)
+    return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["drown"], drowned, soft))
 
 
 def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array):

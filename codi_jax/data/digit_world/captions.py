@@ -6,50 +6,60 @@ A caption mentions every factor once; a truncated caption, the prompt, leaves so
 false about them. A digit is mentioned as a word or as a figure. No template holds a word that could be taken for a
 factor's value, so a caption is parsed by counting the words of each factor.
 
-There are two sets of wordings, of the same words: those of training, and others that training never shows (subjects put
-otherwise, clauses in other orders), in which the test split speaks. So a model that reads a test caption has not merely
-met it before.
+There are two sets of wordings, made of the same words and phrases: each article with each pattern of a subject, and
+each order of the clauses, is in one of them. Training has those of the first, and the test split speaks in those of
+the second, so a model that reads a test caption cannot have met it before. Every article, every pattern, and every
+clause in every place, are in the first.
 """
 
 import functools
 import re
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from codi_jax.data.digit_world.factors import FACTORS
 
 Wordings = Literal["trained", "unseen"]
 
-_TRAINED: dict[tuple[str, ...], tuple[str, ...]] = {  # the factors that are mentioned -> ways to do it
+Mention = tuple[str, ...]
+
+ARTICLES = ("a", "the", "this")
+PATTERNS: dict[Mention, tuple[str, ...]] = {  # the factors that a subject mentions -> ways to do it after an article
     ("digit", "colour"): (
-        "a {colour} {digit}",
-        "the digit {digit} in {colour}",
-        "a {digit} painted {colour}",
-        "the {colour} number {digit}",
-        "a {digit} in {colour} ink",
-        "this {digit} is {colour}",
+        "{colour} {digit}",
+        "{colour} digit {digit}",
+        "{colour} number {digit}",
+        "digit {digit} in {colour}",
+        "number {digit} in {colour}",
+        "{digit} in {colour} ink",
+        "{digit} painted {colour}",
+        "digit {digit} painted {colour}",
+        "number {digit} painted {colour}",
     ),
-    ("digit",): ("a {digit}", "the digit {digit}", "the number {digit}"),
-    ("colour",): ("something {colour}", "a {colour} digit", "a digit painted {colour}", "a number in {colour} ink"),
-    (): ("a digit", "something", "a number"),
+    ("digit",): ("{digit}", "digit {digit}", "number {digit}"),
+    ("colour",): ("{colour} digit", "{colour} number", "digit in {colour}", "number in {colour} ink"),
+    (): ("digit", "number"),
 }
-_UNSEEN: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("digit", "colour"): (
-        "the {colour} digit {digit}",
-        "a {colour} number {digit}",
-        "the number {digit} in {colour}",
-        "this {colour} {digit}",
-        "the digit {digit} painted {colour}",
-    ),
-    ("digit",): ("this {digit}", "a number {digit}", "this digit {digit}"),
-    ("colour",): ("this {colour} digit", "a {colour} number", "something painted {colour}"),
-    (): ("the digit", "this number"),
-}
-SUBJECTS: dict[Wordings, dict[tuple[str, ...], tuple[str, ...]]] = {"trained": _TRAINED, "unseen": _UNSEEN}
+
+
+def _subjects(wordings: Wordings) -> dict[Mention, tuple[str, ...]]:
+    """Two of three articles of each pattern are trained, another one of each pattern is not."""
+    return {
+        mention: tuple(
+            f"{article} {pattern}"
+            for i, pattern in enumerate(patterns)
+            for j, article in enumerate(ARTICLES)
+            if ((i + j) % len(ARTICLES) == len(ARTICLES) - 1) == (wordings == "unseen")
+        )
+        for mention, patterns in PATTERNS.items()
+    }
+
+
+SUBJECTS: dict[Wordings, dict[Mention, tuple[str, ...]]] = {w: _subjects(w) for w in get_args(Wordings)}
 ORDERS: dict[Wordings, tuple[tuple[str, ...], ...]] = {  # of the clauses
-    "trained": (("motion", "voice", "moment"), ("motion", "moment", "voice")),
-    "unseen": (("voice", "motion", "moment"), ("moment", "motion", "voice")),
+    "trained": (("motion", "voice", "moment"), ("voice", "moment", "motion"), ("moment", "motion", "voice")),
+    "unseen": (("motion", "moment", "voice"), ("moment", "voice", "motion"), ("voice", "motion", "moment")),
 }
 CLAUSES: dict[str, tuple[str, ...]] = {
     "motion": ("moving {motion}", "going {motion}"),
@@ -67,7 +77,7 @@ _MEANING["digit"] |= {str(i): i for i in range(len(FACTORS["digit"]))}
 
 def vocabulary(mention: tuple[str, ...]) -> tuple[str, ...]:
     """All words of captions that mention these factors (and of those that leave some out), in order."""
-    ways = [way for ways in _TRAINED.values() for way in ways]
+    ways = [*ARTICLES, *(pattern for patterns in PATTERNS.values() for pattern in patterns)]
     ways += [way for factor, ways_ in CLAUSES.items() if factor in mention for way in ways_]
     words = {word for way in ways for word in way.split() if "{" not in word} | {"an"}
     return tuple(sorted(words | {word for factor in mention for word in _MEANING[factor]}))

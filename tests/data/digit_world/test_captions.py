@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codi_jax.data.digit_world.captions import (
+    ARTICLES,
     CLAUSES,
     ORDERS,
+    PATTERNS,
     SUBJECTS,
     VOCABULARY,
     WAYS,
@@ -50,12 +52,12 @@ def test_captions_of_five_factors():
     sample = {"digit": 7, "colour": 1, "motion": 2, "voice": 0, "moment": 2}
     assert caption(sample, tuple(FACTORS), FIRST, False) == "a green seven moving up with a low voice bouncing late"
     other = {**FIRST, "order": 0.5, "moment": 0.5}
-    assert caption(sample, tuple(FACTORS), other, False) == "a green seven moving up bounces late with a low voice"
+    assert caption(sample, tuple(FACTORS), other, False) == "a green seven with a low voice bounces late moving up"
     unseen = caption(sample, tuple(FACTORS), FIRST, False, "unseen")
-    assert unseen == "the green digit seven with a low voice moving up bouncing late"
+    assert unseen == "this green seven moving up bouncing late with a low voice"
     last = dict.fromkeys(WAYS, 0.999)
     assert caption(sample, ("digit", "motion"), last, True).endswith("7 going up")
-    assert caption(sample, ("voice",), last, True) == "a number and a low voice"
+    assert caption(sample, ("voice",), last, True) == "this number and a low voice"
     # Every factor's wording is chosen by a number of its own.
     assert (
         caption(sample, ("digit", "voice", "motion"), {**FIRST, "motion": 0.9}, True) == "a 7 going up with a low voice"
@@ -84,12 +86,16 @@ def test_unseen_wordings_are_other_sentences_of_the_same_words():
     for mention, templates in SUBJECTS["unseen"].items():
         assert not set(templates) & set(SUBJECTS["trained"][mention])
     assert not set(ORDERS["unseen"]) & set(ORDERS["trained"])
-    for mention in (tuple(FACTORS), ("digit", "colour")):
-        said = {
-            word for templates in SUBJECTS["unseen"].values() for way in templates for word in way.split()
-            if "{" not in word
-        }  # fmt: skip
-        assert said <= set(vocabulary(mention))
+    for mention, patterns in PATTERNS.items():
+        subjects = [subject.split(" ", 1) for subject in SUBJECTS["trained"][mention]]
+        assert {pattern for _, pattern in subjects} == set(patterns)
+        if mention:
+            assert {article for article, _ in subjects} == set(ARTICLES)
+        assert len(SUBJECTS["unseen"][mention]) + len(subjects) == len(ARTICLES) * len(patterns)
+    for place in range(len(CLAUSES)):  # every clause is trained in every place
+        assert {order[place] for order in ORDERS["trained"]} == set(CLAUSES)
+    words = {word for subjects in SUBJECTS["unseen"].values() for way in subjects for word in way.split()}
+    assert {word for word in words if "{" not in word} <= set(vocabulary(()))
 
 
 def test_no_word_means_two_things():
