@@ -1,19 +1,22 @@
 """Install codi_jax; tool settings live in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+
 setup(
     name="codi_jax",
-    version="0.1.0",
+    version=re.search('^__version__ = "(.+)"$', (HERE / "codi_jax" / "__init__.py").read_text("utf-8"), re.M)[1],
     description="CoDi (Composable Diffusion, any-to-any generation) in JAX: trained, joint, sharded",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["codi_jax", "codi_jax.*"]),
-    package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.npz"]},
+    package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.npz", "**/*.safetensors", "**/*.md"]},
     install_requires=[
         "jax>=0.10.2,<0.13",
         "flax>=0.12,<0.13",
@@ -21,6 +24,7 @@ setup(
         "orbax-checkpoint>=0.11,<0.13",
         "grain>=0.2.10,<0.3",
         "transformers>=5,<6",
+        "safetensors>=0.5",
         "tensorflow-datasets>=4.9.8,<5",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "ml_collections>=1.1,<2",

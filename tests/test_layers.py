@@ -12,8 +12,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms that are named before it, and from itself. The first five are single files that all use.
 ROOMS = (
     *("types", "config", "rng", "shorthand", "storage"),
-    *("diffusion", "parallel", "checkpoint", "data", "nn", "encoders", "modalities", "codi", "interop", "optim"),
-    *("objectives", "generate", "evaluate", "train", "plan", "report", "cli"),
+    *(
+        "diffusion",
+        "parallel",
+        "checkpoint",
+        "data",
+        "nn",
+        "encoders",
+        "modalities",
+        "codi",
+        "interop",
+        "packaged",
+        "optim",
+    ),
+    *("objectives", "generate", "evaluate", "train", "plan", "report", "arguments", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
@@ -37,7 +49,7 @@ def imports(tree):
             assert not node.level, "imports are absolute"
             modules = [node.module]
             if node.module == "codi_jax":
-                modules = [f"codi_jax.{alias.name}" for alias in node.names]
+                modules = [f"codi_jax.{alias.name}" for alias in node.names if alias.name != "__version__"]
         else:
             continue
         yield from (m.split(".")[1] for m in modules if m.startswith("codi_jax."))

@@ -20,7 +20,10 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
+from codi_jax import packaged
 from codi_jax.codi import CoDi
+from codi_jax.config import view
+from codi_jax.evaluate.judges import Judge, JudgeConfig
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
 from codi_jax.train.loop import train
@@ -33,6 +36,8 @@ D = 16
 
 # The cheapest compilation: these programs are large for what they compute. It changes no mathematics.
 QUICK = {"xla_backend_optimization_level": 0}
+JUDGE = {"factors": {"digit": 10, "colour": 6}, "channels": (8, 8), "features": 8}  # settings, of images
+
 quick = functools.partial(jax.jit, compiler_options=QUICK)
 
 
@@ -118,7 +123,8 @@ def config() -> ConfigDict:
     """The demo's recipe for the toy: every stage but those that judge, four steps each, a checkpoint every second."""
     tree = recipe()
     tree["model"] = model()
-    del tree["stages"]["judge"], tree["stages"]["similarity"]
+    for group in ("judge", "similarity"):
+        tree["stages"].pop(group, None)
     for source in tree["sources"].values():
         source["size"] = 32
     for group in tree["stages"].values():
@@ -144,6 +150,49 @@ def trained() -> Path:
     with light_compilation(Path(folder.name) / "compiled"):
         train(run, quiet=True)
     return workdir
+
+
+def judges_config() -> ConfigDict:
+    """Judges and similarity towers beside the toy, four steps each; their model is the toy's."""
+    tree = config().to_dict()
+    adam = {"learning_rate": 1e-3, "warmup": 1}
+    common = {"source": "judge", "steps": 4, "batch_size": 8, "optimizer": adam, "statistics": 0, "log_every": 1}
+    judge = {
+        "objective": "judge",
+        "modalities": ("image",),
+        "train": ("image_judge/.*",),
+        "settings": JUDGE,
+    }
+    towers = {
+        "objective": "similarity",
+        "modalities": PAIR,
+        "train": tuple(f"{name}_similarity/.*" for name in PAIR),
+        "settings": {"views": ("text",)},
+    }
+    tree["sources"]["judge"] = {"name": "digit_world", "split": "judge", "size": 32, "modalities": PAIR}
+    tree["stages"] = {"judge": {"image": {**judge, **common}}, "similarity": {"all": {**towers, **common}}}
+    return ConfigDict(tree)
+
+
+@functools.lru_cache
+def random_judges() -> dict[str, dict]:
+    """Random parameters of what `judges_config` trains: stage -> {component: tree}."""
+    judge = quick(Judge(view(JudgeConfig, JUDGE)).init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    towers = params(codi(), seed=1)
+    similar = {f"{name}_similarity": towers[codi()[name].components["prompt"]] for name in PAIR}
+    return {"judge.image": {"image_judge": judge["params"]}, "similarity.all": similar}
+
+
+@functools.lru_cache
+def random_package() -> Path:
+    """A packaged model of random parameters, without a training; to be read only. It is deleted at exit."""
+    folder = tempfile.TemporaryDirectory(prefix="codi-jax-toy-")
+    atexit.register(folder.cleanup)
+    made = zip(("judges", "similarity"), random_judges().values(), strict=True)
+    weights = {"model": variables(codi()), **{kind: {"params": tree} for kind, tree in made}}
+    tree = {"run": config().to_dict(), "judges": {"model": model(), "settings": {"image": JUDGE}}}
+    packaged.write(Path(folder.name), weights, tree, "float32")
+    return Path(folder.name)
 
 
 def with_stage(run: Run, name: str, **changes: Any) -> Run:

@@ -31,7 +31,8 @@ STAGE = "judge.image"  # which needs no other and compiles fastest
 
 def config(steps: int, *stages: str) -> ConfigDict:
     """Some stages of the demo's recipe for the toy (STAGE if none are named), split over all devices throughout."""
-    tree = toy.recipe()
+    tree, judging = toy.recipe(), toy.judges_config().to_dict()
+    tree["stages"]["judge"], tree["sources"]["judge"] = judging["stages"]["judge"], judging["sources"]["judge"]
     chosen: dict[str, dict] = {}
     for name in stages or (STAGE,):
         group, leaf = name.split(".")

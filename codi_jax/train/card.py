@@ -1,0 +1,142 @@
+"""The card of a packaged model: its config, commit, hours of training, data, numbers and licence."""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codi_jax import __version__
+from codi_jax.data import digit_world
+from codi_jax.train.recipe import Run
+
+LICENCE = "MIT"
+_ORIGINS = {"digit_world": digit_world.ORIGIN}  # name of a source -> where what it shows comes from
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a workdir does not tell.
+
+    Attributes:
+      config, judges_config: the --config arguments of the two runs.
+      commit: of the code that trained them; that of the checkout around this package if empty.
+    """
+
+    config: str = ""
+    judges_config: str = ""
+    commit: str = ""
+
+
+def _commit() -> str:
+    """Commit of the checkout that this code runs in, with -dirty if it was changed; `unknown` outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _hours(run: Run) -> float:
+    """Hours of all stages of a run, each in its own process, as they booked them."""
+    found = [json.loads(path.read_text()) for path in run.workdir.glob("stages/*/cost.json")]
+    return round(sum(cost.get("total", 0.0) for cost in found) / 3600, 2)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Of metrics.json: direction -> factor -> {accuracy, ceiling}; set of outputs -> factor -> {joint, entropy}."""
+    directions = {
+        kind: {
+            name: {f: {k: row[k] for k in ("accuracy", "ceiling")} for f, row in cell["factors"].items()}
+            for name, cell in metrics[kind].items()
+        }
+        for kind in ("matrix", "held_out")
+        if metrics.get(kind)
+    }
+    joint = {
+        name: {f: {k: row[k] for k in ("joint", "entropy")} for f, row in cell.items() if f in digit_world.FACTORS}
+        for name, cell in metrics["joint"].items()
+    }
+    return {"n": metrics["n"], **directions, "joint": joint}
+
+
+def card(run: Run, judging: Run, dtype: str, parameters: int, about: About) -> dict[str, Any]:
+    """The card of a model.
+
+    Args:
+      run, judging: the finished runs of the model, and of its judges and similarity towers.
+      dtype: of the packaged parameters.
+      parameters: their number, of the model alone.
+      about: see `About`.
+
+    Returns:
+      {"version", "config", "judges_config", "commit", "hours", "judges_hours", "dtype", "parameters", "data", "floors",
+      "numbers", "licence", "origins"}; "numbers" is {} where the run was not evaluated.
+    """
+    path = run.workdir / "metrics.json"
+    trained_on = {name for stage in run.stages.values() for name in _sources(run, stage.source)}
+    data = {name: dict(run.config.sources[name].items()) for name in sorted(trained_on)}
+    kinds = sorted({source["name"] for source in data.values()})
+    return {
+        "version": __version__,
+        "config": about.config,
+        "judges_config": about.judges_config,
+        "commit": about.commit or _commit(),
+        "hours": _hours(run),
+        "judges_hours": _hours(judging),
+        "dtype": dtype,
+        "parameters": parameters,
+        "data": data,
+        "floors": run.config.evaluate.get("floors", {}),
+        "numbers": _numbers(json.loads(path.read_text())) if path.exists() else {},
+        "licence": LICENCE,
+        "origins": {kind: _ORIGINS[kind] for kind in kinds if kind in _ORIGINS},
+    }
+
+
+def _sources(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The sources of the config among what a stage reads."""
+    return tuple(name for name in ((named,) if isinstance(named, str) else named) if name in run.config.sources)
+
+
+def _rows(title: str, columns: tuple[str, ...], cells: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    lines = [f"| {title} | factor | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+    for name, factors in cells.items():
+        for factor, row in factors.items():
+            lines.append(f"| {name} | {factor} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |")
+    return [*lines, ""]
+
+
+def text(card: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    lines = [
+        "# Model card",
+        "",
+        f"{card['parameters']:,} parameters, stored as {card['dtype']}; packaged with codi_jax {card['version']}.",
+        "",
+        f"- Config: `{card['config'] or 'config.json'}`; judges: `{card['judges_config'] or 'config.json'}`.",
+        f"- Commit: {card['commit']}.",
+        f"- Training: {card['hours']:.2f} hours of processes on the model, {card['judges_hours']:.2f} on the judges.",
+        f"- Licence of the weights: {card['licence']}.",
+        *(f"- Data, {kind}: {origin}" for kind, origin in card["origins"].items()),
+        "",
+        "Trained on the sources",
+        "",
+        *(f"- `{name}`: {_told(source)}" for name, source in card["data"].items()),
+        "",
+    ]
+    if not (numbers := card["numbers"]):
+        return "\n".join([*lines, "The model was not evaluated before it was packaged.", ""])
+    lines += [f"Numbers of `codi-jax evaluate`, n = {numbers['n']}, unseen samples; packaged judges read them.", ""]
+    if card["floors"]:
+        lines += ["Floors: " + ", ".join(f"{name} {value}" for name, value in card["floors"].items()) + ".", ""]
+    lines += _rows("direction", ("accuracy", "ceiling"), numbers["matrix"])
+    if "held_out" in numbers:
+        held_out = {f"{name}, combinations kept out of training": cell for name, cell in numbers["held_out"].items()}
+        lines += _rows("direction", ("accuracy", "ceiling"), held_out)
+    return "\n".join(lines + _rows("outputs, open prompt", ("joint", "entropy"), numbers["joint"]))
+
+
+def _told(source: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {'+'.join(v) if isinstance(v, (list, tuple)) else v}" for key, v in source.items())

