@@ -1,12 +1,13 @@
 """Readers: values of a modality back to the world's factors.
 
-What says its factors in words is parsed by the world; the rest is judged by the network that a `judge` stage of the
-recipe trained on glyphs that the generator never saw. A judge sees the values as a user would (decoded, quantised), so
-whoever judges the saved samples again gets the same numbers.
+What says its factors in words is parsed by the world; the rest is read by the judges of a packaged model, networks
+trained on glyphs that no generator saw. They are frozen, so that numbers of different runs can be compared. A judge
+sees the values as a user would (decoded, quantised) and preprocesses them as it was packaged to, whatever the model
+does: whoever judges the saved samples again gets the same numbers.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from codi_jax.evaluate import judges
 from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.samples import in_batches
 from codi_jax.modalities import Modality
+from codi_jax.packaged import Package
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,21 +67,20 @@ Reader = Parsed | Judged
 
 
 def make_readers(
-    codi: CoDi, stages: Iterable[Any], params: dict[str, Any], batch: int, factors: Sequence[str] = tuple(FACTORS)
+    codi: CoDi, package: Package, batch: int, factors: Sequence[str] = tuple(FACTORS)
 ) -> dict[str, Reader]:
     """One reader a modality of the model.
 
     Args:
       codi: the model.
-      stages: configs of the recipe's stages; those of objective `judge` say how the judges are built.
-      params: component -> parameters, the judges' among them.
+      package: whose judges read.
       batch: values that a judge sees at a time.
       factors: those of the world that are to be read.
 
     Raises:
-      ConfigError: a modality that the world does not know, or that nothing reads, or a factor that its judge omits.
+      ConfigError: a modality that the world does not know, or that nothing reads, or a factor that its judge omits, or
+        values of a size or rate that its judge was not trained on; the judges' file is missing or damaged.
     """
-    settings = {s.modalities[0]: s.settings for s in stages if s.objective == "judge"}
     readers: dict[str, Reader] = {}
     for name, modality in codi.modalities.items():
         if name not in digit_world.CARRIES:
@@ -88,11 +89,25 @@ def make_readers(
         if name in digit_world.READERS:
             readers[name] = Parsed(digit_world.READERS[name], carried)
             continue
-        component = judges.component(name)
-        if name not in settings or component not in params:
-            raise ConfigError(f"evaluate: nothing reads {name}; the recipe needs a finished `judge` stage of it")
-        config = view(judges.JudgeConfig, settings[name], "stages.judge.*.settings")
+        if name not in package.judges["settings"]:
+            raise ConfigError(
+                f"evaluate: nothing reads {name}; the judges of {package.name} read "
+                f"{', '.join(package.judges['settings'])}"
+            )
+        config = view(judges.JudgeConfig, package.judges["settings"][name], f"judges.settings.{name}")
         if unread := [f for f in carried if f not in config.factors]:
             raise ConfigError(f"evaluate: the judge of {name} does not read its {', '.join(unread)}")
-        readers[name] = Judged(modality, judges.Judge(config), params[component], carried, batch)
+        theirs = package.judging[name]
+        if modality.value_format != theirs.value_format:
+            raise ConfigError(
+                f"evaluate: the judge of {name} reads {_said(theirs.value_format)}; "
+                f"this model makes {_said(modality.value_format)}"
+            )
+        component = judges.component(name)
+        params = package.read("judges", (component,))["params"][component]
+        readers[name] = Judged(theirs, judges.Judge(config), params, carried, batch)
     return readers
+
+
+def _said(value_format: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in value_format.items())

@@ -38,6 +38,7 @@ from codi_jax.evaluate.samples import Samples, array, take
 from codi_jax.evaluate.tables import table
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
+from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
 
@@ -57,6 +58,8 @@ class EvaluateConfig:
       mixes: curves to draw, each "A|B->C": prompts of A and B that disagree, output C; see `evaluate.mixing`.
       pretrained: samples of every direction and set of outputs, at most, that the judges of `evaluate.pretrained` read
         where they are installed; 0 leaves them out.
+      judges: whose judges and similarity towers read: the name of a packaged model, or a folder that `codi-jax package`
+        wrote.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
     """
 
@@ -67,6 +70,7 @@ class EvaluateConfig:
     combinations: int = 8
     mixes: tuple[str, ...] = ()
     pretrained: int = 64
+    judges: str = DEFAULT
     reference: int = 1024
 
     def __post_init__(self):
@@ -95,9 +99,9 @@ class Evaluation:
             raise ConfigError(f"evaluate: no finished stage has made {', '.join(missing)}; run `codi-jax train` first")
         self.variables = {**variables, "params": {name: variables["params"][name] for name in own}}
         self.stages = [stage for group in config.stages.values() for stage in group.values()]
-        self.readers = make_readers(codi, self.stages, variables["params"], self.settings.n, self.settings.factors)
-        judged = all(similarity.component(name) in variables["params"] for name in codi.modalities)
-        self.similarity = similarity.Similarity(codi, variables["params"], self.settings.n) if judged else None
+        package = open_package(self.settings.judges)
+        self.readers = make_readers(codi, package, self.settings.n, self.settings.factors)
+        self.similarity = similarity.packaged(codi, package, self.settings.n)
         self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
@@ -316,15 +320,15 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     Args:
       codi: the model.
       config: the RunConfig.
-      variables: parameters and constants of the model, and the judges' parameters.
+      variables: parameters and constants of the model.
       workdir: of the run.
 
     Returns:
       The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync", "pretrained",
-      "objectives"}; "sim" is empty where no stage has trained its towers.
+      "objectives"}; "sim" is empty where a modality has no packaged tower.
 
     Raises:
-      ConfigError: a component, a source or a reader is missing.
+      ConfigError: a component, a source or a reader is missing, or the packaged judges are.
     """
     begun, cores = time.perf_counter(), time.process_time()
     evaluation = Evaluation(codi, config, variables)

@@ -2,8 +2,8 @@
 
     sim(A, B) = mean_i cos(T_A(a_i), T_B(b_i))
 
-T are prompt encoders of the model's classes and sizes, but with weights of their own: one stage of the recipe, of
-objective `similarity`, trains them on samples that no generator has seen, all pairs of modalities at once,
+T are prompt encoders with weights of their own, part of a packaged model (`codi_jax.packaged`) and frozen. A stage of
+objective `similarity` trained them on samples that no generator has seen, all pairs of modalities at once,
 
     L = mean_{A < B} InfoNCE(T_A, T_B)                                              at a fixed temperature
 
@@ -26,6 +26,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.evaluate.samples import in_batches
 from codi_jax.objectives.bridging import infonce
+from codi_jax.packaged import Package
 from codi_jax.rng import fold
 
 
@@ -90,6 +91,13 @@ class Similarity:
             name: in_batches(self._codi[name], given, self._batch, partial(self._programs[name], self._params[name]))
             for name, given in values.items()
         }
+
+
+def packaged(codi: CoDi, package: Package, batch: int) -> Similarity | None:
+    """The towers of a package for the values of a model; None where a modality of it has none."""
+    if not set(codi.modalities) <= set(package.judging.modalities):
+        return None
+    return Similarity(package.judging, package.read("similarity")["params"], batch)
 
 
 def sim(embeddings: Sequence[np.ndarray]) -> float:

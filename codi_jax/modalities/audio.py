@@ -123,6 +123,10 @@ class Audio(Modality):
         return self.config.frames * self.config.mel.hop
 
     @property
+    def value_format(self):
+        return {"samples": self.samples, "rate": self.config.mel.sample_rate}
+
+    @property
     def _heard(self) -> tuple[int, int]:
         """Frames and mels of what the prompt encoder is given."""
         config = self.config

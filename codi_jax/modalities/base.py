@@ -144,6 +144,15 @@ class Modality(abc.ABC):
     def html(self, value: Any) -> str:
         """One natural value as an element of a page, with its data inside."""
 
+    def unknown(self, values: Sequence[Any]) -> str:
+        """What in prompts this model does not know, in one line; empty if there is nothing."""
+        return ""
+
+    @property
+    def value_format(self) -> dict[str, Any]:
+        """Sizes and rates of the natural values that this model makes, by name; {} where nothing has one."""
+        return {}
+
     def signal(self, media: Any) -> Any:
         """What the codec encodes of media, one array [B, ...] for all but text; the rest is for the prompt encoder."""
         return media

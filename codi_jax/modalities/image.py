@@ -86,6 +86,10 @@ class Image(Modality):
         return ()
 
     @property
+    def value_format(self):
+        return {"size": self.config.size}
+
+    @property
     def read_size(self) -> int:
         """Side of a natural value that was read of a file."""
         return self.config.read_size or self.config.size

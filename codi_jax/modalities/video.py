@@ -57,6 +57,10 @@ class Video(Image):
     def _frames(self):
         return (self.config.frames,)
 
+    @property
+    def value_format(self):
+        return {**super().value_format, "frames": self.config.frames, "rate": self.config.rate}
+
     def read(self, argument):
         """A video file, from its beginning: frames at the model's rate, cropped to a square and resized."""
         shape = frame_shaper(self.read_size, self.config.resize, self.config.crop_seed)

@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 
 from codi_jax.checkpoint import Leaves
 from codi_jax.config import ConfigError
-from codi_jax.evaluate import judges, similarity
 from codi_jax.parallel import make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
@@ -117,13 +116,11 @@ def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[st
     return paths.nest({**mine, **shared})
 
 
-def variables_of(run: Run, judged: bool = False) -> dict[str, Any]:
-    """Everything that the finished recipe made, for generation; those that only judge too if `judged`."""
-    variables = assemble(run, run.finished_stages())
-    if not judged:
-        names = {c(m) for m in run.codi.modalities for c in (judges.component, similarity.component)}
-        variables["params"] = {c: p for c, p in variables["params"].items() if c not in names}
-    return variables
+def variables_of(run: Run) -> dict[str, Any]:
+    """The components of the model that the finished stages made, for generation."""
+    stages = run.finished_stages()
+    own = tuple(c for c in run.providers(stages) if c in run.codi.component_names())
+    return assemble(run, stages, own)
 
 
 def component_reader(

@@ -6,11 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from codi_jax import packaged
+from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.evaluate import judges
 from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.readers import Judged, Parsed, make_readers
+from tests import toy
 
 
 class Pictures:
@@ -65,14 +68,62 @@ def test_a_judge_of_clips_sees_their_frames_as_channels():
     assert np.abs(backwards - features).max() > 1e-3  # it sees which frame comes first
 
 
-def test_what_nothing_reads_is_one_line():
-    codi = SimpleNamespace(modalities={"image": Pictures()})
-    stage = SimpleNamespace(objective="judge", modalities=("image",), settings={"factors": {"digit": 10}})
-    with pytest.raises(ConfigError, match="nothing reads image"):
-        make_readers(codi, [], {}, 4)
-    with pytest.raises(ConfigError, match="nothing reads image"):
-        make_readers(codi, [stage], {}, 4)  # it has not run
+def package(folder, settings, **changes):
+    model = toy.model(toy.PAIR)
+    model["modalities"]["image"].update(changes)
+    params = {"params": {"image_judge": {}, "other": {"w": np.zeros(1)}}}
+    packaged.write(folder, {"judges": params}, {"judges": {"model": model, "settings": settings}}, "float32")
+    return packaged.open_package(str(folder))
+
+
+def test_what_nothing_reads_is_one_line(tmp_path):
+    codi = toy.codi()
+    with pytest.raises(ConfigError, match=r"nothing reads image; the judges of .* read audio"):
+        make_readers(codi, package(tmp_path, {"audio": {}}), 4)
     with pytest.raises(ConfigError, match="does not read its colour"):
-        make_readers(codi, [stage], {"image_judge": {}}, 4)
+        make_readers(codi, package(tmp_path, {"image": {"factors": {"digit": 10}}}), 4)
     with pytest.raises(ConfigError, match="digit_world has no smell"):
-        make_readers(SimpleNamespace(modalities={"smell": None}), [], {}, 4)
+        make_readers(SimpleNamespace(modalities={"smell": None}), package(tmp_path, {}), 4)
+    factors = {"image": {"factors": {"digit": 10, "colour": 6}}}
+    with pytest.raises(ConfigError, match=r"judges\.safetensors: lacks image_judge; write it again"):
+        make_readers(codi, package(tmp_path, factors), 4)
+
+
+def test_values_of_another_size_are_one_line(tmp_path):
+    large = {**toy.model()["modalities"]["image"], "size": 64}
+    large["prompt"] = {**large["prompt"], "image_size": 64}
+    judges_of_large = package(tmp_path, {"image": toy.JUDGE}, **large)
+    with pytest.raises(ConfigError, match="the judge of image reads size 64; this model makes size 32"):
+        make_readers(toy.codi(), judges_of_large, 4)
+
+
+def test_formats_of_values():
+    codi = toy.codi(*toy.EVERYTHING)
+    assert {name: modality.value_format for name, modality in codi.modalities.items()} == {
+        "text": {},
+        "image": {"size": 32},
+        "audio": {"samples": 8192, "rate": 8000},
+        "video": {"size": 32, "frames": 8, "rate": 8.0},
+    }
+
+
+def test_a_judge_sees_values_by_the_preprocessing_it_was_packaged_with(tmp_path):
+    """The spectrogram of the model that is evaluated does not matter: the packaged one's is what its judge knows."""
+    theirs, settings = toy.model(toy.EVERYTHING), {"factors": {"digit": 10}, "channels": (8,), "features": 5}
+    judge = judges.Judge(judges.JudgeConfig({"digit": 10}, channels=(8,), features=5))
+    params = judge.init(jax.random.key(0), np.zeros((1, 64, 64, 1), np.float32))["params"]
+    config = {"judges": {"model": theirs, "settings": {"audio": settings}}}
+    packaged.write(tmp_path, {"judges": {"params": {"audio_judge": params}}}, config, "float32")
+    made = packaged.open_package(str(tmp_path))
+    ours = toy.model(("text", "audio"))
+    ours["modalities"]["audio"].update(shift=-1.0, scale=3.0)
+    waves = list((np.random.default_rng(0).normal(size=(3, 8192)) * 3000).astype(np.int16))
+    own = CoDi.from_config(theirs)["audio"]
+    logits, features = judge.apply({"params": params}, own.media(waves))
+    for model in (theirs, ours):
+        audio = CoDi.from_config(model)["audio"]
+        (read,) = make_readers(SimpleNamespace(modalities={"audio": audio}), made, 2, ("digit",)).values()
+        reading = read(waves)
+        np.testing.assert_allclose(reading.features, features, atol=1e-5)
+        np.testing.assert_array_equal(reading.factors["digit"], np.argmax(logits["digit"], -1))
+    assert np.abs(audio.media(waves) - own.media(waves)).max() > 1

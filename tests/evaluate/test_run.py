@@ -4,18 +4,18 @@ import importlib.util
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.data.sources import make_source
-from codi_jax.evaluate import judges, run
+from codi_jax.evaluate import run
 from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.samples import take
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import open_run
+from tests import toy
 
 ROOT = Path(__file__).parents[2]
 N = 8
@@ -27,19 +27,15 @@ def demo_run(workdir, **evaluate):
     spec.loader.exec_module(module)
     config = module.get_config("tiny,modalities=text+image")
     config.evaluate.update({"n": N, "reference": 16, "combinations": 8, "mixes": (), **evaluate})
+    with config.unlocked():
+        config.evaluate.judges = str(toy.random_package())
     return open_run(config, workdir)
 
 
-@pytest.fixture(scope="module")
-def judge_params():
-    judge = judges.Judge(judges.JudgeConfig({"digit": 10, "colour": 6}))
-    return jax.jit(judge.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))["params"]
-
-
 @pytest.fixture
-def variables(tmp_path, judge_params):
+def variables(tmp_path):
     own = demo_run(tmp_path).codi.component_names()
-    return {"params": {**{component: {} for component in own}, "image_judge": judge_params}, "constants": {}}
+    return {"params": {component: {} for component in own}, "constants": {}}
 
 
 class Copies:
@@ -51,7 +47,6 @@ class Copies:
         self.codi = codi
 
     def generate(self, variables, outputs, prompts, n, key):
-        assert "image_judge" not in variables["params"], "a generator has no use for a judge"
         banks = [take(self.codi, make_source(source), range(n)) for source in self.sources]
         if not prompts:
             shift = (len(outputs) == 1) * self.codi.order(self.codi.modalities).index(outputs[0])
@@ -101,6 +96,8 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
         *("joint", "independent", "shuffled", "chance", "entropy", "fidelity")
     }
     assert metrics["real"]["text"]["digit"] == 1 and metrics["real"]["image"]["fidelity"] > 0
+    sim = metrics["sim"]["text+image"]
+    assert sim["n"] == N and sim["joint"] != sim["shuffled"] and -1 <= sim["joint"] <= 1
     assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
 
     cost = json.loads((it.workdir / "cost.json").read_text())
@@ -197,4 +194,14 @@ def test_an_unfinished_run_names_what_is_missing(tmp_path, variables):
     it = demo_run(tmp_path)
     del variables["params"]["text_unet"]
     with pytest.raises(ConfigError, match="no finished stage has made text_unet"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+
+
+def test_judges_that_are_not_there_are_one_line(tmp_path, variables):
+    it = demo_run(tmp_path)
+    it.config.evaluate["judges"] = "smell_world"
+    with pytest.raises(ConfigError, match="no packaged model 'smell_world'; there is digit_world"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+    it.config.evaluate["judges"] = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.json: there is no such file; write it again"):
         run.evaluate(it.codi, it.config, variables, tmp_path)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from codi_jax import packaged
 from codi_jax.config import ConfigError
 from codi_jax.evaluate import similarity
 from codi_jax.evaluate.similarity import Similarity, SimilarityConfig, coherence, sim
@@ -73,3 +74,15 @@ def test_values_are_embedded_in_batches_of_one_size(codi, params):
 def test_a_temperature_is_positive():
     with pytest.raises(ConfigError, match="temperature"):
         SimilarityConfig(0.0)
+
+
+def test_packaged_towers_embed_the_values_of_a_model():
+    package = packaged.open_package(str(toy.random_package()))
+    values = {"text": ["seven in red", "a blue one"], "image": [np.full((32, 32, 3), x, np.uint8) for x in (9, 200)]}
+    drawn = toy.params(toy.codi(), seed=1)
+    own = {"text_similarity": drawn["clip_text"], "image_similarity": drawn["clip_vision"]}
+    expected = Similarity(toy.codi(), own, 2)(values)
+    found = similarity.packaged(toy.codi(compat="release"), package, 2)(values)
+    for name in values:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert similarity.packaged(toy.codi(*toy.EVERYTHING), package, 2) is None
