@@ -1,7 +1,8 @@
-"""`codi-jax VERB`: plan, train, generate, evaluate, report; convert and export public checkpoints.
+"""`codi-jax VERB`: plan, train, generate, evaluate, report; package models; convert and export public checkpoints.
 
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
+`generate` needs neither: the model inside the package answers.
 
 Exit codes: 0 done; 2 bad input, a full disk, or a directory that may not be written (one line says what); 75 stopped by
 SIGTERM with everything saved, run it again; 69 the processes that the environment tells of (see
@@ -9,11 +10,15 @@ SIGTERM with everything saved, run it again; 69 the processes that the environme
 """
 
 import argparse
+import dataclasses
+import functools
 import itertools
+import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -168,6 +173,18 @@ def _export(args: argparse.Namespace, rest: list[str]) -> None:
     print(export(run.codi, run.providers(run.finished_stages()), args.out))
 
 
+def _package(args: argparse.Namespace, rest: list[str]) -> None:
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax.train.card import About
+    from codi_jax.train.package import package
+    from codi_jax.train.recipe import load_run
+
+    run = None if args.workdir is None else load_run(args.workdir)
+    about = About(args.trained_with, args.judges_trained_with, args.commit)
+    print(package(run, load_run(args.judges), args.out, args.dtype, about))
+
+
 class _Telling:
     """Says on stderr what generation is at, how long it has taken and how long its steps will take."""
 
@@ -189,20 +206,58 @@ class _Telling:
             print(f"{duration(now - self._begun):>6}  {what}{steps}", file=sys.stderr, flush=True)
 
 
+def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:
+    """What generates: the model, its `config.generate`, and the function that makes a reader of named components."""
+    if args.workdir is not None or any(a.startswith("--config") for a in rest):
+        if args.model is not None:
+            raise ConfigError("--model names a packaged model; leave out --workdir and --config")
+        from codi_jax.train.variables import component_reader
+
+        run = _run_of(args, rest)
+        return run.codi, run.config.generate, functools.partial(component_reader, run, args.random_weights)
+    from codi_jax import __version__, packaged
+
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    if args.random_weights:
+        raise ConfigError("--random-weights: a packaged model has all its weights; see --config")
+    package = packaged.open_package(args.model or packaged.DEFAULT)
+    codi = package.codi
+    by = f", packaged with codi_jax {__version__}" if package.name in packaged.MODELS else ""
+    print(f"model: {package.name}{by}", file=sys.stderr, flush=True)
+
+    def reader(wanted: Iterable[str]) -> Any:
+        package.read("model", wanted)  # a damaged file is an error before anything is compiled
+        return lambda components: package.read("model", components, codi.config.dtype)
+
+    return codi, package.run["generate"], reader
+
+
+def _user_folder() -> Path | None:
+    """This user's folder for compiled programs that belong to no workdir; None if it cannot be written."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codi_jax"
+        (folder / "compiled").mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # nowhere to write, no home
+        return None
+    return folder if os.access(folder / "compiled", os.W_OK) else None
+
+
 def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
     from codi_jax.config import view
-    from codi_jax.generate import GenerateConfig, Generator, save
-    from codi_jax.train.variables import component_reader
+    from codi_jax.generate import GenerateConfig, Generator, PromptWarning, save
 
-    run = _run_of(args, rest)
+    codi, settings, reader = _model(args, rest)
     prompts, weights = {}, {}
     for name, given in args.prompts.items():
         if len(given) > 1:
             raise ConfigError(f"--{name} is given {len(given)} times; a modality can prompt once")
         if given:
-            prompts[name] = [run.codi[name].read(given[0])]
+            prompts[name] = [codi[name].read(given[0])]
+            if unknown := codi[name].unknown(prompts[name]):
+                print(f"codi-jax: {unknown}", file=sys.stderr)
     for part in filter(None, args.weights.split(",")):
         name, _, value = part.partition("=")
         try:
@@ -213,27 +268,42 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
             raise ConfigError(f"--weights: {name!r} has no prompt; prompts: {', '.join(prompts) or 'none'}")
     if args.n < 1:
         raise ConfigError(f"--n: expected a positive number, got {args.n}")
-    outputs = run.codi.order(filter(None, args.to.split(",")))
-    generator = Generator(run.codi, view(GenerateConfig, run.config.generate, "generate"))
+    outputs = codi.order(filter(None, args.to.split(",")))
+    generator = Generator(codi, view(GenerateConfig, settings, "generate"))
     encoders, sampled, decoders = generator.components(outputs, prompts)
     wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
-    read = component_reader(run, args.random_weights, wanted)
-    values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=_Telling())
-    for path in save(run.codi, values, args.out):
+    read = reader(wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptWarning)  # it has been said
+        values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=_Telling())
+    for path in save(codi, values, args.out):
         print(path)
 
 
 def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from ml_collections import ConfigDict
+
     from codi_jax.evaluate.run import evaluate, table
+    from codi_jax.packaged import open_package
     from codi_jax.parallel.host import keep_freed_memory
-    from codi_jax.train.recipe import load_run
+    from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.variables import variables_of
 
-    run = load_run(args.workdir)
+    if args.model is None:
+        run = load_run(args.workdir)
+        variables = variables_of(run)
+    else:
+        package = open_package(args.model)
+        run = open_run(package.run, args.workdir)
+        variables = package.read("model")
+        save_config(ConfigDict(package.run), args.workdir)
+    config = run.config
+    if args.judges:
+        config = dataclasses.replace(config, evaluate={**config.evaluate, "judges": args.judges})
     keep_freed_memory()
-    print(table(evaluate(run.codi, run.config, variables_of(run, judged=True), run.workdir)))
+    print(table(evaluate(run.codi, config, variables, run.workdir)))
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:
@@ -278,129 +348,19 @@ def _world(args: argparse.Namespace, rest: list[str]) -> None:
         print(path)
 
 
-def _parser() -> argparse.ArgumentParser:
-    from codi_jax.modalities import REGISTRY
-
-    parser = argparse.ArgumentParser(
-        prog="codi-jax", description="CoDi in JAX: plan, train, generate, evaluate, report."
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(
-        name: str, function: Any, help: str, workdir: bool = True, config: bool = False, **options: Any
-    ) -> argparse.ArgumentParser:
-        if config:
-            options["epilog"] = (
-                "In place of a workdir, --config=FILE[:argument] names a config, and --config.a.b=value overrides a "
-                "field of it."
-            )
-        sub = verbs.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
-        sub.set_defaults(function=function)
-        if workdir:
-            sub.add_argument(
-                "--workdir",
-                type=_directory,
-                required=not config,
-                help="directory of the run, here or on gs:// or s3://",
-            )
-        return sub
-
-    train = verb(
-        "train",
-        _train,
-        "run a recipe, or some of its stages; what is finished is left alone, what was interrupted goes on",
-        epilog="--config=FILE[:argument] names the config and --config.a.b=value overrides a field of it; both are "
-        "saved in the workdir, so that a later call needs the workdir alone.",
-    )
-    train.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
-    train.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="independent stages side by side, in N processes (1)"
-    )
-    train.add_argument(
-        "--reuse",
-        type=_directory,
-        metavar="WORKDIR",
-        help="take over the finished stages of another run that are defined as here, and what they build on, too",
-    )
-    train.add_argument(
-        "--profile", metavar="START,STEPS", help="record so many steps of each stage, from the START-th on, for xprof"
-    )
-    train.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
-
-    plan = verb(
-        "plan", _plan, "compile stages for hardware that need not be here: memory, traffic, bounds, cost", config=True
-    )
-    plan.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
-    plan.add_argument(
-        "--topology", metavar="NAME", help="a TPU slice, such as v5e:4x4 or v5p:4x4x4; needs codi_jax[plan], no TPU"
-    )
-    plan.add_argument(
-        "--devices", type=int, metavar="N", help="N virtual CPU devices (by default, the devices of this machine)"
-    )
-    plan.add_argument(
-        "--mesh", metavar="A=n,B=n", help="in place of the config's, such as data=4,fsdp=64; -1 is what is left"
-    )
-    plan.add_argument("--batch", type=int, metavar="N", help="global batch, in place of each stage's own")
-    plan.add_argument(
-        "--sweep", action="store_true", help="estimate other meshes and batches, and compile the best three of all"
-    )
-    plan.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file, too")
-    plan.add_argument(
-        "--cache", type=Path, metavar="DIRECTORY", help="keep rows here, and take what was compiled before from here"
-    )
-
-    generate = verb("generate", _generate, "any prompts in, any outputs out, generated together", config=True)
-    for name in REGISTRY:
-        generate.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar="PROMPT",
-            help=f"a prompt of modality {name}: its text or file",
-        )
-    generate.add_argument("--to", required=True, metavar="A,B", help="modalities to generate, separated by commas")
-    generate.add_argument("--out", type=Path, required=True, help="directory for the files")
-    generate.add_argument("--weights", default="", metavar="A=x,B=y", help="mix weights of the prompts (1 each)")
-    generate.add_argument("--n", type=int, default=1, help="samples (1)")
-    generate.add_argument(
-        "--random-weights", action="store_true", help="draw what no weights are there for, to see the machinery run"
-    )
-    generate.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (0)")
-
-    convert = verb("convert", _convert, "read public checkpoints into components of this model", config=True)
-    convert.add_argument("files", type=Path, nargs="+", metavar="FILE", help="of the release, or of one other family")
-    convert.add_argument(
-        "--out", type=_directory, required=True, help="directory of the components; see config.weights"
-    )
-    convert.add_argument("--seed", type=int, default=0, help="of what the files do not hold (0)")
-
-    export = verb("export", _export, "write the release's checkpoint files from components of this model", config=True)
-    export.add_argument("--out", type=Path, required=True, help="directory for the .pth files")
-
-    verb("evaluate", _evaluate, "measure a trained run: metrics.json, samples.npz, and a table")
-    verb("report", _report, "write report.html from what train and evaluate left in the workdir")
-
-    compare = verb("compare", _compare, "several evaluated runs, side by side", workdir=False)
-    compare.add_argument(
-        "workdirs", type=_directory, nargs="+", metavar="WORKDIR", help="directory of an evaluated run"
-    )
-
-    data = verb("data", _data, "look at what is inside the sources of a config, or encode them once", config=True)
-    data.add_argument(
-        "what",
-        choices=("inspect", "encode"),
-        help="inspect: decode some samples and say what they are; encode: run the stages that do so",
-    )
-    data.add_argument("--source", action="append", default=[], metavar="NAME", help="only this one (repeatable)")
-    data.add_argument("--n", type=int, default=100, help="samples to decode, evenly over all of them (100)")
-    data.add_argument("--out", type=Path, help="directory for a contact sheet of each")
-
-    world = verb("world", _world, "look at and listen to samples of digit_world", workdir=False)
-    world.add_argument("--out", type=Path, required=True, help="directory for sheet.png, captions, sounds and clips")
-    world.add_argument("--split", default="train", help="train, judge, val or test (train)")
-    world.add_argument("--n", type=int, default=12, help="samples (12)")
-    world.add_argument("--seed", type=int, default=0, help="which world (0)")
-    return parser
+_VERBS = {
+    "train": _train,
+    "plan": _plan,
+    "generate": _generate,
+    "convert": _convert,
+    "export": _export,
+    "package": _package,
+    "evaluate": _evaluate,
+    "report": _report,
+    "compare": _compare,
+    "data": _data,
+    "world": _world,
+}
 
 
 def _explained(error: Exception, args: argparse.Namespace) -> str | None:
@@ -410,36 +370,43 @@ def _explained(error: Exception, args: argparse.Namespace) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
+    from codi_jax.arguments import make_parser
     from codi_jax.modalities import REGISTRY
 
-    args, rest = _parser().parse_known_args(arguments)
+    args, rest = make_parser(_VERBS, _directory).parse_known_args(arguments)
     args.prompts = {name: getattr(args, name, []) for name in REGISTRY}
     import jax
 
-    from codi_jax.checkpoint import CheckpointError
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_programs
-    from codi_jax.train.stop import Preempted
 
     # A plan keeps rows instead: a program for a machine that is not here is of no use.
-    if args.verb != "plan" and getattr(args, "workdir", None) is not None:
-        keep_programs(args.workdir)
+    workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
+    if workdir is None and args.verb == "generate":
+        workdir = _user_folder()
+    if workdir is not None:
+        keep_programs(workdir)
     try:
         args.function(args, rest)
     except ConfigError as error:
         _refuse(error)
-    except CheckpointError as error:
-        _refuse(_explained(error, args) or error)
-    except Preempted as error:
-        if distributed.first():
-            print(f"codi-jax: {error}", file=sys.stderr)
-        distributed.leave(EXIT_PREEMPTED)
     except KeyboardInterrupt:
         print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         distributed.leave(130)
-    except Exception as error:  # whatever: left alone, a process of several would wait for the others, and then abort
+    except Exception as error:
+        # Imported now, since a verb that trains nothing does not wait for Orbax.
+        from codi_jax.checkpoint import CheckpointError
+        from codi_jax.train.stop import Preempted
+
         if line := _explained(error, args):
             _refuse(line)
+        if isinstance(error, CheckpointError):
+            _refuse(error)
+        if isinstance(error, Preempted):
+            if distributed.first():
+                print(f"codi-jax: {error}", file=sys.stderr)
+            distributed.leave(EXIT_PREEMPTED)
+        # Left alone, a process of several would wait for the others and end by an abort.
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()

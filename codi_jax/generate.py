@@ -13,6 +13,7 @@ is generated changes nobody's noise.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, Protocol
@@ -33,6 +34,10 @@ from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler calls
+
+
+class PromptWarning(UserWarning):
+    """A prompt holds something that the model does not know, a word that is not in its vocabulary."""
 
 
 class Told(Protocol):
@@ -179,9 +184,11 @@ class Generator:
     # The loop.
 
     def prompts(self, variables: dict, values: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
-        """Natural values by modality to prompt tokens [n, D]."""
+        """Natural values by modality to prompt tokens [n, D]; a PromptWarning says what the model does not know."""
         out = {}
         for name in self.codi.order(values):
+            if unknown := self.codi[name].unknown(values[name]):
+                warnings.warn(unknown, PromptWarning, stacklevel=2)
             out[name] = self._prompt(name, variables, self.codi[name].media(values[name]))
         return out
 

@@ -1,10 +1,16 @@
 """The suite runs offline on CPU, with eight virtual devices; a warning of ours or of jax is an error."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# Programs that belong to no workdir are compiled anew in every run of the suite, and leave nothing behind.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="codi-jax-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import hypothesis
 

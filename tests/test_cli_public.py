@@ -84,7 +84,7 @@ def test_a_config_or_a_workdir(config, tmp_path, capsys):
     assert "name one of them" in refused(
         capsys, "generate", config, "--workdir", tmp_path, "--to", "image", "--out", tmp_path / "d"
     )
-    assert "needs --workdir" in refused(capsys, "generate", "--to", "image", "--out", tmp_path / "d")
+    assert "needs --workdir" in refused(capsys, "export", "--out", tmp_path / "d")
     assert "unknown arguments: --nonsense" in refused(
         capsys, "convert", "--nonsense", "--out", tmp_path, tmp_path / "x.pth"
     )

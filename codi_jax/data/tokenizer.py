@@ -13,14 +13,17 @@ of its text codec are made from bare vocabulary files, as the release ships them
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import VOCABULARY, vocabulary
+
+if TYPE_CHECKING:  # who has a word vocabulary does not wait for transformers
+    from transformers import PreTrainedTokenizerBase
 
 VOCABULARIES = {  # name -> words
     "digit_world": VOCABULARY,
@@ -34,9 +37,12 @@ class Tokenizer:
     Attributes:
       size: the number of ids.
       pad, bos, eos: their ids. BERT's [CLS] and [SEP] serve as bos and eos; without a padding token, eos pads.
+      words: all that it knows; None where it takes words apart, and so knows any.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    words: tuple[str, ...] | None = None
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
         def first(*ids: int | None) -> int | None:
             return next((i for i in ids if i is not None), None)
 
@@ -55,16 +61,23 @@ class Tokenizer:
         texts = [str(text) for text in texts]
         if not texts:
             return out
-        words = self._tokenizer(
+        for row, ids in zip(out, self._words(texts), strict=True):
+            ids = [self.bos, *ids[: length - 2], self.eos]
+            row[: len(ids)] = ids
+        return out
+
+    def _words(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without markers."""
+        return self._tokenizer(
             texts,
             add_special_tokens=False,
             split_special_tokens=True,  # a text that holds "[EOS]" does not end there
             return_attention_mask=False,
         )["input_ids"]
-        for row, ids in zip(out, words, strict=True):
-            ids = [self.bos, *ids[: length - 2], self.eos]
-            row[: len(ids)] = ids
-        return out
+
+    def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """The words of some texts that are not among `words`, each once, as they are written there."""
+        return ()
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of one row [L]: what stands before the first EOS, less BOS and PAD. An unknown word is shown."""
@@ -98,20 +111,35 @@ class OptimusGPT2(Tokenizer):
         return " ".join(text.split()[1:-1])
 
 
+class WordTokenizer(Tokenizer):
+    """Whole lower-case words: [PAD] = 0, the words, [UNK], [BOS], [EOS]; punctuation is dropped."""
+
+    def __init__(self, words: tuple[str, ...]):
+        vocabulary = {token: i for i, token in enumerate(["[PAD]", *words, "[UNK]", "[BOS]", "[EOS]"])}
+        if len(vocabulary) != len(words) + 4:
+            raise ConfigError("a vocabulary must not hold a word twice")
+        self.words, self.size, self.pad = tuple(words), len(vocabulary), 0
+        self._unknown, self.bos, self.eos = range(self.size - 3, self.size)
+        self._tokenizer = Backend(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        drop = normalizers.Replace(Regex(r"[^\w\s]"), " ")
+        self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), drop])
+        self._tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+
+    def _words(self, texts):
+        return [row.ids for row in self._tokenizer.encode_batch(texts)]
+
+    def unknown(self, texts):
+        found = [(text, self._tokenizer.encode(text)) for text in map(str, texts)]
+        spans = [
+            (text, *at) for text, row in found for i, at in zip(row.ids, row.offsets, strict=True) if i == self._unknown
+        ]
+        return tuple(dict.fromkeys(text[start:stop] for text, start, stop in spans))
+
+
 @functools.lru_cache(maxsize=8)
 def word_tokenizer(words: tuple[str, ...]) -> Tokenizer:
-    """A tokenizer of whole lower-case words: [PAD] = 0, the words, [UNK], [BOS], [EOS]; punctuation is dropped."""
-    vocabulary = {token: i for i, token in enumerate(["[PAD]", *words, "[UNK]", "[BOS]", "[EOS]"])}
-    if len(vocabulary) != len(words) + 4:
-        raise ConfigError("a vocabulary must not hold a word twice")
-    backend = Backend(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(Regex(r"[^\w\s]"), " ")])
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return Tokenizer(
-        PreTrainedTokenizerFast(
-            tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]"
-        )
-    )
+    """The tokenizer of some words."""
+    return WordTokenizer(words)
 
 
 def _file(folder: str, *names: str) -> str:
@@ -124,6 +152,8 @@ def _file(folder: str, *names: str) -> str:
 
 def _bert_optimus(folder: str) -> Tokenizer:
     """BERT's cased wordpieces from a list of them."""
+    from transformers import PreTrainedTokenizerFast
+
     backend = Backend(models.WordPiece.from_file(_file(folder, "bert-base-cased-vocab.txt", "vocab.txt")))
     backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -134,6 +164,8 @@ def _bert_optimus(folder: str) -> Tokenizer:
 
 def _gpt2_optimus(folder: str) -> Tokenizer:
     """GPT-2's byte pairs, and the three markers of the text codec's decoder, if they are not among them yet."""
+    from transformers import PreTrainedTokenizerFast
+
     whole = _file(folder, "gpt2-vocab.json", "vocab.json", "tokenizer.json")
     if whole.endswith("tokenizer.json"):
         backend = Backend.from_file(whole)
@@ -176,6 +208,8 @@ def make_tokenizer(name: str) -> Tokenizer:
             raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first}") from error
     if not hub and not Path(name).is_dir():
         raise ConfigError(f"no tokenizer {name!r}: neither {', '.join(VOCABULARIES)} nor a folder nor hub:NAME")
+    from transformers import AutoTokenizer
+
     try:
         return Tokenizer(AutoTokenizer.from_pretrained(name.removeprefix("hub:"), local_files_only=not hub))
     except (OSError, ValueError) as error:

@@ -188,6 +188,14 @@ class Text(Modality):
     def media(self, values):
         return {k: jnp.asarray(v) for k, v in self._ids(list(values), list(values)).items()}
 
+    def unknown(self, values):
+        tokenizer = self.tokenizers[0]
+        if not (found := tokenizer.unknown(values)):
+            return ""
+        what = "is not a word" if len(found) == 1 else "are not words"
+        words = f"{', '.join(map(repr, found))} {what} of this model"
+        return f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}"
+
     def empty(self, batch):
         return self.media([""] * batch)
 

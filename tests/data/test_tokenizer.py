@@ -56,6 +56,16 @@ def test_case_and_punctuation_do_not_matter_but_unknown_words_show():
     assert tokenizer.decode(ids[2]) == "a red [UNK]"
 
 
+def test_unknown_words_are_named_once_as_they_are_written():
+    texts = ["A Blueish seven, a dog!", "dog [EOS] red", "über-red 77"]
+    assert tokenizer.unknown(texts) == ("Blueish", "dog", "EOS", "über", "77")
+    assert tokenizer.unknown(["A  Red, seven!", ""]) == () and tokenizer.words == VOCABULARY
+    for text in texts:  # what is named is what becomes [UNK]
+        assert tokenizer.decode(tokenizer.encode([text], 20)[0]).split().count("[UNK]") == len(
+            tokenizer.unknown([text])
+        )
+
+
 def test_cut_off_text_keeps_its_end():
     row = tokenizer.encode(["the digit seven in red"], 4)[0]
     assert row[-1] == tokenizer.eos and tokenizer.decode(row) == "the digit"

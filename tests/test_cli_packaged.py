@@ -1,0 +1,140 @@
+"""`codi-jax generate` without a workdir: the packaged model, what it says, what it waits for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from PIL import Image
+
+from codi_jax import __version__, cli, packaged
+from codi_jax.config import view
+from codi_jax.data.digit_world import VOCABULARY
+from codi_jax.evaluate import run
+from codi_jax.generate import GenerateConfig, Generator, PromptWarning
+from codi_jax.train.recipe import load_run
+from tests import toy
+
+ROOT = Path(__file__).parents[1]
+UNKNOWN = "text prompt: 'blueish', 'dog' are not words of this model; it knows: " + ", ".join(VOCABULARY)
+
+
+@pytest.fixture
+def model(monkeypatch, tmp_path):
+    """The package that is inside, in its place a toy; no program of it is kept for other tests."""
+    monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, toy.random_package())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = jax.config.jax_compilation_cache_dir
+    with toy.light_compilation():
+        yield packaged.open_package(packaged.DEFAULT)
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_the_packaged_model_answers_and_says_which_it_is(model, tmp_path, capsys):
+    arguments = ["generate", "--text", "a blueish seven with a dog", "--to", "image,text", "--seed=4"]
+    cli.main([*arguments, f"--out={tmp_path / 'd'}"])
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(tmp_path / "d" / name) for name in ("text_0.txt", "image_0.png")]
+    lines = said.err.splitlines()
+    assert lines[:2] == [f"model: digit_world, packaged with codi_jax {__version__}", f"codi-jax: {UNKNOWN}"]
+    assert sum("dog" in line for line in lines) == 1
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "codi_jax" / "compiled")
+
+    assert (tmp_path / "d" / "text_0.txt").exists()
+    with Image.open(tmp_path / "d" / "image_0.png") as image:
+        assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+def test_in_a_library_it_is_a_warning(model):
+    generator = Generator(model.codi, view(GenerateConfig, model.run["generate"], "generate"))
+    variables, unknown = model.read("model"), {"text": ["a red seven", "a blueish seven with a dog"]}
+    with pytest.warns(PromptWarning) as caught:
+        generator.prompts(variables, unknown)
+    assert [str(w.message) for w in caught] == [UNKNOWN]
+    generator.prompts(variables, {"text": ["A red seven!"] * 2})  # a warning here would be an error
+
+
+def test_words_are_named_for_a_workdir_too(tmp_path, capsys):
+    arguments = ["--text=a blueish dog", "--to=image", f"--out={tmp_path / 'd'}"]
+    (tmp_path / "config.json").write_text(toy.config().to_json())
+    first, *_, last = refused(capsys, "generate", f"--workdir={tmp_path}", *arguments).splitlines()
+    assert first == f"codi-jax: {UNKNOWN}" and "nothing has made" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model=smell_world"], "no packaged model 'smell_world'; there is digit_world"),
+        (["--model=digit_world", "--workdir=."], "--model names a packaged model; leave out --workdir and --config"),
+        (["--model=digit_world", "--config=x.py"], "--model names a packaged model; leave out --workdir and --config"),
+        (["--random-weights"], "--random-weights: a packaged model has all its weights"),
+        (["--steps=3"], "unknown arguments: --steps=3"),
+    ],
+)
+def test_generate_refuses(capsys, tmp_path, arguments, message):
+    said = refused(capsys, "generate", "--to=image", f"--out={tmp_path / 'd'}", *arguments)
+    assert message in said and "\n" not in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_damaged_package_is_one_line_before_anything_is_sampled(model, tmp_path, capsys, monkeypatch):
+    for file in toy.random_package().iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-1])
+    monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, tmp_path)
+    said = refused(capsys, "generate", "--to=image", f"--out={tmp_path / 'd'}").splitlines()[1:]
+    assert said == [
+        f"codi-jax: {tmp_path / 'model.safetensors'}: is not the file that was packaged; reinstall codi_jax"
+    ]
+
+
+@pytest.mark.parametrize("home", ["file", "read only"])
+def test_without_a_folder_for_programs_none_are_kept(home, tmp_path, monkeypatch):
+    if home == "file":
+        (tmp_path / "cache").write_text("")
+    else:
+        monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cli._user_folder() is None
+
+
+def test_it_starts_without_what_only_training_needs(tmp_path):
+    code = (
+        "import sys; from codi_jax import cli; cli.main(sys.argv[1:]); "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment |= {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    arguments = ["generate", f"--model={toy.random_package()}", "--text=red", "--to=text", f"--out={tmp_path / 'd'}"]
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    path, modules = done.stdout.splitlines()
+    assert path == str(tmp_path / "d" / "text_0.txt")
+    heavy = {"grain", "orbax", "tensorflow_datasets", "tensorstore", "torch", "transformers"}
+    assert "jax" in modules.split() and not heavy & set(modules.split())
+
+
+def test_evaluate_takes_a_packaged_model_and_other_judges(monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given))
+    monkeypatch.setattr(run, "table", lambda metrics: "")
+    model, workdir = toy.random_package(), tmp_path / "run"
+    cli.main(["evaluate", f"--model={model}", "--judges=somewhere", f"--workdir={workdir}"])
+    ((codi, config, variables, where),) = calls
+    assert toy.same(variables["params"], toy.params(toy.codi())) and set(codi.modalities) == set(toy.PAIR)
+    assert config.evaluate["judges"] == "somewhere" and config.evaluate["seen"] == "test_seen" and where == workdir
+    # The workdir is now one of that model's, for `report`, and of no other.
+    assert load_run(workdir).config.generate == config.generate
+    (workdir / "config.json").write_text("{}")
+    message = refused(capsys, "evaluate", f"--model={model}", f"--workdir={workdir}")
+    assert "holds a run of another config" in message and len(calls) == 1
