@@ -86,7 +86,12 @@ def shapes(codi: CoDi) -> dict:
 
 
 def params(codi: CoDi, seed: int = 0) -> dict:
-    """Random parameters that are nowhere 0, each leaf a function of (seed, its path) alone."""
+    """Random parameters of a model; see `drawn`."""
+    return drawn(shapes(codi), seed)
+
+
+def drawn(tree: dict, seed: int = 0) -> dict:
+    """Random parameters of these shapes that are nowhere 0, each leaf a function of (seed, its path) alone."""
 
     def draw(path: str, leaf: Any) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
@@ -95,9 +100,8 @@ def params(codi: CoDi, seed: int = 0) -> dict:
             return 1 + 0.1 * np.tanh(noise)
         return noise / np.sqrt(np.prod(leaf.shape[:-1])) if path.endswith("/kernel") else 0.1 * noise
 
-    tree = shapes(codi)
-    drawn = {path: jnp.asarray(draw(path, leaf), leaf.dtype) for path, leaf in paths.flatten(tree).items()}
-    return paths.replace(tree, drawn)
+    leaves = {path: jnp.asarray(draw(path, leaf), leaf.dtype) for path, leaf in paths.flatten(tree).items()}
+    return paths.replace(tree, leaves)
 
 
 def variables(codi: CoDi, seed: int = 0) -> dict:
@@ -177,7 +181,8 @@ def judges_config() -> ConfigDict:
 @functools.lru_cache
 def random_judges() -> dict[str, dict]:
     """Random parameters of what `judges_config` trains: stage -> {component: tree}."""
-    judge = quick(Judge(view(JudgeConfig, JUDGE)).init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    image = jnp.zeros((1, 32, 32, 3))
+    judge = drawn(jax.eval_shape(Judge(view(JudgeConfig, JUDGE)).init, jax.random.key(0), image))
     towers = params(codi(), seed=1)
     similar = {f"{name}_similarity": towers[codi()[name].components["prompt"]] for name in PAIR}
     return {"judge.image": {"image_judge": judge["params"]}, "similarity.all": similar}
