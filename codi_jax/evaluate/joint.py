@@ -8,10 +8,12 @@ fidelity, so both are reported: the Fréchet distance of the outputs to real sam
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from codi_jax.data import digit_world
 from codi_jax.evaluate import frechet
-from codi_jax.evaluate.agreement import agreement, chance, entropy, shuffled
-from codi_jax.evaluate.intervals import wilson
+from codi_jax.evaluate.agreement import UNREAD, agreement, chance, entropy, shuffled
+from codi_jax.evaluate.intervals import entropy_interval, wilson
 from codi_jax.evaluate.readers import Reading
 
 
@@ -20,6 +22,12 @@ def fidelity(reading: Reading, real: frechet.Gaussian | None) -> float | None:
     if reading.features is None or real is None:
         return None
     return frechet.distance(frechet.fit(reading.features), real)
+
+
+def _entropy_interval(reading: np.ndarray, count: int) -> tuple[float, float]:
+    """Of what was read; 0 where nothing was, as `entropy` has it."""
+    read = reading[reading != UNREAD]
+    return entropy_interval(np.bincount(read, minlength=count)) if len(read) else (0.0, 0.0)
 
 
 def coherence(
@@ -33,9 +41,9 @@ def coherence(
       real: output -> fit of the judge's features of real samples, where there is a judge.
 
     Returns:
-      {"n", factor: {"joint", "interval" (95 %), "independent", "shuffled", "chance", "entropy", "fidelity", "outputs"}}
-      for every factor that at least two outputs carry. `entropy` and `fidelity` are the worst of the outputs that carry
-      the factor; "outputs" has both for each of them, together and alone.
+      {"n", factor: {"joint", "interval" (95 %), "independent", "shuffled", "chance", "entropy", "entropy_interval"
+      (95 %), "fidelity", "outputs"}} for every factor that at least two outputs carry. `entropy` and `fidelity` are the
+      worst of the outputs that carry the factor; "outputs" has both for each of them, together and alone.
     """
     (n,) = {len(r) for reading in together.values() for r in reading.factors.values()}
     distances = {
@@ -54,14 +62,15 @@ def coherence(
             if distances[name][0] is not None:
                 detail[name]["fidelity"], detail[name]["fidelity_independent"] = distances[name]
         known = [row["fidelity"] for row in detail.values() if "fidelity" in row]
-        rate = agreement(joint)
+        rate, worst = agreement(joint), min(joint, key=lambda reading: entropy(reading, len(values)))
         out[factor] = {
             "joint": rate,
             "interval": list(wilson(rate, n)),
             "independent": agreement(independent),
             "shuffled": shuffled(joint),
             "chance": chance(joint, len(values)),
-            "entropy": min(row["entropy"] for row in detail.values()),
+            "entropy": entropy(worst, len(values)),
+            "entropy_interval": list(_entropy_interval(worst, len(values))),
             "fidelity": max(known) if known else None,
             "outputs": detail,
         }

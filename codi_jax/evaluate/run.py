@@ -7,6 +7,7 @@
 samples.npz holds, by path (row i of every array belongs to row i of its prompts; -1 is unread):
 
     real/{seen, held_out}/values/MODALITY, …/factors/FACTOR
+    codec/MODALITY/values, …/read/FACTOR                       real/seen/values, encoded and decoded
     matrix/A->B/values, matrix/A->B/read/FACTOR                prompted by real/seen/values/A; held_out/A->B likewise
     combinations/A+B->C+D/values/MODALITY, …/read/…            prompted by the first rows of real/seen/values, as above
     joint/A+B/values/MODALITY, …/read/MODALITY/FACTOR          the open prompt, together
@@ -31,8 +32,9 @@ from codi_jax.config import ConfigError, view
 from codi_jax.data import digit_world
 from codi_jax.data.access import Source
 from codi_jax.data.sources import make_source
-from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, similarity, trained
+from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, roundtrip, similarity, trained
 from codi_jax.evaluate.agreement import agreement
+from codi_jax.evaluate.floors import FloorsConfig
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
 from codi_jax.evaluate.tables import table
@@ -61,6 +63,7 @@ class EvaluateConfig:
       judges: whose judges and similarity towers read: the name of a packaged model, or a folder that `codi-jax package`
         wrote.
       reference: further samples of `seen`, to which a Fréchet distance is taken.
+      floors: what the metrics have to reach, see `evaluate.floors`; None gives no verdict.
     """
 
     n: int = 256
@@ -72,6 +75,7 @@ class EvaluateConfig:
     pretrained: int = 64
     judges: str = DEFAULT
     reference: int = 1024
+    floors: FloorsConfig | None = None
 
     def __post_init__(self):
         if self.n < 4 or self.reference < 2:
@@ -108,7 +112,7 @@ class Evaluation:
         self.sets = combinations.subsets(self.names)
         self.seconds: dict[str, float] = {}
         directions = sum(len(self._pairs(kind)) for kind in self.sources)
-        self._total = 1 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
+        self._total = 2 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
         self._total += len(self.settings.mixes) + bool(self.settings.pretrained)
         for title in self.settings.mixes:
             for name in mixing.parts(title):
@@ -150,6 +154,7 @@ class Evaluation:
             }
             if name == "seen":
                 metrics["real"], fits = self._reference(source, samples, real)
+                metrics["codec"], kept["codec"] = self._round_trips(samples, real)
                 if self.settings.combinations:
                     metrics["combinations"], kept["combinations"] = {}, {}
                     for outputs in self.sets:
@@ -185,6 +190,18 @@ class Evaluation:
                 out[m] = {"n": n, **read, "fidelity": joint.fidelity(real[m], fits.get(m))}
             timed.says = "  ".join(f"{m} {_brief({f: x for f, x in out[m].items() if f != 'n'})}" for m in out)
         return out, fits
+
+    def _round_trips(
+        self, samples: Samples, real: Mapping[str, Reading]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """How well real samples survive their codecs, and what became of them."""
+        with self._timed("codecs") as timed:
+            values = roundtrip.reconstruct(self.generator, self.variables, {m: samples.values[m] for m in self.names})
+            readings = self._read(values)
+            out = roundtrip.kept(samples.factors, readings, real)
+            said = {m: {f: row["accuracy"] for f, row in cell["factors"].items()} for m, cell in out.items()}
+            timed.says = "  ".join(f"{m} {_brief(rates)}" for m, rates in said.items())
+        return out, {m: {"values": array(values[m]), "read": readings[m].factors} for m in values}
 
     def _directions(
         self, kind: str, samples: Samples, real: Mapping[str, Reading]
@@ -324,8 +341,8 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
       workdir: of the run.
 
     Returns:
-      The metrics: {"n", "real", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync", "pretrained",
-      "objectives"}; "sim" is empty where a modality has no packaged tower.
+      The metrics: {"n", "real", "codec", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync",
+      "pretrained", "objectives"}; "sim" is empty where a modality has no packaged tower.
 
     Raises:
       ConfigError: a component, a source or a reader is missing, or the packaged judges are.

@@ -59,6 +59,16 @@ def _directions(directions: Mapping[str, Any]) -> str:
     return aligned(lines, right=range(3, len(lines[0])))
 
 
+def _codecs(codecs: Mapping[str, Any]) -> str:
+    lines = [("codec", "factor", "kept", "95 %", "ceiling", "of ceiling")]
+    for name, cell in codecs.items():
+        for factor, row in cell["factors"].items():
+            part = row["accuracy"] / row["ceiling"] if row["ceiling"] else None
+            numbers = _number(row["accuracy"]), _interval(row["interval"]), _number(row["ceiling"]), _number(part)
+            lines.append((name, factor, *numbers))
+    return aligned(lines, right=range(2, 6))
+
+
 def _joint(sets: Mapping[str, Any]) -> str:
     columns = ("joint", "interval", "independent", "shuffled", "chance", "entropy")
     lines = [("outputs", "trained", "factor", *(c.replace("interval", "95 %") for c in columns), "fidelity", "alone")]
@@ -75,9 +85,10 @@ def _joint(sets: Mapping[str, Any]) -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """What `codi-jax evaluate` prints: the matrix, the held-out combinations, the joint sets, real samples."""
+    """What `codi-jax evaluate` prints: codecs, the matrix, held-out combinations, joint sets, real samples."""
     n = metrics["n"]
-    parts = [f"Prompt to output, n = {n}, unseen test samples", _directions(metrics["matrix"])]
+    parts = [f"Real samples, encoded and decoded, n = {n}", _codecs(metrics["codec"]), ""]
+    parts += [f"Prompt to output, n = {n}, unseen test samples", _directions(metrics["matrix"])]
     if metrics["held_out"]:
         parts += [
             "",

@@ -70,13 +70,23 @@ class Copies:
         return {name: [bank.values[name][i] for i in index] for name, index in latents.items()}
 
 
+def reconstruct(generator, variables, values):
+    """Codecs that keep everything, but for the last two captions."""
+    return {name: [*given[:-2], "", ""] if name == "text" else given for name, given in values.items()}
+
+
+def copying(monkeypatch, it):
+    """Puts `Copies` and these codecs in place of a model."""
+    sources = [it.config.sources[s] for s in ("test_seen", "test_held_out")]
+    monkeypatch.setattr(Copies, "sources", sources, raising=False)
+    monkeypatch.setattr(run, "Generator", Copies)
+    monkeypatch.setattr(run.roundtrip, "reconstruct", reconstruct)
+
+
 @pytest.fixture
 def evaluated(tmp_path, variables, monkeypatch):
     it = demo_run(tmp_path)
-    monkeypatch.setattr(
-        Copies, "sources", [it.config.sources[s] for s in ("test_seen", "test_held_out")], raising=False
-    )
-    monkeypatch.setattr(run, "Generator", Copies)
+    copying(monkeypatch, it)
     (tmp_path / "stages" / "codec.text").mkdir(parents=True)
     (tmp_path / "stages" / "codec.text" / "cost.json").write_text('{"step": 2.0, "total": 2.5}')
     return it, run.evaluate(it.codi, it.config, variables, tmp_path)
@@ -95,6 +105,9 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert set(metrics["joint"]["text+image"]["digit"]) >= {
         *("joint", "independent", "shuffled", "chance", "entropy", "fidelity")
     }
+    assert metrics["codec"]["text"]["factors"]["digit"]["accuracy"] == 1 - 2 / N
+    image = metrics["codec"]["image"]["factors"]["digit"]
+    assert image["accuracy"] == image["ceiling"] == metrics["real"]["image"]["digit"]
     assert metrics["real"]["text"]["digit"] == 1 and metrics["real"]["image"]["fidelity"] > 0
     sim = metrics["sim"]["text+image"]
     assert sim["n"] == N and sim["joint"] != sim["shuffled"] and -1 <= sim["joint"] <= 1
@@ -108,13 +121,14 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert "seconds" not in text and "memory" not in text
 
     lines = run.table(metrics).splitlines()
+    assert any(line.split()[:3] == ["text", "digit", "0.750"] for line in lines)
     assert any(line.split()[:4] == ["image->text", "yes", "digit", "0.875"] for line in lines)
     assert any(line.startswith("text+image") for line in lines)
 
     before = {name: (it.workdir / name).read_bytes() for name in ("metrics.json", "samples.npz")}
     run.evaluate(it.codi, it.config, variables, it.workdir)
     assert {name: (it.workdir / name).read_bytes() for name in before} == before
-    assert "14/14  pretrained judges" in capsys.readouterr().out
+    assert "15/15  pretrained judges" in capsys.readouterr().out
 
 
 def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
@@ -143,10 +157,7 @@ def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
 
 def test_the_mix_curve_and_combinations_left_out(tmp_path, variables, monkeypatch):
     it = demo_run(tmp_path, combinations=0, n=25, mixes=("text|image->text",))
-    monkeypatch.setattr(
-        Copies, "sources", [it.config.sources[s] for s in ("test_seen", "test_held_out")], raising=False
-    )
-    monkeypatch.setattr(run, "Generator", Copies)
+    copying(monkeypatch, it)
     metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
     assert not metrics.get("combinations") and metrics["matrix"]
     curve = metrics["mix"]["text|image->text"]
@@ -160,6 +171,7 @@ def test_the_saved_samples_can_be_judged_again(evaluated):
     with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
         samples = paths.nest(dict(file))
     truth = samples["real"]["held_out"]["factors"]
+    assert samples["codec"]["text"]["values"][-1] == "" and samples["codec"]["text"]["read"]["digit"][-1] == UNREAD
     made = samples["held_out"]["image->text"]
     digits = [digit_world.parse(caption)["digit"] for caption in made["values"]]
     assert (

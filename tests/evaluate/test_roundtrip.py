@@ -1,0 +1,51 @@
+"""Codec round trips, against the codec called by hand and factors counted by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from codi_jax.data.digit_world import CARRIES
+from codi_jax.data.sources import make_source
+from codi_jax.evaluate.agreement import UNREAD
+from codi_jax.evaluate.readers import Reading
+from codi_jax.evaluate.roundtrip import kept, reconstruct
+from codi_jax.evaluate.samples import take
+from codi_jax.generate import GenerateConfig, Generator
+from tests import toy
+
+N = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light():
+    with toy.light_compilation():
+        yield
+
+
+def test_values_go_through_their_codec_and_back():
+    codi = toy.codi()
+    variables = toy.variables(codi)
+    for constants in variables["constants"].values():  # so that latents are normalised, and back
+        constants.update({k: v + 0.5 for k, v in constants.items() if k in ("shift", "scale")})
+    samples = take(codi, make_source({**toy.recipe()["sources"]["test_seen"]}), range(N))
+    made = reconstruct(Generator(codi, GenerateConfig({})), variables, samples.values)
+    assert list(made) == list(samples.values) and all(len(values) == N for values in made.values())
+    for name, modality in codi.modalities.items():
+        params = modality.component(variables, "codec")
+        mean, _ = toy.quick(modality.encode_moments)(params, modality.media(samples.values[name]))
+        for i, value in enumerate(modality.outputs(jax.device_get(toy.quick(modality.decode)(params, mean)))):
+            if isinstance(value, str):
+                assert made[name][i] == value
+            else:
+                assert made[name][i].dtype == value.dtype and made[name][i].shape == value.shape
+                np.testing.assert_allclose(made[name][i].astype(float), value.astype(float), atol=1)
+
+
+def test_what_is_kept_by_hand():
+    truth = {factor: np.array([0, 1, 0, 1]) for factor in CARRIES["text"]}
+    right = Reading(dict(truth))
+    lost = Reading({**truth, "digit": np.array([UNREAD, 1, 1, UNREAD])})
+    cell = kept(truth, {"text": lost}, {"text": right})["text"]
+    assert cell["n"] == 4 and set(cell["factors"]) == set(CARRIES["text"]) and cell["free"] == {}
+    assert cell["factors"]["digit"]["accuracy"] == 0.25 and cell["factors"]["digit"]["ceiling"] == 1
+    assert all(row["accuracy"] == 1 for factor, row in cell["factors"].items() if factor != "digit")
