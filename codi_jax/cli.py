@@ -4,9 +4,9 @@ A run is a config and a workdir. `train` takes --config=FILE[:argument] and over
 ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
 `generate` needs neither: the model inside the package answers.
 
-Exit codes: 0 done; 2 bad input, a full disk, or a directory that may not be written (one line says what); 75 stopped by
-SIGTERM with everything saved, run it again; 69 the processes that the environment tells of (see
-`codi_jax.parallel.distributed`) have not come together.
+Exit codes: 0 done; 1 measured, and below the floors of the config; 2 bad input, a full disk, or a directory that may
+not be written (one line says what); 75 stopped by SIGTERM with everything saved, run it again; 69 the processes that
+the environment tells of (see `codi_jax.parallel.distributed`) have not come together.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import functools
 import itertools
 import os
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 from codi_jax import storage
 from codi_jax.config import ConfigError
 
+EXIT_BELOW_FLOORS = 1
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
 
@@ -34,6 +34,16 @@ def _refuse(error: Exception | str) -> NoReturn:
 
     print(f"codi-jax: {error}", file=sys.stderr)
     distributed.leave(EXIT_BAD_INPUT)
+
+
+def _end_on(verdict: Any) -> None:
+    """Prints the verdict on a model, if there is one; below its floors the process ends."""
+    from codi_jax.parallel import distributed
+
+    if verdict is not None:
+        print(f"\n{verdict}", flush=True)
+        if not verdict.passed:
+            distributed.leave(EXIT_BELOW_FLOORS)
 
 
 def _directory(argument: str) -> Path:
@@ -139,6 +149,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.parallel import MeshConfig
     from codi_jax.plan import target
     from codi_jax.plan.run import plan, shown
+    from codi_jax.train.lines import ProgressLines
 
     if args.topology and args.devices is not None:
         raise ConfigError("--topology and --devices: name one of them")
@@ -149,7 +160,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
         where = target.present() if args.devices is None else target.virtual(args.devices)
     run = _run_of(args, rest)
     mesh = MeshConfig.parse(args.mesh) if args.mesh else run.config.mesh
-    rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=_Telling())
+    rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=ProgressLines())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         storage.write_text(args.json, json.dumps(rows, indent=1) + "\n")
@@ -183,27 +194,6 @@ def _package(args: argparse.Namespace, rest: list[str]) -> None:
     run = None if args.workdir is None else load_run(args.workdir)
     about = About(args.trained_with, args.judges_trained_with, args.commit)
     print(package(run, load_run(args.judges), args.out, args.dtype, about))
-
-
-class _Telling:
-    """Says on stderr what generation is at, how long it has taken and how long its steps will take."""
-
-    def __init__(self) -> None:
-        self._begun = self._printed = time.perf_counter()
-        self._first: tuple[float, int] | None = None
-
-    def __call__(self, what: str, done: int = 0, of: int = 0) -> None:
-        from codi_jax.train.metrics import duration
-
-        now, left = time.perf_counter(), ""
-        if of and done:  # the first step compiles; the rate is that of those after it
-            if self._first is not None:
-                left = f", {duration((now - self._first[0]) / (done - self._first[1]) * (of - done))} left"
-            self._first = self._first or (now, done)
-        if not done or now - self._printed >= 1:
-            self._printed = now
-            steps = f" {done}/{of}{left}" if of else ""
-            print(f"{duration(now - self._begun):>6}  {what}{steps}", file=sys.stderr, flush=True)
 
 
 def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:
@@ -248,6 +238,7 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
 
     from codi_jax.config import view
     from codi_jax.generate import GenerateConfig, Generator, PromptWarning, save
+    from codi_jax.train.lines import ProgressLines
 
     codi, settings, reader = _model(args, rest)
     prompts, weights = {}, {}
@@ -275,7 +266,8 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     read = reader(wanted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptWarning)  # it has been said
-        values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=_Telling())
+        key = jax.random.key(args.seed)
+        values = generator.generate(read, outputs, prompts, args.n, key, weights, told=ProgressLines())
     for path in save(codi, values, args.out):
         print(path)
 
@@ -285,7 +277,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from ml_collections import ConfigDict
 
-    from codi_jax.evaluate.run import evaluate, table
+    from codi_jax.evaluate.run import evaluate, judged, table
     from codi_jax.packaged import open_package
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.recipe import load_run, open_run, save_config
@@ -303,7 +295,9 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     if args.judges:
         config = dataclasses.replace(config, evaluate={**config.evaluate, "judges": args.judges})
     keep_freed_memory()
-    print(table(evaluate(run.codi, config, variables, run.workdir)))
+    metrics = evaluate(run.codi, config, variables, run.workdir)
+    print(table(metrics))
+    _end_on(judged(metrics, run.config))
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:
@@ -324,6 +318,7 @@ def _compare(args: argparse.Namespace, rest: list[str]) -> None:
 
 def _data(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.data.inspection import inspect
+    from codi_jax.train.lines import ProgressLines
 
     if args.what == "encode":
         if args.workdir is None:
@@ -336,7 +331,7 @@ def _data(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"no source {unknown[0]!r} in this config; it has {', '.join(run.config.sources)}")
     for name in names:
         out = args.out / name if args.out else None
-        print(f"{name}: {inspect(run.config.sources[name], f'sources.{name}', args.n, out, _Telling())}")
+        print(f"{name}: {inspect(run.config.sources[name], f'sources.{name}', args.n, out, ProgressLines())}")
 
 
 def _world(args: argparse.Namespace, rest: list[str]) -> None:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
-from codi_jax.train import loop
+from codi_jax.evaluate import run as evaluation
+from codi_jax.train import loop, variables
 from codi_jax.train.stop import Preempted
 from tests import toy
+from tests.evaluate.numbers import metrics
 
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "four.py")
@@ -95,21 +97,6 @@ def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
     picture.write_bytes(picture.read_bytes()[:-4000])
     assert "not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
-
-
-def test_progress_of_sampling(capsys, monkeypatch):
-    clock = iter([0.0, 1.0, 2.0, 12.0, 12.5, 16.0])
-    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
-    told = cli._Telling()
-    told("reading text_unet")
-    for done in range(4):
-        told("sampling", done, 4)
-    assert capsys.readouterr().err.splitlines() == [
-        "    1s  reading text_unet",
-        "    2s  sampling 0/4",
-        "   12s  sampling 1/4",  # which compiled; the next comes within a second
-        "   16s  sampling 3/4, 2s left",
-    ]
 
 
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
@@ -275,6 +262,31 @@ def test_help_names_every_verb(capsys):
         cli.main(["--help"])
     out = capsys.readouterr().out
     assert exit.value.code == 0 and all(verb in out for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("floors", "rate", "code"), [(None, 0.0, 0), ({}, 1.0, 0), ({}, 0.0, 1), ({"codec": 0.0}, 0.0, 0)]
+)
+def test_evaluate_ends_on_the_verdict(monkeypatch, capsys, tmp_path, floors, rate, code):
+    """Measured numbers in place of a model's: its text codec keeps `rate` of the digits."""
+    config = toy.config()
+    with config.unlocked():
+        config.evaluate.floors = floors
+    toy.save_config(config, tmp_path)
+    measured = metrics(names=("text",), codec={("text", "digit"): rate})
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: measured)
+    monkeypatch.setattr(evaluation, "table", lambda _: "the table")
+    monkeypatch.setattr(variables, "variables_of", lambda *_, **__: {})
+    if code:
+        with pytest.raises(SystemExit) as exit:
+            cli.main(["evaluate", f"--workdir={tmp_path}"])
+        assert exit.value.code == code == cli.EXIT_BELOW_FLOORS
+    else:
+        cli.main(["evaluate", f"--workdir={tmp_path}"])
+    first, *verdict = capsys.readouterr().out.splitlines()
+    assert first == "the table" and len(verdict) <= 6 and bool(verdict) == (floors is not None)
+    if code:
+        assert verdict[2].startswith("text cannot name the digit: its codec keeps 0 of 48 samples")
 
 
 def test_nothing_to_reuse_and_nothing_to_compare(workdir, tmp_path, capsys):

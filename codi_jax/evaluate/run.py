@@ -38,13 +38,14 @@ from codi_jax.evaluate.floors import FloorsConfig
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
 from codi_jax.evaluate.tables import table
+from codi_jax.evaluate.verdict import Verdict, verdict
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
 
-__all__ = ["EvaluateConfig", "evaluate", "table"]
+__all__ = ["EvaluateConfig", "evaluate", "judged", "table"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,3 +357,9 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     storage.write_text(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")
     storage.write_text(workdir / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
     return metrics
+
+
+def judged(metrics: Mapping[str, Any], config: Any) -> Verdict | None:
+    """The verdict on a run's metrics, or None if its RunConfig asks for no floors."""
+    floors = view(EvaluateConfig, config.evaluate, "evaluate").floors
+    return None if floors is None else verdict(metrics, floors)

@@ -7,10 +7,12 @@ its numbers depend, so every stage runs on a worker, the last one too.
 """
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +25,7 @@ from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
 from codi_jax.parallel.host import keep_freed_memory
 from codi_jax.train.loop import train
+from codi_jax.train.overall import Overall, chains
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
 
@@ -39,6 +42,27 @@ class _Lines:
         return False
 
 
+class _Forward:
+    """In a worker: tells the parent's `Overall`, which shows it, of the progress, once in `every` seconds."""
+
+    def __init__(self, connection: Connection, every: float = 2.0):
+        self._connection, self._every, self._sent = connection, every, -math.inf
+
+    def begin(self, name: str) -> None:
+        self._sent = -math.inf
+
+    def end(self, name: str) -> None:
+        """The parent knows from what the worker answers."""
+
+    def __call__(self, name: str, done: int, of: int) -> None:
+        if time.monotonic() - self._sent >= self._every:
+            self._sent = time.monotonic()
+            self._connection.send((name, done, of))
+
+    def due(self) -> bool:
+        return False
+
+
 def _die_with(parent: int) -> None:
     """Linux: lets no worker outlive a parent that was killed, and go on writing into the workdir."""
     libc = ctypes.CDLL(None)
@@ -49,7 +73,7 @@ def _die_with(parent: int) -> None:
 
 
 def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: Path, cache: str, quiet: bool) -> None:
-    """A worker: stages come by name, and None or what went wrong goes back."""
+    """A worker: stages come by name; (stage, steps done, of) go back, and in the end None or what went wrong."""
     _die_with(parent)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
@@ -60,7 +84,7 @@ def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: P
     run = load_run(workdir)
     while (name := connection.recv()) is not None:
         try:
-            train(run, (name,), quiet)
+            train(run, (name,), quiet, overall=_Forward(connection))
             connection.send(None)
         except (ConfigError, CheckpointError, Preempted) as error:
             connection.send(error)
@@ -68,17 +92,6 @@ def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: P
             if not (line := storage.explain(error, workdir)):
                 raise
             connection.send(ConfigError(line))
-
-
-def chains(run: Run) -> dict[str, float]:
-    """Stage -> the cost of the dearest chain from it to an end, its own included."""
-    behind = dict.fromkeys(run.order, 0.0)
-    total = {}
-    for name in reversed(run.order):
-        total[name] = run.stage(name).cost + behind[name]
-        for need in run.stage(name).needs:
-            behind[need] = max(behind[need], total[name])
-    return total
 
 
 def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quiet: bool = False) -> None:
@@ -121,6 +134,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
         workers[connection].start()
         theirs.close()
         idle.append(connection)
+    overall = Overall(run, wanted, jobs)
     busy: dict[Connection, str] = {}
     asked = False
 
@@ -134,24 +148,34 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
     failed: Exception | None = None
     try:
         while busy or (waiting and not asked and failed is None):
-            ready = [name for name in waiting if all(run.finished(need) for need in run.stage(name).needs)]
-            for name in ready[: len(idle)] if not asked and failed is None else ():
-                connection = idle.pop()
-                connection.send(name)
-                busy[connection] = name
-                waiting.remove(name)
-            for connection in wait(list(busy)):
-                name = busy.pop(connection)
+            if idle and waiting and not asked and failed is None:
+                undone = {*waiting, *busy.values()}
+                ready = [name for name in waiting if undone.isdisjoint(run.stage(name).needs)]
+                for name in ready[: len(idle)]:
+                    connection = idle.pop()
+                    connection.send(name)
+                    busy[connection] = name
+                    waiting.remove(name)
+                    overall.begin(name)
+            for connection in wait(list(busy), timeout=10):
+                name = busy[connection]
                 try:
                     error = connection.recv()
+                    if isinstance(error, tuple):
+                        overall(*error)
+                        continue
                 except EOFError:
                     code = workers[connection].join() or workers[connection].exitcode
                     error = Preempted(f"stopped in {name}; run it again") if asked else _died(name, code)
+                del busy[connection]
+                overall.end(name)
                 idle.append(connection)
                 if error is not None and failed is None:
                     failed = error
                     for other in busy:
                         workers[other].terminate()
+            if overall.due() and len(wanted) > 1:
+                overall.print()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

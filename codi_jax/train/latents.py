@@ -65,7 +65,7 @@ def _origin(run: Run, name: str) -> dict[str, Any]:
 
 
 def _encoded(
-    run: Run, name: str, variables: dict[str, Any], source: Source, shares: Sequence[Sequence[int]]
+    run: Run, name: str, variables: dict[str, Any], source: Source, shares: Sequence[Sequence[int]], overall: Any
 ) -> Iterator[tuple[int, dict[str, dict[str, np.ndarray]]]]:
     """Batches of this process, as (number, {modality: fields}); `shares`: the numbers that each process encodes.
 
@@ -81,7 +81,8 @@ def _encoded(
     own = in_order(source, stage.batch_size, transform, mine, 2)
     left, done = sum(map(len, shares)), 0
     total = -(-len(source) // stage.batch_size)
-    with Progress(name, len(source), 1, (total - left) * stage.batch_size) as progress, Stop().listening() as stop:
+    start = (total - left) * stage.batch_size
+    with Progress(name, len(source), 1, start, overall=overall) as progress, Stop().listening() as stop:
         for turn in range(max(map(len, shares))):  # all pass the same places, whatever their share
             if stop.here():
                 kept = "goes on" if _settings(run, name).records else "begins anew"
@@ -98,8 +99,10 @@ def _encoded(
             progress.update(min((total - left + done) * stage.batch_size, len(source)))
 
 
-def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> None:
+def compute(run: Run, name: str, variables: dict[str, Any], source: Source, overall: Any = None) -> None:
     """Encodes every sample of the stage's source and writes the arrays, complete or not at all.
+
+    `overall` is told of the progress, see `train.overall`.
 
     Raises:
       ConfigError: the source is a mixture, or there are records of other weights or another source.
@@ -111,10 +114,11 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source) -> N
     total, processes = -(-len(source) // stage.batch_size), jax.process_count()
     directory.mkdir(parents=True, exist_ok=True)
     if _settings(run, name).records:
-        _write_records(run, name, variables, source, total)
+        _write_records(run, name, variables, source, total, overall)
     else:
         shares = [range(k, total, processes) for k in range(processes)]
-        parts = _of_all([part for _, part in _encoded(run, name, variables, source, shares)], directory, name)
+        mine = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
+        parts = _of_all(mine, directory, name)
         if parts is not None:
             with storage.whole(directory / "arrays.npz") as fresh:
                 np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
@@ -127,7 +131,7 @@ def _write_origin(run: Run, name: str, path: Path) -> None:
     storage.write_text(path, json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
 
 
-def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int) -> None:
+def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int, overall: Any) -> None:
     """The files of records that are not there yet."""
     folder, size, processes = run.directory(name) / "records", _settings(run, name).records, jax.process_count()
     if storage.in_store(folder):
@@ -145,7 +149,7 @@ def _write_records(run: Run, name: str, variables: dict[str, Any], source: Sourc
         _write_origin(run, name, origin)
     distributed.wait_for_all(f"folder of {name}")
     rows: list[dict[str, Any]] = []
-    for number, fields in _encoded(run, name, variables, source, shares):
+    for number, fields in _encoded(run, name, variables, source, shares, overall):
         count = len(jax.tree.leaves(fields)[0])
         rows += [jax.tree.map(lambda x, i=i: x[i], fields) for i in range(count)]
         if (number + 1) % size == 0 or number + 1 == total:

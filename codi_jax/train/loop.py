@@ -30,6 +30,7 @@ from codi_jax.train import latents
 from codi_jax.train.ledger import Ledger
 from codi_jax.train.ledger import line as ledger_line
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
+from codi_jax.train.overall import Overall
 from codi_jax.train.profile import Profile
 from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
@@ -109,13 +110,16 @@ class Stage:
             threads=1,
         )
 
-    def train(self, ledger: Ledger, quiet: bool = False, profile: tuple[int, int] | None = None) -> None:
+    def train(
+        self, ledger: Ledger, quiet: bool = False, profile: tuple[int, int] | None = None, overall: Any = None
+    ) -> None:
         """Runs the stage from its last checkpoint to its end and writes what it made.
 
         Args:
           ledger: books the seconds.
           quiet: leaves out the tables of parameters.
           profile: (start, steps) of this session to be recorded, see `train.profile`.
+          overall: is told of the progress, see `train.overall`.
         """
         config, clock = self.config, ledger.clock
         recorded = Profile(self.directory / "profile", profile if distributed.first() else None)
@@ -138,7 +142,7 @@ class Stage:
             worked: list[float] = []  # flops of each step since the last line
             with (
                 MetricWriter(self.directory, start) as writer,
-                Progress(self.name, config.steps, config.batch_size, start, clock) as progress,
+                Progress(self.name, config.steps, config.batch_size, start, clock, overall=overall) as progress,
             ):
                 ledger.lost_steps += writer.lost_steps
                 for i in range(start, config.steps):
@@ -226,10 +230,12 @@ def train(
     stages: tuple[str, ...] | None = None,
     quiet: bool = False,
     profile: tuple[int, int] | None = None,
+    overall: Any = None,
 ) -> None:
     """Runs the named stages (all if None) in the recipe's order; what is finished is left alone.
 
-    `quiet` and `profile` are those of `Stage.train`.
+    `quiet` and `profile` are those of `Stage.train`; `overall` is told of the progress, an `Overall` of these stages if
+    it is not given and there are several.
 
     Raises:
       ConfigError: a stage that a named one needs is not finished.
@@ -238,6 +244,8 @@ def train(
     wanted = run.order if stages is None else stages
     for name in wanted:
         run.stage(name)
+    if overall is None and len(wanted) > 1 and distributed.first():
+        overall = Overall(run, wanted)
     for name in (n for n in run.order if n in wanted):
         if distributed.agreed(run.finished(name)):
             if distributed.first():
@@ -247,6 +255,8 @@ def train(
             if not run.finished(need):
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
         ledger = Ledger(run.directory(name) / "cost.json", Clock())
+        if overall is not None:
+            overall.begin(name)
         try:
             if run.stage(name).objective == "encode":
                 with ledger.clock.measure("encode"):
@@ -255,12 +265,14 @@ def train(
                         run.codi[m].components[role] for m in run.stage(name).modalities for role in ("codec", "prompt")
                     )
                     source = source_of(run, run.stage(name).source)
-                    latents.compute(run, name, assemble(run, ancestors, needed), source)
+                    latents.compute(run, name, assemble(run, ancestors, needed), source, overall)
             else:
                 with ledger.clock.measure("start"):
                     stage = Stage(run, name)
-                stage.train(ledger, quiet, profile)
+                stage.train(ledger, quiet, profile, overall)
                 if distributed.first():
                     print(ledger_line(name, ledger.cost(), run.stage(name).steps), flush=True)
         finally:
             ledger.write()
+        if overall is not None:
+            overall.end(name)

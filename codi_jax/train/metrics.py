@@ -207,6 +207,7 @@ class Progress:
         clock: Clock | None = None,
         every: float = 10.0,
         stream: TextIO | None = None,
+        overall: Any = None,
     ):
         """Args:
         stage: its name.
@@ -216,7 +217,9 @@ class Progress:
         clock: whose 'data' share is shown.
         every: seconds between plain lines.
         stream: stdout if None; rich draws on it if it is a terminal.
+        overall: the `Overall` of the recipe, which is told and shown, too.
         """
+        self._overall = overall
         self._stage, self._total, self._batch, self._clock, self._every = stage, total, batch, clock, every
         self._stream = stream or sys.stdout
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)  # (time, steps taken), for the rate
@@ -232,6 +235,8 @@ class Progress:
                 refresh_per_second=4,
             )
             self._task = self._bar.add_task(stage, total=total, completed=start, line="compiling")
+            if overall is not None:
+                self._all = self._bar.add_task("all", total=1.0, completed=overall.part(), line=overall.line())
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -264,8 +269,12 @@ class Progress:
         now = time.monotonic()
         self._marks.append((now, taken))
         self._line = self._describe(taken, loss, skipped)
+        if self._overall is not None:
+            self._overall(self._stage, taken, self._total)
         if self._bar is not None:
             self._bar.update(self._task, completed=taken, line=self._line)
+            if self._overall is not None:
+                self._bar.update(self._all, completed=self._overall.part(), line=self._overall.line())
         elif jax.process_index() == 0 and now - self._printed >= self._every:
             self._print()
 
@@ -283,3 +292,5 @@ class Progress:
     def _print(self) -> None:
         self._printed = time.monotonic()
         print(f"{self._stage}  {self._line}", file=self._stream, flush=True)
+        if self._overall is not None and self._overall.due():
+            self._overall.print(self._stream)
