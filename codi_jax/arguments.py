@@ -141,6 +141,23 @@ def make_parser(
     )
     verb("report", "write report.html from what train and evaluate left in the workdir")
 
+    demo = verb(
+        "demo",
+        "a page of samples that the packaged model generates now; then a model of your own, trained, measured, judged",
+        workdir=False,
+        epilog="--config=FILE[:argument] names what is trained, as for `train`; without it there is the page alone. "
+        "Interrupted and run again it goes on. It exits with 1 if what was trained is below the config's floors.",
+    )
+    demo.add_argument(
+        "--out", dest="workdir", type=directory, required=True, help="directory of the page and of the run"
+    )
+    demo.add_argument("--jobs", type=int, default=1, metavar="N", help="as for `train` (1)")
+    demo.add_argument("--reuse", type=directory, metavar="WORKDIR", help="as for `train`")
+    demo.add_argument(
+        "--no-page", dest="page", action="store_false", help="train and measure only, without the packaged model's page"
+    )
+    demo.add_argument("--model", metavar="NAME", help="of the page: a packaged model, or a folder that `package` wrote")
+
     compare = verb("compare", "several evaluated runs, side by side", workdir=False)
     compare.add_argument("workdirs", type=directory, nargs="+", metavar="WORKDIR", help="directory of an evaluated run")
 

@@ -376,6 +376,8 @@ def get_config(argument: str = "") -> ConfigDict:
             "reference": 512,
             "combinations": max(2, options.n // 16),
             "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
+            # Those of evaluate/floors.py; a clip beside others is the hardest to generate.
+            "floors": {"hard": ("video",)},
         },
     }
     if options.judges:
@@ -383,7 +385,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config["sources"]["judge"] = world(modalities, "judge", 40_000, seed=1)
     if any(getattr(options, name) != ours for name, ours in first.items()):
         # They are compared by directions and by what is generated together; the rest costs most of an evaluation.
-        config["evaluate"].update(combinations=0, mixes=(), pretrained=0)
+        config["evaluate"].update(combinations=0, mixes=(), pretrained=0, floors=None)
     config["model"]["environment_tokens"] = options.tokens
     for parts in config["model"]["modalities"].values():
         parts["environment"]["tokens"] = options.tokens
@@ -394,5 +396,5 @@ def get_config(argument: str = "") -> ConfigDict:
         for s in config["sources"].values():
             s["size"] = 64
         config["generate"]["steps"] = 2
-        config["evaluate"].update(n=12, reference=32, combinations=1)
+        config["evaluate"].update(n=12, reference=32, combinations=1, floors=None)
     return ConfigDict(config, convert_dict=True)

@@ -143,7 +143,7 @@ def get_config(argument: str = "") -> ConfigDict:
         },
         "evaluate": {
             "n": 512, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024, "combinations": 0,
-            "factors": FACTORS,
+            "factors": FACTORS, "floors": {},
         },
     }  # fmt: skip
     for source in config["sources"].values():
@@ -155,5 +155,5 @@ def get_config(argument: str = "") -> ConfigDict:
         for s in config["sources"].values():
             s["size"] = 64
         config["generate"]["steps"] = 2
-        config["evaluate"].update(n=8, reference=32)
+        config["evaluate"].update(n=8, reference=32, floors=None)
     return ConfigDict(config, convert_dict=True)

@@ -25,7 +25,7 @@ ROOMS = (
         "packaged",
         "optim",
     ),
-    *("objectives", "generate", "evaluate", "train", "plan", "report", "arguments", "cli"),
+    *("objectives", "generate", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from html import escape
+from importlib import resources
 from typing import Any
 
 
@@ -57,3 +58,15 @@ def rows(head: Iterable[Any], body: Iterable[Iterable[Any]], class_: str = "numb
 def number(value: float | None, places: int = 3) -> str:
     """A number to so many places; a dash for None."""
     return "–" if value is None else f"{value:.{places}f}"
+
+
+def document(title: str, body: Any, *head: Any) -> Html:
+    """A whole page with the style sheet inside; `head` is what else its head holds."""
+    style = resources.files("codi_jax.report").joinpath("style.css").read_text(encoding="utf-8")
+    parts = (
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        head,
+        el("title", title),
+        el("style", Html(style)),
+    )
+    return join([Html("<!doctype html>\n"), el("html", el("head", parts), el("body", body), lang="en"), "\n"])

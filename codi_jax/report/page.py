@@ -5,7 +5,6 @@ element (`Modality.html`); nothing here knows what it is.
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 from codi_jax.parallel import paths
 from codi_jax.report import gallery, numbers, training
-from codi_jax.report.markup import Html, el, join
+from codi_jax.report.markup import Html, document, el
 from codi_jax.train.metrics import duration
 from codi_jax.train.recipe import Run, load_run
 
@@ -261,12 +260,5 @@ def write(workdir: Path) -> Path:
     run = load_run(workdir)
     metrics, samples, cost = _load(workdir)
     body = _body(run, metrics, samples, cost)
-    style = resources.files("codi_jax.report").joinpath("style.css").read_text()
-    head = (
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        el("title", f"codi_jax: {workdir.name}"),
-        el("style", Html(style)),
-    )
-    page = join([Html("<!doctype html>\n"), el("html", el("head", head), el("body", body), lang="en"), "\n"])
-    storage.write_text(workdir / "report.html", page)
+    storage.write_text(workdir / "report.html", document(f"codi_jax: {workdir.name}", body))
     return workdir / "report.html"
