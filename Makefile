@@ -1,6 +1,8 @@
-# make demo   sets up, trains every stage on text, image, audio and video, generates, measures, writes the report
+# make demo   sets up, makes a page with the packaged model, then trains $(CONFIG), measures it, writes the report and
+#             ends on a verdict; fails if what was trained is below its floors
+# make four   trains text, image, audio and video for as long as the same floors take; no page
 # make two    the same on text and image
-# make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
+# make claims the four, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make test   sets up, lints, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
@@ -8,13 +10,14 @@
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
 VENV ?= .venv
 OUT ?= out/demo
-CONFIG ?= configs/four.py:length=0.3
+CONFIG ?= configs/four.py:modalities=text+image
+FOUR ?= configs/four.py:length=1
 JOBS ?= 2
 LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo two claims claims-merged claims-paper claims-map test core versions parity slow clean
+.PHONY: demo trained four two claims claims-merged claims-paper claims-map test core versions parity slow clean
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -26,19 +29,22 @@ $(VENVS): $(VENV)/.%:
 $(VENV)/.judges: $(VENV)/.demo
 $(VENV)/.parity: $(VENV)/.test
 
-demo: $(VENV)/.demo
-	$(BIN)/codi-jax train --config=$(CONFIG) --workdir=$(OUT) --quiet --jobs=$(JOBS) $(if $(REUSE),--reuse=$(REUSE))
-	$(BIN)/codi-jax evaluate --workdir=$(OUT)
-	$(BIN)/codi-jax report --workdir=$(OUT)
+# `trained` leaves the page out: train, measure, report, verdict.
+demo trained: $(VENV)/.demo
+	$(BIN)/codi-jax demo --config=$(CONFIG) --out=$(OUT) --jobs=$(JOBS) \
+		$(if $(filter trained,$@),--no-page) $(if $(REUSE),--reuse=$(REUSE))
+
+four:
+	$(MAKE) trained CONFIG=$(FOUR) OUT=out/four
 
 two:
-	$(MAKE) demo CONFIG=configs/two.py OUT=out/two
+	$(MAKE) trained CONFIG=configs/two.py OUT=out/two
 
 CLAIMS := configs/four.py:length=$(LENGTH),n=256
 
 # The variants run side by side, the longest first.
 claims: $(VENV)/.demo $(VENV)/.judges
-	$(MAKE) demo CONFIG=$(CLAIMS) OUT=out/claims
+	$(MAKE) trained CONFIG=$(CLAIMS) OUT=out/claims
 	$(MAKE) -j$(JOBS) claims-merged claims-paper claims-map
 	$(BIN)/codi-jax compare out/claims out/claims/paper out/claims/map out/claims/merged
 
@@ -46,7 +52,7 @@ claims-merged: VARIANT = pools=merged
 claims-paper: VARIANT = loss=paper
 claims-map: VARIANT = tokens=map
 claims-merged claims-paper claims-map:
-	$(MAKE) demo CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
+	$(MAKE) trained CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -309,41 +309,11 @@ def _report(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _demo(args: argparse.Namespace, rest: list[str]) -> None:
-    from codi_jax.parallel import distributed
-    from codi_jax.train.lines import ProgressLines
+    from codi_jax.demo.verb import demo
 
-    if distributed.requested() is not None:
-        raise ConfigError("demo runs in one process; see `codi-jax train` for several")
-    if rest:  # what is wrong with it is said before anything is generated
-        from codi_jax.train.recipe import open_run, save_config
-
-        open_run(config := _read_config(rest), args.workdir)
-        save_config(config, args.workdir, write=False)
-    steps = ("page", "train", "measure")[0 if args.page else 1 :]
-    begin = lambda step, what: print(f"[{steps.index(step) + 1}/{len(steps)}] {what}", flush=True)  # noqa: E731
-    if args.page:
-        from codi_jax.demo import page
-        from codi_jax.packaged import DEFAULT, open_package
-
-        package = open_package(args.model or DEFAULT)
-        begin("page", f"{package.name}, the model inside the package, generates samples")
-        path, commands = page.write(package, args.workdir, ProgressLines())
-        print("\n".join([f"open {path}", "next, try:", *(f"  {command}" for command in commands)]), flush=True)
-    if not rest and not (args.workdir / "config.json").exists():
-        print("--config=configs/four.py (in a checkout of the repository) trains such a model from scratch", flush=True)
-        return
-    begin("train", "training from scratch")
     alone = {"stage": (), "quiet": True, "profile": None}
-    _train(argparse.Namespace(workdir=args.workdir, jobs=args.jobs, reuse=args.reuse, **alone), rest)
-    begin("measure", "measuring what was trained")
-    from codi_jax.demo.measure import measure
-    from codi_jax.evaluate.run import judged, table
-    from codi_jax.train.recipe import load_run
-
-    run = load_run(args.workdir)
-    metrics, report = measure(run)
-    print(f"{table(metrics)}\n\nopen {report}", flush=True)
-    _end_on(judged(metrics, run.config))
+    train = lambda: _train(argparse.Namespace(**vars(args), **alone), rest)  # noqa: E731
+    _end_on(demo(args, _read_config(rest) if rest else None, train))
 
 
 def _compare(args: argparse.Namespace, rest: list[str]) -> None:
