@@ -5,6 +5,7 @@ import json
 import pytest
 
 from codi_jax import cli
+from codi_jax.checkpoint import save_params
 from codi_jax.demo import measure, page, verb
 from codi_jax.train import loop
 from codi_jax.train.stop import Preempted
@@ -20,31 +21,38 @@ def get_config():
     config = toy.config()
     config.evaluate.update(n=4, reference=8, combinations=0, mixes=(), held_out=None, pretrained=0)
     with config.unlocked():
-        config.evaluate.judges = {judges!r}
-        config.evaluate.floors = {floors!r}
+        config.stages, config.weights = {{}}, {weights!r}
+        config.evaluate.judges, config.evaluate.floors = {judges!r}, {floors!r}
     return config
 """
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random components of the toy: what a recipe of no stages at all has trained."""
+    folder = tmp_path_factory.mktemp("weights")
+    for component, tree in toy.params(toy.codi()).items():
+        save_params(str(folder / component), {"params": {component: tree}}, {"components": [component]})
+    return folder
 
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: main leaves the setting alone")
-    trained = toy.trained()
-    with toy.light_compilation(trained.parent / "compiled"):
+    with toy.light_compilation():
         yield
 
 
-def config(folder, **floors):
+def config(folder, weights, **floors):
     path = folder / "toy_demo.py"
-    path.write_text(CONFIG.format(judges=str(toy.random_package()), floors=floors or None))
+    path.write_text(CONFIG.format(weights=str(weights), judges=str(toy.random_package()), floors=floors or None))
     return f"--config={path}"
 
 
 def demo(tmp_path, *arguments):
-    """The exit code of the verb; the stages come from the trained toy."""
-    command = ["demo", f"--out={tmp_path / 'run'}", f"--model={toy.random_package()}", f"--reuse={toy.trained()}"]
+    """The exit code of the verb."""
     try:
-        cli.main([*command, *arguments])
+        cli.main(["demo", f"--out={tmp_path / 'run'}", f"--model={toy.random_package()}", *arguments])
     except SystemExit as stop:
         return stop.code
     return 0
@@ -57,8 +65,8 @@ def raises(error):
     return function
 
 
-def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, monkeypatch, capsys):
-    out, given = tmp_path / "run", config(tmp_path, codec=1.0)
+def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, weights, monkeypatch, capsys):
+    out, given = tmp_path / "run", config(tmp_path, weights, codec=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(page, "_body", raises(KeyboardInterrupt()))
         assert demo(tmp_path, given) == 130
@@ -73,7 +81,7 @@ def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, 
     assert not (out / "measured.json").exists()
     capsys.readouterr()
 
-    # Four steps a stage keep nothing, and there is no ceiling to reach for judges of random parameters.
+    # Random codecs keep nothing.
     assert demo(tmp_path) == cli.EXIT_BELOW_FLOORS == 1
     said = capsys.readouterr().out
     steps = [line for line in said.splitlines() if line.startswith("[")]
@@ -92,7 +100,7 @@ def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, 
         demo(tmp_path)
 
 
-def test_what_was_measured_counts_for_these_weights_only(tmp_path, monkeypatch):
+def test_what_was_measured_counts_for_these_weights_only(tmp_path, weights, monkeypatch):
     measured = []
 
     def evaluate(codi, config, variables, workdir):
@@ -103,11 +111,11 @@ def test_what_was_measured_counts_for_these_weights_only(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "evaluate", evaluate)
     monkeypatch.setattr(measure, "write", lambda workdir: (workdir / "report.html").write_text("a report"))
     monkeypatch.setattr(verb, "table", lambda metrics: "the table")
-    assert demo(tmp_path, config(tmp_path), "--no-page") == 0 and len(measured) == 1
+    assert demo(tmp_path, config(tmp_path, weights), "--no-page") == 0 and len(measured) == 1
     assert demo(tmp_path, "--no-page") == 0 and len(measured) == 1
     assert not (tmp_path / "run" / "index.html").exists()
-    record = next((tmp_path / "run" / "stages" / "codec.text" / "params").glob("*.json"))
-    record.write_text(record.read_text() + "\n")  # as of another training
+    again = {"params": {"text_codec": toy.params(toy.codi(), seed=1)["text_codec"]}}
+    save_params(str(weights / "text_codec"), again, {"components": ["text_codec"]})  # another training
     assert demo(tmp_path, "--no-page") == 0 and len(measured) == 2
 
 

@@ -1,12 +1,15 @@
 """Stages side by side in processes of their own."""
 
+import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from codi_jax.parallel import paths
 from codi_jax.train import jobs
 from codi_jax.train.ledger import wall_seconds
 from codi_jax.train.loop import train
+from codi_jax.train.overall import Overall
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 
@@ -49,10 +53,27 @@ def test_the_longest_chain_goes_first():
     assert max(chains, key=chains.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
 
 
-def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path):
+def test_a_worker_tells_of_its_steps_once_in_a_while(monkeypatch):
+    clock, sent = iter([10.0, 10.0, 11.0, 12.5, 12.5, 13.0, 13.0]), []
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    forward = jobs._Forward(SimpleNamespace(send=sent.append), every=2.0)
+    forward.begin("ldm.image")
+    for done in (1, 2, 3):
+        forward("ldm.image", done, 9)
+    forward.begin("ldm.text")
+    forward("ldm.text", 5, 6)
+    assert sent == [("ldm.image", 1, 9), ("ldm.image", 3, 9), ("ldm.text", 5, 6)] and not forward.due()
+
+
+def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jobs, "Overall", functools.partial(Overall, every=0))
     stages = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image")
     side, alone = fresh(tmp_path / "side"), fresh(tmp_path / "alone")
     jobs.train_side_by_side(side, stages, jobs=2, quiet=True)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all  ")]
+    assert said[0].startswith("all  stages 1 and 2 of 4  ") and "  100% done  " in said[-1]
+    parts = [int(re.search(r"(\d+)% done", line)[1]) for line in said]
+    assert parts == sorted(parts)
     train(alone, stages, quiet=True)
     assert all(side.finished(name) for name in stages)
     costs = [json.loads((side.directory(name) / "cost.json").read_text()) for name in stages]

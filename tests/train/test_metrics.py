@@ -167,5 +167,50 @@ def test_live_progress_on_a_terminal(monkeypatch):
     assert "\x1b[" in shown and "joint.text+image" in shown and "4/4" in shown and "loss 1.5" in shown
 
 
+class AllStages:
+    """In place of an `Overall`."""
+
+    def __init__(self):
+        self.told, self.printed = [], 0
+
+    def __call__(self, name, done, of):
+        self.told.append((name, done, of))
+
+    def part(self):
+        return 0.25
+
+    def line(self):
+        return "stage 3 of 9  25% done  6m10s left"
+
+    def due(self):
+        return not self.printed
+
+    def print(self, stream):
+        self.printed += 1
+        print(f"all  {self.line()}", file=stream)
+
+
+def test_all_stages_have_a_line_beside_the_stages_own(now, monkeypatch):
+    out, overall = io.StringIO(), AllStages()
+    with Progress("ldm.image", 100, 32, every=10, stream=out, overall=overall) as progress:
+        for taken in range(1, 8):
+            now[0] += 4
+            progress.update(taken)
+    assert [line.split("  ")[:2] for line in out.getvalue().splitlines()] == [
+        ["ldm.image", "1/100"],
+        ["all", "stage 3 of 9"],  # when it is due
+        ["ldm.image", "4/100"],
+        ["ldm.image", "7/100"],
+    ]
+    assert overall.told == [("ldm.image", taken, 100) for taken in range(1, 8)]
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "xterm")
+    live = Terminal()
+    with Progress("ldm.image", 4, 8, stream=live, overall=overall) as progress:
+        progress.update(2, 1.5)
+    shown = live.getvalue()
+    assert "2/4" in shown and "stage 3 of 9" in shown and "6m10s left" in shown and overall.printed == 1
+
+
 def test_durations():
     assert [duration(s) for s in (0.4, 59.6, 187, 7500)] == ["0s", "1m00s", "3m07s", "2h05m"]
