@@ -10,7 +10,7 @@ Checks are listed in the order of the pipeline, so that the first one that fails
     reader      real samples are read right; below it nothing that this reader says counts
     codec       real samples, encoded and decoded, are read right
     direction   outputs show what their prompt says
-    joint       two outputs generated together show the same
+    joint       outputs generated together show the same
     entropy     and do not show one value all the time
 """
 
@@ -27,6 +27,11 @@ KINDS = ("reader", "codec", "direction", "joint", "entropy")
 ENOUGH = 256  # samples from which on the estimate itself has to meet the floor
 
 
+def _check_rate(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"config.evaluate.floors.{name}: expected a number within 0 and 1, got {value}")
+
+
 @dataclasses.dataclass(frozen=True)
 class FloorsConfig:
     """`config.evaluate.floors`.
@@ -40,6 +45,8 @@ class FloorsConfig:
       hard_joint: the same where one of the two is in `hard`.
       entropy: of the leading factor in every pair of outputs, as a part of the uniform distribution's.
       hard: modalities that are harder to generate together with others.
+      cells: floors of single numbers, no parts of a ceiling, in place of the above: "prompt->output" or "output+output"
+        -> factor -> floor. So sets of more than two outputs, and other factors than the leading one, have floors too.
     """
 
     reader: float = 0.5
@@ -50,12 +57,19 @@ class FloorsConfig:
     hard_joint: float = 0.6
     entropy: float = 0.9
     hard: tuple[str, ...] = ()
+    cells: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "hard" and not 0 <= value <= 1:
-                raise ConfigError(f"config.evaluate.floors.{field.name}: expected a number within 0 and 1, got {value}")
+            if field.name not in ("hard", "cells"):
+                _check_rate(field.name, getattr(self, field.name))
+        for cell, factors in self.cells.items():
+            for factor, floor in factors.items():
+                _check_rate(f"cells.{cell}.{factor}", floor)
+                if factor not in FACTORS:
+                    raise ConfigError(
+                        f"config.evaluate.floors.cells.{cell}: no factor {factor!r}; there are {', '.join(FACTORS)}"
+                    )
         if unknown := [name for name in self.hard if name not in REGISTRY]:
             raise ConfigError(
                 f"config.evaluate.floors.hard: no modality {unknown[0]!r}; there are {', '.join(REGISTRY)}"
@@ -80,7 +94,7 @@ class Check:
 
     Attributes:
       kind: see the module.
-      modalities: the one that is read, (prompt, output) of a direction, or the two outputs.
+      modalities: the one that is read, (prompt, output) of a direction, or the outputs of a set.
       factor: of the world.
       value: the estimate.
       n: samples that it was measured on.
@@ -138,15 +152,30 @@ def _checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> Iterator[Check]
         for factor, row in cell["factors"].items():
             yield _rate("codec", (name,), factor, row, cell["n"], floors.codec)
     for direction, cell in metrics["matrix"].items():
+        own = floors.cells.get(direction, {})
         for factor, row in cell["factors"].items():
-            floor = floors.leading if factor == LEADING else floors.other
+            floor = own.get(factor, floors.leading if factor == LEADING else floors.other)
+            row = {**row, "ceiling": 1.0} if factor in own else row
             yield _rate("direction", tuple(direction.split("->")), factor, row, cell["n"], floor)
+    bounds = {title: _joint_bounds(title, floors) for title in metrics["joint"]}
     for title, cell in metrics["joint"].items():
-        pair = tuple(title.split("+"))
-        if len(pair) != 2:
-            continue
-        row, n = cell[LEADING], cell["n"]
-        floor = floors.hard_joint if set(pair) & set(floors.hard) else floors.joint
-        agree, even = (row["joint"], tuple(row["interval"])), (row["entropy"], tuple(row["entropy_interval"]))
-        for kind, bound, (value, interval) in (("joint", floor, agree), ("entropy", floors.entropy, even)):
-            yield Check(kind, pair, LEADING, value, n, 1.0, bound, meets(value, n, bound, interval))
+        for factor, bound in bounds[title].items():
+            yield _joint("joint", title, factor, cell, bound)
+    for title, cell in metrics["joint"].items():
+        if LEADING in bounds[title]:
+            yield _joint("entropy", title, LEADING, cell, floors.entropy)
+
+
+def _joint_bounds(title: str, floors: FloorsConfig) -> dict[str, float]:
+    """Factor -> floor of the agreement of a set of outputs."""
+    bounds, outputs = dict(floors.cells.get(title, {})), title.split("+")
+    if len(outputs) == 2:
+        bounds.setdefault(LEADING, floors.hard_joint if set(outputs) & set(floors.hard) else floors.joint)
+    return bounds
+
+
+def _joint(kind: str, title: str, factor: str, cell: Mapping[str, Any], bound: float) -> Check:
+    value = cell[factor][kind]
+    interval = cell[factor]["interval" if kind == "joint" else "entropy_interval"]
+    passed = meets(value, cell["n"], bound, tuple(interval))
+    return Check(kind, tuple(title.split("+")), factor, value, cell["n"], 1.0, bound, passed)

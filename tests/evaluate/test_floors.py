@@ -47,6 +47,25 @@ def test_every_number_has_its_floor():
     assert all(c.passed for c in found.values())
 
 
+def test_a_cell_has_a_floor_of_its_own():
+    cells = {"text->image": {LEADING: 0.97}, "text+image": {"colour": 0.5}, "text+image+audio": {LEADING: 0.7}}
+    given = metrics(n=256, real={("image", LEADING): 0.9}, matrix={("text", "image", LEADING): 0.96})
+    row = given["joint"]["text+image"][LEADING]
+    given["joint"]["text+image"]["colour"] = {**row, "joint": 0.45}
+    given["joint"]["text+image+audio"] = {"n": 256, LEADING: row}
+    given["joint"]["text+image+video"] = {"n": 256, LEADING: row}
+    found = {(c.kind, c.modalities, c.factor): c for c in checks(given, FloorsConfig(hard=("video",), cells=cells))}
+    direction = found["direction", ("text", "image"), LEADING]
+    assert direction.bound == 0.97 and not direction.passed  # of no ceiling
+    assert found["direction", ("text", "image"), "colour"].bound == 0.8
+    colour = found["joint", ("text", "image"), "colour"]
+    assert colour.bound == 0.5 and not colour.passed
+    assert found["joint", ("text", "image"), LEADING].bound == 0.8
+    assert found["joint", ("text", "image", "audio"), LEADING].bound == 0.7
+    assert found["entropy", ("text", "image", "audio"), LEADING].bound == 0.9
+    assert not any(modalities == ("text", "image", "video") for kind, modalities, _ in found)
+
+
 def test_a_share_of_a_ceiling_that_means_nothing_is_no_pass():
     failed = [c for c in checks(metrics(real={("audio", "voice"): 0.1}, codec={("audio", "voice"): 0.1}), HARD)]
     failed = [(c.kind, c.modalities, c.factor) for c in failed if not c.passed]
@@ -56,6 +75,11 @@ def test_a_share_of_a_ceiling_that_means_nothing_is_no_pass():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"cells": {"text->image": {"smell": 0.9}}}, r"floors.cells.text->image: no factor 'smell'; there are digit, "),
+        (
+            {"cells": {"text->image": {"digit": 90}}},
+            r"floors.cells.text->image.digit: expected a number within 0 and 1",
+        ),
         ({"codec": 95.0}, r"config.evaluate.floors.codec: expected a number within 0 and 1, got 95.0"),
         ({"hard": ("smell",)}, "config.evaluate.floors.hard: no modality 'smell'; there are text, image, "),
         ({"digit": 0.9}, "floors.digit: unknown key; FloorsConfig knows reader, codec, leading"),
