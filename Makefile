@@ -4,6 +4,8 @@
 # make two    the same on text and image
 # make claims the four, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
+# make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
+#             if it meets its floors; two hours
 # make test   sets up, lints, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
@@ -17,7 +19,7 @@ LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo trained four two claims claims-merged claims-paper claims-map test core versions parity slow clean
+.PHONY: demo trained four package two claims claims-merged claims-paper claims-map test core versions parity slow clean
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -53,6 +55,19 @@ claims-paper: VARIANT = loss=paper
 claims-map: VARIANT = tokens=map
 claims-merged claims-paper claims-map:
 	$(MAKE) trained CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
+
+PACKAGED := configs/four.py:length=$(LENGTH),n=256,floors=package
+JUDGES := configs/four.py:judges
+WEIGHTS := codi_jax/data/digit_world/weights
+
+# Judges come first, since the model is measured with them.
+package: $(VENV)/.demo $(VENV)/.judges
+	$(BIN)/codi-jax train --config=$(JUDGES) --workdir=out/package/judges --quiet --jobs=$(JOBS)
+	$(BIN)/codi-jax package --judges=out/package/judges --out=$(WEIGHTS) --judges-trained-with=$(JUDGES)
+	$(BIN)/codi-jax train --config=$(PACKAGED) --workdir=out/package/model --quiet --jobs=$(JOBS)
+	$(BIN)/codi-jax evaluate --workdir=out/package/model
+	$(BIN)/codi-jax package --workdir=out/package/model --judges=out/package/judges --out=$(WEIGHTS) \
+		--trained-with=$(PACKAGED) --judges-trained-with=$(JUDGES)
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .
