@@ -415,6 +415,8 @@ def get_config(argument: str = "") -> ConfigDict:
             "floors": package_floors() if options.floors == "package" else {"hard": ("video",)},
         },
     }
+    if options.floors == "package":  # what has a floor is measured; `make claims` measures the rest
+        config["evaluate"].update(combinations=0, mixes=())
     if options.judges:
         config["stages"] = judge_stages(modalities)
         config["sources"]["judge"] = world(modalities, "judge", 40_000, seed=1)
