@@ -266,8 +266,8 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     read = reader(wanted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptWarning)  # it has been said
-        key = jax.random.key(args.seed)
-        values = generator.generate(read, outputs, prompts, args.n, key, weights, told=ProgressLines())
+        told = ProgressLines()
+        values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=told)
     for path in save(codi, values, args.out):
         print(path)
 
@@ -297,7 +297,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     keep_freed_memory()
     metrics = evaluate(run.codi, config, variables, run.workdir)
     print(table(metrics))
-    _end_on(judged(metrics, run.config))
+    _end_on(judged(metrics, config))
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:

@@ -21,9 +21,9 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import FACTORS, LEADING
 from codi_jax.evaluate.intervals import wilson
+from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 
-KINDS = ("reader", "codec", "direction", "joint", "entropy")
 ENOUGH = 256  # samples from which on the estimate itself has to meet the floor
 
 
@@ -129,13 +129,7 @@ def checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> tuple[Check, ...
       metrics: as `codi-jax evaluate` writes them to metrics.json.
       floors: the config's.
     """
-    modalities, factors = list(REGISTRY), list(FACTORS)
-
-    def place(check: Check) -> tuple[Any, ...]:
-        """In the pipeline; metrics.json itself is sorted by name."""
-        return KINDS.index(check.kind), [modalities.index(m) for m in check.modalities], factors.index(check.factor)
-
-    return tuple(sorted(_checks(metrics, floors), key=place))
+    return tuple(_checks(in_order(metrics), floors))
 
 
 def _rate(kind: str, modalities: tuple[str, ...], factor: str, row: Mapping[str, Any], n: int, floor: float) -> Check:

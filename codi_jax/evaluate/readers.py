@@ -1,13 +1,14 @@
 """Readers: values of a modality back to the world's factors.
 
-What says its factors in words is parsed by the world; the rest is read by the judges of a packaged model, networks
+What says its factors in words is parsed by the world, and what the world can measure without a network (how a video
+moves) is measured; the rest is read by the judges of a packaged model, networks
 trained on glyphs that no generator saw. They are frozen, so that numbers of different runs can be compared. A judge
 sees the values as a user would (decoded, quantised) and preprocesses them as it was packaged to, whatever the model
 does: whoever judges the saved samples again gets the same numbers.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,15 +52,28 @@ class Parsed:
 
 
 class Judged:
-    """Reads by a judge, in batches of one size, so that one program serves all."""
+    """Reads by a judge, in batches of one size, so that one program serves all.
 
-    def __init__(self, modality: Modality, judge: judges.Judge, params: Any, factors: Sequence[str], batch: int):
+    `measure`, natural values [n, ...] -> factor -> int [n], reads those factors in the judge's place.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        judge: judges.Judge,
+        params: Any,
+        factors: Sequence[str],
+        batch: int,
+        measure: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
+    ):
         self._modality, self._params, self._batch, self.factors = modality, params, batch, tuple(factors)
+        self._measure = measure or (lambda values: {})
         self._program = jax.jit(lambda params, media: judges.read(judge, params, modality.signal(media)))
 
     def __call__(self, values: Sequence[Any]) -> Reading:
         program = partial(self._program, self._params)
         factors, features = in_batches(self._modality, values, self._batch, program)
+        factors = {**factors, **self._measure(np.stack([np.asarray(value) for value in values]))}
         return Reading({f: factors[f].astype(np.int64) for f in self.factors}, features)
 
 
@@ -105,7 +119,8 @@ def make_readers(
             )
         component = judges.component(name)
         params = package.read("judges", (component,))["params"][component]
-        readers[name] = Judged(theirs, judges.Judge(config), params, carried, batch)
+        measure = digit_world.MEASURES.get(name)
+        readers[name] = Judged(theirs, judges.Judge(config), params, carried, batch, measure)
     return readers
 
 

@@ -127,3 +127,16 @@ def test_a_judge_sees_values_by_the_preprocessing_it_was_packaged_with(tmp_path)
         np.testing.assert_allclose(reading.features, features, atol=1e-5)
         np.testing.assert_array_equal(reading.factors["digit"], np.argmax(logits["digit"], -1))
     assert np.abs(audio.media(waves) - own.media(waves)).max() > 1
+
+
+def test_what_the_world_can_measure_is_measured_in_the_judges_place():
+    judge, params = judge_and_params()
+    values = list(np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32))
+    judged = Judged(Pictures(), judge, params, ("digit", "colour"), 3)(values)
+    bright = lambda given: {"colour": (given.mean((1, 2, 3)) > 0).astype(np.int64), "size": given[:, 0, 0, 0]}  # noqa: E731
+    reading = Judged(Pictures(), judge, params, ("digit", "colour"), 3, bright)(values)
+    assert set(reading.factors) == {"digit", "colour"}
+    assert reading.factors["colour"].tolist() == [int(value.mean() > 0) for value in values]
+    np.testing.assert_array_equal(reading.factors["digit"], judged.factors["digit"])
+    np.testing.assert_array_equal(reading.features, judged.features)
+    assert set(digit_world.MEASURES) == {"video"}

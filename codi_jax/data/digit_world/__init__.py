@@ -18,6 +18,7 @@ from codi_jax.data.digit_world.factors import (
     TIMED,
     VOICES,
 )
+from codi_jax.data.digit_world.tracking import MEASURES
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 
 ORIGIN = (
@@ -31,6 +32,7 @@ __all__ = [
     "DIGITS",
     "FACTORS",
     "LEADING",
+    "MEASURES",
     "MOMENTS",
     "MOTIONS",
     "ORIGIN",

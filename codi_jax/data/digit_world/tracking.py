@@ -77,3 +77,6 @@ def track(videos: np.ndarray) -> dict[str, np.ndarray]:
         "moment": np.where(bounces, moments[event], -1),
         "event": np.where(bounces, EVENTS.start + event, -1),
     }
+
+
+MEASURES = {"video": track}  # modality -> natural values to factors, for what is measured rather than judged
