@@ -8,7 +8,6 @@ from PIL import Image
 
 from codi_jax.cli import main
 from codi_jax.interop.tensors import open_state
-from tests import toy
 from tests.interop import paper
 
 # ml_collections loads a config file in a way that Python 3.12 will not have.
@@ -29,12 +28,6 @@ def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny_paper.py"
     path.write_text(CONFIG)
     return f"--config={path}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def light():
-    with toy.light_compilation():
-        yield
 
 
 def refused(capsys, *arguments):

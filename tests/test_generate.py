@@ -23,13 +23,6 @@ VALUES = {"text": TEXT, "image": IMAGE}
 ONE = {name: Scales(1.0, 1.0) for name in PAIR}  # the network as trained
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.lru_cache
 def generator(late=0, **options):
     """Shared, with its compiled programs; the image is `late` by so many steps."""

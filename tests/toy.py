@@ -4,20 +4,17 @@ Latents are [16] and [2, 2, 4]; where sound and clips are asked for as well, [2,
 drawn nowhere zero, since a fresh network ends in zeros.
 """
 
-import atexit
-import contextlib
 import dataclasses
+import fcntl
 import functools
-import tempfile
+import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from codi_jax import packaged
@@ -145,14 +142,14 @@ def same(a: Any, b: Any) -> bool:
 
 @functools.lru_cache
 def trained() -> Path:
-    """A workdir in which the whole toy recipe has been run, in this process; to be read only. It is deleted at exit."""
-    folder = tempfile.TemporaryDirectory(prefix="codi-jax-toy-")
-    atexit.register(folder.cleanup)
-    workdir = Path(folder.name) / "run"
-    run = open_run(config(), workdir)
-    save_config(config(), workdir)
-    with light_compilation(Path(folder.name) / "compiled"):
-        train(run, quiet=True)
+    """A workdir in which the whole toy recipe has been run, once for all workers of the suite; to be read only."""
+    workdir = Path(os.environ["CODI_JAX_SUITE"]) / "toy"
+    with open(f"{workdir}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "config.json").exists():
+            run = open_run(config(), workdir)
+            train(run, quiet=True)
+            save_config(config(), workdir)
     return workdir
 
 
@@ -206,24 +203,3 @@ def with_stage(run: Run, name: str, **changes: Any) -> Run:
     changed = dataclasses.replace(run.stage(name), **changes)
     stages = {**run.config.stages, group: {**run.config.stages[group], leaf: changed}}
     return Run(dataclasses.replace(run.config, stages=stages), run.workdir)
-
-
-def compiled_programs() -> Path:
-    """Where `trained` left its compiled programs, for whoever runs some of its stages again."""
-    return trained().parent / "compiled"
-
-
-@contextlib.contextmanager
-def light_compilation(cache: Path | None = None) -> Iterator[None]:
-    """Compiles with little optimization, and keeps the programs in a folder, if one is given."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-        if cache is not None:
-            jax.config.update("jax_compilation_cache_dir", None)
-            compilation_cache.reset_cache()

@@ -15,7 +15,6 @@ from codi_jax.train.loop import Stage, train
 from codi_jax.train.recipe import open_run, save_config
 from codi_jax.train.tasks import make_task
 from configs import codi as paper
-from tests import toy
 from tests.interop import paper as tiny
 
 TRAINED = {
@@ -117,8 +116,7 @@ def test_they_train_from_converted_weights(tmp_path):
     tree.weights = str(tmp_path / "weights")
     save_config(tree, tmp_path / "run")
     run = open_run(tree, tmp_path / "run")
-    with toy.light_compilation():
-        train(run, quiet=True)
+    train(run, quiet=True)
 
     def made(name):
         return paths.flatten(load_params(str(run.directory(name) / "params"))["params"])

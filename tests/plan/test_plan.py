@@ -34,8 +34,7 @@ def recipe():
 @pytest.fixture(scope="module")
 def planned(recipe):
     """The row of a stage on eight virtual devices."""
-    with toy.light_compilation():
-        return row.compiled_row(recipe, STAGE, target.virtual(8), recipe.config.mesh, 8, silent)
+    return row.compiled_row(recipe, STAGE, target.virtual(8), recipe.config.mesh, 8, silent)
 
 
 def test_memory_and_traffic_of_a_real_program(recipe, planned):

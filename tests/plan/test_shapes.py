@@ -71,7 +71,7 @@ def test_the_step_and_its_arguments_are_the_loops(tmp_path):
         config.mesh, config.sharding = {"data": 2, "fsdp": 4}, {"fsdp_min_bytes": 256}
     run = open_run(config, tmp_path)
     stage = Stage(run, "codec.text")
-    with jax.set_mesh(stage.mesh), toy.light_compilation():
+    with jax.set_mesh(stage.mesh):
         stage.prepare()
     batches = stage.batches(0)
     real = (stage.state, stage.frozen, stage.constants, place_batch(next(batches), stage.mesh), stage.key)

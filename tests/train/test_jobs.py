@@ -25,14 +25,6 @@ from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 
 
-@pytest.fixture(autouse=True)
-def light_compilation(monkeypatch):
-    """In the processes, too."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    with toy.light_compilation():
-        yield
-
-
 def fresh(workdir, change=lambda tree: None):
     config = toy.config()
     with config.unlocked():

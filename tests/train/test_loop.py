@@ -32,13 +32,6 @@ ENCODE = "encode.text+image"
 STAGE = "ldm.text"  # which the tests interrupt: four steps, a checkpoint after the second
 
 
-@pytest.fixture(scope="module", autouse=True)
-def light_compilation():
-    toy.trained()
-    with toy.light_compilation(toy.compiled_programs()):
-        yield
-
-
 @pytest.fixture
 def run(tmp_path):
     """A copy of the finished run in which STAGE has not been run yet."""
@@ -106,7 +99,6 @@ def test_a_stage_keeps_the_checkpoints_that_its_config_asks_for(run):
 
 
 def test_exit_codes_of_a_run_and_of_a_stage_asked_for(run, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: main leaves the setting alone")
     command = ["train", f"--workdir={run.workdir}", "--quiet"]
     interrupt(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as exit:

@@ -32,7 +32,7 @@ def alone(tmp_path, monkeypatch):
 
     def run(config, devices=8):
         workdir, seen = tmp_path / "alone", tmp_path / "alone-batches"
-        with monkeypatch.context() as patch, toy.light_compilation():
+        with monkeypatch.context() as patch:
             patch.setattr(loop, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
             pod.watch(seen, patch.setattr)
             save_config(config, workdir)
@@ -151,8 +151,7 @@ def test_statistics_latents_and_what_is_built_on_them(tmp_path, alone):
     again = tmp_path / "again"
     shutil.copytree(workdir, again)
     shutil.rmtree(again / "stages" / encode)
-    with toy.light_compilation():
-        train(load_run(again), (encode,), quiet=True)
+    train(load_run(again), (encode,), quiet=True)
     files = [d / "stages" / encode for d in (workdir, again)]
     assert sorted(p.name for p in files[0].iterdir()) == sorted(p.name for p in files[1].iterdir())
     with np.load(files[0] / "arrays.npz") as a, np.load(files[1] / "arrays.npz") as b:

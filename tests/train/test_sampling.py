@@ -19,13 +19,6 @@ from tests.train.test_metrics import events
 SOURCE = "captions"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def light_compilation():
-    toy.trained()
-    with toy.light_compilation(toy.compiled_programs()):
-        yield
-
-
 @pytest.mark.parametrize("stage, outputs", [("ldm.image", ("image",)), ("joint.text+image", ("text", "image"))])
 def test_a_stage_shows_what_its_average_makes_and_trains_alike(tmp_path, stage, outputs):
     shutil.copytree(toy.trained(), tmp_path / "run")
