@@ -27,8 +27,7 @@ def model(monkeypatch, tmp_path):
     monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, toy.random_package())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = jax.config.jax_compilation_cache_dir
-    with toy.light_compilation():
-        yield packaged.open_package(packaged.DEFAULT)
+    yield packaged.open_package(packaged.DEFAULT)
     jax.config.update("jax_compilation_cache_dir", before)
 
 

@@ -187,14 +187,13 @@ def random_judges() -> dict[str, dict]:
 
 @functools.lru_cache
 def random_package() -> Path:
-    """A packaged model of random parameters, without a training; to be read only. It is deleted at exit."""
-    folder = tempfile.TemporaryDirectory(prefix="codi-jax-toy-")
-    atexit.register(folder.cleanup)
+    """A packaged model of random parameters, without a training; to be read only."""
+    folder = Path(os.environ["CODI_JAX_SUITE"]) / f"package-{os.getpid()}"  # a worker's own
     made = zip(("judges", "similarity"), random_judges().values(), strict=True)
     weights = {"model": variables(codi()), **{kind: {"params": tree} for kind, tree in made}}
     tree = {"run": config().to_dict(), "judges": {"model": model(), "settings": {"image": JUDGE}}}
-    packaged.write(Path(folder.name), weights, tree, "float32")
-    return Path(folder.name)
+    packaged.write(folder, weights, tree, "float32")
+    return folder
 
 
 def with_stage(run: Run, name: str, **changes: Any) -> Run:

@@ -36,13 +36,6 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def light(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: main leaves the setting alone")
-    with toy.light_compilation():
-        yield
-
-
 def config(folder, weights, **floors):
     path = folder / "toy_demo.py"
     path.write_text(CONFIG.format(weights=str(weights), judges=str(toy.random_package()), floors=floors or None))

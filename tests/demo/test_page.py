@@ -14,12 +14,6 @@ from tests import toy
 from tests.report.test_page import Balanced
 
 
-@pytest.fixture(scope="module", autouse=True)
-def light():
-    with toy.light_compilation():
-        yield
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(path, commands, what the callback was told, package)."""

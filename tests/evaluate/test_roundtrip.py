@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from codi_jax.data.digit_world import CARRIES
 from codi_jax.data.sources import make_source
@@ -14,12 +13,6 @@ from codi_jax.generate import GenerateConfig, Generator
 from tests import toy
 
 N = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def light():
-    with toy.light_compilation():
-        yield
 
 
 def test_values_go_through_their_codec_and_back():
