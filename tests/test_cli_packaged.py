@@ -26,6 +26,7 @@ def model(monkeypatch, tmp_path):
     """The package that is inside, in its place a toy; no program of it is kept for other tests."""
     monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, toy.random_package())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     before = jax.config.jax_compilation_cache_dir
     yield packaged.open_package(packaged.DEFAULT)
     jax.config.update("jax_compilation_cache_dir", before)
@@ -103,6 +104,7 @@ def test_without_a_folder_for_programs_none_are_kept(home, tmp_path, monkeypatch
     else:
         monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert cli._user_folder() is None
 
 
