@@ -98,6 +98,12 @@ def _count(part: float, n: int) -> str:
     return f"{round(part * n)}"
 
 
+def _counts(rates: Sequence[tuple[float, int]]) -> str:
+    """Counts of (part, n), one number where all are alike."""
+    counts = [_count(part, n) for part, n in rates]
+    return counts[0] if len(set(counts)) == 1 else _and(counts)
+
+
 def _show(modality: str) -> str:
     return "name" if modality in digit_world.READERS else "show"  # words are parsed
 
@@ -112,7 +118,7 @@ def _by_modality(checks: Sequence[Check]) -> dict[str, list[Check]]:
 def _readers(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
     return [
         f"{name} cannot be measured: its reader reads the {_and([c.factor for c in own])} of real samples right in "
-        f"{_and([_count(c.value, c.n) for c in own])} of {own[0].n} (floor {own[0].floor:.2f})"
+        f"{_counts([(c.value, c.n) for c in own])} of {own[0].n} (floor {own[0].floor:.2f})"
         for name, own in _by_modality(failed).items()
     ]
 
@@ -120,8 +126,8 @@ def _readers(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
 def _codecs(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
     return [
         f"{name} cannot {_show(name)} the {_and([c.factor for c in own])}: its codec keeps "
-        f"{_and([_count(c.value, c.n) for c in own])} of {own[0].n} samples "
-        f"(real ones: {_and([_count(c.ceiling, c.n) for c in own])}; floor {own[0].floor:.2f} of that)"
+        f"{_counts([(c.value, c.n) for c in own])} of {own[0].n} samples "
+        f"(real ones: {_counts([(c.ceiling, c.n) for c in own])}; floor {own[0].floor:.2f} of that)"
         for name, own in _by_modality(failed).items()
     ]
 

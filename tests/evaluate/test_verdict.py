@@ -55,7 +55,7 @@ def test_a_codec_that_loses_the_digit_is_named_before_all_that_follows():
     assert "3 fail and 11 more as a consequence" in head
     assert cause == (
         "text cannot name the digit: its codec keeps 0 of 48 samples (real ones: 48; floor 0.95 of that); image cannot "
-        "show the digit and colour: its codec keeps 27 and 16 of 48 samples (real ones: 48 and 48; floor 0.95 of that)."
+        "show the digit and colour: its codec keeps 27 and 16 of 48 samples (real ones: 48; floor 0.95 of that)."
     )
 
 
