@@ -54,7 +54,7 @@ def _directory(argument: str) -> Path:
         _refuse(error)
 
 
-def _read_config(arguments: Sequence[str]) -> Any:
+def read_config(arguments: Sequence[str]) -> Any:
     """The ConfigDict of --config and its overrides, by ml_collections' flags in a flag set of their own."""
     from absl import flags
     from ml_collections import config_flags
@@ -101,7 +101,7 @@ def _train(args: argparse.Namespace, rest: list[str], objective: str | None = No
 
     config = None
     if any(a.startswith("--config") for a in rest) or not (args.workdir / "config.json").exists():
-        config = _read_config(rest)
+        config = read_config(rest)
         run = open_run(config, args.workdir)
         save_config(config, args.workdir, write=False)
     else:
@@ -135,7 +135,7 @@ def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
     if any(a.startswith("--config") for a in rest):
         if args.workdir is not None:
             raise ConfigError("--workdir and --config: name one of them; a workdir has its config")
-        return open_run(_read_config(rest), None)
+        return open_run(read_config(rest), None)
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     if args.workdir is None:

@@ -72,19 +72,19 @@ def _equation(equation: Any) -> Flops:
         return body + Flops(0.0, (loop,) if loop else ())
     if name == "cond":
         return max((_count(branch) for branch in params["branches"]), key=lambda flops: flops.total)
-    inner = sum((_count(inner) for value in params.values() for inner in _programs(value)), Flops(0.0))
+    inner = sum((_count(inner) for value in params.values() for inner in programs_in(value)), Flops(0.0))
     if name == "shard_map":
         return inner.times(math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"]))
     return inner
 
 
-def _programs(value: Any) -> Iterator[Any]:
+def programs_in(value: Any) -> Iterator[Any]:
     """The jaxprs in a parameter of an equation: of jit, remat, custom derivatives and whatever else calls one."""
     if isinstance(value, ClosedJaxpr | Jaxpr):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _programs(item)
+            yield from programs_in(item)
 
 
 def _convolution(equation: Any) -> float:

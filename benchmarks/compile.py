@@ -1,0 +1,138 @@
+"""What the train step of every stage of a config costs before its first and in every step, on this machine.
+
+    python -m benchmarks.compile --config=configs/four.py --stage=joint.text+image --json=out/compile.json
+
+    operations     primitives of the traced program (jaxpr), those inside others (loops, custom derivatives) included
+    instructions   of the compiled program (HLO), fused ones included
+    fusions        how many of these are fusions, each of which is a kernel to be generated
+    trace … compile   core seconds (of processor time, over all threads), without a cache of compiled programs
+    step, step core   milliseconds by the clock and of processor time, medians of `--steps` steps after the first, on
+                      random numbers; loading of data is not in it
+
+`--files` adds, for each stage, the source files that most operations come from. Stages of `encode` train nothing and
+have no step. Beside other work on the machine, core seconds are comparable and those by the clock are not.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+from jax.extend.source_info_util import summarize
+
+from codi_jax.cli import read_config
+from codi_jax.parallel import make_mesh
+from codi_jax.parallel.flops import programs_in
+from codi_jax.parallel.hlo import Program
+from codi_jax.parallel.tables import table
+from codi_jax.plan.shapes import step_of
+from codi_jax.train.recipe import Run, open_run
+
+COLUMNS = ("operations", "instructions", "fusions", "trace_s", "lower_s", "compile_s", "step_ms", "step_core_ms")
+
+
+def equations(program: Any) -> Iterator[Any]:
+    """All equations of a jaxpr, those of the jaxprs in it included."""
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in programs_in(value):
+                yield from equations(inner)
+
+
+def random_like(shape: jax.ShapeDtypeStruct, rng: np.random.Generator) -> jax.Array:
+    """Small random numbers where it is of floats, a key, or zeros."""
+    if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0)
+    if not jax.numpy.issubdtype(shape.dtype, np.floating):
+        return jax.device_put(np.zeros(shape.shape, shape.dtype), shape.sharding)
+    return jax.device_put(0.02 * rng.random(shape.shape, np.float32).astype(shape.dtype), shape.sharding)
+
+
+def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
+    """The row of a stage, and its operations by source file."""
+    mesh, rng = make_mesh(run.config.mesh), np.random.default_rng(0)
+    seconds, begun = {}, time.process_time()
+
+    def lap(what: str) -> None:
+        nonlocal begun
+        seconds[what] = round(time.process_time() - begun, 2)
+        begun = time.process_time()
+
+    with jax.set_mesh(mesh):
+        program, arguments = step_of(run, name, mesh, run.stage(name).batch_size)
+        lap("shapes")
+        traced = program.step.trace(*arguments)
+        lap("trace_s")
+        lowered = traced.lower()
+        lap("lower_s")
+        compiled = lowered.compile()
+        lap("compile_s")
+        state, *others = jax.tree.map(lambda x: random_like(x, rng), arguments)
+        durations = []
+        for _ in range(steps + 1):
+            begun, core = time.perf_counter(), time.process_time()
+            state, metrics = compiled(state, *others)
+            jax.block_until_ready(metrics)
+            durations.append((time.perf_counter() - begun, time.process_time() - core))
+    computations = Program(compiled.as_text()).computations.values()
+    opcodes = Counter(instruction.opcode for computation in computations for instruction in computation.values())
+    files: Counter = Counter()
+    for equation in equations(traced.jaxpr):
+        files["/".join(Path(summarize(equation.source_info).split(":")[0]).parts[-2:])] += 1
+    row = {
+        "stage": name,
+        "operations": files.total(),
+        "instructions": opcodes.total(),
+        "fusions": opcodes["fusion"],
+        **{column: seconds[column] for column in ("trace_s", "lower_s", "compile_s")},
+        **{
+            column: round(1e3 * statistics.median(taken), 1)
+            for column, taken in zip(("step_ms", "step_core_ms"), zip(*durations[1:], strict=True), strict=True)
+        },
+    }
+    return row, files
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table with a line of sums."""
+    total = {"stage": "total", **{column: round(sum(row[column] for row in rows), 1) for column in COLUMNS[:-2]}}
+    lines = [("stage", *(column.replace("_", " ") for column in COLUMNS))]
+    for row in (*rows, total):
+        lines.append((row["stage"], *(f"{row[c]:,}" if c in row else "" for c in COLUMNS)))
+    return table(lines, right=range(1, len(COLUMNS) + 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
+    parser.add_argument("--steps", type=int, default=5, help="to time, after a first one (5)")
+    parser.add_argument("--files", type=int, default=0, metavar="N", help="show the N files of most operations (0)")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    args, rest = parser.parse_known_args()
+    run = open_run(read_config(rest), None)
+    names = args.stage or [name for name in run.order if run.stage(name).objective != "encode"]
+    rows = []
+    for name in names:
+        row, files = measure(run, name, args.steps)
+        rows.append(row)
+        print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+        for file, count in files.most_common(args.files):
+            print(f"  {count:6} {file}", flush=True)
+        jax.clear_caches()
+    print(shown(rows))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
