@@ -12,6 +12,7 @@ import jax
 import optax
 
 from codi_jax.objectives import parts
+from codi_jax.optim.packed import unpacked
 from codi_jax.optim.rules import merge
 from codi_jax.optim.state import TrainState, apply_gradients
 from codi_jax.rng import fold
@@ -50,8 +51,8 @@ def make_train_step(
         state = state.fetched(on_host)
 
         def gradients(batch: Any, key: jax.Array) -> Any:
-            def scalar(trained: dict):
-                params = used_as(merge(trained, frozen))
+            def scalar(trained: Any):
+                params = used_as(merge(unpacked(trained), frozen))
                 return loss({"params": params, "constants": constants}, batch_as(batch), key)
 
             return jax.value_and_grad(scalar, has_aux=True)(state.params)

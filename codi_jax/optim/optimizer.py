@@ -8,6 +8,9 @@ The learning rate of the update after `n` applied ones (n = 0, 1, …), with w w
 
 so that the first update already moves, the w-th has the full rate, and the cosine reaches f · η at n = steps.
 Decay is decoupled: p ← p − η_n · factor · (direction + weight_decay · p), for leaves of two or more dimensions.
+
+The update is the same for a tree of leaves and for a tree packed into vectors (`optim.packed`), of which each holds
+leaves of one weight decay and one factor.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ import optax
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import rules
+from codi_jax.optim.packed import Layout
 from codi_jax.parallel import paths
 from codi_jax.types import Array
 
@@ -95,23 +99,58 @@ def decayed(config: OptimizerConfig, params: Any) -> dict[str, bool]:
     return {p: config.weight_decay > 0 and len(leaf.shape) >= 2 and not spared[p] for p, leaf in leaves.items()}
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.GradientTransformation:
-    """The optimizer of a stage of `steps` steps over `params`, its trained parameters (arrays or ShapeDtypeStructs).
+def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """`optax.scale_by_adam` with the corrections of the bias as factors.
+
+    There they are divisors, which XLA turns into factors or gathers in one divisor as it finds them shared or not: then
+    leaves and vectors would differ in the last bit.
+    """
+
+    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        count = optax.safe_increment(state.count)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * (g * g), state.nu, grads)
+        first, second = 1 / (1 - b1**count), 1 / (1 - b2**count)
+
+        def direction(m: Array, v: Array) -> Array:
+            return m * first.astype(m.dtype) / (jnp.sqrt(v * second.astype(v.dtype)) + eps)
+
+        return jax.tree.map(direction, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def packing(config: OptimizerConfig, params: Any) -> Layout:
+    """How `params` are packed for this optimizer: joined are leaves of one type, weight decay and factor."""
+    treated = list(zip(decayed(config, params).values(), multipliers(config, params).values(), strict=True))
+    return Layout.of(params, lambda i: treated[i])
+
+
+def make_optimizer(
+    config: OptimizerConfig, steps: int, params: Any, layout: Layout | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of a stage of `steps` steps.
+
+    Args:
+      config: which.
+      steps: of the stage.
+      params: its trained parameters, a tree of arrays or ShapeDtypeStructs.
+      layout: from `packing`, if the optimizer is to be of parameters that are packed so.
 
     Raises:
       ConfigError: warm-up longer than the stage, or a rule that matches no trained leaf.
     """
-    factors = multipliers(config, params)
-    mask = paths.replace(params, decayed(config, params))
+    factors, mask = (paths.replace(params, chosen(config, params)) for chosen in (multipliers, decayed))
+    if layout is not None:
+        factors, mask = layout.first(factors), layout.first(mask)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     if config.name == "lion":
         chain.append(optax.scale_by_lion(config.b1, config.b2))
     else:
-        chain.append(optax.scale_by_adam(config.b1, config.b2, config.eps))
+        chain.append(_scale_by_adam(config.b1, config.b2, config.eps))
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, mask))
     chain.append(optax.scale_by_learning_rate(learning_rate(config, steps)))
-    if any(factor != 1 for factor in factors.values()):
-        tree = paths.replace(params, factors)
-        chain.append(optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, tree)))
+    if any(factor != 1 for factor in jax.tree.leaves(factors)):
+        chain.append(optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors)))
     return optax.chain(*chain)

@@ -3,6 +3,8 @@
 A step whose loss or gradient norm is not finite changes neither parameters, nor optimizer state, nor average: it is
 skipped and counted, and the step number advances. So an update that is *applied* is number `step − skipped`, and the
 schedule (which counts inside the optimizer state) and the warm-up of the average go by that number.
+
+Parameters, and all that belongs to them, are trees or `Packed` ones (`optim.packed`); nothing below depends on which.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from codi_jax.optim import ema
+from codi_jax.optim.packed import Layout, Packed, unpacked
 from codi_jax.types import Array, Params
 
 
@@ -30,14 +33,21 @@ class TrainState:
     """
 
     step: Array
-    params: Params
+    params: Params | Packed
     opt_state: optax.OptState
-    ema: Params | None
+    ema: Params | Packed | None
     skipped: Array
 
     @classmethod
-    def create(cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True) -> "TrainState":
-        """The state before the first step; jit it with out_shardings to create it sharded."""
+    def create(
+        cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True, layout: Layout | None = None
+    ) -> "TrainState":
+        """The state before the first step; jit it with out_shardings to create it sharded.
+
+        With a layout it is packed, and `tx` has to be of parameters that are packed so.
+        """
+        if layout is not None:
+            params = layout.pack(params)
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -47,8 +57,8 @@ class TrainState:
         )
 
     def averaged(self) -> Params:
-        """The average, in the types of the parameters."""
-        return jax.tree.map(lambda e, p: e.astype(p.dtype), self.ema, self.params)
+        """The average as a tree, in the types of the parameters."""
+        return unpacked(jax.tree.map(lambda e, p: e.astype(p.dtype), self.ema, self.params))
 
     def fetched(self, on_host: Sequence[str]) -> "TrainState":
         """Inside a jitted function: the state with these fields, which wait in host memory, on the device."""
@@ -71,7 +81,7 @@ def apply_gradients(
 
     Args:
       state: the state.
-      grads: gradients of the loss with respect to `state.params`.
+      grads: gradients of the loss with respect to `state.params`, packed as these are.
       tx: the optimizer that created `state`.
       loss: scalar, only looked at for being finite.
       ema_decay: the decay of the average after its warm-up, unused if `state.ema` is None.

@@ -9,6 +9,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import merge, partition
+from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import batch_ways
@@ -56,7 +57,7 @@ def kept_for_backward(run: Run, name: str) -> float:
 
         def linearised(trained: Any, frozen: Any, constants: Any, batch: Any, key: Any) -> Any:
             def loss(trained: Any) -> Any:
-                return task.loss({"params": merge(trained, frozen), "constants": constants}, batch, key)[0]
+                return task.loss({"params": merge(unpacked(trained), frozen), "constants": constants}, batch, key)[0]
 
             return jax.vjp(loss, trained)[1]
 

@@ -20,7 +20,8 @@ from codi_jax.config import ConfigError
 from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.sources import Arrays, make_source
-from codi_jax.optim import merge, partition
+from codi_jax.optim import TrainState, merge, partition
+from codi_jax.optim.packed import Packed, packed_like, unpacked
 from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, place_batch, replicated
 from codi_jax.parallel.chips import utilisation
@@ -98,6 +99,18 @@ class Stage:
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
         self.state = jax.jit(program.create, out_shardings=program.layout)(trained)
 
+    def trees(self) -> TrainState:
+        """The state as checkpoints hold it: one that is packed, as trees on the host."""
+        packed = isinstance(self.state.params, Packed)
+        return unpacked(distributed.fetch(self.state)) if packed else self.state
+
+    def restore(self, checkpoints: Checkpointer, step: int) -> None:
+        """Takes the state of a step from its checkpoint, into the layout that the state has here."""
+        trees, _ = checkpoints.restore(self.trees(), step)
+        place = lambda x, like: jax.make_array_from_callback(x.shape, like.sharding, x.__getitem__)  # noqa: E731
+        packed = isinstance(self.state.params, Packed)
+        self.state = jax.tree.map(place, packed_like(self.state, trees), self.state) if packed else trees
+
     def batches(self, start: int) -> Batches:
         seed = int(jax.random.bits(fold(self.key, "data")))
         return Batches(
@@ -132,7 +145,7 @@ class Stage:
                 self.prepare()
                 start = distributed.agreed(checkpoints.latest() or 0)
                 if start:
-                    self.state, _ = checkpoints.restore(self.state, start)
+                    self.restore(checkpoints, start)
             if not quiet and distributed.first():
                 print(self.summary, flush=True)
                 if self.mesh.size > 1:
@@ -180,7 +193,7 @@ class Stage:
                     if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                         with clock.measure("checkpoint"):
                             writer.send()
-                            checkpoints.save(done, self.state, batches.get_state())
+                            checkpoints.save(done, self.trees(), batches.get_state())
                             ledger.write()
                     if stopping:
                         checkpoints.wait()
@@ -201,7 +214,10 @@ class Stage:
 
     def _finish(self) -> None:
         config = self.config
-        averaged = self.state.averaged()
+        state = self.state
+        if isinstance(state.params, Packed):  # taken apart on the host: on a device each leaf would be a program
+            state = state.replace(ema=distributed.fetch(state.ema))
+        averaged = state.averaged()
         variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)

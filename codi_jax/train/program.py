@@ -1,16 +1,22 @@
-"""A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it."""
+"""A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it.
+
+Where the mesh splits nothing of the train state, the state is packed (`optim.packed`); where it splits some, vectors
+would have to be gathered in every step, and the state stays a tree.
+"""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
-from codi_jax.optim.optimizer import decayed, multipliers
+from codi_jax.optim.optimizer import decayed, multipliers, packing
+from codi_jax.optim.packed import Layout
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, on_host, replicated, resolve
 from codi_jax.parallel.sharding import Table, batch_ways, split_context
@@ -64,16 +70,23 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
     trainable = select(params, config.train, f"{where}.train")
     trained, _ = partition(params, trainable)
     stored_as, used_as = precision(params, trainable, config.precision, f"{where}.precision")
-    tx = make_optimizer(config.optimizer, config.steps, trained)
     treated = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
-    create = lambda p: TrainState.create(p, tx)  # noqa: E731
+
+    def update(packed: Layout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
+        tx = make_optimizer(config.optimizer, config.steps, trained, packed)
+        return tx, lambda params: TrainState.create(params, tx, layout=packed)
+
+    everywhere = replicated(mesh)
+    tx, create = update(None)
     layout, _ = resolve(jax.eval_shape(create, trained), mesh, run.config.sharding)
+    if all(sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
+        tx, create = update(packing(config.optimizer, trained))
+        layout = jax.tree.map(lambda _: everywhere, jax.eval_shape(create, trained))
     layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
     # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
     # lie as it is to be used: anything else would be moved in every step, so it is an error.
-    everywhere = replicated(mesh)
     step = make_train_step(
         task.loss,
         tx,
