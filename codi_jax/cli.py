@@ -313,7 +313,7 @@ def _demo(args: argparse.Namespace, rest: list[str]) -> None:
 
     alone = {"stage": (), "quiet": True, "profile": None}
     train = lambda: _train(argparse.Namespace(**vars(args), **alone), rest)  # noqa: E731
-    _end_on(demo(args, _read_config(rest) if rest else None, train))
+    _end_on(demo(args, read_config(rest) if rest else None, train))
 
 
 def _compare(args: argparse.Namespace, rest: list[str]) -> None:
