@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
 
 PAD = 0
@@ -42,8 +43,8 @@ class BertConfig:
     types: int = 2
 
 
-def _norm(dtype: jnp.dtype, name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-12, use_fast_variance=False, dtype=dtype, name=name)
+def _norm(dtype: jnp.dtype, name: str) -> nn.Module:
+    return layer_norm(dtype, name, epsilon=1e-12)
 
 
 class BertLayer(nn.Module):

@@ -1,10 +1,12 @@
 """Normalisations against their definitions."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from codi_jax.nn.norms import ClampedNorm, GroupNorm
+from codi_jax.nn.norms import ClampedNorm, GroupNorm, Statistics, layer_norm, normalize
 from tests.nn import toy
 
 
@@ -47,3 +49,64 @@ def test_clamped_norm_removes_what_all_frames_share_and_never_divides_by_less_th
     small = 1e-4 * x
     want = (small - small.mean(1, keepdims=True)) / np.sqrt(1e-5) * params["scale"]
     np.testing.assert_allclose(norm.apply({"params": params}, small), want, atol=1e-7)
+
+
+def test_layer_norm_is_flaxs():
+    x = 3 + 5 * toy.normal(0, 2, 7, 16)
+    ours, flax = layer_norm(jnp.float32, "norm"), nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
+    params = toy.init(ours, x)
+    np.testing.assert_allclose(ours.apply({"params": params}, x), flax.apply({"params": params}, x), atol=1e-5)
+
+
+def by_definition(x, scale, bias, over):
+    """The formula alone, in float64: what `normalize` and its derivative are held against."""
+    shape = x.shape
+    x = x.reshape(*shape[:-1], over.groups, -1)
+    axes = (*(axis - 1 for axis in over.axes), -1)
+    x = x - x.mean(axes, keepdims=True)
+    variance = (x * x).mean(axes, keepdims=True)
+    variance = jnp.maximum(variance, over.epsilon) if over.clamped else variance + over.epsilon
+    y = (x / jnp.sqrt(variance)).reshape(shape) * scale
+    return y if bias is None else y + bias
+
+
+STATISTICS = {
+    "map": Statistics((-3, -2), 4, 1e-5),
+    "tokens": Statistics((-2,), 2, 1e-5),
+    "vector": Statistics((), 4, 1e-5),
+    "layer": Statistics((), 1, 1e-5),
+    "channels, clamped": Statistics((), 1, 1e-5, clamped=True),
+    "frames, clamped": Statistics((-4,), 8, 1e-5, clamped=True),
+}
+
+
+@pytest.mark.parametrize("kind", STATISTICS)
+def test_the_derivative_is_that_of_the_definition(kind):
+    """With respect to all arguments; of clamped norms, half of the samples have less variance than ε."""
+    over = STATISTICS[kind]
+    rng = np.random.default_rng(0)
+    shape = (4, 3, 2, 5, 8)
+    x, g = rng.standard_normal(shape), rng.standard_normal(shape)
+    if over.clamped:
+        x[:2] *= 1e-3
+    arguments = x, 1 + 0.1 * rng.standard_normal(8), None if over.clamped else rng.standard_normal(8)
+    with jax.enable_x64(True):
+        want, pullback = jax.vjp(lambda *a: by_definition(*a, over), *map(_float64, arguments))
+        wanted = jax.device_get(pullback(jnp.float64(g)))
+    single = [None if a is None else jnp.float32(a) for a in arguments]
+    got, pullback = jax.vjp(lambda *a: normalize(*a, over, jnp.float32), *single)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    for ours, exact in zip(pullback(jnp.float32(g)), wanted, strict=True):
+        if exact is not None:
+            np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max())
+
+
+def _float64(a):
+    return None if a is None else jnp.float64(a)
+
+
+def test_gradients_have_the_types_of_what_they_belong_to():
+    x, scale = jnp.ones((2, 3, 8), jnp.bfloat16), jnp.ones(8, jnp.float32)
+    over = Statistics((-2,), 2, 1e-5)
+    y, pullback = jax.vjp(lambda *a: normalize(*a, over, jnp.bfloat16), x, scale, scale.astype(jnp.bfloat16))
+    assert [a.dtype.name for a in (y, *pullback(y))] == ["bfloat16", "bfloat16", "float32", "bfloat16"]
