@@ -1,0 +1,61 @@
+"""The model inside the package meets its floors: a change that breaks generation is seen here.
+
+At small n the upper end of the 95 % interval has to meet a floor (see `evaluate.floors`).
+"""
+
+import dataclasses
+
+import jax
+import pytest
+
+from codi_jax.config import view
+from codi_jax.data.digit_world import LEADING
+from codi_jax.data.sources import make_source
+from codi_jax.evaluate.agreement import agreement
+from codi_jax.evaluate.floors import ENOUGH, checks
+from codi_jax.evaluate.readers import make_readers
+from codi_jax.evaluate.run import EvaluateConfig, Evaluation
+from codi_jax.evaluate.samples import take
+from codi_jax.evaluate.verdict import verdict
+from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.train.recipe import open_run
+
+N = 24
+SMALL = {"n": N, "reference": 2, "held_out": None, "pretrained": 0, "combinations": 0, "mixes": ()}
+
+
+@pytest.fixture(scope="module")
+def package():
+    return open_package(DEFAULT)
+
+
+def test_every_direction_and_every_set_of_outputs_has_floors_and_meets_them(package):
+    run = open_run(package.run, None)
+    floors = view(EvaluateConfig, run.config.evaluate, "evaluate").floors
+    config = dataclasses.replace(run.config, evaluate={**run.config.evaluate, **SMALL})
+    metrics, _ = Evaluation(package.codi, config, package.read("model")).run()
+    every = checks(metrics, floors)
+    assert {"->".join(c.modalities) for c in every if c.kind == "direction"} == set(metrics["matrix"])
+    assert {"+".join(c.modalities) for c in every if c.kind == "joint"} == set(metrics["joint"])
+    assert {c.n for c in every} == {N} and N < ENOUGH
+    said = verdict(metrics, floors)
+    assert said.passed, str(said)
+
+
+def test_a_broken_denoiser_is_seen(package):
+    """The control: the same prompts and noise, the channels of every layer in another order."""
+    codi, variables = package.codi, package.read("model")
+    samples = take(codi, make_source(package.run["sources"]["test_seen"]), range(N))
+    generator = Generator(codi, view(GenerateConfig, package.run["generate"], "generate"))
+    read = make_readers(codi, package, N)["image"]
+    name = codi["image"].components["denoiser"]
+    broken = jax.tree.map(lambda x: x[..., ::-1], variables["params"][name])
+
+    def right(params):
+        given = {**variables, "params": params}
+        made = generator.generate(given, ("image",), {"text": samples.values["text"]}, N, jax.random.key(0))
+        return agreement((samples.factors[LEADING], read(made["image"]).factors[LEADING]))
+
+    assert right(variables["params"]) > 0.8
+    assert right({**variables["params"], name: broken}) < 0.3
