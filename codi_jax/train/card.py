@@ -100,11 +100,22 @@ def _sources(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in ((named,) if isinstance(named, str) else named) if name in run.config.sources)
 
 
-def _rows(title: str, columns: tuple[str, ...], cells: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    lines = [f"| {title} | factor | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+def _rows(
+    title: str,
+    columns: tuple[str, ...],
+    cells: Mapping[str, Mapping[str, Mapping[str, float]]],
+    floors: Mapping[str, Mapping[str, float]],
+) -> list[str]:
+    """A table; where some of its numbers have floors of their own, these are its last column."""
+    floored = bool(floors.keys() & cells.keys())
+    head = (*columns, "floor") if floored else columns
+    lines = [f"| {title} | factor | {' | '.join(head)} |", "|---|---|" + "---|" * len(head)]
     for name, factors in cells.items():
         for factor, row in factors.items():
-            lines.append(f"| {name} | {factor} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |")
+            numbers = [f"{row[c]:.3f}" for c in columns]
+            floor = floors.get(name, {}).get(factor)
+            numbers += ["" if floor is None else f"{floor:.3f}"] if floored else []
+            lines.append(f"| {name} | {factor} | {' | '.join(numbers)} |")
     return [*lines, ""]
 
 
@@ -129,13 +140,15 @@ def text(card: Mapping[str, Any]) -> str:
     if not (numbers := card["numbers"]):
         return "\n".join([*lines, "The model was not evaluated before it was packaged.", ""])
     lines += [f"Numbers of `codi-jax evaluate`, n = {numbers['n']}, unseen samples; packaged judges read them.", ""]
-    if card["floors"]:
-        lines += ["Floors: " + ", ".join(f"{name} {value}" for name, value in card["floors"].items()) + ".", ""]
-    lines += _rows("direction", ("accuracy", "ceiling"), numbers["matrix"])
+    floors = dict(card["floors"] or {})
+    cells = floors.pop("cells", {})
+    if floors:
+        lines += ["Floors: " + ", ".join(f"{name} {value}" for name, value in floors.items()) + ".", ""]
+    lines += _rows("direction", ("accuracy", "ceiling"), numbers["matrix"], cells)
     if "held_out" in numbers:
         held_out = {f"{name}, combinations kept out of training": cell for name, cell in numbers["held_out"].items()}
-        lines += _rows("direction", ("accuracy", "ceiling"), held_out)
-    return "\n".join(lines + _rows("outputs, open prompt", ("joint", "entropy"), numbers["joint"]))
+        lines += _rows("direction", ("accuracy", "ceiling"), held_out, {})
+    return "\n".join(lines + _rows("outputs, open prompt", ("joint", "entropy"), numbers["joint"], cells))
 
 
 def _told(source: Mapping[str, Any]) -> str:
