@@ -22,8 +22,8 @@ from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.train.recipe import open_run
 
 N = 24
-# At n = 256 (card.md) videos show the motion of their prompt in 0.83, and their bounce comes at the right moment no more
-# often than by chance. The list goes when the video denoiser has been trained longer.
+# At n = 256 (card.md) videos show the motion of their prompt in 0.83, and bounce at the right moment no more
+# often than by chance. This goes when the video denoiser has been trained longer.
 NOT_YET = ("video", ("motion", "moment"))
 SMALL = {"n": N, "reference": 2, "held_out": None, "pretrained": 0, "combinations": 0, "mixes": ()}
 
