@@ -9,8 +9,8 @@ values (it degrades what a judge sees, for audio the spectrogram):
     blend    (1 - s) x + s · mean of three other samples
 
 Columns: how often a judge, and the one from elsewhere, reads the leading factor right, and how often the judge says
-that nothing is to be read. `credit` is the largest accuracy of the judge where the other reads at most twice what chance
-gives, that is, where hardly anything is left to read. A judge whose credit is above 0.15 does not lead a table.
+that nothing is to be read. `credit` is the largest accuracy of the judge where the other reads at most twice what
+chance gives, that is, where hardly anything is left to read. A judge whose credit is above 0.15 does not lead a table.
 """
 
 import argparse
