@@ -1,4 +1,4 @@
-"""Fine-tuning of a finished run, that of `make demo` for one, on a table of your own.
+"""Fine-tuning of a finished run, that of `make four` for one, on a table of your own.
 
     codi-jax train --config=configs/finetune.py --config.data.manifest=mine.csv --workdir=out/mine
     codi-jax generate --workdir=out/mine --text "…" --to image,audio,video --out d/
@@ -19,11 +19,11 @@ from codi_jax.shorthand import adamw, parse_argument, stage
 
 def get_config(argument: str = "") -> ConfigDict:
     """`run`: workdir of what is fine-tuned; `modalities=text+image` if the table has no more; `steps` of each stage."""
-    options = parse_argument(argument, run="out/demo", modalities="", steps=200)
+    options = parse_argument(argument, run="out/four", modalities="", steps=200)
     try:
         base = json.loads((Path(options.run) / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"config argument run: {options.run} is no workdir; `make demo` makes out/demo") from error
+        raise ConfigError(f"config argument run: {options.run} is no workdir; `make four` makes out/four") from error
     model = base["model"]["modalities"]
     modalities = tuple(filter(None, options.modalities.split("+"))) or tuple(
         name for name in ("text", "image", "audio", "video") if name in model

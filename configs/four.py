@@ -4,12 +4,12 @@ Data: digit_world (coloured MNIST digits that move, spoken digits, captions), in
 text-video, audio-video. The classes are those of the paper's size; only numbers differ. Video has a U-Net and a CLIP
 tower of its own, since a few minutes do not teach a network of still pictures to see them move; codec is shared.
 
-    codi-jax train --config=configs/four.py --workdir=out/demo
+    codi-jax train --config=configs/four.py --workdir=out/four
     codi-jax train --config=configs/four.py:modalities=text+image --workdir=out/part      a part of it
     codi-jax train --config=configs/four.py:length=3 --workdir=out/long       three times the steps
-    codi-jax train --config=configs/four.py:loss=paper --reuse=out/demo --workdir=out/paper     the paper's alignment
-    codi-jax train --config=configs/four.py:tokens=map --reuse=out/demo --workdir=out/map       a token a position
-    codi-jax train --config=configs/four.py:pools=merged --reuse=out/demo --workdir=out/merged     pairs of everything
+    codi-jax train --config=configs/four.py:loss=paper --reuse=out/four --workdir=out/paper     the paper's alignment
+    codi-jax train --config=configs/four.py:tokens=map --reuse=out/four --workdir=out/map       a token a position
+    codi-jax train --config=configs/four.py:pools=merged --reuse=out/four --workdir=out/merged     pairs of everything
     codi-jax train --config=configs/four.py:length=3,n=256,floors=package --workdir=out/package/model    packaged
     codi-jax train --config=configs/four.py:judges --workdir=out/judges     what evaluation reads with
     codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests

@@ -99,7 +99,7 @@ def test_everything_of_a_folder_and_generation_afterwards(finished, table, tmp_p
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("run=nowhere", "nowhere is no workdir; `make demo` makes out/demo"),
+        ("run=nowhere", "nowhere is no workdir; `make four` makes out/four"),
         ("modalities=text+smell", "has no smell"),
         ("modalities=image", "text and something beside it"),
     ],
