@@ -461,7 +461,7 @@ def test_weights_of_another_shape_are_named(run):
 
 
 def test_seconds_are_booked_even_if_the_stage_fails(run, monkeypatch):
-    def fails(self, ledger, quiet, profile):
+    def fails(self, ledger, *_):
         with ledger.clock.measure("step"):
             raise RuntimeError("no")
 
