@@ -41,6 +41,12 @@ def return_freed_memory() -> bool:
     return _mallopt({_MMAP_THRESHOLD: 2**20, _ARENA_MAX: 2})
 
 
+# Options of the CPU compiler are decided here. For what runs many times none has paid: on the step of ldm.text of
+# configs/four.py (`python -m benchmarks.compile`; 14.1 core seconds of compilation, 57 ms a step without options)
+#     xla_backend_optimization_level=1           13.4 s, 53 ms: within what two runs differ by
+#     xla_llvm_disable_expensive_passes=true     15.9 s, 57 ms
+#     xla_cpu_parallel_codegen_split_count=2     14.4 s, 65 ms
+# and level 0 makes steps several times as slow, so it is for what runs once.
 _WORTHWHILE = 50_000_000  # numbers; unoptimised code takes some 0.1 µs more for each
 
 
