@@ -5,6 +5,7 @@ workers and the processes that tests start share a folder of compiled programs, 
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit all this
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 import hypothesis
+
+gc.set_threshold(50_000, 20, 50)  # what tracing makes stays: a third of its time went into collecting garbage
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
