@@ -71,10 +71,14 @@ def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
     return {**tree, "prediction": "v", "schedule": "cosine", **options}
 
 
-@functools.lru_cache
 def codi(*names: str, **options: Any) -> CoDi:
-    """The model of these modalities, two if none are named; options as for `model`."""
-    return CoDi.from_config(model(names or PAIR, **options))
+    """The model of these modalities, two if none are named; options as for `model`. Made once."""
+    return _codi(names or PAIR, **options)
+
+
+@functools.lru_cache
+def _codi(names: tuple[str, ...], **options: Any) -> CoDi:
+    return CoDi.from_config(model(names, **options))
 
 
 def shapes(codi: CoDi) -> dict:

@@ -48,8 +48,13 @@ def config(argument: str = "compat=release") -> ConfigDict:
     return tree
 
 
-@functools.lru_cache
 def codi(argument: str = "compat=release") -> CoDi:
+    """The model, made once."""
+    return _codi(argument)
+
+
+@functools.lru_cache
+def _codi(argument: str) -> CoDi:
     return CoDi.from_config(config(argument).model)
 
 

@@ -20,6 +20,7 @@ from codi_jax.interop.convert import read_release
 from codi_jax.interop.names import places
 from configs import codi as paper
 
+RELEASE = "compat=release"
 MANIFEST = Path(__file__).parents[1] / "fixtures" / "release_manifest.json.gz"
 
 
@@ -41,27 +42,27 @@ def stored() -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache
-def codi(argument: str = "compat=release") -> CoDi:
+def codi(argument: str) -> CoDi:
     return CoDi.from_config(paper.get_config(argument).model)
 
 
 @functools.lru_cache
-def reader(argument: str = "compat=release") -> release.Reader:
+def reader(argument: str) -> release.Reader:
     return release.Reader(codi(argument))
 
 
 def test_every_key_is_a_leaf_an_alias_recomputed_or_unread_for_a_reason():
-    kinds = collections.Counter(reader().kind(key)[0] for key in stored())
+    kinds = collections.Counter(reader(RELEASE).kind(key)[0] for key in stored())
     assert set(kinds) == {"leaf", "alias", "recomputed", "unread"}
     assert sum(kinds.values()) == len(stored()) == 2256 + 1122 + 1122 + 1597 + 12
-    assert kinds["alias"] == 1 and reader().kind("optimus.decoder.lm_head.weight")[0] == "alias"
+    assert kinds["alias"] == 1 and reader(RELEASE).kind("optimus.decoder.lm_head.weight")[0] == "alias"
     # The schedule, the mel front end, causal masks, position ids; window indices and masks of the audio tower.
     assert kinds["recomputed"] == 12 + 3 + 12 + 2 + (18 + 8)
     # A temperature, two tables in 24 layers, a counter, the classifier's two layers, the second head's two.
     assert kinds["unread"] == 1 + 2 * 24 + 1 + 4 + 4
 
 
-@pytest.mark.parametrize("argument", ["compat=release", "compat=true"])
+@pytest.mark.parametrize("argument", [RELEASE, "compat=true"])
 def test_every_leaf_of_every_component_is_covered_and_fits(argument):
     state = {key: value for key, value in stored().items() if reader(argument).owners(key)}
     assert not any(np.issubdtype(value.dtype, np.integer) for value in state.values())
@@ -79,16 +80,16 @@ def test_every_leaf_of_every_component_is_covered_and_fits(argument):
 
 def test_going_back_gives_the_same_names_and_shapes():
     back = {}
-    for component, part in reader().parts.items():
-        for place in places(reader().leaves[component], part.rules):
-            ours = np.broadcast_to(np.float32(0), reader().leaves[component][place.path].shape)
+    for component, part in reader(RELEASE).parts.items():
+        for place in places(reader(RELEASE).leaves[component], part.rules):
+            ours = np.broadcast_to(np.float32(0), reader(RELEASE).leaves[component][place.path].shape)
             back[part.prefix + place.key] = place.layout.to_theirs(ours).shape
-    assert back == {key: value.shape for key, value in stored().items() if reader().owners(key)}
+    assert back == {key: value.shape for key, value in stored().items() if reader(RELEASE).owners(key)}
 
 
 def test_parameters_are_the_releases_number_by_number():
     """Table 1.1 of the specification, less what nothing reads."""
-    count = {c: sum(math.prod(x.shape) for x in leaves.values()) for c, leaves in reader().leaves.items()}
+    count = {c: sum(math.prod(x.shape) for x in leaves.values()) for c, leaves in reader(RELEASE).leaves.items()}
     unets = {
         name: sum(count[f"{name}_{part}"] for part in ("unet", "environment", "cross"))
         for name in ("vision", "text", "audio")
@@ -122,7 +123,7 @@ def test_another_size_is_refused_by_name():
 def test_an_unknown_key_is_refused_by_name():
     state = {**stored(), "autokl.encoder.nothing": np.zeros(1, np.float32)}
     with pytest.raises(ConfigError, match=r"unexpected: autokl\.encoder\.nothing"):
-        read_release(codi(), state)
+        read_release(codi(RELEASE), state)
 
 
 def test_files_from_before_august_2023_may_lack_the_last_stage_of_v():
@@ -130,7 +131,7 @@ def test_files_from_before_august_2023_may_lack_the_last_stage_of_v():
     for key in before:
         if "unet_audio" in key and "connecters_in" in key and key.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
             before[key] = np.broadcast_to(np.float32(0), (before[key].shape[0], 768))
-    found, _ = read_release(codi(), before)
+    found, _ = read_release(codi(RELEASE), before)
     for component in ("vision_environment", "text_environment", "audio_environment"):
         assert {path.split("/")[0] for path in found[component].lacking} == {"head"}
     assert {path.split("/")[-2] for path in found["audio_cross"].lacking} == {"key", "value"}

@@ -14,7 +14,8 @@ def shell(script, processes=2, **options):
     return local_pod.run(["sh", "-c", script], processes, **options)
 
 
-def test_each_process_has_its_variables_and_its_lines_their_number(capfdbinary):
+def test_each_process_has_its_variables_and_its_lines_their_number(capfdbinary, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     assert shell('echo "$CODI_PROCESS of $CODI_PROCESSES at $CODI_COORDINATOR $XLA_FLAGS"', 3, devices=2) == 0
     lines = sorted(capfdbinary.readouterr().out.decode().splitlines())
     assert [line.split(" at ")[0] for line in lines] == ["0: 0 of 3", "1: 1 of 3", "2: 2 of 3"]
