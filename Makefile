@@ -12,7 +12,7 @@
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
 VENV ?= .venv
 OUT ?= out/demo
-CONFIG ?= configs/four.py:modalities=text+image
+CONFIG ?= configs/two.py
 FOUR ?= configs/four.py:length=1
 JOBS ?= 2
 LENGTH ?= 3
