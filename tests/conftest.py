@@ -37,6 +37,7 @@ hypothesis.settings.load_profile("suite")
 
 # What takes longest, so that no worker is left with it alone at the end.
 FIRST = (
+    "test_packaged_model.py",
     "train/test_loop.py",
     "test_cli_public.py",
     "train/test_jobs.py",
