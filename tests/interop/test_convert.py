@@ -21,16 +21,22 @@ def write(path, state, ties=()):
     write_pth(path, tensors, dict(ties))
 
 
-def exported(tmp_path, dtype=np.float16, argument="compat=release"):
-    model = paper.codi(argument)
-    made = paper.components(model, tmp_path / "made", dtype)
-    table = export(model, made, tmp_path / "files")
-    return model, made, sorted((tmp_path / "files").iterdir()), table
+def exported(folder, dtype):
+    model = paper.codi()
+    made = paper.components(model, folder / "made", dtype)
+    export(model, made, folder / "files")
+    return model, made, sorted((folder / "files").iterdir())
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A model, its components and the release's files of them, in half precision; to be read only."""
+    return exported(tmp_path_factory.mktemp("half"), np.float16)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_files_become_components_and_files_again_to_the_last_bit(dtype, tmp_path):
-    model, made, files, _ = exported(tmp_path, dtype)
+def test_files_become_components_and_files_again_to_the_last_bit(half, dtype, tmp_path):
+    model, made, files = half if dtype is np.float16 else exported(tmp_path, dtype)
     assert [f.name for f in files] == sorted(release.FILES)
     report = convert(model, files, tmp_path / "weights")
     assert {c.component for c in report.components} == set(made)
@@ -46,11 +52,11 @@ def test_files_become_components_and_files_again_to_the_last_bit(dtype, tmp_path
         assert list(there) == list(back)
         for key, value in there.items():
             np.testing.assert_array_equal(back[key], value, strict=True)
-    assert "optimus.decoder.lm_head.weight" in open_state(tmp_path / "files" / "CoDi_encoders.pth")
+    assert "optimus.decoder.lm_head.weight" in open_state(files[0].parent / "CoDi_encoders.pth")
 
 
-def test_any_subset_of_the_files_will_do(tmp_path):
-    model, _, files, _ = exported(tmp_path)
+def test_any_subset_of_the_files_will_do(half, tmp_path):
+    model, _, files = half
     (sound,) = (f for f in files if "audio" in f.name)
     report = convert(model, [sound], tmp_path / "weights")
     assert {c.component for c in report.components} == {"audio_unet", "audio_environment", "audio_cross"}
@@ -61,8 +67,8 @@ def test_any_subset_of_the_files_will_do(tmp_path):
     ]
 
 
-def test_scales_of_the_release_come_with_the_codecs(tmp_path):
-    model, _, files, _ = exported(tmp_path)
+def test_scales_of_the_release_come_with_the_codecs(half, tmp_path):
+    model, _, files = half
     convert(model, files, tmp_path / "weights")
     for component, scale in {"vision_codec": 0.18215, "audio_codec": 0.9228, "text_codec": 4.3108}.items():
         constants = load_params(str(tmp_path / "weights" / component))["constants"][component]
@@ -70,8 +76,8 @@ def test_scales_of_the_release_come_with_the_codecs(tmp_path):
         np.testing.assert_array_equal(constants["shift"], 0)
 
 
-def test_picture_and_clip_of_their_own_are_both_read_and_go_back_if_they_agree(tmp_path):
-    _, _, files, _ = exported(tmp_path)
+def test_picture_and_clip_of_their_own_are_both_read_and_go_back_if_they_agree(half, tmp_path):
+    files = half[2]
     apart = paper.codi("compat=true")
     convert(apart, files, tmp_path / "weights")
     names = [c for c in apart.component_names() if c.endswith(("_environment", "_cross"))]
@@ -86,8 +92,8 @@ def test_picture_and_clip_of_their_own_are_both_read_and_go_back_if_they_agree(t
         export(apart, {**where, "image_cross": other["image_cross"]}, tmp_path / "no")
 
 
-def test_nothing_is_written_unless_all_is_well(tmp_path):
-    model, _, files, _ = exported(tmp_path)
+def test_nothing_is_written_unless_all_is_well(half, tmp_path):
+    model, _, files = half
     for file in files:
         state = {key: np.array(value) for key, value in open_state(file).items()}
         if "audio" in file.name:
@@ -104,8 +110,8 @@ def test_nothing_is_written_unless_all_is_well(tmp_path):
     assert not (tmp_path / "weights").exists()
 
 
-def test_older_files_lack_what_is_then_initialised_and_named(tmp_path):
-    model, _, files, _ = exported(tmp_path)
+def test_older_files_lack_what_is_then_initialised_and_named(half, tmp_path):
+    model, _, files = half
     (sound,) = (f for f in files if "audio" in f.name)
     state = {k: np.array(v) for k, v in open_state(sound).items()}
     last = max(int(k.split("connecters_out.")[1].split(".")[0]) for k in state if "connecters_out." in k)
@@ -118,8 +124,8 @@ def test_older_files_lack_what_is_then_initialised_and_named(tmp_path):
     assert np.all(np.isfinite(leaves.read("params/audio_environment/head/layer/kernel")))
 
 
-def test_the_same_key_in_two_files_is_refused(tmp_path):
-    model, _, files, _ = exported(tmp_path)
+def test_the_same_key_in_two_files_is_refused(half, tmp_path):
+    model, _, files = half
     with pytest.raises(ConfigError, match=r"keys, .* the first, are in another of the files, too"):
         convert(model, [files[0], files[0]], tmp_path / "weights")
 
