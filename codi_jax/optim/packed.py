@@ -2,14 +2,16 @@
 
 Clipping, the optimizer, the average and the test for finiteness are some 40 operations a leaf, so a network of hundreds
 of small leaves spends more compilation on them than on itself. Packed, all leaves that are treated alike (by type,
-decay and learning rate) lie end to end in one vector, and these operations are over a few vectors. The same functions
-of the tree serve both forms: what they map over is a tree of leaves or a tree of vectors.
+decay and learning rate) lie end to end in vectors of up to LENGTH numbers, and these operations are over a few vectors.
+The same functions of the tree serve both forms: what they map over is a tree of leaves or a tree of vectors.
 
     loss(unpacked(params)), differentiated with respect to the vectors: leaves are split off them, so gradients come
     back joined
 
-Leaves of LARGE bytes or more stay alone: a copy of them costs memory, and they are never many. Vectors are a matter of
-the running program; checkpoints hold trees, so that a run can go on where parameters are split over devices.
+Vectors are no longer than that because an update passes over them some twenty times: of what fits into a core's cache
+only the first pass waits for memory. Larger leaves stay alone; a copy of them would cost memory, and they are never
+many. Vectors are a matter of the running program; checkpoints hold trees, so that a run can go on where parameters are
+split over devices.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LARGE = 4 << 20
+LENGTH = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,19 +38,26 @@ class Layout:
     joined: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tree: Any, kind: Callable[[int], Hashable]) -> "Layout":
+    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "Layout":
         """The layout for trees like `tree`, arrays or ShapeDtypeStructs.
 
         Args:
           tree: the tree.
           kind: the place of a leaf -> what has to agree, beside the type, for leaves to be joined.
+          length: the most numbers in a vector of several leaves.
         """
         leaves, treedef = jax.tree.flatten(tree)
-        groups: dict[Hashable, list[int]] = {}
+        joined: list[list[int]] = []
+        open_: dict[Hashable, tuple[list[int], int]] = {}  # kind -> the vector that takes more, and how many it has
         for i, leaf in enumerate(leaves):
-            alone = math.prod(leaf.shape) * leaf.dtype.itemsize >= LARGE
-            groups.setdefault(i if alone else (leaf.dtype.name, kind(i)), []).append(i)
-        return cls(treedef, tuple(tuple(leaf.shape) for leaf in leaves), tuple(map(tuple, groups.values())))
+            key, size = (leaf.dtype.name, kind(i)), math.prod(leaf.shape)
+            own, held = open_.get(key, ([], length))
+            if held + size > length:
+                own, held = [], 0
+                joined.append(own)
+            own.append(i)
+            open_[key] = own, held + size
+        return cls(treedef, tuple(tuple(leaf.shape) for leaf in leaves), tuple(map(tuple, joined)))
 
     def first(self, tree: Any) -> "Packed":
         """What a tree has at the first leaf of each vector; it stands for all of them where `kind` told them apart."""

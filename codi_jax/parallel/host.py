@@ -41,12 +41,14 @@ def return_freed_memory() -> bool:
     return _mallopt({_MMAP_THRESHOLD: 2**20, _ARENA_MAX: 2})
 
 
-# Options of the CPU compiler are decided here. For what runs many times none has paid: on the step of ldm.text of
-# configs/four.py (`python -m benchmarks.compile`; 14.1 core seconds of compilation, 57 ms a step without options)
-#     xla_backend_optimization_level=1           13.4 s, 53 ms: within what two runs differ by
-#     xla_llvm_disable_expensive_passes=true     15.9 s, 57 ms
-#     xla_cpu_parallel_codegen_split_count=2     14.4 s, 65 ms
-# and level 0 makes steps several times as slow, so it is for what runs once.
+# Options of the CPU compiler are decided here. For what runs many times none has paid. On the step of ldm.text of
+# configs/four.py, in core seconds of compilation and core milliseconds a step (the least of seven):
+#     none                                       11.5 s   32 to 36 ms
+#     xla_backend_optimization_level=1           11.7 s   32 ms
+#     xla_backend_optimization_level=0            6.6 s   92 ms, so only for what runs once
+#     xla_cpu_parallel_codegen_split_count=1     11.7 s   32 ms
+#     xla_cpu_use_fusion_emitters=false          17.2 s   36 ms
+# and xla_llvm_disable_expensive_passes=true took a tenth longer than none, with no faster a step.
 _WORTHWHILE = 50_000_000  # numbers; unoptimised code takes some 0.1 µs more for each
 
 

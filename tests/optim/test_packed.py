@@ -7,7 +7,7 @@ import pytest
 
 from codi_jax.optim import OptimizerConfig, TrainState, apply_gradients, make_optimizer
 from codi_jax.optim.optimizer import packing
-from codi_jax.optim.packed import LARGE, Layout, Packed, packed_like, unpacked
+from codi_jax.optim.packed import Layout, Packed, packed_like, unpacked
 from codi_jax.optim.state import global_norm
 
 SHAPES = {"a": {"kernel": (4, 3), "bias": (3,)}, "b": {"kernel": (3, 5), "table": (2, 2, 2)}, "c": {"scale": ()}}
@@ -78,7 +78,7 @@ def test_clipped_by_the_norm_of_all_vectors():
 
 def test_norms_of_a_million_numbers_agree():
     leaves = {f"{i}": jax.random.normal(jax.random.key(i), (1000, 200)) for i in range(6)}
-    packed = Layout.of(leaves, lambda _: 0).pack(leaves)
+    packed = Layout.of(leaves, lambda _: 0, length=2_000_000).pack(leaves)
     assert packed.vectors[0].shape == (1_200_000,)
     norm = jax.jit(global_norm)
     assert float(norm(packed)) == pytest.approx(float(norm(leaves)), rel=1e-6)
@@ -86,15 +86,16 @@ def test_norms_of_a_million_numbers_agree():
     assert float(norm(packed)) == pytest.approx(exact, rel=1e-6)
 
 
-def test_leaves_treated_alike_are_joined_and_large_ones_stay_alone():
-    large = jax.ShapeDtypeStruct((LARGE // 4,), jnp.float32)
-    small = jax.ShapeDtypeStruct((3, 2), jnp.float32)
-    half = jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)
-    tree = {"a": small, "b": large, "c": half, "d": small, "e": half, "f": small}
-    layout = Layout.of(tree, lambda place: place == 5)
-    assert layout.joined == ((0, 3), (1,), (2, 4), (5,))
+def test_leaves_treated_alike_are_joined_as_far_as_a_vector_goes():
+    def shape(*lengths, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(lengths, dtype)
+
+    small, half = shape(3, 2), shape(3, 2, dtype=jnp.bfloat16)
+    tree = {"a": small, "b": shape(5, 4), "c": half, "d": small, "e": half, "f": small, "g": small, "h": shape()}
+    layout = Layout.of(tree, lambda place: place == 5, length=13)
+    assert layout.joined == ((0,), (1,), (2, 4), (3, 6, 7), (5,))
     packed = jax.eval_shape(layout.pack, tree)
-    assert [x.shape for x in packed.vectors] == [(12,), large.shape, (12,), (3, 2)]
+    assert [x.shape for x in packed.vectors] == [(3, 2), (5, 4), (12,), (13,), (3, 2)]
     assert jax.eval_shape(unpacked, packed) == tree
 
 
