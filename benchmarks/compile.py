@@ -16,6 +16,7 @@ have no step. Beside other work on the machine, core seconds are comparable and 
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from jax.extend.core import ClosedJaxpr
 from jax.extend.source_info_util import summarize
 
 from codi_jax.cli import read_config
+from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh
 from codi_jax.parallel.flops import programs_in
 from codi_jax.parallel.hlo import Program
@@ -135,4 +137,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"benchmarks.compile: {error}")
