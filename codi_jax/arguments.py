@@ -121,7 +121,12 @@ def make_parser(
         workdir=False,
     )
     package.add_argument("--workdir", type=directory, help="run of the model; left out, judges alone are packaged")
-    package.add_argument("--judges", type=directory, required=True, help="run of the judges and similarity towers")
+    package.add_argument(
+        "--judges",
+        type=directory,
+        required=True,
+        help="run of the judges and similarity towers, or the package that has them",
+    )
     package.add_argument("--out", type=Path, required=True, help="directory for the files")
     package.add_argument("--dtype", default="float16", help="of the parameters: float16, bfloat16 or float32 (float16)")
     for option, whose in (("--trained-with", "the model"), ("--judges-trained-with", "the judges")):

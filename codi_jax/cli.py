@@ -187,13 +187,15 @@ def _export(args: argparse.Namespace, rest: list[str]) -> None:
 def _package(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+    from codi_jax import packaged
     from codi_jax.train.card import About
     from codi_jax.train.package import package
     from codi_jax.train.recipe import load_run
 
     run = None if args.workdir is None else load_run(args.workdir)
     about = About(args.trained_with, args.judges_trained_with, args.commit)
-    print(package(run, load_run(args.judges), args.out, args.dtype, about))
+    judging = packaged.open_package(str(args.judges)) if packaged.is_package(args.judges) else load_run(args.judges)
+    print(package(run, judging, args.out, args.dtype, about))
 
 
 def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:

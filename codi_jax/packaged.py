@@ -137,6 +137,11 @@ def open_package(named: str) -> Package:
     return Package(named, Path(named), "write it again with `codi-jax package`")
 
 
+def is_package(named: str | Path) -> bool:
+    """Whether this is the name of a packaged model, or a folder with one (of judges alone, too), and no workdir."""
+    return str(named) in MODELS or (Path(named) / FILES["judges"]).exists()
+
+
 def rounded(tree: Any, dtype: str) -> Any:
     """A tree of parameters as a package of this type stores them.
 

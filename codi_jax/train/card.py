@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax import __version__
+from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
+from codi_jax.packaged import Package
 from codi_jax.train.recipe import Run
 
 LICENCE = "MIT"
@@ -61,18 +63,42 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"n": metrics["n"], **directions, "joint": joint}
 
 
-def card(run: Run, judging: Run, dtype: str, parameters: int, about: About) -> dict[str, Any]:
+def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
+    """What a card says of judges and similarity towers: "judges_config", "judges_commit" and "judges_hours".
+
+    Of those that are packaged already it is what their own card says.
+
+    Raises:
+      ConfigError: the package has no card.
+    """
+    if isinstance(judging, Run):
+        commit = about.commit or _commit()
+        return {"judges_config": about.judges_config, "judges_commit": commit, "judges_hours": _hours(judging)}
+    path = judging.directory / "card.json"
+    try:
+        told = json.loads(path.read_text())
+        return {
+            "judges_config": told["judges_config"],
+            "judges_commit": told.get("judges_commit", told["commit"]),
+            "judges_hours": float(told["judges_hours"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: does not tell how the judges were trained; name their workdir instead") from None
+
+
+def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: About) -> dict[str, Any]:
     """The card of a model.
 
     Args:
-      run, judging: the finished runs of the model, and of its judges and similarity towers.
+      run: the finished run of the model.
+      judging: that of its judges and similarity towers, or the package that holds them.
       dtype: of the packaged parameters.
       parameters: their number, of the model alone.
       about: see `About`.
 
     Returns:
-      {"version", "config", "judges_config", "commit", "hours", "judges_hours", "dtype", "parameters", "data", "floors",
-      "numbers", "licence", "origins"}; "numbers" is {} where the run was not evaluated.
+      {"version", "config", "commit", "hours", "judges_config", "judges_commit", "judges_hours", "dtype", "parameters",
+      "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} where the run was not evaluated.
     """
     path = run.workdir / "metrics.json"
     trained_on = {name for stage in run.stages.values() for name in _sources(run, stage.source)}
@@ -81,10 +107,9 @@ def card(run: Run, judging: Run, dtype: str, parameters: int, about: About) -> d
     return {
         "version": __version__,
         "config": about.config,
-        "judges_config": about.judges_config,
         "commit": about.commit or _commit(),
         "hours": _hours(run),
-        "judges_hours": _hours(judging),
+        **of_judges(judging, about),
         "dtype": dtype,
         "parameters": parameters,
         "data": data,
@@ -127,7 +152,7 @@ def text(card: Mapping[str, Any]) -> str:
         f"{card['parameters']:,} parameters, stored as {card['dtype']}; packaged with codi_jax {card['version']}.",
         "",
         f"- Config: `{card['config'] or 'config.json'}`; judges: `{card['judges_config'] or 'config.json'}`.",
-        f"- Commit: {card['commit']}.",
+        f"- Commit: {card['commit']}; of the judges: {card['judges_commit']}.",
         f"- Training: {card['hours']:.2f} hours of processes on the model, {card['judges_hours']:.2f} on the judges.",
         f"- Licence of the weights: {card['licence']}.",
         *(f"- Data, {kind}: {origin}" for kind, origin in card["origins"].items()),

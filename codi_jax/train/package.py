@@ -8,6 +8,8 @@ The judges come first, since the card holds the numbers that they read off the m
     codi-jax package --judges=out/judges --out=out/package
     codi-jax evaluate --workdir=out/model --judges=out/package
     codi-jax package --workdir=out/model --judges=out/judges --out=out/package
+
+Judges may also be those of a package, so that a model trained anew is read as the one before it was.
 """
 
 import json
@@ -20,6 +22,7 @@ from codi_jax import packaged, storage
 from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.evaluate import judges, similarity
+from codi_jax.packaged import Package
 from codi_jax.parallel.tables import size, table
 from codi_jax.train import card
 from codi_jax.train.recipe import Run
@@ -36,8 +39,10 @@ def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:
     return assemble(run, stages, components)
 
 
-def _judging(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(weights by kind, "judges" of the config) of a run that trained judges and towers."""
+def _judging(run: Run | Package) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(weights by kind, "judges" of the config) of a run that trained judges and towers, or of a package of them."""
+    if isinstance(run, Package):
+        return {kind: {"params": run.read(kind)["params"]} for kind in ("judges", "similarity")}, run.judges
     settings = {stage.modalities[0]: stage.settings for stage in run.stages.values() if stage.objective == "judge"}
     judged = tuple(name for name in run.codi.modalities if name not in digit_world.READERS)
     if missing := [name for name in judged if name not in settings]:
@@ -58,12 +63,14 @@ def _resolved(run: Run) -> dict[str, Any]:
     return {key: tree[key] for key in _KEPT if key in tree}
 
 
-def package(run: Run | None, judging: Run, out: Path, dtype: str = "float16", about: card.About | None = None) -> str:
+def package(
+    run: Run | None, judging: Run | Package, out: Path, dtype: str = "float16", about: card.About | None = None
+) -> str:
     """Writes safetensors files, config.json and the card.
 
     Args:
       run: with the model; None packages judges alone, to evaluate a model with that is not packaged yet.
-      judging: with the judges and similarity towers.
+      judging: with the judges and similarity towers, a run or a package.
       out: directory for the files.
       dtype: of the parameters there, a key of `packaged.DTYPES`.
       about: what the card cannot read off the runs.
@@ -79,10 +86,10 @@ def package(run: Run | None, judging: Run, out: Path, dtype: str = "float16", ab
     if run is not None:
         weights = {"model": _weights(run, tuple(run.codi.component_names())), **weights}
         config = {"run": _resolved(run), **config}
+        made = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
     packaged.write(out, weights, config, dtype)
     files = [packaged.FILES[kind] for kind in weights]
     if run is not None:
-        made = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
         storage.write_text(out / "card.json", json.dumps(made, indent=1) + "\n")
         storage.write_text(out / "card.md", card.text(made))
         files += ["card.json", "card.md"]

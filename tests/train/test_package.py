@@ -154,6 +154,29 @@ def test_judges_alone(judging, tmp_path):
     )
 
 
+def test_judges_of_a_package_stay_as_they_are(trained, judging, tmp_path, capsys):
+    first, again = tmp_path / "first", tmp_path / "again"
+    flags = [f"--workdir={trained}", "--trained-with=configs/toy.py"]
+    cli.main([
+        "package", *flags, f"--judges={judging}", f"--out={first}", "--judges-trained-with=toy", "--commit=abc",
+    ])  # fmt: skip
+    cli.main(["package", *flags, f"--judges={first}", f"--out={again}", "--commit=def"])
+    for file in ("judges.safetensors", "similarity.safetensors", "model.safetensors", "config.json"):
+        assert (again / file).read_bytes() == (first / file).read_bytes()
+    card = json.loads((again / "card.json").read_text())
+    assert (card["commit"], card["judges_commit"]) == ("def", "abc")
+    assert card["judges_config"] == "toy" and card["judges_hours"] == 0.05
+    cli.main(["package", *flags, f"--judges={again}", f"--out={again}", "--commit=ghi"])  # into its own folder
+    assert (again / "judges.safetensors").read_bytes() == (first / "judges.safetensors").read_bytes()
+    assert json.loads((again / "card.json").read_text()) == {**card, "commit": "ghi"}
+    (again / "card.json").unlink()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["package", *flags, f"--judges={again}", f"--out={tmp_path / 'third'}"])
+    assert "card.json: does not tell how the judges were trained; name their workdir" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
 def test_what_is_missing_is_named(trained, judging, tmp_path):
     run, finished = load_run(trained), judging
     judging = load_run(judging)
