@@ -9,6 +9,7 @@ import math
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -61,10 +62,19 @@ def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
     return {"xla_backend_optimization_level": 0} if once else None
 
 
+_CACHE = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
+)
+
+
 def keep_programs(workdir: Path) -> None:
     """Lets compiled programs outlive this process in a workdir, unless JAX_COMPILATION_CACHE_DIR names another folder.
 
-    So an interrupted run goes on without compiling anew. From a workdir that may not be written they are only read.
+    So an interrupted run goes on without compiling anew: not its step, and not the many small programs around it, each
+    of which takes longer to compile than to read. Buckets keep what takes a second to compile. From a workdir that may
+    not be written programs are only read.
     """
     # A full disk is told of once, by what has to be written.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
@@ -74,6 +84,11 @@ def keep_programs(workdir: Path) -> None:
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     else:
         workdir = workdir.absolute()
-        if workdir.exists() and not os.access(workdir, os.W_OK):
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        read_only = workdir.exists() and not os.access(workdir, os.W_OK)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf if read_only else 0.0)
     jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+
+
+def kept_programs() -> dict[str, Any]:
+    """Where this process keeps programs, and which; for `jax.config` of a process that it starts."""
+    return {name: getattr(jax.config, name) for name in _CACHE}

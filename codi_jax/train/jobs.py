@@ -23,7 +23,7 @@ import jax
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
-from codi_jax.parallel.host import keep_freed_memory
+from codi_jax.parallel.host import keep_freed_memory, kept_programs
 from codi_jax.train.loop import train
 from codi_jax.train.overall import Overall, chains
 from codi_jax.train.recipe import Run, load_run
@@ -72,7 +72,9 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: Path, cache: str, quiet: bool) -> None:
+def _serve(
+    connection: Connection, parent: int, cores: Sequence[int], workdir: Path, programs: dict[str, Any], quiet: bool
+) -> None:
     """A worker: stages come by name; (stage, steps done, of) go back, and in the end None or what went wrong."""
     _die_with(parent)
     keep_freed_memory()
@@ -80,7 +82,8 @@ def _serve(connection: Connection, parent: int, cores: Sequence[int], workdir: P
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     sys.stdout = _Lines(sys.stdout)
-    jax.config.update("jax_compilation_cache_dir", cache)
+    for option, value in programs.items():
+        jax.config.update(option, value)
     run = load_run(workdir)
     while (name := connection.recv()) is not None:
         try:
@@ -123,13 +126,12 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     jobs = min(jobs, len(cores))
-    cache = jax.config.jax_compilation_cache_dir
     context = multiprocessing.get_context("spawn")
     idle: list[Connection] = []
     workers: dict[Connection, Any] = {}
     for k in range(jobs):
         connection, theirs = context.Pipe()
-        arguments = (theirs, os.getpid(), cores[k::jobs], run.workdir, cache, quiet)
+        arguments = (theirs, os.getpid(), cores[k::jobs], run.workdir, kept_programs(), quiet)
         workers[connection] = context.Process(target=_serve, args=arguments, daemon=True)
         workers[connection].start()
         theirs.close()

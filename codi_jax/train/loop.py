@@ -26,6 +26,7 @@ from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, place_batch, replicated
 from codi_jax.parallel.chips import utilisation
 from codi_jax.parallel.flops import count
+from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.rng import fold
 from codi_jax.train import latents
 from codi_jax.train.ledger import Ledger
@@ -97,7 +98,8 @@ class Stage:
         if config.precision:
             self.frozen = cast_in_place(self.frozen, program.stored_as)
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
-        self.state = jax.jit(program.create, out_shardings=program.layout)(trained)
+        once = compiled_for_one_call(sum(x.size for x in jax.tree.leaves(trained)))
+        self.state = jax.jit(program.create, out_shardings=program.layout, compiler_options=once)(trained)
 
     def trees(self) -> TrainState:
         """The state as checkpoints hold it: one that is packed, as trees on the host."""

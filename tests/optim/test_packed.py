@@ -11,8 +11,8 @@ from codi_jax.optim.packed import Layout, Packed, packed_like, unpacked
 from codi_jax.optim.state import global_norm
 
 SHAPES = {"a": {"kernel": (4, 3), "bias": (3,)}, "b": {"kernel": (3, 5), "table": (2, 2, 2)}, "c": {"scale": ()}}
-# Where last bits count, programs are compiled as they are outside of the suite: with little optimization jax 0.12 rounds
-# products that are added in some loops and not in others.
+# Where last bits count, programs are compiled as they are outside of the suite: with little optimization jax 0.12
+# rounds products that are added in some loops and not in others.
 OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 RULES = {"lr_multipliers": (("a/.*", 0.5), ("b/kernel", 3.0))}
 

@@ -1,5 +1,6 @@
-"""What is freed stays with the process; in one of its own, since it cannot be taken back."""
+"""What is kept of a process, memory and programs; in one of its own, since it cannot be taken back."""
 
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,35 @@ def test_what_many_threads_free_is_given_back():
 
 def test_large_arrays_cost_new_pages_only_once():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)
+
+
+PROGRAMS = """
+import sys, warnings
+from pathlib import Path
+import jax
+from codi_jax.parallel.host import keep_programs, kept_programs
+
+def kept():
+    options = kept_programs()
+    return options["jax_compilation_cache_dir"], options["jax_persistent_cache_min_compile_time_secs"]
+
+workdir = Path(sys.argv[1])
+keep_programs(workdir)
+assert kept() == (str(workdir / "compiled"), 0.0), kept()
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else None)
+warnings.simplefilter("error")
+assert jax.jit(lambda x: 2 * x + 1)(1) == 3
+print(len(hits))
+"""
+
+
+def test_small_programs_are_not_compiled_again_by_the_next_process(tmp_path):
+    def hits():
+        names = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+        env = {name: value for name, value in os.environ.items() if name not in names}
+        command = [sys.executable, "-c", PROGRAMS, str(tmp_path)]
+        return int(subprocess.run(command, check=True, timeout=120, env=env, capture_output=True).stdout)
+
+    assert hits() == 0
+    assert hits() > 0
