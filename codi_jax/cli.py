@@ -376,6 +376,9 @@ def _explained(error: Exception, args: argparse.Namespace) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
+    # numpy works in reading threads beside XLA; threads of its own would only fight for the same cores. It reads this
+    # once, when it is first imported, and who has set it otherwise is left alone.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from codi_jax.arguments import make_parser
     from codi_jax.modalities import REGISTRY
 
@@ -384,8 +387,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from codi_jax.parallel import distributed
-    from codi_jax.parallel.host import keep_programs
+    from codi_jax.parallel.host import hide_orbax_logs, keep_programs
 
+    hide_orbax_logs()
     # A plan keeps rows instead: a program for a machine that is not here is of no use.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
     if workdir is None and args.verb == "generate":

@@ -1,6 +1,8 @@
 """The package's own rules, read off its syntax trees."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,16 @@ def test_every_module_says_what_it_is_and_is_short(path):
 def test_configs_do_not_reach_beyond_the_shorthand_and_the_data():
     for path in (ROOT / "configs").glob("*.py"):
         assert set(imports(ast.parse(path.read_text()))) <= {"config", "shorthand", "data"}, path.name
+
+
+def test_importing_the_package_changes_nothing_and_does_not_wait_for_jax():
+    script = (
+        "import os, sys; before = dict(os.environ); import codi_jax; "
+        "assert dict(os.environ) == before; assert not {'jax', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_library_keeps_the_logs_of_orbax():
+    script = "import logging, codi_jax.checkpoint; assert not logging.getLogger('absl').filters"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -8,7 +8,6 @@ gathers a thousand small arrays into a few files.
 import asyncio
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +21,6 @@ from codi_jax import storage
 from codi_jax.checkpoint import record, s3
 from codi_jax.checkpoint.record import CheckpointError
 from codi_jax.parallel import paths
-
-
-def _quiet(entry: logging.LogRecord) -> bool:
-    """Keeps what Orbax tells its developers (barriers, timings, unknown sharding) out of the user's terminal."""
-    return "orbax" not in entry.pathname or entry.levelno >= logging.CRITICAL
-
-
-logging.getLogger("absl").addFilter(_quiet)
 
 
 def _finish_all(run_sync: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -120,6 +120,7 @@ def decoded(
 
     Raises:
       MediaError: it lacks a modality, or a medium is not what it has to be.
+      ConfigError: a modality is none of `KINDS`.
     """
     # Drawn at once and in one order, whatever the sample holds.
     which, cut, at, crop = rng.random(), rng.random(), rng.random(), int(rng.integers(2**31))
@@ -142,8 +143,10 @@ def decoded(
             sample["image"] = square(files.read_picture(given), config.size, crop if config.crop == "random" else None)
         elif name == "audio":
             sample["audio"] = files.to_int16(reader.read_audio(given, config.samples, config.sample_rate))
-        else:
+        elif name == "video":
             sample["video"] = reader.read_video(given, config.frames, config.rate, config.size)
+        else:
+            raise ConfigError(f"media.modalities: nothing here reads {name}")
     return {name: sample[name] for name in config.modalities}
 
 

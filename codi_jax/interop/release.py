@@ -23,6 +23,7 @@ import numpy as np
 from flax import traverse_util
 
 from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
 from codi_jax.interop.names import Rule, Table
 
@@ -92,20 +93,28 @@ class Part:
     optional: tuple[str, ...] = ()
 
 
-def _codec(name: str) -> tuple[str, list[Rule]]:
-    if name == "text":
-        return "optimus.", optimus.RULES
-    return ("audioldm." if name == "audio" else "autokl."), autokl.RULES
-
-
-def _prompt(name: str) -> tuple[str, list[Rule]]:
-    if name == "audio":
-        return "clap.model.", clap.RULES
-    return "clip.model.", clip.TEXT if name == "text" else clip.VISION
+_CODECS: dict[str, tuple[str, list[Rule]]] = {
+    "text": ("optimus.", optimus.RULES),
+    "image": ("autokl.", autokl.RULES),
+    "video": ("autokl.", autokl.RULES),
+    "audio": ("audioldm.", autokl.RULES),
+}
+_PROMPTS: dict[str, tuple[str, list[Rule]]] = {
+    "text": ("clip.model.", clip.TEXT),
+    "image": ("clip.model.", clip.VISION),
+    "video": ("clip.model.", clip.VISION),
+    "audio": ("clap.model.", clap.RULES),
+}
 
 
 def parts(codi: CoDi) -> dict[str, Part]:
-    """The release's place of every component of the model."""
+    """The release's place of every component of the model.
+
+    Raises:
+      ConfigError: a modality that the release does not have.
+    """
+    if unknown := [name for name in codi.modalities if name not in _CODECS]:
+        raise ConfigError(f"the release has no {', '.join(unknown)}; it has {', '.join(_CODECS)}")
     out = {}
     for component, (name, role) in codi.component_names().items():
         vision = name in ("image", "video")
@@ -113,9 +122,9 @@ def parts(codi: CoDi) -> dict[str, Part]:
         config = codi["video" if vision and "video" in codi.modalities else name].config
         optional: tuple[str, ...] = ()
         if role == "codec":
-            prefix, rules = _codec(name)
+            prefix, rules = _CODECS[name]
         elif role == "prompt":
-            prefix, rules = _prompt(name)
+            prefix, rules = _PROMPTS[name]
         elif role == "vocoder":
             prefix, rules = "audioldm.vocoder.", hifigan.RULES
         else:

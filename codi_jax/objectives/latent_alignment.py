@@ -108,22 +108,21 @@ def loss(
         if name in config.environments(pair):
             tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
 
-    metrics, total = {}, 0.0
+    denoising, aligning = {}, {}
     # One prompt for the pair: both outputs are of one scene.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
         sample, environment = samples[name], Tokens.of(tokens[partner[name]])
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
-        metrics[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
-        total += metrics[f"loss/{name}"]
+        denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
         of = {"partner": partner, "own": {name: name for name in pair}}
         for name in (name for name in config.aligned if name in pair):
-            metrics[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
+            aligning[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
     elif config.align == "contrastive":
-        metrics["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
-    total += config.align_weight * sum(v for k, v in metrics.items() if k.startswith("align"))
-    return total, metrics
+        aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
+    total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
+    return total, {**denoising, **aligning}
 
 
 def train_step(

@@ -1,10 +1,13 @@
-"""What is particular to a host: its memory, what compiling on it costs, and where its compiled programs are kept.
+"""What is particular to a process: its memory, what compiling costs it, where it keeps programs, what it prints.
+
+A program calls these; a library that only imports codi_jax is left as it is.
 
 XLA on CPU asks the C library for the buffers of every step and gives them back after it. Large ones glibc takes from
 the kernel each time, which clears every page of them again: a fifth of the time of a step of 140 MB of buffers.
 """
 
 import ctypes
+import logging
 import math
 import os
 import warnings
@@ -60,6 +63,15 @@ def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
     """
     once = jax.default_backend() == "cpu" and numbers < _WORTHWHILE
     return {"xla_backend_optimization_level": 0} if once else None
+
+
+def _no_orbax(entry: logging.LogRecord) -> bool:
+    return "orbax" not in entry.pathname or entry.levelno >= logging.CRITICAL
+
+
+def hide_orbax_logs() -> None:
+    """Keeps what Orbax tells its developers (barriers, timings, unknown sharding) out of the user's terminal."""
+    logging.getLogger("absl").addFilter(_no_orbax)
 
 
 _CACHE = (

@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,3 +137,9 @@ def test_files_from_before_august_2023_may_lack_the_last_stage_of_v():
         assert {path.split("/")[0] for path in found[component].lacking} == {"head"}
     assert {path.split("/")[-2] for path in found["audio_cross"].lacking} == {"key", "value"}
     assert not found["text_cross"].lacking and not found["audio_unet"].lacking
+
+
+def test_a_modality_that_the_release_does_not_have_is_named():
+    codi = SimpleNamespace(modalities={"text": None, "depth": None})
+    with pytest.raises(ConfigError, match="the release has no depth; it has text, image, video, audio"):
+        release.parts(codi)
