@@ -13,6 +13,7 @@ from importlib import metadata
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program has it
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit all this
     suite = tempfile.mkdtemp(prefix="codi-jax-suite-")
     atexit.register(shutil.rmtree, suite, ignore_errors=True)
