@@ -41,7 +41,9 @@ def test_loss_and_gradients_are_those_of_the_whole_matrix(kind, mesh):
             there = place_batch(batch, mesh)
             got = step(there["a"], there["b"], *SCALARS[kind])
     for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6 * np.abs(y).max())
+        # The gradient of a scalar is a mean of differences of cosines, each of which is rounded by itself.
+        size = np.abs(y).max() if np.ndim(y) else 1.0
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6 * size)
 
 
 def test_retrieval_counts_the_rows_that_are_found():
