@@ -387,8 +387,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from codi_jax.parallel import distributed
-    from codi_jax.parallel.host import hide_orbax_logs, keep_programs
+    from codi_jax.parallel.host import collect_garbage_less_often, hide_orbax_logs, keep_programs
 
+    collect_garbage_less_often()
     hide_orbax_logs()
     # A plan keeps rows instead: a program for a machine that is not here is of no use.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None

@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit all this
 
 import hypothesis
 
-gc.set_threshold(50_000, 20, 50)  # what tracing makes stays: a third of its time went into collecting garbage
+gc.set_threshold(50_000, 20, 50)  # as the program has it
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")

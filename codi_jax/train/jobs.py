@@ -23,7 +23,12 @@ import jax
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
-from codi_jax.parallel.host import hide_orbax_logs, keep_freed_memory, kept_programs
+from codi_jax.parallel.host import (
+    collect_garbage_less_often,
+    hide_orbax_logs,
+    keep_freed_memory,
+    kept_programs,
+)
 from codi_jax.train.loop import train
 from codi_jax.train.overall import Overall, chains
 from codi_jax.train.recipe import Run, load_run
@@ -78,6 +83,7 @@ def _serve(
     """A worker: stages come by name; (stage, steps done, of) go back, and in the end None or what went wrong."""
     _die_with(parent)
     keep_freed_memory()
+    collect_garbage_less_often()
     hide_orbax_logs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
     if cores and hasattr(os, "sched_setaffinity"):
