@@ -5,7 +5,7 @@
 # make claims the four, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
-#             if it meets its floors; two hours
+#             if it meets its floors; three hours
 # make test   sets up, lints, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
