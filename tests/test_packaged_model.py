@@ -31,7 +31,7 @@ def package():
 
 
 def not_yet(check):
-    """At n = 256 (card.md) a video and what is generated beside it show the same moment in .71 to .90, below the floors.
+    """At n = 256 (card.md) a video and what is beside it show the same moment in .71 to .90, below the floors.
 
     This goes when the cross-modal attention of videos carries it.
     """
