@@ -165,7 +165,7 @@ def video() -> dict:
         "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
         # Where a clip moves to and when it bounces is a matter of single pixels in single frames. Told of them at the
         # coarse level alone, by prompt or environment, the network learns neither.
-        "denoiser": unet(8, 40, **moving) | {"attend": (True, True), "connect": (True, True)},
+        "denoiser": unet(8, 40, attend=(True, True), connect=(True, True), **moving),
         "environment": environment("spatial", 8, **moving) | {"channels": 32},
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip
