@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.generate import SAMPLED, GenerateConfig, Generator, save
 from codi_jax.parallel.tables import size, table
 from codi_jax.train.recipe import open_run
@@ -95,11 +95,11 @@ def main() -> None:
     rows += [("all that is sampled with", f"{sum(parameters[c] for c in _sampled(codi, codi.modalities)):,}")]
     print(table(rows, right=(1,)))
 
-    generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
+    generator = Generator(codi, from_dict(GenerateConfig, config.generate, "generate"))
     outputs = codi.order(args.to.split(","))
     read = component_reader(run, random=True)
     begun = time.perf_counter()
-    values = generator.generate(read, outputs, {}, 1, jax.random.key(0), told=phases)
+    values = generator.generate(read, outputs, {}, 1, jax.random.key(0), progress=phases)
     phases("")
     seconds = time.perf_counter() - begun
     for name, (value,) in values.items():

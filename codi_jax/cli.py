@@ -149,7 +149,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.parallel import MeshConfig
     from codi_jax.plan import target
     from codi_jax.plan.run import plan, shown
-    from codi_jax.train.lines import ProgressLines
+    from codi_jax.progress import ProgressLines
 
     if args.topology and args.devices is not None:
         raise ConfigError("--topology and --devices: name one of them")
@@ -160,7 +160,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
         where = target.present() if args.devices is None else target.virtual(args.devices)
     run = _run_of(args, rest)
     mesh = MeshConfig.parse(args.mesh) if args.mesh else run.config.mesh
-    rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, told=ProgressLines())
+    rows = plan(run, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, progress=ProgressLines())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         storage.write_text(args.json, json.dumps(rows, indent=1) + "\n")
@@ -238,9 +238,9 @@ def _user_folder() -> Path | None:
 def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
-    from codi_jax.config import view
+    from codi_jax.config import from_dict
     from codi_jax.generate import GenerateConfig, Generator, PromptWarning, save
-    from codi_jax.train.lines import ProgressLines
+    from codi_jax.progress import ProgressLines
 
     codi, settings, reader = _model(args, rest)
     prompts, weights = {}, {}
@@ -262,14 +262,16 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     if args.n < 1:
         raise ConfigError(f"--n: expected a positive number, got {args.n}")
     outputs = codi.order(filter(None, args.to.split(",")))
-    generator = Generator(codi, view(GenerateConfig, settings, "generate"))
+    generator = Generator(codi, from_dict(GenerateConfig, settings, "generate"))
     encoders, sampled, decoders = generator.components(outputs, prompts)
     wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
     read = reader(wanted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptWarning)  # it has been said
-        told = ProgressLines()
-        values = generator.generate(read, outputs, prompts, args.n, jax.random.key(args.seed), weights, told=told)
+        progress = ProgressLines()
+        values = generator.generate(
+            read, outputs, prompts, args.n, jax.random.key(args.seed), weights, progress=progress
+        )
     for path in save(codi, values, args.out):
         print(path)
 
@@ -328,7 +330,7 @@ def _compare(args: argparse.Namespace, rest: list[str]) -> None:
 
 def _data(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.data.inspection import inspect
-    from codi_jax.train.lines import ProgressLines
+    from codi_jax.progress import ProgressLines
 
     if args.what == "encode":
         if args.workdir is None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import REGISTRY, Modality, Shared, Variables
 from codi_jax.rng import fold
@@ -70,14 +70,14 @@ class CoDi:
                 raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
         for name, cls in REGISTRY.items():  # in the registry's order, whatever that of the config
             if name in config.modalities:
-                tree = view(cls.Config, config.modalities[name], f"model.modalities.{name}")
+                tree = from_dict(cls.Config, config.modalities[name], f"model.modalities.{name}")
                 self.modalities[name] = cls(tree, shared)
         self._check_shared()
 
     @classmethod
     def from_config(cls, tree: Any) -> "CoDi":
         """Builds the model from `config.model`."""
-        return cls(view(CoDiConfig, tree, "model"))
+        return cls(from_dict(CoDiConfig, tree, "model"))
 
     def __getitem__(self, name: str) -> Modality:
         if name not in self.modalities:

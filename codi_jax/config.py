@@ -1,13 +1,14 @@
-"""Typed views of a ConfigDict.
+"""Typed, frozen dataclasses from a ConfigDict.
 
-A run is configured by one ml_collections ConfigDict, which is data only. Every room declares what it reads as a frozen
-dataclass, and `view` turns a (sub)tree of the ConfigDict into it once, at the border, so that a misspelt key or a
-value of the wrong type is one clear line before any compute.
+A run is configured by one ml_collections ConfigDict, which holds data only. Every module declares what it reads as a
+frozen dataclass. `from_dict` builds it from a (sub)tree of the ConfigDict before any compute, so that a misspelt key or
+a value of the wrong type is a one-line error.
 """
 
 import dataclasses
 import types
 import typing
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -16,6 +17,14 @@ T = TypeVar("T")
 
 class ConfigError(ValueError):
     """A config, an argument or an input file is not what it has to be; the message is one line for the user."""
+
+
+def renamed(was: str, **options: Any) -> Any:
+    """A dataclass field (`options` are those of `dataclasses.field`) whose config key had another name before.
+
+    `from_dict` reads the old key, with a warning that names the new one.
+    """
+    return dataclasses.field(metadata={"was": was}, **options)
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
@@ -33,7 +42,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
                 errors.append(str(error))
         raise ConfigError(errors[0])
     if dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else view(kind, value, where)
+        return value if isinstance(value, kind) else from_dict(kind, value, where)
     if origin is tuple:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
             raise ConfigError(f"config.{where}: expected a sequence, got {value!r}")
@@ -53,7 +62,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     return value
 
 
-def view(cls: type[T], tree: Any, where: str = "") -> T:
+def from_dict(cls: type[T], tree: Any, where: str = "") -> T:
     """Builds the frozen dataclass `cls` from a ConfigDict or mapping.
 
     Args:
@@ -64,6 +73,9 @@ def view(cls: type[T], tree: Any, where: str = "") -> T:
 
     Raises:
       ConfigError: an unknown key, a missing one or a value of another type, by its path.
+
+    Warns:
+      FutureWarning: a key has its old name, see `renamed`.
     """
     if not hasattr(tree, "items"):
         raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {tree!r}")
@@ -71,8 +83,12 @@ def view(cls: type[T], tree: Any, where: str = "") -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     given = dict(tree.items())
     prefix = f"{where}." if where else ""
-    for key in given:
-        if key not in fields:
+    new_names = {f.metadata["was"]: name for name, f in fields.items() if "was" in f.metadata}
+    for key in tuple(given):
+        if key in new_names and new_names[key] not in given:
+            warnings.warn(f"config.{prefix}{key} is now called {prefix}{new_names[key]}", FutureWarning, stacklevel=2)
+            given[new_names[key]] = given.pop(key)
+        elif key not in fields:
             raise ConfigError(f"config.{prefix}{key}: unknown key; {cls.__name__} knows {', '.join(fields)}")
     out = {}
     for name, field in fields.items():

@@ -16,7 +16,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from codi_jax.diffusion import guidance as guide
 from codi_jax.diffusion.guidance import Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
 from codi_jax.parallel import distributed, replicated
+from codi_jax.progress import ProgressFn
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
@@ -38,16 +39,6 @@ SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler cal
 
 class PromptWarning(UserWarning):
     """A prompt holds something that the model does not know, a word that is not in its vocabulary."""
-
-
-class Told(Protocol):
-    """Who is told what is begun now and, of steps, how many are done; everything before it has ended by then."""
-
-    def __call__(self, what: str, done: int = 0, of: int = 0) -> None: ...
-
-
-def nobody(what: str, done: int = 0, of: int = 0) -> None:
-    """Does not care."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +206,7 @@ class Generator:
         guidance: Mapping[str, Scales] | None = None,
         noise: Mapping[str, Array] | None = None,
         null: Mapping[str, Array] | None = None,
-        told: Told = nobody,
+        progress: ProgressFn | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together.
 
@@ -229,7 +220,7 @@ class Generator:
           guidance: scales by output, the config's if not given.
           noise: z_T by output, drawn if not given.
           null: the null prompts beside them, as `CoDi.null_prompts` makes them, which is done if not given.
-          told: is told of every step of the host's loop; of a scan, that it begins.
+          progress: called after every step of the host loop; of a scan, when it starts.
 
         Returns:
           Normalised latents {output: [n, *latent]}.
@@ -262,7 +253,8 @@ class Generator:
         z = settle(z)
         absent = {} if len(outputs) < 2 else settle({m: codi.no_tokens(m, n) for m in codi.modalities})
         if self.scan:
-            told("sampling")
+            if progress is not None:
+                progress("sampling")
             return sample(
                 self._all_at_once,
                 z,
@@ -275,9 +267,11 @@ class Generator:
                 noise_fn=self._all_noise if self.config.eta else None,
                 loop="scan",
             )
-        return self._host_loop(args, absent, z, told)
+        return self._host_loop(args, absent, z, progress)
 
-    def _host_loop(self, args: dict, absent: dict, z: dict[str, Array], told: Told) -> dict[str, Array]:
+    def _host_loop(
+        self, args: dict, absent: dict, z: dict[str, Array], progress: ProgressFn | None
+    ) -> dict[str, Array]:
         alone, settle = len(z) == 1, _settling(args["variables"])
         states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
         single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
@@ -286,9 +280,9 @@ class Generator:
         levels = self._levels(tuple(z))
         steps = len(levels[next(iter(z))])
         for i in range(steps):
-            if told is not nobody:
+            if progress is not None:
                 jax.block_until_ready(states)
-            told("sampling", i, steps)
+                progress("sampling", i, steps)
             now = {name: rows[i] for name, rows in levels.items()}
             tokens = dict(absent)
             if not alone:
@@ -327,7 +321,7 @@ class Generator:
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Scales] | None = None,
-        told: Told = nobody,
+        progress: ProgressFn | None = None,
     ) -> dict[str, list[Any]]:
         """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples.
 
@@ -342,21 +336,24 @@ class Generator:
         encoders, sampled, decoders = self.components(outputs, values)
         prompts, null = {}, {}
         for name, needed in encoders.items():
-            told(f"{name} prompt")
+            if progress is not None:
+                progress(f"{name} prompt")
             have = at(needed) if needed else {}
             if name in values:
                 prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
             null |= codi.null_prompts(have, (name,), n, self._prompt)
             jax.block_until_ready((prompts, null))
             del have
-        told(f"reading {', '.join(sampled)}")
+        if progress is not None:
+            progress(f"reading {', '.join(sampled)}")
         have = jax.block_until_ready(at(sampled))
-        latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, told=told)
+        latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
         jax.block_until_ready(latents)
         del have
         out = {}
         for name, needed in decoders.items():
-            told(f"decoding {name}")
+            if progress is not None:
+                progress(f"decoding {name}")
             out |= self.decode(at(needed), {name: latents[name]})
         return out
 

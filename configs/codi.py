@@ -17,8 +17,8 @@ token, the aliased skip, guidance 7.5, captions drawn, not the likeliest.
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
+from codi_jax.config_utils import adamw, parse_argument, stage
 from codi_jax.data.tokenizer import VOCABULARIES, make_tokenizer
-from codi_jax.shorthand import adamw, parse_argument, stage
 
 MODALITIES = ("text", "image", "audio", "video")
 WIDTH = 768  # D, the prompt space

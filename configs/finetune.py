@@ -14,7 +14,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
-from codi_jax.shorthand import adamw, parse_argument, stage
+from codi_jax.config_utils import adamw, parse_argument, stage
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -18,9 +18,9 @@ tower of its own, since a few minutes do not teach a network of still pictures t
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
+from codi_jax.config_utils import adamw, parse_argument, stage
 from codi_jax.data.digit_world import CARRIES, FACTORS
 from codi_jax.data.tokenizer import make_tokenizer
-from codi_jax.shorthand import adamw, parse_argument, stage
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 15  # tokens of a caption

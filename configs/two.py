@@ -8,8 +8,8 @@ Data: digit_world (coloured MNIST digits and captions). The classes are those of
 
 from ml_collections import ConfigDict
 
+from codi_jax.config_utils import adamw, parse_argument, stage
 from codi_jax.data.tokenizer import make_tokenizer
-from codi_jax.shorthand import adamw, parse_argument, stage
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 12  # tokens of a caption

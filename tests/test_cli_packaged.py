@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from codi_jax import __version__, cli, packaged
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.data.digit_world import VOCABULARY
 from codi_jax.evaluate import run
 from codi_jax.generate import GenerateConfig, Generator, PromptWarning
@@ -55,7 +55,7 @@ def test_the_packaged_model_answers_and_says_which_it_is(model, tmp_path, capsys
 
 
 def test_in_a_library_it_is_a_warning(model):
-    generator = Generator(model.codi, view(GenerateConfig, model.run["generate"], "generate"))
+    generator = Generator(model.codi, from_dict(GenerateConfig, model.run["generate"], "generate"))
     variables, unknown = model.read("model"), {"text": ["a red seven", "a blueish seven with a dog"]}
     with pytest.warns(PromptWarning) as caught:
         generator.prompts(variables, unknown)

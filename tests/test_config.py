@@ -1,4 +1,4 @@
-"""Typed views: what is wrong is named by its path, before any compute."""
+"""Configs as dataclasses: what is wrong is named by its path, before any compute."""
 
 import dataclasses
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict, renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Outer:
     free: Any = None
 
 
-def test_a_view_is_the_dataclass_with_its_defaults_whatever_mapping_it_is_read_from():
+def test_from_dict_gives_the_dataclass_with_its_defaults_whatever_mapping_it_is_read_from():
     tree = {"inner": {"rate": 1, "names": ["x", "y"]}, "parts": {"p": {"rate": 0.5}}, "limit": 3, "free": {"q": 1}}
     want = Outer(Inner(1.0, ("x", "y")), parts={"p": Inner(0.5)}, limit=3, free={"q": 1})
-    assert view(Outer, tree) == want
-    assert isinstance(view(Outer, tree).inner.rate, float)
-    config = view(Outer, ConfigDict(tree))
+    assert from_dict(Outer, tree) == want
+    assert isinstance(from_dict(Outer, tree).inner.rate, float)
+    config = from_dict(Outer, ConfigDict(tree))
     assert (config.inner, config.parts, config.limit) == (want.inner, want.parts, want.limit)
-    assert view(Outer, {"inner": Inner(2.0)}).inner == Inner(2.0)
-    assert view(Outer, {"inner": {"rate": 1.0}, "limit": None}).limit is None
+    assert from_dict(Outer, {"inner": Inner(2.0)}).inner == Inner(2.0)
+    assert from_dict(Outer, {"inner": {"rate": 1.0}, "limit": None}).limit is None
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,24 @@ def test_a_view_is_the_dataclass_with_its_defaults_whatever_mapping_it_is_read_f
 )
 def test_what_is_wrong_is_named_by_its_path(change, message):
     with pytest.raises(ConfigError, match=message) as error:
-        view(Outer, {"inner": {"rate": 1.0}, **change}, "run")
+        from_dict(Outer, {"inner": {"rate": 1.0}, **change}, "run")
     assert "\n" not in str(error.value)
 
 
 def test_the_root_is_named_too():
     with pytest.raises(ConfigError, match=r"^config\.<root>: expected a mapping for Outer, got None$"):
-        view(Outer, None)
+        from_dict(Outer, None)
     with pytest.raises(ConfigError, match=r"^config\.inner: missing"):
-        view(Outer, {})
+        from_dict(Outer, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    depends_on: tuple[str, ...] = renamed("needs", default=())
+
+
+def test_an_old_key_is_read_with_a_warning_that_names_the_new_one():
+    with pytest.warns(FutureWarning, match=r"^config\.run\.needs is now called run\.depends_on$"):
+        assert from_dict(Renamed, {"needs": ["a"]}, "run") == Renamed(("a",))
+    with pytest.raises(ConfigError, match=r"^config\.needs: unknown key; Renamed knows depends_on$"):
+        from_dict(Renamed, {"needs": ["a"], "depends_on": ["b"]})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.generate import GenerateConfig, Generator, Scales, save
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
 from codi_jax.rng import fold
@@ -249,7 +249,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == before and before[0].read_text() == "one\n"
 
 
-def test_who_watches_is_told_in_order_and_changes_nothing(variables):
+def test_progress_is_called_in_order_and_changes_nothing(variables):
     said, asked = [], []
 
     def read(components):
@@ -260,7 +260,7 @@ def test_who_watches_is_told_in_order_and_changes_nothing(variables):
         said.append(what)
 
     model = generator(late=1)
-    told = model.generate(read, PAIR, {"text": TEXT}, N, KEY, told=tell)
+    watched = model.generate(read, PAIR, {"text": TEXT}, N, KEY, progress=tell)
     sampled = ("text_unet", "text_environment", "text_cross", "vision_unet", "image_environment", "image_cross")
     assert said == [
         ("text prompt",),
@@ -271,11 +271,11 @@ def test_who_watches_is_told_in_order_and_changes_nothing(variables):
     ]
     assert asked == [("clip_text",), sampled, ("text_codec",), ("vision_codec",)]
     said.clear()
-    generator(loop="scan").generate(variables, PAIR, {"text": TEXT}, N, KEY, told=tell)
+    generator(loop="scan").generate(variables, PAIR, {"text": TEXT}, N, KEY, progress=tell)
     assert said[2] == ("sampling",)
     again = model.generate(variables, PAIR, {"text": TEXT}, N, KEY)
-    assert told["text"] == again["text"]
-    np.testing.assert_array_equal(told["image"], again["image"])
+    assert watched["text"] == again["text"]
+    np.testing.assert_array_equal(watched["image"], again["image"])
 
 
 def test_what_cannot_be_generated(variables):
@@ -298,7 +298,7 @@ def test_what_cannot_be_generated(variables):
 @pytest.mark.parametrize("bad", [{"sampler": "dpmpp_2m", "eta": 0.5}, {"eta": 1.5}, {"eta": -0.1}, {"steps": 0}])
 def test_samplers_that_cannot_be(bad, loop):
     with pytest.raises(ConfigError, match="sampling: "):
-        Generator(toy.codi(), view(GenerateConfig, {"guidance": {}, "loop": loop, **bad}))
+        Generator(toy.codi(), from_dict(GenerateConfig, {"guidance": {}, "loop": loop, **bad}))
 
 
 def test_dpm_solver_runs(variables, prompts):

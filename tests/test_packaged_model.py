@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import pytest
 
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.data.digit_world import LEADING
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate.agreement import agreement
@@ -40,7 +40,7 @@ def not_yet(check):
 
 def test_every_direction_and_every_set_of_outputs_has_floors_and_meets_them(package):
     run = open_run(package.run, None)
-    floors = view(EvaluateConfig, run.config.evaluate, "evaluate").floors
+    floors = from_dict(EvaluateConfig, run.config.evaluate, "evaluate").floors
     config = dataclasses.replace(run.config, evaluate={**run.config.evaluate, **SMALL})
     metrics, _ = Evaluation(package.codi, config, package.read("model")).run()
     every = checks(metrics, floors)
@@ -56,7 +56,7 @@ def test_a_broken_denoiser_is_seen(package):
     """The control: the same prompts and noise, the channels of every layer in another order."""
     codi, variables = package.codi, package.read("model")
     samples = take(codi, make_source(package.run["sources"]["test_seen"]), range(N))
-    generator = Generator(codi, view(GenerateConfig, package.run["generate"], "generate"))
+    generator = Generator(codi, from_dict(GenerateConfig, package.run["generate"], "generate"))
     read = make_readers(codi, package, N)["image"]
     name = codi["image"].components["denoiser"]
     broken = jax.tree.map(lambda x: x[..., ::-1], variables["params"][name])

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from codi_jax import packaged
 from codi_jax.codi import CoDi
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.evaluate.judges import Judge, JudgeConfig
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
@@ -183,7 +183,7 @@ def judges_config() -> ConfigDict:
 def random_judges() -> dict[str, dict]:
     """Random parameters of what `judges_config` trains: stage -> {component: tree}."""
     image = jnp.zeros((1, 32, 32, 3))
-    judge = drawn(jax.eval_shape(Judge(view(JudgeConfig, JUDGE)).init, jax.random.key(0), image))
+    judge = drawn(jax.eval_shape(Judge(from_dict(JudgeConfig, JUDGE)).init, jax.random.key(0), image))
     towers = params(codi(), seed=1)
     similar = {f"{name}_similarity": towers[codi()[name].components["prompt"]] for name in PAIR}
     return {"judge.image": {"image_judge": judge["params"]}, "similarity.all": similar}

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from codi_jax.data.files import MediaError, Medium
 from codi_jax.data.media import Media
 from codi_jax.data.sheet import captions_of, contact_sheet
 from codi_jax.data.sources import make_source
+from codi_jax.progress import ProgressFn
 
-SHOWN = 12  # rows of the sheet, and refusals that are told
+SHOWN = 12  # rows of the sheet, and refusals that are listed
 
 
 def inspect(
@@ -26,7 +27,7 @@ def inspect(
     where: str,
     n: int,
     out: Path | None = None,
-    told: Callable[[str, int, int], None] = print,
+    progress: ProgressFn | None = None,
 ) -> str:
     """Looks at n samples of a source, evenly over all of it.
 
@@ -35,7 +36,7 @@ def inspect(
       where: its place in the whole config.
       n: how many samples to decode; all, if there are no more.
       out: folder for sheet.png; None for no sheet.
-      told: hears (what, done, of) now and then.
+      progress: called before every sample.
 
     Returns:
       Lines for people.
@@ -49,7 +50,8 @@ def inspect(
     refused: list[tuple[int, MediaError]] = []
     kinds: dict[str, list[dict[str, float]]] = {}
     for done, index in enumerate(map(int, chosen)):
-        told("looking", done, len(chosen))
+        if progress is not None:
+            progress("looking", done, len(chosen))
         try:
             good.append(source[index])
         except MediaError as error:

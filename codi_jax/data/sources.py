@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.access import Source
 from codi_jax.data.arrayrecord import ArrayRecordConfig, ArrayRecords, MediaRecords
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
@@ -168,4 +168,4 @@ def make_source(config: Mapping[str, Any], where: str = "data") -> Source:
     if name not in SOURCES:
         raise ConfigError(f"config.{where}.name: no source {name!r}; there are {', '.join(SOURCES)}")
     kind, build = SOURCES[name]
-    return build(view(kind, rest, where))
+    return build(from_dict(kind, rest, where))

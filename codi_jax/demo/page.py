@@ -13,16 +13,17 @@ import jax
 import numpy as np
 
 from codi_jax import __version__, storage
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.data.digit_world import LEADING, READERS
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate.agreement import agreement, agrees
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.run import EvaluateConfig
 from codi_jax.evaluate.samples import Samples, array, take
-from codi_jax.generate import GenerateConfig, Generator, Told, nobody
+from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import Package
+from codi_jax.progress import ProgressFn
 from codi_jax.report import gallery
 from codi_jax.report.markup import Html, document, el
 from codi_jax.rng import fold
@@ -60,13 +61,13 @@ def commands(package: Package, example: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def write(package: Package, out: Path, told: Told = nobody) -> tuple[Path, list[str]]:
+def write(package: Package, out: Path, progress: ProgressFn | None = None) -> tuple[Path, list[str]]:
     """Makes the page, or finds it made.
 
     Args:
       package: the model, its judges and its config.
       out: directory for index.html.
-      told: is told of the progress.
+      progress: called as by `Generator.generate`, with the figure in front of the activity.
 
     Returns:
       Its path, and commands to type next.
@@ -75,34 +76,45 @@ def write(package: Package, out: Path, told: Told = nobody) -> tuple[Path, list[
       ConfigError: the package is damaged or has no judges.
     """
     path, identity = out / PAGE, _identity(package)
-    settings = view(EvaluateConfig, package.run["evaluate"], "evaluate")
+    settings = from_dict(EvaluateConfig, package.run["evaluate"], "evaluate")
     samples = take(package.codi, make_source(package.run["sources"][settings.seen]), range(N))
     typed = commands(package, {name: values[0] for name, values in samples.values.items()})
     if path.exists() and f'content="{identity}"' in path.read_text(encoding="utf-8")[:1000]:
         return path, typed
-    body = _body(package, samples, settings, typed, told)
+    body = _body(package, samples, settings, typed, progress)
     mark = Html(f'<meta name="generator" content="{identity}">')
     out.mkdir(parents=True, exist_ok=True)
     storage.write_text(path, document("codi_jax: any to any", body, mark))
     return path, typed
 
 
-def _body(package: Package, samples: Samples, settings: EvaluateConfig, typed: list[str], told: Told) -> Html:
+def _with_title(progress: ProgressFn | None, title: str) -> ProgressFn:
+    """Calls `progress`, if there is one, with a title in front of the activity."""
+
+    def titled(activity: str, done: int = 0, total: int = 0, /) -> None:
+        if progress is not None:
+            progress(f"{title}: {activity}", done, total)
+
+    return titled
+
+
+def _body(
+    package: Package, samples: Samples, settings: EvaluateConfig, typed: list[str], progress: ProgressFn | None
+) -> Html:
     codi = package.codi
     names = [name for name in REGISTRY if name in codi.modalities]
-    generator = Generator(codi, view(GenerateConfig, package.run["generate"], "generate"))
+    generator = Generator(codi, from_dict(GenerateConfig, package.run["generate"], "generate"))
     variables = package.read("model")
     readers = make_readers(codi, package, N, settings.factors)
     key = fold(jax.random.key(0), "demo")
     real = {"values": {m: array(v) for m, v in samples.values.items()}, "factors": samples.factors}
     figures = []
     for a, b in directions(names):
-
-        def progress(what: str, done: int = 0, of: int = 0, title: str = f"{a} → {b}") -> None:
-            told(f"{title}: {what}", done, of)
-
-        made = generator.generate(variables, (b,), {a: samples.values[a]}, N, fold(key, f"{a}->{b}"), told=progress)[b]
-        progress("reading")
+        titled = _with_title(progress, f"{a} → {b}")
+        made = generator.generate(variables, (b,), {a: samples.values[a]}, N, fold(key, f"{a}->{b}"), progress=titled)[
+            b
+        ]
+        titled("reading")
         read = readers[b](made).factors
         shared = [agrees((samples.factors[f], read[f])) for f in read if f in readers[a].factors]
         right = int(np.logical_and.reduce(shared).sum())
@@ -112,17 +124,20 @@ def _body(package: Package, samples: Samples, settings: EvaluateConfig, typed: l
             "other data) or a parser reads in them.",
         )
         figures.append(gallery.direction(codi[a], codi[b], real, {"values": array(made), "read": read}, caption))
-    together = _together(generator, variables, readers, names, fold(key, "together"), told)
+    together = _together(generator, variables, readers, names, fold(key, "together"), progress)
     return _page(package, names, figures, together, typed)
 
 
 def _together(
-    generator: Generator, variables: dict, readers: Mapping[str, Any], names: list[str], key: jax.Array, told: Told
+    generator: Generator,
+    variables: dict,
+    readers: Mapping[str, Any],
+    names: list[str],
+    key: jax.Array,
+    progress: ProgressFn | None,
 ) -> Html:
-    def progress(what: str, done: int = 0, of: int = 0) -> None:
-        told(f"{' + '.join(names)}: {what}", done, of)
-
-    made = generator.generate(variables, tuple(names), {}, N, key, told=progress)
+    titled = _with_title(progress, " + ".join(names))
+    made = generator.generate(variables, tuple(names), {}, N, key, progress=titled)
     read: dict[str, Reading] = {name: readers[name](values) for name, values in made.items()}
     same = agreement([reading.factors[LEADING] for reading in read.values()])
     caption = (

@@ -15,7 +15,7 @@ from codi_jax.evaluate.run import judged, table
 from codi_jax.evaluate.verdict import Verdict
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import distributed
-from codi_jax.train.lines import ProgressLines
+from codi_jax.progress import ProgressLines
 from codi_jax.train.recipe import load_run, open_run, save_config
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import digit_world
 from codi_jax.data.digit_world import FACTORS
 from codi_jax.evaluate import judges
@@ -108,7 +108,7 @@ def make_readers(
                 f"evaluate: nothing reads {name}; the judges of {package.name} read "
                 f"{', '.join(package.judges['settings'])}"
             )
-        config = view(judges.JudgeConfig, package.judges["settings"][name], f"judges.settings.{name}")
+        config = from_dict(judges.JudgeConfig, package.judges["settings"][name], f"judges.settings.{name}")
         if unread := [f for f in carried if f not in config.factors]:
             raise ConfigError(f"evaluate: the judge of {name} does not read its {', '.join(unread)}")
         theirs = package.judging[name]

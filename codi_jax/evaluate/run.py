@@ -28,7 +28,7 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import digit_world
 from codi_jax.data.access import Source
 from codi_jax.data.sources import make_source
@@ -93,7 +93,7 @@ class Evaluation:
     """One evaluation: the model with its weights, the readers, and where the seconds went."""
 
     def __init__(self, codi: CoDi, config: Any, variables: dict[str, Any]):
-        self.codi, self.settings = codi, view(EvaluateConfig, config.evaluate, "evaluate")
+        self.codi, self.settings = codi, from_dict(EvaluateConfig, config.evaluate, "evaluate")
         self.sources = {
             name: self._source(config, getattr(self.settings, name), size)
             for name, size in (("seen", self.settings.n + self.settings.reference), ("held_out", self.settings.n))
@@ -107,7 +107,7 @@ class Evaluation:
         package = open_package(self.settings.judges)
         self.readers = make_readers(codi, package, self.settings.n, self.settings.factors)
         self.similarity = similarity.packaged(codi, package, self.settings.n)
-        self.generator = Generator(codi, view(GenerateConfig, config.generate, "generate"))
+        self.generator = Generator(codi, from_dict(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
         self.sets = combinations.subsets(self.names)
@@ -361,5 +361,5 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
 
 def judged(metrics: Mapping[str, Any], config: Any) -> Verdict | None:
     """The verdict on a run's metrics, or None if its RunConfig asks for no floors."""
-    floors = view(EvaluateConfig, config.evaluate, "evaluate").floors
+    floors = from_dict(EvaluateConfig, config.evaluate, "evaluate").floors
     return None if floors is None else verdict(metrics, floors)

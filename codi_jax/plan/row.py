@@ -11,7 +11,6 @@ temporaries. Compilation for a TPU refuses what does not fit, and says how much 
 
 import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,16 +24,18 @@ from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.traffic import memory_traffic
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.plan.target import Target
+from codi_jax.progress import ProgressFn
 from codi_jax.train.recipe import Run
 
 Row = dict[str, Any]
-Told = Callable[[str], None]
 
 _NEEDS = re.compile(r"(?:total memory required.*?\(|Used )([\d.]+)([KMG]?)\b")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB}
 
 
-def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int, told: Told) -> Row:
+def compiled_row(
+    run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int, progress: ProgressFn | None
+) -> Row:
     """Compiles the step of a stage at a global batch; see the module.
 
     Raises:
@@ -43,13 +44,15 @@ def compiled_row(run: Run, name: str, target: Target, mesh: MeshConfig, batch_si
     grid = make_mesh(mesh, target.devices)
     program, arguments = step_of(run, name, grid, batch_size)
     held = bytes_per_device(arguments)
-    told(f"tracing {name} for {target.name}")
+    if progress is not None:
+        progress(f"tracing {name} for {target.name}")
     # Nothing may be computed in here: the devices of a described slice cannot.
     with jax.set_mesh(grid):
         traced = program.step.trace(*arguments)
         flops, read = count(traced.jaxpr), read_inputs(traced.jaxpr)
         lowered = traced.lower(lowering_platforms=(target.platform,))
-        told(f"compiling {name} for {target.name}")
+        if progress is not None:
+            progress(f"compiling {name} for {target.name}")
         begun = time.perf_counter()
         try:
             compiled, refusal = lowered.compile(), ""

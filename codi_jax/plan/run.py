@@ -12,10 +12,10 @@ from codi_jax.parallel import MeshConfig
 from codi_jax.parallel.tables import size, table
 from codi_jax.plan import cache
 from codi_jax.plan.fit import nearest
-from codi_jax.plan.row import Row, Told, compiled_row
+from codi_jax.plan.row import Row, compiled_row
 from codi_jax.plan.sweep import chosen
 from codi_jax.plan.target import Target
-from codi_jax.train.metrics import duration
+from codi_jax.progress import ProgressFn, duration
 from codi_jax.train.recipe import Run
 
 
@@ -27,7 +27,7 @@ def plan(
     batch_size: int | None = None,
     sweep: bool = False,
     directory: Path | None = None,
-    told: Told = lambda what: None,
+    progress: ProgressFn | None = None,
 ) -> list[Row]:
     """Rows of the named stages (all that train if none are).
 
@@ -39,7 +39,7 @@ def plan(
       batch_size: global, in place of each stage's own.
       sweep: compile what promises most beside the config's mesh, batch and remat, three rows a stage.
       directory: where rows are kept, and found again; None for nowhere.
-      told: hears what is going on.
+      progress: called when a stage is traced or compiled, and while that goes on.
 
     Raises:
       ConfigError: no such stage, or one that does not fit the devices.
@@ -51,24 +51,31 @@ def plan(
         run.stage(name)
     rows = []
     for name in stages or training:
-        first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, told)
+        first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, progress)
         rows.append(first)
         if sweep:
             for other, *choice in chosen(run, first, target):
-                rows.append(_row(other, name, target, *choice, directory, told))
+                rows.append(_row(other, name, target, *choice, directory, progress))
     return rows
 
 
 def _row(
-    run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int, directory: Path | None, told: Told
+    run: Run,
+    name: str,
+    target: Target,
+    mesh: MeshConfig,
+    batch_size: int,
+    directory: Path | None,
+    progress: ProgressFn | None,
 ) -> Row:
     key = cache.key(run, name, target, mesh, batch_size)
     row = cache.read(directory, key) if directory else None
     if row is not None:
-        told(f"{name} was compiled before ({directory / key}.json)")
+        if progress is not None:
+            progress(f"{name} was compiled before ({directory / key}.json)")
     else:
-        with _beating(told, f"still at {name}"):
-            row = compiled_row(run, name, target, mesh, batch_size, told)
+        with _beating(progress, f"still at {name}"):
+            row = compiled_row(run, name, target, mesh, batch_size, progress)
         row["nearest"] = nearest(run, row, target) if row["fits"] is False else []
         if directory:
             cache.write(directory, key, row)
@@ -76,13 +83,16 @@ def _row(
 
 
 @contextlib.contextmanager
-def _beating(told: Told, what: str, every: float = 30.0) -> Iterator[None]:
-    """Says every so often that it still goes on: a compilation may take many minutes and says nothing itself."""
+def _beating(progress: ProgressFn | None, what: str, every: float = 30.0) -> Iterator[None]:
+    """Calls `progress` every so often: a compilation may take many minutes and says nothing itself."""
+    if progress is None:
+        yield
+        return
     done, begun = threading.Event(), time.monotonic()
 
     def beat() -> None:
         while not done.wait(every):
-            told(f"{what}, {duration(time.monotonic() - begun)} so far")
+            progress(f"{what}, {duration(time.monotonic() - begun)} so far")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

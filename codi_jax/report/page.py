@@ -17,9 +17,9 @@ from codi_jax.evaluate.combinations import summary
 from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 from codi_jax.parallel import paths
+from codi_jax.progress import duration
 from codi_jax.report import gallery, numbers, training
 from codi_jax.report.markup import Html, document, el
-from codi_jax.train.metrics import duration
 from codi_jax.train.recipe import Run, load_run
 
 

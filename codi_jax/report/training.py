@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax.parallel.tables import size
+from codi_jax.progress import duration
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
 from codi_jax.train.ledger import COUNTS, core_seconds, wall_seconds
-from codi_jax.train.metrics import duration
 from codi_jax.train.recipe import Run
 
 

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import access, arrayrecord
 from codi_jax.data.access import Source
 from codi_jax.data.arrayrecord import ArrayRecords
@@ -53,7 +53,7 @@ class EncodeConfig:
 
 
 def _settings(run: Run, name: str) -> EncodeConfig:
-    return view(EncodeConfig, run.stage(name).settings, f"stages.{name}.settings")
+    return from_dict(EncodeConfig, run.stage(name).settings, f"stages.{name}.settings")
 
 
 def _origin(run: Run, name: str) -> dict[str, Any]:

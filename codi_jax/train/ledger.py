@@ -24,7 +24,8 @@ from typing import Any
 
 from codi_jax import storage
 from codi_jax.parallel import distributed
-from codi_jax.train.metrics import Clock, duration
+from codi_jax.progress import duration
+from codi_jax.train.metrics import Clock
 
 COUNTS = ("total", "lost_steps", "core_seconds", "sessions")  # what is no activity
 

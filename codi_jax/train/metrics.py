@@ -28,6 +28,7 @@ import rich.progress
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
+from codi_jax.progress import duration
 from codi_jax.train.events import EventWriter
 
 
@@ -183,16 +184,6 @@ class Clock:
         """The part of all booked time that an activity took; 0 before anything is booked."""
         total = sum(self.seconds.values())
         return self.seconds.get(activity, 0.0) / total if total else 0.0
-
-
-def duration(seconds: float) -> str:
-    """As 42s, 3m07s or 2h05m."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
 class Progress:

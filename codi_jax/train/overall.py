@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TextIO
 
-from codi_jax.train.metrics import duration
+from codi_jax.progress import duration
 from codi_jax.train.recipe import Run
 
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from codi_jax import storage
 from codi_jax.checkpoint import read_meta, record
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 
@@ -257,7 +257,7 @@ class Run:
 
 def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
     """The run of a config in a workdir, or without one."""
-    return Run(view(RunConfig, config), workdir)
+    return Run(from_dict(RunConfig, config), workdir)
 
 
 def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import access
 from codi_jax.data.sources import make_source
 from codi_jax.generate import GenerateConfig, Generator, save
@@ -51,7 +51,7 @@ class Samples:
         self._run, self._name, self._outputs, self._place = run, name, task.outputs, place
         self._prompts = run.codi[config.prompt].values(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
-        self._generator = Generator(run.codi, view(GenerateConfig, run.config.generate, "generate"))
+        self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
         encoders, sampled, decoders = self._generator.components(task.outputs, (config.prompt,))
         have = {*task.components, *run.providers(run.ancestors(name))}
         wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.evaluate import judges, similarity
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import Encoded
@@ -102,7 +102,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
 
     if stage.objective == "codec":
         (name,) = names
-        settings = view(codec.CodecConfig, stage.settings, where)
+        settings = from_dict(codec.CodecConfig, stage.settings, where)
         moments = jax.jit(lambda v, batch: codi[name].encode_moments(codi[name].component(v, "codec"), batch[name]))
 
         def statistics(variables, batches):
@@ -115,7 +115,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         return Task(_component(codi, ["codec"], names), init, loss, media, example, statistics, stage.accumulate)
 
     if stage.objective == "bridging":
-        settings = view(bridging.BridgingConfig, stage.settings, where)
+        settings = from_dict(bridging.BridgingConfig, stage.settings, where)
         embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in b})
 
         def centres(variables, batches):
@@ -137,7 +137,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
 
     if stage.objective == "judge":
         (name,) = names
-        settings = view(judges.JudgeConfig, stage.settings, where)
+        settings = from_dict(judges.JudgeConfig, stage.settings, where)
         judge = judges.Judge(settings)
         component = judges.component(name)
 
@@ -157,19 +157,19 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         return Task((component,), judge_init, loss, batch, judge_example, accumulate=stage.accumulate)
 
     if stage.objective == "similarity":
-        settings = view(similarity.SimilarityConfig, stage.settings, where)
+        settings = from_dict(similarity.SimilarityConfig, stage.settings, where)
         towers = tuple(similarity.component(name) for name in names)
         _refuse_parts(stage, "similarity")
         return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media, example)
 
     inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
     if stage.objective == "ldm":
-        settings = view(ldm.LDMConfig, stage.settings, where)
+        settings = from_dict(ldm.LDMConfig, stage.settings, where)
         name = names[0]
         loss, by_level = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.by_level))
         components, outputs = _component(codi, ["denoiser"], [name]), (name,)
     else:
-        by_level, settings = None, view(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        by_level, settings = None, from_dict(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         outputs = names if settings.losses else ()
 
         def loss(variables, batch, key):

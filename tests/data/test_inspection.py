@@ -15,10 +15,6 @@ from codi_jax.data.sheet import GAP, SIDE, TEXT, contact_sheet, spectrogram
 RATE = 8000
 
 
-def silent(what, done, of):
-    pass
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Ten rows, of which one picture is absent and one sound is none."""
@@ -35,7 +31,7 @@ def table(tmp_path_factory):
 
 
 def test_what_is_said(table, tmp_path):
-    lines = inspect(table, "sources.mine", 100, tmp_path / "out", silent).splitlines()
+    lines = inspect(table, "sources.mine", 100, tmp_path / "out").splitlines()
     assert lines[0] == "10 samples; looked at 10, of which 2 cannot be used"
     for line in (
         "  image: uint8 [24, 24, 3]",
@@ -55,18 +51,16 @@ def test_what_is_said(table, tmp_path):
 
 
 def test_some_of_all_evenly(table):
-    assert inspect(table, "sources.mine", 2, None, silent).startswith(
-        "10 samples; looked at 2, of which 0 cannot be used"
-    )
+    assert inspect(table, "sources.mine", 2).startswith("10 samples; looked at 2, of which 0 cannot be used")
 
 
 def test_other_sources_too(tmp_path):
-    said = inspect({"name": "digit_world", "size": 20, "modalities": ("text", "image")}, "x", 5, tmp_path, silent)
+    said = inspect({"name": "digit_world", "size": 20, "modalities": ("text", "image")}, "x", 5, tmp_path)
     assert (
         said.startswith("20 samples; looked at 5, of which 0 cannot be used") and "image: float32 [32, 32, 3]" in said
     )
     with pytest.raises(ConfigError, match="--n: expected a positive number"):
-        inspect({"name": "digit_world"}, "x", 0, None, silent)
+        inspect({"name": "digit_world"}, "x", 0)
 
 
 def test_a_spectrogram_shows_what_is_high_above(tmp_path):

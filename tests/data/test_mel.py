@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import mel
 from codi_jax.data.mel import MelConfig
 
@@ -98,7 +98,7 @@ def test_fill():
 
 
 def test_limits_are_errors(noise):
-    assert view(MelConfig, ConfigDict(dataclasses.asdict(SMALL))) == SMALL
+    assert from_dict(MelConfig, ConfigDict(dataclasses.asdict(SMALL))) == SMALL
     with pytest.raises(ValueError, match="256 samples is too short"):
         mel.log_mel(noise[:, :256], SMALL)
     with pytest.raises(ValueError, match="66 frames of a wave that has 65"):

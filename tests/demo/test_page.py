@@ -16,18 +16,18 @@ from tests.report.test_page import Balanced
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(path, commands, what the callback was told, package)."""
-    package, told = packaged.open_package(str(toy.random_package())), []
-    path, commands = page.write(package, tmp_path_factory.mktemp("demo"), lambda what, *steps: told.append(what))
-    return path, commands, told, package
+    """(path, commands, activities of the progress callback, package)."""
+    package, activities = packaged.open_package(str(toy.random_package())), []
+    path, commands = page.write(package, tmp_path_factory.mktemp("demo"), lambda what, *steps: activities.append(what))
+    return path, commands, activities, package
 
 
 def test_every_modality_prompts_once_and_is_generated_once(made):
-    path, _, told, _ = made
+    path, _, activities, _ = made
     assert page.directions(list("abcd")) == [("a", "b"), ("b", "c"), ("c", "d"), ("d", "a")]
     html = path.read_text(encoding="utf-8")
     for title in ("text → image", "image → text", "text + image"):
-        assert f"<b>{title}. </b>" in html and any(what.startswith(f"{title}: ") for what in told)
+        assert f"<b>{title}. </b>" in html and any(what.startswith(f"{title}: ") for what in activities)
     assert html.count('<img class="image"') == page.N * 4  # generated, its real sample, a prompt, together
     parser = Balanced()
     parser.feed(html)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.diffusion import guidance, process
 from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Guidance
 
@@ -34,7 +34,7 @@ def test_scales_that_pick_one_branch():
 
 def test_default_scales_are_the_network_as_trained():
     np.testing.assert_array_equal(guided(JOINT, [U, C, C_ENV]), C_ENV)
-    assert view(Guidance, {}) == Guidance()
+    assert from_dict(Guidance, {}) == Guidance()
 
 
 @pytest.mark.parametrize("branches", [ALONE, RELEASE])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, FixedBatchNorm, cubic_matrix, fold, unit_or_zero
 
 TINY = CLAPAudioConfig(
@@ -164,7 +164,7 @@ def test_unit_or_zero():
 
 
 def test_configs_are_views():
-    assert view(CLAPAudioConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
+    assert from_dict(CLAPAudioConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
 
 
 @pytest.mark.parametrize(

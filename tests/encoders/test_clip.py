@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig, LogitScale, quick_gelu, unit
 from codi_jax.encoders.clip_temporal import CLIPTemporal
 
@@ -101,8 +101,8 @@ def test_small_pieces():
 
 
 def test_configs_are_views():
-    assert view(CLIPTextConfig, ConfigDict(dataclasses.asdict(TEXT))) == TEXT
-    assert view(CLIPVisionConfig, ConfigDict(dataclasses.asdict(CLIPS))) == CLIPS
+    assert from_dict(CLIPTextConfig, ConfigDict(dataclasses.asdict(TEXT))) == TEXT
+    assert from_dict(CLIPVisionConfig, ConfigDict(dataclasses.asdict(CLIPS))) == CLIPS
 
 
 def test_limits_are_errors(text):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 
 TINY = HiFiGANConfig(
@@ -78,7 +78,7 @@ def test_bfloat16_is_near_float32(params, mel):
 
 
 def test_configs():
-    assert view(HiFiGANConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
+    assert from_dict(HiFiGANConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
     for wrong in ({"kernels": (8,)}, {"kernels": (8, 1)}, {"res_kernels": (3, 4)}, {"channels": 6}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             dataclasses.replace(TINY, **wrong)

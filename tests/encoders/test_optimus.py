@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.encoders.bert import BertConfig
 from codi_jax.encoders.gpt2 import GPT2Config
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
@@ -164,7 +164,7 @@ def test_training_pass_in_bfloat16(params):
 
 
 def test_config_is_a_view():
-    assert view(OptimusConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
+    assert from_dict(OptimusConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
 
 
 def test_limits_are_errors(params, z):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.digit_world import CARRIES, LEADING
 from codi_jax.evaluate.floors import FloorsConfig, checks, meets
 from codi_jax.evaluate.intervals import wilson
@@ -87,4 +87,4 @@ def test_a_share_of_a_ceiling_that_means_nothing_is_no_pass():
 )
 def test_a_wrong_config_is_one_line(given, message):
     with pytest.raises(ConfigError, match=message):
-        view(FloorsConfig, given, "evaluate.floors")
+        from_dict(FloorsConfig, given, "evaluate.floors")

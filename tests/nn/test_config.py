@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.nn import UNetConfig
 from tests.nn import toy
 
@@ -37,6 +37,6 @@ def test_an_impossible_environment_encoder_is_refused():
 
 def test_a_config_is_a_view_of_plain_data():
     fields = dataclasses.asdict(toy.VIDEO)
-    assert view(UNetConfig, fields) == toy.VIDEO
+    assert from_dict(UNetConfig, fields) == toy.VIDEO
     with pytest.raises(ConfigError, match="unknown key"):
-        view(UNetConfig, {**fields, "chanels": 3})
+        from_dict(UNetConfig, {**fields, "chanels": 3})

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.optim import OptimizerConfig, learning_rate, make_optimizer
 
 
@@ -71,7 +71,7 @@ def test_lion_moves_by_the_sign():
 )
 def test_config_is_checked(field, message):
     with pytest.raises(ConfigError, match=message):
-        view(OptimizerConfig, field, "optimizer")
+        from_dict(OptimizerConfig, field, "optimizer")
 
 
 def test_warmup_longer_than_the_stage():

@@ -204,8 +204,8 @@ def test_rows_are_kept_under_all_that_they_depend_on(recipe, planned, tmp_path, 
     calls = []
     monkeypatch.setattr(run, "compiled_row", lambda *a: calls.append(a) or dict(planned))
     heard = []
-    first = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, told=heard.append)
-    again = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, told=heard.append)
+    first = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, progress=heard.append)
+    again = run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path, progress=heard.append)
     assert first == again and len(calls) == 1
     assert f"{STAGE} was compiled before" in heard[-1]
     (tmp_path / f"{keys[0]}.json").write_text("{torn")

@@ -9,8 +9,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from codi_jax.config import ConfigError
+from codi_jax.progress import duration
 from codi_jax.train import metrics
-from codi_jax.train.metrics import Clock, MetricWriter, Progress, duration
+from codi_jax.train.metrics import Clock, MetricWriter, Progress
 
 
 def lines(directory):

@@ -8,7 +8,7 @@ import pytest
 
 from codi_jax import cli, packaged
 from codi_jax.checkpoint import save_params
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.evaluate import judges, similarity
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.train.package import package
@@ -89,8 +89,8 @@ def test_outputs_from_the_files_are_those_of_the_rounded_run(trained, made):
     variables = assemble(run, run.finished_stages(), tuple(run.codi.component_names()))
     half = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), variables["params"])
     assert made.codi.config == run.codi.config
-    settings = view(GenerateConfig, run.config.generate, "generate")
-    assert view(GenerateConfig, made.run["generate"], "generate") == settings
+    settings = from_dict(GenerateConfig, run.config.generate, "generate")
+    assert from_dict(GenerateConfig, made.run["generate"], "generate") == settings
     generator = Generator(made.codi, settings)
     arguments = toy.PAIR, {"text": ["a red seven"]}, 2, jax.random.key(3)
     want = generator.generate({**variables, "params": half}, *arguments)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codi_jax.checkpoint import load_params
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.sources import make_source
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.rng import fold
@@ -58,7 +58,7 @@ def test_a_stage_shows_what_its_average_makes_and_trains_alike(tmp_path, monkeyp
     assert any("samples/image" in tag for tag in tags)
 
     if stage == "ldm.image":  # nothing after it trains its denoiser
-        generator = Generator(codi, view(GenerateConfig, before.config.generate, "generate"))
+        generator = Generator(codi, from_dict(GenerateConfig, before.config.generate, "generate"))
         prompts = [(shown / "00000004" / f"prompt_{i}.txt").read_text().strip() for i in range(3)]
         key = fold(fold(jax.random.key(before.config.seed), stage), "samples")
         made = generator.generate(variables_of(before), outputs, {"text": prompts}, 3, key)["image"]

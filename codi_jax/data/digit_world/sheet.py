@@ -7,7 +7,7 @@ OUT/captions.txt
 
 from pathlib import Path
 
-from codi_jax.config import view
+from codi_jax.config import from_dict
 from codi_jax.data import files
 from codi_jax.data.digit_world.clips import RATE as FRAME_RATE
 from codi_jax.data.digit_world.factors import CARRIES
@@ -23,7 +23,7 @@ def write(out: Path, split: str, n: int, seed: int) -> list[Path]:
       ConfigError: no such split, n below 1, or PyAV is missing.
     """
     given = {"split": split, "size": n, "seed": seed, "modalities": tuple(CARRIES), "truncate": 0.0, "merged": True}
-    config = view(WorldConfig, given, "world")
+    config = from_dict(WorldConfig, given, "world")
     samples = DigitWorld(config).read(range(n))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

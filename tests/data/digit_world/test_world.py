@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from codi_jax.config import ConfigError, view
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.digit_world import COLOURS, DIGITS, PALETTE, DigitWorld, WorldConfig, parse
 from codi_jax.data.digit_world.clips import RATE, move, offsets
 from codi_jax.data.digit_world.factors import CARRIES, FACTORS, MOTIONS, NEVER_PAIRED, held_out_colour, held_out_motion
@@ -271,4 +271,4 @@ def test_out_of_range(index):
 )
 def test_a_wrong_config_is_one_clear_line(config, message):
     with pytest.raises(ConfigError, match=message):
-        view(WorldConfig, config, "data")
+        from_dict(WorldConfig, config, "data")

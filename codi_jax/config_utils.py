@@ -1,4 +1,4 @@
-"""Shorthand for config files: their argument, an optimizer, a stage with every field spelt out."""
+"""Helpers for config files: their argument, an optimizer, a stage with every field spelt out."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,6 +1,6 @@
-"""Progress of a generation on stderr."""
+"""Progress of long work on stderr."""
 
-from codi_jax.train import lines
+from codi_jax import progress as lines
 
 
 def test_steps_and_what_is_left_of_them(capsys, monkeypatch):
