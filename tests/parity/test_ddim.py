@@ -20,8 +20,14 @@ from tests.parity.golden import cases
 TRAJECTORY = 5e-3  # INDEX.md: a last latent has been through every step
 
 SUBCASES = [(case, subcase) for case in cases("14_ddim") for subcase in case.config["subcases"]]
+# The same networks as in shorter ones, or in those of a single output.
+LONG = ("image_S50", "video_audio_S10")
 OUTPUTS = [
-    pytest.param(case, subcase, i, id=f"{case.name}-{subcase['name']}-{modality}")
+    pytest.param(
+        *(case, subcase, i),
+        id=f"{case.name}-{subcase['name']}-{modality}",
+        marks=[pytest.mark.slow] if subcase["name"] in LONG else [],
+    )
     for case, subcase in SUBCASES
     for i, modality in enumerate(subcase["xtype"])
 ]

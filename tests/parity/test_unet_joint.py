@@ -8,7 +8,11 @@ from tests.parity.golden import cases
 
 SUBCASES = [(case, subcase) for case in cases("05") for subcase in case.config["subcases"]]
 OUTPUTS = [
-    pytest.param(case, subcase, i, id=f"{subcase['name']}-{modality}")
+    pytest.param(
+        *(case, subcase, i),
+        id=f"{subcase['name']}-{modality}",
+        marks=[pytest.mark.slow] if subcase["name"] == "video_audio" else [],  # the longest to compile
+    )
     for case, subcase in SUBCASES
     for i, modality in enumerate(subcase["xtype"])
 ]

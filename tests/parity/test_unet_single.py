@@ -7,8 +7,14 @@ from tests.parity import unets
 from tests.parity.golden import cases
 
 FILES = {case.name: case for number in ("01", "02", "02b", "03", "04", "06") for case in cases(number)}
+# The image U-Net in its other sizes: of more frames, and what its images show as well.
+LONG = ("video_long-video_released", "video_trueskip", "video_ctx4")
 SUBCASES = [
-    pytest.param(case, subcase, id=f"{case.name}-{subcase['name']}")
+    pytest.param(
+        *(case, subcase),
+        id=f"{case.name}-{subcase['name']}",
+        marks=[pytest.mark.slow] if f"{case.name}-{subcase['name']}".endswith(LONG) else [],
+    )
     for case in FILES.values()
     for subcase in case.config["subcases"]
 ]
