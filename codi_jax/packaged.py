@@ -182,6 +182,6 @@ def write(directory: Path, weights: Mapping[str, Mapping[str, Any]], config: Map
         flat = paths.flatten({"params": rounded(variables["params"], dtype), "constants": constants})
         data = save({path: np.asarray(array, order="C") for path, array in flat.items()})
         sums[FILES[kind]] = hashlib.sha256(data).hexdigest()
-        with storage.whole(directory / FILES[kind]) as fresh:
+        with storage.atomic_write(directory / FILES[kind]) as fresh:
             fresh.write_bytes(data)
     storage.write_text(directory / "config.json", json.dumps({**config, "files": sums}, indent=1) + "\n")

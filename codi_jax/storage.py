@@ -1,12 +1,12 @@
 """Where files are kept: a directory of this machine, or one of an object store, `gs://…` or `s3://…`.
 
-Whatever reads or writes a workdir takes its paths from `place`: pathlib's here, etils' (by gcsfs or s3fs) there, with
+Whatever reads or writes a workdir takes its paths from `as_path`: pathlib's here, etils' (by gcsfs or s3fs) there, with
 the same methods. A store knows neither appending nor renaming; it puts one object in place at a time, whole or not at
 all. So there
 
-    a file             is made here and sent when it is complete                    `whole`, `write_text`
-    a growing file     is kept here and sent as a whole, now and then               `Outbox`
-    a directory        counts once the object that says so, sent last, is there     see checkpoint.record
+    a file             is made here and sent when it is complete                    `atomic_write`, `write_text`
+    a growing file     is kept here and sent as a whole, now and then               `UploadBuffer`
+    a directory        counts once the object that says so, sent last, is there     see checkpoint.index
 
 Credentials are those of the libraries (for gs:// Google's application default ones; for s3:// Amazon's variables, files
 and roles). Another server than Amazon's is named by AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
@@ -31,19 +31,19 @@ _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NEEDS = {"gs": "gcsfs", "s3": "s3fs"}
 
 
-def in_store(where: str | os.PathLike) -> bool:
+def is_remote(where: str | os.PathLike) -> bool:
     """Whether a path is of an object store."""
     return "://" in os.fspath(where)
 
 
-def place(where: str | os.PathLike) -> Path:
+def as_path(where: str | os.PathLike) -> Path:
     """The path of a file or directory, wherever it is.
 
     Raises:
       ConfigError: a store of a kind that is not known, or whose library is not installed.
     """
     text = os.fspath(where)
-    if not in_store(text):
+    if not is_remote(text):
         return Path(text)
     scheme = text.split("://")[0]
     if scheme not in _NEEDS:
@@ -63,14 +63,14 @@ def _configure() -> None:
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
 
 
-def reachable(where: str | os.PathLike) -> Path:
-    """`place`, once a store has answered.
+def check_access(where: str | os.PathLike) -> Path:
+    """`as_path`, once a store has answered.
 
     Raises:
-      ConfigError: as `place`; or there is no such bucket, or it does not let us in.
+      ConfigError: as `as_path`; or there is no such bucket, or it does not let us in.
     """
-    path = place(where)
-    if in_store(path):
+    path = as_path(where)
+    if is_remote(path):
         bucket = "/".join(str(path).split("/")[:3])
         try:
             found = epath.Path(bucket).exists()
@@ -102,7 +102,7 @@ def explain(error: BaseException, where: str | os.PathLike | None = None) -> str
 
 def files(directory: Path) -> dict[str, int]:
     """Bytes of every file in a directory and below it, by its path from there; a store is asked once for all."""
-    if in_store(directory):
+    if is_remote(directory):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(str(directory))
@@ -120,9 +120,9 @@ def send(file: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path of this machine at which to write a file; it takes the place of `path` when the block has ended well."""
-    if in_store(path):
+    if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
             fresh = Path(folder) / path.name
             yield fresh
@@ -140,7 +140,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file of text, whole or not at all."""
-    with whole(path) as fresh:
+    with atomic_write(path) as fresh:
         fresh.write_text(text, encoding="utf-8")
 
 
@@ -155,11 +155,11 @@ def copy(source: Path, target: Path, last: str = "") -> None:
         for entry in sorted(source.iterdir(), key=lambda entry: entry.name == last):
             copy(entry, target / entry.name, last)
         return
-    with source.open("rb") as stream, whole(target) as fresh, fresh.open("wb") as out:
+    with source.open("rb") as stream, atomic_write(target) as fresh, fresh.open("wb") as out:
         shutil.copyfileobj(stream, out, 1 << 20)
 
 
-class Outbox:
+class UploadBuffer:
     """A folder of this machine whose files stand in a directory: that directory itself, unless it is of a store.
 
     Attributes:
@@ -174,7 +174,7 @@ class Outbox:
         self._directory, self._temporary = directory, None
         self.folder = directory
         directory.mkdir(parents=True, exist_ok=True)
-        if in_store(directory):
+        if is_remote(directory):
             self._temporary = tempfile.TemporaryDirectory(prefix="codi-jax-")
             self.folder = Path(self._temporary.name)
             for name in fetch:

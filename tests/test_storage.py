@@ -23,14 +23,14 @@ def folder(request, tmp_path):
     """A directory of this machine, and one of a store."""
     if request.param == "here":
         return tmp_path / "folder"
-    return storage.place(request.getfixturevalue("bucket")) / request.node.name.split("[")[0]
+    return storage.as_path(request.getfixturevalue("bucket")) / request.node.name.split("[")[0]
 
 
 def test_a_file_is_written_whole_or_not_at_all(folder):
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_text(folder / "a.json", "one")
     storage.write_text(folder / "a.json", "two, ÄÖ")
-    with pytest.raises(ZeroDivisionError), storage.whole(folder / "a.json") as fresh:
+    with pytest.raises(ZeroDivisionError), storage.atomic_write(folder / "a.json") as fresh:
         fresh.write_text("three")
         raise ZeroDivisionError
     assert (folder / "a.json").read_text() == "two, ÄÖ"
@@ -40,7 +40,7 @@ def test_a_file_is_written_whole_or_not_at_all(folder):
 def test_a_full_disk_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.json"
     storage.write_text(path, "one")
-    with pytest.raises(OSError) as caught, storage.whole(path) as fresh:
+    with pytest.raises(OSError) as caught, storage.atomic_write(path) as fresh:
         fresh.symlink_to("/dev/full")  # takes no byte
         fresh.write_text("two")
     assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.json"]
@@ -75,7 +75,7 @@ def test_a_directory_is_copied_with_all_in_it(folder, tmp_path):
 
 
 def test_metrics_of_a_store_read_as_if_there_had_been_no_interruption(bucket):
-    folder = storage.place(bucket) / "stage"
+    folder = storage.as_path(bucket) / "stage"
     killed = MetricWriter(folder)
     killed.write(0, {"loss": 3})
     killed.send()
@@ -90,12 +90,12 @@ def test_metrics_of_a_store_read_as_if_there_had_been_no_interruption(bucket):
 
 
 def test_what_cannot_be_reached_is_one_line(bucket, monkeypatch, tmp_path):
-    assert str(storage.reachable(f"{bucket}/new/run")) == f"{bucket}/new/run"
-    assert storage.reachable(tmp_path / "new") == tmp_path / "new"
+    assert str(storage.check_access(f"{bucket}/new/run")) == f"{bucket}/new/run"
+    assert storage.check_access(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(ConfigError, match=r"^s3://absent-bucket: no such bucket, or its contents may not be listed$"):
-        storage.reachable("s3://absent-bucket/run")
+        storage.check_access("s3://absent-bucket/run")
     with pytest.raises(ConfigError, match=r"^ftp://x/run: a path of this machine, gs://… or s3://…, not ftp://$"):
-        storage.place("ftp://x/run")
+        storage.as_path("ftp://x/run")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"^gs://b/run needs gcsfs: pip install 'codi_jax\[gs\]'$"):
-        storage.place("gs://b/run")
+        storage.as_path("gs://b/run")

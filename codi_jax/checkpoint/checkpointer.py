@@ -12,8 +12,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from codi_jax.checkpoint import record, store
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint import index, store
+from codi_jax.checkpoint.index import CheckpointError
 
 
 class Checkpointer:
@@ -50,7 +50,7 @@ class Checkpointer:
         """The steps of which a whole checkpoint exists, ascending."""
         if not self._directory.exists():
             return []
-        found = [p for p in self._directory.iterdir() if p.name.isdigit() and (p / record.NAME).exists()]
+        found = [p for p in self._directory.iterdir() if p.name.isdigit() and (p / index.NAME).exists()]
         return sorted(int(p.name) for p in found)
 
     def latest(self) -> int | None:
@@ -65,7 +65,7 @@ class Checkpointer:
         """
         self.wait()
         args = store.save_args(tree, meta or {})
-        if (self._path(step) / record.NAME).exists():
+        if (self._path(step) / index.NAME).exists():
             raise CheckpointError(f"step {step} has been saved in {self._directory} already")
         if jax.process_index() == 0:
             self._clear_remains()
@@ -113,7 +113,7 @@ class Checkpointer:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         for path in self._directory.iterdir() if self._directory.exists() else ():  # a store keeps no empty directory
-            if path.name.split(".")[0].isdigit() and not (path / record.NAME).exists():
+            if path.name.split(".")[0].isdigit() and not (path / index.NAME).exists():
                 path.rmtree()
         self._cleared = True
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.checkpoint import record, store
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint import index, store
+from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import distributed
 
 
@@ -22,14 +22,14 @@ def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -
       CheckpointError: the tree is not of arrays, or cannot be written.
     """
     path = store.absolute(directory)
-    in_place = storage.in_store(path)
+    in_place = storage.is_remote(path)
     fresh = path if in_place else path.with_name(path.name + ".new")
     args = store.save_args(tree, meta or {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if in_place and jax.process_index() == 0 and (path / record.NAME).exists():
+        if in_place and jax.process_index() == 0 and (path / index.NAME).exists():
             store.discard(path)
-        with store.writer(path, still=True) as writer:
+        with store.writer(path, copy=False) as writer:
             writer.save(fresh, args=args, force=True)
             writer.wait_until_finished()
         if jax.process_index() == 0 and not in_place:
@@ -57,7 +57,7 @@ def load_params(directory: str, target: Any | None = None) -> Any:
 _AHEAD = 64 << 20  # bytes
 
 
-class Leaves:
+class CheckpointReader:
     """The arrays of a directory that `save_params` wrote: some of them, or one after the other, as memory allows.
 
     Attributes:
@@ -69,8 +69,8 @@ class Leaves:
 
     def __init__(self, directory: str):
         self._directory = store.absolute(directory)
-        saved = record.read(self._directory)
-        record.verify(self._directory, saved)
+        saved = index.read(self._directory)
+        index.verify(self._directory, saved)
         self.shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.leaves.items()}
         self._order = list(self.shapes)
         self._place = {path: i for i, path in enumerate(self._order)}
@@ -104,4 +104,4 @@ class Leaves:
 
 def read_meta(directory: str) -> dict[str, Any]:
     """The dict that `save_params` was given."""
-    return record.read(store.absolute(directory)).meta
+    return index.read(store.absolute(directory)).meta

@@ -18,8 +18,8 @@ from etils import epath
 from orbax.checkpoint._src import asyncio_utils
 
 from codi_jax import storage
-from codi_jax.checkpoint import record, s3
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint import index, s3
+from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import paths
 
 
@@ -84,10 +84,10 @@ class Handler(ocp.PyTreeCheckpointHandler):
     With `still`, numpy arrays are not copied first: they must not change until they are written.
     """
 
-    def __init__(self, still: bool = False) -> None:
+    def __init__(self, copy: bool = True) -> None:
         kinds = ocp.type_handlers
         own = ((np.ndarray, _AFewAtATime()), (jax.Array, kinds.ArrayHandler()))
-        super().__init__(**({"type_handler_registry": kinds.create_type_handler_registry(*own)} if still else {}))
+        super().__init__(**({"type_handler_registry": kinds.create_type_handler_registry(*own)} if not copy else {}))
 
     async def async_save(self, directory: Any, args: "Save") -> Any:
         self._leaves, self._meta = args.leaves, args.meta
@@ -96,7 +96,7 @@ class Handler(ocp.PyTreeCheckpointHandler):
     def finalize(self, directory: epath.Path) -> None:
         """Called by Orbax on one host, when every host has written its share and before the commit."""
         super().finalize(directory)
-        record.write(directory, self._leaves, self._meta)
+        index.write(directory, self._leaves, self._meta)
 
 
 @ocp.args.register_with_handler(Handler, for_save=True)
@@ -104,7 +104,7 @@ class Handler(ocp.PyTreeCheckpointHandler):
 class Save(ocp.args.PyTreeSave):
     """What `Handler` saves: a tree of nested dicts, and what the record says about it."""
 
-    leaves: dict[str, record.Leaf] = dataclasses.field(default_factory=dict)
+    leaves: dict[str, index.Leaf] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -120,20 +120,20 @@ def absolute(directory: str) -> epath.Path:
     Raises:
       ConfigError: an object store that is not known, or whose library is not installed.
     """
-    path = storage.place(directory)
+    path = storage.as_path(directory)
     if str(path).startswith("s3://"):
         s3.teach_orbax()
-    return epath.Path(path if storage.in_store(path) else path.absolute())
+    return epath.Path(path if storage.is_remote(path) else path.absolute())
 
 
-def writer(directory: epath.Path, still: bool = False) -> ocp.AsyncCheckpointer:
+def writer(directory: epath.Path, copy: bool = True) -> ocp.AsyncCheckpointer:
     """What saves to directories beside or in `directory`; see `Handler`.
 
     Here they are written under another name and renamed; in an object store, in place, and the record makes them count.
     """
     ways = ocp.path.atomicity
-    way = ways.CommitFileTemporaryPath if storage.in_store(directory) else ways.AtomicRenameTemporaryPath
-    return ocp.AsyncCheckpointer(Handler(still), temporary_path_class=way)
+    way = ways.CommitFileTemporaryPath if storage.is_remote(directory) else ways.AtomicRenameTemporaryPath
+    return ocp.AsyncCheckpointer(Handler(copy), temporary_path_class=way)
 
 
 def _reader() -> ocp.Checkpointer:
@@ -143,7 +143,7 @@ def _reader() -> ocp.Checkpointer:
 
 def discard(directory: epath.Path) -> None:
     """Removes a directory that has a record, the record first: from then on it does not count, whatever happens."""
-    (directory / record.NAME).unlink()
+    (directory / index.NAME).unlink()
     directory.rmtree()
 
 
@@ -153,7 +153,7 @@ def save_args(tree: Any, meta: dict[str, Any]) -> Save:
     Raises:
       CheckpointError: the tree is empty or holds something else than arrays.
     """
-    leaves = record.leaves_of(tree)
+    leaves = index.leaves_of(tree)
     if not leaves:
         raise CheckpointError("there is nothing to save: the tree has no leaves")
     return Save(paths.nest(paths.flatten(tree)), leaves=leaves, meta=meta)
@@ -178,10 +178,10 @@ def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, A
     Raises:
       CheckpointError: no checkpoint, a damaged one, or one whose leaves differ from the target's.
     """
-    saved = record.read(directory)
+    saved = index.read(directory)
     if target is not None:
-        record.compare(directory, saved.leaves, record.leaves_of(target))
-    record.verify(directory, saved)
+        index.compare(directory, saved.leaves, index.leaves_of(target))
+    index.verify(directory, saved)
     wanted = dict.fromkeys(saved.leaves) if target is None else paths.flatten(target)
     args = Restore(restore_args=paths.nest({path: _restore_args(leaf) for path, leaf in wanted.items()}))
     try:

@@ -40,7 +40,7 @@ class Converted:
       component: its name.
       leaves: their number; parameters and bytes, of all of them.
       dtypes: of its leaves, by number of leaves.
-      fresh: paths of leaves that the files do not hold, and which were initialised.
+      initialized: paths of leaves that the files do not hold, and which were initialised.
     """
 
     component: str
@@ -48,7 +48,7 @@ class Converted:
     parameters: int
     bytes: int
     dtypes: Mapping[str, int]
-    fresh: tuple[str, ...]
+    initialized: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,30 +56,34 @@ class Report:
     """What was converted, and what was left aside and why (key -> reason)."""
 
     components: tuple[Converted, ...]
-    aside: Mapping[str, str]
+    ignored: Mapping[str, str]
 
     def __str__(self) -> str:
-        rows = [("component", "leaves", "parameters", "bytes", "types", "fresh")]
+        rows = [("component", "leaves", "parameters", "bytes", "types", "initialized")]
         for c in self.components:
             types = ", ".join(c.dtypes)
-            rows.append((c.component, str(c.leaves), f"{c.parameters:,}", size(c.bytes), types, str(len(c.fresh))))
-        reasons = collections.Counter(self.aside.values())
+            rows.append(
+                (c.component, str(c.leaves), f"{c.parameters:,}", size(c.bytes), types, str(len(c.initialized)))
+            )
+        reasons = collections.Counter(self.ignored.values())
         lines = [table(rows, right=(1, 2, 3, 5))]
         lines += [f"left aside: {count} keys: {why}" for why, count in reasons.items()]
         lines += [
-            f"initialised in {c.component}, since the files do not hold it: {_few(c.fresh)}"
+            f"initialised in {c.component}, since the files do not hold it: {_few(c.initialized)}"
             for c in self.components
-            if c.fresh
+            if c.initialized
         ]
         return "\n".join(lines)
 
 
-def _few(fresh: Sequence[str], shown: int = 4) -> str:
+def _few(initialized: Sequence[str], shown: int = 4) -> str:
     """A few of the paths and how many more there are."""
-    return ", ".join(fresh[:shown]) + (f" and {len(fresh) - shown} more" if len(fresh) > shown else "")
+    return ", ".join(initialized[:shown]) + (
+        f" and {len(initialized) - shown} more" if len(initialized) > shown else ""
+    )
 
 
-def initialised(codi: CoDi, component: str, wanted: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) -> dict[str, np.ndarray]:
     """Fresh values of some leaves of a component by path; the compiler drops what they do not need."""
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
@@ -121,7 +125,7 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
     """What some files hold of every component, together, and what was left aside and why."""
     of_release: dict[str, np.ndarray] = {}
     sources: list[tuple[str, dict[str, Found]]] = []
-    aside: dict[str, str] = {}
+    ignored: dict[str, str] = {}
     targets = {component: codi.shapes(component) for component in codi.component_names()}
     configs = {
         c: getattr(codi[name].config, "denoiser" if role == "cross" else role)
@@ -139,11 +143,11 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
         sources.append((str(file), found))
-        aside |= left
+        ignored |= left
     if of_release:
         found, left = read_release(codi, of_release)
         sources.append(("the release", found))
-        aside |= left
+        ignored |= left
     out: dict[str, Found] = {}
     for name, found in sources:
         for component, part in found.items():
@@ -152,16 +156,16 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
             if twice := sorted(before.keys() & own.keys()):
                 raise ConfigError(f"{name}: {component}/{twice[0]} is in another of the files, too; give one of them")
             whole = {**before, **own}
-            lacking = sorted(paths.flatten(targets[component]).keys() - whole.keys())
+            missing = sorted(paths.flatten(targets[component]).keys() - whole.keys())
             rows = {**(out[component].rows if component in out else {}), **part.rows}
-            out[component] = Found(traverse_util.unflatten_dict(whole, sep="/"), tuple(lacking), rows)
-    return out, aside
+            out[component] = Found(traverse_util.unflatten_dict(whole, sep="/"), tuple(missing), rows)
+    return out, ignored
 
 
 def write(
     codi: CoDi, found: Mapping[str, Found], directory: Path, origin: Mapping[str, Any], seed: int
 ) -> tuple[Converted, ...]:
-    """Writes components, each completed by fresh values of what was not found of it.
+    """Writes components, each completed by initialized values of what was not found of it.
 
     Raises:
       CheckpointError: they cannot be written.
@@ -169,20 +173,22 @@ def write(
     done = []
     for component, part in found.items():
         flat = traverse_util.flatten_dict(part.tree, sep="/")
-        fresh = (*part.lacking, *part.rows)
-        if fresh:
-            made = initialised(codi, component, fresh, seed)
-            flat |= {path: made[path] for path in part.lacking}
+        initialized = (*part.missing, *part.rows)
+        if initialized:
+            made = init_leaves(codi, component, initialized, seed)
+            flat |= {path: made[path] for path in part.missing}
             flat |= {path: np.concatenate([flat[path], made[path][n:]]) for path, n in part.rows.items()}
         out: dict[str, Any] = {"params": {component: traverse_util.unflatten_dict(flat, sep="/")}}
         if constants := release.constants(codi, component):
             out["constants"] = {component: constants}
-        meta = {"components": [component], "fresh": list(fresh), **origin}
+        meta = {"components": [component], "fresh": list(initialized), **origin}
         save_params(str(directory / component), out, meta)
         leaves = flat.values()
         dtypes = dict(collections.Counter(str(leaf.dtype) for leaf in leaves))
         done.append(
-            Converted(component, len(flat), sum(x.size for x in leaves), sum(x.nbytes for x in leaves), dtypes, fresh)
+            Converted(
+                component, len(flat), sum(x.size for x in leaves), sum(x.nbytes for x in leaves), dtypes, initialized
+            )
         )
     return tuple(done)
 
@@ -200,8 +206,8 @@ def convert(codi: CoDi, files: Sequence[Path], directory: Path, seed: int = 0) -
       ConfigError: a file that cannot be read, or that does not fit the model; nothing has been written then.
       CheckpointError: the components cannot be written.
     """
-    found, aside = _read_all(codi, files)
+    found, ignored = _read_all(codi, files)
     if not found:
         raise ConfigError(f"{', '.join(map(str, files))}: nothing in it is of a component of this model")
     origin = {"files": [Path(file).name for file in files]}
-    return Report(write(codi, found, storage.place(directory), origin, seed), aside)
+    return Report(write(codi, found, storage.as_path(directory), origin, seed), ignored)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from codi_jax.checkpoint import Leaves
+from codi_jax.checkpoint import CheckpointReader
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import release
-from codi_jax.interop.names import Layout, places
+from codi_jax.interop.names import Layout, param_sites
 from codi_jax.interop.tensors import Item, write_pth
 from codi_jax.parallel.tables import size, table
 
@@ -25,7 +25,7 @@ class _Source:
     """Where a tensor of the release comes from: a leaf of a component."""
 
     component: str
-    leaves: Leaves
+    leaves: CheckpointReader
     path: str
     layout: Layout
     tied: bool
@@ -46,16 +46,16 @@ def _sources(codi: CoDi, directories: Mapping[str, Path]) -> dict[str, list[_Sou
     for component, part in release.parts(codi).items():
         if component not in directories:
             continue
-        leaves, root = Leaves(str(directories[component])), f"params/{component}/"
+        leaves, root = CheckpointReader(str(directories[component])), f"params/{component}/"
         _check_constants(codi, component, leaves)
         mine = [path.removeprefix(root) for path in leaves.shapes if path.startswith(root)]
-        for place in places(mine, part.rules):
-            source = _Source(component, leaves, root + place.path, place.layout, place.tied)
-            out.setdefault(part.prefix + place.key, []).append(source)
+        for site in param_sites(mine, part.rules):
+            source = _Source(component, leaves, root + site.path, site.layout, site.tied)
+            out.setdefault(part.prefix + site.key, []).append(source)
     return out
 
 
-def _check_constants(codi: CoDi, component: str, leaves: Leaves) -> None:
+def _check_constants(codi: CoDi, component: str, leaves: CheckpointReader) -> None:
     """The release's code scales latents by fixed numbers and centres nothing."""
     for name, fixed in release.constants(codi, component).items():
         path = f"constants/{component}/{name}"

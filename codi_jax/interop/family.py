@@ -1,8 +1,8 @@
 """A public layout of components of ours: how its files are sorted and read. The layouts themselves are in `families`.
 
-What a file lacks of a component (`Part.lacks`: temporal layers, an Optimus's other half) the caller initialises, and a
-table that the file has shorter (`Part.rows`) he completes: see `Found`. Two files may each hold a part of one
-component, as BERT and GPT-2 do of `text_codec`; their trees have no leaf in common.
+The caller initializes what a file does not hold: leaves (`CheckpointPart.missing`: temporal layers, the other half of
+Optimus) and further rows of tables (`CheckpointPart.rows`); see `Found`. Two files may each hold a part of one
+component, as those of BERT and GPT-2 do for `text_codec`; their trees have no leaf in common.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def inside(keys: Collection[str]) -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class CheckpointPart:
     """One component in the files of a family.
 
     Attributes:
@@ -34,7 +34,7 @@ class Part:
       rules: config of the component -> the table of its keys without `prefix`.
       prefix: of its keys, as the family renamed them.
       keys: pattern of its whole keys without `prefix`; two parts may share a prefix.
-      lacks: patterns of our whole paths, of leaves that the files do not hold.
+      missing: patterns of our whole paths, of leaves that the files do not hold.
       rows: our paths of tables that may have more rows than the file's; the first ones are the file's.
     """
 
@@ -42,7 +42,7 @@ class Part:
     rules: Callable[[Any], list[Rule]]
     prefix: str = ""
     keys: str = ".*"
-    lacks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
 
     def own(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Family:
 
     name: str
     signs: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[CheckpointPart, ...]
     rename: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     ignore: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -98,15 +98,15 @@ class Family:
           ConfigError: `rename` cannot; or a key is of no part and not to be ignored.
         """
         weights = inside(state)
-        aside = dict.fromkeys(state.keys() - set(weights.values()), _OUTSIDE)
+        ignored = dict.fromkeys(state.keys() - set(weights.values()), _OUTSIDE)
         renamed = self.rename({key: state[place] for key, place in weights.items()})
-        aside |= {key: why for key in renamed for why in [reason(self.ignore, key)] if why}
-        rest = {key: value for key, value in renamed.items() if key not in aside}
+        ignored |= {key: why for key in renamed for why in [reason(self.ignore, key)] if why}
+        rest = {key: value for key, value in renamed.items() if key not in ignored}
         mine = {part.component: own for part in self.parts if (own := part.own(rest))}
         known = {part.prefix + name for part in self.parts for name in mine.get(part.component, ())}
         if strange := [key for key in rest if key not in known]:
             raise NamesError(f"the file looks like {self.name}, but holds what that does not: {', '.join(strange)}")
-        return mine, aside
+        return mine, ignored
 
 
 def reason(patterns: Mapping[str, str], key: str) -> str | None:
@@ -120,12 +120,12 @@ class Found:
 
     Attributes:
       tree: nested dict of its leaves.
-      lacking: paths of the component's leaves that are not in it.
+      missing: paths of the component's leaves that are not in it.
       rows: path of a leaf -> how many of its first rows the tree has, where the component has more.
     """
 
     tree: dict[str, Any]
-    lacking: tuple[str, ...]
+    missing: tuple[str, ...]
     rows: Mapping[str, int]
 
 
@@ -151,25 +151,25 @@ def read(
     Raises:
       ConfigError: see `Family.split`; or, as a NamesError, whatever does not fit, of all components at once.
     """
-    mine, aside = family.split(state)
+    mine, ignored = family.split(state)
     found, problems = {}, []
     for part in family.parts:
         component = part.component
         if component not in mine:
             continue
         if component not in targets:
-            aside |= {part.prefix + name: f"of {component}, which this model has not" for name in mine[component]}
+            ignored |= {part.prefix + name: f"of {component}, which this model has not" for name in mine[component]}
             continue
         own, config, target = mine[component], configs[component], targets[component]
         fitted, rows = part.fit(own, config, target)
         try:
-            tree = from_release(own, part.rules(config), fitted, optional=part.lacks, cast=cast)
+            tree = from_release(own, part.rules(config), fitted, optional=part.missing, cast=cast)
         except NamesError as error:
             problems.append(f"{component}: {error}")
             continue
         held = traverse_util.flatten_dict(tree, sep="/")
-        lacking = sorted(traverse_util.flatten_dict(target, sep="/").keys() - held.keys())
-        found[component] = Found(tree, tuple(lacking), rows)
+        missing = sorted(traverse_util.flatten_dict(target, sep="/").keys() - held.keys())
+        found[component] = Found(tree, tuple(missing), rows)
     if problems:
         raise NamesError(f"{family.name}: {'; '.join(problems)}")
-    return found, aside
+    return found, ignored

@@ -117,7 +117,7 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda m: values[m[1]], template)
 
 
-class Table:
+class NameTable:
     """Looks names up in an ordered list of rules; names without placeholders by hashing, since tables are long."""
 
     def __init__(self, rules: Sequence[Rule], source: str, target: str):
@@ -188,7 +188,7 @@ def from_release(
     """
     want = traverse_util.flatten_dict(target, sep="/")
     skip = [re.compile(p) for p in ignore]
-    table = Table(rules, "theirs", "ours")
+    table = NameTable(rules, "theirs", "ours")
     problems: dict[str, list[str]] = {
         k: [] for k in ("missing", "unexpected", "misshaped", "mistyped", "doubled", "untied", "not finite")
     }
@@ -229,7 +229,7 @@ def from_release(
     for key, path, array in ties:
         if not np.array_equal(out.setdefault(path, array), array):
             problems["untied"].append(f"{key} differs from what it is tied to, our {path}")
-    back = Table(rules, "ours", "theirs")
+    back = NameTable(rules, "ours", "theirs")
     named = {name.split(" ")[0] for names in problems.values() for name in names}
     for path in want:
         theirs = next((name for rule, name in back.matches(path) if not rule.tied), "no rule")
@@ -240,7 +240,7 @@ def from_release(
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ParamSite:
     """Where a leaf stands in a public checkpoint: its key, the layout there, whether it is a tied copy."""
 
     path: str
@@ -249,20 +249,20 @@ class Place:
     tied: bool
 
 
-def places(leaves: Iterable[str], rules: Sequence[Rule]) -> list[Place]:
+def param_sites(leaves: Iterable[str], rules: Sequence[Rule]) -> list[ParamSite]:
     """The place of every leaf, by path, and those of its tied copies.
 
     Raises:
       NamesError: a leaf that no rule names.
     """
-    table = Table(rules, "ours", "theirs")
+    table = NameTable(rules, "ours", "theirs")
     out, unnamed = [], []
     for path in leaves:
         found = table.matches(path)
         names = [f for f in found if not f[0].tied][:1] + [f for f in found if f[0].tied]
         if not names:
             unnamed.append(path)
-        out += [Place(path, key, LAYOUTS[rule.layout], rule.tied) for rule, key in names]
+        out += [ParamSite(path, key, LAYOUTS[rule.layout], rule.tied) for rule, key in names]
     _report({"without a rule": unnamed})
     return out
 
@@ -275,8 +275,8 @@ def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """
     flat = traverse_util.flatten_dict(tree, sep="/")
     return {
-        place.key: np.asarray(place.layout.to_theirs(np.asarray(flat[place.path])), order="C")
-        for place in places(flat, rules)
+        site.key: np.asarray(site.layout.to_theirs(np.asarray(flat[site.path])), order="C")
+        for site in param_sites(flat, rules)
     }
 
 

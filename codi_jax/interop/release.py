@@ -25,7 +25,7 @@ from flax import traverse_util
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
-from codi_jax.interop.names import Rule, Table
+from codi_jax.interop.names import NameTable, Rule
 
 # By what the release multiplies a latent.
 SCALES = {"image": 0.18215, "video": 0.18215, "audio": 0.9228, "text": 4.3108}
@@ -73,7 +73,7 @@ Kind = Literal["leaf", "alias", "recomputed", "unread", "unexpected", "elsewhere
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ReleaseComponent:
     """One component in the release.
 
     Attributes:
@@ -107,7 +107,7 @@ _PROMPTS: dict[str, tuple[str, list[Rule]]] = {
 }
 
 
-def parts(codi: CoDi) -> dict[str, Part]:
+def parts(codi: CoDi) -> dict[str, ReleaseComponent]:
     """The release's place of every component of the model.
 
     Raises:
@@ -136,7 +136,7 @@ def parts(codi: CoDi) -> dict[str, Part]:
             else:
                 rules = unet.cross_rules(config.denoiser)
                 optional = (".*/cross/(key|value)/kernel",) if name == "audio" else ()
-        out[component] = Part(component, name, role, prefix, tuple(rules), optional)
+        out[component] = ReleaseComponent(component, name, role, prefix, tuple(rules), optional)
     return out
 
 
@@ -151,7 +151,7 @@ class Reader:
     def __init__(self, codi: CoDi):
         self.codi, self.parts = codi, parts(codi)
         self.leaves = {c: traverse_util.flatten_dict(codi.shapes(c), sep="/") for c in self.parts}
-        self._tables = {c: Table(part.rules, "theirs", "ours") for c, part in self.parts.items()}
+        self._tables = {c: NameTable(part.rules, "theirs", "ours") for c, part in self.parts.items()}
         unread = UNREAD if "video" in codi.modalities else {**_TEMPORAL, **UNREAD}
         self._patterns: tuple[tuple[Kind, dict[re.Pattern, str]], ...] = tuple(
             (kind, {re.compile(p): why for p, why in patterns.items()})

@@ -12,7 +12,7 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.interop.names import Rule, affine, at, norm
 from codi_jax.nn.config import BlockConfig, EnvironmentConfig, UNetConfig
-from codi_jax.nn.layout import Step, environment_steps, input_steps, output_steps
+from codi_jax.nn.layout import BlockSpec, environment_steps, input_steps, output_steps
 
 BODY = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
 ENVIRONMENT = ("connecters_out",)
@@ -158,7 +158,7 @@ def _pair(config: BlockConfig, theirs: str, ours: str, suffix: str = "") -> list
     ]
 
 
-def _step(config: BlockConfig, theirs: str, ours: str, step: Step) -> list[Rule]:
+def _step(config: BlockConfig, theirs: str, ours: str, step: BlockSpec) -> list[Rule]:
     layer = _layer(config, "linear")
     if step.content == "stem":
         return affine(f"{theirs}.0", f"{ours}/stem", layer)

@@ -157,7 +157,7 @@ def _give_up(processes: Processes, why: str) -> None:
     os._exit(EXIT_NOT_STARTED)  # threads of jax may still be waiting, and an orderly exit would wait for them
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends this process by `sys.exit`; if it fails and the others do not, it waits for them no longer than a while."""
     if code and jax.distributed.is_initialized():
         # jax would wait for LEAVING seconds at exit, and then replace the code by that of an abort.
@@ -167,26 +167,26 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether this run is of several processes. Asks nothing of the devices where it is not."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that prints, and that writes what is written once."""
-    return not several() or jax.process_index() == 0
+    return not is_multiprocess() or jax.process_index() == 0
 
 
-def agreed(number: int) -> int:
+def broadcast_from_primary(number: int) -> int:
     """What process 0 says, in all processes; each has to call it. Number: within ± 2^31."""
-    if not several():
+    if not is_multiprocess():
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def wait_for_all(what: str) -> None:
     """Returns when every process has come here; `what` is the same in all."""
-    if several():
+    if is_multiprocess():
         multihost_utils.sync_global_devices(what)
 
 

@@ -98,7 +98,7 @@ def keep_programs(workdir: Path) -> None:
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    if storage.in_store(workdir):  # XLA writes some files itself, to disks only
+    if storage.is_remote(workdir):  # XLA writes some files itself, to disks only
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     else:
         workdir = workdir.absolute()

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, renamed
 from codi_jax.parallel import paths
 from codi_jax.parallel.tables import size, table
 
@@ -39,14 +39,14 @@ class ShardingConfig:
         split over 'context', as in ("video/(mean|std)", 1) for the frames of clips, ("image", 1) for the rows of
         pictures. What follows from it the compiler finds out.
       fsdp_min_bytes: arrays that no rule matches are split over 'fsdp' from this size on.
-      least_sharded: of the bytes in arrays of that size, the share that has to be split where fsdp > 1; less is an
-        error, since what is repeated on every device is what a large mesh was to save.
+      min_sharded_fraction: least share of the bytes in arrays of that size that must be split where fsdp > 1; less is
+        an error, since what is repeated on every device is what a large mesh was to save.
     """
 
     rules: tuple[Any, ...] = ()
     context: tuple[Any, ...] = ()
     fsdp_min_bytes: int = 4 * 2**20
-    least_sharded: float = 0.98
+    min_sharded_fraction: float = renamed("least_sharded", default=0.98)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ShardingTable:
     """What `resolve` decided, array by array; `str` sums it up by first key, spec and rule."""
 
     rows: tuple[Row, ...]
@@ -92,7 +92,7 @@ class Table:
         raise ConfigError(
             f"fsdp = {mesh.shape['fsdp']} splits {self.sharded_fraction:.1%} of the bytes in arrays of "
             f"{size(self.fsdp_min_bytes)} or more, {least:.0%} are required: not split are {shown}{more}; take a "
-            "smaller mesh.fsdp, add sharding.rules for these, or lower sharding.least_sharded"
+            "smaller mesh.fsdp, add sharding.rules for these, or lower sharding.min_sharded_fraction"
         )
 
     def __str__(self) -> str:
@@ -153,7 +153,7 @@ def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfi
     return PartitionSpec(*(None,) * max(divisible)[1], "fsdp"), "fsdp"
 
 
-def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
+def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, ShardingTable]:
     """The sharding of every leaf of parameters, optimizer state, averages or a whole train state.
 
     Args:
@@ -183,10 +183,10 @@ def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
         shards = math.prod(mesh.shape[name] for entry in spec for name in _names(entry))
         rows.append(Row(path, shape, nbytes, spec, shards, why))
         shardings[path] = NamedSharding(mesh, spec)
-    return paths.replace(tree, shardings), Table(tuple(rows), config.fsdp_min_bytes)
+    return paths.replace(tree, shardings), ShardingTable(tuple(rows), config.fsdp_min_bytes)
 
 
-def on_host(shardings: Any) -> Any:
+def in_host_memory(shardings: Any) -> Any:
     """The same shardings in host memory, from where a step has to fetch what it uses."""
     return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
@@ -226,7 +226,7 @@ def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
     return paths.replace(batch, {path: split(path, array) for path, array in paths.flatten(batch).items()})
 
 
-def batch_ways(sizes: Mapping[str, int]) -> int:
+def num_batch_shards(sizes: Mapping[str, int]) -> int:
     """Into how many parts a mesh with axes of these sizes splits a batch."""
     return math.prod(sizes[axis] for axis in BATCH_AXES)
 
@@ -237,7 +237,7 @@ def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     The mesh decides: its order of devices need not be that of processes, the parts of one process need not lie side by
     side, and where 'tensor' or 'context' span processes several hold the same.
     """
-    parts = batch_ways(mesh.shape)
+    parts = num_batch_shards(mesh.shape)
     held = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
     return tuple(sorted({part for (rows,) in held for part in range(*rows.indices(parts))})), parts
 

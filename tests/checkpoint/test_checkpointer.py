@@ -136,14 +136,14 @@ def test_only_arrays_are_stored(tmp_path):
 CHILD = """
 import os, signal, sys
 import jax.numpy as jnp
-from codi_jax.checkpoint import Checkpointer, record
+from codi_jax.checkpoint import Checkpointer, index
 checkpoints = Checkpointer(sys.argv[1])
 checkpoints.save(1, {"w": jnp.full((512, 1024), 1.0)})
 checkpoints.wait()
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "commit":
-    record.write = die
+    index.write = die
 checkpoints.save(2, {"w": jnp.full((512, 1024), 2.0)})
 if sys.argv[2] == "arrays":
     die()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codi_jax.checkpoint import CheckpointError, Leaves, components, load_params, save_params
+from codi_jax.checkpoint import CheckpointError, CheckpointReader, components, load_params, save_params
 from codi_jax.parallel import paths
 
 
@@ -18,7 +18,7 @@ def tree() -> dict:
 def test_leaves_are_those_that_were_saved_in_whatever_order_they_are_asked_for(ahead, tmp_path, monkeypatch):
     monkeypatch.setattr(components, "_AHEAD", ahead)
     save_params(str(tmp_path / "c"), tree())
-    leaves, flat = Leaves(str(tmp_path / "c")), paths.flatten(tree())
+    leaves, flat = CheckpointReader(str(tmp_path / "c")), paths.flatten(tree())
     assert {path: (x.shape, x.dtype) for path, x in leaves.shapes.items()} == {
         path: (x.shape, x.dtype) for path, x in flat.items()
     }
@@ -29,7 +29,7 @@ def test_leaves_are_those_that_were_saved_in_whatever_order_they_are_asked_for(a
 def test_leaves_that_are_read_ahead_stay_within_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(components, "_AHEAD", 5000)
     save_params(str(tmp_path / "c"), tree())
-    leaves = Leaves(str(tmp_path / "c"))
+    leaves = CheckpointReader(str(tmp_path / "c"))
     for path in leaves.shapes:
         leaves.read(path)
         assert sum(x.nbytes for x in leaves._ahead.values()) <= 5000
@@ -47,4 +47,4 @@ def test_a_view_of_a_file_is_saved_as_it_looks(tmp_path):
 
 def test_a_damaged_directory_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        Leaves(str(tmp_path))
+        CheckpointReader(str(tmp_path))

@@ -16,7 +16,7 @@ from codi_jax.encoders.gpt2 import GPT2Config
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.interop import autokl, clap, unet
-from codi_jax.interop.names import LAYOUTS, Table
+from codi_jax.interop.names import LAYOUTS, NameTable
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.unet import UNet
 from codi_jax.types import Tokens
@@ -87,7 +87,7 @@ def targets():
 
 def their_shapes(rules, shapes):
     """The keys and shapes that a table gives to a tree; nothing as large is made."""
-    table, out = Table(rules, "ours", "theirs"), {}
+    table, out = NameTable(rules, "ours", "theirs"), {}
     for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items():
         rule, key = table.matches(path)[0]
         out[key] = LAYOUTS[rule.layout].to_theirs(np.broadcast_to(np.float32(0), leaf.shape)).shape

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from codi_jax.checkpoint import Leaves, load_params, save_params
+from codi_jax.checkpoint import CheckpointReader, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.interop import release
 from codi_jax.interop.convert import convert
@@ -40,9 +40,9 @@ def test_files_become_components_and_files_again_to_the_last_bit(half, dtype, tm
     assert [f.name for f in files] == sorted(release.FILES)
     report = convert(model, files, tmp_path / "weights")
     assert {c.component for c in report.components} == set(made)
-    assert not report.aside and not any(c.fresh for c in report.components)
+    assert not report.ignored and not any(c.initialized for c in report.components)
     for component, directory in made.items():
-        a, b = Leaves(str(directory)), Leaves(str(tmp_path / "weights" / component))
+        a, b = CheckpointReader(str(directory)), CheckpointReader(str(tmp_path / "weights" / component))
         assert a.shapes == b.shapes
         for path in a.shapes:
             np.testing.assert_array_equal(a.read(path), b.read(path), strict=True)
@@ -118,9 +118,9 @@ def test_older_files_lack_what_is_then_initialised_and_named(half, tmp_path):
     write(tmp_path / "old.pth", {k: v for k, v in state.items() if f"connecters_out.{last}." not in k})
     report = convert(model, [tmp_path / "old.pth"], tmp_path / "weights")
     (v,) = (c for c in report.components if c.component == "audio_environment")
-    assert v.fresh and all(path.startswith("head/") for path in v.fresh)
+    assert v.initialized and all(path.startswith("head/") for path in v.initialized)
     assert "initialised in audio_environment, since the files do not hold it: head/" in str(report)
-    leaves = Leaves(str(tmp_path / "weights" / "audio_environment"))
+    leaves = CheckpointReader(str(tmp_path / "weights" / "audio_environment"))
     assert np.all(np.isfinite(leaves.read("params/audio_environment/head/layer/kernel")))
 
 

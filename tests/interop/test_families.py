@@ -35,14 +35,14 @@ def test_a_file_is_recognised_and_read_whole(name):
     """Reading is strict, so every key is a leaf or left aside for a reason; what lacks is what the family says."""
     family, state, lacks = load(name)
     assert recognise(state) is family
-    found, aside = read(family, state, CONFIGS, cases.targets())
+    found, ignored = read(family, state, CONFIGS, cases.targets())
     assert found.keys() == lacks.keys()
     for component, part in found.items():
         leaves = flat(cases.targets()[component]).keys()
         want = {path for path in leaves if re.match(lacks[component], path)}
-        assert set(part.lacking) == want
+        assert set(part.missing) == want
         assert flat(part.tree).keys() == leaves - want
-    assert all(len(why.split()) > 2 for why in aside.values())
+    assert all(len(why.split()) > 2 for why in ignored.values())
 
 
 def test_every_family_has_a_file_and_a_name_of_its_own():
@@ -57,8 +57,8 @@ def test_what_is_strange_or_missing_is_named(name):
         inside = "state_dict." if any(key.startswith("state_dict.") for key in state) else ""
         read(family, state | {f"{inside}strange.weight": np.ones(1, np.float32)}, CONFIGS, cases.targets())
     # A bias: by those no family is recognised.
-    _, aside = family.split(state)
-    key = [k for k in state if k.endswith("bias") and not any(k.endswith(a) for a in aside)][-1]
+    _, ignored = family.split(state)
+    key = [k for k in state if k.endswith("bias") and not any(k.endswith(a) for a in ignored)][-1]
     del state[key]
     with pytest.raises(NamesError, match="missing: "):
         read(family, state, CONFIGS, cases.targets())
@@ -67,10 +67,10 @@ def test_what_is_strange_or_missing_is_named(name):
 def test_a_component_that_the_model_lacks_is_left_aside():
     family, state, _ = load("SD")
     shapes = {k: v for k, v in cases.targets().items() if k != "clip_text"}
-    found, aside = read(family, state, CONFIGS, shapes)
+    found, ignored = read(family, state, CONFIGS, shapes)
     assert found.keys() == {"vision_unet", "vision_codec"}
     key = "cond_stage_model.transformer.text_model.final_layer_norm.bias"
-    assert aside[key] == "of clip_text, which this model has not"
+    assert ignored[key] == "of clip_text, which this model has not"
 
 
 def test_what_a_training_keeps_beside_the_weights_is_left_aside():
@@ -154,7 +154,7 @@ def test_a_shorter_vocabulary_gives_the_first_rows():
 def test_two_halves_of_a_sentence_codec_have_nothing_in_common():
     halves = [read(*load(name)[:2], CONFIGS, cases.targets())[0]["text_codec"] for name in ("BERT", "GPT-2")]
     assert not flat(halves[0].tree).keys() & flat(halves[1].tree).keys()
-    both = set(halves[0].lacking) & set(halves[1].lacking)
+    both = set(halves[0].missing) & set(halves[1].missing)
     assert both == {"moments/kernel", "decoder/memory/kernel", "decoder/latent/kernel"}
 
 

@@ -90,13 +90,13 @@ def go_through(dtype, names, folder):
     output, peak = run("export", CONFIG, f"--config.weights={folder / 'weights'}", f"--out={folder / 'again'}")
     print(output, f"\nexport: peak of anonymous memory {peak >> 20} MiB, allowed {limit >> 20} MiB")
     assert peak <= limit
-    aside = {**release.RECOMPUTED, **release.UNREAD}
+    ignored = {**release.RECOMPUTED, **release.UNREAD}
     compared = 0
     for file in files:
         there, back = open_state(file), open_state(folder / "again" / file.name)
         assert not back.keys() - there.keys()
         left = [key for key in there if key not in back]
-        assert all(any(re.fullmatch(p, key) for p in aside) for key in left)
+        assert all(any(re.fullmatch(p, key) for p in ignored) for key in left)
         for key, value in back.items():
             assert there[key].dtype == value.dtype and there[key].shape == value.shape, key
             assert np.array_equal(there[key].view(np.uint8), value.view(np.uint8)), key

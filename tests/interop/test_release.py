@@ -18,7 +18,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import release
 from codi_jax.interop.convert import read_release
-from codi_jax.interop.names import places
+from codi_jax.interop.names import param_sites
 from configs import codi as paper
 
 RELEASE = "compat=release"
@@ -73,18 +73,18 @@ def test_every_leaf_of_every_component_is_covered_and_fits(argument):
             assert tied or path not in claimed[component], f"two keys for {component}/{path}"
             claimed[component].add(path)
     assert claimed == {component: set(leaves) for component, leaves in reader(argument).leaves.items()}
-    found, aside = read_release(codi(argument), stored())  # strict: shapes, types, ties
+    found, ignored = read_release(codi(argument), stored())  # strict: shapes, types, ties
     assert found.keys() == codi(argument).component_names().keys()
-    assert not any(part.lacking for part in found.values())
-    assert aside.keys() == stored().keys() - state.keys()
+    assert not any(part.missing for part in found.values())
+    assert ignored.keys() == stored().keys() - state.keys()
 
 
 def test_going_back_gives_the_same_names_and_shapes():
     back = {}
     for component, part in reader(RELEASE).parts.items():
-        for place in places(reader(RELEASE).leaves[component], part.rules):
-            ours = np.broadcast_to(np.float32(0), reader(RELEASE).leaves[component][place.path].shape)
-            back[part.prefix + place.key] = place.layout.to_theirs(ours).shape
+        for site in param_sites(reader(RELEASE).leaves[component], part.rules):
+            ours = np.broadcast_to(np.float32(0), reader(RELEASE).leaves[component][site.path].shape)
+            back[part.prefix + site.key] = site.layout.to_theirs(ours).shape
     assert back == {key: value.shape for key, value in stored().items() if reader(RELEASE).owners(key)}
 
 
@@ -107,9 +107,9 @@ def test_parameters_are_the_releases_number_by_number():
 
 def test_a_model_without_clips_or_sound_leaves_theirs_aside():
     part = CoDi.from_config(paper.get_config("modalities=text+image").model)
-    found, aside = read_release(part, stored())
+    found, ignored = read_release(part, stored())
     assert found.keys() == part.component_names().keys()
-    reasons = set(aside.values())
+    reasons = set(ignored.values())
     assert "of a modality that this model has not" in reasons
     assert "a temporal layer, which a model without clips has not" in reasons
 
@@ -134,9 +134,9 @@ def test_files_from_before_august_2023_may_lack_the_last_stage_of_v():
             before[key] = np.broadcast_to(np.float32(0), (before[key].shape[0], 768))
     found, _ = read_release(codi(RELEASE), before)
     for component in ("vision_environment", "text_environment", "audio_environment"):
-        assert {path.split("/")[0] for path in found[component].lacking} == {"head"}
-    assert {path.split("/")[-2] for path in found["audio_cross"].lacking} == {"key", "value"}
-    assert not found["text_cross"].lacking and not found["audio_unet"].lacking
+        assert {path.split("/")[0] for path in found[component].missing} == {"head"}
+    assert {path.split("/")[-2] for path in found["audio_cross"].missing} == {"key", "value"}
+    assert not found["text_cross"].missing and not found["audio_unet"].missing
 
 
 def test_a_modality_that_the_release_does_not_have_is_named():

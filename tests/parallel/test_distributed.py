@@ -91,8 +91,8 @@ def test_one_process(environment, monkeypatch):
     assert requested({**NO_TPU, **environment}) is None
     monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("started"))
     distributed.start(None)
-    assert distributed.first() and not distributed.several()
-    assert distributed.agreed(2**40) == 2**40
+    assert distributed.is_primary() and not distributed.is_multiprocess()
+    assert distributed.broadcast_from_primary(2**40) == 2**40
 
 
 # Refusals
@@ -199,8 +199,8 @@ def _agree() -> None:
     distributed.start(requested())
     mine = jax.process_index()
     assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 4, 8)
-    assert distributed.several() and distributed.first() == (mine == 0)
-    assert distributed.agreed(7 + mine) == 7
+    assert distributed.is_multiprocess() and distributed.is_primary() == (mine == 0)
+    assert distributed.broadcast_from_primary(7 + mine) == 7
     whole = np.arange(48.0).reshape(16, 3)
     devices = np.array(jax.devices())
     dealt = devices.reshape(2, 4).T.reshape(-1)  # in turn, as no mesh of ours would
@@ -232,8 +232,8 @@ if __name__ == "__main__":
     else:
         distributed.start(requested())
         if os.environ["CODI_PROCESS"] == os.environ["FAILS"]:
-            distributed.leave(2)
+            distributed.exit_process(2)
         try:
             distributed.wait_for_all("what never comes")
         except Exception:  # as `main` does: of whatever kind, since the collective decides how it breaks
-            distributed.leave(1)
+            distributed.exit_process(1)

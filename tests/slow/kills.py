@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from codi_jax.checkpoint import load_params, record
+from codi_jax.checkpoint import index, load_params
 from tests import toy
 from tests.command import finish, log, start
 
@@ -44,7 +44,7 @@ def _unfinished(workdir: Path) -> set[int]:
     """The checkpoints that no writer has finished, by inode: another of the same step is another."""
     checkpoints = workdir / "stages" / STAGE / "checkpoints"
     found = checkpoints.iterdir() if checkpoints.exists() else ()
-    return {path.stat().st_ino for path in found if not (path / record.NAME).exists()}
+    return {path.stat().st_ino for path in found if not (path / index.NAME).exists()}
 
 
 def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:

@@ -55,7 +55,7 @@ class Leaf:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class CheckpointIndex:
     """What stands in `checkpoint.json`."""
 
     leaves: dict[str, Leaf]
@@ -86,13 +86,13 @@ def write(directory: epath.Path, leaves: dict[str, Leaf], meta: dict[str, Any]) 
     for name, size in sorted(storage.files(directory).items(), key=lambda file: file[0].split("/")):
         if name.split("/")[-1] not in _OWN_FILES:
             files[name] = {"bytes": size}
-            if not storage.in_store(directory):  # there every host that reads it would have to fetch all of it
+            if not storage.is_remote(directory):  # there every host that reads it would have to fetch all of it
                 files[name]["crc32"] = _crc32(directory / name)
     content = {"leaves": {p: dataclasses.asdict(leaf) for p, leaf in leaves.items()}, "files": files, "meta": meta}
     (directory / NAME).write_text(json.dumps({**content, "crc32": _digest(content)}, indent=1))
 
 
-def read(directory: epath.Path) -> Record:
+def read(directory: epath.Path) -> CheckpointIndex:
     """The record of the checkpoint in `directory`.
 
     Raises:
@@ -102,14 +102,14 @@ def read(directory: epath.Path) -> Record:
         content = json.loads((directory / NAME).read_text())
         digest = content.pop("crc32")
         leaves = {p: Leaf(tuple(leaf["shape"]), leaf["dtype"]) for p, leaf in content["leaves"].items()}
-        record = Record(leaves, content["files"], content["meta"])
+        index = CheckpointIndex(leaves, content["files"], content["meta"])
     except OSError:
         raise CheckpointError(f"no checkpoint in {directory}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"checkpoint {directory} is damaged: {NAME} cannot be read") from None
     if digest != _digest(content):
         raise CheckpointError(f"checkpoint {directory} is damaged: {NAME} has been altered")
-    return record
+    return index
 
 
 def compare(directory: epath.Path, saved: dict[str, Leaf], target: dict[str, Leaf]) -> None:
@@ -132,14 +132,14 @@ def compare(directory: epath.Path, saved: dict[str, Leaf], target: dict[str, Lea
         )
 
 
-def verify(directory: epath.Path, record: Record) -> None:
+def verify(directory: epath.Path, index: CheckpointIndex) -> None:
     """Holds the files of the array store against the record.
 
     Raises:
       CheckpointError: a file is gone, of another length, or altered.
     """
     found = storage.files(directory)
-    for name, expected in record.files.items():
+    for name, expected in index.files.items():
         if name not in found:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} is missing")
         length = found[name]
