@@ -1,4 +1,4 @@
-"""Trees of arrays on disk: strict, atomic, asynchronous. Knows trees, not models."""
+"""Checkpoints of pytrees by Orbax: strict, atomic, asynchronous. Independent of models."""
 
 from codi_jax.checkpoint.checkpointer import Checkpointer
 from codi_jax.checkpoint.components import CheckpointReader, load_params, read_meta, save_params

@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh of devices and the rules that split parameters and batches over it."""
+"""The device mesh, and the rules that shard parameters and batches over it."""
 
 from codi_jax.parallel.mesh import MeshConfig, make_mesh
 from codi_jax.parallel.sharding import (

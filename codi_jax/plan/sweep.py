@@ -24,7 +24,7 @@ from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
-from codi_jax.parallel.mesh import AXES, MOST_FSDP
+from codi_jax.parallel.mesh import AXES, MAX_FSDP
 from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.plan.fit import estimated_peak, held, remat_keeps, with_remat
 from codi_jax.plan.row import Row, bound, counted
@@ -50,7 +50,7 @@ def _names_tensor(config: ShardingConfig) -> bool:
 def meshes(devices: int, config: ShardingConfig) -> Iterator[dict[str, int]]:
     """All of data × fsdp × tensor that use every device."""
     for tensor in _powers(devices if _names_tensor(config) else 1):
-        for fsdp in _powers(min(devices // tensor, MOST_FSDP)):
+        for fsdp in _powers(min(devices // tensor, MAX_FSDP)):
             if devices % (fsdp * tensor) == 0:
                 yield dict(zip(AXES, (devices // (fsdp * tensor), fsdp, tensor, 1), strict=True))
 
