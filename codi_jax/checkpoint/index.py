@@ -25,7 +25,7 @@ from codi_jax import storage
 from codi_jax.parallel import paths
 
 NAME = "checkpoint.json"
-# Orbax writes its own two about the commit, after the index.
+# Orbax writes the last two when it commits, after the index.
 _NOT_INDEXED = {NAME, "_CHECKPOINT_METADATA", "commit_success.txt"}
 _SHOWN = 20
 

@@ -150,7 +150,7 @@ def original_bert(shapes):
     return out | {"cls.predictions.bias": (9,), "cls.seq_relationship.weight": (2, 8)}
 
 
-def weight_normed(shapes, *halves):
+def normed(shapes, *halves):
     """A generator with weight norms: for every kernel g, one norm per index of the first axis, and v, a direction."""
     out = {}
     for key, shape in shapes.items():
@@ -214,15 +214,13 @@ FILES = {
     ),
     "HiFi-GAN": (
         13,
-        lambda: files.under("generator.", weight_normed(GAN, "weight_g", "weight_v")),
+        lambda: files.under("generator.", normed(GAN, "weight_g", "weight_v")),
         {"vocoder": NOTHING},
     ),
     "HiFi-GAN, fused": (13, lambda: GAN, {"vocoder": NOTHING}),
     "HiFi-GAN, transformers": (
         13,
-        lambda: of_transformers(
-            weight_normed(GAN, "parametrizations.weight.original0", "parametrizations.weight.original1")
-        ),
+        lambda: of_transformers(normed(GAN, "parametrizations.weight.original0", "parametrizations.weight.original1")),
         {"vocoder": NOTHING},
     ),
 }

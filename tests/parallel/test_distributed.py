@@ -181,8 +181,8 @@ def test_two_slurm_processes_connect_and_each_places_the_rows_that_it_holds():
 
 
 def test_a_process_that_waits_too_long_exits_with_one_line():
-    own = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2"}
-    ((code, output),) = children("wait", {**own, "CODI_PROCESS": "1"})
+    environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2"}
+    ((code, output),) = children("wait", {**environment, "CODI_PROCESS": "1"})
     assert code == distributed.EXIT_NOT_STARTED, output
     assert output.splitlines()[-1].startswith(
         "codi-jax: the processes named by CODI_PROCESSES did not connect: not all connected within 2 s"
@@ -192,8 +192,8 @@ def test_a_process_that_waits_too_long_exits_with_one_line():
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_an_error_in_one_process_ends_all_and_keeps_its_exit_code(which):
-    own = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "FAILS": str(which)}
-    results = children("fail", *({**own, "CODI_PROCESS": str(k)} for k in range(2)))  # each within its timeout
+    environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "FAILS": str(which)}
+    results = children("fail", *({**environment, "CODI_PROCESS": str(k)} for k in range(2)))  # each within its timeout
     assert results[which][0] == 2, results
     assert results[1 - which][0] not in (0, 2), results
 
@@ -204,7 +204,7 @@ def _agree() -> None:
     assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 4, 8)
     assert distributed.is_multiprocess() and distributed.is_primary() == (mine == 0)
     assert distributed.broadcast_from_primary(7 + mine) == 7
-    whole = np.arange(48.0).reshape(16, 3)
+    batch = np.arange(48.0).reshape(16, 3)
     devices = np.array(jax.devices())
     interleaved = devices.reshape(2, 4).T.reshape(-1)  # alternating processes, unlike our meshes
     for order, sizes, rows in (
@@ -215,13 +215,13 @@ def _agree() -> None:
         (interleaved, (2, 2, 1, 2), 16),
     ):
         mesh = Mesh(order.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 4)
-        own = batch_rows(mesh, 16)
-        assert len(own) == rows and list(own) == sorted(own)
-        placed = place_batch({"x": whole[own], "n": 3}, mesh)
+        held = batch_rows(mesh, 16)
+        assert len(held) == rows and list(held) == sorted(held)
+        placed = place_batch({"x": batch[held], "n": 3}, mesh)
         for shard in placed["x"].addressable_shards:
-            np.testing.assert_array_equal(shard.data, whole[shard.index])
-        fetched = distributed.fetch({**placed, "host": whole, "own": jax.numpy.ones(2)})
-        for name, value in {"x": whole, "n": 3, "host": whole, "own": np.ones(2)}.items():
+            np.testing.assert_array_equal(shard.data, batch[shard.index])
+        fetched = distributed.fetch({**placed, "host": batch, "local": jax.numpy.ones(2)})
+        for name, value in {"x": batch, "n": 3, "host": batch, "local": np.ones(2)}.items():
             np.testing.assert_array_equal(fetched[name], value)
     distributed.wait_for_all("the end")
     print("all checks passed", flush=True)
