@@ -33,7 +33,7 @@ def _refuse(error: Exception | str) -> NoReturn:
     from codi_jax.parallel import distributed
 
     print(f"codi-jax: {error}", file=sys.stderr)
-    distributed.leave(EXIT_BAD_INPUT)
+    distributed.exit_process(EXIT_BAD_INPUT)
 
 
 def _end_on(verdict: Any) -> None:
@@ -43,13 +43,13 @@ def _end_on(verdict: Any) -> None:
     if verdict is not None:
         print(f"\n{verdict}", flush=True)
         if not verdict.passed:
-            distributed.leave(EXIT_BELOW_FLOORS)
+            distributed.exit_process(EXIT_BELOW_FLOORS)
 
 
 def _directory(argument: str) -> Path:
     """An argument that names a directory, here or in an object store."""
     try:
-        return storage.reachable(argument)
+        return storage.check_access(argument)
     except ConfigError as error:  # which argparse would show with its usage
         _refuse(error)
 
@@ -109,7 +109,7 @@ def _train(args: argparse.Namespace, rest: list[str], objective: str | None = No
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         run = load_run(args.workdir)
     distributed.start(processes)  # what is wrong with the config, each process has said for itself by now
-    if distributed.first():
+    if distributed.is_primary():
         if config is not None:
             save_config(config, args.workdir)
         for name in reuse(run, args.reuse) if args.reuse else ():
@@ -405,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(error)
     except KeyboardInterrupt:
         print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        distributed.leave(130)
+        distributed.exit_process(130)
     except Exception as error:
         # Imported now, since a verb that trains nothing does not wait for Orbax.
         from codi_jax.checkpoint import CheckpointError
@@ -416,14 +416,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error, CheckpointError):
             _refuse(error)
         if isinstance(error, Preempted):
-            if distributed.first():
+            if distributed.is_primary():
                 print(f"codi-jax: {error}", file=sys.stderr)
-            distributed.leave(EXIT_PREEMPTED)
+            distributed.exit_process(EXIT_PREEMPTED)
         # Left alone, a process of several would wait for the others and end by an abort.
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        distributed.leave(1)
+        distributed.exit_process(1)
 
 
 if __name__ == "__main__":

@@ -400,6 +400,6 @@ def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> lis
     for name, items in values.items():
         for i, item in enumerate(items):
             paths.append(directory / f"{name}_{i}{codi[name].suffix}")
-            with storage.whole(paths[-1]) as fresh:
+            with storage.atomic_write(paths[-1]) as fresh:
                 codi[name].write(item, fresh)
     return paths

@@ -103,7 +103,7 @@ def test_what_is_not_a_workdir(capsys, tmp_path, verb):
 
 @pytest.mark.parametrize("verb", VERBS[2:4])
 def test_a_workdir_that_is_nowhere(capsys, verb, monkeypatch):
-    assert "ftp://x/run: a path of this machine, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
+    assert "ftp://x/run: expected a local path, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
     assert "needs s3fs: pip install 'codi_jax[s3]'" in refused(capsys, verb, "--workdir=s3://x/run")
 
@@ -205,9 +205,11 @@ def test_a_full_or_denied_disk_is_one_line(monkeypatch, capsys, workdir, tmp_pat
     for error, where in ((full, workdir), (unsaved, "run/00000004")):
         monkeypatch.setattr(loop, "train", fails(error))
         line = refused(capsys, "train", f"--workdir={workdir}")
-        assert line.startswith(f"codi-jax: {where}: No space left on device: make room and run the same command again")
+        assert line.startswith(
+            f"codi-jax: {where}: No space left on device: free some space and run the same command again"
+        )
     monkeypatch.setattr(Path, "mkdir", fails(OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "new"))))
-    line = f"codi-jax: {tmp_path / 'new'}: Read-only file system: name a directory that you may read and write\n"
+    line = f"codi-jax: {tmp_path / 'new'}: Read-only file system: choose a directory that you may read and write\n"
     assert refused(capsys, "train", f"--workdir={tmp_path / 'new'}", TINY) == line
     assert refused(capsys, "world", f"--out={tmp_path / 'new'}", "--n=1") == line
 

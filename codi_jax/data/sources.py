@@ -50,7 +50,7 @@ class ArraysConfig:
 
 def _arrays(config: ArraysConfig) -> Arrays:
     try:
-        with storage.place(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with storage.as_path(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Arrays(dict(arrays))
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{config.path}: not a readable .npz file of arrays ({error})") from error

@@ -351,7 +351,7 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     begun, cores = time.perf_counter(), time.process_time()
     evaluation = Evaluation(codi, config, variables)
     metrics, samples = evaluation.run()
-    with storage.whole(workdir / "samples.npz") as fresh:
+    with storage.atomic_write(workdir / "samples.npz") as fresh:
         np.savez_compressed(fresh, **samples)
     cost = _cost(workdir, evaluation.seconds, time.perf_counter() - begun, time.process_time() - cores)
     storage.write_text(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import UNetConfig
-from codi_jax.nn.layout import Place, input_steps, output_steps
+from codi_jax.nn.layout import BlockSite, input_steps, output_steps
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
 
@@ -42,7 +42,7 @@ class CrossModalAttention(nn.Module):
         self.inputs = blocks(input_steps(self.config))
         self.outputs = blocks(output_steps(self.config))
 
-    def __call__(self, place: Place, h: Array, environment: Tokens, gate: Array | None = None) -> Array:
+    def __call__(self, place: BlockSite, h: Array, environment: Tokens, gate: Array | None = None) -> Array:
         """Attends at one place.
 
         Args:

@@ -14,11 +14,11 @@ from typing import Literal
 
 from codi_jax.nn.config import EnvironmentConfig, UNetConfig
 
-Place = tuple[str, int]
+BlockSite = tuple[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class BlockSpec:
     """One step of a network.
 
     Attributes:
@@ -30,7 +30,7 @@ class Step:
       up: a residual block ends with an upsampling.
     """
 
-    place: Place
+    place: BlockSite
     content: Literal["stem", "residual", "down"]
     width: int
     attend: bool = False
@@ -38,21 +38,21 @@ class Step:
     up: bool = False
 
 
-def input_steps(config: UNetConfig) -> list[Step]:
+def input_steps(config: UNetConfig) -> list[BlockSpec]:
     """The way down."""
-    steps = [Step(("inputs", 0), "stem", config.channels)]
+    steps = [BlockSpec(("inputs", 0), "stem", config.channels)]
     levels = len(config.multipliers)
     for level, multiplier in enumerate(config.multipliers):
         width = multiplier * config.channels
         for _ in range(config.blocks[level]):
             place = ("inputs", len(steps))
-            steps.append(Step(place, "residual", width, config.attend[level], config.connect[level]))
+            steps.append(BlockSpec(place, "residual", width, config.attend[level], config.connect[level]))
         if level < levels - 1:
-            steps.append(Step(("inputs", len(steps)), "down", width))
+            steps.append(BlockSpec(("inputs", len(steps)), "down", width))
     return steps
 
 
-def output_steps(config: UNetConfig) -> list[Step]:
+def output_steps(config: UNetConfig) -> list[BlockSpec]:
     """The way up."""
     steps = []
     for level in reversed(range(len(config.multipliers))):
@@ -60,17 +60,17 @@ def output_steps(config: UNetConfig) -> list[Step]:
         for block in range(blocks):
             up = level > 0 and block == blocks - 1
             place = ("outputs", len(steps))
-            steps.append(Step(place, "residual", width, config.attend[level], config.connect[level], up))
+            steps.append(BlockSpec(place, "residual", width, config.attend[level], config.connect[level], up))
     return steps
 
 
-def environment_steps(config: EnvironmentConfig) -> list[Step]:
+def environment_steps(config: EnvironmentConfig) -> list[BlockSpec]:
     """The steps of an environment encoder before its head."""
-    steps = [Step(("stages", 0), "stem", config.channels // 2)]
+    steps = [BlockSpec(("stages", 0), "stem", config.channels // 2)]
     levels = len(config.multipliers)
     for level, multiplier in enumerate(config.multipliers):
         width = multiplier * config.channels
-        steps += [Step(("stages", len(steps) + n), "residual", width) for n in range(config.blocks[level])]
+        steps += [BlockSpec(("stages", len(steps) + n), "residual", width) for n in range(config.blocks[level])]
         if level < levels - 1:
-            steps.append(Step(("stages", len(steps)), "down", width))
+            steps.append(BlockSpec(("stages", len(steps)), "down", width))
     return steps

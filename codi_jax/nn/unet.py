@@ -15,12 +15,12 @@ from codi_jax.config import ConfigError
 from codi_jax.nn.config import BlockConfig, UNetConfig
 from codi_jax.nn.embeddings import TimeEmbedding
 from codi_jax.nn.kinds import Head, blocks_of
-from codi_jax.nn.layout import Place, Step, input_steps, output_steps
+from codi_jax.nn.layout import BlockSite, BlockSpec, input_steps, output_steps
 from codi_jax.nn.temporal import Temporal
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
 
-Connect = Callable[[Place, Array], Array]
+Connect = Callable[[BlockSite, Array], Array]
 
 
 def transformer(config: UNetConfig, dtype: jnp.dtype, name: str | None = None) -> Transformer:
@@ -41,7 +41,7 @@ class Block(nn.Module):
     """One step of the plan: (features, emb, context) -> features."""
 
     config: BlockConfig
-    step: Step
+    step: BlockSpec
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -133,7 +133,7 @@ class UNet(nn.Module):
             given, width = context.values.shape[-1], self.config.context_width
             raise ConfigError(f"prompt tokens of width {given}; the network attends to width {width}")
 
-        def connected(step: Step, h: Array) -> Array:
+        def connected(step: BlockSpec, h: Array) -> Array:
             return connect(step.place, h) if connect and step.connect else h
 
         emb = self.embed_time(t)

@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel.mesh import AXES
-from codi_jax.parallel.sharding import batch_ways
+from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.parallel.tables import size
 from codi_jax.plan.row import Row
 from codi_jax.plan.shapes import bytes_per_device, kept_for_backward, step_of
@@ -25,14 +25,14 @@ from codi_jax.train.recipe import Run
 def held(run: Run, name: str, mesh: dict[str, int], batch_size: int) -> float:
     """Bytes of arguments on one device of a mesh."""
     fixed, row = _held(run, name, tuple(mesh[axis] for axis in AXES))
-    return fixed + row * batch_size / batch_ways(mesh)
+    return fixed + row * batch_size / num_batch_shards(mesh)
 
 
 @functools.lru_cache(maxsize=256)
 def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     """Bytes on one device: of all but the batch, and of one row of that."""
     grid = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    _, (*fixed, batch, _) = step_of(run, name, grid, batch_ways(grid.shape))
+    _, (*fixed, batch, _) = step_of(run, name, grid, num_batch_shards(grid.shape))
     return bytes_per_device(fixed), bytes_per_device(batch)
 
 
@@ -54,7 +54,7 @@ def estimated_peak(
     """Bytes of a chip at another mesh, batch and recomputation than a row's; None if even that row's are not known."""
     if row["hbm"]["temporaries"] is None:
         return None
-    share = (batch_size / batch_ways(mesh)) / (row["batch_size"] / batch_ways(row["mesh"]))
+    share = (batch_size / num_batch_shards(mesh)) / (row["batch_size"] / num_batch_shards(row["mesh"]))
     if remat not in (None, row["remat"]):
         share *= remat_keeps(run, row["stage"]) ** (1 if remat else -1)
     arguments = held(run, row["stage"], mesh, batch_size) * target.per_chip
@@ -64,7 +64,7 @@ def estimated_peak(
 def _halves(row: Row) -> Iterator[int]:
     """Smaller batches that the mesh can share evenly."""
     batch = row["batch_size"]
-    while batch % 2 == 0 and (batch := batch // 2) % batch_ways(row["mesh"]) == 0:
+    while batch % 2 == 0 and (batch := batch // 2) % num_batch_shards(row["mesh"]) == 0:
         yield batch
 
 

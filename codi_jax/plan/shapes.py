@@ -12,7 +12,7 @@ from codi_jax.optim import merge, partition
 from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
-from codi_jax.parallel.sharding import batch_ways
+from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.train.program import StageProgram, stage_program, task_of
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task
@@ -26,7 +26,7 @@ def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> 
     """
     if run.stage(name).objective == "encode":
         raise ConfigError(f"stage {name!r} trains nothing: it computes latents once, and there is no step to plan")
-    parts = batch_ways(mesh.shape)
+    parts = num_batch_shards(mesh.shape)
     if batch_size % parts:
         raise ConfigError(f"stage {name!r}: a batch of {batch_size} cannot be split over {parts} devices (data × fsdp)")
     task, key, params = _parameters(run, name)

@@ -24,8 +24,8 @@ from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
-from codi_jax.parallel.mesh import AXES, MOST_FSDP
-from codi_jax.parallel.sharding import batch_ways
+from codi_jax.parallel.mesh import AXES, MAX_FSDP
+from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.plan.fit import estimated_peak, held, remat_keeps, with_remat
 from codi_jax.plan.row import Row, bound, counted
 from codi_jax.plan.shapes import step_of
@@ -50,7 +50,7 @@ def _names_tensor(config: ShardingConfig) -> bool:
 def meshes(devices: int, config: ShardingConfig) -> Iterator[dict[str, int]]:
     """All of data × fsdp × tensor that use every device."""
     for tensor in _powers(devices if _names_tensor(config) else 1):
-        for fsdp in _powers(min(devices // tensor, MOST_FSDP)):
+        for fsdp in _powers(min(devices // tensor, MAX_FSDP)):
             if devices % (fsdp * tensor) == 0:
                 yield dict(zip(AXES, (devices // (fsdp * tensor), fsdp, tensor, 1), strict=True))
 
@@ -74,7 +74,7 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
     """What should fit, the best first: {"mesh", "batch_size", "remat", "peak", "samples_per_chip_hour", …}."""
     name, weights = row["stage"], _weights(run, row["stage"])
     state = held(run, name, row["mesh"], row["batch_size"])
-    own = row["batch_size"] / batch_ways(row["mesh"])
+    own = row["batch_size"] / num_batch_shards(row["mesh"])
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
     own_mesh = MeshConfig(**row["mesh"])
     flops = {row["remat"]: row["flops_per_step"]}
@@ -82,7 +82,7 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
         flops[not row["remat"]] = counted(with_remat(run, not row["remat"]), name, target, own_mesh, row["batch_size"])
     found = []
     for mesh, remat in itertools.product(meshes(len(target.devices), run.config.sharding), flops):
-        parts, more = batch_ways(mesh), flops[remat] / row["flops_per_step"]
+        parts, more = num_batch_shards(mesh), flops[remat] / row["flops_per_step"]
         for each in _powers(max(int(4 * own), 1)):
             batch = each * parts
             try:

@@ -120,9 +120,9 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source, over
         mine = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
         parts = _of_all(mine, directory, name)
         if parts is not None:
-            with storage.whole(directory / "arrays.npz") as fresh:
+            with storage.atomic_write(directory / "arrays.npz") as fresh:
                 np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
-    if distributed.first():
+    if distributed.is_primary():
         _write_origin(run, name, directory / "arrays.json")
     distributed.wait_for_all(f"encoded {name}")
 
@@ -134,7 +134,7 @@ def _write_origin(run: Run, name: str, path: Path) -> None:
 def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int, overall: Any) -> None:
     """The files of records that are not there yet."""
     folder, size, processes = run.directory(name) / "records", _settings(run, name).records, jax.process_count()
-    if storage.in_store(folder):
+    if storage.is_remote(folder):
         raise ConfigError(f"{folder}: ArrayRecord files are written to disks only; leave settings.records out")
     origin = folder / "origin.json"
     if origin.exists() and json.loads(origin.read_text()) != _origin(run, name):
@@ -144,7 +144,7 @@ def _write_records(run: Run, name: str, variables: dict[str, Any], source: Sourc
     batches = [range(k * size, min((k + 1) * size, total)) for k in left]
     shares = [[number for own in batches[k::processes] for number in own] for k in range(processes)]
     distributed.wait_for_all(f"records of {name}")  # all have looked, before the first is written
-    if distributed.first():
+    if distributed.is_primary():
         folder.mkdir(exist_ok=True)
         _write_origin(run, name, origin)
     distributed.wait_for_all(f"folder of {name}")
@@ -153,7 +153,7 @@ def _write_records(run: Run, name: str, variables: dict[str, Any], source: Sourc
         count = len(jax.tree.leaves(fields)[0])
         rows += [jax.tree.map(lambda x, i=i: x[i], fields) for i in range(count)]
         if (number + 1) % size == 0 or number + 1 == total:
-            with storage.whole(files[number // size]) as fresh:
+            with storage.atomic_write(files[number // size]) as fresh:
                 arrayrecord.write(fresh, rows)
             rows = []
 
@@ -166,7 +166,7 @@ def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dic
     files = [directory / f"arrays.part{k}.npz" for k in range(processes)]
     if mine:
         flat = {f"{i}/{path}": x for i, part in enumerate(parts) for path, x in paths.flatten(part).items()}
-        with storage.whole(files[mine]) as fresh:
+        with storage.atomic_write(files[mine]) as fresh:
             np.savez(fresh, **flat)
     distributed.wait_for_all(f"parts of {name}")
     if mine:

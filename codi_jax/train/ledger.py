@@ -59,7 +59,7 @@ class Ledger:
 
     def write(self) -> None:
         """Writes them."""
-        if distributed.first():
+        if distributed.is_primary():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             storage.write_text(self._path, json.dumps(self.cost(), indent=1) + "\n")
 

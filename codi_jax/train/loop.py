@@ -137,7 +137,7 @@ class Stage:
           overall: is told of the progress, see `train.overall`.
         """
         config, clock = self.config, ledger.clock
-        recorded = Profile(self.directory / "profile", profile if distributed.first() else None)
+        recorded = Profile(self.directory / "profile", profile if distributed.is_primary() else None)
         with (
             jax.set_mesh(self.mesh),
             Stop().listening() as stop,
@@ -145,10 +145,10 @@ class Stage:
         ):
             with clock.measure("start"):
                 self.prepare()
-                start = distributed.agreed(checkpoints.latest() or 0)
+                start = distributed.broadcast_from_primary(checkpoints.latest() or 0)
                 if start:
                     self.restore(checkpoints, start)
-            if not quiet and distributed.first():
+            if not quiet and distributed.is_primary():
                 print(self.summary, flush=True)
                 if self.mesh.size > 1:
                     print(self.table, flush=True)
@@ -262,11 +262,11 @@ def train(
     wanted = run.order if stages is None else stages
     for name in wanted:
         run.stage(name)
-    if overall is None and len(wanted) > 1 and distributed.first():
+    if overall is None and len(wanted) > 1 and distributed.is_primary():
         overall = Overall(run, wanted)
     for name in (n for n in run.order if n in wanted):
-        if distributed.agreed(run.finished(name)):
-            if distributed.first():
+        if distributed.broadcast_from_primary(run.finished(name)):
+            if distributed.is_primary():
                 print(f"{name}  finished", flush=True)
             continue
         for need in run.stage(name).needs:
@@ -288,7 +288,7 @@ def train(
                 with ledger.clock.measure("start"):
                     stage = Stage(run, name)
                 stage.train(ledger, quiet, profile, overall)
-                if distributed.first():
+                if distributed.is_primary():
                     print(ledger_line(name, ledger.cost(), run.stage(name).steps), flush=True)
         finally:
             ledger.write()

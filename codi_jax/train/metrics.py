@@ -49,10 +49,10 @@ class MetricWriter:
         self.lost_steps = 0  # that an interrupted session took, and that are taken again
         self._lines: TextIO | None = None
         self._events: EventWriter | None = None
-        self._outbox: storage.Outbox | None = None
+        self._outbox: storage.UploadBuffer | None = None
         if jax.process_index() != 0:
             return
-        self._outbox = storage.Outbox(storage.place(directory), fetch=("metrics.jsonl",))
+        self._outbox = storage.UploadBuffer(storage.as_path(directory), fetch=("metrics.jsonl",))
         path = self._outbox.folder / "metrics.jsonl"
         self.lost_steps = _rewind(path, resumed_step)
         self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most

@@ -18,8 +18,8 @@ from codi_jax.optim import TrainState, make_optimizer, partition, select, summar
 from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import Layout
 from codi_jax.optim.precision import precision
-from codi_jax.parallel import batch_sharding, on_host, replicated, resolve
-from codi_jax.parallel.sharding import Table, batch_ways, split_context
+from codi_jax.parallel import batch_sharding, in_host_memory, replicated, resolve
+from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task, make_task
 
@@ -36,7 +36,7 @@ class StageProgram:
     """
 
     shardings: Any
-    table: Table
+    table: ShardingTable
     trainable: Any
     summary: str
     stored_as: Callable[[Any], Any]
@@ -59,14 +59,14 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         little of them that the mesh splits, or a batch whose parts its devices cannot share.
     """
     config, where = run.stage(name), f"config.stages.{name}"
-    rows = batch_ways(mesh.shape)
+    rows = num_batch_shards(mesh.shape)
     if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
         raise ConfigError(
             f"{where}.accumulate: a batch of {config.batch_size} has no {config.accumulate} parts that {rows} devices "
             "(data × fsdp) can share evenly"
         )
     shardings, table = resolve(params, mesh, run.config.sharding)
-    table.require(mesh, run.config.sharding.least_sharded)
+    table.require(mesh, run.config.sharding.min_sharded_fraction)
     trainable = select(params, config.train, f"{where}.train")
     trained, _ = partition(params, trainable)
     stored_as, used_as = precision(params, trainable, config.precision, f"{where}.precision")
@@ -84,7 +84,7 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
     if all(sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
         tx, create = update(packing(config.optimizer, trained))
         layout = jax.tree.map(lambda _: everywhere, jax.eval_shape(create, trained))
-    layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
+    layout = layout.replace(**{field: in_host_memory(getattr(layout, field)) for field in config.on_host})
     # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
     # lie as it is to be used: anything else would be moved in every step, so it is an error.
     step = make_train_step(

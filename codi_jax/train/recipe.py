@@ -22,7 +22,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from codi_jax import storage
-from codi_jax.checkpoint import read_meta, record
+from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.optim import OptimizerConfig
@@ -141,7 +141,7 @@ class Run:
 
     def __init__(self, config: RunConfig, workdir: Path | None):
         """Without a workdir there is a model, and no stage is finished."""
-        self.config, self.workdir = config, storage.place(workdir) if workdir is not None else None
+        self.config, self.workdir = config, storage.as_path(workdir) if workdir is not None else None
         self.stages = {f"{group}.{leaf}": s for group, named in config.stages.items() for leaf, s in named.items()}
         for name, stage in self.stages.items():
             for need in stage.needs:
@@ -217,7 +217,7 @@ class Run:
         """What a finished training stage recorded of itself, `{"components": […], "stage": …, …}`; else None."""
         params = self.directory(name) / "params"
         # Here it is put in place as a whole: without its record it is damaged. In a store it is then not complete yet.
-        there = params / record.NAME if storage.in_store(params) else params
+        there = params / index.NAME if storage.is_remote(params) else params
         return read_meta(str(params)) if there.exists() else None
 
     @functools.cached_property
@@ -225,10 +225,10 @@ class Run:
         """Component -> its directory in `config.weights`."""
         if not self.config.weights:
             return {}
-        if (storage.place(self.config.weights) / "config.json").exists():
+        if (storage.as_path(self.config.weights) / "config.json").exists():
             there = load_run(Path(self.config.weights))
             return there.providers(there.finished_stages())
-        found = sorted(path.parent for path in storage.place(self.config.weights).glob(f"*/{record.NAME}"))
+        found = sorted(path.parent for path in storage.as_path(self.config.weights).glob(f"*/{index.NAME}"))
         out = {component: path for path in found for component in read_meta(str(path))["components"]}
         if not out:
             raise ConfigError(f"config.weights: no components in {self.config.weights}; `codi-jax convert` makes them")
@@ -250,8 +250,8 @@ class Run:
         """Hash of the weights that `stages` can read and of `extra` (JSON-able): what computed data depends on."""
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
         for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
-            if (params / record.NAME).exists():
-                digest.update((params / record.NAME).read_bytes())
+            if (params / index.NAME).exists():
+                digest.update((params / index.NAME).read_bytes())
         return digest.hexdigest()[:16]
 
 
@@ -267,7 +267,7 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
       ConfigError: the workdir belongs to another config.
     """
     text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
-    path = storage.place(workdir) / "config.json"
+    path = storage.as_path(workdir) / "config.json"
     if path.exists():
         if path.read_text() != text:
             raise ConfigError(
@@ -286,7 +286,7 @@ def load_run(workdir: Path) -> Run:
     Raises:
       ConfigError: there is none.
     """
-    path = storage.place(workdir) / "config.json"
+    path = storage.as_path(workdir) / "config.json"
     try:
         config = json.loads(path.read_text())
     except OSError as error:

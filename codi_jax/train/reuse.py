@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax import storage
-from codi_jax.checkpoint import record
+from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError
 from codi_jax.train.recipe import Run, load_run
 
@@ -69,14 +69,14 @@ def reuse(run: Run, workdir: Path) -> tuple[str, ...]:
         if definition(run, name) != definition(other, name) or not all(run.finished(n) for n in run.stage(name).needs):
             continue
         here = run.directory(name)
-        in_place = storage.in_store(here)  # where a directory cannot be renamed
+        in_place = storage.is_remote(here)  # where a directory cannot be renamed
         fresh = here if in_place else here.with_name(here.name + ".new")
         if not in_place:
             shutil.rmtree(fresh, ignore_errors=True)
         for part in (other.directory(name) / kept for kept in _KEPT):
             if part.exists():
                 fresh.mkdir(parents=True, exist_ok=True)
-                storage.copy(part, fresh / part.name, last=record.NAME)
+                storage.copy(part, fresh / part.name, last=index.NAME)
         if not in_place:
             fresh.rename(here)
         taken.append(name)

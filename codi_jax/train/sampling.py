@@ -77,7 +77,7 @@ class Samples:
 
         n, prompts = len(self._prompts), {self._prompt: self._prompts}
         values = self._generator.generate(read, self._outputs, prompts, n, self._key)
-        if distributed.first():
+        if distributed.is_primary():
             with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
                 modality = self._run.codi[self._prompt]
                 for i, value in enumerate(self._prompts):

@@ -32,7 +32,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        if distributed.several():  # jax listens, from its start on
+        if distributed.is_multiprocess():  # jax listens, from its start on
             yield self
             return
 
@@ -47,6 +47,6 @@ class Stop:
 
     def here(self) -> bool:
         """Passes a place where the run may stop; whether it has to. Once it has, it has at every later one."""
-        if distributed.several() and not self._asked:
+        if distributed.is_multiprocess() and not self._asked:
             self._asked = multihost_utils.reached_preemption_sync_point(next(_PLACES))
         return self._asked

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from codi_jax.checkpoint import Leaves
+from codi_jax.checkpoint import CheckpointReader
 from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
@@ -58,7 +58,7 @@ def assemble(
     chosen = {c: s for c, s in providers.items() if components is None or c in components}
     params, constants = {}, run.codi.default_constants()
     for directory in dict.fromkeys(chosen.values()):
-        saved = Leaves(str(directory))
+        saved = CheckpointReader(str(directory))
         own = [component for component, provider in chosen.items() if provider == directory]
         have = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in own})
         shapes = have.get("params", {})

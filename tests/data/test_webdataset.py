@@ -223,7 +223,7 @@ def test_patterns_that_name_nothing(shards, pattern, says):
 
 def test_shards_of_a_store(monkeypatch):
     bucket = s3.bucket(monkeypatch, "shards")
-    path = storage.place(f"{bucket}/x.tar")
+    path = storage.as_path(f"{bucket}/x.tar")
     members = {name: data for i in range(3) for name, data in sample(i).items()}
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:

@@ -93,7 +93,7 @@ def test_what_a_worker_may_not_write_is_said_here_in_one_line(tmp_path):
 
     run = fresh(tmp_path, change)
     (tmp_path / "stages").symlink_to("/sys/kernel")  # in which nobody makes a directory
-    with pytest.raises(ConfigError, match=r"/codec.text: .*: name a directory that you may read and write$"):
+    with pytest.raises(ConfigError, match=r"/codec.text: .*: choose a directory that you may read and write$"):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 

@@ -323,7 +323,10 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
 def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, monkeypatch):
     stages, name = spied(monkeypatch), "bridging.text+image"
     shutil.rmtree(run.directory(name))
-    split = {"mesh": MeshConfig(data=2, fsdp=4), "sharding": ShardingConfig(fsdp_min_bytes=256, least_sharded=0.8)}
+    split = {
+        "mesh": MeshConfig(data=2, fsdp=4),
+        "sharding": ShardingConfig(fsdp_min_bytes=256, min_sharded_fraction=0.8),
+    }
     train(Run(dataclasses.replace(run.config, **split), run.workdir), (name,), quiet=True)
     (stage,) = stages
     assert stage.table.sharded_fraction > 0.8

@@ -23,7 +23,7 @@ def test_several_count_the_places_of_the_whole_run_and_leave_the_signal_to_jax(m
         passed.append(place)
         return len(passed) == 4
 
-    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr(distributed, "is_multiprocess", lambda: True)
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
     before = signal.getsignal(signal.SIGTERM)
     with Stop().listening() as first:
