@@ -181,7 +181,7 @@ def _export(args: argparse.Namespace, rest: list[str]) -> None:
 
     return_freed_memory()
     run = _run_of(args, rest)
-    print(export(run.codi, run.providers(run.finished_stages()), args.out))
+    print(export(run.codi, run.component_sources(run.finished_stages()), args.out))
 
 
 def _package(args: argparse.Namespace, rest: list[str]) -> None:

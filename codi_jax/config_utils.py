@@ -31,7 +31,7 @@ def adamw(learning_rate: float, warmup: int = 0, weight_decay: float = 0.01, **o
 def stage(objective: str, modalities: tuple[str, ...], source: str, **options: Any) -> dict:
     """One stage with every field spelt out, so that each can be overridden from the command line."""
     return {
-        "objective": objective, "modalities": modalities, "source": source, "needs": (), "train": (), "start": {},
-        "steps": 0, "batch_size": 128, "optimizer": adamw(1e-3), "ema": 0.995, "settings": {}, "statistics": 2048,
-        "log_every": 10, "checkpoint_every": 200, "cost": 1.0, **options,
+        "objective": objective, "modalities": modalities, "source": source, "depends_on": (), "trainable": (),
+        "init_from": {}, "steps": 0, "batch_size": 128, "optimizer": adamw(1e-3), "ema": 0.995, "settings": {},
+        "num_stats_samples": 2048, "log_every": 10, "checkpoint_every": 200, "scheduling_weight": 1.0, **options,
     }  # fmt: skip

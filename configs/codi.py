@@ -138,16 +138,17 @@ def stages(modalities: tuple[str, ...], loss: str) -> dict:
     rates = {"text": (5e-5, 1024), "image": (2e-5, 256), "audio": (5e-6, 1024), "video": (2e-5, 256)}
     bridging = {
         f"text+{name}": stage(
-            "bridging", ("text", name), f"text+{name}", train=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
+            "bridging", ("text", name), f"text+{name}", trainable=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
             ema=0.999, optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
-            statistics=0,  # no prompt is centred: no stage trains clip_text, and all have to be of one scale
+            num_stats_samples=0,  # no prompt is centred: no stage trains clip_text, and all have to be of one scale
         ) for name, tower in towers.items()
     }  # fmt: skip
     ldm = {
         name: stage(
             "ldm", (name, "image") if name == "text" else (name, "text"),
-            "text+image" if name == "text" else f"text+{name}", train=train, steps=100_000, batch_size=rates[name][1],
-            needs=("ldm.image",) if name == "video" else (),
+            "text+image" if name == "text" else f"text+{name}", trainable=train, steps=100_000,
+            batch_size=rates[name][1],
+            depends_on=("ldm.image",) if name == "video" else (),
             ema=0.9999, optimizer=adamw(rates[name][0], warmup=1000, weight_decay=1e-4),
             settings={"prompts": {"sources": ("text", "image") if name == "text" else ("text",), "drop": 0.1}},
         ) for name, train in unets.items()
@@ -159,8 +160,8 @@ def stages(modalities: tuple[str, ...], loss: str) -> dict:
     }
     joint = {
         pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), pool, needs=needs, steps=50_000, batch_size=1024,
-            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), ema=0.9999,
+            "latent_alignment", (pair := tuple(pool.split("+"))), pool, depends_on=needs, steps=50_000, batch_size=1024,
+            trainable=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), ema=0.9999,
             optimizer=adamw(1e-5, warmup=1000, weight_decay=1e-4),
             settings={"losses": pair, "aligned": own, "prompts": {"sources": pair, "drop": 0.5}, **align},
         ) for pool, (own, needs) in trained.items()
@@ -169,7 +170,7 @@ def stages(modalities: tuple[str, ...], loss: str) -> dict:
     for group, named in (("bridging", bridging), ("ldm", ldm), ("joint", joint)):
         for name, s in named.items():  # in the order in which they need one another
             there = {f"{group}.{name}" for group, named in out.items() for name in named}
-            if set(s["modalities"]) <= set(modalities) and set(s["needs"]) <= there:
+            if set(s["modalities"]) <= set(modalities) and set(s["depends_on"]) <= there:
                 out[group][name] = s
     return out
 

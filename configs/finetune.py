@@ -47,8 +47,8 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ConfigError("config argument modalities: text and something beside it")
     finetune = {
         name: stage(
-            "ldm", pair, "+".join(sorted(pair)), train=(_denoiser(base["stages"], name),), steps=options.steps,
-            batch_size=32, statistics=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
+            "ldm", pair, "+".join(sorted(pair)), trainable=(_denoiser(base["stages"], name),), steps=options.steps,
+            batch_size=32, num_stats_samples=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name, pair in pairs.items()
     }  # fmt: skip
@@ -67,8 +67,8 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _denoiser(stages: dict, name: str) -> str:
-    """What the run's own stage of this modality trained."""
-    trained = [s["train"][0] for s in stages["ldm"].values() if s["modalities"][0] == name]
+    """The parameters that the run's own `ldm` stage of this modality trained; "train" is the key's former name."""
+    trained = [(s.get("trainable") or s["train"])[0] for s in stages["ldm"].values() if s["modalities"][0] == name]
     if not trained:
         raise ConfigError(f"config argument run: no stage of it has trained a denoiser of {name}")
     return trained[0]

@@ -223,42 +223,42 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     """
     codecs = {
         "text": stage(
-            "codec", ("text",), "captions", train=("text_codec/.*",), batch_size=128,
+            "codec", ("text",), "captions", trainable=("text_codec/.*",), batch_size=128,
             optimizer=adamw(2e-3), settings={"kl_weight": 0.005, "free_bits": 0.1},
         ),
         "image": stage(
-            "codec", ("image",), "frames", train=("vision_codec/.*",), batch_size=16,
+            "codec", ("image",), "frames", trainable=("vision_codec/.*",), batch_size=16,
             optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
         ),
         "audio": stage(
-            "codec", ("audio",), "text+audio", train=("audio_codec/.*",), batch_size=16,
+            "codec", ("audio",), "text+audio", trainable=("audio_codec/.*",), batch_size=16,
             optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
         ),
     }  # fmt: skip
     towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
     bridging = {
         f"text+{name}": stage(
-            "bridging", ("text", name), f"text+{name} whole", train=(f"{towers[name]}/.*", "bridging/.*"),
-            needs=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, weight_decay=1.0),
+            "bridging", ("text", name), f"text+{name} whole", trainable=(f"{towers[name]}/.*", "bridging/.*"),
+            depends_on=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, weight_decay=1.0),
             settings={"max_scale": 7.0},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
-    bridging["text+image"].update(train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), needs=())
+    bridging["text+image"].update(trainable=("clip_text/.*", "clip_vision/.*", "bridging/.*"), depends_on=())
     bridging["text+image"]["settings"]["views"] = ("text",)
     codec_of = {"text": "codec.text", "image": "codec.image", "audio": "codec.audio", "video": "codec.image"}
     tower_of = {name: f"bridging.text+{'image' if name == 'text' else name}" for name in MODALITIES}
     encode = {
         pool: stage(
-            "encode", pair, pool, needs=tuple(dict.fromkeys([codec_of[m] for m in pair] + [tower_of[m] for m in pair])),
-            batch_size=250,
+            "encode", pair, pool, batch_size=250,
+            depends_on=tuple(dict.fromkeys([codec_of[m] for m in pair] + [tower_of[m] for m in pair])),
         ) for pool, pair in ((p, tuple(p.split("+"))) for p in POOLS)
     }  # fmt: skip
     partners = tuple(m for m in modalities if m != "text")
     unets = {"text": "text_unet", "image": "vision_unet", "audio": "audio_unet", "video": "video_unet"}
     ldm = {
         name: stage(
-            "ldm", (name, "text"), f"encode.text+{name}", needs=(f"encode.text+{name}",), train=(f"{unets[name]}/.*",),
-            batch_size=64, optimizer=adamw(2e-3),
+            "ldm", (name, "text"), f"encode.text+{name}", depends_on=(f"encode.text+{name}",),
+            trainable=(f"{unets[name]}/.*",), batch_size=64, optimizer=adamw(2e-3),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name in ("image", "audio", "video")
     }  # fmt: skip
@@ -266,12 +266,12 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     ldm["video"]["settings"]["shift"] = 8.0
     ldm["video"].update(
         batch_size=16,
-        start={"video_unet": "vision_unet"},
-        needs=("encode.text+video", "ldm.image"),
+        init_from={"video_unet": "vision_unet"},
+        depends_on=("encode.text+video", "ldm.image"),
     )
     pools = tuple(f"encode.text+{name}" for name in partners)
     ldm["text"] = stage(
-        "ldm", ("text", *partners), pools, needs=pools, train=("text_unet/.*",),
+        "ldm", ("text", *partners), pools, depends_on=pools, trainable=("text_unet/.*",),
         batch_size=64, optimizer=adamw(2e-3),
         settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
     )  # fmt: skip
@@ -279,8 +279,8 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     environment = {
         name: stage(
             "latent_alignment", (pair := ("text", "image" if name == "text" else name)), f"encode.{'+'.join(pair)}",
-            needs=(f"ldm.{name}",), train=(f"{name}_environment/.*",), batch_size=32 if name == "video" else 128,
-            optimizer=adamw(2e-3), settings=alignment(pair, (), (name,)),
+            depends_on=(f"ldm.{name}",), trainable=(f"{name}_environment/.*",),
+            batch_size=32 if name == "video" else 128, optimizer=adamw(2e-3), settings=alignment(pair, (), (name,)),
         ) for name in MODALITIES
     }  # fmt: skip
     trained = {  # pair -> the modalities whose V and X it trains, what it needs
@@ -290,8 +290,8 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     }
     joint = {
         pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", needs=needs,
-            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")),
+            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", depends_on=needs,
+            trainable=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")),
             batch_size=32, optimizer=adamw(2e-3), settings=alignment(pair, pair, own),
         ) for pool, (own, needs) in trained.items()
     }  # fmt: skip
@@ -299,22 +299,25 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
     if paper:  # no anchor, so nothing to train V by alone; its steps go to V and X together
         environment = {}
         for s in joint.values():
-            own = [n.removeprefix("environment.") for n in s["needs"] if n.startswith("environment.")]
-            s["needs"] = (*(f"ldm.{name}" for name in own), *(n for n in s["needs"] if "environment" not in n))
+            own = [n.removeprefix("environment.") for n in s["depends_on"] if n.startswith("environment.")]
+            s["depends_on"] = (
+                *(f"ldm.{name}" for name in own),
+                *(n for n in s["depends_on"] if "environment" not in n),
+            )
             s["settings"].update(align="contrastive", timesteps="shared")
     if merged:
-        needs = dict.fromkeys(need for s in encode.values() for need in s["needs"])
-        encode = {"merged": stage("encode", modalities, "merged", needs=tuple(needs), batch_size=250)}
+        needs = dict.fromkeys(need for s in encode.values() for need in s["depends_on"])
+        encode = {"merged": stage("encode", modalities, "merged", depends_on=tuple(needs), batch_size=250)}
         for pair, after in (
             ("image+audio", "text+audio"), ("image+video", "audio+video"), ("text+video", "image+video"),
         ):  # fmt: skip
             names = tuple(pair.split("+"))
-            changes = {"needs": (f"joint.{after}",), "settings": alignment(names, names, names[1:])}
+            changes = {"depends_on": (f"joint.{after}",), "settings": alignment(names, names, names[1:])}
             joint[pair] = {**joint[after], "modalities": names, **changes}
-        joint["audio+video"]["needs"] = ("environment.video", "joint.image+audio")
+        joint["audio+video"]["depends_on"] = ("environment.video", "joint.image+audio")
         for s in (*ldm.values(), *environment.values(), *joint.values()):
             s["source"] = "encode.merged"
-            s["needs"] = ("encode.merged", *(need for need in s["needs"] if not need.startswith("encode.")))
+            s["depends_on"] = ("encode.merged", *(need for need in s["depends_on"] if not need.startswith("encode.")))
         for name, s in ldm.items():
             s["modalities"] = (name, *(other for other in modalities if other != name))
             s["settings"]["prompts"]["sources"] = modalities
@@ -327,7 +330,7 @@ def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool
             # A codec that has not learnt to tell digits apart leaves nothing for later stages to learn.
             longer = max(1.0, length) if group == "codec" else length
             s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * longer * more)
-            s["cost"] = SECONDS[f"{group}.{name}"] * longer * more
+            s["scheduling_weight"] = SECONDS[f"{group}.{name}"] * longer * more
             s["optimizer"]["warmup"] = min(WARMUP, s["steps"] // 10)
     return {
         group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
@@ -339,7 +342,7 @@ def judge_stages(modalities: tuple[str, ...]) -> dict:
     """`config.stages` of the networks that evaluation reads with, on glyphs and voices that no generator sees."""
     judges = {
         name: stage(
-            "judge", (name,), "judge", train=(f"{name}_judge/.*",), batch_size=128, steps=1500,
+            "judge", (name,), "judge", trainable=(f"{name}_judge/.*",), batch_size=128, steps=1500,
             optimizer=adamw(2e-3, warmup=WARMUP, weight_decay=0.05),
             settings={
                 "factors": {factor: len(FACTORS[factor]) for factor in CARRIES[name]},
@@ -349,8 +352,8 @@ def judge_stages(modalities: tuple[str, ...]) -> dict:
     }  # fmt: skip
     similarity = {
         "all": stage(
-            "similarity", modalities, "judge", train=tuple(f"{name}_similarity/.*" for name in modalities),
-            batch_size=32, optimizer=adamw(2e-3, warmup=WARMUP, weight_decay=0.5), statistics=0, steps=800,
+            "similarity", modalities, "judge", trainable=tuple(f"{name}_similarity/.*" for name in modalities),
+            batch_size=32, optimizer=adamw(2e-3, warmup=WARMUP, weight_decay=0.5), num_stats_samples=0, steps=800,
             settings={"views": ("text",)},
         )
     }  # fmt: skip
@@ -430,7 +433,7 @@ def get_config(argument: str = "") -> ConfigDict:
         parts["environment"]["tokens"] = options.tokens
     if options.tiny:
         for s in (s for group in config["stages"].values() for s in group.values()):
-            s.update(steps=4 if s["steps"] else 0, batch_size=8, statistics=16, checkpoint_every=2, log_every=1)
+            s.update(steps=4 if s["steps"] else 0, batch_size=8, num_stats_samples=16, checkpoint_every=2, log_every=1)
             s["optimizer"]["warmup"] = 1
         for s in config["sources"].values():
             s["size"] = 64

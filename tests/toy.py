@@ -134,7 +134,7 @@ def config() -> ConfigDict:
         source["size"] = 32
     for group in tree["stages"].values():
         for stage in group.values():
-            stage["statistics"] = 8
+            stage["num_stats_samples"] = 8
     return ConfigDict(tree)
 
 
@@ -161,17 +161,17 @@ def judges_config() -> ConfigDict:
     """Judges and similarity towers beside the toy, four steps each; their model is the toy's."""
     tree = config().to_dict()
     adam = {"learning_rate": 1e-3, "warmup": 1}
-    common = {"source": "judge", "steps": 4, "batch_size": 8, "optimizer": adam, "statistics": 0, "log_every": 1}
+    common = {"source": "judge", "steps": 4, "batch_size": 8, "optimizer": adam, "num_stats_samples": 0, "log_every": 1}
     judge = {
         "objective": "judge",
         "modalities": ("image",),
-        "train": ("image_judge/.*",),
+        "trainable": ("image_judge/.*",),
         "settings": JUDGE,
     }
     towers = {
         "objective": "similarity",
         "modalities": PAIR,
-        "train": tuple(f"{name}_similarity/.*" for name in PAIR),
+        "trainable": tuple(f"{name}_similarity/.*" for name in PAIR),
         "settings": {"views": ("text",)},
     }
     tree["sources"]["judge"] = {"name": "digit_world", "split": "judge", "size": 32, "modalities": PAIR}

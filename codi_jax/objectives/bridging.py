@@ -18,7 +18,7 @@ import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.objectives import parts, ring
+from codi_jax.objectives import microbatch, ring
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
@@ -89,7 +89,7 @@ def loss(
 
     def embed(name: str, **options: Any) -> Array:
         tower = partial(codi[name].embed, codi[name].component(variables, "prompt"), **options)
-        return parts.embedded(tower, batch[name], accumulate)
+        return microbatch.embedded(tower, batch[name], accumulate)
 
     a, b = (embed(name) for name in pair)
     temperature = variables["params"][COMPONENT]

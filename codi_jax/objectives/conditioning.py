@@ -77,7 +77,7 @@ def context(
 
 
 @flax.struct.dataclass
-class Noised:
+class NoisySample:
     """A clean latent z, its noise, the timestep [B] and z_t."""
 
     z: Array
@@ -86,11 +86,11 @@ class Noised:
     z_t: Array
 
 
-def noised(codi: CoDi, name: str, encoded: Encoded, t: Array, key: jax.Array) -> Noised:
+def add_noise(codi: CoDi, name: str, encoded: Encoded, t: Array, key: jax.Array) -> NoisySample:
     """Draws the posterior and corrupts it to the timesteps t [B]."""
     z = encoded.mean + encoded.std * jax.random.normal(fold(key, name, "posterior"), encoded.mean.shape)
     noise = jax.random.normal(fold(key, name, "noise"), z.shape)
-    return Noised(z, noise, t, process.corrupt(codi.schedule, z, t, noise))
+    return NoisySample(z, noise, t, process.corrupt(codi.schedule, z, t, noise))
 
 
 def timesteps(codi: CoDi, size: int, key: jax.Array, name: str, shift: float = 1.0) -> Array:

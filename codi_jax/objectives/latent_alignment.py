@@ -66,7 +66,7 @@ class LatentAlignmentConfig:
 
 
 @lru_cache
-def lift(width: int, environment_width: int) -> np.ndarray:
+def orthonormal_projection(width: int, environment_width: int) -> np.ndarray:
     """Fixed [D, E] matrix: the identity if D = E, else orthonormal rows (E > D) drawn from seed 0."""
     if width == environment_width:
         return np.eye(width, dtype=np.float32)
@@ -78,7 +78,7 @@ def lift(width: int, environment_width: int) -> np.ndarray:
 
 def anchor(tokens: Array, embedding: Array) -> Array:
     """Mean squared distance of tokens [B, K, E] to an embedding [B, D], lifted to E."""
-    target = embedding @ lift(embedding.shape[-1], tokens.shape[-1])
+    target = embedding @ orthonormal_projection(embedding.shape[-1], tokens.shape[-1])
     return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
 
 
@@ -104,7 +104,7 @@ def loss(
     samples, tokens = {}, {}
     for name in pair:
         t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
-        samples[name] = conditioning.noised(codi, name, batch[name], t, key)
+        samples[name] = conditioning.add_noise(codi, name, batch[name], t, key)
         if name in config.environments(pair):
             tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
 

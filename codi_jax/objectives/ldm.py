@@ -16,7 +16,7 @@ import numpy as np
 from codi_jax.codi import CoDi
 from codi_jax.diffusion import losses, process
 from codi_jax.objectives import conditioning
-from codi_jax.objectives.conditioning import Encoded, Noised, PromptConfig
+from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
@@ -30,7 +30,7 @@ class LDMConfig:
     min_snr: float = 0.0
 
 
-def prediction_loss(codi: CoDi, prediction: Array, sample: Noised, min_snr: float) -> Array:
+def prediction_loss(codi: CoDi, prediction: Array, sample: NoisySample, min_snr: float) -> Array:
     """Mean diffusion loss of a prediction at (z_t, t)."""
     kind = codi.config.prediction
     target = process.target(codi.schedule, sample.z, sample.noise, sample.t, kind)
@@ -41,7 +41,9 @@ def prediction_loss(codi: CoDi, prediction: Array, sample: Noised, min_snr: floa
 LEVELS = 8  # ranges of t by which a validation loss is told
 
 
-def by_level(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):
+def loss_by_timestep(
+    codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array
+):
     """Mean diffusion loss of a batch of B at B levels spread evenly over all t, and by ranges of t.
 
     Prompts are neither dropped nor noised, and losses not weighted.
@@ -53,7 +55,7 @@ def by_level(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: d
     prompts = dataclasses.replace(config.prompts, drop=0.0, noise=0.0)
     context = conditioning.context(codi, prompts, variables, batch, key, name)
     t = np.arange(size) * steps // size
-    sample = conditioning.noised(codi, name, batch[name], jnp.asarray(t, jnp.int32), key)
+    sample = conditioning.add_noise(codi, name, batch[name], jnp.asarray(t, jnp.int32), key)
     prediction = codi[name].denoise(variables, sample.z_t, sample.t, context)
     target = process.target(codi.schedule, sample.z, sample.noise, sample.t, codi.config.prediction)
     each = losses.diffusion_loss(prediction, target, jnp.float32(1))
@@ -70,7 +72,7 @@ def loss(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[
     """Diffusion loss of an encoded batch that holds `name` and the prompts' sources."""
     context = conditioning.context(codi, config.prompts, variables, batch, key, name)
     t = conditioning.timesteps(codi, context.values.shape[0], key, name, config.shift)
-    sample = conditioning.noised(codi, name, batch[name], t, key)
+    sample = conditioning.add_noise(codi, name, batch[name], t, key)
     prediction = codi[name].denoise(variables, sample.z_t, t, context)
     return prediction_loss(codi, prediction, sample, config.min_snr), {}
 

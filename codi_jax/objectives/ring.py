@@ -70,17 +70,21 @@ def _part(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: tuple[
     return jax.lax.psum(sums, axes) if axes else sums
 
 
-def _visits(meet, a: Array, here: tuple, there: tuple, axes: tuple[str, ...]) -> tuple[tuple, tuple]:
-    """Lets `there`, which belongs to b, pass by every device and come home: here, there = meet(a, here, there)."""
+def _scan_ring(block_fn, a: Array, local: tuple, travelling: tuple, axes: tuple[str, ...]) -> tuple[tuple, tuple]:
+    """Calls local, travelling = block_fn(a, local, travelling) once per device of the ring.
+
+    After each call `travelling`, which belongs to the rows of b, moves to the next device; at the end it is back where
+    it started.
+    """
     if not axes:
-        return meet(a, here, there)
+        return block_fn(a, local, travelling)
     size = jax.lax.axis_size(axes)
 
-    def visit(carry, _):
-        here, there = meet(a, *carry)
-        return (here, jax.lax.ppermute(there, axes, [(k, (k - 1) % size) for k in range(size)])), None
+    def ring_step(carry, _):
+        local, travelling = block_fn(a, *carry)
+        return (local, jax.lax.ppermute(travelling, axes, [(k, (k - 1) % size) for k in range(size)])), None
 
-    return jax.lax.scan(visit, (here, there), length=size)[0]
+    return jax.lax.scan(ring_step, (local, travelling), length=size)[0]
 
 
 def _logits(a: Array, b: Array, scale: Array, bias: Array) -> Array:
@@ -99,8 +103,8 @@ def _all_pairs(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: t
 
 
 def _forward(a, b, scale, bias, kind, axes):
-    def meet(a, here, there):
-        (rows, nearest), (b, columns) = here, there
+    def block_fn(a, local, travelling):
+        (rows, nearest), (b, columns) = local, travelling
         logits = _logits(a, b, scale, bias)
         nearest = jnp.maximum(nearest, logits.max(1) - bias)
         if kind == "siglip":
@@ -109,7 +113,9 @@ def _forward(a, b, scale, bias, kind, axes):
         return (rows, nearest), (b, jnp.logaddexp(columns, jax.nn.logsumexp(logits, 0)))
 
     start = 0.0 if kind == "siglip" else -jnp.inf
-    (rows, nearest), (_, columns) = _visits(meet, a, (_like(a, start), _like(a, -jnp.inf)), (b, _like(b, start)), axes)
+    (rows, nearest), (_, columns) = _scan_ring(
+        block_fn, a, (_like(a, start), _like(a, -jnp.inf)), (b, _like(b, start)), axes
+    )
     total = rows.sum() if kind == "siglip" else 0.5 * (rows.sum() + columns.sum())
     return (total, nearest), (a, b, scale, bias, rows, columns)
 
@@ -117,8 +123,8 @@ def _forward(a, b, scale, bias, kind, axes):
 def _backward(kind, axes, kept, cotangents):
     a, b, scale, bias, rows, columns = kept
 
-    def meet(a, here, there):
-        (da, dscale, dbias), (b, columns, db) = here, there
+    def block_fn(a, local, travelling):
+        (da, dscale, dbias), (b, columns, db) = local, travelling
         logits = _logits(a, b, scale, bias)
         if kind == "siglip":
             weight = jax.nn.sigmoid(logits)
@@ -130,8 +136,8 @@ def _backward(kind, axes, kept, cotangents):
         return (da, dscale, dbias + weight.sum()), (b, columns, db)
 
     nothing = jnp.zeros_like(scale)
-    (da, dscale, dbias), (_, _, db) = _visits(
-        meet, a, (jnp.zeros_like(a), nothing, nothing), (b, columns, jnp.zeros_like(b)), axes
+    (da, dscale, dbias), (_, _, db) = _scan_ring(
+        block_fn, a, (jnp.zeros_like(a), nothing, nothing), (b, columns, jnp.zeros_like(b)), axes
     )
     return tuple(cotangents[0] * x for x in (da, db, dscale, dbias))
 

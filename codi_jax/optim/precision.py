@@ -22,10 +22,10 @@ TYPES = ("float32", "bfloat16", "float16")
 def precision(
     params: Params, trainable: Params, pairs: Any, where: str
 ) -> tuple[Callable[[Params], Params], Callable[[Params], Params]]:
-    """Functions `stored_as` and `used_as` of (parts of) `params` under ordered (regex, dtype) pairs.
+    """Functions `(cast_frozen, cast_for_compute)` of subtrees of `params`, under ordered (regex, dtype) pairs.
 
-    `stored_as` casts leaves of components of which no leaf is trained, `used_as` all others, so that the frozen leaves
-    of a trained component are saved with it as exactly as they came.
+    `cast_frozen` casts leaves of components without trained leaves, `cast_for_compute` those of all other components.
+    So the frozen leaves of a trained component keep their precision when the component is saved.
 
     Args:
       params: nested dicts of arrays or ShapeDtypeStructs, {component: tree}.

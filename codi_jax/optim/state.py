@@ -60,9 +60,9 @@ class TrainState:
         """The average as a tree, in the types of the parameters."""
         return unpacked(jax.tree.map(lambda e, p: e.astype(p.dtype), self.ema, self.params))
 
-    def fetched(self, on_host: Sequence[str]) -> "TrainState":
+    def fetched(self, offload: Sequence[str]) -> "TrainState":
         """Inside a jitted function: the state with these fields, which wait in host memory, on the device."""
-        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in on_host})
+        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in offload})
 
 
 def global_norm(tree: Any) -> Array:

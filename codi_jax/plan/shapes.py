@@ -32,7 +32,7 @@ def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> 
     task, key, params = _parameters(run, name)
     program = stage_program(run, name, task, params, mesh)
     trained, frozen = partition(params, program.trainable)
-    frozen = jax.eval_shape(program.stored_as, frozen)
+    frozen = jax.eval_shape(program.cast_frozen, frozen)
     frozen = _placed(frozen, partition(program.shardings, program.trainable)[1])
     state = _placed(jax.eval_shape(program.create, trained), program.layout)
     constants = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.codi.default_constants())

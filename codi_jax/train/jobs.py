@@ -30,7 +30,7 @@ from codi_jax.parallel.host import (
     kept_programs,
 )
 from codi_jax.train.loop import train
-from codi_jax.train.overall import Overall, chains
+from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
 
@@ -123,12 +123,12 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
         if run.finished(name):
             print(f"{name}  finished", flush=True)
             continue
-        for need in run.stage(name).needs:
+        for need in run.stage(name).depends_on:
             if need not in wanted and not run.finished(need):
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
         waiting.append(name)
-    dearest = chains(run)
-    waiting.sort(key=lambda name: -dearest[name])
+    priority = critical_path(run)
+    waiting.sort(key=lambda name: -priority[name])
     if not waiting:
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
@@ -159,7 +159,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
         while busy or (waiting and not asked and failed is None):
             if idle and waiting and not asked and failed is None:
                 undone = {*waiting, *busy.values()}
-                ready = [name for name in waiting if undone.isdisjoint(run.stage(name).needs)]
+                ready = [name for name in waiting if undone.isdisjoint(run.stage(name).depends_on)]
                 for name in ready[: len(idle)]:
                     connection = idle.pop()
                     connection.send(name)

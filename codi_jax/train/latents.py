@@ -180,7 +180,7 @@ def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dic
     return [part for row in itertools.zip_longest(*dealt) for part in row if part is not None]
 
 
-def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def concat_with_presence(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The samples of several sets of arrays, one after the other, as one set.
 
     A modality that a set lacks is zero there; {modality}/present [N] says which samples have it.

@@ -36,16 +36,16 @@ from codi_jax.train.overall import Overall
 from codi_jax.train.profile import Profile
 from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
-from codi_jax.train.sampling import Samples
+from codi_jax.train.sampling import TrainingSamples
 from codi_jax.train.stop import Preempted, Stop
 from codi_jax.train.validation import Validation
-from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
+from codi_jax.train.variables import assemble, copy_matching, init_sharded, make_sharding_fn
 
 
 def source_of(run: Run, wanted: str | tuple[str, ...]) -> Source:
     """A source of the config, or the arrays of `encode` stages (checked against their weights)."""
     if not isinstance(wanted, str):
-        return Arrays(latents.mixed([latents.load(run, stage) for stage in wanted]))
+        return Arrays(latents.concat_with_presence([latents.load(run, stage) for stage in wanted]))
     if wanted in run.config.sources:
         return make_source(run.config.sources[wanted], f"sources.{wanted}")
     return latents.source(run, wanted)
@@ -65,38 +65,38 @@ class Stage:
         if self.config.validation is not None:
             held_out = source_of(run, self.config.validation.source)
             self.validation = Validation(self.config, self.task, held_out, self.mesh, self.key)
-        self.samples: Samples | None = None
+        self.samples: TrainingSamples | None = None
         if self.config.samples is not None:
-            self.samples = Samples(run, name, self.task, self.key, place_on(run, self.mesh))
+            self.samples = TrainingSamples(run, name, self.task, self.key, make_sharding_fn(run, self.mesh))
 
     def prepare(self) -> None:
         """Parameters of the stages before, fresh ones for what none has made; the state, the step."""
         config, task = self.config, self.task
-        providers = self.run.providers(self.run.ancestors(self.name))
+        providers = self.run.component_sources(self.run.ancestors(self.name))
         given = tuple(c for c in task.components if c in providers)
         fresh = tuple(c for c in task.components if c not in providers)
-        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
+        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.trainable}]
         if untrained:
             raise ConfigError(
                 f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
             )
-        ancestors, place = self.run.ancestors(self.name), place_on(self.run, self.mesh)
-        variables = assemble(self.run, ancestors, given, place=place)
+        ancestors, sharding_fn = self.run.ancestors(self.name), make_sharding_fn(self.run, self.mesh)
+        variables = assemble(self.run, ancestors, given, sharding_fn=sharding_fn)
         params = {
             **variables["params"],
-            **made_in_place(lambda key: task.init(key, fresh), fold(self.key, "init"), place),
+            **init_sharded(lambda key: task.init(key, fresh), fold(self.key, "init"), sharding_fn),
         }
-        for component, like in config.start.items():
+        for component, like in config.init_from.items():
             if component in fresh:
-                given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
-                params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
+                given_to = assemble(self.run, ancestors, (like,), sharding_fn=sharding_fn)["params"][like]
+                params[component] = copy_matching(params[component], given_to, f"config.stages.{self.name}.init_from")
         program = stage_program(self.run, self.name, task, params, self.mesh)
         self.table, self.summary, self.step = program.table, program.summary, program.step
         params = jax.device_put(params, program.shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
         trained, self.frozen = partition(params, program.trainable)
         if config.precision:
-            self.frozen = cast_in_place(self.frozen, program.stored_as)
+            self.frozen = cast_in_place(self.frozen, program.cast_frozen)
         # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
         once = compiled_for_one_call(sum(x.size for x in jax.tree.leaves(trained)))
         self.state = jax.jit(program.create, out_shardings=program.layout, compiler_options=once)(trained)
@@ -223,9 +223,9 @@ class Stage:
         variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)
-        if self.task.constants is not None and config.statistics:
-            size = min(config.batch_size, config.statistics)
-            samples = islice(in_order(self.source, size, self.task.transform), max(config.statistics // size, 1))
+        if self.task.constants is not None and config.num_stats_samples:
+            size = min(config.batch_size, config.num_stats_samples)
+            samples = islice(in_order(self.source, size, self.task.transform), max(config.num_stats_samples // size, 1))
             made = self.task.constants(variables, samples)
             constants = {c: distributed.fetch(v) for c, v in made.items() if c in components}
         out = {"params": {c: variables["params"][c] for c in components}}
@@ -269,7 +269,7 @@ def train(
             if distributed.first():
                 print(f"{name}  finished", flush=True)
             continue
-        for need in run.stage(name).needs:
+        for need in run.stage(name).depends_on:
             if not run.finished(need):
                 raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
         ledger = Ledger(run.directory(name) / "cost.json", Clock())

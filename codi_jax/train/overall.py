@@ -6,8 +6,8 @@ With c_s the configured cost of stage s, in a unit that all stages share, and d_
     scale       a = Σ d_s / Σ c_s     over stages that are finished or of which steps have been timed
     not begun   d_s = a · c_s
 
-The time left is that of the schedule by which the stages are run: whenever a worker is free it takes, of the stages
-that are ready, the one that begins the longest chain (`chains`). The part done is Σ c_s · (part of s done) / Σ c_s.
+The time left is that of the schedule by which the stages are run: a free worker starts the ready stage with the longest
+path to the end (`critical_path`). The fraction done is Σ c_s · (fraction of s done) / Σ c_s.
 """
 
 import heapq
@@ -20,13 +20,13 @@ from codi_jax.progress import duration
 from codi_jax.train.recipe import Run
 
 
-def chains(run: Run) -> dict[str, float]:
-    """Stage -> the cost of the dearest chain from it to an end, its own included."""
+def critical_path(run: Run) -> dict[str, float]:
+    """Stage -> the largest sum of `scheduling_weight` along a path from it to the end, its own included."""
     behind = dict.fromkeys(run.order, 0.0)
     total = {}
     for name in reversed(run.order):
-        total[name] = run.stage(name).cost + behind[name]
-        for need in run.stage(name).needs:
+        total[name] = run.stage(name).scheduling_weight + behind[name]
+        for need in run.stage(name).depends_on:
             behind[need] = max(behind[need], total[name])
     return total
 
@@ -79,8 +79,8 @@ class Overall:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._run, self._stages, self._workers = run, tuple(n for n in run.order if n in stages), workers
-        self._every, self._clock, self._priority = every, clock, chains(run)
-        self._cost = {name: run.stage(name).cost for name in self._stages}
+        self._every, self._clock, self._priority = every, clock, critical_path(run)
+        self._cost = {name: run.stage(name).scheduling_weight for name in self._stages}
         self._seconds: dict[str, float] = {}  # of finished stages that have been timed
         self._done: set[str] = set()
         self._begun: dict[str, float] = {}  # stage that runs -> when it began here
@@ -138,7 +138,7 @@ class Overall:
             for name, begun in self._begun.items()
         }
         waiting = {n: scale * self._cost[n] for n in self._stages if n not in self._done and n not in running}
-        needs = {name: self._run.stage(name).needs for name in waiting}
+        needs = {name: self._run.stage(name).depends_on for name in waiting}
         return schedule_length(running, waiting, needs, self._priority, self._workers)
 
     def part(self) -> float:

@@ -34,7 +34,7 @@ _KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")  # of a r
 def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:
     """Variables of finished stages. Raises ConfigError with the names of all components that no stage has made."""
     stages = run.finished_stages()
-    if missing := [c for c in components if c not in run.providers(stages)]:
+    if missing := [c for c in components if c not in run.component_sources(stages)]:
         raise ConfigError(f"package: no finished stage of {run.workdir} has made {', '.join(missing)}")
     return assemble(run, stages, components)
 

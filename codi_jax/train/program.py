@@ -29,7 +29,7 @@ class StageProgram:
     """Attributes:
     shardings: of every parameter; `table` says why.
     trainable: which parameters train; `summary` says how.
-    stored_as: frozen parameters -> the types in which they are kept, see `optim.precision`.
+    cast_frozen: frozen parameters -> the types in which they are kept, see `optim.precision`.
     create: trained parameters -> their fresh train state.
     layout: shardings of that state.
     step: see `objectives.step`.
@@ -39,7 +39,7 @@ class StageProgram:
     table: Table
     trainable: Any
     summary: str
-    stored_as: Callable[[Any], Any]
+    cast_frozen: Callable[[Any], Any]
     create: Callable[[Any], TrainState]
     layout: Any
     step: TrainStep
@@ -67,9 +67,9 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         )
     shardings, table = resolve(params, mesh, run.config.sharding)
     table.require(mesh, run.config.sharding.least_sharded)
-    trainable = select(params, config.train, f"{where}.train")
+    trainable = select(params, config.trainable, f"{where}.trainable")
     trained, _ = partition(params, trainable)
-    stored_as, used_as = precision(params, trainable, config.precision, f"{where}.precision")
+    cast_frozen, cast_for_compute = precision(params, trainable, config.precision, f"{where}.precision")
     treated = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
@@ -84,7 +84,7 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
     if all(sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
         tx, create = update(packing(config.optimizer, trained))
         layout = jax.tree.map(lambda _: everywhere, jax.eval_shape(create, trained))
-    layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
+    layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.offload})
     # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
     # lie as it is to be used: anything else would be moved in every step, so it is an error.
     step = make_train_step(
@@ -92,10 +92,10 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         tx,
         config.ema,
         accumulate=task.accumulate,
-        used_as=used_as,
+        cast_for_compute=cast_for_compute,
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
-        on_host=config.on_host,
+        offload=config.offload,
         in_shardings=(layout, partition(shardings, trainable)[1], everywhere, batch_sharding(mesh), everywhere),
         out_shardings=(layout, everywhere),
     )
-    return StageProgram(shardings, table, trainable, treated, stored_as, create, layout, step)
+    return StageProgram(shardings, table, trainable, treated, cast_frozen, create, layout, step)

@@ -19,7 +19,14 @@ from codi_jax.train.recipe import Run, load_run
 
 # What says "finished" comes last.
 _KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "records", "arrays.json", "params")
-_INDIFFERENT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "on_host", "cost")  # they change no number
+_INDIFFERENT = (
+    "log_every",
+    "checkpoint_every",
+    "keep_last",
+    "keep_every",
+    "offload",
+    "scheduling_weight",
+)  # they change no number
 
 
 def _plain(tree: Any) -> Any:
@@ -48,7 +55,7 @@ def definition(run: Run, name: str) -> dict[str, Any]:
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),
         "model": _model(run, stage.objective == "latent_alignment"),
-        "needs": {need: definition(run, need) for need in stage.needs},
+        "depends_on": {need: definition(run, need) for need in stage.depends_on},
         **({"weights": run.fingerprint((), {})} if run.converted else {}),
     }
 
@@ -66,7 +73,9 @@ def reuse(run: Run, workdir: Path) -> tuple[str, ...]:
     for name in run.order:
         if name not in other.stages or run.directory(name).exists() or not other.finished(name):
             continue
-        if definition(run, name) != definition(other, name) or not all(run.finished(n) for n in run.stage(name).needs):
+        if definition(run, name) != definition(other, name) or not all(
+            run.finished(n) for n in run.stage(name).depends_on
+        ):
             continue
         here = run.directory(name)
         in_place = storage.in_store(here)  # where a directory cannot be renamed

@@ -24,23 +24,23 @@ from codi_jax.parallel import distributed
 from codi_jax.rng import fold
 from codi_jax.train.recipe import Run
 from codi_jax.train.tasks import Task
-from codi_jax.train.variables import Place, assemble
+from codi_jax.train.variables import ShardingFn, assemble
 
 
-class Samples:
+class TrainingSamples:
     """Samples of one stage; its programs are compiled at the first call.
 
     Args:
       run, name: the stage, which has a `samples`.
       task: what it trains.
       key: of the stage.
-      place: of what is read beside the state, see `train.variables.assemble`.
+      sharding_fn: of what is read in addition to the state, see `train.variables.assemble`.
 
     Raises:
       ConfigError: it trains nothing that generates, the source cannot prompt, or no stage has made what is needed.
     """
 
-    def __init__(self, run: Run, name: str, task: Task, key: jax.Array, place: Place):
+    def __init__(self, run: Run, name: str, task: Task, key: jax.Array, sharding_fn: ShardingFn):
         config, where = run.stage(name).samples, f"config.stages.{name}.samples"
         if not task.outputs:
             raise ConfigError(f"{where}: {run.stage(name).objective} trains nothing that generates")
@@ -48,17 +48,17 @@ class Samples:
         values = access.read(source, range(min(config.n, len(source))))
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
-        self._run, self._name, self._outputs, self._place = run, name, task.outputs, place
+        self._run, self._name, self._outputs, self._sharding_fn = run, name, task.outputs, sharding_fn
         self._prompts = run.codi[config.prompt].values(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
         self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
         encoders, sampled, decoders = self._generator.components(task.outputs, (config.prompt,))
-        have = {*task.components, *run.providers(run.ancestors(name))}
+        have = {*task.components, *run.component_sources(run.ancestors(name))}
         wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
         if missing := sorted(set(wanted) - have):
             raise ConfigError(f"{where}: needs {', '.join(missing)}, which no stage before has made")
-        on_host = run.stage(name).on_host
-        self._averaged = jax.jit(lambda state: state.fetched(on_host).averaged())
+        offload = run.stage(name).offload
+        self._averaged = jax.jit(lambda state: state.fetched(offload).averaged())
 
     def __call__(self, done: int, state: TrainState, frozen: dict, constants: dict) -> dict[str, list[Any]]:
         """Generates after `done` steps and writes the files; every process of a run has to call it.
@@ -71,7 +71,7 @@ class Samples:
 
         def read(components: tuple[str, ...]) -> dict[str, Any]:
             missing = tuple(c for c in components if c not in have)
-            more = assemble(self._run, ancestors, missing, place=self._place)
+            more = assemble(self._run, ancestors, missing, sharding_fn=self._sharding_fn)
             own = {c: value for c, value in constants.items() if c not in missing}
             return {"params": {**have, **more["params"]}, "constants": {**more["constants"], **own}}
 

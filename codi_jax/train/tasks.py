@@ -33,7 +33,8 @@ class Task:
       constants: (variables, batches) -> constants of what was trained; None if there are none.
       accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
       outputs: modalities that are to be generated (together) with what it trains; none if it trains other things.
-      by_level: (variables, batch, key) -> scalars of a batch that is not trained on, if they are more than the loss.
+      loss_by_timestep: (variables, batch, key) -> validation scalars by range of timesteps; None where validation
+        reports the training loss.
     """
 
     components: tuple[str, ...]
@@ -44,12 +45,12 @@ class Task:
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
     accumulate: int = 1
     outputs: tuple[str, ...] = ()
-    by_level: Loss | None = None
+    loss_by_timestep: Loss | None = None
 
     def validate(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Any]:
         """Scalars of a batch that is not trained on, `loss` among them."""
-        if self.by_level is not None:
-            return self.by_level(variables, batch, key)
+        if self.loss_by_timestep is not None:
+            return self.loss_by_timestep(variables, batch, key)
         value, metrics = self.loss(variables, batch, key)
         return {"loss": value, **metrics}
 
@@ -74,8 +75,8 @@ def _encoded(names: tuple[str, ...], samples: dict) -> dict[str, Encoded]:
     return {name: Encoded(**samples[name]) for name in names}
 
 
-def _encoded_example(codi: CoDi, names: tuple[str, ...], mixed: bool, size: int) -> dict[str, Encoded]:
-    prompt, present = jnp.zeros((size, codi.config.width)), jnp.zeros((size,)) if mixed else None
+def _encoded_example(codi: CoDi, names: tuple[str, ...], with_presence: bool, size: int) -> dict[str, Encoded]:
+    prompt, present = jnp.zeros((size, codi.config.width)), jnp.zeros((size,)) if with_presence else None
     latents = {name: jnp.zeros((size, *codi[name].latent_shape)) for name in names}
     return {name: Encoded(latent, latent, prompt, prompt, present) for name, latent in latents.items()}
 
@@ -166,10 +167,10 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if stage.objective == "ldm":
         settings = from_dict(ldm.LDMConfig, stage.settings, where)
         name = names[0]
-        loss, by_level = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.by_level))
+        loss, loss_by_timestep = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.loss_by_timestep))
         components, outputs = _component(codi, ["denoiser"], [name]), (name,)
     else:
-        by_level, settings = None, from_dict(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        loss_by_timestep, settings = None, from_dict(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         outputs = names if settings.losses else ()
 
         def loss(variables, batch, key):
@@ -186,7 +187,7 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if encoded:
         shapes = partial(_encoded_example, codi, names, not isinstance(stage.source, str))
         batch = partial(_encoded, names)
-        return Task(components + inputs, init, loss, batch, shapes, None, stage.accumulate, outputs, by_level)
+        return Task(components + inputs, init, loss, batch, shapes, None, stage.accumulate, outputs, loss_by_timestep)
 
     def online(function, variables, batch, key):
         return function(variables, conditioning.encode(codi, variables, batch), key)
@@ -199,5 +200,5 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         example,
         accumulate=stage.accumulate,
         outputs=outputs,
-        by_level=by_level and partial(online, by_level),
+        loss_by_timestep=loss_by_timestep and partial(online, loss_by_timestep),
     )

@@ -29,7 +29,7 @@ class Validation:
         self._batches, self._size = config.validation.batches, config.batch_size // task.accumulate
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:
-            params = merge(state.fetched(config.on_host).averaged(), frozen)
+            params = merge(state.fetched(config.offload).averaged(), frozen)
             return task.validate({"params": params, "constants": constants}, batch, key)
 
         self._losses = jax.jit(losses)

@@ -22,10 +22,10 @@ from codi_jax.parallel import make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
 
-Place = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
+ShardingFn = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
 
 
-def place_on(run: Run, mesh: Mesh) -> Place:
+def make_sharding_fn(run: Run, mesh: Mesh) -> ShardingFn:
     """Shardings by the rules of the run."""
     return lambda shapes: resolve(shapes, mesh, run.config.sharding)[0]
 
@@ -35,7 +35,7 @@ def assemble(
     stages: tuple[str, ...],
     components: tuple[str, ...] | None = None,
     dtype: Any = np.float32,
-    place: Place | None = None,
+    sharding_fn: ShardingFn | None = None,
 ) -> dict[str, Any]:
     """Parameters and constants that finished stages made or `config.weights` holds.
 
@@ -44,13 +44,13 @@ def assemble(
       stages: finished stages in the recipe's order; the latest that made a component counts.
       components: which (all that there are if None).
       dtype: of the parameters, whatever they are stored in; constants are as they are.
-      place: {component: tree of shapes} -> shardings, into which parameters are read. If None they are on the default
-        device and not committed to it, so that a program compiled for one set of inputs serves all others.
+      sharding_fn: {component: tree of shapes} -> the shardings into which parameters are read. If None, parameters are
+        on the default device and not committed to it, so that a compiled program can be reused for all inputs.
 
     Raises:
       ConfigError: a component that no stage has made.
     """
-    providers = run.providers(stages)
+    providers = run.component_sources(stages)
     if components is not None:
         for component in components:
             if component not in providers:
@@ -67,21 +67,21 @@ def assemble(
         check(run, shapes)
         numbers = saved.read_into(paths.flatten({"constants": have.get("constants", {})}))
         constants |= paths.nest({path.removeprefix("constants/"): x for path, x in numbers.items()})
-        if place is None:
+        if sharding_fn is None:
             flat = {path: jnp.asarray(saved.read(f"params/{path}"), dtype) for path in paths.flatten(shapes)}
         else:
             wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
-            wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
+            wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, sharding_fn(wanted))
             flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": wanted})).items()}
         params |= paths.nest(flat)
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
-def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place | None) -> dict:
+def init_sharded(make: Callable[[jax.Array], dict], key: jax.Array, sharding_fn: ShardingFn | None) -> dict:
     """Fresh parameters, each made where it is to be; see `assemble`."""
     shapes = jax.eval_shape(make, key)
     options = compiled_for_one_call(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))
-    where = {} if place is None else {"out_shardings": place(shapes)}
+    where = {} if sharding_fn is None else {"out_shardings": sharding_fn(shapes)}
     return jax.jit(make, compiler_options=options, **where)(key)
 
 
@@ -102,7 +102,7 @@ def check(run: Run, params: dict[str, Any]) -> None:
                 )
 
 
-def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
+def copy_matching(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
     """`fresh` with every leaf of `other` that has its path and shape.
 
     Raises:
@@ -119,7 +119,7 @@ def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[st
 def variables_of(run: Run) -> dict[str, Any]:
     """The components of the model that the finished stages made, for generation."""
     stages = run.finished_stages()
-    own = tuple(c for c in run.providers(stages) if c in run.codi.component_names())
+    own = tuple(c for c in run.component_sources(stages) if c in run.codi.component_names())
     return assemble(run, stages, own)
 
 
@@ -137,11 +137,11 @@ def component_reader(
     """
     stages = run.finished_stages()
     dtype = jnp.dtype(run.codi.config.dtype)
-    providers = run.providers(stages)
-    place = None
+    providers = run.component_sources(stages)
+    sharding_fn = None
     try:
         mesh = make_mesh(dataclasses.replace(run.config.mesh, fsdp=run.config.mesh.fsdp or 1))
-        place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
+        sharding_fn = make_sharding_fn(run, mesh) if mesh.size > mesh.shape["data"] else None
     except ConfigError:
         if run.workdir is None:  # the mesh was asked for now
             raise
@@ -157,14 +157,14 @@ def component_reader(
 
     def read(components: tuple[str, ...]) -> dict[str, Any]:
         missing = absent(components)
-        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype, place)
+        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype, sharding_fn)
         for component in missing:
 
             def draw(key: jax.Array, component: str = component) -> dict:
                 made = run.codi.init(key, (component,))
                 return jax.tree.map(lambda x: x.astype(dtype), made)
 
-            variables["params"] |= made_in_place(draw, jax.random.key(run.config.seed), place)
+            variables["params"] |= init_sharded(draw, jax.random.key(run.config.seed), sharding_fn)
         return variables
 
     absent(wanted)

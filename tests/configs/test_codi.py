@@ -35,7 +35,7 @@ def config():
     for group in tree.stages.values():
         for stage in group.values():
             stage.update(batch_size=8, steps=2, checkpoint_every=2)
-            stage.statistics = min(stage.statistics, 8)
+            stage.num_stats_samples = min(stage.num_stats_samples, 8)
             stage.optimizer.warmup = 1
     for source in tree.sources.values():
         source.size = 64
@@ -54,7 +54,7 @@ def test_they_stand_in_the_papers_order(run):
     assert at["joint.text+image"] < at["joint.text+audio"] < at["joint.audio+video"]
     assert not open_run(paper.get_config("compat=release"), "nowhere").order
     # A tower that were centred alone would leave the space that it is pulled into.
-    assert not any(s.statistics for s in paper.get_config().stages.bridging.values())
+    assert not any(s.num_stats_samples for s in paper.get_config().stages.bridging.values())
 
 
 START = {"text_codec", "vision_codec", "audio_codec", "clip_text", "clip_vision", "clap_audio", "vision_unet"}
@@ -84,7 +84,7 @@ def test_the_papers_loss_is_one_word_away():
 def test_each_has_a_step_and_trains_what_the_table_says(run, name):
     stage = Stage(run, name)
     params = jax.eval_shape(lambda key: stage.task.init(key, stage.task.components), jax.random.key(0))
-    trainable = select(params, stage.config.train, name)
+    trainable = select(params, stage.config.trainable, name)
     trained, frozen = partition(params, trainable)
     assert trained.keys() == TRAINED[name]
     if name in ("ldm.video", "bridging.text+video"):

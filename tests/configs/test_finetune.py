@@ -66,7 +66,7 @@ def finetuned(finished, table, workdir, capsys, modalities):
     for name, stage in run.stages.items():
         after = load_params(str(run.directory(name) / "params"))["params"]
         (component,) = after
-        assert component in stage.train[0]
+        assert component in stage.trainable[0]
         assert not toy.same(after[component], before[component])
         moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - b).max(), after[component], before[component])
         assert max(jax.tree.leaves(moved)) < 0.01  # from where it was, two steps on

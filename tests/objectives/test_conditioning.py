@@ -84,7 +84,7 @@ def test_noised_draws_from_the_posterior_and_corrupts_it():
     model, batch = Still(a=StillModality()), encoded(SIZE)
     batch = batch.replace(mean=batch.mean + 2, std=batch.std + 0.5)
     t = jnp.full((SIZE,), 500)
-    sample = conditioning.noised(model, "a", batch, t, KEY)
+    sample = conditioning.add_noise(model, "a", batch, t, KEY)
     assert abs(float(sample.z.mean()) - 2) < 0.1 and abs(float(sample.z.std()) - 0.5) < 0.05
     level = model.schedule.at(t[0])
     np.testing.assert_allclose(sample.z_t, level.alpha * sample.z + level.sigma * sample.noise, rtol=1e-5, atol=1e-6)

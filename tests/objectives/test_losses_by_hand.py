@@ -132,7 +132,7 @@ def test_ldm_loss_of_a_constant_answer(prediction):
     (call,) = model["a"].calls
     assert call.environment is None and call.gate is None
     np.testing.assert_array_equal(call.context.values, 1)
-    sample = conditioning.noised(model, "a", batch["a"], call.t, KEY)
+    sample = conditioning.add_noise(model, "a", batch["a"], call.t, KEY)
     target = process.target(model.schedule, sample.z, sample.noise, call.t, prediction)
     assert float(value) == pytest.approx(float(jnp.square(target - 0.5).mean()), rel=1e-5)
     if prediction == "x0":
@@ -218,10 +218,12 @@ def test_anchor_with_known_tokens():
 
 
 def test_lift_keeps_lengths_and_angles():
-    np.testing.assert_array_equal(latent_alignment.lift(5, 5), np.eye(5))
-    rows = latent_alignment.lift(5, 12)
+    np.testing.assert_array_equal(latent_alignment.orthonormal_projection(5, 5), np.eye(5))
+    rows = latent_alignment.orthonormal_projection(5, 12)
     assert rows.shape == (5, 12)
     np.testing.assert_allclose(rows @ rows.T, np.eye(5), atol=1e-6)
-    np.testing.assert_array_equal(rows, latent_alignment.lift.__wrapped__(5, 12))  # fixed, drawn from one seed
+    np.testing.assert_array_equal(
+        rows, latent_alignment.orthonormal_projection.__wrapped__(5, 12)
+    )  # fixed, drawn from one seed
     with pytest.raises(ValueError, match="at least the prompt width 5"):
-        latent_alignment.lift(5, 4)
+        latent_alignment.orthonormal_projection(5, 4)

@@ -12,7 +12,7 @@ from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES
 from codi_jax.plan.shapes import bytes_per_device, step_of
-from codi_jax.train.latents import mixed
+from codi_jax.train.latents import concat_with_presence
 from codi_jax.train.loop import Stage
 from codi_jax.train.program import task_of
 from codi_jax.train.recipe import open_run
@@ -54,7 +54,7 @@ def test_an_example_of_what_is_encoded_is_what_encode_gives():
     arrays = {
         m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(e).items() if x is not None} for m, e in encoded.items()
     }
-    several = {m: conditioning.Encoded(**leaves) for m, leaves in mixed([arrays]).items()}
+    several = {m: conditioning.Encoded(**leaves) for m, leaves in concat_with_presence([arrays]).items()}
     kept = set()
     for name in (n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")):
         stage, task = run.stage(name), task_of(run, name)

@@ -36,7 +36,7 @@ def config(steps: int, *stages: str) -> ConfigDict:
     chosen: dict[str, dict] = {}
     for name in stages or (STAGE,):
         group, leaf = name.split(".")
-        stage = {**tree["stages"][group][leaf], "log_every": 1, "statistics": 8}
+        stage = {**tree["stages"][group][leaf], "log_every": 1, "num_stats_samples": 8}
         chosen.setdefault(group, {})[leaf] = {**stage, "steps": steps} if stage["steps"] else stage
     sources = {name: {**source, "size": 36} for name, source in tree["sources"].items()}
     split = {"mesh": {"data": 1, "fsdp": -1}, "sharding": {"fsdp_min_bytes": 256}}

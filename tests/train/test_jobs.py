@@ -39,10 +39,14 @@ def params(run, name):
 
 def test_the_longest_chain_goes_first():
     run = open_run(toy.config(), "nowhere")
-    chains = jobs.chains(run)
-    assert chains["joint.text+image"] == run.stage("joint.text+image").cost
-    assert all(chains[need] >= chains[n] + run.stage(need).cost for n in run.order for need in run.stage(n).needs)
-    assert max(chains, key=chains.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
+    length = jobs.critical_path(run)
+    assert length["joint.text+image"] == run.stage("joint.text+image").scheduling_weight
+    assert all(
+        length[need] >= length[n] + run.stage(need).scheduling_weight
+        for n in run.order
+        for need in run.stage(n).depends_on
+    )
+    assert max(length, key=length.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
 
 
 def test_a_worker_tells_of_its_steps_once_in_a_while(monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from codi_jax.data.sources import Arrays
-from codi_jax.train.latents import mixed
+from codi_jax.train.latents import concat_with_presence
 
 
 def part(size, start, *names):
@@ -19,7 +19,7 @@ def part(size, start, *names):
 
 def test_mixed_by_hand():
     a, b = part(2, 10, "text", "image"), part(3, 20, "text", "sound", "clip")
-    got = mixed([a, b])
+    got = concat_with_presence([a, b])
     assert list(got) == ["text", "image", "sound", "clip"]
     assert got["text"]["mean"].ravel().tolist() == [10, 11, 20, 21, 22]
     assert got["text"]["present"].tolist() == [1, 1, 1, 1, 1]
@@ -35,7 +35,7 @@ def test_mixed_by_hand():
 
 def test_one_part_is_itself_with_everything_present():
     a = part(4, 0, "text", "image")
-    got = mixed([a])
+    got = concat_with_presence([a])
     for name, tree in got.items():
         assert tree.pop("present").tolist() == [1] * 4
         assert tree.keys() == a[name].keys()
@@ -45,5 +45,5 @@ def test_one_part_is_itself_with_everything_present():
 
 def test_the_parts_are_left_as_they_were():
     a, b = part(2, 10, "text"), part(2, 20, "text")
-    mixed([a, b])
+    concat_with_presence([a, b])
     assert all("present" not in tree for tree in (*a.values(), *b.values()))

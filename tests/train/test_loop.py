@@ -125,7 +125,7 @@ def test_every_stage_leaves_what_it_made():
     assert set(components) | {"encode.text+image"} == set(run.order)
     for name, names in components.items():
         assert run.finished(name)
-        meta, tree = run.made(name), made(run, name)
+        meta, tree = run.finished_meta(name), made(run, name)
         assert (meta["components"], meta["steps"], meta["skipped"], meta["stage"]) == (names, 4, 0, name)
         assert sorted(tree["params"]) == names
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
@@ -334,7 +334,7 @@ def test_parameters_split_over_devices_train_alike_and_compile_one_step(run, mon
 
 @pytest.mark.slow
 def test_a_state_that_waits_on_the_host_is_trained_saved_and_restored_alike(run, monkeypatch):
-    run, stages = toy.with_stage(run, STAGE, on_host=("ema", "opt_state")), spied(monkeypatch)
+    run, stages = toy.with_stage(run, STAGE, offload=("ema", "opt_state")), spied(monkeypatch)
     cut_short(run, monkeypatch, 3)
     train(run, (STAGE,), quiet=True)
     assert toy.same(made(run), made(whole()))
@@ -436,9 +436,9 @@ def test_latents_of_other_weights_are_refused(run):
 
 def test_stages_that_cannot_be_trained(run):
     with pytest.raises(ConfigError, match="matches no parameter"):
-        train(toy.with_stage(run, STAGE, train=("text_unet/.*", "vision_unett/.*")), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, trainable=("text_unet/.*", "vision_unett/.*")), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match="needs text_unet, which neither it nor a stage it needs trains"):
-        train(toy.with_stage(run, STAGE, train=()), (STAGE,), quiet=True)
+        train(toy.with_stage(run, STAGE, trainable=()), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match=r"stages\.\*\.settings\.prompt: unknown key"):
         train(toy.with_stage(run, STAGE, settings={"prompt": {}}), (STAGE,), quiet=True)
     with pytest.raises(ConfigError, match="cannot be split over 8 devices"):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from codi_jax.train.overall import Overall, chains, schedule_length
+from codi_jax.train.overall import Overall, critical_path, schedule_length
 from codi_jax.train.recipe import open_run
 from tests import toy
 
@@ -27,7 +27,7 @@ class Fake:
         config = toy.config()
         for name in STAGES:
             group, leaf = name.split(".")
-            config.stages[group][leaf].cost = COSTS.get(name, 40.0)
+            config.stages[group][leaf].scheduling_weight = COSTS.get(name, 40.0)
         self._run, self._done = open_run(config, workdir), set()
         self.order, self.stage, self.directory = self._run.order, self._run.stage, self._run.directory
 
@@ -151,5 +151,5 @@ def test_a_line_every_few_seconds(run, clock, capsys):
 
 
 def test_the_longest_chain(run):
-    found = chains(run)
+    found = critical_path(run)
     assert found["ldm.image"] >= 40 and found["encode.text+image"] == 5 + max(found["ldm.image"], found["ldm.text"])

@@ -30,12 +30,13 @@ def config() -> ConfigDict:
     tree["sources"] = {"pairs": {"name": "mixture", "parts": parts, "whole_batches": True}, **tree["sources"]}
     bridging, joint = (tree["stages"][group]["text+image"] for group in ("bridging", "joint"))
     bridging.update(
-        modalities=NAMES, source="pairs", needs=(), batch_size=8, steps=STEPS, checkpoint_every=3, statistics=24,
-        train=("clip_text/.*", "clip_vision/.*", "clap_audio/.*", "bridging/.*"), log_every=1,
+        modalities=NAMES, source="pairs", depends_on=(), batch_size=8, steps=STEPS, checkpoint_every=3,
+        trainable=("clip_text/.*", "clip_vision/.*", "clap_audio/.*", "bridging/.*"), log_every=1,
+        num_stats_samples=24,
     )  # fmt: skip
     settings = {**joint["settings"], "losses": NAMES, "aligned": NAMES}
     settings["prompts"] = {**settings["prompts"], "sources": NAMES}
-    joint.update(modalities=NAMES, source="pairs", needs=(), settings=settings)
+    joint.update(modalities=NAMES, source="pairs", depends_on=(), settings=settings)
     tree["stages"] = {"bridging": {"all": bridging}, "joint": {"all": joint}}
     return ConfigDict(tree)
 

@@ -67,7 +67,7 @@ def assert_same_curve(workdir, reference, stage=STAGE):
 def assert_same_outcome(workdir, reference, stage=STAGE):
     """The record is the same, and each array by and large: where its gradient is 0 but for rounding, such as that of a
     bias before a norm, Adam makes steps of full length of it, each of which may go either way."""
-    assert load_run(workdir).made(stage) == load_run(reference).made(stage)
+    assert load_run(workdir).finished_meta(stage) == load_run(reference).finished_meta(stage)
     got, want = (paths.flatten(load_params(str(d / "stages" / stage / "params"))) for d in (workdir, reference))
     assert got.keys() == want.keys()
     steps = load_run(workdir).stage(stage)

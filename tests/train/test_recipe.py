@@ -13,7 +13,7 @@ from tests import toy
 
 
 def recipe(tmp_path, **changes):
-    """The toy's, with stages changed: {"ldm.text": {"needs": ...}} (None takes the stage out)."""
+    """The toy's, with stages changed: {"ldm.text": {"depends_on": ...}} (None takes the stage out)."""
     tree = toy.config().to_dict()
     for name, change in changes.items():
         group, leaf = name.split(".")
@@ -30,7 +30,7 @@ def test_the_demo_trains_every_component_of_every_part_of_it_on_samples_of_pools
     tree = toy.recipe(names)
     tree["model"] = toy.model(names)
     run = open_run(ConfigDict(tree), tmp_path)
-    patterns = [pattern for stage in run.stages.values() for pattern in stage.train]
+    patterns = [pattern for stage in run.stages.values() for pattern in stage.trainable]
     untrained = [c for c in run.codi.component_names() if not any(re.fullmatch(p, f"{c}/x") for p in patterns)]
     assert not untrained
     for name, config in run.config.sources.items():
@@ -39,8 +39,8 @@ def test_the_demo_trains_every_component_of_every_part_of_it_on_samples_of_pools
             assert not source.config.merged and len(source.config.modalities) <= 2
     # Whoever trains a component that others have trained before begins where they ended.
     for i, name in enumerate(run.order):
-        own = {p for p in run.stage(name).train if p != "bridging/.*"}
-        before = {other for other in run.order[:i] if own & set(run.stage(other).train)}
+        own = {p for p in run.stage(name).trainable if p != "bridging/.*"}
+        before = {other for other in run.order[:i] if own & set(run.stage(other).trainable)}
         assert before <= set(run.ancestors(name)), name
 
 
@@ -51,7 +51,7 @@ def test_stages_come_after_what_they_need(tmp_path):
         "environment.text", "joint.text+image", "ldm.image", "ldm.text",
     }  # fmt: skip
     for i, name in enumerate(run.order):
-        assert set(run.stage(name).needs) <= set(run.order[:i])
+        assert set(run.stage(name).depends_on) <= set(run.order[:i])
     first = {"bridging.text+image", "codec.image", "codec.text"}
     assert set(run.ancestors("encode.text+image")) == first
     assert run.ancestors("ldm.text") == run.order[: run.order.index("encode.text+image") + 1]
@@ -66,18 +66,18 @@ def test_the_order_does_not_depend_on_how_the_config_was_written(tmp_path):
 
 
 def test_a_circle(tmp_path):
-    with pytest.raises(ConfigError, match=r"^config\.stages: .*codec\.text.* need one another in a circle$"):
-        recipe(tmp_path, **{"codec.text": {"needs": ("ldm.text",)}})
+    with pytest.raises(ConfigError, match=r"^config\.stages: .*codec\.text.* form a dependency cycle$"):
+        recipe(tmp_path, **{"codec.text": {"depends_on": ("ldm.text",)}})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"ldm.text": {"needs": ("encode.nothing",)}},
-            r"stages\.ldm\.text\.needs: there is no stage 'encode",
+            {"ldm.text": {"depends_on": ("encode.nothing",)}},
+            r"stages\.ldm\.text\.depends_on: there is no stage 'encode",
         ),
-        ({"codec.text": None}, r"stages\.encode\.text\+image\.needs: there is no stage 'codec\.text'"),
+        ({"codec.text": None}, r"stages\.encode\.text\+image\.depends_on: there is no stage 'codec\.text'"),
         ({"ldm.text": {"source": "nowhere"}}, r"stages\.ldm\.text\.source: neither a source nor a stage: 'nowhere'"),
         (
             {"ldm.text": {"source": ("encode.text+image", "no")}},
@@ -99,13 +99,30 @@ def test_what_is_wrong_is_one_line_with_its_path(tmp_path, changes, message):
     assert "\n" not in str(error.value)
 
 
+def test_former_keys_of_a_stage_are_read_with_a_warning(tmp_path):
+    former = {
+        "depends_on": "needs", "trainable": "train", "init_from": "start", "offload": "on_host",
+        "num_stats_samples": "statistics", "scheduling_weight": "cost",
+    }  # fmt: skip
+    tree = toy.config().to_dict()
+    stage = tree["stages"]["ldm"]["text"] | {"offload": ("ema",)}
+    tree["stages"]["ldm"]["text"] = {former.get(key, key): value for key, value in stage.items()}
+    with pytest.warns(FutureWarning) as warned:
+        run = open_run(ConfigDict(tree), tmp_path)
+    where = "stages.ldm.text"
+    assert {str(w.message) for w in warned} == {
+        f"config.{where}.{old} is now called {where}.{new}" for new, old in former.items()
+    }
+    assert run.stage("ldm.text") == recipe(tmp_path, **{"ldm.text": {"offload": ("ema",)}}).stage("ldm.text")
+
+
 def test_unknown_stages_and_unfinished_ones(tmp_path):
     run = recipe(tmp_path)
     with pytest.raises(ConfigError, match=r"^no stage 'codec\.smell' in this recipe; it has bridging"):
         run.stage("codec.smell")
     assert not any(run.finished(name) for name in run.order)
     with pytest.raises(ConfigError, match=r"^stage 'codec\.text' is not finished in "):
-        run.providers(("codec.text",))
+        run.component_sources(("codec.text",))
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
@@ -126,7 +143,7 @@ def test_a_saved_config_is_the_same_run(tmp_path):
     loaded, own = load_run(tmp_path), open_run(toy.config(), tmp_path)
     assert loaded.order == own.order
     for name in own.order:
-        assert loaded.stage(name).train == own.stage(name).train
+        assert loaded.stage(name).trainable == own.stage(name).trainable
         assert loaded.stage(name).optimizer == own.stage(name).optimizer
     assert loaded.codi.config.width == own.codi.config.width
     assert loaded.fingerprint((), {"x": 1}) == own.fingerprint((), {"x": 1}) != own.fingerprint((), {"x": 2})

@@ -10,7 +10,7 @@ from codi_jax.checkpoint import load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh, paths
 from codi_jax.train.recipe import open_run
-from codi_jax.train.variables import assemble, component_reader, inherit, made_in_place, place_on
+from codi_jax.train.variables import assemble, component_reader, copy_matching, init_sharded, make_sharding_fn
 from tests import toy
 
 
@@ -43,8 +43,10 @@ def test_they_are_read_as_float32_with_their_constants(weights):
 
 def test_a_stage_that_made_one_comes_first(weights):
     own = run(weights, toy.trained())
-    assert own.providers(("codec.image",))["vision_codec"] == toy.trained() / "stages" / "codec.image" / "params"
-    assert own.providers(("codec.image",))["vision_unet"] == weights / "vision_unet"
+    assert (
+        own.component_sources(("codec.image",))["vision_codec"] == toy.trained() / "stages" / "codec.image" / "params"
+    )
+    assert own.component_sources(("codec.image",))["vision_unet"] == weights / "vision_unet"
 
 
 def test_what_was_computed_from_others_is_told_apart(weights):
@@ -72,13 +74,13 @@ def test_one_of_another_size_or_none_at_all_is_refused(weights, tmp_path):
         assemble(run(weights), (), ("vision_unet",))
     shutil.rmtree(weights)
     with pytest.raises(ConfigError, match="no components in"):
-        run(weights).providers(())
+        run(weights).component_sources(())
 
 
 def test_leaves_of_one_path_and_shape_are_taken_over():
     fresh = {"block": {"kernel": np.zeros(2), "bias": np.zeros(1)}, "temporal": {"kernel": np.ones(3)}}
     other = {"block": {"kernel": np.array([5.0, 6.0]), "bias": np.zeros(4)}, "head": {"kernel": np.ones(1)}}
-    made = inherit(fresh, other, "start")
+    made = copy_matching(fresh, other, "start")
     assert made.keys() == fresh.keys() and made["block"].keys() == fresh["block"].keys()
     np.testing.assert_array_equal(made["block"]["kernel"], [5, 6])
     np.testing.assert_array_equal(made["block"]["bias"], [0])  # of another shape
@@ -87,7 +89,7 @@ def test_leaves_of_one_path_and_shape_are_taken_over():
 
 def test_nothing_in_common_is_an_error():
     with pytest.raises(ConfigError, match="start: the two components have no parameter in common"):
-        inherit({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
+        copy_matching({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
 
 
 def split(weights):
@@ -108,8 +110,8 @@ def parts(tree):
 
 def test_converted_and_fresh_components_arrive_in_shards(weights):
     there, names = split(weights), ("vision_unet",)
-    place = place_on(there, make_mesh(there.config.mesh))
-    read = assemble(there, (), names, place=place)["params"]
+    place = make_sharding_fn(there, make_mesh(there.config.mesh))
+    read = assemble(there, (), names, sharding_fn=place)["params"]
     for path, leaf in paths.flatten(place(read)).items():
         assert paths.flatten(read)[path].sharding == leaf, path
     assert parts(read) == 4
@@ -118,7 +120,7 @@ def test_converted_and_fresh_components_arrive_in_shards(weights):
     def fresh(key):
         return there.codi.init(key, ("text_unet",))
 
-    made = made_in_place(fresh, jax.random.key(0), place)
+    made = init_sharded(fresh, jax.random.key(0), place)
     assert parts(made) == 4
     for path, leaf in paths.flatten(fresh(jax.random.key(0))).items():
         np.testing.assert_allclose(paths.flatten(made)[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
