@@ -71,7 +71,7 @@ def generate(workdir, *arguments, to="image"):
         (["--to=image", "--text=a", "--weights=text=much"], "--weights: expected NAME=NUMBER, got 'text=much'"),
         (["--to=image", "--n=0"], "--n: expected a positive number, got 0"),
         (["--to=image", "--guidance=3"], "unknown arguments: --guidance=3"),
-        (["--to=image"], "nothing has made vision_unet, vision_codec: train it, name converted weights"),
+        (["--to=image"], "no weights for vision_unet, vision_codec: train it, name converted weights"),
     ],
 )
 def test_generate_refuses(capsys, workdir, arguments, message):

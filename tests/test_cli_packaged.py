@@ -67,7 +67,7 @@ def test_words_are_named_for_a_workdir_too(tmp_path, capsys):
     arguments = ["--text=a blueish dog", "--to=image", f"--out={tmp_path / 'd'}"]
     (tmp_path / "config.json").write_text(toy.config().to_json())
     first, *_, last = refused(capsys, "generate", f"--workdir={tmp_path}", *arguments).splitlines()
-    assert first == f"codi-jax: {UNKNOWN}" and "nothing has made" in last
+    assert first == f"codi-jax: {UNKNOWN}" and "no weights for" in last
 
 
 @pytest.mark.parametrize(

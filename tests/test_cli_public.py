@@ -60,7 +60,7 @@ def test_in_out_and_together(config, tmp_path, capsys):
 
 def test_without_weights_it_says_what_to_do(config, tmp_path, capsys):
     line = refused(capsys, "generate", config, "--to", "image", "--out", tmp_path / "d")
-    assert "nothing has made clip_text, vision_unet, vision_codec: train" in line and "--random-weights" in line
+    assert "no weights for clip_text, vision_unet, vision_codec: train" in line and "--random-weights" in line
     line = refused(capsys, "generate", config, f"--config.weights={tmp_path}", "--to", "image", "--out", tmp_path / "d")
     assert f"no components in {tmp_path}" in line
     assert not (tmp_path / "d").exists()

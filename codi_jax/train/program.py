@@ -1,7 +1,7 @@
-"""A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it.
+"""A stage's train step, built from the shapes of its parameters alone: the loop runs it, `codi-jax plan` compiles it.
 
-Where the mesh splits nothing of the train state, the state is packed (`optim.packed`); where it splits some, vectors
-would have to be gathered in every step, and the state stays a tree.
+If the mesh shards nothing of the train state, the state is packed (`optim.packed`). If it shards some leaves, the state
+stays a tree, since packed vectors would have to be gathered in every step.
 """
 
 import dataclasses
@@ -26,13 +26,17 @@ from codi_jax.train.tasks import Task, make_task
 
 @dataclasses.dataclass(frozen=True)
 class StageProgram:
-    """Attributes:
-    shardings: of every parameter; `table` says why.
-    trainable: which parameters train; `summary` says how.
-    cast_frozen: frozen parameters -> the types in which they are kept, see `optim.precision`.
-    create: trained parameters -> their fresh train state.
-    layout: shardings of that state.
-    step: see `objectives.step`.
+    """The train step of a stage on a mesh.
+
+    Attributes:
+      shardings: of every parameter.
+      table: the rules that `shardings` resulted from.
+      trainable: tree of bool, whether a parameter is trained.
+      summary: table of trained and frozen parameters.
+      cast_frozen: casts frozen parameters to the dtypes in which they are stored, see `optim.precision`.
+      create: trained parameters -> the initial train state.
+      layout: shardings of that state.
+      step: see `objectives.step`.
     """
 
     shardings: Any
@@ -52,25 +56,31 @@ def task_of(run: Run, name: str) -> Task:
 
 
 def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> StageProgram:
-    """The program of a stage on a mesh; of `params`, arrays or ShapeDtypeStructs, only the shapes count.
+    """The program of a stage on a mesh.
+
+    Args:
+      run, name: the stage.
+      task: of the stage.
+      params: arrays or ShapeDtypeStructs; only shapes and dtypes are used.
+      mesh: the mesh.
 
     Raises:
-      ConfigError: a rule (of sharding, training, learning rate or precision) that does not fit the parameters, too
-        little of them that the mesh splits, or a batch whose parts its devices cannot share.
+      ConfigError: a rule (of sharding, training, learning rate or precision) does not fit the parameters, the mesh
+        shards less of them than the config asks for, or its devices cannot share a microbatch evenly.
     """
     config, where = run.stage(name), f"config.stages.{name}"
     rows = batch_ways(mesh.shape)
     if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
         raise ConfigError(
-            f"{where}.accumulate: a batch of {config.batch_size} has no {config.accumulate} parts that {rows} devices "
-            "(data × fsdp) can share evenly"
+            f"{where}.accumulate: batch_size {config.batch_size} is not divisible by {config.accumulate} microbatches "
+            f"× {rows} devices (data × fsdp)"
         )
     shardings, table = resolve(params, mesh, run.config.sharding)
     table.require(mesh, run.config.sharding.least_sharded)
     trainable = select(params, config.trainable, f"{where}.trainable")
     trained, _ = partition(params, trainable)
     cast_frozen, cast_for_compute = precision(params, trainable, config.precision, f"{where}.precision")
-    treated = summary(
+    parameter_table = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
 
@@ -78,15 +88,15 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         tx = make_optimizer(config.optimizer, config.steps, trained, packed)
         return tx, lambda params: TrainState.create(params, tx, layout=packed)
 
-    everywhere = replicated(mesh)
+    replicated_sharding = replicated(mesh)
     tx, create = update(None)
     layout, _ = resolve(jax.eval_shape(create, trained), mesh, run.config.sharding)
     if all(sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
         tx, create = update(packing(config.optimizer, trained))
-        layout = jax.tree.map(lambda _: everywhere, jax.eval_shape(create, trained))
+        layout = jax.tree.map(lambda _: replicated_sharding, jax.eval_shape(create, trained))
     layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.offload})
-    # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
-    # lie as it is to be used: anything else would be moved in every step, so it is an error.
+    # Without out_shardings the compiler may choose other shardings for the new state, and then compile the next step
+    # again. With in_shardings an argument in another sharding is an error; otherwise it would be moved in every step.
     step = make_train_step(
         task.loss,
         tx,
@@ -95,7 +105,13 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
         cast_for_compute=cast_for_compute,
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
         offload=config.offload,
-        in_shardings=(layout, partition(shardings, trainable)[1], everywhere, batch_sharding(mesh), everywhere),
-        out_shardings=(layout, everywhere),
+        in_shardings=(
+            layout,
+            partition(shardings, trainable)[1],
+            replicated_sharding,
+            batch_sharding(mesh),
+            replicated_sharding,
+        ),
+        out_shardings=(layout, replicated_sharding),
     )
-    return StageProgram(shardings, table, trainable, treated, cast_frozen, create, layout, step)
+    return StageProgram(shardings, table, trainable, parameter_table, cast_frozen, create, layout, step)

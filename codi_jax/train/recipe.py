@@ -158,20 +158,21 @@ class Run:
             if stage.validation is not None:
                 self._check_source(stage.validation.source, f"config.stages.{name}.validation.source")
                 if stage.validation.every < 1 or stage.validation.batches < 1:
-                    raise ConfigError(f"config.stages.{name}.validation: every and batches are at least 1")
+                    raise ConfigError(f"config.stages.{name}.validation: every and batches must be at least 1")
             if stage.samples is not None:
                 if stage.samples.source not in self.config.sources:
                     raise ConfigError(f"config.stages.{name}.samples.source: no source {stage.samples.source!r}")
                 if stage.samples.every < 1 or stage.samples.n < 1:
-                    raise ConfigError(f"config.stages.{name}.samples: every and n are at least 1")
+                    raise ConfigError(f"config.stages.{name}.samples: every and n must be at least 1")
             if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
                 raise ConfigError(
-                    f"config.stages.{name}.accumulate: a batch of {stage.batch_size} has no {stage.accumulate} parts"
+                    f"config.stages.{name}.accumulate: batch_size {stage.batch_size} is not divisible by "
+                    f"{stage.accumulate}"
                 )
             if stage.keep_last < 1 or stage.keep_every < 0:
-                raise ConfigError(f"config.stages.{name}: keep_last is at least 1, and keep_every at least 0")
+                raise ConfigError(f"config.stages.{name}: keep_last must be at least 1 and keep_every at least 0")
         self.order = tuple(self._topological())
         self.codi = CoDi.from_config(config.model)
 

@@ -61,7 +61,7 @@ START = {"text_codec", "vision_codec", "audio_codec", "clip_text", "clip_vision"
 
 
 def trained_by(stage):
-    return {rule.split("/")[0] for rule in stage.train if not rule.startswith("!")}
+    return {rule.split("/")[0] for rule in stage.trainable if not rule.startswith("!")}
 
 
 @pytest.mark.parametrize("names", [s for n in range(1, 5) for s in itertools.combinations(paper.MODALITIES, n)])
@@ -103,7 +103,7 @@ def test_each_has_a_step_and_trains_what_the_table_says(run, name):
 
 def test_without_the_weights_it_starts_from_it_says_so(run):
     stage = Stage(run, "bridging.text+audio")
-    with jax.set_mesh(stage.mesh), pytest.raises(ConfigError, match="needs clip_text, which neither it nor"):
+    with jax.set_mesh(stage.mesh), pytest.raises(ConfigError, match="reads clip_text, which neither it nor"):
         stage.prepare()
 
 
