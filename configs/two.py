@@ -1,4 +1,4 @@
-"""CoDi on text and image, small enough for two CPU cores: every stage in minutes.
+"""CoDi on text and image, for two CPU cores: every stage trains in minutes.
 
 Data: digit_world (coloured MNIST digits and captions). The classes are those of the paper's size; only numbers differ.
 
@@ -13,7 +13,7 @@ from codi_jax.data.tokenizer import make_tokenizer
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 12  # tokens of a caption
-FACTORS = ("digit", "colour")  # of which captions speak
+FACTORS = ("digit", "colour")  # those that captions mention
 
 
 def model() -> dict:
@@ -69,7 +69,7 @@ def model() -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The demo; argument `tiny` shrinks every stage to a few steps."""
+    """The config; argument `tiny` reduces every stage to a few steps."""
     options = parse_argument(argument, tiny=False)
     pair = ("text", "image")
     prompts = {"drop": 0.15}
@@ -101,7 +101,7 @@ def get_config(argument: str = "") -> ConfigDict:
             trainable=("vision_unet/.*",), steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), "noise": 0.7, **prompts}},
         )},
-        # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
+        # First V by the anchor alone: without the denoisers a step is cheap, and V needs many samples.
         "environment": {name: stage(
             "latent_alignment", pair, "encode.text+image", depends_on=(f"ldm.{name}",),
             trainable=(f"{name}_environment/.*",), steps=1000, batch_size=128, optimizer=adamw(2e-3, warmup=50),
@@ -125,7 +125,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 "modalities": ("text",),
             },
             "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
-            # For choosing settings: --config.evaluate.seen=val
+            # For tuning hyperparameters: --config.evaluate.seen=val
             "val": {"name": "digit_world", "split": "val", "size": 2_000, "seed": 3},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
             "test_seen": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "seen"},

@@ -1,8 +1,8 @@
 """From a loss to its jitted train step.
 
-The gradient is taken with respect to the trained leaves alone; frozen ones enter as a separate argument, so they have
-neither gradients nor optimizer state. The state is donated. The key of step n is fold(seed key, n): a resumed run draws
-what the uninterrupted one would have drawn.
+Gradients are taken with respect to the trained leaves alone; frozen leaves are a separate argument and have neither
+gradients nor optimizer state. The state is donated. The key of step n is fold(seed key, n), so a resumed run draws the
+same random numbers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,15 +36,15 @@ def make_train_step(
     """Jits `step(state, frozen, constants, batch, key) -> (state, metrics)`.
 
     Args:
-      loss: the objective on (variables, batch, key); a mean over samples if it is accumulated.
+      loss: the objective on (variables, batch, key); it must be a mean over samples if `accumulate` > 1.
       tx: the optimizer.
       ema_decay: of the exponential moving average of the trained leaves.
-      accumulate: parts in which the batch is taken, one gradient after the other (`objectives.microbatch`).
+      accumulate: number of microbatches over which gradients are averaged (`objectives.microbatch`).
       cast_for_compute: casts parameters for the loss, such as to bfloat16; gradients are taken with respect to the
         original parameters.
-      batch_as: a batch, or a part of one, to what the loss sees of it: the same in another sharding.
-      offload: fields of the state that wait in host memory between steps. Its shardings say so, too.
-      **jit_options: in_shardings, out_shardings, … of `jax.jit`; the state is donated.
+      batch_as: applied to each (micro)batch before the loss, such as a sharding constraint.
+      offload: fields of the state that are in host memory between steps; its shardings have to place them there.
+      **jit_options: in_shardings, out_shardings, … of `jax.jit`.
     """
 
     def step(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array):

@@ -1,4 +1,4 @@
-"""A batch in parts: what it costs in memory is a part, what it computes is the whole."""
+"""Microbatches give the gradients and embeddings of the whole batch."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ BATCH = {"x": np.arange(24, dtype=np.float32).reshape(8, 3), "gate": np.float32(
 W = jnp.linspace(-1, 1, 3)
 
 
-def test_parts_take_every_nth_row_and_every_scalar():
+def test_split_takes_every_nth_row_and_repeats_scalars():
     got = microbatch.split(BATCH, 4)
     np.testing.assert_array_equal(got["x"], [BATCH["x"][k::4] for k in range(4)])
     np.testing.assert_array_equal(got["gate"], [2, 2, 2, 2])
@@ -27,10 +27,10 @@ def test_rows_stay_on_their_devices():
     assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute", "all-reduce"))
 
 
-@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("unrolled", [True, False])
 @pytest.mark.parametrize("n", [2, 8])
-def test_gradients_are_the_mean_of_those_of_the_parts(n, written_out, monkeypatch):
-    monkeypatch.setattr(microbatch, "_written_out", lambda: written_out)
+def test_mean_gradients_equal_the_mean_over_parts(n, unrolled, monkeypatch):
+    monkeypatch.setattr(microbatch, "_unrolled", lambda: unrolled)
 
     def loss(w, batch, key):
         noise = jax.random.normal(key, batch["x"].shape)
@@ -47,12 +47,12 @@ def test_gradients_are_the_mean_of_those_of_the_parts(n, written_out, monkeypatc
     np.testing.assert_allclose(gradient, np.mean([g for _, g in each], axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("written_out", [True, False])
-def test_embeddings_in_parts_are_those_of_the_batch_in_its_order_and_so_are_their_gradients(written_out, monkeypatch):
-    monkeypatch.setattr(microbatch, "_written_out", lambda: written_out)
+@pytest.mark.parametrize("unrolled", [True, False])
+def test_embedded_keeps_the_order_of_rows_and_the_gradients(unrolled, monkeypatch):
+    monkeypatch.setattr(microbatch, "_unrolled", lambda: unrolled)
     w = jax.random.normal(KEY, (3, 4))
 
-    def pairs(w, n):  # a loss over all pairs: no part of it stands alone
+    def pairs(w, n):  # a loss over all pairs, which is no mean over parts
         e = microbatch.embedded(lambda b: jnp.tanh(b["x"] @ w / 10), {"x": BATCH["x"]}, n)
         return jax.nn.logsumexp(e @ e.T), e
 

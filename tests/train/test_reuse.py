@@ -98,10 +98,10 @@ def test_merged_pools_train_every_pair(tmp_path):
     stages = merged.stages.values()
     assert all(paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
     assert all(together(stages, pair) for pair in combinations(four.MODALITIES, 2))
-    with pytest.raises(ConfigError, match="takes all modalities"):
+    with pytest.raises(ConfigError, match="needs all modalities"):
         four.get_config("pools=merged,modalities=text+image")
 
 
 def test_unknown_variants_are_refused():
-    with pytest.raises(ConfigError, match="loss: ours or paper"):
+    with pytest.raises(ConfigError, match="loss: expected ours or paper"):
         four.get_config("loss=theirs")
