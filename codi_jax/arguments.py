@@ -161,7 +161,7 @@ def make_parser(
         "write a page of samples of the packaged model; then train and evaluate your own model",
         workdir=False,
         epilog="--config=FILE[:argument] names the config to train, as for `train`; without it only the page is "
-        "written. An interrupted demo resumes. Exit code 1 means that the trained model is below the floors of the config.",
+        "written. An interrupted demo resumes. Exit code 1 means that the model is below the floors of the config.",
     )
     demo.add_argument(
         "--out", dest="workdir", type=directory, required=True, help="directory of the page and of the run"

@@ -202,7 +202,7 @@ def _package(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:
-    """(model, its `config.generate`, function from wanted components to a reader of components), for generation."""
+    """The model for generation, its `config.generate`, and a function that returns a reader of components."""
     if args.workdir is not None or any(a.startswith("--config") for a in rest):
         if args.model is not None:
             raise ConfigError("--model names a packaged model; leave out --workdir and --config")

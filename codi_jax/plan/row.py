@@ -53,14 +53,14 @@ def compiled_row(
         lowered = traced.lower(lowering_platforms=(target.platform,))
         if progress is not None:
             progress(f"compiling {name} for {target.name}")
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             compiled, refusal = lowered.compile(), ""
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             compiled, refusal = None, str(error)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     row = {
         "stage": name,
         "topology": target.name,

@@ -88,11 +88,11 @@ def _heartbeat(progress: ProgressFn | None, activity: str, every: float = 30.0) 
     if progress is None:
         yield
         return
-    done, begun = threading.Event(), time.monotonic()
+    done, start = threading.Event(), time.monotonic()
 
     def beat() -> None:
         while not done.wait(every):
-            progress(f"{activity}, {duration(time.monotonic() - begun)} so far")
+            progress(f"{activity}, {duration(time.monotonic() - start)} so far")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

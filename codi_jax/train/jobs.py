@@ -59,10 +59,10 @@ class _Forward:
     def end(self, name: str) -> None:
         """Sends nothing: the worker's reply tells the parent."""
 
-    def __call__(self, name: str, done: int, of: int) -> None:
+    def __call__(self, name: str, done: int, total: int) -> None:
         if time.monotonic() - self._sent >= self._every:
             self._sent = time.monotonic()
-            self._connection.send((name, done, of))
+            self._connection.send((name, done, total))
 
     def due(self) -> bool:
         return False
@@ -89,9 +89,7 @@ def _serve(
     keep_freed_memory()
     collect_garbage_less_often()
     hide_orbax_logs()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole process group; the parent terminates the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent terminates the workers
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     sys.stdout = _Lines(sys.stdout)

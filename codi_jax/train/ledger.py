@@ -40,13 +40,13 @@ class Ledger:
 
     def __init__(self, path: Path, clock: Clock):
         self._path, self.clock = path, clock
-        self._begun, self._cores, self._date = time.perf_counter(), time.process_time(), time.time()
+        self._start, self._cores, self._date = time.perf_counter(), time.process_time(), time.time()
         self._before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self.lost_steps = 0
 
     def cost(self) -> dict[str, Any]:
         """The contents of cost.json: all earlier sessions and this one until now."""
-        total = time.perf_counter() - self._begun
+        total = time.perf_counter() - self._start
         other = max(total - sum(self.clock.seconds.values()), 0.0)
         session = {**self.clock.seconds, "other": other, "total": total, "lost_steps": self.lost_steps}
         if not self._before or "sessions" in self._before:  # sessions of files without them stay unknown

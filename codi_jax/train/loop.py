@@ -269,7 +269,7 @@ def train(
     """Runs the named stages (all if None) in the recipe's order and skips finished ones.
 
     Args:
-      run: its config has been saved in the workdir.
+      run: the run.
       stages: names of stages.
       quiet, profile: see `Stage.train`.
       overall: the progress of the whole recipe; if None and there are several stages, it is created here.

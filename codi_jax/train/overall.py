@@ -83,7 +83,7 @@ class Overall:
         self._weight = {name: run.stage(name).scheduling_weight for name in self._stages}
         self._seconds: dict[str, float] = {}  # of finished stages that have been timed
         self._done: set[str] = set()
-        self._begun: dict[str, float] = {}  # running stage -> when it started in this session
+        self._started: dict[str, float] = {}  # running stage -> when it started in this session
         self._steps: dict[str, tuple[float, int, float, int, int]] = {}  # first (time, done), last (time, done), total
         self._printed = clock()
         for name in self._stages:
@@ -99,11 +99,11 @@ class Overall:
 
     def begin(self, name: str) -> None:
         """Called when a stage starts or resumes."""
-        self._begun[name] = self._clock()
+        self._started[name] = self._clock()
 
     def end(self, name: str) -> None:
         """Called when a stage has stopped, finished or not."""
-        self._begun.pop(name, None)
+        self._started.pop(name, None)
         self._steps.pop(name, None)
         if self._run.finished(name):
             self._finished(name)
@@ -123,19 +123,19 @@ class Overall:
             return None
         step = (t1 - t0) / (s1 - s0)
         left = step * (steps - s1) - (self._clock() - t1)
-        return t0 - self._begun[name] + step * steps, max(left, 0.0)
+        return t0 - self._started[name] + step * steps, max(left, 0.0)
 
     def left(self) -> float | None:
         """Seconds until all stages are done; None until some stage has been timed."""
-        timed = {name: seconds for name in self._begun if (seconds := self._timed(name))}
+        timed = {name: seconds for name in self._started if (seconds := self._timed(name))}
         known = self._seconds | {name: total for name, (total, _) in timed.items()}
         cost = sum(self._weight[name] for name in known)
         if not cost:
             return None
         scale, now = sum(known.values()) / cost, self._clock()
         running = {
-            name: timed[name][1] if name in timed else max(scale * self._weight[name] - (now - begun), 0.0)
-            for name, begun in self._begun.items()
+            name: timed[name][1] if name in timed else max(scale * self._weight[name] - (now - start), 0.0)
+            for name, start in self._started.items()
         }
         waiting = {n: scale * self._weight[n] for n in self._stages if n not in self._done and n not in running}
         depends_on = {name: self._run.stage(name).depends_on for name in waiting}
@@ -151,7 +151,7 @@ class Overall:
 
     def line(self) -> str:
         """A summary such as `stages 8 and 9 of 24  31% done  6m10s left`."""
-        numbers = [str(k) for k in range(len(self._done) + 1, len(self._done) + 1 + len(self._begun))]
+        numbers = [str(k) for k in range(len(self._done) + 1, len(self._done) + 1 + len(self._started))]
         total, left = len(self._stages), self.left()
         which = f"stage{'s' * (len(numbers) > 1)} {' and '.join(numbers)} of {total}"
         if not numbers:

@@ -28,14 +28,8 @@ from codi_jax.train import card
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import assemble
 
-_KEPT = (
-    "model",
-    "generate",
-    "evaluate",
-    "sources",
-    "stages",
-    "seed",
-)  # of a run's config; the other fields are of the machine
+# Fields of a run's config; the others are of the machine.
+_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")
 
 
 def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:

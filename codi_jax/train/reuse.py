@@ -19,14 +19,8 @@ from codi_jax.train.recipe import Run, load_run
 
 # In order of copying: the entries that mark a stage as finished come last.
 _KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "records", "arrays.json", "params")
-_NO_EFFECT = (
-    "log_every",
-    "checkpoint_every",
-    "keep_last",
-    "keep_every",
-    "offload",
-    "scheduling_weight",
-)  # they change no number
+# Fields that do not change the result.
+_NO_EFFECT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "offload", "scheduling_weight")
 
 
 def _plain(tree: Any) -> Any:

@@ -18,14 +18,14 @@ from codi_jax.parallel import distributed
 
 
 class Preempted(Exception):
-    """The run was asked to stop (SIGTERM) and has saved; run the same command again."""
+    """The run stopped on SIGTERM after saving; the same command resumes it."""
 
 
 _SYNC_POINTS = itertools.count()  # counted over the life of the process: jax has one preemption notice per process
 
 
 class Stop:
-    """Whether the run has been asked to stop."""
+    """Tells whether SIGTERM has come, to all processes of a run after the same step."""
 
     def __init__(self) -> None:
         self._asked = False

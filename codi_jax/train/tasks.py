@@ -190,9 +190,8 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
             _check_no_accumulation(stage, "align: contrastive")
         read = [n for n in names if any(n in settings.environments(pair) for pair in combinations(names, 2))]
         components = _component(codi, ["environment"], read)
-        components += _component(
-            codi, ["denoiser"], dict.fromkeys((*settings.losses, *read))
-        )  # V uses its time embedding
+        # V uses the time embedding of its modality's denoiser.
+        components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))
         components += _component(codi, ["cross"], settings.losses)
     if codi.config.null == "empty":
         inputs += _component(codi, ["prompt"], settings.prompts.sources)

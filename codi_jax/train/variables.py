@@ -132,8 +132,8 @@ def component_reader(
 ) -> Callable[[tuple[str, ...]], dict[str, Any]]:
     """A function that reads the named components, in the model's compute dtype.
 
-    They are sharded by the run's mesh and rules if the mesh has an axis beside 'data'; 'fsdp' counts only if the config
-    sets it. Otherwise, and if the run was trained on other devices than this machine has, they are on one device.
+    They are sharded by the run's mesh and rules if the mesh has an axis other than 'data'; 'fsdp' counts only if the
+    config sets it. Otherwise, and if the run was trained on other devices than this machine has, one device holds them.
 
     Args:
       run: the run.

@@ -118,9 +118,8 @@ def test_encode_normalises_latents_and_centres_prompts():
     plain, got = program(variables, media), program(shifted, media)
     np.testing.assert_allclose(got["text"].mean, 3 * (plain["text"].mean - 0.25), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got["image"].std, 5 * plain["image"].std, rtol=1e-4)
-    assert (
-        plain["image"].std.min() > 0 and not plain["text"].std.any()
-    )  # a text latent is the posterior mean, as in the release
+    # A text latent is the posterior mean, as in the release.
+    assert plain["image"].std.min() > 0 and not plain["text"].std.any()
     np.testing.assert_allclose(got["image"].prompt, 2 * (plain["image"].prompt - 0.1), rtol=1e-4, atol=1e-5)
     for name, modality in codi.modalities.items():
         assert plain[name].mean.shape == plain[name].std.shape == (2, *modality.latent_shape)
