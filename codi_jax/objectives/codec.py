@@ -2,8 +2,8 @@
 
     L = E_{z ~ q(z|x)} [-log p(x|z)] + β · Σ_i max(KL(q(z_i|x) ‖ N(0, 1)), λ)
 
-with the reconstruction term of the modality, β `kl_weight` and λ `free_bits` (nats a latent value; Kingma et al. 2016).
-The codec is frozen afterwards; the statistics of its latents become constants.
+with the reconstruction term of the modality, β = `kl_weight` and λ = `free_bits` (nats per latent value; Kingma et al.
+2016). Afterwards the codec is frozen, and the statistics of its latents become constants.
 """
 
 import dataclasses
@@ -19,12 +19,14 @@ from codi_jax.rng import fold
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
+    """β and λ of the loss."""
+
     kl_weight: float = 1e-6
     free_bits: float = 0.0
 
 
 def loss(codi: CoDi, name: str, config: CodecConfig, variables: dict, batch: dict, key: jax.Array):
-    """Mean loss over the batch {name: media}, and metrics."""
+    """Mean loss over the batch {name: media}, and the metrics "reconstruction", "kl" and those of the modality."""
     modality = codi[name]
     params = modality.component(variables, "codec")
     mean, logvar = (x.astype(jnp.float32) for x in modality.encode_moments(params, batch[name]))
@@ -42,11 +44,11 @@ def train_step(codi: CoDi, name: str, config: CodecConfig, tx, ema_decay: float,
 
 
 def latent_statistics(mean: jax.Array, logvar: jax.Array | None) -> dict[str, jax.Array]:
-    """Constants {shift, scale} per channel that give latents zero mean and unit variance.
+    """Constants {shift [C], scale [C]} that give latents zero mean and unit variance per channel.
 
     Args:
-      mean, logvar: posterior moments [N, …, C]; the variance of z is that of the means plus the mean variance. None
-        where z is the mean itself.
+      mean, logvar: posterior moments [N, …, C]. The variance of z is the variance of the means plus the mean of the
+        variances. `logvar` is None if z is the mean.
     """
     axes = tuple(range(mean.ndim - 1))
     variance = mean.var(axes) + (0.0 if logvar is None else jnp.exp(logvar).mean(axes))

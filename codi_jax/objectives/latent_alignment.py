@@ -8,9 +8,10 @@ t_A and t_B are drawn independently by default; the paper shares one t. `align` 
                                                          or of the modality itself (`target: own`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
-The anchor puts the tokens of every modality into one aligned space, so that outputs which were never trained together
-can read one another. A partner that carries less than the modality itself would teach V_A to forget the rest; then its
-own embedding is the better target. With E ≠ D, c̄ is lifted by a fixed matrix of orthonormal rows.
+The anchor puts the tokens of all modalities into one aligned space, so that outputs which were never trained together
+can attend to each other. If the partner carries less information than the modality itself, regressing the partner's
+embedding would make V_A discard the rest; then `target: own` is better. If E > D, c̄ is projected to E dimensions by a
+fixed matrix with orthonormal rows.
 """
 
 import dataclasses
@@ -35,14 +36,14 @@ class LatentAlignmentConfig:
     """Settings of one pair.
 
     Attributes:
-      losses: modalities whose diffusion loss is summed; of a batch, those that it holds.
+      losses: modalities whose diffusion losses are summed; those that a batch lacks are skipped.
       aligned: modalities whose V is trained by `align`.
-      prompts: the prompt; open (dropped) prompts are where the environment matters.
+      prompts: the prompts; where the prompt is dropped, the environment tokens are the only condition.
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
-      target: whose embedding the anchor regresses: the `partner`'s or its `own`.
+      target: the embedding that the anchor regresses, the `partner`'s or the modality's `own`.
       temperature: of the contrastive loss.
-      ring: compute it on a ring of devices (`objectives.ring`).
+      ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
     """
 
@@ -58,7 +59,7 @@ class LatentAlignmentConfig:
     min_snr: float = 0.0
 
     def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
-        """Those of the pair whose V the loss reads."""
+        """The modalities of the pair whose environment tokens the loss reads."""
         if self.align == "contrastive":
             return pair
         read = {other for name, other in (pair, pair[::-1]) if name in self.losses}
@@ -66,8 +67,12 @@ class LatentAlignmentConfig:
 
 
 @lru_cache
-def lift(width: int, environment_width: int) -> np.ndarray:
-    """Fixed [D, E] matrix: the identity if D = E, else orthonormal rows (E > D) drawn from seed 0."""
+def orthonormal_projection(width: int, environment_width: int) -> np.ndarray:
+    """Fixed [D, E] matrix: the identity if D = E, else random orthonormal rows (E > D) from seed 0.
+
+    Raises:
+      ValueError: E < D.
+    """
     if width == environment_width:
         return np.eye(width, dtype=np.float32)
     if environment_width < width:
@@ -77,13 +82,13 @@ def lift(width: int, environment_width: int) -> np.ndarray:
 
 
 def anchor(tokens: Array, embedding: Array) -> Array:
-    """Mean squared distance of tokens [B, K, E] to an embedding [B, D], lifted to E."""
-    target = embedding @ lift(embedding.shape[-1], tokens.shape[-1])
+    """Mean squared difference of tokens [B, K, E] and an embedding [B, D] projected to E dimensions."""
+    target = embedding @ orthonormal_projection(embedding.shape[-1], tokens.shape[-1])
     return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
 
 
 def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -> Array:
-    """InfoNCE between the unit-norm means of tokens a and b, [B, K, E]."""
+    """InfoNCE of the unit-norm means over K of tokens a and b, [B, K, E]."""
     a, b = (x.astype(jnp.float32).mean(1) for x in (a, b))
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
     scale = jnp.float32(1 / temperature)
@@ -98,27 +103,27 @@ def loss(
     batch: dict[str, Encoded],
     key: jax.Array,
 ):
-    """Joint loss of an encoded batch of pairs, and its terms."""
+    """Loss of an encoded batch of pairs, and its terms "loss/NAME" and "align/NAME" (or "align") as metrics."""
     partner = dict(zip(pair, reversed(pair), strict=True))
     size = batch[pair[0]].mean.shape[0]
     samples, tokens = {}, {}
     for name in pair:
         t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
-        samples[name] = conditioning.noised(codi, name, batch[name], t, key)
+        samples[name] = conditioning.add_noise(codi, name, batch[name], t, key)
         if name in config.environments(pair):
             tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
 
     denoising, aligning = {}, {}
-    # One prompt for the pair: both outputs are of one scene.
+    # Both outputs get the same prompt, since they belong to one sample.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
         sample, environment = samples[name], Tokens.of(tokens[partner[name]])
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
-        of = {"partner": partner, "own": {name: name for name in pair}}
+        target = {"partner": partner, "own": {name: name for name in pair}}[config.target]
         for name in (name for name in config.aligned if name in pair):
-            aligning[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
+            aligning[f"align/{name}"] = anchor(tokens[name], batch[target[name]].full)
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())

@@ -1,12 +1,12 @@
-"""The loop: one for every stage.
+"""The training loop, one for all stages.
 
-    restore → [ next batch → step → log → checkpoint ] … → average → constants → write what was made
+    restore → [ next batch → step → log → checkpoint ] … → average → constants → save parameters
 
-A checkpoint is taken before the next batch is drawn, so that its step number is also its place in the data. The loop
-stays one step ahead of the device, no more: it blocks on the metrics of the step before.
+A checkpoint is saved before the next batch is drawn, so its step number is also the position in the data. The host runs
+one step ahead of the device: after dispatching a step it blocks on the metrics of the previous one.
 
-Every process of a run takes the same way through it. What could differ between them they agree on: which stages are
-finished and from which step to go on (process 0 says), and after which step to stop (`train.stop`).
+All processes of a run execute the same control flow. Process 0 decides which stages are finished and at which step to
+resume, and broadcasts this; `train.stop` makes all processes stop after the same step.
 """
 
 from itertools import islice
@@ -36,23 +36,27 @@ from codi_jax.train.overall import Overall
 from codi_jax.train.profile import Profile
 from codi_jax.train.program import stage_program, task_of
 from codi_jax.train.recipe import Run
-from codi_jax.train.sampling import Samples
+from codi_jax.train.sampling import TrainingSamples
 from codi_jax.train.stop import Preempted, Stop
 from codi_jax.train.validation import Validation
-from codi_jax.train.variables import assemble, inherit, made_in_place, place_on
+from codi_jax.train.variables import assemble, copy_matching, init_sharded, make_sharding_fn
 
 
-def source_of(run: Run, wanted: str | tuple[str, ...]) -> Source:
-    """A source of the config, or the arrays of `encode` stages (checked against their weights)."""
-    if not isinstance(wanted, str):
-        return Arrays(latents.mixed([latents.load(run, stage) for stage in wanted]))
-    if wanted in run.config.sources:
-        return make_source(run.config.sources[wanted], f"sources.{wanted}")
-    return latents.source(run, wanted)
+def source_of(run: Run, names: str | tuple[str, ...]) -> Source:
+    """The source that a stage names: one of the config, or the arrays of one or several `encode` stages.
+
+    Raises:
+      ConfigError: the arrays were encoded with other weights or from other data.
+    """
+    if not isinstance(names, str):
+        return Arrays(latents.concat_with_presence([latents.load(run, stage) for stage in names]))
+    if names in run.config.sources:
+        return make_source(run.config.sources[names], f"sources.{names}")
+    return latents.source(run, names)
 
 
 class Stage:
-    """One training stage: its task, its state in shardings, its compiled step."""
+    """One training stage: its task, its sharded train state, its compiled step."""
 
     def __init__(self, run: Run, name: str):
         self.run, self.name, self.config = run, name, run.stage(name)
@@ -65,55 +69,63 @@ class Stage:
         if self.config.validation is not None:
             held_out = source_of(run, self.config.validation.source)
             self.validation = Validation(self.config, self.task, held_out, self.mesh, self.key)
-        self.samples: Samples | None = None
+        self.samples: TrainingSamples | None = None
         if self.config.samples is not None:
-            self.samples = Samples(run, name, self.task, self.key, place_on(run, self.mesh))
+            self.samples = TrainingSamples(run, name, self.task, self.key, make_sharding_fn(run, self.mesh))
 
     def prepare(self) -> None:
-        """Parameters of the stages before, fresh ones for what none has made; the state, the step."""
+        """Loads the components of ancestors, initializes the others, and creates the train state and the step.
+
+        Raises:
+          ConfigError: no ancestor has trained a component that the task reads and this stage does not train.
+        """
         config, task = self.config, self.task
-        providers = self.run.providers(self.run.ancestors(self.name))
-        given = tuple(c for c in task.components if c in providers)
-        fresh = tuple(c for c in task.components if c not in providers)
-        untrained = [c for c in fresh if c not in {p.removeprefix("!").split("/")[0] for p in config.train}]
+        sources = self.run.component_sources(self.run.ancestors(self.name))
+        loaded = tuple(c for c in task.components if c in sources)
+        initialized = tuple(c for c in task.components if c not in sources)
+        untrained = [c for c in initialized if c not in {p.removeprefix("!").split("/")[0] for p in config.trainable}]
         if untrained:
             raise ConfigError(
-                f"config.stages.{self.name}: needs {', '.join(untrained)}, which neither it nor a stage it needs trains"
+                f"config.stages.{self.name}: reads {', '.join(untrained)}, which neither it nor a stage that it "
+                "depends on trains"
             )
-        ancestors, place = self.run.ancestors(self.name), place_on(self.run, self.mesh)
-        variables = assemble(self.run, ancestors, given, place=place)
+        ancestors, sharding_fn = self.run.ancestors(self.name), make_sharding_fn(self.run, self.mesh)
+        variables = assemble(self.run, ancestors, loaded, sharding_fn=sharding_fn)
         params = {
             **variables["params"],
-            **made_in_place(lambda key: task.init(key, fresh), fold(self.key, "init"), place),
+            **init_sharded(lambda key: task.init(key, initialized), fold(self.key, "init"), sharding_fn),
         }
-        for component, like in config.start.items():
-            if component in fresh:
-                given_to = assemble(self.run, ancestors, (like,), place=place)["params"][like]
-                params[component] = inherit(params[component], given_to, f"config.stages.{self.name}.start")
+        for component, other in config.init_from.items():
+            if component in initialized:
+                other_params = assemble(self.run, ancestors, (other,), sharding_fn=sharding_fn)["params"][other]
+                params[component] = copy_matching(
+                    params[component], other_params, f"config.stages.{self.name}.init_from"
+                )
         program = stage_program(self.run, self.name, task, params, self.mesh)
         self.table, self.summary, self.step = program.table, program.summary, program.step
         params = jax.device_put(params, program.shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
         trained, self.frozen = partition(params, program.trainable)
         if config.precision:
-            self.frozen = cast_in_place(self.frozen, program.stored_as)
-        # Fresh buffers for every leaf: the state is donated, the parameters given to it are not.
+            self.frozen = cast_in_place(self.frozen, program.cast_frozen)
+        # Every leaf of the state gets a new buffer: the state is donated to the step, `params` is not.
         once = compiled_for_one_call(sum(x.size for x in jax.tree.leaves(trained)))
         self.state = jax.jit(program.create, out_shardings=program.layout, compiler_options=once)(trained)
 
     def trees(self) -> TrainState:
-        """The state as checkpoints hold it: one that is packed, as trees on the host."""
+        """The train state in the form that checkpoints hold; a packed state is unpacked on the host."""
         packed = isinstance(self.state.params, Packed)
         return unpacked(distributed.fetch(self.state)) if packed else self.state
 
     def restore(self, checkpoints: Checkpointer, step: int) -> None:
-        """Takes the state of a step from its checkpoint, into the layout that the state has here."""
+        """Restores the state of a step into the layout and the shardings that it has in this run."""
         trees, _ = checkpoints.restore(self.trees(), step)
         place = lambda x, like: jax.make_array_from_callback(x.shape, like.sharding, x.__getitem__)  # noqa: E731
         packed = isinstance(self.state.params, Packed)
         self.state = jax.tree.map(place, packed_like(self.state, trees), self.state) if packed else trees
 
     def batches(self, start: int) -> Batches:
+        """The batches of this process from step `start` on."""
         seed = int(jax.random.bits(fold(self.key, "data")))
         return Batches(
             self.source,
@@ -128,16 +140,19 @@ class Stage:
     def train(
         self, ledger: Ledger, quiet: bool = False, profile: tuple[int, int] | None = None, overall: Any = None
     ) -> None:
-        """Runs the stage from its last checkpoint to its end and writes what it made.
+        """Trains from the last checkpoint to the end of the stage and saves its parameters and constants.
 
         Args:
-          ledger: books the seconds.
-          quiet: leaves out the tables of parameters.
-          profile: (start, steps) of this session to be recorded, see `train.profile`.
-          overall: is told of the progress, see `train.overall`.
+          ledger: records seconds by activity.
+          quiet: whether to omit the tables of parameters.
+          profile: (start, steps) to trace in this session, see `train.profile`.
+          overall: the progress of the whole recipe, see `train.overall`; updated after every logged step.
+
+        Raises:
+          Preempted: SIGTERM came; a checkpoint has been saved, or the stage is finished.
         """
         config, clock = self.config, ledger.clock
-        recorded = Profile(self.directory / "profile", profile if distributed.is_primary() else None)
+        profiler = Profile(self.directory / "profile", profile if distributed.is_primary() else None)
         with (
             jax.set_mesh(self.mesh),
             Stop().listening() as stop,
@@ -153,8 +168,8 @@ class Stage:
                 if self.mesh.size > 1:
                     print(self.table, flush=True)
             batches, pending = self.batches(start), None
-            programs: dict[Any, float] = {}  # a kind of batch -> flops of the step that takes it
-            worked: list[float] = []  # flops of each step since the last line
+            programs: dict[Any, float] = {}  # tree structure of a batch -> flops of the step compiled for it
+            step_flops: list[float] = []  # of each step since the last logged one
             with (
                 MetricWriter(self.directory, start) as writer,
                 Progress(self.name, config.steps, config.batch_size, start, clock, overall=overall) as progress,
@@ -165,15 +180,15 @@ class Stage:
                         batch = place_batch(next(batches), self.mesh)
                     kind = jax.tree.structure(batch)
                     new = kind not in programs
-                    with clock.measure("compile" if new else "step"), recorded.step(i):
+                    with clock.measure("compile" if new else "step"), profiler.step(i):
                         arguments = (self.state, self.frozen, self.constants, batch, self.key)
-                        if new:  # traced here, and not again by the call
+                        if new:  # the call below reuses this trace
                             programs[kind] = count(self.step.trace(*arguments).jaxpr).total
                         self.state, metrics = self.step(*arguments)
                         jax.block_until_ready(metrics["loss"] if new else pending)
-                    worked.append(programs[kind])
+                    step_flops.append(programs[kind])
                     pending = metrics["loss"]
-                    recorded.after(pending)
+                    profiler.after(pending)
                     done = i + 1
                     if done % config.log_every == 0 or done == config.steps:
                         scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
@@ -183,8 +198,8 @@ class Stage:
                             "data_wait": clock.share("data"),
                             **batches.epochs(),
                         }
-                        writer.write(i, scalars | self._speed(progress.rate * sum(worked) / len(worked)))
-                        worked.clear()
+                        writer.write(i, scalars | self._speed(progress.rate * sum(step_flops) / len(step_flops)))
+                        step_flops.clear()
                     if self.validation is not None and (done % config.validation.every == 0 or done == config.steps):
                         with clock.measure("validation"):
                             writer.write(i, self.validation(self.state, self.frozen, self.constants))
@@ -201,33 +216,34 @@ class Stage:
                         checkpoints.wait()
                         raise Preempted(f"stopped in {self.name} at step {done} of {config.steps}; run it again")
             batches.close()
-            recorded.close()
+            profiler.close()
             with clock.measure("finish"):
                 self._finish()
-            if stop.here():  # during the last step or since
-                raise Preempted(f"stopped after {self.name}; run it again for the stages that follow")
+            if stop.here():  # the signal came during the last step or later
+                raise Preempted(f"stopped after {self.name}; run it again for the remaining stages")
 
     def _speed(self, flops_per_second: float) -> dict[str, float]:
-        """Operations a second and device, and the part of the peak that this is, if the chip is known."""
+        """FLOP/s per device, and the utilisation (fraction of the peak) if the chip is known."""
         devices = list(self.mesh.devices.flat)
-        part = utilisation(flops_per_second, devices)
+        used = utilisation(flops_per_second, devices)
         speed = {"flops_per_second": flops_per_second / len(devices)}
-        return speed if part is None else {**speed, "utilisation": part}
+        return speed if used is None else {**speed, "utilisation": used}
 
     def _finish(self) -> None:
+        """Saves the EMA parameters of the trained components and their constants."""
         config = self.config
         state = self.state
-        if isinstance(state.params, Packed):  # taken apart on the host: on a device each leaf would be a program
+        if isinstance(state.params, Packed):  # unpacked on the host: on a device each leaf would be a program
             state = state.replace(ema=distributed.fetch(state.ema))
         averaged = state.averaged()
         variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)
-        if self.task.constants is not None and config.statistics:
-            size = min(config.batch_size, config.statistics)
-            samples = islice(in_order(self.source, size, self.task.transform), max(config.statistics // size, 1))
-            made = self.task.constants(variables, samples)
-            constants = {c: distributed.fetch(v) for c, v in made.items() if c in components}
+        if self.task.constants is not None and config.num_stats_samples:
+            size = min(config.batch_size, config.num_stats_samples)
+            samples = islice(in_order(self.source, size, self.task.transform), max(config.num_stats_samples // size, 1))
+            computed = self.task.constants(variables, samples)
+            constants = {c: distributed.fetch(v) for c, v in computed.items() if c in components}
         out = {"params": {c: variables["params"][c] for c in components}}
         if constants:
             out["constants"] = constants
@@ -237,9 +253,9 @@ class Stage:
             "steps": config.steps,
             "skipped": int(self.state.skipped),
         }
-        # Of what lies on several hosts each writes its part; none has to have the whole.
-        spread = lambda x: isinstance(x, jax.Array) and not x.is_fully_addressable  # noqa: E731
-        out = jax.tree.map(lambda x: x if spread(x) else np.asarray(x), out)
+        # Each host writes its shards of an array that is split over hosts, so no host needs the whole array.
+        multihost = lambda x: isinstance(x, jax.Array) and not x.is_fully_addressable  # noqa: E731
+        out = jax.tree.map(lambda x: x if multihost(x) else np.asarray(x), out)
         save_params(str(self.directory / "params"), out, meta)
 
 
@@ -250,28 +266,31 @@ def train(
     profile: tuple[int, int] | None = None,
     overall: Any = None,
 ) -> None:
-    """Runs the named stages (all if None) in the recipe's order; what is finished is left alone.
+    """Runs the named stages (all if None) in the recipe's order and skips finished ones.
 
-    `quiet` and `profile` are those of `Stage.train`; `overall` is told of the progress, an `Overall` of these stages if
-    it is not given and there are several.
+    Args:
+      run: the run.
+      stages: names of stages.
+      quiet, profile: see `Stage.train`.
+      overall: the progress of the whole recipe; if None and there are several stages, it is created here.
 
     Raises:
-      ConfigError: a stage that a named one needs is not finished.
+      ConfigError: a stage that a named one depends on is not finished.
       Preempted: SIGTERM came; everything is saved.
     """
-    wanted = run.order if stages is None else stages
-    for name in wanted:
+    requested = run.order if stages is None else stages
+    for name in requested:
         run.stage(name)
-    if overall is None and len(wanted) > 1 and distributed.is_primary():
-        overall = Overall(run, wanted)
-    for name in (n for n in run.order if n in wanted):
+    if overall is None and len(requested) > 1 and distributed.is_primary():
+        overall = Overall(run, requested)
+    for name in (n for n in run.order if n in requested):
         if distributed.broadcast_from_primary(run.finished(name)):
             if distributed.is_primary():
                 print(f"{name}  finished", flush=True)
             continue
-        for need in run.stage(name).needs:
+        for need in run.stage(name).depends_on:
             if not run.finished(need):
-                raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
+                raise ConfigError(f"stage {name!r} depends on {need!r}, which is not finished in {run.workdir}")
         ledger = Ledger(run.directory(name) / "cost.json", Clock())
         if overall is not None:
             overall.begin(name)
@@ -279,11 +298,11 @@ def train(
             if run.stage(name).objective == "encode":
                 with ledger.clock.measure("encode"):
                     ancestors = run.ancestors(name)
-                    needed = tuple(
+                    components = tuple(
                         run.codi[m].components[role] for m in run.stage(name).modalities for role in ("codec", "prompt")
                     )
                     source = source_of(run, run.stage(name).source)
-                    latents.compute(run, name, assemble(run, ancestors, needed), source, overall)
+                    latents.compute(run, name, assemble(run, ancestors, components), source, overall)
             else:
                 with ledger.clock.measure("start"):
                     stage = Stage(run, name)

@@ -1,4 +1,4 @@
-"""What each objective asks of the loop: components, loss, what its batches hold, what it leaves as constants."""
+"""The task of each objective: its components, loss, batches, and the constants that it computes after training."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -24,16 +24,17 @@ class Task:
     """An objective, bound to a model and its settings.
 
     Attributes:
-      components: all that the loss reads.
-      init: key, names of components -> their initial parameters.
+      components: all components that the loss reads.
+      init: (key, names of components) -> their initial parameters.
       loss: see `objectives.step`.
-      transform: stacked samples of the source to a batch, on the host.
-      example: a batch of so many rows of zeros, for shapes; where batches are of several pairs, of the first two
-        modalities.
-      constants: (variables, batches) -> constants of what was trained; None if there are none.
-      accumulate: parts in which the step is to take a batch; 1 where the loss is not a mean over samples.
-      outputs: modalities that are to be generated (together) with what it trains; none if it trains other things.
-      by_level: (variables, batch, key) -> scalars of a batch that is not trained on, if they are more than the loss.
+      transform: stacked samples of the source -> a batch, on the host.
+      example: batch size -> a batch of zeros, for shapes; of the first two modalities where batches hold pairs.
+      constants: (variables, batches) -> constants of the trained components; None if there are none.
+      accumulate: number of microbatches over which the step averages gradients; 1 where the loss is not a mean over
+        samples.
+      outputs: modalities that the trained components generate, jointly; empty if they generate nothing.
+      loss_by_timestep: (variables, batch, key) -> validation scalars by range of timesteps; None where validation
+        reports the training loss.
     """
 
     components: tuple[str, ...]
@@ -44,12 +45,12 @@ class Task:
     constants: Callable[[dict, Iterable[Any]], dict] | None = None
     accumulate: int = 1
     outputs: tuple[str, ...] = ()
-    by_level: Loss | None = None
+    loss_by_timestep: Loss | None = None
 
     def validate(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Any]:
-        """Scalars of a batch that is not trained on, `loss` among them."""
-        if self.by_level is not None:
-            return self.by_level(variables, batch, key)
+        """Validation scalars of a batch, `loss` among them."""
+        if self.loss_by_timestep is not None:
+            return self.loss_by_timestep(variables, batch, key)
         value, metrics = self.loss(variables, batch, key)
         return {"loss": value, **metrics}
 
@@ -59,10 +60,14 @@ def _media(codi: CoDi, names: tuple[str, ...], samples: dict) -> dict:
 
 
 def _pair(names: tuple[str, ...], batch: dict) -> tuple[str, ...]:
-    """The two of a stage's modalities that a batch holds: of a mixture each batch is of one pair."""
+    """The two of a stage's modalities that a batch holds; in a mixture of pairs every batch is of one pair.
+
+    Raises:
+      ConfigError: the batch does not hold exactly two of them.
+    """
     pair = tuple(name for name in names if name in batch)
     if len(pair) != 2:
-        raise ConfigError(f"a batch holds two of {', '.join(names)}, not {', '.join(pair) or 'none'}")
+        raise ConfigError(f"a batch must hold two of {', '.join(names)}, not {', '.join(pair) or 'none'}")
     return pair
 
 
@@ -74,8 +79,8 @@ def _encoded(names: tuple[str, ...], samples: dict) -> dict[str, Encoded]:
     return {name: Encoded(**samples[name]) for name in names}
 
 
-def _encoded_example(codi: CoDi, names: tuple[str, ...], mixed: bool, size: int) -> dict[str, Encoded]:
-    prompt, present = jnp.zeros((size, codi.config.width)), jnp.zeros((size,)) if mixed else None
+def _encoded_example(codi: CoDi, names: tuple[str, ...], with_presence: bool, size: int) -> dict[str, Encoded]:
+    prompt, present = jnp.zeros((size, codi.config.width)), jnp.zeros((size,)) if with_presence else None
     latents = {name: jnp.zeros((size, *codi[name].latent_shape)) for name in names}
     return {name: Encoded(latent, latent, prompt, prompt, present) for name, latent in latents.items()}
 
@@ -84,13 +89,19 @@ def _component(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[
     return tuple(codi[name].components[role] for name in names for role in roles)
 
 
-def _refuse_parts(stage: Any, what: str) -> None:
+def _check_no_accumulation(stage: Any, what: str) -> None:
     if stage.accumulate > 1:
-        raise ConfigError(f"stages.*.accumulate: {what} compares the samples of a batch, so no part can stand alone")
+        raise ConfigError(f"stages.*.accumulate: {what} compares all samples of a batch, so it needs accumulate=1")
 
 
 def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
-    """The task of a StageConfig; `encoded`: its source holds what `objectives.conditioning.encode` gives."""
+    """The task of a StageConfig.
+
+    Args:
+      codi: the model.
+      stage: the StageConfig.
+      encoded: whether its source holds the results of `objectives.conditioning.encode` instead of media.
+    """
     where, names = "stages.*.settings", stage.modalities
     init = lambda key, components: codi.init(key, components)  # noqa: E731
     media, example = partial(_media, codi, names), partial(_example, codi, names)
@@ -108,8 +119,8 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         def statistics(variables, batches):
             parts = [distributed.fetch(moments(variables, batch)) for batch in batches]
             mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
-            drawn = codi[name].sampled_posterior
-            return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if drawn else None)}
+            sampled = codi[name].sampled_posterior
+            return {codi[name].components["codec"]: codec.latent_statistics(mean, logvar if sampled else None)}
 
         loss = partial(codec.loss, codi, name, settings)
         return Task(_component(codi, ["codec"], names), init, loss, media, example, statistics, stage.accumulate)
@@ -120,12 +131,12 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
 
         def centres(variables, batches):
             parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
-            found = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in names}
-            return {codi[n].components["prompt"]: bridging.prompt_statistics(found[n]) for n in names}
+            embeddings = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in names}
+            return {codi[n].components["prompt"]: bridging.prompt_statistics(embeddings[n]) for n in names}
 
         def bridging_init(key, components):
-            own = bridging.init(settings) if bridging.COMPONENT in components else {}
-            return {**codi.init(key, components), **own}
+            temperature = bridging.init(settings) if bridging.COMPONENT in components else {}
+            return {**codi.init(key, components), **temperature}
 
         components = (*_component(codi, ["prompt"], names), bridging.COMPONENT)
 
@@ -159,34 +170,35 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
     if stage.objective == "similarity":
         settings = from_dict(similarity.SimilarityConfig, stage.settings, where)
         towers = tuple(similarity.component(name) for name in names)
-        _refuse_parts(stage, "similarity")
+        _check_no_accumulation(stage, "similarity")
         return Task(towers, partial(similarity.init, codi), partial(similarity.loss, codi, settings), media, example)
 
     inputs = () if encoded else _component(codi, ["codec", "prompt"], names)
     if stage.objective == "ldm":
         settings = from_dict(ldm.LDMConfig, stage.settings, where)
         name = names[0]
-        loss, by_level = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.by_level))
+        loss, loss_by_timestep = (partial(f, codi, name, settings) for f in (ldm.loss, ldm.loss_by_timestep))
         components, outputs = _component(codi, ["denoiser"], [name]), (name,)
     else:
-        by_level, settings = None, from_dict(latent_alignment.LatentAlignmentConfig, stage.settings, where)
+        loss_by_timestep, settings = None, from_dict(latent_alignment.LatentAlignmentConfig, stage.settings, where)
         outputs = names if settings.losses else ()
 
         def loss(variables, batch, key):
             return latent_alignment.loss(codi, _pair(names, batch), settings, variables, batch, key)
 
         if settings.align == "contrastive":
-            _refuse_parts(stage, "align: contrastive")
+            _check_no_accumulation(stage, "align: contrastive")
         read = [n for n in names if any(n in settings.environments(pair) for pair in combinations(names, 2))]
         components = _component(codi, ["environment"], read)
-        components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))  # V reads its time
+        # V uses the time embedding of its modality's denoiser.
+        components += _component(codi, ["denoiser"], dict.fromkeys((*settings.losses, *read)))
         components += _component(codi, ["cross"], settings.losses)
     if codi.config.null == "empty":
         inputs += _component(codi, ["prompt"], settings.prompts.sources)
     if encoded:
         shapes = partial(_encoded_example, codi, names, not isinstance(stage.source, str))
         batch = partial(_encoded, names)
-        return Task(components + inputs, init, loss, batch, shapes, None, stage.accumulate, outputs, by_level)
+        return Task(components + inputs, init, loss, batch, shapes, None, stage.accumulate, outputs, loss_by_timestep)
 
     def online(function, variables, batch, key):
         return function(variables, conditioning.encode(codi, variables, batch), key)
@@ -199,5 +211,5 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         example,
         accumulate=stage.accumulate,
         outputs=outputs,
-        by_level=by_level and partial(online, by_level),
+        loss_by_timestep=loss_by_timestep and partial(online, loss_by_timestep),
     )

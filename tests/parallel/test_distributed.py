@@ -107,7 +107,7 @@ def test_jobs_are_refused_with_several_processes(capsys, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         cli.main(["train", f"--workdir={tmp_path / 'run'}", "--jobs=2"])
     assert exit.value.code == cli.EXIT_BAD_INPUT
-    assert capsys.readouterr().err == "codi-jax: --jobs=2: stages run side by side in a run of one process only\n"
+    assert capsys.readouterr().err == "codi-jax: --jobs=2: parallel stages are not supported in a distributed run\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -25,7 +25,7 @@ CONFIG = (
     f"--config.stages.{STAGE}.steps=2000",
     f"--config.stages.{STAGE}.checkpoint_every=5",
     f"--config.stages.{STAGE}.log_every=1",
-    f"--config.stages.{STAGE}.statistics=64",
+    f"--config.stages.{STAGE}.num_stats_samples=64",
 )
 TRAIN = ("train", *CONFIG, f"--stage={STAGE}", "--quiet")
 CLOCK = ("steps_per_second", "data_wait", "flops_per_second")
