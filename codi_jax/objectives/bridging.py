@@ -8,6 +8,7 @@ modalities: text-image, text-audio, text-video.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -17,9 +18,12 @@ import numpy as np
 import optax
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.objectives import microbatch, ring
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.batches import MediaBatches, components_of, pair_of
 from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.parallel import distributed
 from codi_jax.types import Array
 
 COMPONENT = "bridging"  # the learned temperature (and bias) of the contrastive loss
@@ -80,7 +84,7 @@ def loss(
     batch: dict,
     key: jax.Array,
     accumulate: int = 1,
-):
+) -> LossTerms:
     """Contrastive loss of a batch of media pairs, and the metrics "scale" and "retrieval" (accuracy within the batch).
 
     With `accumulate` > 1 the towers process the batch in this number of microbatches; the loss is over all pairs of the
@@ -109,14 +113,7 @@ def loss(
     for name in (name for name in config.views if name in pair):
         other = embed(name, full=True)
         value += contrast(a if name == pair[0] else b, other).loss
-    return value, {"scale": scale, "retrieval": retrieval}
-
-
-def train_step(
-    codi: CoDi, pair: tuple[str, str], config: BridgingConfig, tx, ema_decay: float, **jit_options
-) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, pair, config), tx, ema_decay, **jit_options)
+    return LossTerms(value, {"scale": scale, "retrieval": retrieval})
 
 
 def prompt_statistics(embeddings: Array) -> dict[str, Array]:
@@ -128,3 +125,64 @@ def prompt_statistics(embeddings: Array) -> dict[str, Array]:
         "centre": embeddings.mean(0),
         "gain": 1 / jnp.sqrt(jnp.maximum(embeddings.var(0).mean(), 1e-12)),
     }
+
+
+@register("bridging")
+@dataclasses.dataclass(frozen=True, eq=False)
+class BridgingObjective:
+    """Trains the prompt encoders of pairs of modalities.
+
+    Attributes:
+      codi: the model.
+      modalities: a pair, or more, of which every batch holds a pair.
+      config: of the loss.
+      microbatches: in which the towers process a batch. The loss is over all pairs of the batch, so gradients are not
+        accumulated.
+    """
+
+    codi: CoDi
+    modalities: tuple[str, ...]
+    config: BridgingConfig
+    microbatches: int = 1
+    accumulate: int = 1
+    outputs: tuple[str, ...] = ()
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "BridgingObjective":
+        return cls(codi, stage.modalities, from_dict(BridgingConfig, stage.settings, SETTINGS), stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return (*components_of(self.codi, ("prompt",), self.modalities), COMPONENT)
+
+    @property
+    def batch_multiple(self) -> int:
+        return self.microbatches
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        temperature = init(self.config) if COMPONENT in components else {}
+        return {**self.codi.init(key, components), **temperature}
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return MediaBatches(self.codi, self.modalities, in_pairs=True).batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return MediaBatches(self.codi, self.modalities, in_pairs=True).example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        pair = pair_of(self.modalities, batch)
+        return loss(self.codi, pair, self.config, variables, batch, key, self.microbatches)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        return self.loss(variables, batch, key).scalars()
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        """Centre and gain of the embeddings of every modality."""
+        codi = self.codi
+        embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in b})
+        parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
+        embeddings = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in self.modalities}
+        return {codi[n].components["prompt"]: prompt_statistics(embeddings[n]) for n in self.modalities}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, **options)

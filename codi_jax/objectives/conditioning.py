@@ -56,6 +56,11 @@ class PromptConfig:
     drop: float = 0.1
     noise: float = 0.0
 
+    def null_components(self, codi: CoDi) -> tuple[str, ...]:
+        """Components that the null prompt is made by: the prompt encoders, if it is an empty prompt."""
+        encoders = tuple(codi[name].components["prompt"] for name in self.sources)
+        return encoders if codi.config.null == "empty" else ()
+
 
 def context(
     codi: CoDi, config: PromptConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array, name: str

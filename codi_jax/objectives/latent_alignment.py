@@ -15,15 +15,21 @@ fixed matrix with orthonormal rows.
 """
 
 import dataclasses
-from functools import lru_cache, partial
-from typing import Literal
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from codi_jax.codi import CoDi
+from codi_jax.config import from_dict
 from codi_jax.objectives import conditioning, ring
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, refuse_accumulation, register
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of, pair_of
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
@@ -102,7 +108,7 @@ def loss(
     variables: dict,
     batch: dict[str, Encoded],
     key: jax.Array,
-):
+) -> LossTerms:
     """Loss of an encoded batch of pairs, and its terms "loss/NAME" and "align/NAME" (or "align") as metrics."""
     partner = dict(zip(pair, reversed(pair), strict=True))
     size = batch[pair[0]].mean.shape[0]
@@ -127,11 +133,75 @@ def loss(
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
-    return total, {**denoising, **aligning}
+    return LossTerms(total, {**denoising, **aligning})
 
 
-def train_step(
-    codi: CoDi, pair: tuple[str, str], config: LatentAlignmentConfig, tx, ema_decay: float, **jit_options
-) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, pair, config), tx, ema_decay, **jit_options)
+@register("latent_alignment")
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatentAlignmentObjective:
+    """Trains V and X of pairs of modalities.
+
+    Attributes:
+      codi: the model.
+      modalities: a pair, or more, of which every batch holds a pair.
+      config: of the loss.
+      batches: of the modalities.
+      accumulate: number of microbatches.
+    """
+
+    codi: CoDi
+    modalities: tuple[str, ...]
+    config: LatentAlignmentConfig
+    batches: EncodedBatches | MediaBatches
+    accumulate: int = 1
+    batch_multiple: int = 1
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
+        config, names = from_dict(LatentAlignmentConfig, stage.settings, SETTINGS), stage.modalities
+        if config.align == "contrastive":
+            refuse_accumulation(stage, "align: contrastive")
+        online = MediaBatches(codi, names, in_pairs=True)
+        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else online
+        return cls(codi, names, config, batches, stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        codi, losses = self.codi, self.config.losses
+        pairs = list(combinations(self.modalities, 2))
+        read = [name for name in self.modalities if any(name in self.config.environments(pair) for pair in pairs)]
+        return (
+            *components_of(codi, ("environment",), read),
+            # V uses the time embedding of its modality's denoiser.
+            *components_of(codi, ("denoiser",), dict.fromkeys((*losses, *read))),
+            *components_of(codi, ("cross",), losses),
+            *self.batches.components,
+            *self.config.prompts.null_components(codi),
+        )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.modalities if self.config.losses else ()
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        return self.codi.init(key, components)
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return self.batches.batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return self.batches.example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        pair, encoded = pair_of(self.modalities, batch), self.batches.encode(variables, batch)
+        return loss(self.codi, pair, self.config, variables, encoded, key)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        return self.loss(variables, batch, key).scalars()
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        del variables, batches
+        return {}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

@@ -7,15 +7,20 @@ four modalities are independent of each other.
 """
 
 import dataclasses
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from codi_jax.codi import CoDi
+from codi_jax.config import from_dict
 from codi_jax.diffusion import losses, process
 from codi_jax.objectives import conditioning
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
@@ -68,15 +73,72 @@ def loss_by_timestep(
     return out
 
 
-def loss(codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array):
+def loss(
+    codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array
+) -> LossTerms:
     """Diffusion loss of an encoded batch that holds `name` and the prompt sources."""
     context = conditioning.context(codi, config.prompts, variables, batch, key, name)
     t = conditioning.timesteps(codi, context.values.shape[0], key, name, config.shift)
     sample = conditioning.add_noise(codi, name, batch[name], t, key)
     prediction = codi[name].denoise(variables, sample.z_t, t, context)
-    return prediction_loss(codi, prediction, sample, config.min_snr), {}
+    return LossTerms(prediction_loss(codi, prediction, sample, config.min_snr), {})
 
 
-def train_step(codi: CoDi, name: str, config: LDMConfig, tx, ema_decay: float, **jit_options) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, name, config), tx, ema_decay, **jit_options)
+@register("ldm")
+@dataclasses.dataclass(frozen=True, eq=False)
+class LDMObjective:
+    """Trains the denoiser of one modality.
+
+    Attributes:
+      codi: the model.
+      name: the modality.
+      config: of the loss.
+      batches: of `name` and of the modalities that prompt it.
+      accumulate: number of microbatches.
+    """
+
+    codi: CoDi
+    name: str
+    config: LDMConfig
+    batches: EncodedBatches | MediaBatches
+    accumulate: int = 1
+    batch_multiple: int = 1
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LDMObjective":
+        config, names = from_dict(LDMConfig, stage.settings, SETTINGS), stage.modalities
+        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names)
+        return cls(codi, names[0], config, batches, stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        null = self.config.prompts.null_components(self.codi)
+        return components_of(self.codi, ("denoiser",), (self.name,)) + self.batches.components + null
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        return self.codi.init(key, components)
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return self.batches.batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return self.batches.example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        return loss(self.codi, self.name, self.config, variables, self.batches.encode(variables, batch), key)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        """The loss by ranges of timesteps."""
+        encoded = self.batches.encode(variables, batch)
+        return loss_by_timestep(self.codi, self.name, self.config, variables, encoded, key)
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        del variables, batches
+        return {}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

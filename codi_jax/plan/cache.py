@@ -36,7 +36,7 @@ def key(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) 
     inputs = {
         "model": dataclasses.asdict(run.codi.config),
         "stage": dataclasses.asdict(run.stage(name)),
-        "encodes": sorted(n for n, stage in run.stages.items() if stage.objective == "encode"),
+        "encodes": sorted(n for n, stage in run.stages.items() if not stage.trains),
         "mesh": dataclasses.asdict(mesh),
         "sharding": dataclasses.asdict(run.config.sharding),
         "target": [target.name, target.platform, len(target.devices)],

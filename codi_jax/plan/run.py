@@ -46,7 +46,7 @@ def plan(
     """
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"--batch: expected a positive number, got {batch_size}")
-    training = [name for name in run.order if run.stage(name).objective != "encode"]
+    training = [name for name in run.order if run.stage(name).trains]
     for name in stages:
         run.stage(name)
     rows = []

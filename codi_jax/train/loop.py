@@ -34,7 +34,7 @@ from codi_jax.train.ledger import line as ledger_line
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
 from codi_jax.train.overall import Overall
 from codi_jax.train.profile import Profile
-from codi_jax.train.program import stage_program, task_of
+from codi_jax.train.program import objective_of, stage_program
 from codi_jax.train.recipe import Run
 from codi_jax.train.sampling import TrainingSamples
 from codi_jax.train.stop import Preempted, Stop
@@ -56,33 +56,33 @@ def source_of(run: Run, names: str | tuple[str, ...]) -> Source:
 
 
 class Stage:
-    """One training stage: its task, its sharded train state, its compiled step."""
+    """One training stage: its objective, its sharded train state, its compiled step."""
 
     def __init__(self, run: Run, name: str):
         self.run, self.name, self.config = run, name, run.stage(name)
         self.directory = run.directory(name)
         self.mesh = make_mesh(run.config.mesh)
         self.key = fold(jax.random.key(run.config.seed), name)
-        self.task = task_of(run, name)
+        self.objective = objective_of(run, name)
         self.source = source_of(run, self.config.source)
         self.validation: Validation | None = None
         if self.config.validation is not None:
             held_out = source_of(run, self.config.validation.source)
-            self.validation = Validation(self.config, self.task, held_out, self.mesh, self.key)
+            self.validation = Validation(self.config, self.objective, held_out, self.mesh, self.key)
         self.samples: TrainingSamples | None = None
         if self.config.samples is not None:
-            self.samples = TrainingSamples(run, name, self.task, self.key, make_sharding_fn(run, self.mesh))
+            self.samples = TrainingSamples(run, name, self.objective, self.key, make_sharding_fn(run, self.mesh))
 
     def prepare(self) -> None:
         """Loads the components of ancestors, initializes the others, and creates the train state and the step.
 
         Raises:
-          ConfigError: no ancestor has trained a component that the task reads and this stage does not train.
+          ConfigError: no ancestor has trained a component that the objective reads and this stage does not train.
         """
-        config, task = self.config, self.task
+        config, objective = self.config, self.objective
         sources = self.run.component_sources(self.run.ancestors(self.name))
-        loaded = tuple(c for c in task.components if c in sources)
-        initialized = tuple(c for c in task.components if c not in sources)
+        loaded = tuple(c for c in objective.components if c in sources)
+        initialized = tuple(c for c in objective.components if c not in sources)
         untrained = [c for c in initialized if c not in {p.removeprefix("!").split("/")[0] for p in config.trainable}]
         if untrained:
             raise ConfigError(
@@ -93,7 +93,7 @@ class Stage:
         variables = assemble(self.run, ancestors, loaded, sharding_fn=sharding_fn)
         params = {
             **variables["params"],
-            **init_sharded(lambda key: task.init(key, initialized), fold(self.key, "init"), sharding_fn),
+            **init_sharded(lambda key: objective.init(key, initialized), fold(self.key, "init"), sharding_fn),
         }
         for component, other in config.init_from.items():
             if component in initialized:
@@ -101,7 +101,7 @@ class Stage:
                 params[component] = copy_matching(
                     params[component], other_params, f"config.stages.{self.name}.init_from"
                 )
-        program = stage_program(self.run, self.name, task, params, self.mesh)
+        program = stage_program(self.run, self.name, objective, params, self.mesh)
         self.table, self.summary, self.step = program.table, program.summary, program.step
         params = jax.device_put(params, program.shardings)
         self.constants = jax.device_put(variables["constants"], replicated(self.mesh))
@@ -132,7 +132,7 @@ class Stage:
             self.config.batch_size,
             seed,
             start_step=start,
-            transform=self.task.transform,
+            transform=self.objective.batch,
             rows=batch_rows(self.mesh, self.config.batch_size),
             threads=1,
         )
@@ -239,10 +239,12 @@ class Stage:
         variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)
-        if self.task.constants is not None and config.num_stats_samples:
+        if config.num_stats_samples:
             size = min(config.batch_size, config.num_stats_samples)
-            samples = islice(in_order(self.source, size, self.task.transform), max(config.num_stats_samples // size, 1))
-            computed = self.task.constants(variables, samples)
+            samples = islice(
+                in_order(self.source, size, self.objective.batch), max(config.num_stats_samples // size, 1)
+            )
+            computed = self.objective.statistics(variables, samples)
             constants = {c: distributed.fetch(v) for c, v in computed.items() if c in components}
         out = {"params": {c: variables["params"][c] for c in components}}
         if constants:
@@ -295,7 +297,7 @@ def train(
         if overall is not None:
             overall.begin(name)
         try:
-            if run.stage(name).objective == "encode":
+            if not run.stage(name).trains:
                 with ledger.clock.measure("encode"):
                     ancestors = run.ancestors(name)
                     components = tuple(

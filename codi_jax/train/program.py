@@ -13,7 +13,8 @@ import optax
 from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
-from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.objectives.base import Objective, StageSpec, make_objective
+from codi_jax.objectives.step import TrainStep
 from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import Layout
@@ -21,7 +22,6 @@ from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, in_host_memory, replicated, resolve
 from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context
 from codi_jax.train.recipe import Run
-from codi_jax.train.tasks import Task, make_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,18 +49,21 @@ class StageProgram:
     step: TrainStep
 
 
-def task_of(run: Run, name: str) -> Task:
-    """The task of a stage."""
-    source = run.stage(name).source
-    return make_task(run.codi, run.stage(name), encoded=not isinstance(source, str) or source in run.stages)
+def objective_of(run: Run, name: str) -> Objective:
+    """The objective of a stage, bound to the model and to the stage's settings."""
+    stage = run.stage(name)
+    mixed = not isinstance(stage.source, str)
+    encoded = mixed or stage.source in run.stages
+    spec = StageSpec(stage.modalities, stage.settings, encoded, mixed, stage.accumulate)
+    return make_objective(stage.objective, run.codi, spec)
 
 
-def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> StageProgram:
+def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: Mesh) -> StageProgram:
     """The program of a stage on a mesh.
 
     Args:
       run, name: the stage.
-      task: of the stage.
+      objective: of the stage.
       params: arrays or ShapeDtypeStructs; only shapes and dtypes are used.
       mesh: the mesh.
 
@@ -97,11 +100,9 @@ def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> S
     layout = layout.replace(**{field: in_host_memory(getattr(layout, field)) for field in config.offload})
     # Without out_shardings the compiler may choose other shardings for the new state, and then compile the next step
     # again. With in_shardings an argument in another sharding is an error; otherwise it would be moved in every step.
-    step = make_train_step(
-        task.loss,
+    step = objective.train_step(
         tx,
         config.ema,
-        accumulate=task.accumulate,
         cast_for_compute=cast_for_compute,
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
         offload=config.offload,

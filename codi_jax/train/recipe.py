@@ -25,8 +25,11 @@ from codi_jax import storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict, renamed
+from codi_jax.objectives.base import objective_names
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
+
+ENCODE = "encode"  # of a stage that trains nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,8 @@ class StageConfig:
     """One stage.
 
     Attributes:
-      objective: the objective to train with; `encode` instead computes the latents and prompts of a source once.
+      objective: the name of the objective to train with (`objectives.base`); `encode` instead computes the latents and
+        prompts of a source once.
       modalities: the modalities of a batch.
       source: a name in `config.sources`, or an `encode` stage whose arrays are the data, or several `encode` stages,
         whose samples are concatenated.
@@ -94,7 +98,7 @@ class StageConfig:
         at the head of the longest path to the end of the recipe starts first (`train.overall.critical_path`).
     """
 
-    objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge", "similarity"]
+    objective: str
     modalities: tuple[str, ...]
     source: str | tuple[str, ...]
     depends_on: tuple[str, ...] = renamed("needs", default=())
@@ -116,6 +120,11 @@ class StageConfig:
     keep_last: int = 1
     keep_every: int = 0
     scheduling_weight: float = renamed("cost", default=1.0)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains; an `encode` stage computes latents and prompts."""
+        return self.objective != ENCODE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +173,10 @@ class Run:
                     raise ConfigError(f"config.stages.{name}.samples.source: no source {stage.samples.source!r}")
                 if stage.samples.every < 1 or stage.samples.n < 1:
                     raise ConfigError(f"config.stages.{name}.samples: every and n must be at least 1")
-            if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
+            if stage.trains and stage.objective not in objective_names():
+                known = ", ".join(map(repr, (ENCODE, *objective_names())))
+                raise ConfigError(f"config.stages.{name}.objective: expected one of {known}, got {stage.objective!r}")
+            if stage.trains and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
                 raise ConfigError(
@@ -213,7 +225,7 @@ class Run:
 
     def finished(self, name: str) -> bool:
         """Whether the stage has finished."""
-        if self.stage(name).objective == "encode":
+        if not self.stage(name).trains:
             return (self.directory(name) / "arrays.json").exists()
         return self.finished_meta(name) is not None
 
@@ -257,7 +269,7 @@ class Run:
         """
         out = dict(self.converted)
         for name in stages:
-            if self.stage(name).objective == "encode":
+            if not self.stage(name).trains:
                 continue
             meta = self.finished_meta(name)
             if meta is None:

@@ -15,6 +15,7 @@ from typing import Any
 from codi_jax import storage
 from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run
 
 # In order of copying: the entries that mark a stage as finished come last.
@@ -37,6 +38,13 @@ def _model(run: Run, joint: bool) -> dict[str, Any]:
     return model
 
 
+def _is_joint(run: Run, name: str) -> bool:
+    """Whether a stage reads environment encoders or cross-modal attention."""
+    components = objective_of(run, name).components if run.stage(name).trains else ()
+    roles = ("environment", "cross")
+    return any(modality.components[role] in components for modality in run.codi.modalities.values() for role in roles)
+
+
 def definition(run: Run, name: str) -> dict[str, Any]:
     """Everything that the result of a stage depends on."""
     stage = run.stage(name)
@@ -48,7 +56,7 @@ def definition(run: Run, name: str) -> dict[str, Any]:
         "seed": run.config.seed,
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),
-        "model": _model(run, stage.objective == "latent_alignment"),
+        "model": _model(run, _is_joint(run, name)),
         "depends_on": {need: definition(run, need) for need in stage.depends_on},
         **({"weights": run.fingerprint((), {})} if run.converted else {}),
     }

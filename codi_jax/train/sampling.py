@@ -19,11 +19,11 @@ from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import access
 from codi_jax.data.sources import make_source
 from codi_jax.generate import GenerateConfig, Generator, save
+from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
 from codi_jax.rng import fold
 from codi_jax.train.recipe import Run
-from codi_jax.train.tasks import Task
 from codi_jax.train.variables import ShardingFn, assemble
 
 
@@ -32,7 +32,7 @@ class TrainingSamples:
 
     Args:
       run, name: the stage, with its config field `samples` set.
-      task: of the stage.
+      objective: of the stage.
       key: of the stage.
       sharding_fn: of the components that are read for generation, see `train.variables.assemble`.
 
@@ -41,20 +41,20 @@ class TrainingSamples:
         ancestor has trained a component that generation reads.
     """
 
-    def __init__(self, run: Run, name: str, task: Task, key: jax.Array, sharding_fn: ShardingFn):
+    def __init__(self, run: Run, name: str, objective: Objective, key: jax.Array, sharding_fn: ShardingFn):
         config, where = run.stage(name).samples, f"config.stages.{name}.samples"
-        if not task.outputs:
+        if not objective.outputs:
             raise ConfigError(f"{where}: {run.stage(name).objective} trains nothing that generates")
         source = make_source(run.config.sources[config.source], f"config.sources.{config.source}")
         values = access.read(source, range(min(config.n, len(source))))
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
-        self._run, self._name, self._outputs, self._sharding_fn = run, name, task.outputs, sharding_fn
+        self._run, self._name, self._outputs, self._sharding_fn = run, name, objective.outputs, sharding_fn
         self._prompts = run.codi[config.prompt].values(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
         self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
-        encoders, sampled, decoders = self._generator.components(task.outputs, (config.prompt,))
-        available = {*task.components, *run.component_sources(run.ancestors(name))}
+        encoders, sampled, decoders = self._generator.components(objective.outputs, (config.prompt,))
+        available = {*objective.components, *run.component_sources(run.ancestors(name))}
         needed = itertools.chain(*encoders.values(), sampled, *decoders.values())
         if missing := sorted(set(needed) - available):
             raise ConfigError(f"{where}: needs {', '.join(missing)}, which no stage that it depends on has trained")

@@ -13,24 +13,26 @@ import numpy as np
 
 from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches
+from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch
 from codi_jax.rng import fold
 from codi_jax.train.recipe import StageConfig
-from codi_jax.train.tasks import Task
 
 
 class Validation:
     """Computes the validation loss of a stage; its program is compiled once."""
 
-    def __init__(self, config: StageConfig, task: Task, source: Source, mesh: jax.sharding.Mesh, key: jax.Array):
-        self._source, self._task, self._mesh = source, task, mesh
+    def __init__(
+        self, config: StageConfig, objective: Objective, source: Source, mesh: jax.sharding.Mesh, key: jax.Array
+    ):
+        self._source, self._objective, self._mesh = source, objective, mesh
         self._key = fold(key, "validation")
-        self._batches, self._size = config.validation.batches, config.batch_size // task.accumulate
+        self._batches, self._size = config.validation.batches, config.batch_size // objective.accumulate
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:
             params = merge(state.fetched(config.offload).averaged(), frozen)
-            return task.validate({"params": params, "constants": constants}, batch, key)
+            return objective.validation({"params": params, "constants": constants}, batch, key)
 
         self._losses = jax.jit(losses)
 
@@ -40,7 +42,7 @@ class Validation:
             self._source,
             self._size,
             int(jax.random.bits(self._key)),
-            transform=self._task.transform,
+            transform=self._objective.batch,
             rows=batch_rows(self._mesh, self._size),
             threads=1,
         )

@@ -8,12 +8,11 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.objectives.step import make_train_step
 from codi_jax.optim import TrainState, make_optimizer, partition, select
 from codi_jax.parallel import paths
 from codi_jax.train.loop import Stage, train
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
-from codi_jax.train.tasks import make_task
 from configs import codi as paper
 from tests.interop import paper as tiny
 
@@ -68,9 +67,8 @@ def trained_by(stage):
 def test_every_subset_of_modalities_trains_from_the_initial_weights_of_the_paper(names):
     part = open_run(tiny.config(f"compat=true,modalities={'+'.join(names)}"), "nowhere")
     for name in part.order:
-        stage = part.stage(name)
         trained = set().union(*(trained_by(part.stage(n)) for n in (*part.ancestors(name), name)))
-        assert set(make_task(part.codi, stage, encoded=False).components) <= START | trained, name
+        assert set(objective_of(part, name).components) <= START | trained, name
 
 
 def test_loss_paper_selects_the_loss_of_the_paper():
@@ -83,7 +81,7 @@ def test_loss_paper_selects_the_loss_of_the_paper():
 @pytest.mark.parametrize("name", TRAINED)
 def test_each_stage_trains_the_components_of_the_table(run, name):
     stage = Stage(run, name)
-    params = jax.eval_shape(lambda key: stage.task.init(key, stage.task.components), jax.random.key(0))
+    params = jax.eval_shape(lambda key: stage.objective.init(key, stage.objective.components), jax.random.key(0))
     trainable = select(params, stage.config.trainable, name)
     trained, frozen = partition(params, trainable)
     assert trained.keys() == TRAINED[name]
@@ -94,7 +92,7 @@ def test_each_stage_trains_the_components_of_the_table(run, name):
         assert any("temporal" in path for path in paths.flatten(frozen))
     tx = make_optimizer(stage.config.optimizer, stage.config.steps, trained)
     state = jax.eval_shape(lambda p: TrainState.create(p, tx), trained)
-    step = make_train_step(stage.task.loss, tx, stage.config.ema)
+    step = stage.objective.train_step(tx, stage.config.ema)
     after, metrics = jax.eval_shape(
         step, state, frozen, run.codi.default_constants(), next(stage.batches(0)), stage.key
     )

@@ -15,8 +15,12 @@ import pytest
 from codi_jax.data.access import read
 from codi_jax.data.sources import make_source
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
+from codi_jax.objectives.batches import EncodedBatches
+from codi_jax.objectives.bridging import BridgingObjective
+from codi_jax.objectives.codec import CodecObjective
 from codi_jax.objectives.conditioning import PromptConfig
-from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
+from codi_jax.objectives.latent_alignment import LatentAlignmentConfig, LatentAlignmentObjective
+from codi_jax.objectives.ldm import LDMObjective
 from codi_jax.optim import TrainState, merge, partition, select
 from codi_jax.parallel import (
     MeshConfig,
@@ -43,8 +47,8 @@ TX = optax.chain(_remember, optax.adam(3e-3))
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    make: Callable[..., Any]  # (codi, optimizer, decay, **jit options) -> step
+class Case:
+    make: Callable[..., Any]  # codi -> objective
     reads: tuple[str, ...]  # components
     train: tuple[str, ...]
     batch: Callable[[], Any]
@@ -67,24 +71,24 @@ def media_of(name):
 DENOISERS = ("text_unet", "vision_unet")
 JOINT = ("text_environment", "image_environment", "text_cross", "image_cross")
 OBJECTIVES = {
-    "codec-text": Objective(
-        lambda codi, *a, **o: codec.train_step(codi, "text", codec.CodecConfig(0.1), *a, **o),
+    "codec-text": Case(
+        lambda codi: CodecObjective(codi, "text", codec.CodecConfig(0.1)),
         ("text_codec",), ("text_codec/.*",), media_of("text"),
     ),
-    "codec-image": Objective(
-        lambda codi, *a, **o: codec.train_step(codi, "image", codec.CodecConfig(), *a, **o),
+    "codec-image": Case(
+        lambda codi: CodecObjective(codi, "image", codec.CodecConfig()),
         ("vision_codec",), ("vision_codec/decoder.*",), media_of("image"),
     ),
-    "bridging": Objective(
-        lambda codi, *a, **o: bridging.train_step(codi, PAIR, bridging.BridgingConfig(), *a, **o),
+    "bridging": Case(
+        lambda codi: BridgingObjective(codi, PAIR, bridging.BridgingConfig()),
         ("clip_text", "clip_vision", "bridging"), ("clip_vision/.*", "bridging/.*"), media,
     ),
-    "ldm": Objective(
-        lambda codi, *a, **o: ldm.train_step(codi, "text", ldm.LDMConfig(PROMPTS), *a, **o),
+    "ldm": Case(
+        lambda codi: LDMObjective(codi, "text", ldm.LDMConfig(PROMPTS), EncodedBatches(codi, PAIR)),
         ("text_unet",), ("!text_unet/time/.*", "text_unet/.*"), latents,
     ),
-    "latent_alignment": Objective(
-        lambda codi, *a, **o: latent_alignment.train_step(codi, PAIR, ALIGNMENT, *a, **o),
+    "latent_alignment": Case(
+        lambda codi: LatentAlignmentObjective(codi, PAIR, ALIGNMENT, EncodedBatches(codi, PAIR)),
         (*DENOISERS, *JOINT), tuple(f"{name}/.*" for name in JOINT), latents,
     ),
 }  # fmt: skip
@@ -135,7 +139,7 @@ def compiled(objective, mesh=None, config=SPLIT):
             "in_shardings": (layout, fixed, replicated_sharding, batch_sharding(mesh), replicated_sharding),
             "out_shardings": (layout, replicated_sharding),
         }
-    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, **options)
+    step = objective.make(toy.codi()).train_step(TX, 0.9, compiler_options=toy.QUICK, **options)
     return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
 
 

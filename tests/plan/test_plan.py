@@ -10,6 +10,7 @@ import pytest
 
 from codi_jax import cli
 from codi_jax.config import ConfigError
+from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
 from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of
 from codi_jax.plan import cache, fit, row, run, shapes, sweep, target
@@ -156,9 +157,9 @@ def test_residuals_of_a_loss_by_hand(recipe, monkeypatch):
     """Σ exp(w x) of rows of 3 numbers: exp(w x), which is its own derivative, and x; w itself cancels."""
 
     def loss(variables, batch, key):
-        return jnp.exp(variables["params"]["w"] * batch).sum(), {}
+        return LossTerms(jnp.exp(variables["params"]["w"] * batch).sum(), {})
 
-    task = types.SimpleNamespace(loss=loss)
+    objective = types.SimpleNamespace(loss=loss, batch_multiple=1)
     arguments = lambda rows: (  # noqa: E731
         types.SimpleNamespace(params={"w": jax.ShapeDtypeStruct((3,), "float32")}),
         {},
@@ -166,7 +167,7 @@ def test_residuals_of_a_loss_by_hand(recipe, monkeypatch):
         jax.ShapeDtypeStruct((rows, 3), "float32"),
         jax.eval_shape(lambda: jax.random.key(0)),
     )
-    monkeypatch.setattr(shapes, "_parameters", lambda *a: (task, None, None))
+    monkeypatch.setattr(shapes, "_parameters", lambda *a: (objective, None, None))
     monkeypatch.setattr(shapes, "step_of", lambda run, name, grid, rows: (None, arguments(rows)))
     assert shapes.kept_for_backward(recipe, STAGE) == 2 * 3 * 4
 

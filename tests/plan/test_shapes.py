@@ -14,7 +14,7 @@ from codi_jax.parallel.mesh import AXES
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.train.latents import concat_with_presence
 from codi_jax.train.loop import Stage
-from codi_jax.train.program import task_of
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run
 from configs import codi as public
 from tests import toy
@@ -36,13 +36,13 @@ def test_an_example_has_the_shapes_of_a_batch(config):
     for name in run.order:
         stage = run.stage(name)
         kind = stage.modalities, stage.objective, stage.source
-        if stage.objective == "encode" or stage.source not in run.config.sources or kind in seen:
+        if not stage.trains or stage.source not in run.config.sources or kind in seen:
             continue
         seen.add(kind)
-        task = task_of(run, name)
+        objective = objective_of(run, name)
         samples = read(make_source(run.config.sources[stage.source]), range(2))
-        example = jax.eval_shape(lambda task=task: task.example(2))
-        assert kinds(task.transform(samples)) == kinds(example), name
+        example = jax.eval_shape(lambda objective=objective: objective.example(2))
+        assert kinds(objective.batch(samples)) == kinds(example), name
     assert len(seen) >= 6
 
 
@@ -57,9 +57,9 @@ def test_an_example_of_an_encoded_batch_has_the_shapes_that_encode_gives():
     concatenated = {m: conditioning.Encoded(**leaves) for m, leaves in concat_with_presence([arrays]).items()}
     tested = set()
     for name in (n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")):
-        stage, task = run.stage(name), task_of(run, name)
+        stage, objective = run.stage(name), objective_of(run, name)
         expected = encoded if isinstance(stage.source, str) else concatenated
-        example = jax.eval_shape(lambda task=task: task.example(2))
+        example = jax.eval_shape(lambda objective=objective: objective.example(2))
         assert kinds(example) == kinds({m: expected[m] for m in stage.modalities}), name
         tested.add(expected is concatenated)
     assert tested == {True, False}

@@ -12,7 +12,7 @@ from codi_jax.config import ConfigError
 from codi_jax.data.access import read
 from codi_jax.data.sources import make_source
 from codi_jax.train.loop import train
-from codi_jax.train.program import task_of
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
 from tests import toy
 from tests.train.test_loop import interrupt
@@ -102,22 +102,22 @@ def test_a_stage_resumes_within_the_mixture(reference, tmp_path, monkeypatch, st
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_loss_of_a_batch_equals_that_of_a_stage_on_its_pair_alone(stage, pair):
     run = open_run(config(), None)
-    mixture = task_of(run, stage)
-    single = task_of(toy.with_stage(run, stage, modalities=tuple(pair.split("+"))), stage)
+    mixture = objective_of(run, stage)
+    single = objective_of(toy.with_stage(run, stage, modalities=tuple(pair.split("+"))), stage)
     world = dict(run.config.sources["pairs"]["parts"][pair])
     del world["weight"]
     samples = read(make_source(world), range(4))
     variables, key = toy.variables(run.codi), jax.random.key(0)
     variables["params"] |= mixture.init(key, ("bridging",)) if stage == "bridging.all" else {}
-    values = [toy.quick(task.loss)(variables, task.transform(samples), key) for task in (mixture, single)]
+    values = [toy.quick(o.loss)(variables, o.batch(samples), key) for o in (mixture, single)]
     assert set(values[0][1]) == set(values[1][1])
     assert toy.same(*values)
 
 
 def test_a_batch_without_exactly_two_modalities_is_refused():
-    task = task_of(open_run(config(), None), "bridging.all")
+    objective = objective_of(open_run(config(), None), "bridging.all")
     world = {"name": "digit_world", "split": "train", "size": 4}
     with pytest.raises(ConfigError, match=r"a batch must hold two of text, image, audio, not text$"):
-        task.transform(read(make_source({**world, "modalities": ("text",)}), range(2)))
+        objective.batch(read(make_source({**world, "modalities": ("text",)}), range(2)))
     with pytest.raises(ConfigError, match="a batch must hold two of text, image, audio, not text, image, audio"):
-        task.transform(read(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
+        objective.batch(read(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
