@@ -87,10 +87,10 @@ def _train(args: argparse.Namespace, rest: list[str], objective: str | None = No
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
-    from codi_jax.train.loop import train
     from codi_jax.train.profile import parse
     from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
+    from codi_jax.train.trainer import train
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")

@@ -39,7 +39,7 @@ hypothesis.settings.load_profile("suite")
 # What takes longest, so that no worker is left with it alone at the end.
 FIRST = (
     "test_packaged_model.py",
-    "train/test_loop.py",
+    "train/test_trainer.py",
     "test_cli_public.py",
     "train/test_jobs.py",
     "objectives/test_steps.py",

@@ -14,7 +14,7 @@ from PIL import Image
 from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.evaluate import run as evaluation
-from codi_jax.train import loop, variables
+from codi_jax.train import trainer, variables
 from codi_jax.train.stop import Preempted
 from tests import toy
 from tests.evaluate.numbers import metrics
@@ -163,7 +163,7 @@ def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
 
 def test_overrides_are_saved_and_later_calls_need_only_the_workdir(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(loop, "train", lambda run, stages, quiet, profile: calls.append((run, stages, quiet)))
+    monkeypatch.setattr(trainer, "train", lambda run, stages, quiet, profile: calls.append((run, stages, quiet)))
     new = f"--workdir={tmp_path / 'run'}"
     cli.main(["train", new, TINY, "--config.stages.codec.text.steps=7", "--stage=codec.text"])
     cli.main(["train", new, "--quiet"])
@@ -185,7 +185,7 @@ def test_exit_codes(monkeypatch, capsys, workdir, error, code):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(loop, "train", fails)
+    monkeypatch.setattr(trainer, "train", fails)
     with pytest.raises(SystemExit) as exit:
         cli.main(["train", f"--workdir={workdir}"])
     err = capsys.readouterr().err
@@ -203,7 +203,7 @@ def test_a_full_or_denied_disk_is_one_line(monkeypatch, capsys, workdir, tmp_pat
     unsaved = CheckpointError("cannot save")
     unsaved.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/00000004")
     for error, where in ((full, workdir), (unsaved, "run/00000004")):
-        monkeypatch.setattr(loop, "train", fails(error))
+        monkeypatch.setattr(trainer, "train", fails(error))
         line = refused(capsys, "train", f"--workdir={workdir}")
         assert line.startswith(
             f"codi-jax: {where}: No space left on device: free some space and run the same command again"
@@ -218,7 +218,7 @@ def test_other_os_errors_keep_their_traceback(monkeypatch, workdir):
     def fails(*_):
         raise FileNotFoundError(errno.ENOENT, "a bug")
 
-    monkeypatch.setattr(loop, "train", fails)
+    monkeypatch.setattr(trainer, "train", fails)
     with pytest.raises(FileNotFoundError, match="a bug"):
         cli.main(["train", f"--workdir={workdir}"])
 

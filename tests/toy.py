@@ -23,8 +23,8 @@ from codi_jax.config import from_dict
 from codi_jax.evaluate.judges import Judge, JudgeConfig
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
-from codi_jax.train.loop import train
 from codi_jax.train.recipe import Run, open_run, save_config
+from codi_jax.train.trainer import train
 from configs import four as demo
 
 PAIR = ("text", "image")

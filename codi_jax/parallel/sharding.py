@@ -14,7 +14,7 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -153,6 +153,20 @@ def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfi
     return PartitionSpec(*(None,) * max(divisible)[1], "fsdp"), "fsdp"
 
 
+def _compiled(rules: Sequence[Any]) -> list[tuple[str, re.Pattern[str], Any]]:
+    """(regex, pattern that matches whole paths whose tail the regex matches, spec)."""
+    return [
+        (regex, re.compile(f"(?:.*/)?(?:{regex})"), spec)
+        for regex, _, spec in paths.compile_rules(rules, "sharding rules")
+    ]
+
+
+def unmatched_rules(array_paths: Iterable[str], config: ShardingConfig) -> tuple[str, ...]:
+    """The regexes of `config.rules` that match none of the paths."""
+    array_paths = tuple(array_paths)
+    return tuple(regex for regex, pattern, _ in _compiled(config.rules) if not any(map(pattern.fullmatch, array_paths)))
+
+
 def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, ShardingTable]:
     """Resolves the sharding of every leaf of a tree: parameters, optimizer state, EMA or a whole train state.
 
@@ -167,10 +181,7 @@ def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Shardin
     Raises:
       ConfigError: the spec of a rule does not fit an array that it matches.
     """
-    rules = [
-        (regex, re.compile(f"(?:.*/)?(?:{regex})"), spec)
-        for regex, _, spec in paths.compile_rules(config.rules, "sharding rules")
-    ]
+    rules = _compiled(config.rules)
     rows, shardings = [], {}
     for path, leaf in paths.flatten(tree).items():
         shape, nbytes = tuple(leaf.shape), math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize

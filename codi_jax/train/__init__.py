@@ -1,1 +1,1 @@
-"""Training: a recipe of stages and the loop that trains them."""
+"""Training: a recipe of stages and the trainer that runs them."""

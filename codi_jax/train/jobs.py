@@ -29,10 +29,10 @@ from codi_jax.parallel.host import (
     keep_freed_memory,
     kept_programs,
 )
-from codi_jax.train.loop import train
 from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
+from codi_jax.train.trainer import train
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 

@@ -5,7 +5,9 @@ stays a tree, since packed vectors would have to be gathered in every step.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,8 +21,8 @@ from codi_jax.optim import TrainState, make_optimizer, partition, select, summar
 from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import Layout
 from codi_jax.optim.precision import precision
-from codi_jax.parallel import batch_sharding, in_host_memory, replicated, resolve
-from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context
+from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
+from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train.recipe import Run
 
 
@@ -56,6 +58,26 @@ def objective_of(run: Run, name: str) -> Objective:
     encoded = mixed or stage.source in run.stages
     spec = StageSpec(stage.modalities, stage.settings, encoded, mixed, stage.accumulate)
     return make_objective(stage.objective, run.codi, spec)
+
+
+@functools.lru_cache(maxsize=4)
+def check_sharding_rules(run: Run) -> None:
+    """Compares the sharding rules with the parameters and train states of all stages of the recipe.
+
+    Raises:
+      ConfigError: a rule matches none of them.
+    """
+    if not run.config.sharding.rules:
+        return
+    found: set[str] = set()
+    for name in (n for n in run.order if run.stage(n).trains):
+        objective, config = objective_of(run, name), run.stage(name)
+        params = jax.eval_shape(partial(objective.init, components=objective.components), jax.random.key(0))
+        trained, _ = partition(params, select(params, config.trainable, f"config.stages.{name}.trainable"))
+        tx = make_optimizer(config.optimizer, config.steps, trained)
+        found |= {*paths.flatten(params), *paths.flatten(jax.eval_shape(partial(TrainState.create, tx=tx), trained))}
+    if unmatched := unmatched_rules(found, run.config.sharding):
+        raise ConfigError(f"config.sharding.rules: no parameter of any stage matches {', '.join(map(repr, unmatched))}")
 
 
 def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: Mesh) -> StageProgram:

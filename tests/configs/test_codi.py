@@ -10,9 +10,10 @@ from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
 from codi_jax.optim import TrainState, make_optimizer, partition, select
 from codi_jax.parallel import paths
-from codi_jax.train.loop import Stage, train
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
+from codi_jax.train.stage import Stage
+from codi_jax.train.trainer import train
 from configs import codi as paper
 from tests.interop import paper as tiny
 

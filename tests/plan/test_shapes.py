@@ -13,9 +13,9 @@ from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.train.latents import concat_with_presence
-from codi_jax.train.loop import Stage
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run
+from codi_jax.train.stage import Stage
 from configs import codi as public
 from tests import toy
 

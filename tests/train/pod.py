@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 
 from codi_jax import cli
 from codi_jax.parallel import paths
-from codi_jax.train import loop
-from codi_jax.train.loop import Stage
+from codi_jax.train import trainer
+from codi_jax.train.stage import Stage
 from tests import toy
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def config(steps: int, *stages: str) -> ConfigDict:
 def watch(folder: Path, patch: Callable[[Any, str, Any], None] = setattr) -> None:
     """Makes `place_batch` also save the rows of every batch in `folder`, by step and process."""
     folder.mkdir(parents=True, exist_ok=True)
-    place, batches, steps = loop.place_batch, Stage.batches, itertools.count()
+    place, batches, steps = trainer.place_batch, Stage.batches, itertools.count()
 
     def counted(stage: Stage, start: int) -> Any:
         nonlocal steps
@@ -64,7 +64,7 @@ def watch(folder: Path, patch: Callable[[Any, str, Any], None] = setattr) -> Non
         return placed
 
     patch(Stage, "batches", counted)
-    patch(loop, "place_batch", recorded)
+    patch(trainer, "place_batch", recorded)
 
 
 def rows_seen(folder: Path) -> dict[int, dict[int, dict[str, np.ndarray]]]:

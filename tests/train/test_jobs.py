@@ -19,9 +19,9 @@ from codi_jax.config import ConfigError
 from codi_jax.parallel import paths
 from codi_jax.train import jobs
 from codi_jax.train.ledger import wall_seconds
-from codi_jax.train.loop import train
 from codi_jax.train.overall import Overall
 from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.trainer import train
 from tests import toy
 
 

@@ -11,11 +11,11 @@ from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
 from codi_jax.data.access import read
 from codi_jax.data.sources import make_source
-from codi_jax.train.loop import train
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
+from codi_jax.train.trainer import train
 from tests import toy
-from tests.train.test_loop import interrupt
+from tests.train.test_trainer import interrupt
 
 NAMES = ("text", "image", "audio")
 PAIRS = {"text+image": 1.0, "text+audio": 2.0}

@@ -12,8 +12,8 @@ from codi_jax.data.sources import make_source
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.rng import fold
 from codi_jax.train import sampling
-from codi_jax.train.loop import train
 from codi_jax.train.recipe import SamplesConfig, load_run
+from codi_jax.train.trainer import train
 from codi_jax.train.variables import variables_of
 from tests import toy
 from tests.train.test_metrics import events

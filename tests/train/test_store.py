@@ -12,7 +12,7 @@ import pytest
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import load_params
-from codi_jax.train import loop
+from codi_jax.train import trainer
 from codi_jax.train.recipe import load_run
 from tests import s3, toy
 
@@ -34,14 +34,14 @@ def test_a_run_in_an_object_store_is_bit_identical_to_a_local_one(bucket, tmp_pa
         shutil.copytree(local.directory(name), tmp_path / "part" / "stages" / name)
     toy.save_config(toy.config(), f"{bucket}/run")
 
-    original, count = loop.place_batch, iter(range(1000))
+    original, count = trainer.place_batch, iter(range(1000))
 
     def preempted(batch, mesh):
         if next(count) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(batch, mesh)
 
-    monkeypatch.setattr(loop, "place_batch", preempted)
+    monkeypatch.setattr(trainer, "place_batch", preempted)
     train = ["train", f"--workdir={bucket}/run", "--quiet", f"--stage={STAGE}"]
     with pytest.raises(SystemExit) as exit:
         cli.main([*train, f"--reuse={tmp_path / 'part'}"])

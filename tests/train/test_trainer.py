@@ -17,12 +17,13 @@ from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.sources import Arrays
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
-from codi_jax.train import latents, loop
+from codi_jax.train import latents, trainer
 from codi_jax.train.ledger import COUNTS, goodput
-from codi_jax.train.loop import Stage, source_of, train
 from codi_jax.train.metrics import Clock
 from codi_jax.train.recipe import Run, ValidationConfig, load_run
+from codi_jax.train.stage import Stage, source_of
 from codi_jax.train.stop import Preempted
+from codi_jax.train.trainer import train
 from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, check, variables_of
 from tests import toy
@@ -54,14 +55,14 @@ def reference():
 
 def interrupt(monkeypatch, when, act):
     """Calls `act` before the given step (counted from 0) of the next stage that trains."""
-    place, count = loop.place_batch, iter(range(1000))
+    place, count = trainer.place_batch, iter(range(1000))
 
     def counted(batch, mesh):
         if next(count) == when:
             act()
         return place(batch, mesh)
 
-    monkeypatch.setattr(loop, "place_batch", counted)
+    monkeypatch.setattr(trainer, "place_batch", counted)
 
 
 class Interrupted(Exception):
@@ -177,7 +178,7 @@ def test_finished_stages_are_skipped(capsys, monkeypatch):
         return {p: p.stat().st_mtime_ns for p in toy.trained().rglob("*") if p.is_file()}
 
     before = files()
-    monkeypatch.setattr(Stage, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trainer, "train_stage", lambda *_: pytest.fail("trained again"))
     train(reference())
     assert files() == before
     assert capsys.readouterr().out.splitlines() == [f"{name}  finished" for name in reference().order]
@@ -307,12 +308,12 @@ def test_records_of_other_weights_are_refused(run):
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(run, monkeypatch):
-    def poison(batch, mesh, place=loop.place_batch, count=iter(range(1000))):  # noqa: B008
+    def poison(batch, mesh, place=trainer.place_batch, count=iter(range(1000))):  # noqa: B008
         if next(count) == 1:
             batch["text"] = dataclasses.replace(batch["text"], mean=np.full_like(batch["text"].mean, np.nan))
         return place(batch, mesh)
 
-    monkeypatch.setattr(loop, "place_batch", poison)
+    monkeypatch.setattr(trainer, "place_batch", poison)
     train(run, (STAGE,), quiet=True)
     assert run.finished_meta(STAGE)["skipped"] == 1
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(load_stage(run)["params"]))
@@ -470,7 +471,7 @@ def test_seconds_are_recorded_even_if_the_stage_fails(run, monkeypatch):
         with ledger.clock.measure("step"):
             raise RuntimeError("no")
 
-    monkeypatch.setattr(Stage, "train", fails)
+    monkeypatch.setattr(trainer, "train_stage", fails)
     for _ in range(2):
         with pytest.raises(RuntimeError):
             train(run, (STAGE,), quiet=True)
