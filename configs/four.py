@@ -15,6 +15,9 @@ U-Net and CLIP tower, since temporal layers alone do not learn motion in a few m
     codi-jax train --config=configs/four.py:tiny --workdir=out/tiny       the same recipe in seconds, for tests
 """
 
+import dataclasses
+from types import SimpleNamespace
+
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
@@ -79,10 +82,10 @@ def package_floors() -> dict:
     return {"hard": ("video",), "cells": cells | JOINT}
 
 
-def text() -> dict:
+def text(tokens: str) -> dict:
     """`config.model.modalities.text`."""
-    tokens = make_tokenizer("digit_world")
-    sizes = {"vocab": tokens.size, "width": 64, "heads": 4, "feed_forward": 128}
+    vocabulary = make_tokenizer("digit_world")
+    sizes = {"vocab": vocabulary.size, "width": 64, "heads": 4, "feed_forward": 128}
     return {
         "tokenizers": ("digit_world",) * 3,
         "length": LENGTH,
@@ -90,22 +93,22 @@ def text() -> dict:
         "codec": {
             "encoder": {**sizes, "layers": 2, "positions": LENGTH},
             "decoder": {**sizes, "layers": 2, "positions": LENGTH + 1},
-            "latent": TEXT_LATENT, "bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad,
+            "latent": TEXT_LATENT, "bos": vocabulary.bos, "eos": vocabulary.eos, "pad": vocabulary.pad,
         },
         "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
         "denoiser": {
             "kind": "vector", "latent_channels": TEXT_LATENT, "channels": 64, "groups": 8, "context_width": WIDTH,
             "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
         },
-        "environment": environment("vector", TEXT_LATENT),
+        "environment": environment_encoder("vector", TEXT_LATENT, tokens),
     }  # fmt: skip
 
 
-def environment(kind: str, channels: int, **options) -> dict:
-    """The environment encoder V of a latent with `channels` channels."""
+def environment_encoder(kind: str, latent_channels: int, tokens: str, **options) -> dict:
+    """The environment encoder V of a latent; `tokens`: one is `pooled`, or a `map` of them."""
     return {
-        "kind": kind, "latent_channels": channels, "channels": 64, "width": WIDTH, "multipliers": (1, 2),
-        "blocks": (1, 1), "groups": 8, **options,
+        "kind": kind, "latent_channels": latent_channels, "channels": 64, "width": WIDTH, "multipliers": (1, 2),
+        "blocks": (1, 1), "groups": 8, "tokens": tokens, **options,
     }  # fmt: skip
 
 
@@ -133,12 +136,12 @@ def vision() -> dict:
     }  # fmt: skip
 
 
-def image() -> dict:
+def image(tokens: str) -> dict:
     """`config.model.modalities.image`."""
-    return {**vision(), "denoiser": unet(8, 40), "environment": environment("spatial", 8)}
+    return {**vision(), "denoiser": unet(8, 40), "environment": environment_encoder("spatial", 8, tokens)}
 
 
-def audio() -> dict:
+def audio(tokens: str) -> dict:
     """`config.model.modalities.audio`: 8192 samples at 8 kHz, 64 x 64 mels, 4 x 4 latents."""
     return {
         "mel": {"sample_rate": 8000, "n_fft": 512, "hop": 128, "mels": 64, "fmin": 50.0, "fmax": 4000.0},
@@ -152,11 +155,11 @@ def audio() -> dict:
             "num_heads": (2, 4), "window": 4, "projection": WIDTH,
         },
         "denoiser": unet(8, 48),
-        "environment": environment("spatial", 8),
+        "environment": environment_encoder("spatial", 8, tokens),
     }  # fmt: skip
 
 
-def video() -> dict:
+def video(tokens: str) -> dict:
     """`config.model.modalities.video`: 8 frames."""
     temporal = {"temporal": True, "temporal_heads": 4}
     parts = vision()
@@ -166,7 +169,7 @@ def video() -> dict:
         # The direction and the bounce of a video show in single pixels of single frames. With attention and cross-modal
         # attention at the coarse level alone, the network learns neither from prompt or environment.
         "denoiser": unet(8, 40, attend=(True, True), connect=(True, True), **temporal),
-        "environment": environment("spatial", 8, **temporal) | {"channels": 32},
+        "environment": environment_encoder("spatial", 8, tokens, **temporal, channels=32),
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip
 
@@ -204,138 +207,167 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     return out
 
 
-def alignment(pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What the argument of the config changes in the recipe.
+
+    Attributes:
+      modalities: of the model.
+      length: every stage has `length` times the steps of `STEPS`; codecs have at least those of `STEPS`, since what a
+        codec has not learnt to distinguish, later stages cannot learn.
+      paper: whether to train V and X with the paper's loss, contrastive between V_A and V_B with one t for both. It has
+        no stages for V alone; their steps are added to those of V and X together.
+      merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
+        every pair of outputs is trained.
+    """
+
+    modalities: tuple[str, ...]
+    length: float = 1.0
+    paper: bool = False
+    merged: bool = False
+
+    def stage(
+        self, name: str, objective: str, modalities: tuple[str, ...], source: str | tuple[str, ...],
+        learning_rate: float = 2e-3, weight_decay: float = 0.01, **options,
+    ) -> dict:  # fmt: skip
+        """Stage `name`, GROUP.NAME, with its steps of `STEPS` and its seconds of `SECONDS`."""
+        group = name.partition(".")[0]
+        length = max(1.0, self.length) if group == "codec" else self.length
+        more = 1.5 if self.paper and group == "joint" else 1.0
+        steps = round(STEPS.get(name, 0) * length * more)
+        return stage(
+            objective, modalities, source, steps=steps, scheduling_weight=SECONDS[name] * length * more,
+            optimizer=adamw(learning_rate, min(WARMUP, steps // 10), weight_decay), **options,
+        )  # fmt: skip
+
+    def encoded(self, *pools: str) -> tuple[str, ...]:
+        """The encode stages of some pools."""
+        return ("encode.merged",) if self.merged else tuple(f"encode.{pool}" for pool in pools)
+
+
+TOWERS = {"text": "clip_text", "image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
+UNETS = {"text": "text_unet", "image": "vision_unet", "audio": "audio_unet", "video": "video_unet"}
+CODECS = {"text": "text_codec", "image": "vision_codec", "audio": "audio_codec"}
+
+
+def codec(variant: Variant, name: str) -> dict:
+    """Stage codec.NAME."""
+    source, batch_size = {"text": ("captions", 128), "image": ("frames", 16), "audio": ("text+audio", 16)}[name]
+    return variant.stage(
+        f"codec.{name}", "codec", (name,), source, trainable=(f"{CODECS[name]}/.*",), batch_size=batch_size,
+        learning_rate=2e-3 if name == "text" else 4e-3,
+        settings={"kl_weight": 0.005, "free_bits": 0.1} if name == "text" else {"kl_weight": 1e-5},
+    )  # fmt: skip
+
+
+def bridging(variant: Variant, name: str) -> dict:
+    """Stage bridging.text+NAME; the one with image trains the tower of text, too."""
+    first = name == "image"
+    towers = ("text", "image") if first else (name,)
+    return variant.stage(
+        f"bridging.text+{name}", "bridging", ("text", name), f"text+{name} whole", weight_decay=1.0, batch_size=64,
+        trainable=(*(f"{TOWERS[tower]}/.*" for tower in towers), "bridging/.*"),
+        depends_on=() if first else ("bridging.text+image",),
+        settings={"max_scale": 7.0, **({"views": ("text",)} if first else {})},
+    )  # fmt: skip
+
+
+def encode(variant: Variant, pool: str, modalities: tuple[str, ...], of: tuple[str, ...]) -> dict:
+    """Stage encode.POOL; it depends on the codecs and towers of the modalities `of`."""
+    codecs = [f"codec.{'image' if name == 'video' else name}" for name in of]
+    towers = [f"bridging.text+{'image' if name == 'text' else name}" for name in of]
+    depends_on = tuple(dict.fromkeys([*codecs, *towers]))
+    return variant.stage(
+        f"encode.{pool}", "encode", modalities, pool, learning_rate=1e-3, depends_on=depends_on, batch_size=250
+    )
+
+
+def ldm(variant: Variant, name: str) -> dict:
+    """Stage ldm.NAME. Text prompts the others; all others prompt text."""
+    others = tuple(other for other in variant.modalities if other != name)
+    prompts = others if variant.merged or name == "text" else ("text",)
+    pools = variant.encoded(*(f"text+{other}" for other in (others if name == "text" else (name,))))
+    sources = variant.modalities if variant.merged or name == "text" else ("text",)
+    settings = {"prompts": {"sources": sources, "drop": 0.15, "noise": 1.0 if name == "text" else 0.7}}
+    if name == "video":
+        # Appearance is learnt at low noise. Motion is learnt at noise levels that hide eight frames, so t is shifted.
+        settings["shift"] = 8.0
+    return variant.stage(
+        f"ldm.{name}", "ldm", (name, *prompts), pools if name == "text" and not variant.merged else pools[0],
+        trainable=(f"{UNETS[name]}/.*",), batch_size=16 if name == "video" else 64, settings=settings,
+        depends_on=(*pools, *(("ldm.image",) if name == "video" else ())),
+        **({"init_from": {"video_unet": "vision_unet"}} if name == "video" else {}),
+    )  # fmt: skip
+
+
+def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict:
     """Settings of latent_alignment; most prompts are dropped, since the environment matters without a prompt.
 
     The target of V is the modality's own prompt: that of its partner may lack factors, which V would then not encode.
     """
-    prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
-    return {"losses": losses, "aligned": aligned, "prompts": prompts, "target": "own"}
+    settings = {"losses": losses, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.8, "noise": 0.3}}
+    paper = {"align": "contrastive", "timesteps": "shared"} if variant.paper else {}
+    return {**settings, "target": "own", **paper}
 
 
-def stages(modalities: tuple[str, ...], length: float, paper: bool, merged: bool) -> dict:
-    """`config.stages`, GROUP -> NAME -> stage.
-
-    Args:
-      modalities: of the model.
-      length: every stage has `length` times the steps of `STEPS`; codecs have at least those of `STEPS`.
-      paper: whether to train V and X with the paper's loss, contrastive between V_A and V_B with one t for both.
-      merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
-        every pair of outputs is trained.
-    """
-    codecs = {
-        "text": stage(
-            "codec", ("text",), "captions", trainable=("text_codec/.*",), batch_size=128,
-            optimizer=adamw(2e-3), settings={"kl_weight": 0.005, "free_bits": 0.1},
-        ),
-        "image": stage(
-            "codec", ("image",), "frames", trainable=("vision_codec/.*",), batch_size=16,
-            optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
-        ),
-        "audio": stage(
-            "codec", ("audio",), "text+audio", trainable=("audio_codec/.*",), batch_size=16,
-            optimizer=adamw(4e-3), settings={"kl_weight": 1e-5},
-        ),
-    }  # fmt: skip
-    towers = {"image": "clip_vision", "audio": "clap_audio", "video": "clip_video"}
-    bridging = {
-        f"text+{name}": stage(
-            "bridging", ("text", name), f"text+{name} whole", trainable=(f"{towers[name]}/.*", "bridging/.*"),
-            depends_on=("bridging.text+image",), batch_size=64, optimizer=adamw(2e-3, weight_decay=1.0),
-            settings={"max_scale": 7.0},
-        ) for name in ("image", "audio", "video")
-    }  # fmt: skip
-    bridging["text+image"].update(trainable=("clip_text/.*", "clip_vision/.*", "bridging/.*"), depends_on=())
-    bridging["text+image"]["settings"]["views"] = ("text",)
-    codec_of = {"text": "codec.text", "image": "codec.image", "audio": "codec.audio", "video": "codec.image"}
-    tower_of = {name: f"bridging.text+{'image' if name == 'text' else name}" for name in MODALITIES}
-    encode = {
-        pool: stage(
-            "encode", pair, pool, batch_size=250,
-            depends_on=tuple(dict.fromkeys([codec_of[m] for m in pair] + [tower_of[m] for m in pair])),
-        ) for pool, pair in ((p, tuple(p.split("+"))) for p in POOLS)
-    }  # fmt: skip
-    partners = tuple(m for m in modalities if m != "text")
-    unets = {"text": "text_unet", "image": "vision_unet", "audio": "audio_unet", "video": "video_unet"}
-    ldm = {
-        name: stage(
-            "ldm", (name, "text"), f"encode.text+{name}", depends_on=(f"encode.text+{name}",),
-            trainable=(f"{unets[name]}/.*",), batch_size=64, optimizer=adamw(2e-3),
-            settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
-        ) for name in ("image", "audio", "video")
-    }  # fmt: skip
-    # Appearance is learnt at low noise. Motion is learnt at noise levels that hide eight frames, so t is shifted.
-    ldm["video"]["settings"]["shift"] = 8.0
-    ldm["video"].update(
-        batch_size=16,
-        init_from={"video_unet": "vision_unet"},
-        depends_on=("encode.text+video", "ldm.image"),
-    )
-    pools = tuple(f"encode.text+{name}" for name in partners)
-    ldm["text"] = stage(
-        "ldm", ("text", *partners), pools, depends_on=pools, trainable=("text_unet/.*",),
-        batch_size=64, optimizer=adamw(2e-3),
-        settings={"prompts": {"sources": ("text", *partners), "drop": 0.15, "noise": 1.0}},
+def environment(variant: Variant, name: str) -> dict:
+    """Stage environment.NAME: V by the anchor alone. A step without denoisers is cheap, and V needs many samples."""
+    pair = ("text", "image" if name == "text" else name)
+    (encoded,) = variant.encoded("+".join(pair))
+    return variant.stage(
+        f"environment.{name}", "latent_alignment", pair, encoded, trainable=(f"{name}_environment/.*",),
+        depends_on=((encoded,) if variant.merged else ()) + (f"ldm.{name}",),
+        batch_size=32 if name == "video" else 128, settings=alignment(variant, pair, (), (name,)),
     )  # fmt: skip
-    # First V by the anchor alone: without the denoisers a step is cheap, and V needs many samples.
-    environment = {
-        name: stage(
-            "latent_alignment", (pair := ("text", "image" if name == "text" else name)), f"encode.{'+'.join(pair)}",
-            depends_on=(f"ldm.{name}",), trainable=(f"{name}_environment/.*",),
-            batch_size=32 if name == "video" else 128, optimizer=adamw(2e-3), settings=alignment(pair, (), (name,)),
-        ) for name in MODALITIES
-    }  # fmt: skip
-    trained = {  # pair -> the modalities whose V and X it trains, its dependencies
-        "text+image": (("text", "image"), ("environment.text", "environment.image")),
-        "text+audio": (("audio",), ("environment.audio", "joint.text+image")),
-        "audio+video": (("video",), ("environment.video", "encode.audio+video", "joint.text+audio")),
+
+
+def joint(variant: Variant, name: str, aligned: tuple[str, ...], after: tuple[str, ...]) -> dict:
+    """Stage joint.NAME: V and X of the modalities `aligned`, after the stages `after`."""
+    pair = tuple(name.split("+"))
+    (encoded,) = variant.encoded(name)
+    return variant.stage(
+        f"joint.{name}", "latent_alignment", pair, encoded,
+        depends_on=((encoded,) if variant.merged else ()) + after,
+        trainable=tuple(f"{m}_{role}/.*" for m in aligned for role in ("environment", "cross")),
+        batch_size=16 if "video" in pair else 32, settings=alignment(variant, pair, pair, aligned),
+    )  # fmt: skip
+
+
+def joint_stages(variant: Variant) -> dict:
+    """The stages joint.*: each pair trains V and X of what no stage before has trained."""
+    last = "joint.image+audio" if variant.merged else "joint.text+audio"
+    encoded = () if variant.merged else variant.encoded("audio+video")
+    before = {  # pair -> the modalities whose V and X it trains; those whose V is trained before; other stages before
+        "text+image": (("text", "image"), ("text", "image"), ()),
+        "text+audio": (("audio",), ("audio",), ("joint.text+image",)),
+        "audio+video": (("video",), ("video",), (*encoded, last)),
     }
-    joint = {
-        pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), f"encode.{pool}", depends_on=depends_on,
-            trainable=tuple(f"{m}_{role}/.*" for m in aligned for role in ("environment", "cross")),
-            batch_size=32, optimizer=adamw(2e-3), settings=alignment(pair, pair, aligned),
-        ) for pool, (aligned, depends_on) in trained.items()
-    }  # fmt: skip
-    joint["audio+video"].update(batch_size=16)
-    if paper:  # without the anchor there is no loss for V alone; its steps are added to those of V and X together
-        environment = {}
-        for s in joint.values():
-            names = [n.removeprefix("environment.") for n in s["depends_on"] if n.startswith("environment.")]
-            s["depends_on"] = (
-                *(f"ldm.{name}" for name in names),
-                *(n for n in s["depends_on"] if "environment" not in n),
-            )
-            s["settings"].update(align="contrastive", timesteps="shared")
-    if merged:
-        dependencies = dict.fromkeys(need for s in encode.values() for need in s["depends_on"])
-        encode = {"merged": stage("encode", modalities, "merged", depends_on=tuple(dependencies), batch_size=250)}
-        for pair, after in (
-            ("image+audio", "text+audio"), ("image+video", "audio+video"), ("text+video", "image+video"),
-        ):  # fmt: skip
-            names = tuple(pair.split("+"))
-            changes = {"depends_on": (f"joint.{after}",), "settings": alignment(names, names, names[1:])}
-            joint[pair] = {**joint[after], "modalities": names, **changes}
-        joint["audio+video"]["depends_on"] = ("environment.video", "joint.image+audio")
-        for s in (*ldm.values(), *environment.values(), *joint.values()):
-            s["source"] = "encode.merged"
-            s["depends_on"] = ("encode.merged", *(need for need in s["depends_on"] if not need.startswith("encode.")))
-        for name, s in ldm.items():
-            s["modalities"] = (name, *(other for other in modalities if other != name))
-            s["settings"]["prompts"]["sources"] = modalities
-    everything = {
-        "codec": codecs, "bridging": bridging, "encode": encode, "ldm": ldm, "environment": environment, "joint": joint,
-    }  # fmt: skip
-    for group, named in everything.items():
-        for name, s in named.items():
-            more = 1.5 if paper and group == "joint" else 1.0
-            # If a codec has not learnt to distinguish digits, later stages cannot learn them.
-            longer = max(1.0, length) if group == "codec" else length
-            s["steps"] = round(STEPS.get(f"{group}.{name}", 0) * longer * more)
-            s["scheduling_weight"] = SECONDS[f"{group}.{name}"] * longer * more
-            s["optimizer"]["warmup"] = min(WARMUP, s["steps"] // 10)
+    if variant.merged:
+        before["image+audio"] = (("audio",), (), ("joint.text+audio",))
+        before["image+video"] = (("video",), (), ("joint.audio+video",))
+        before["text+video"] = (("video",), (), ("joint.image+video",))
+    stage_of_v = "ldm" if variant.paper else "environment"
     return {
-        group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(modalities)}
+        name: joint(variant, name, aligned, (*(f"{stage_of_v}.{m}" for m in own), *after))
+        for name, (aligned, own, after) in before.items()
+    }
+
+
+def stages(variant: Variant) -> dict:
+    """`config.stages`, GROUP -> NAME -> stage."""
+    pairs = {pool: tuple(pool.split("+")) for pool in POOLS}
+    everything = {
+        "codec": {name: codec(variant, name) for name in CODECS},
+        "bridging": {f"text+{name}": bridging(variant, name) for name in MODALITIES[1:]},
+        "encode": {pool: encode(variant, pool, pair, pair) for pool, pair in pairs.items()},
+        "ldm": {name: ldm(variant, name) for name in MODALITIES},
+        "environment": {} if variant.paper else {name: environment(variant, name) for name in MODALITIES},
+        "joint": joint_stages(variant),
+    }
+    if variant.merged:
+        everything["encode"] = {"merged": encode(variant, "merged", MODALITIES, MODALITIES)}
+    return {
+        group: {name: s for name, s in named.items() if set(s["modalities"]) <= set(variant.modalities)}
         for group, named in everything.items()
     }
 
@@ -362,6 +394,73 @@ def judge_stages(modalities: tuple[str, ...]) -> dict:
     return {"judge": judges, "similarity": similarity}
 
 
+GUIDANCE = {
+    "text": {"prompt": 2.0, "environment": 3.0},
+    "image": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
+    "audio": {"prompt": 3.0, "environment": 8.0, "low": 0.3},
+    "video": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
+}
+DELAY = {"image": 5, "audio": 5, "video": 5}  # steps by which an output starts after the first ones
+CHOICES = {  # arguments with named values; the first is the default
+    "loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged"),
+    "floors": ("demo", "package"),
+}  # fmt: skip
+
+
+def parse(argument: str) -> SimpleNamespace:
+    """The options of `get_config`; `modalities` as a tuple in the order of MODALITIES.
+
+    Raises:
+      ConfigError: an unknown option or value.
+    """
+    defaults = {name: values[0] for name, values in CHOICES.items()}
+    options = parse_argument(
+        argument, tiny=False, judges=False, length=1.0, modalities="+".join(MODALITIES), n=32, **defaults
+    )
+    for name, values in CHOICES.items():
+        if getattr(options, name) not in values:
+            raise ConfigError(f"config argument {name}: expected {' or '.join(values)}, got {getattr(options, name)}")
+    requested = options.modalities.split("+")
+    if unknown := [m for m in requested if m not in MODALITIES]:
+        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
+    options.modalities = tuple(m for m in MODALITIES if m in requested)
+    if options.pools == "merged" and options.modalities != MODALITIES:
+        raise ConfigError("config argument pools=merged: needs all modalities")
+    return options
+
+
+def evaluation(options: SimpleNamespace) -> dict:
+    """`config.evaluate`."""
+    packaged = options.floors == "package"
+    out = {
+        "n": options.n, "seen": "test_seen", "held_out": "test_held_out", "reference": 512,
+        "combinations": max(2, options.n // 16),
+        "mixes": tuple(f"text|{name}->{name}" for name in options.modalities if name != "text"),
+        # The default floors of evaluate/floors.py; joint generation with video is the hardest.
+        "floors": package_floors() if packaged else {"hard": ("video",)},
+    }  # fmt: skip
+    if packaged:  # only values with floors are measured; `make claims` measures the rest
+        out |= {"combinations": 0, "mixes": ()}
+    if any(getattr(options, name) != values[0] for name, values in CHOICES.items() if name != "floors"):
+        # Variants are compared by directions and joint generation; the other measurements take most of the time.
+        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
+    return out
+
+
+def shrink(config: dict) -> dict:
+    """The config with a few steps per stage, for tests."""
+    few = {"batch_size": 8, "num_stats_samples": 16, "checkpoint_every": 2, "log_every": 1}
+    for group in config["stages"].values():
+        for name, s in group.items():
+            optimizer = {**s["optimizer"], "warmup": 1}
+            group[name] = {**s, **few, "steps": 4 if s["steps"] else 0, "optimizer": optimizer}
+    for source in config["sources"].values():
+        source["size"] = 64
+    config["generate"]["steps"] = 2
+    config["evaluate"] |= {"n": 12, "reference": 32, "combinations": 1, "floors": None}
+    return config
+
+
 def get_config(argument: str = "") -> ConfigDict:
     """The config.
 
@@ -369,76 +468,29 @@ def get_config(argument: str = "") -> ConfigDict:
     three times the steps; `judges` to train the judges and similarity towers of the evaluation instead of the model;
     `n` of the evaluation. `loss=paper`, `tokens=map` and `pools=merged` are for comparison and change the last stages.
     """
-    # The first value of each is the default.
-    kinds = {
-        "loss": ("ours", "paper"), "tokens": ("pooled", "map"), "pools": ("paired", "merged"),
-        "floors": ("demo", "package"),
-    }  # fmt: skip
-    defaults = {name: values[0] for name, values in kinds.items()}
-    options = parse_argument(
-        argument, tiny=False, judges=False, length=1.0, modalities="+".join(MODALITIES), n=32, **defaults
-    )
-    for name, values in kinds.items():
-        if getattr(options, name) not in values:
-            raise ConfigError(f"config argument {name}: expected {' or '.join(values)}, got {getattr(options, name)}")
-    requested = options.modalities.split("+")
-    if unknown := [m for m in requested if m not in MODALITIES]:
-        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
-    modalities = tuple(m for m in MODALITIES if m in requested)
-    if (merged := options.pools == "merged") and modalities != MODALITIES:
-        raise ConfigError("config argument pools=merged: needs all modalities")
-    model = {"text": text, "image": image, "audio": audio, "video": video}
-    guidance = {
-        "text": {"prompt": 2.0, "environment": 3.0},
-        "image": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
-        "audio": {"prompt": 3.0, "environment": 8.0, "low": 0.3},
-        "video": {"prompt": 4.0, "environment": 8.0, "low": 0.3},
-    }
-    # The paper's loss shares one t in training, so no output may be delayed in sampling.
-    delay = {} if options.loss == "paper" else {"image": 5, "audio": 5, "video": 5}
+    options = parse(argument)
+    modalities, merged, paper = options.modalities, options.pools == "merged", options.loss == "paper"
+    makers = {"text": text, "image": image, "audio": audio, "video": video}
+    model = {name: makers[name](options.tokens) for name in modalities}
+    recipe = stages(Variant(modalities, options.length, paper, merged))
+    data = sources(modalities, merged, options.length)
+    if options.judges:
+        recipe = judge_stages(modalities)
+        data["judge"] = world(modalities, "judge", 40_000, seed=1)
     config = {
         "seed": 0,
         "model": {
-            "modalities": {name: model[name]() for name in modalities},
-            "width": WIDTH,
-            "prediction": "x0",
-            "schedule": "cosine",
+            "modalities": model, "width": WIDTH, "prediction": "x0", "schedule": "cosine",
+            "environment_tokens": options.tokens,
         },
-        "sources": sources(modalities, merged, options.length),
-        "stages": stages(modalities, options.length, options.loss == "paper", merged),
+        "sources": data,
+        "stages": recipe,
         "generate": {
             "steps": 10,
-            "delay": {name: steps for name, steps in delay.items() if name in modalities},
-            "guidance": {name: guidance[name] for name in modalities},
+            # The paper's loss shares one t in training, so no output may be delayed in sampling.
+            "delay": {} if paper else {name: steps for name, steps in DELAY.items() if name in modalities},
+            "guidance": {name: GUIDANCE[name] for name in modalities},
         },
-        "evaluate": {
-            "n": options.n,
-            "seen": "test_seen",
-            "held_out": "test_held_out",
-            "reference": 512,
-            "combinations": max(2, options.n // 16),
-            "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
-            # The default floors of evaluate/floors.py; joint generation with video is the hardest.
-            "floors": package_floors() if options.floors == "package" else {"hard": ("video",)},
-        },
-    }
-    if options.floors == "package":  # only values with floors are measured; `make claims` measures the rest
-        config["evaluate"].update(combinations=0, mixes=())
-    if options.judges:
-        config["stages"] = judge_stages(modalities)
-        config["sources"]["judge"] = world(modalities, "judge", 40_000, seed=1)
-    if any(getattr(options, name) != ours for name, ours in defaults.items() if name != "floors"):
-        # Variants are compared by directions and joint generation; the other measurements take most of the time.
-        config["evaluate"].update(combinations=0, mixes=(), pretrained=0, floors=None)
-    config["model"]["environment_tokens"] = options.tokens
-    for parts in config["model"]["modalities"].values():
-        parts["environment"]["tokens"] = options.tokens
-    if options.tiny:
-        for s in (s for group in config["stages"].values() for s in group.values()):
-            s.update(steps=4 if s["steps"] else 0, batch_size=8, num_stats_samples=16, checkpoint_every=2, log_every=1)
-            s["optimizer"]["warmup"] = 1
-        for s in config["sources"].values():
-            s["size"] = 64
-        config["generate"]["steps"] = 2
-        config["evaluate"].update(n=12, reference=32, combinations=1, floors=None)
-    return ConfigDict(config, convert_dict=True)
+        "evaluate": evaluation(options),
+    }  # fmt: skip
+    return ConfigDict(shrink(config) if options.tiny else config, convert_dict=True)
