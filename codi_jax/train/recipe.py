@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -294,6 +295,28 @@ def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
     return Run(from_dict(RunConfig, config), workdir)
 
 
+def _parsed(text: str) -> tuple[Any, ...]:
+    """What a config says, whether it uses the present names of its keys or former ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        run = open_run(json.loads(text), None)
+    modalities = {name: modality.config for name, modality in run.codi.modalities.items()}
+    return (
+        dataclasses.replace(run.config, model={}),
+        dataclasses.replace(run.codi.config, modalities={}),
+        modalities,
+    )
+
+
+def _same_config(saved: str, given: str) -> bool:
+    if saved == given:
+        return True
+    try:
+        return _parsed(saved) == _parsed(given)
+    except ValueError:  # no config of this version
+        return False
+
+
 def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
     """Writes the resolved config to the workdir if it has none; with `write=False` it only compares.
 
@@ -303,7 +326,7 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
     text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
     path = storage.as_path(workdir) / "config.json"
     if path.exists():
-        if path.read_text() != text:
+        if not _same_config(path.read_text(), text):
             raise ConfigError(
                 f"{workdir} holds a run of another config ({path}); choose another --workdir, or delete this one"
             )

@@ -141,6 +141,19 @@ def test_a_workdir_accepts_one_config_only(tmp_path):
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
 
 
+def test_a_workdir_with_former_names_of_keys_accepts_its_config(tmp_path):
+    save_config(toy.config(), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"depends_on"', '"needs"').replace('"trainable"', '"train"'))
+    before = path.read_bytes()
+    save_config(toy.config(), tmp_path)
+    assert path.read_bytes() == before
+    config = toy.config()
+    config.stages.ldm.text.steps += 1
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        save_config(config, tmp_path)
+
+
 def test_a_saved_config_gives_the_same_run(tmp_path):
     save_config(toy.config(), tmp_path)
     loaded, original = load_run(tmp_path), open_run(toy.config(), tmp_path)
