@@ -30,11 +30,20 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit all this
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 import hypothesis
+import jax
+import pytest
 
 gc.set_threshold(50_000, 20, 50)  # as the program has it
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_a_file():
+    """A worker that keeps what every file has traced and compiled grows to five gigabytes."""
+    yield
+    jax.clear_caches()
+
 
 # What takes longest, so that no worker is left with it alone at the end.
 FIRST = (
