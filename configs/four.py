@@ -95,7 +95,7 @@ def text() -> dict:
         "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
         "denoiser": {
             "kind": "vector", "latent_channels": TEXT_LATENT, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (2,), "attention_levels": (True,), "cross_modal_levels": (True,), "heads": 4,
         },
         "environment": environment("vector", TEXT_LATENT),
     }  # fmt: skip
@@ -113,8 +113,8 @@ def unet(channels: int, width: int, **options) -> dict:
     """A U-Net on maps of so many channels."""
     return {
         "kind": "spatial", "latent_channels": channels, "channels": width, "groups": 8, "context_width": WIDTH,
-        "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
-        **options,
+        "multipliers": (1, 2), "blocks": (1, 1), "attention_levels": (False, True), "cross_modal_levels": (False, True),
+        "heads": 4, **options,
     }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def video() -> dict:
         "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
         # Where a clip moves to and when it bounces is a matter of single pixels in single frames. Told of them at the
         # coarse level alone, by prompt or environment, the network learns neither.
-        "denoiser": unet(8, 40, attend=(True, True), connect=(True, True), **moving),
+        "denoiser": unet(8, 40, attention_levels=(True, True), cross_modal_levels=(True, True), **moving),
         "environment": environment("spatial", 8, **moving) | {"channels": 32},
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip

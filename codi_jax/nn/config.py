@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, renamed
 
 
 def _require(condition: bool, message: str) -> None:
@@ -59,21 +59,22 @@ class UNetConfig(BlockConfig):
       context_width: D of the prompt tokens.
       multipliers: width of each level in units of `channels`.
       blocks: residual blocks of each level on the way down; the way up has one more.
-      attend: whether a level's blocks attend to themselves and to the prompt. The middle always does.
-      connect: whether a level's blocks are followed by a place for cross-modal attention.
+      attention_levels: whether the blocks of a level have self-attention and cross-attention to the prompt. The middle
+        always has both.
+      cross_modal_levels: whether cross-modal attention can follow the blocks of a level.
       heads: attention heads.
     """
 
     context_width: int
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
-    attend: tuple[bool, ...] = (True, True, True, False)
-    connect: tuple[bool, ...] = (True, True, True, False)
+    attention_levels: tuple[bool, ...] = renamed("attend", default=(True, True, True, False))
+    cross_modal_levels: tuple[bool, ...] = renamed("connect", default=(True, True, True, False))
     heads: int = 8
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("blocks", "attend", "connect"):
+        for name in ("blocks", "attention_levels", "cross_modal_levels"):
             n = len(getattr(self, name))
             _require(n == len(self.multipliers), f"{name}: {n} levels, but multipliers has {len(self.multipliers)}")
         widths = [m * self.channels for m in self.multipliers]

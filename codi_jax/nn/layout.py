@@ -46,7 +46,9 @@ def input_steps(config: UNetConfig) -> list[Step]:
         width = multiplier * config.channels
         for _ in range(config.blocks[level]):
             place = ("inputs", len(steps))
-            steps.append(Step(place, "residual", width, config.attend[level], config.connect[level]))
+            steps.append(
+                Step(place, "residual", width, config.attention_levels[level], config.cross_modal_levels[level])
+            )
         if level < levels - 1:
             steps.append(Step(("inputs", len(steps)), "down", width))
     return steps
@@ -60,7 +62,9 @@ def output_steps(config: UNetConfig) -> list[Step]:
         for block in range(blocks):
             up = level > 0 and block == blocks - 1
             place = ("outputs", len(steps))
-            steps.append(Step(place, "residual", width, config.attend[level], config.connect[level], up))
+            steps.append(
+                Step(place, "residual", width, config.attention_levels[level], config.cross_modal_levels[level], up)
+            )
     return steps
 
 

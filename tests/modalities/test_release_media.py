@@ -52,19 +52,19 @@ def kinds(media):
 @pytest.mark.parametrize(("name", "value"), [("image", CLIP[0]), ("video", CLIP)])
 def test_codec_and_tower_are_shown_the_same_picture_at_sizes_of_their_own(name, value):
     modality = seen(name)[name]
-    media = modality.media([value, 255 - value])
+    media = modality.preprocess([value, 255 - value])
     assert media.keys() == {"pixels", "prompt"} and kinds(media) == kinds(modality.example(2))
     np.testing.assert_array_equal(media["pixels"][0], pictures.signed(value))
     np.testing.assert_array_equal(media["prompt"][0], pictures.clip_pixels(pictures.signed(value), TOWER))
-    np.testing.assert_array_equal(modality.signal(media), media["pixels"])
+    np.testing.assert_array_equal(modality.codec_input(media), media["pixels"])
     # Samples of a source are media by way of the levels that they are shown with; uint8 is taken as it is.
     batch = DigitWorld(WorldConfig(size=2, modalities=(name,))).read(range(2))
-    prepared, levels = modality.prepare(batch), np.stack(modality.values(batch))
+    prepared, levels = modality.prepare(batch), np.stack(modality.raw_from_batch(batch))
     assert kinds(prepared) == kinds(media) and levels.dtype == np.uint8
-    for again in (modality.media(levels), modality.prepare({name: levels})):
+    for again in (modality.preprocess(levels), modality.prepare({name: levels})):
         jax.tree.map(np.testing.assert_array_equal, again, prepared)
     # An output, cut to levels and shown again, loses at most the levels that the release loses.
-    (output, _) = modality.outputs(np.asarray(media["pixels"]))
+    (output, _) = modality.postprocess(np.asarray(media["pixels"]))
     assert output.dtype == np.uint8 and set(np.unique(value - output)) <= {0, 1}
 
 
@@ -82,7 +82,7 @@ def test_the_empty_picture_is_grey_to_both(name):
 def test_each_network_reads_its_own(name, value):
     codi = seen(name)
     modality, variables = codi[name], toy.variables(codi)
-    media = modality.media([value])
+    media = modality.preprocess([value])
     other = jax.tree.map(lambda x: -x, media)
 
     @toy.quick
@@ -109,7 +109,7 @@ def test_a_prompt_may_be_read_larger_than_what_is_generated(tmp_path):
     Image.fromarray(pixels).save(path)
     value = image.read(str(path))
     np.testing.assert_array_equal(value, pixels[:, 16:80])
-    media = image.media([value, CLIP[0]])  # beside one of the model's own size
+    media = image.preprocess([value, CLIP[0]])  # beside one of the model's own size
     np.testing.assert_array_equal(media["pixels"][0], pictures.signed(pictures.resize(value, 32, 32)))
     np.testing.assert_array_equal(media["prompt"][0], pictures.clip_pixels(pictures.signed(value), TOWER))
     np.testing.assert_array_equal(media["pixels"][1], pictures.signed(CLIP[0]))
@@ -139,7 +139,7 @@ def sound(**changes):
 def test_codec_and_prompt_encoder_hear_the_same_wave_through_front_ends_of_their_own():
     audio = sound(normalize=True)["audio"]
     values = [wave(300), wave(900)]
-    media = audio.media(values)
+    media = audio.preprocess(values)
     assert kinds(media) == kinds(audio.example(2)) and media["prompt"].shape == (2, 1 + HEARD // 256, 64)
     waves = np.stack(values).astype(np.float32) / 2**15
     want = (mel.log_mel(mel.normalize(waves, 8192), audio.config.mel)[:, :64] + 4.0) * 0.4
@@ -153,31 +153,33 @@ def test_codec_and_prompt_encoder_hear_the_same_wave_through_front_ends_of_their
 def test_where_a_wave_is_cut_depends_on_it_and_the_seed_alone():
     values = [wave(hertz) for hertz in (300, 500, 900)]
     audio = sound()["audio"]
-    media = audio.media(values)
+    media = audio.preprocess(values)
     for i, value in enumerate(values):
-        np.testing.assert_array_equal(audio.media([value])["prompt"][0], media["prompt"][i])
-    other = sound(prompt_seed=1)["audio"].media(values)
+        np.testing.assert_array_equal(audio.preprocess([value])["prompt"][0], media["prompt"][i])
+    other = sound(prompt_seed=1)["audio"].preprocess(values)
     np.testing.assert_array_equal(other["mel"], media["mel"])
     assert not np.array_equal(other["prompt"], media["prompt"])
     batch = DigitWorld(WorldConfig(size=2, modalities=("audio",))).read(range(2))
     prepared = audio.prepare(batch)
-    jax.tree.map(np.testing.assert_array_equal, audio.media(audio.values(batch)), prepared)
-    jax.tree.map(np.testing.assert_array_equal, audio.prepare({"audio": np.stack(audio.values(batch))}), prepared)
+    jax.tree.map(np.testing.assert_array_equal, audio.preprocess(audio.raw_from_batch(batch)), prepared)
+    jax.tree.map(
+        np.testing.assert_array_equal, audio.prepare({"audio": np.stack(audio.raw_from_batch(batch))}), prepared
+    )
 
 
 def test_short_and_long_waves():
     audio = sound()["audio"]
     short = wave(500, 1500)
-    media = audio.media([short, wave(500, 8192 + 32)])
+    media = audio.preprocess([short, wave(500, 8192 + 32)])
     assert kinds(media) == kinds(audio.example(2))
     # The codec hears silence after it, the prompt encoder hears it five times and then silence.
     silent = np.pad(short, (0, 8192 - 1500))
-    np.testing.assert_array_equal(media["mel"][0], audio.media([silent])["mel"][0])
+    np.testing.assert_array_equal(media["mel"][0], audio.preprocess([silent])["mel"][0])
     repeated = mel.fill(mel.resample(short[None].astype(np.float32) / 2**15, 8000, 16000), HEARD)
     np.testing.assert_array_equal(media["prompt"][0], mel.log_mel(repeated, audio.config.prompt_mel)[0])
     np.testing.assert_array_equal(repeated[0, 12_000:15_000], repeated[0, :3000])
     assert repeated[0, :3000].any() and not repeated[0, 15_000:].any()
-    np.testing.assert_array_equal(media["mel"][1], audio.media([wave(500)])["mel"][0])
+    np.testing.assert_array_equal(media["mel"][1], audio.preprocess([wave(500)])["mel"][0])
 
 
 def test_the_empty_sound_is_silence_to_both():
@@ -191,7 +193,7 @@ def test_the_empty_sound_is_silence_to_both():
 def test_codec_and_prompt_encoder_read_their_own():
     codi = sound()
     audio, variables = codi["audio"], toy.variables(codi)
-    media = audio.media([wave(300), wave(900)])
+    media = audio.preprocess([wave(300), wave(900)])
 
     @toy.quick
     def both(variables, media):
@@ -233,9 +235,9 @@ def test_a_vocoder_is_a_component_and_makes_the_wave():
         far = z.at[0, 0, 0, 0].set(largest)
         np.testing.assert_allclose(decode(variables, far), want(clip_outliers(far)), atol=1e-6)
         assert (np.asarray(clip_outliers(far)).max() == largest) == (largest < 100)
-    values = audio.outputs(waves)
+    values = audio.postprocess(waves)
     assert all(v.dtype == np.int16 and v.shape == waves.shape[1:] for v in values)
-    assert audio.media(values).shape == (2, 64, 64, 1)  # and can prompt again
+    assert audio.preprocess(values).shape == (2, 64, 64, 1)  # and can prompt again
     del variables["params"]["vocoder"]
     with pytest.raises(ConfigError, match=r"the vocoder of audio \(vocoder\) is not there"):
         audio.decode_latent(variables, z)
@@ -253,15 +255,15 @@ def test_a_vocoder_can_be_renamed():
 def test_three_lengths():
     text = model("text", length=(9, 11, 7))["text"]
     caption = "the digit seven in red"
-    media = text.media([caption])
+    media = text.preprocess([caption])
     shapes = {"prompt": (1, 9), "full": (1, 9), "source": (1, 11), "target": (1, 7)}
     assert jax.tree.map(jnp.shape, media) == shapes and kinds(media) == kinds(text.example(1)) == kinds(text.empty(1))
-    assert text.outputs(np.asarray(media["target"])) == [caption]
+    assert text.postprocess(np.asarray(media["target"])) == [caption]
     variables = toy.variables(model("text", length=(9, 11, 7)))
     ids = toy.quick(text.decode_latent)(variables, jnp.ones((2, *text.latent_shape)))
     assert ids.shape == (2, 7)
     one = model("text", length=9)["text"]
-    assert {leaf.shape for leaf in one.media([caption]).values()} == {(1, 9)}
+    assert {leaf.shape for leaf in one.preprocess([caption]).values()} == {(1, 9)}
 
 
 def test_draws_at_a_temperature_are_of_the_seed_and_the_row():
@@ -294,14 +296,14 @@ def test_the_codecs_encoder_is_given_lower_case(monkeypatch):
     monkeypatch.setattr(text_module, "make_tokenizer", lambda name: Spy(make(name)))
     for lower, source in ((False, ["A Red"]), (True, ["a red"])):
         given.clear()
-        model("text", lower=lower)["text"].media(["A Red"])
+        model("text", lower=lower)["text"].preprocess(["A Red"])
         assert given == [["A Red"], ["A Red"], source, ["A Red"]]
 
 
 def test_captions_are_tidied_if_asked_for():
-    ids = model("text")["text"].media(["the the digit seven in red in red"])["target"]
-    assert model("text")["text"].outputs(ids) == ["the the digit seven in red in red"]
-    assert model("text", tidy=True)["text"].outputs(ids) == [tidy("the the digit seven in red in red")]
+    ids = model("text")["text"].preprocess(["the the digit seven in red in red"])["target"]
+    assert model("text")["text"].postprocess(ids) == ["the the digit seven in red in red"]
+    assert model("text", tidy=True)["text"].postprocess(ids) == [tidy("the the digit seven in red in red")]
     assert tidy("the the digit seven in red in red") == "the digit seven in red"
 
 
@@ -311,8 +313,8 @@ def test_captions_are_tidied_if_asked_for():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("image", {"size": 48, "denoiser": {"multipliers": (1, 1), "blocks": (1, 1), "attend": (False, False),
-                   "connect": (True, True)}}, r"image\.size: 48 is not a multiple of 32$"),
+        ("image", {"size": 48, "denoiser": {"multipliers": (1, 1), "blocks": (1, 1), "attention_levels": (False, False),
+                   "cross_modal_levels": (True, True)}}, r"image\.size: 48 is not a multiple of 32$"),
         ("image", {"prompt": {"image_size": 48}}, r"image\.prompt\.image_size: 48 is not size = 32; see `clip`$"),
         ("image", {"read_size": 64}, r"image\.read_size: takes `clip`"),
         ("image", {"crop_seed": -1}, r"image\.crop_seed: -1 is negative$"),
@@ -340,9 +342,9 @@ def test_tokenizers_that_do_not_fit_the_networks():
     digit, colour = ("digit_world", "digit_colour")
     fewer = model("text", prompt={"vocab": 8})["text"]
     with pytest.raises(ConfigError, match=r"text\.tokenizers\[0\]: \d+ ids, but the network knows 8$"):
-        fewer.media(["red"])
+        fewer.preprocess(["red"])
     with pytest.raises(ConfigError, match=r"text\.tokenizers\[2\]: its bos, eos and pad are .*, the codec's "):
-        model("text", tokenizers=(digit, digit, colour))["text"].media(["red"])
+        model("text", tokenizers=(digit, digit, colour))["text"].preprocess(["red"])
 
 
 def test_the_releases_own_sizes():
@@ -361,10 +363,10 @@ def test_the_releases_own_sizes():
     audio = codi["audio"]
     assert isinstance(audio.config, AudioConfig) and audio.latent_shape == (256, 16, 8) and audio.samples == 163840
     value = np.round(9000 * np.sin(2 * np.pi * 440 * np.arange(163_872) / 16000)).astype(np.int16)
-    media = audio.media([value, value[:80_000]])  # of a vocoder, and five seconds
+    media = audio.preprocess([value, value[:80_000]])  # of a vocoder, and five seconds
     assert media["mel"].shape == (2, 1024, 64, 1) and media["prompt"].shape == (2, 1001, 64)
     assert kinds(media) == kinds(audio.example(2))
-    exact = audio.media([value[:160_000]])["prompt"]  # ten seconds are heard whole
+    exact = audio.preprocess([value[:160_000]])["prompt"]  # ten seconds are heard whole
     wave = value[None, :160_000].astype(np.float32) / 2**15
     np.testing.assert_array_equal(exact, mel.log_mel(mel.clap_waveform(wave, 16000), mel.CLAP))
     variables = {

@@ -13,7 +13,7 @@ from tests.nn import toy
     ("change", "message"),
     [
         ({"blocks": (1, 1, 1)}, "blocks: 3 levels, but multipliers has 2"),
-        ({"attend": (True,)}, "attend: 1 levels"),
+        ({"attention_levels": (True,)}, "attention_levels: 1 levels"),
         ({"groups": 24}, "no multiple of groups = 24"),
         ({"heads": 5}, "5 heads do not divide"),
         ({"kind": "graph"}, "expected 'spatial' or 'vector'"),

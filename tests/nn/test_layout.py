@@ -39,6 +39,8 @@ def test_the_environment_encoder_of_the_release():
 def test_every_depth_has_a_step_up_for_every_skip():
     for levels, blocks in ((1, (3,)), (2, (1, 2)), (3, (2, 1, 1))):
         flags = (True,) * levels
-        config = dataclasses.replace(toy.SPATIAL, multipliers=(1,) * levels, blocks=blocks, attend=flags, connect=flags)
+        config = dataclasses.replace(
+            toy.SPATIAL, multipliers=(1,) * levels, blocks=blocks, attention_levels=flags, cross_modal_levels=flags
+        )
         assert len(input_steps(config)) == len(output_steps(config)) == sum(blocks) + levels
         assert sum(s.up for s in output_steps(config)) == sum(s.content == "down" for s in input_steps(config))

@@ -34,7 +34,7 @@ def test_a_prediction_has_the_shape_of_its_latent_and_depends_on_everything(net)
 
 
 def test_recomputation_changes_neither_values_nor_gradients():
-    one_level = {"multipliers": (1,), "blocks": (1,), "attend": (True,), "connect": (True,)}
+    one_level = {"multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,)}
     unet, z = UNet(dataclasses.replace(toy.VECTOR, **one_level)), toy.normal(2, *toy.LATENTS["vector"])
     params = toy.init(unet, z, toy.T, toy.CONTEXT)
 

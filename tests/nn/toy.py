@@ -13,7 +13,13 @@ B, D, E = 2, 16, 12
 KEY = jax.random.key(0)
 
 _SIZES = {"channels": 32, "groups": 8, "multipliers": (1, 2), "blocks": (1, 1)}
-_UNET = {**_SIZES, "context_width": D, "attend": (True, False), "connect": (True, False), "heads": 4}
+_UNET = {
+    **_SIZES,
+    "context_width": D,
+    "attention_levels": (True, False),
+    "cross_modal_levels": (True, False),
+    "heads": 4,
+}
 
 SPATIAL = UNetConfig(kind="spatial", latent_channels=4, **_UNET)
 VIDEO = UNetConfig(kind="spatial", latent_channels=4, temporal=True, **_UNET)
