@@ -20,7 +20,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion import schedules
-from codi_jax.modalities import REGISTRY, Modality, Shared, Variables
+from codi_jax.modalities import REGISTRY, Modality, ModelDims, Variables
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
 
@@ -62,7 +62,7 @@ class CoDi:
         self.config = config
         self.schedule = schedules.make(config.schedule)
         environment_width = config.environment_width or config.width
-        shared = Shared(config.width, environment_width, config.compat, config.dtype, config.remat)
+        dims = ModelDims(config.width, environment_width, config.compat, config.dtype, config.remat)
         self.modalities: dict[str, Modality] = {}
         self._shapes: dict[str, dict] = {}
         for name in config.modalities:
@@ -71,7 +71,7 @@ class CoDi:
         for name, cls in REGISTRY.items():  # in the registry's order, whatever that of the config
             if name in config.modalities:
                 tree = from_dict(cls.Config, config.modalities[name], f"model.modalities.{name}")
-                self.modalities[name] = cls(tree, shared)
+                self.modalities[name] = cls(tree, dims)
         self._check_shared()
 
     @classmethod
@@ -183,7 +183,7 @@ class CoDi:
 
     # Joint generation
 
-    def wiring(self, outputs: Sequence[str]) -> np.ndarray:
+    def connectivity(self, outputs: Sequence[str]) -> np.ndarray:
         """W [M to, M from] over all modalities in the model's order; zero rows and columns for the absent."""
         present = np.array([name in outputs for name in self.modalities], np.float32)
         count = present.sum()
@@ -214,14 +214,14 @@ class CoDi:
         ]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1)), gate
 
-    def no_tokens(self, name: str, batch: int) -> Array:
+    def zero_environment_tokens(self, name: str, batch: int) -> Array:
         """Zeros in the shape of V's tokens, for a modality that is absent."""
         modality = self.modalities[name]
         shape = jax.eval_shape(
             lambda: modality.environment.init_with_output(
                 jax.random.key(0),
                 jnp.zeros((batch, *modality.latent_shape)),
-                jnp.zeros((batch, 4 * modality.unet.channels)),
+                jnp.zeros((batch, 4 * modality.denoiser_config.channels)),
             )[0]
         )
         return jnp.zeros(shape.shape, shape.dtype)

@@ -27,8 +27,8 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
-from codi_jax.diffusion.guidance import Guidance
-from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, delayed, sample, timesteps
 from codi_jax.parallel import distributed, replicated
 from codi_jax.progress import ProgressFn
 from codi_jax.rng import fold
@@ -39,16 +39,6 @@ SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler cal
 
 class PromptWarning(UserWarning):
     """A prompt holds something that the model does not know, a word that is not in its vocabulary."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Scales:
-    """Guidance of one output: on the prompt, on the environment, within noise levels [low, high] (fractions of T)."""
-
-    prompt: float = 2.0
-    environment: float = 2.0
-    low: float = 0.0
-    high: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +55,7 @@ class GenerateConfig:
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 
-    guidance: dict[str, Scales]
+    guidance: dict[str, ClassifierFreeGuidance]
     steps: int = 25
     sampler: Literal["ddim", "dpmpp_2m"] = "ddim"
     eta: float = 0.0
@@ -115,7 +105,7 @@ class Generator:
             branches, environment, gate = guide.ALONE, None, None
         else:
             branches = guide.RELEASE if self.codi.config.compat == "release" else guide.JOINT
-            environment, gate = self.codi.environment(tokens, args["wiring"][name])
+            environment, gate = self.codi.environment(tokens, args["connectivity"][name])
             repeat = partial(jnp.tile, reps=(len(branches), 1))
             gate = jnp.concatenate([gate * branch.environment for branch in branches])
             environment = Tokens(jnp.tile(environment.values, (len(branches), 1, 1)), repeat(environment.bias))
@@ -125,7 +115,7 @@ class Generator:
         stacked = self.codi[name].denoise(
             args["variables"], jnp.tile(z, (k,) + (1,) * (z.ndim - 1)), jnp.tile(t, k), context, environment, gate
         )
-        coefficients = guide.coefficients(args["guidance"][name], t, branches)
+        coefficients = args["guidance"][name](t, branches)
         return guide.combine(stacked.reshape(k, batch, *z.shape[1:]), coefficients)
 
     def _noise(self, args: dict, name: str, index: Array) -> Array:
@@ -146,7 +136,7 @@ class Generator:
 
     def _advance(self, name: str, alone: bool) -> Any:
         """One sampler step of one output."""
-        step = Step(
+        step = JointStep(
             predict=lambda args, z, t: self._guided(args, name, z, t, None if alone else args["tokens"]),
             schedule=self.codi.schedule,
             sampler=self.config.sampler,
@@ -170,7 +160,7 @@ class Generator:
 
     @cached_property
     def _all_noise(self) -> Any:
-        return lambda args, index: {name: self._noise(args, name, index) for name in args["wiring"]}
+        return lambda args, index: {name: self._noise(args, name, index) for name in args["connectivity"]}
 
     # The loop.
 
@@ -180,13 +170,13 @@ class Generator:
         for name in self.codi.order(values):
             if unknown := self.codi[name].unknown(values[name]):
                 warnings.warn(unknown, PromptWarning, stacklevel=2)
-            out[name] = self._prompt(name, variables, self.codi[name].media(values[name]))
+            out[name] = self._prompt(name, variables, self.codi[name].preprocess(values[name]))
         return out
 
     def _prompt(self, name: str, variables: dict, media: Any) -> Array:
         return self._program("prompt", name, self.codi[name].prompt)(variables, media)
 
-    def beside(self, prompts: Iterable[str]) -> tuple[str, ...]:
+    def null_prompt_modalities(self, prompts: Iterable[str]) -> tuple[str, ...]:
         """The modalities whose empty media are the null prompt: those that prompt, or the model's first."""
         return tuple(prompts) or tuple(self.codi.modalities)[:1]
 
@@ -203,7 +193,7 @@ class Generator:
         n: int,
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Scales] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
         noise: Mapping[str, Array] | None = None,
         null: Mapping[str, Array] | None = None,
         progress: ProgressFn | None = None,
@@ -226,23 +216,21 @@ class Generator:
           Normalised latents {output: [n, *latent]}.
         """
         codi, outputs = self.codi, self._outputs(outputs)
-        scales = {**self.config.guidance, **(guidance or {})}
-        total = codi.schedule.steps
-        null = codi.context(null or codi.null_prompts(variables, self.beside(prompts), n), weights)
-        wiring = codi.wiring(outputs)
+        guidance = {**self.config.guidance, **(guidance or {})}
+        null = codi.context(null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n), weights)
+        connectivity = codi.connectivity(outputs)
         index = {name: i for i, name in enumerate(codi.modalities)}
-        settle = _settling(variables)
-        null = settle(null)
+        replicate_on_mesh = _mesh_replicator(variables)
+        null = replicate_on_mesh(null)
         args = {
             "variables": variables,
-            "context": settle(codi.context(prompts, weights)) if prompts else null,
+            "context": replicate_on_mesh(codi.context(prompts, weights)) if prompts else null,
             "null": null,
-            "wiring": settle({name: jnp.asarray(wiring[index[name]]) for name in outputs}),
+            "connectivity": replicate_on_mesh({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
             "guidance": {
-                name: Guidance(s.prompt, s.environment, s.low * total, s.high * total)
-                for name, s in ((name, scales.get(name, Scales())) for name in outputs)
+                name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
             },
-            "key": settle(key),
+            "key": replicate_on_mesh(key),
         }
         z = {
             name: jax.random.normal(fold(key, name, "z_T"), (n, *codi[name].latent_shape))
@@ -250,8 +238,12 @@ class Generator:
             else noise[name]
             for name in outputs
         }
-        z = settle(z)
-        absent = {} if len(outputs) < 2 else settle({m: codi.no_tokens(m, n) for m in codi.modalities})
+        z = replicate_on_mesh(z)
+        absent = (
+            {}
+            if len(outputs) < 2
+            else replicate_on_mesh({m: codi.zero_environment_tokens(m, n) for m in codi.modalities})
+        )
         if self.scan:
             if progress is not None:
                 progress("sampling")
@@ -272,9 +264,9 @@ class Generator:
     def _host_loop(
         self, args: dict, absent: dict, z: dict[str, Array], progress: ProgressFn | None
     ) -> dict[str, Array]:
-        alone, settle = len(z) == 1, _settling(args["variables"])
+        alone, replicate_on_mesh = len(z) == 1, _mesh_replicator(args["variables"])
         states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
-        single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
+        single = {name: {**args, "connectivity": {name: args["connectivity"][name]}} for name in z}
         for name in z:
             single[name]["guidance"] = {name: args["guidance"][name]}
         levels = self._levels(tuple(z))
@@ -288,11 +280,11 @@ class Generator:
             if not alone:
                 for name, state in states.items():
                     program = self._program("environment", name, partial(self._tokens_of, name))
-                    tokens[name] = settle(program(args["variables"], state, now[name][0]))
+                    tokens[name] = replicate_on_mesh(program(args["variables"], state, now[name][0]))
             states = {
                 name: state  # it waits
                 if t == t_next
-                else settle(
+                else replicate_on_mesh(
                     self._advance(name, alone)(
                         state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
                     )
@@ -309,7 +301,7 @@ class Generator:
         out = {}
         for name, z in latents.items():
             program = self._program("decode", name, self.codi[name].decode_latent)
-            out[name] = self.codi[name].outputs(distributed.fetch(program(variables, z)))
+            out[name] = self.codi[name].postprocess(distributed.fetch(program(variables, z)))
         return out
 
     def generate(
@@ -320,7 +312,7 @@ class Generator:
         n: int,
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Scales] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
         progress: ProgressFn | None = None,
     ) -> dict[str, list[Any]]:
         """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples.
@@ -328,7 +320,7 @@ class Generator:
         `variables` may be a function of names of components: it is then asked for the prompt encoders, for what the
         sampler needs and for the codecs, one modality after the other, and no more is in memory at a time.
         """
-        at = variables if callable(variables) else lambda components: variables
+        get_variables = variables if callable(variables) else lambda _, variables=variables: variables
         for name, given in values.items():
             if len(given) not in (1, n):
                 raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
@@ -338,23 +330,23 @@ class Generator:
         for name, needed in encoders.items():
             if progress is not None:
                 progress(f"{name} prompt")
-            have = at(needed) if needed else {}
+            variables = get_variables(needed) if needed else {}
             if name in values:
-                prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
-            null |= codi.null_prompts(have, (name,), n, self._prompt)
+                prompts |= self.prompts(variables, {name: list(values[name]) * (n // len(values[name]))})
+            null |= codi.null_prompts(variables, (name,), n, self._prompt)
             jax.block_until_ready((prompts, null))
-            del have
+            del variables
         if progress is not None:
             progress(f"reading {', '.join(sampled)}")
-        have = jax.block_until_ready(at(sampled))
-        latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
+        variables = jax.block_until_ready(get_variables(sampled))
+        latents = self.latents(variables, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
         jax.block_until_ready(latents)
-        del have
+        del variables
         out = {}
         for name, needed in decoders.items():
             if progress is not None:
                 progress(f"decoding {name}")
-            out |= self.decode(at(needed), {name: latents[name]})
+            out |= self.decode(get_variables(needed), {name: latents[name]})
         return out
 
     def components(
@@ -372,7 +364,7 @@ class Generator:
         codi, outputs = self.codi, self._outputs(outputs)
         encoders = {
             name: (codi[name].components["prompt"],) if name in prompts or codi.config.null == "empty" else ()
-            for name in codi.order(self.beside(prompts))
+            for name in codi.order(self.null_prompt_modalities(prompts))
         }
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
         sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
@@ -383,7 +375,7 @@ class Generator:
         return encoders, sampled, decoders
 
 
-def _settling(variables: dict) -> Callable[[Any], Any]:
+def _mesh_replicator(variables: dict) -> Callable[[Any], Any]:
     """Where parameters are split over a mesh, a function that puts a tree on all of it, whole; else the identity.
 
     A program is compiled anew for arrays that lie elsewhere: none may follow from where an array happened to be made.

@@ -10,7 +10,8 @@ from jax.interpreters import partial_eval
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.generate import GenerateConfig, Generator, Scales
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.parallel import paths
 from codi_jax.types import MASKED, Tokens
 from tests import toy
@@ -23,23 +24,23 @@ PAIR = toy.PAIR
 
 
 def test_every_output_attends_to_all_others():
-    np.testing.assert_array_equal(toy.codi().wiring(PAIR), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(toy.codi().connectivity(PAIR), [[0, 1], [1, 0]])
 
 
 def test_the_release_lets_every_output_attend_to_itself():
-    np.testing.assert_array_equal(toy.codi(compat="release").wiring(PAIR), [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(toy.codi(compat="release").connectivity(PAIR), [[1, 0], [0, 1]])
 
 
 @pytest.mark.parametrize("compat", ["true", "release"])
 def test_a_sole_output_attends_to_nothing(compat):
     for outputs in ((), ("text",), ("image",)):
-        assert not toy.codi(compat=compat).wiring(outputs).any()
+        assert not toy.codi(compat=compat).connectivity(outputs).any()
 
 
 def test_the_rows_of_more_outputs_sum_to_one(monkeypatch):
     codi = toy.codi()
     monkeypatch.setattr(codi, "modalities", dict.fromkeys("abcd"))
-    got = codi.wiring(("a", "c", "d"))
+    got = codi.connectivity(("a", "c", "d"))
     np.testing.assert_array_equal(got, np.array([[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]) / 2)
 
 
@@ -71,7 +72,9 @@ def test_maps_are_concatenated_with_log_weights():
 def generator(compat):
     """Two steps, deterministic; the parameters are nowhere zero, X's last projections included."""
     codi = toy.codi(compat=compat)
-    return Generator(codi, GenerateConfig({name: Scales() for name in PAIR}, steps=2, loop="host")), toy.variables(codi)
+    return Generator(
+        codi, GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=2, loop="host")
+    ), toy.variables(codi)
 
 
 @pytest.mark.parametrize("compat", ["true", "release"])
@@ -289,7 +292,7 @@ def test_four_modalities_are_made_of_their_components_and_share_a_codec():
     for names in (PAIR, ("text", "audio")):  # what a modality is does not depend on its company
         fewer = toy.shapes(toy.codi(*names))
         assert fewer == {name: shapes[name] for name in fewer}
-    np.testing.assert_allclose(codi.wiring(toy.EVERYTHING), (1 - np.eye(4)) / 3, rtol=1e-6)
+    np.testing.assert_allclose(codi.connectivity(toy.EVERYTHING), (1 - np.eye(4)) / 3, rtol=1e-6)
 
 
 def test_components_have_one_owner_each():

@@ -11,7 +11,8 @@ import pytest
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.generate import GenerateConfig, Generator, Scales, save
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.generate import GenerateConfig, Generator, save
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
 from codi_jax.rng import fold
 from tests import toy
@@ -20,13 +21,13 @@ KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
 TEXT = ["the digit seven in red"]
 IMAGE = [np.full((32, 32, 3), 40, np.uint8), np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)]
 VALUES = {"text": TEXT, "image": IMAGE}
-ONE = {name: Scales(1.0, 1.0) for name in PAIR}  # the network as trained
+ONE = {name: ClassifierFreeGuidance(1.0, 1.0) for name in PAIR}  # the network as trained
 
 
 @functools.lru_cache
 def generator(late=0, **options):
     """Shared, with its compiled programs; the image is `late` by so many steps."""
-    scales = {name: Scales(2.0, 3.0) for name in PAIR}
+    scales = {name: ClassifierFreeGuidance(2.0, 3.0) for name in PAIR}
     options = {"steps": 3, "loop": "host", "delay": {"image": late}, **options}
     return Generator(toy.codi(), GenerateConfig(scales, **options))
 
@@ -50,13 +51,15 @@ def subsets():
 
 
 def test_programs_grow_with_the_modalities_and_not_with_their_subsets(variables):
-    model = Generator(toy.codi(), GenerateConfig({name: Scales() for name in PAIR}, steps=2, loop="host"))
+    model = Generator(
+        toy.codi(), GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=2, loop="host")
+    )
 
     def every_request():
         requests = itertools.product((("text",), ("image",), PAIR), subsets())
         for i, (outputs, given) in enumerate(requests):
             weights = {"text": 0.5 + i} if "text" in given else None
-            guidance = {name: Scales(1.0 + i, 0.5 * i, 0.1, 0.9) for name in outputs}
+            guidance = {name: ClassifierFreeGuidance(1.0 + i, 0.5 * i, 0.1, 0.9) for name in outputs}
             values = {name: VALUES[name][:1] for name in given}
             model.generate(variables, outputs, values, N, jax.random.key(i), weights, guidance)
 
@@ -71,7 +74,9 @@ def test_nor_where_parameters_are_split_over_a_mesh(variables, prompts):
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     shardings, _ = resolve(variables["params"], mesh, ShardingConfig(fsdp_min_bytes=256))
     split = {**variables, "params": jax.device_put(variables["params"], shardings)}
-    model = Generator(toy.codi(), GenerateConfig({name: Scales() for name in PAIR}, steps=3, loop="host"))
+    model = Generator(
+        toy.codi(), GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=3, loop="host")
+    )
     for outputs, given in itertools.product((("text",), ("image",), PAIR), subsets()):
         made = model.latents(split, outputs, {name: prompts[name] for name in given}, N, KEY)
     assert model.compiled_programs() == 3 * len(PAIR)  # environment, step, step alone
@@ -130,7 +135,7 @@ def test_a_scan_is_the_host_loop(variables, prompts):
 
 
 def test_a_delay_changes_what_an_output_reads_and_not_its_own_path(variables, prompts):
-    blind = {name: Scales(2.0, 0.0) for name in PAIR}
+    blind = {name: ClassifierFreeGuidance(2.0, 0.0) for name in PAIR}
     for guidance, same in ((blind, True), (None, False)):
         got = sample(variables, PAIR, prompts, model=generator(late=2), guidance=guidance)
         want = sample(variables, PAIR, prompts, guidance=guidance)
@@ -145,7 +150,7 @@ def test_a_delay_changes_what_an_output_reads_and_not_its_own_path(variables, pr
 
 def test_what_else_is_generated_changes_nobodys_noise(variables, prompts):
     # Blind to one another, two outputs generated together are the same two generated apart.
-    blind = {name: Scales(2.0, 0.0) for name in PAIR}
+    blind = {name: ClassifierFreeGuidance(2.0, 0.0) for name in PAIR}
     joint = sample(variables, PAIR, prompts, guidance=blind)
     for name in PAIR:
         alone = sample(variables, (name,), prompts, guidance=blind)
@@ -155,7 +160,7 @@ def test_what_else_is_generated_changes_nobodys_noise(variables, prompts):
 
 
 def test_scale_zero_is_no_prompt_and_no_environment(variables, prompts):
-    zero = {name: Scales(0.0, 0.0) for name in PAIR}
+    zero = {name: ClassifierFreeGuidance(0.0, 0.0) for name in PAIR}
     joint = sample(variables, PAIR, prompts, guidance=zero)
     for name in PAIR:
         open_prompt = sample(variables, (name,), {}, guidance=ONE)
@@ -168,13 +173,13 @@ def test_scale_one_is_the_network_as_trained(variables, prompts):
     # Against a sampler written out: DDIM on the network's own prediction with prompt and environment, unguided.
     model, codi = generator(), toy.codi()
     context = codi.context(prompts)
-    wiring = jnp.asarray(codi.wiring(PAIR))
+    connectivity = jnp.asarray(codi.connectivity(PAIR))
 
     @toy.quick
     def predict(z, t):
         batch = jnp.full((N,), t)
         tokens = {name: codi[name].environment_tokens(variables, z[name], batch) for name in PAIR}
-        seen = {name: codi.environment(tokens, wiring[i]) for i, name in enumerate(PAIR)}
+        seen = {name: codi.environment(tokens, connectivity[i]) for i, name in enumerate(PAIR)}
         return {name: codi[name].denoise(variables, z[name], batch, context, *seen[name]) for name in PAIR}
 
     noise = {name: jax.random.normal(KEY, (N, *codi[name].latent_shape)) for name in PAIR}
@@ -191,7 +196,7 @@ def test_scale_one_is_the_network_as_trained(variables, prompts):
 
 
 def test_guidance_holds_within_its_interval_alone(variables, prompts):
-    never = {"text": Scales(5.0, 5.0, 2.0, 3.0)}
+    never = {"text": ClassifierFreeGuidance(5.0, 5.0, 2.0, 3.0)}
     np.testing.assert_allclose(
         sample(variables, ("text",), prompts, guidance=never)["text"],
         sample(variables, ("text",), prompts, guidance=ONE)["text"],
@@ -287,7 +292,7 @@ def test_what_cannot_be_generated(variables):
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         model.generate(variables, ("smell",), {}, N, KEY)
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
-        Generator(toy.codi(), GenerateConfig({"smell": Scales()}))
+        Generator(toy.codi(), GenerateConfig({"smell": ClassifierFreeGuidance()}))
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         Generator(toy.codi(), GenerateConfig({}, delay={"smell": 1}))
     with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; it has to be 0 or more$"):

@@ -164,7 +164,7 @@ def delayed(pairs: np.ndarray, delay: int, steps: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class JointStep:
     """One step of all latents together: network, conversion, update. Hashable, so that jit takes it as static.
 
     Attributes:
@@ -208,7 +208,7 @@ _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operan
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scan(step: Step, states: Any, args: Any, eta: Array, pairs: Array) -> Any:
+def _scan(step: JointStep, states: Any, args: Any, eta: Array, pairs: Array) -> Any:
     def body(states, x):
         return step(states, args, eta, *x), None
 
@@ -234,7 +234,7 @@ def sample(
     Whatever differs from call to call (parameters, context, guidance, random key) belongs into `args`.
 
     Args:
-      predict: predict(args, z, t) -> predictions, see `Step`.
+      predict: predict(args, z, t) -> predictions, see `JointStep`.
       z: pytree of latents [B, ...] at level pairs[0, ..., 0]; computed in float32 at least.
       schedule: the noise schedule.
       pairs: [S, 2], see `timesteps`; or [S, K, 2] for K latents, in tree order, that do not go in step.
@@ -258,7 +258,7 @@ def sample(
     if eta > 0 and not (SAMPLERS[sampler].stochastic and noise_fn is not None):
         raise ConfigError(f"sampling: eta is {eta}, but {sampler} draws no noise here")
     kinds = (kind,) * len(jax.tree.leaves(z)) if isinstance(kind, str) else tuple(jax.tree.leaves(kind))
-    step = Step(predict, schedule, sampler, kinds, noise_fn)
+    step = JointStep(predict, schedule, sampler, kinds, noise_fn)
     z = jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), z)
     states = jax.tree.map(SAMPLERS[sampler].init, z)
     if loop == "scan":

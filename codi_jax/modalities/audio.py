@@ -32,7 +32,7 @@ from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -86,14 +86,14 @@ class Audio(Modality):
         "cross": "audio_cross",
     }
 
-    def __init__(self, config: AudioConfig, shared: Shared):
+    def __init__(self, config: AudioConfig, dims: ModelDims):
         if config.vocoder is not None:
             self.components = {**self.components, "vocoder": "vocoder"}
-        super().__init__(shared, config.components)
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=dims.remat)
         self.vocoder = None if config.vocoder is None else HiFiGAN(config.vocoder, dtype=self.dtype)
         self._check_sizes()
         factor = config.codec.downscale
@@ -157,13 +157,13 @@ class Audio(Modality):
         waves = samples["audio"]
         if self.config.prompt_mel is None and waves.dtype != np.int16:
             return self._mel(self._codec_wave(waves))
-        return self.media(self.values(samples))
+        return self.preprocess(self.raw_from_batch(samples))
 
     def example(self, batch):
         mel = jnp.zeros((batch, self.config.frames, self.config.mel.mels, 1))
         return mel if self.config.prompt_mel is None else {"mel": mel, "prompt": jnp.zeros((batch, *self._heard))}
 
-    def signal(self, media):
+    def codec_input(self, media):
         return media if self.config.prompt_mel is None else media["mel"]
 
     def _prompt(self, media):
@@ -172,7 +172,7 @@ class Audio(Modality):
     @property
     def initialisers(self):
         makers = {
-            "codec": lambda key: self.codec.init(key, self.signal(self.example(1)))["params"],
+            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
             "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
         }
         if self.vocoder is not None:
@@ -181,7 +181,7 @@ class Audio(Modality):
         return makers
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.signal(media), method="encode")
+        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
 
     def _decode_mel(self, params, latent):
         return self.codec.apply({"params": params}, clip_outliers(latent), method="decode")
@@ -198,24 +198,26 @@ class Audio(Modality):
         """Waves [B, samples] by Griffin-Lim, or with a vocoder [B, vocoder.samples(frames)]; in [-1, 1]."""
         if self.vocoder is None:
             return super().decode_latent(variables, z)
-        latent = self.codec_units(variables, clip_outliers(z))
+        latent = self.denormalize(variables, clip_outliers(z))
         mel = self.codec.apply({"params": self.component(variables, "codec")}, latent, method="decode")
         return self.vocoder.apply({"params": self.component(variables, "vocoder")}, self._log_mel(mel))
 
     def reconstruction(self, params, media, latent, key):
         """Squared error of the spectrogram, averaged."""
         del key
-        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - self.signal(media)).mean((1, 2, 3))
+        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - self.codec_input(media)).mean(
+            (1, 2, 3)
+        )
         return error, {"mse": error.mean()}
 
-    def embed(self, params, media, full=False):
-        del full  # a sound is its own prompt
+    def embed(self, params, media, untruncated=False):
+        del untruncated  # a sound is its own prompt
         return unit_or_zero(self.encoder.apply({"params": params}, self._prompt(media)))
 
-    def outputs(self, decoded):
+    def postprocess(self, decoded):
         return list(files.to_int16(decoded))
 
-    def media(self, values):
+    def preprocess(self, values):
         waves = [np.asarray(v, np.float32)[None] / files.FULL for v in values]
         mel = self._mel(np.concatenate([self._codec_wave(wave) for wave in waves]))
         if self.config.prompt_mel is None:
@@ -224,19 +226,19 @@ class Audio(Modality):
 
     def empty(self, batch):
         """Silence, as the release."""
-        silence = self.media([np.zeros(self.samples, np.int16)])
+        silence = self.preprocess([np.zeros(self.samples, np.int16)])
         return jax.tree.map(lambda x: jnp.asarray(np.repeat(x, batch, 0)), silence)
 
     def read(self, argument):
         """A sound file: mono at the model's rate, its beginning; a shorter one is followed by silence."""
-        return self.outputs(files.read_audio(argument, self.samples, self.config.mel.sample_rate)[None])[0]
+        return self.postprocess(files.read_audio(argument, self.samples, self.config.mel.sample_rate)[None])[0]
 
     def write(self, value, path):
         files.write_wav(path, value, self.config.mel.sample_rate)
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         waves = samples["audio"]
-        return list(waves) if waves.dtype == np.int16 else self.outputs(waves)
+        return list(waves) if waves.dtype == np.int16 else self.postprocess(waves)
 
     def html(self, value):
         file = io.BytesIO()

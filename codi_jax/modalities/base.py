@@ -31,7 +31,7 @@ ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # of every moda
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared:
+class ModelDims:
     """What all modalities of one model share.
 
     Attributes:
@@ -55,14 +55,14 @@ class Modality(abc.ABC):
     name: str
     suffix: str  # of the files it writes
     components: Mapping[str, str]  # role -> component name
-    unet: UNetConfig
+    denoiser_config: UNetConfig
     environment_config: EnvironmentConfig
     codec: nn.Module
     encoder: nn.Module
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is drawn of its posterior, or is its mean
 
-    def __init__(self, shared: Shared, components: Mapping[str, str] = MappingProxyType({})):
+    def __init__(self, dims: ModelDims, components: Mapping[str, str] = MappingProxyType({})):
         """`components` renames some of the class's, so that modalities share what they would not, or part."""
         if unknown := [role for role in components if role not in self.components]:
             raise ConfigError(
@@ -70,18 +70,18 @@ class Modality(abc.ABC):
                 f"there are {', '.join(self.components)}"
             )
         self.components = {**self.components, **components}
-        self.shared = shared
-        self.dtype = jnp.dtype(shared.dtype)
+        self.dims = dims
+        self.dtype = jnp.dtype(dims.dtype)
 
     def _build_denoiser(self) -> None:
         self.denoiser = Denoiser(
-            self.unet,
-            self.shared.environment_width,
+            self.denoiser_config,
+            self.dims.environment_width,
             dtype=self.dtype,
-            alias_skip=self.shared.compat == "release",
-            remat=self.shared.remat,
+            alias_skip=self.dims.compat == "release",
+            remat=self.dims.remat,
         )
-        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.shared.remat)
+        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.dims.remat)
 
     def _require(self, condition: bool, what: str) -> None:
         """Raises ConfigError, `what` being the place in this modality's config and what is wrong there."""
@@ -113,7 +113,7 @@ class Modality(abc.ABC):
         """Codec's reconstruction loss per sample [B] and metrics, from a latent drawn of the posterior."""
 
     @abc.abstractmethod
-    def embed(self, params: Mapping, media: Any, full: bool = False) -> Array:
+    def embed(self, params: Mapping, media: Any, untruncated: bool = False) -> Array:
         """Prompt embedding C(x), unit norm [B, D]; `full` embeds the target itself where prompt and target differ."""
 
     @abc.abstractmethod
@@ -121,7 +121,7 @@ class Modality(abc.ABC):
         """Media that says nothing (an empty caption, mid-grey), for the release's null prompt."""
 
     @abc.abstractmethod
-    def outputs(self, decoded: Any) -> list[Any]:
+    def postprocess(self, decoded: Any) -> list[Any]:
         """Decoded media on the host as a list of natural values (a string, an array of pixels, …)."""
 
     @abc.abstractmethod
@@ -133,11 +133,11 @@ class Modality(abc.ABC):
         """Writes one natural value to a file."""
 
     @abc.abstractmethod
-    def media(self, values: Sequence[Any]) -> Any:
+    def preprocess(self, values: Sequence[Any]) -> Any:
         """Natural values to media, batched: the inverse of `outputs`."""
 
     @abc.abstractmethod
-    def values(self, samples: Mapping[str, Any]) -> list[Any]:
+    def raw_from_batch(self, samples: Mapping[str, Any]) -> list[Any]:
         """Stacked samples of a source to natural values; of a caption that was truncated, the whole."""
 
     @abc.abstractmethod
@@ -153,7 +153,7 @@ class Modality(abc.ABC):
         """Sizes and rates of the natural values that this model makes, by name; {} where nothing has one."""
         return {}
 
-    def signal(self, media: Any) -> Any:
+    def codec_input(self, media: Any) -> Any:
         """What the codec encodes of media, one array [B, ...] for all but text; the rest is for the prompt encoder."""
         return media
 
@@ -170,13 +170,13 @@ class Modality(abc.ABC):
             return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
         if role == "environment":
-            return self.environment.init(jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.unet.channels)))[
-                "params"
-            ]
-        inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.shared.width))))
+            return self.environment.init(
+                jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.denoiser_config.channels))
+            )["params"]
+        inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.dims.width))))
         if role == "denoiser":
             return self.denoiser.init(key, *inputs)["params"]["unet"]
-        environment = Tokens.of(jnp.zeros((1, 1, self.shared.environment_width)))
+        environment = Tokens.of(jnp.zeros((1, 1, self.dims.environment_width)))
         return self.denoiser.init(key, *inputs, environment, jnp.ones((1,)))["params"]["cross"]
 
     def component(self, variables: Variables, role: str) -> dict:
@@ -197,7 +197,7 @@ class Modality(abc.ABC):
         return {
             self.components["codec"]: {"shift": np.zeros(shape, np.float32), "scale": np.ones(shape, np.float32)},
             self.components["prompt"]: {
-                "centre": np.zeros((self.shared.width,), np.float32),
+                "centre": np.zeros((self.dims.width,), np.float32),
                 "gain": np.ones((), np.float32),
             },
         }
@@ -209,19 +209,19 @@ class Modality(abc.ABC):
         std = jnp.exp(0.5 * logvar) * self.sampled_posterior
         return (mean - constants["shift"]) * constants["scale"], std * constants["scale"]
 
-    def codec_units(self, variables: Variables, z: Array) -> Array:
+    def denormalize(self, variables: Variables, z: Array) -> Array:
         """Normalised latent z in the codec's own units."""
         constants = self.constants(variables, "codec")
         return z / constants["scale"] + constants["shift"]
 
     def decode_latent(self, variables: Variables, z: Array) -> Any:
         """Normalised latent z to decoded media; by the codec alone, unless a modality has more components for it."""
-        return self.decode(self.component(variables, "codec"), self.codec_units(variables, z))
+        return self.decode(self.component(variables, "codec"), self.denormalize(variables, z))
 
-    def prompt(self, variables: Variables, media: Any, full: bool = False) -> Array:
+    def prompt(self, variables: Variables, media: Any, untruncated: bool = False) -> Array:
         """Context token of a prompt, centred and scaled, [B, D]."""
         constants = self.constants(variables, "prompt")
-        embedding = self.embed(self.component(variables, "prompt"), media, full)
+        embedding = self.embed(self.component(variables, "prompt"), media, untruncated)
         return (embedding - constants["centre"]) * constants["gain"]
 
     def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:

@@ -17,7 +17,7 @@ from codi_jax.data import files, pictures
 from codi_jax.data.pictures import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -62,12 +62,12 @@ class Image(Modality):
         "cross": "image_cross",
     }
 
-    def __init__(self, config: ImageConfig, shared: Shared):
-        super().__init__(shared, config.components)
+    def __init__(self, config: ImageConfig, dims: ModelDims):
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=dims.remat)
         factor = config.codec.downscale * config.denoiser.reduction
         self._require(
             config.size > 0 and config.size % factor == 0, f".size: {config.size} is not a multiple of {factor}"
@@ -112,7 +112,7 @@ class Image(Modality):
         pixels = samples[self.name]
         if self.config.clip is None and pixels.dtype != np.uint8:
             return pixels
-        return self._pixels(self.values(samples))
+        return self._pixels(self.raw_from_batch(samples))
 
     def example(self, batch):
         def zeros(side):
@@ -122,7 +122,7 @@ class Image(Modality):
             return zeros(self.config.size)
         return {"pixels": zeros(self.config.size), "prompt": zeros(self.config.prompt.image_size)}
 
-    def signal(self, media):
+    def codec_input(self, media):
         return media if self.config.clip is None else media["pixels"]
 
     def _prompt(self, media):
@@ -131,12 +131,12 @@ class Image(Modality):
     @property
     def initialisers(self):
         return {
-            "codec": lambda key: self.codec.init(key, self.signal(self.example(1)))["params"],
+            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
             "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
         }
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.signal(media), method="encode")
+        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
 
     def decode(self, params, latent):
         return self.codec.apply({"params": params}, latent, method="decode")
@@ -144,20 +144,20 @@ class Image(Modality):
     def reconstruction(self, params, media, latent, key):
         """Squared error of the pixels, summed over channels and averaged over positions."""
         del key
-        error = jnp.square(self.decode(params, latent).astype(jnp.float32) - self.signal(media))
+        error = jnp.square(self.decode(params, latent).astype(jnp.float32) - self.codec_input(media))
         loss = error.sum(-1).mean(tuple(range(1, error.ndim - 1)))
         return loss, {"mse": error.mean()}
 
-    def embed(self, params, media, full=False):
-        del full  # a picture is its own prompt
+    def embed(self, params, media, untruncated=False):
+        del untruncated  # a picture is its own prompt
         return unit(self.encoder.apply({"params": params}, self._prompt(media)))
 
-    def outputs(self, decoded):
+    def postprocess(self, decoded):
         """Pixels in [-1, 1] to uint8, truncated after clipping as the release does."""
         pixels = np.clip((np.asarray(decoded, np.float32) + 1) / 2, 0, 1)
         return list((pixels * 255).astype(np.uint8))
 
-    def media(self, values):
+    def preprocess(self, values):
         return jax.tree.map(jnp.asarray, self._pixels(values))
 
     def empty(self, batch):
@@ -175,9 +175,9 @@ class Image(Modality):
     def write(self, value, path):
         Pillow.fromarray(value).save(path)
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         pixels = samples[self.name]
-        return list(pixels) if pixels.dtype == np.uint8 else self.outputs(pixels)
+        return list(pixels) if pixels.dtype == np.uint8 else self.postprocess(pixels)
 
     def html(self, value):
         file = io.BytesIO()

@@ -24,7 +24,7 @@ from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -77,17 +77,17 @@ class Text(Modality):
         "cross": "text_cross",
     }
 
-    def __init__(self, config: TextConfig, shared: Shared):
-        super().__init__(shared, config.components)
+    def __init__(self, config: TextConfig, dims: ModelDims):
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         if len(config.tokenizers) != 3:
             raise ConfigError("config.model.modalities.text.tokenizers: expected three (prompt, encoder, decoder)")
         length = config.length
         self.lengths = (length,) * 3 if isinstance(length, int) else tuple(length)
         self._check_sizes()
         self.codec = Optimus(config.codec, dtype=self.dtype)
-        self.encoder = CLIPText(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLIPText(config.prompt, dtype=self.dtype, remat=dims.remat)
         self.latent_shape = (config.codec.latent,)
         self._build_denoiser()
 
@@ -178,14 +178,14 @@ class Text(Modality):
         right = ((logits.argmax(-1) == labels) | ~mask).all(-1)
         return loss, {"exact": right.mean()}
 
-    def embed(self, params, media, full=False):
-        return unit(self.encoder.apply({"params": params}, media["full" if full else "prompt"]))
+    def embed(self, params, media, untruncated=False):
+        return unit(self.encoder.apply({"params": params}, media["full" if untruncated else "prompt"]))
 
-    def outputs(self, decoded):
+    def postprocess(self, decoded):
         texts = [self.tokenizers[2].decode(ids) for ids in np.asarray(decoded)]
         return [tidy(text) for text in texts] if self.config.tidy else texts
 
-    def media(self, values):
+    def preprocess(self, values):
         return {k: jnp.asarray(v) for k, v in self._ids(list(values), list(values)).items()}
 
     def unknown(self, values):
@@ -197,7 +197,7 @@ class Text(Modality):
         return f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}"
 
     def empty(self, batch):
-        return self.media([""] * batch)
+        return self.preprocess([""] * batch)
 
     def read(self, argument):
         text = " ".join(argument.split())
@@ -208,7 +208,7 @@ class Text(Modality):
     def write(self, value, path):
         Path(path).write_text(value + "\n", encoding="utf-8")
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         return [str(caption) for caption in samples["text"]["caption"]]
 
     def html(self, value):

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from codi_jax.data import files
 from codi_jax.data.pictures import Resize, frame_shaper
-from codi_jax.modalities.base import Shared
+from codi_jax.modalities.base import ModelDims
 from codi_jax.modalities.image import Image, ImageConfig
 
 
@@ -39,8 +39,8 @@ class Video(Image):
     Config = VideoConfig
     components = Image.components | {"environment": "video_environment", "cross": "video_cross"}
 
-    def __init__(self, config: VideoConfig, shared: Shared):
-        super().__init__(config, shared)
+    def __init__(self, config: VideoConfig, dims: ModelDims):
+        super().__init__(config, dims)
         self._require(config.frames > 0, f".frames: {config.frames} frames are no clip")
         for part, sizes in (("denoiser", config.denoiser), ("environment", config.environment)):
             self._require(

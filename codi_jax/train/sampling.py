@@ -49,7 +49,7 @@ class Samples:
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
         self._run, self._name, self._outputs, self._place = run, name, task.outputs, place
-        self._prompts = run.codi[config.prompt].values(values)
+        self._prompts = run.codi[config.prompt].raw_from_batch(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
         self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
         encoders, sampled, decoders = self._generator.components(task.outputs, (config.prompt,))

@@ -142,16 +142,16 @@ def make_task(codi: CoDi, stage: Any, encoded: bool) -> Task:
         component = judges.component(name)
 
         def judge_init(key, components):
-            example = codi[name].signal(codi[name].example(1))
+            example = codi[name].codec_input(codi[name].example(1))
             return {c: judge.init(fold(key, c), example)["params"] for c in components}
 
         def batch(samples):
             factors = {k: samples["factors"][k] for k in settings.factors}
-            return {"media": codi[name].signal(codi[name].prepare(samples)), "factors": factors}
+            return {"media": codi[name].codec_input(codi[name].prepare(samples)), "factors": factors}
 
         def judge_example(size):
             factors = {k: jnp.zeros((size,), jnp.int32) for k in settings.factors}
-            return {"media": codi[name].signal(codi[name].example(size)), "factors": factors}
+            return {"media": codi[name].codec_input(codi[name].example(size)), "factors": factors}
 
         loss = partial(judges.loss, judge, component)
         return Task((component,), judge_init, loss, batch, judge_example, accumulate=stage.accumulate)

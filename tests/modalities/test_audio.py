@@ -37,26 +37,26 @@ def test_media_are_the_normalised_spectrogram(audio, batch):
     media = audio.prepare(batch)
     assert media.shape == (3, 64, 64, 1) and media.dtype == np.float32
     assert -3 < media.min() < media.max() < 3  # shift and scale bring it to about unit size
-    values = audio.values(batch)
+    values = audio.raw_from_batch(batch)
     assert [(v.shape, v.dtype) for v in values] == [((8192,), np.dtype("int16"))] * 3
     # What is heard in sixteen bits is what was heard in floats, but for their rounding: softest in the faint floor.
-    assert np.abs(audio.media(values) - media).mean() < 0.02
+    assert np.abs(audio.preprocess(values) - media).mean() < 0.02
     assert jax.tree.map(jnp.shape, audio.example(3)) == media.shape
 
 
 def test_a_tone_lies_in_its_row(audio):
-    rows = [audio.media([tone(hertz)])[0, 8:-8, :, 0].mean(0).argmax() for hertz in (200, 500, 1000, 2000, 3500)]
+    rows = [audio.preprocess([tone(hertz)])[0, 8:-8, :, 0].mean(0).argmax() for hertz in (200, 500, 1000, 2000, 3500)]
     assert rows == sorted(set(rows))
 
 
 def test_silence_is_the_empty_sound(audio):
     empty = np.asarray(audio.empty(2))
     np.testing.assert_allclose(empty, (np.log(1e-5) + 4.0) * 0.4, rtol=1e-5)
-    np.testing.assert_array_equal(empty, audio.media([np.zeros(8192, np.int16)] * 2))
+    np.testing.assert_array_equal(empty, audio.preprocess([np.zeros(8192, np.int16)] * 2))
 
 
 def test_outputs_are_sixteen_bits_and_clipped(audio):
-    (got,) = audio.outputs(np.array([[0.0, 0.5, 1.0, 3.0, -1.0, -3.0, 1e-9]]))
+    (got,) = audio.postprocess(np.array([[0.0, 0.5, 1.0, 3.0, -1.0, -3.0, 1e-9]]))
     assert got.dtype == np.int16 and got.tolist() == [0, 16384, 32767, 32767, -32768, -32768, 0]
 
 
@@ -76,8 +76,8 @@ def test_what_the_codec_gives_back_sounds_like_what_it_was_given(audio, monkeypa
     modality = CoDi.from_config(tree)["audio"]
     monkeypatch.setattr(modality, "_decode_mel", lambda params, latent: latent)
     waves = [tone(700), tone(1500)]
-    media = modality.media(waves)
-    again = modality.media(modality.outputs(jax.jit(lambda mel: modality.decode({}, mel))(media)))
+    media = modality.preprocess(waves)
+    again = modality.preprocess(modality.postprocess(jax.jit(lambda mel: modality.decode({}, mel))(media)))
     assert np.abs(again - media).mean() < 0.5 * np.abs(media - media[::-1]).mean()
     np.testing.assert_array_equal(again[:, 8:-8].mean(1).argmax(1), media[:, 8:-8].mean(1).argmax(1))
 

@@ -52,18 +52,18 @@ def test_media_of_every_origin_are_alike(name):
 
     want = kinds(modality.example(2))
     assert kinds(modality.empty(2)) == want
-    assert kinds(modality.media(VALUES[name])) == want
+    assert kinds(modality.preprocess(VALUES[name])) == want
 
 
 @each
 def test_codec_is_deterministic_and_of_the_latents_shape(name, variables):
     modality = everything()[name]
-    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    params, media = modality.component(variables, "codec"), modality.preprocess(VALUES[name])
     mean, logvar = toy.quick(modality.encode_moments)(params, media)
     assert mean.shape == logvar.shape == (2, *modality.latent_shape)
     decode = toy.quick(modality.decode_latent)
-    values = modality.outputs(jax.device_get(decode(variables, mean)))
-    again = modality.outputs(jax.device_get(decode(variables, mean)))
+    values = modality.postprocess(jax.device_get(decode(variables, mean)))
+    again = modality.postprocess(jax.device_get(decode(variables, mean)))
     assert len(values) == 2 and all(np.array_equal(a, b) for a, b in zip(values, again, strict=True))
     assert type(values[0]) is type(VALUES[name][0])
 
@@ -71,7 +71,7 @@ def test_codec_is_deterministic_and_of_the_latents_shape(name, variables):
 @each
 def test_reconstruction_is_a_loss_for_each_sample(name, variables):
     modality = everything()[name]
-    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    params, media = modality.component(variables, "codec"), modality.preprocess(VALUES[name])
     latent = jax.random.normal(KEY, (2, *modality.latent_shape))
     loss, metrics = toy.quick(modality.reconstruction)(params, media, latent, KEY)
     assert loss.shape == (2,) and (loss > 0).all() and all(np.isfinite(x) for x in metrics.values())
@@ -81,7 +81,7 @@ def test_reconstruction_is_a_loss_for_each_sample(name, variables):
 def test_prompts_lie_on_the_unit_sphere_before_they_are_centred(name, variables):
     modality = everything()[name]
     embed = toy.quick(lambda v, m: modality.embed(modality.component(v, "prompt"), m))
-    prompts = embed(variables, modality.media(VALUES[name]))
+    prompts = embed(variables, modality.preprocess(VALUES[name]))
     np.testing.assert_allclose(jnp.linalg.norm(prompts, axis=-1), 1, rtol=1e-5)
     assert not np.allclose(prompts[0], prompts[1])
 
@@ -108,7 +108,7 @@ def test_text_is_escaped_on_a_page():
 
 def test_text_in_and_out():
     text = toy.codi()["text"]
-    assert text.outputs(text.media(VALUES["text"])["target"]) == VALUES["text"]
+    assert text.postprocess(text.preprocess(VALUES["text"])["target"]) == VALUES["text"]
     assert text.read("  a \t red\n seven ") == "a red seven"
 
 
@@ -116,7 +116,7 @@ def test_the_loss_of_a_caption_is_the_cross_entropy_of_its_tokens_without_the_pa
     tree = toy.model()
     tree["modalities"]["text"]["word_dropout"] = 0.0
     text = type(toy.codi()).from_config(tree)["text"]
-    params, media, latent = text.component(variables, "codec"), text.media(VALUES["text"]), jnp.ones((2, 16))
+    params, media, latent = text.component(variables, "codec"), text.preprocess(VALUES["text"]), jnp.ones((2, 16))
 
     @toy.quick
     def both(params):
@@ -143,10 +143,10 @@ def test_a_picture_is_cropped_to_its_middle_and_resized(tmp_path):
 
 def test_pixels_go_to_minus_one_to_one_and_back():
     image, values = toy.codi()["image"], VALUES["image"]
-    media = np.asarray(image.media(values))
+    media = np.asarray(image.preprocess(values))
     assert media.min() >= -1 and media.max() <= 1
-    assert np.abs(np.asarray(image.outputs(media), int) - np.asarray(values, int)).max() <= 1
-    assert image.outputs(np.full((1, 2, 2, 3), 7.0))[0].max() == 255
+    assert np.abs(np.asarray(image.postprocess(media), int) - np.asarray(values, int)).max() <= 1
+    assert image.postprocess(np.full((1, 2, 2, 3), 7.0))[0].max() == 255
 
 
 def test_a_picture_of_too_many_pixels(tmp_path, monkeypatch):

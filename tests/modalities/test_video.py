@@ -35,16 +35,16 @@ def test_media_are_frames_of_pixels(video):
     batch = DigitWorld(WorldConfig(size=3, modalities=("video",))).read(range(3))
     media = video.prepare(batch)
     assert media.shape == video.example(3).shape == (3, 8, 32, 32, 3)
-    values = video.values(batch)
+    values = video.raw_from_batch(batch)
     assert [(v.shape, v.dtype) for v in values] == [((8, 32, 32, 3), np.dtype("uint8"))] * 3
-    np.testing.assert_allclose(video.media(values), media, atol=2 / 255 + 1e-6)
+    np.testing.assert_allclose(video.preprocess(values), media, atol=2 / 255 + 1e-6)
     assert video.latent_shape == (8, 2, 2, 4)
     assert np.asarray(video.empty(2)).shape == (2, 8, 32, 32, 3)
 
 
 def test_the_codec_sees_every_frame_by_itself(video):
     codi, variables = toy.codi(*SEEN), toy.variables(toy.codi(*SEEN))
-    media = np.asarray(video.media([CLIP, CLIP[::-1]]))
+    media = np.asarray(video.preprocess([CLIP, CLIP[::-1]]))
 
     @toy.quick
     def both(variables, media):
@@ -57,14 +57,14 @@ def test_the_codec_sees_every_frame_by_itself(video):
     np.testing.assert_allclose(mean[0], still, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(mean[1], mean[0, ::-1], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(clip[0], pictures, rtol=1e-4, atol=1e-5)
-    values = video.outputs(jax.device_get(clip))
+    values = video.postprocess(jax.device_get(clip))
     assert [(v.shape, v.dtype) for v in values] == [((8, 32, 32, 3), np.dtype("uint8"))] * 2
 
 
 def test_the_prompt_tells_the_order_of_frames(video):
     variables = toy.variables(toy.codi(*SEEN))
     embed = toy.quick(lambda v, m: video.embed(video.component(v, "prompt"), m))
-    forward, backward = embed(variables, np.asarray(video.media([CLIP, CLIP[::-1]])))
+    forward, backward = embed(variables, np.asarray(video.preprocess([CLIP, CLIP[::-1]])))
     assert np.abs(forward - backward).max() > 1e-3
 
 

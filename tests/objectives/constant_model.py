@@ -9,7 +9,7 @@ from codi_jax.diffusion import schedules
 from codi_jax.objectives.conditioning import Encoded
 
 
-class StillModality:
+class ConstantModality:
     """Predicts `answer` everywhere; its environment token is `token`. Keeps what it was called with."""
 
     def __init__(self, answer=0.0, token=0.0, width=4):
@@ -23,7 +23,7 @@ class StillModality:
         return jnp.full((z.shape[0], 1, self.width), self.token)
 
 
-class Still(dict):
+class ConstantModel(dict):
     """A CoDi of such modalities."""
 
     def __init__(self, prediction="eps", **modalities):

@@ -6,14 +6,14 @@ import pytest
 from codi_jax.objectives import conditioning
 from codi_jax.objectives.conditioning import PromptConfig
 from tests import toy
-from tests.objectives.still import Still, StillModality, encoded
+from tests.objectives.constant_model import ConstantModality, ConstantModel, encoded
 
 KEY = jax.random.key(0)
 SIZE = 400
 
 
 def context(config, key=KEY, null=0.0):
-    model = Still(a=StillModality(), b=StillModality())
+    model = ConstantModel(a=ConstantModality(), b=ConstantModality())
     model.null = null
     batch = {"a": encoded(SIZE, prompt=1.0), "b": encoded(SIZE, prompt=2.0)}
     tokens = conditioning.context(model, config, {}, batch, key, "a")
@@ -32,7 +32,7 @@ def test_each_sample_draws_one_of_the_sources():
 
 def drawn(present, names=("a", "b", "c"), size=SIZE, key=KEY):
     """The prompt that each sample drew: 1, 2 or 3."""
-    model = Still(**{name: StillModality() for name in names})
+    model = ConstantModel(**{name: ConstantModality() for name in names})
     batch = {name: encoded(size, prompt=1.0 + i) for i, name in enumerate(names)}
     for name, has in present.items():
         batch[name] = batch[name].replace(present=jnp.asarray(has, jnp.float32))
@@ -73,7 +73,7 @@ def test_noise_is_on_the_prompt_alone():
 
 def test_a_prompt_is_drawn_by_the_name_of_the_output():
     config = PromptConfig(("a", "b"))
-    model = Still(a=StillModality(), b=StillModality())
+    model = ConstantModel(a=ConstantModality(), b=ConstantModality())
     batch = {"a": encoded(SIZE, prompt=1.0), "b": encoded(SIZE, prompt=2.0)}
     one, two = (conditioning.context(model, config, {}, batch, KEY, name).values for name in ("a", "b"))
     assert not np.array_equal(one, two)
@@ -81,7 +81,7 @@ def test_a_prompt_is_drawn_by_the_name_of_the_output():
 
 
 def test_noised_draws_from_the_posterior_and_corrupts_it():
-    model, batch = Still(a=StillModality()), encoded(SIZE)
+    model, batch = ConstantModel(a=ConstantModality()), encoded(SIZE)
     batch = batch.replace(mean=batch.mean + 2, std=batch.std + 0.5)
     t = jnp.full((SIZE,), 500)
     sample = conditioning.noised(model, "a", batch, t, KEY)
@@ -91,12 +91,12 @@ def test_noised_draws_from_the_posterior_and_corrupts_it():
 
 
 def test_timesteps_are_uniform_over_the_schedule():
-    t = np.asarray(conditioning.timesteps(Still(a=StillModality()), 20_000, KEY, "a"))
+    t = np.asarray(conditioning.timesteps(ConstantModel(a=ConstantModality()), 20_000, KEY, "a"))
     assert (t.min(), t.max()) == (0, 999) and abs(t.mean() - 499.5) < 6
 
 
 def test_a_shift_draws_more_of_the_noisy_levels():
-    model = Still(a=StillModality())
+    model = ConstantModel(a=ConstantModality())
     even, shifted = (np.asarray(conditioning.timesteps(model, 20_000, KEY, "a", shift)) for shift in (1.0, 4.0))
     # 4u / (1 + 3u) of 1/4, 1/2 and 3/4 is 4/7, 4/5 and 12/13.
     np.testing.assert_allclose(np.quantile(even, (0.25, 0.5, 0.75)) / 1000, (0.25, 0.5, 0.75), atol=0.01)
@@ -107,7 +107,10 @@ def test_a_shift_draws_more_of_the_noisy_levels():
 def test_encode_normalises_latents_and_centres_prompts():
     codi = toy.codi()
     variables = toy.variables(codi)
-    media = {"text": codi["text"].media(["the digit seven in red", "a blue one"]), "image": np.zeros((2, 32, 32, 3))}
+    media = {
+        "text": codi["text"].preprocess(["the digit seven in red", "a blue one"]),
+        "image": np.zeros((2, 32, 32, 3)),
+    }
     media["image"][1] = 0.5
     shifted = jax.tree.map(jnp.asarray, variables)
     shifted["constants"]["text_codec"] = {"shift": jnp.full((16,), 0.25), "scale": jnp.full((16,), 3.0)}
@@ -131,7 +134,7 @@ def test_a_truncated_caption_prompts_and_the_whole_one_is_encoded():
     codi = toy.codi()
     captions = {"caption": np.array(["the digit seven in red"]), "prompt": np.array(["a red"])}
     media = codi["text"].prepare({"text": captions})
-    whole = codi["text"].media(["the digit seven in red"])
+    whole = codi["text"].preprocess(["the digit seven in red"])
     for part in ("full", "source", "target"):
         np.testing.assert_array_equal(media[part], whole[part])
-    np.testing.assert_array_equal(media["prompt"], codi["text"].media(["a red"])["prompt"])
+    np.testing.assert_array_equal(media["prompt"], codi["text"].preprocess(["a red"])["prompt"])

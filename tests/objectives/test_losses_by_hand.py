@@ -10,7 +10,7 @@ from codi_jax.diffusion import process
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
-from tests.objectives.still import Still, StillModality, encoded
+from tests.objectives.constant_model import ConstantModality, ConstantModel, encoded
 
 KEY = jax.random.key(0)
 EYE = jnp.eye(4, 6)
@@ -66,7 +66,7 @@ def test_a_modality_of_two_wordings_is_contrasted_with_itself_too():
 
     class Words:
         component = staticmethod(lambda variables, role: None)
-        embed = staticmethod(lambda params, media, full=False: media["full" if full else "prompt"])
+        embed = staticmethod(lambda params, media, untruncated=False: media["full" if untruncated else "prompt"])
 
     class Sights:
         component = staticmethod(lambda variables, role: None)
@@ -126,7 +126,7 @@ def test_latent_statistics_whiten_what_is_drawn_of_the_posterior():
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "flow"])
 def test_ldm_loss_of_a_constant_answer(prediction):
-    model, batch = Still(prediction, a=StillModality(answer=0.5)), {"a": encoded(64)}
+    model, batch = ConstantModel(prediction, a=ConstantModality(answer=0.5)), {"a": encoded(64)}
     config = ldm.LDMConfig(PromptConfig(("a",), drop=0.0))
     value, _ = ldm.loss(model, "a", config, {}, batch, KEY)
     (call,) = model["a"].calls
@@ -146,7 +146,7 @@ def align(model, **options):
 
 
 def still_pair():
-    return Still("x0", a=StillModality(answer=0.5, token=3.0), b=StillModality(answer=1.0, token=4.0))
+    return ConstantModel("x0", a=ConstantModality(answer=0.5, token=3.0), b=ConstantModality(answer=1.0, token=4.0))
 
 
 def test_alignment_sums_both_losses_and_the_anchor():

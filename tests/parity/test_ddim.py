@@ -43,10 +43,10 @@ def step(net):
         parts = {part: args["params"][part] for part in ("unet", "cross")}
         gate = jnp.broadcast_to(args["gate"], t2.shape)
         stacked = denoiser.apply({"params": parts}, both, t2, args["context"], Tokens.of(own), gate)
-        coefficients = guidance.coefficients(guidance.Guidance(prompt=args["scale"]), t, guidance.RELEASE)
-        return guidance.combine(stacked.reshape(2, *z.shape), coefficients)
+        coefficients = guidance.ClassifierFreeGuidance(prompt=args["scale"]).coefficients(schedule().steps)
+        return guidance.combine(stacked.reshape(2, *z.shape), coefficients(t, guidance.RELEASE))
 
-    return jax.jit(samplers.Step(predict, schedule(), "ddim", ("eps",)), compiler_options=unets.QUICK)
+    return jax.jit(samplers.JointStep(predict, schedule(), "ddim", ("eps",)), compiler_options=unets.QUICK)
 
 
 def levels(subcase):
