@@ -236,7 +236,7 @@ def test_cross_modal_attention_reads_x_and_only_with_an_environment():
         return codi["text"].denoise({"params": params}, z, t, context)
 
     assert read_leaves(alone, params) == {p for p in paths.flatten(params) if p.startswith("text_unet/")}
-    with pytest.raises(ConfigError, match=r"the cross of text \(text_cross\) is not there"):
+    with pytest.raises(ConfigError, match=r"the cross of text \(text_cross\) is missing"):
         jax.eval_shape(lambda p: codi["text"].denoise({"params": p}, z, t, context, context), {"text_unet": {}})
 
 

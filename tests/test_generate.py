@@ -287,7 +287,7 @@ def test_what_cannot_be_generated(variables):
     model = generator()
     with pytest.raises(ConfigError, match=r"^2 image prompts for 3 samples; give 1 or 3$"):
         model.generate(variables, ("text",), {"image": IMAGE}, 3, KEY)
-    with pytest.raises(ConfigError, match=r"^nothing to generate; name some of text, image$"):
+    with pytest.raises(ConfigError, match=r"^nothing to generate; choose from text, image$"):
         model.generate(variables, (), {}, N, KEY)
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         model.generate(variables, ("smell",), {}, N, KEY)
@@ -295,7 +295,7 @@ def test_what_cannot_be_generated(variables):
         Generator(toy.codi(), GenerateConfig({"smell": ClassifierFreeGuidance()}))
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         Generator(toy.codi(), GenerateConfig({}, delay={"smell": 1}))
-    with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; it has to be 0 or more$"):
+    with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; must be 0 or more$"):
         Generator(toy.codi(), GenerateConfig({}, delay={"image": -1}))
 
 

@@ -1,4 +1,4 @@
-"""One file a modality; the registry is all that the rest of the package knows of them."""
+"""The modalities, one file each. Other packages find them by name in the registry."""
 
 from codi_jax.modalities.audio import Audio
 from codi_jax.modalities.base import ROLES, Modality, ModelDims, Variables

@@ -264,9 +264,9 @@ def test_trailing_levels_begin_at_the_last_and_end_clean(steps):
 @pytest.mark.parametrize(
     "steps, spacing, words",
     [
-        (1000, "release", "begin at t = 1000, but the schedule ends at 999"),
-        (333, "release", "begin at t = 1000"),
-        (1001, "trailing", "1001 steps asked of a schedule that has 1 to 1000"),
+        (1000, "release", "start at t = 1000, but the schedule ends at 999"),
+        (333, "release", "start at t = 1000"),
+        (1001, "trailing", "steps must be between 1 and 1000, got 1001"),
         (0, "release", "0 steps"),
         (5, "linear", "unknown spacing 'linear'"),
     ],

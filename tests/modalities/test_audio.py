@@ -109,7 +109,7 @@ def test_a_page_holds_a_player_with_the_sound_inside(audio):
 def test_sizes_that_do_not_fit():
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["frames"] = 40
-    with pytest.raises(ConfigError, match=r"audio: a mel of \(40, 64\) is not in multiples of 32"):
+    with pytest.raises(ConfigError, match=r"audio: frames and mels \(40, 64\) are not multiples of 32"):
         CoDi.from_config(tree)
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["mel"]["fmax"] = 5000.0

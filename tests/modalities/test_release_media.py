@@ -239,7 +239,7 @@ def test_a_vocoder_is_a_component_and_makes_the_wave():
     assert all(v.dtype == np.int16 and v.shape == waves.shape[1:] for v in values)
     assert audio.preprocess(values).shape == (2, 64, 64, 1)  # and can prompt again
     del variables["params"]["vocoder"]
-    with pytest.raises(ConfigError, match=r"the vocoder of audio \(vocoder\) is not there"):
+    with pytest.raises(ConfigError, match=r"the vocoder of audio \(vocoder\) is missing"):
         audio.decode_latent(variables, z)
 
 
@@ -315,19 +315,19 @@ def test_captions_are_tidied_if_asked_for():
     [
         ("image", {"size": 48, "denoiser": {"multipliers": (1, 1), "blocks": (1, 1), "attention_levels": (False, False),
                    "cross_modal_levels": (True, True)}}, r"image\.size: 48 is not a multiple of 32$"),
-        ("image", {"prompt": {"image_size": 48}}, r"image\.prompt\.image_size: 48 is not size = 32; see `clip`$"),
-        ("image", {"read_size": 64}, r"image\.read_size: takes `clip`"),
+        ("image", {"prompt": {"image_size": 48}}, r"image\.prompt\.image_size: 48 differs from size = 32; see `clip`$"),
+        ("image", {"read_size": 64}, r"image\.read_size: needs `clip`"),
         ("image", {"crop_seed": -1}, r"image\.crop_seed: -1 is negative$"),
         ("audio", {"prompt_seed": -1}, r"audio\.prompt_seed: -1 is negative$"),
         ("video", {"frames": 31}, r"video\.frames: 31, but denoiser\.max_frames is 30$"),
         ("video", {"environment": {"max_frames": 7}}, r"video\.frames: 8, but environment\.max_frames is 7$"),
-        ("video", {"frames": 0}, r"video\.frames: 0 frames are no clip$"),
-        ("video", {"resize": "torch", "crop_seed": 1}, r"video\.crop_seed: 'torch' takes the middle of a frame$"),
+        ("video", {"frames": 0}, r"video\.frames: must be positive, got 0$"),
+        ("video", {"resize": "torch", "crop_seed": 1}, r"video\.crop_seed: resize = 'torch' crops the centre of a frame$"),
         ("video", {"resize": "bilinear"}, r"video\.resize: expected one of 'pillow', 'torch'"),
-        ("audio", {"frames": 96}, r"audio\.prompt: takes 64 mels, up to 64 frames; not 64, 96$"),
-        ("audio", {"prompt_mel": SOUND}, r"audio\.prompt: takes 64 mels, up to 64 frames; not 64, 1876$"),
+        ("audio", {"frames": 96}, r"audio\.prompt: takes 64 mels, up to 64 frames; got 64, 96$"),
+        ("audio", {"prompt_mel": SOUND}, r"audio\.prompt: takes 64 mels, up to 64 frames; got 64, 1876$"),
         ("audio", {"vocoder": {**VOCODER, "rates": (8, 4, 2)}},
-         r"audio\.vocoder: its mels and samples a frame are \(64, 64\), those of mel \(64, 128\)$"),
+         r"audio\.vocoder: needs \(mels, hop\) \(64, 64\), but mel has \(64, 128\)$"),
         ("text", {"length": (9, 9)}, r"text\.length: expected one number or three"),
         ("text", {"length": (9, 40, 9)}, r"text\.length: 40, but codec\.encoder takes 2 .* to 15$"),
         ("text", {"temperature": -1.0}, r"text\.temperature: -1\.0 is negative$"),
@@ -341,7 +341,7 @@ def test_what_does_not_fit_is_one_clear_line_before_any_compute(name, changes, m
 def test_tokenizers_that_do_not_fit_the_networks():
     digit, colour = ("digit_world", "digit_colour")
     fewer = model("text", prompt={"vocab": 8})["text"]
-    with pytest.raises(ConfigError, match=r"text\.tokenizers\[0\]: \d+ ids, but the network knows 8$"):
+    with pytest.raises(ConfigError, match=r"text\.tokenizers\[0\]: \d+ ids, but the vocabulary of the network has 8$"):
         fewer.preprocess(["red"])
     with pytest.raises(ConfigError, match=r"text\.tokenizers\[2\]: its bos, eos and pad are .*, the codec's "):
         model("text", tokenizers=(digit, digit, colour))["text"].preprocess(["red"])
