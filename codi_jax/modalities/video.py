@@ -50,7 +50,7 @@ class Video(Image):
             )
         self._require(
             config.resize == "pillow" or config.crop_seed is None,
-            f".crop_seed: resize = {config.resize!r} crops the centre of a frame",
+            f".crop_seed: resize = {config.resize!r} crops the centre",
         )
         self.latent_shape = (config.frames, *self.latent_shape)
 

@@ -19,14 +19,14 @@ def guided(branches, predictions, t=500, **scales):
 
 
 @pytest.mark.parametrize("s, g", [(0.0, 0.0), (1.0, 2.0), (7.5, 0.0), (2.0, 6.0)])
-def test_joint_is_the_formula(s, g):
+def test_joint_guidance_is_equation_1(s, g):
     got = guided(JOINT, [U, C, C_ENV], prompt=s, environment=g)
     np.testing.assert_allclose(got, U + s * (C - U) + g * (C_ENV - C), atol=2e-5)
 
 
-def test_scales_that_pick_one_branch():
-    picks = {(0.0, 0.0): U, (1.0, 0.0): C, (1.0, 1.0): C_ENV}
-    for (s, g), want in picks.items():
+def test_scales_of_zero_and_one_select_a_branch():
+    selected = {(0.0, 0.0): U, (1.0, 0.0): C, (1.0, 1.0): C_ENV}
+    for (s, g), want in selected.items():
         np.testing.assert_array_equal(guided(JOINT, [U, C, C_ENV], prompt=s, environment=g), want)
     for branches in (ALONE, RELEASE):
         np.testing.assert_array_equal(guided(branches, [U, C], prompt=0.0), U)
@@ -39,19 +39,19 @@ def test_two_branches_are_classifier_free_guidance(branches):
 
 
 @pytest.mark.parametrize("branches", [JOINT, ALONE, RELEASE])
-def test_outside_the_interval_the_network_answers_alone(branches):
+def test_outside_the_interval_guidance_is_the_last_branch(branches):
     coefficients = ClassifierFreeGuidance(prompt=3.0, environment=2.0, low=0.2, high=0.7).coefficients(T)
     got = coefficients(jnp.array([199, 200, 700, 701]), branches)
     assert got.shape == (len(branches), 4)
-    alone = np.eye(len(branches))[-1]
-    np.testing.assert_array_equal(got[:, 0], alone)
-    np.testing.assert_array_equal(got[:, 3], alone)
+    last = np.eye(len(branches))[-1]
+    np.testing.assert_array_equal(got[:, 0], last)
+    np.testing.assert_array_equal(got[:, 3], last)
     for i in (1, 2):
         np.testing.assert_array_equal(got[:, i], coefficients(500, branches))
-        assert not np.array_equal(got[:, i], alone)
+        assert not np.array_equal(got[:, i], last)
 
 
-def test_coefficients_of_each_sample():
+def test_coefficients_per_sample():
     coefficients = ClassifierFreeGuidance(prompt=3.0, high=0.7).coefficients(T)
     got = guidance.combine(jnp.stack([U, C]), coefficients(jnp.array([100, 900]), ALONE))
     np.testing.assert_allclose(got[0], U[0] + 3 * (C[0] - U[0]), atol=1e-5)
@@ -69,7 +69,7 @@ def test_guidance_commutes_with_conversion(source, to):
     np.testing.assert_allclose(first, last, atol=5e-5)
 
 
-def test_new_scales_compile_nothing():
+def test_new_scales_do_not_recompile():
     traces = []
 
     @jax.jit
@@ -82,6 +82,6 @@ def test_new_scales_compile_nothing():
     assert len(traces) == 1
 
 
-def test_unknown_branches_are_refused():
+def test_unknown_branches_raise():
     with pytest.raises(ValueError, match="not defined for the branches"):
         ClassifierFreeGuidance().coefficients(T)(0, ALONE[:1])

@@ -1,4 +1,4 @@
-"""Toy sizes, and parameters that are nowhere zero, since a fresh network ends in zeros."""
+"""Toy sizes, and nonzero parameters, since the output layers are initialised with zeros."""
 
 import functools
 
@@ -47,7 +47,7 @@ CONTEXT = tokens(1, 2, D)
 
 
 def init(module, *args):
-    """Parameters of a module's shapes that are nowhere 0: gains about 1, kernels of unit gain, the rest small."""
+    """Random nonzero parameters of a module: scales about 1, kernels of unit gain, the rest small."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -61,10 +61,10 @@ def init(module, *args):
     return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(draw, shapes))
 
 
-# Compiles with little optimization: these programs are large and run once.
+# With little optimization, since these programs are large and run once.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def apply(module, params, *args, **kwargs):
-    """A compiled application of a module."""
+    """`module.apply`, compiled."""
     return quick(lambda params, *args: module.apply({"params": params}, *args, **kwargs))(params, *args)
