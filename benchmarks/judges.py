@@ -51,14 +51,16 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
     rows = source.read(range(n))
     truth = np.asarray(rows["factors"][LEADING])
-    real = {m: array(package.codi[m].values(rows)) for m, reader in readers.items() if isinstance(reader, Judged)}
+    real = {
+        m: array(package.codi[m].raw_from_batch(rows)) for m, reader in readers.items() if isinstance(reader, Judged)
+    }
     outside, _ = pretrained.make(package.codi, real)
     out = []
     for modality in real:
         for way, function in (("none", None), ("noise", noise), ("blend", blend)):
             for s in SEVERITIES if function else (0.0,):
                 x = function(rows[modality], s, rng) if function else rows[modality]
-                values = package.codi[modality].values({**rows, modality: jnp.clip(jnp.float32(x), -1, 1)})
+                values = package.codi[modality].raw_from_batch({**rows, modality: jnp.clip(jnp.float32(x), -1, 1)})
                 read = readers[modality](values).factors[LEADING]
                 other = outside[modality](array(values)) if modality in outside else None
                 out.append(

@@ -2,14 +2,16 @@
 
     prompts → C_m → context;   z_T ~ N(0, I) for every output
     every step: all V_m(z_t, t) → every denoiser with the others' tokens → guidance → sampler update
-    z_0 → codec decode → values
+    z_0 → codec decode → raw values
 
-All outputs advance in lock-step, unless one is delayed: training draws every modality's noise level independently, so
-any path through their levels is one it has seen, and an output that starts later reads others that are clearer than it.
-On CPU a host loop calls one compiled step a modality (`loop: host`): the number of
-programs grows with the modalities, not with their subsets, since absent outputs enter as zero tokens of zero weight. On
-accelerators the whole sampler is one program (`loop: scan`). Noise is folded by the name of the modality, so what else
-is generated changes nobody's noise.
+All outputs take the same step at the same time, unless one is delayed. Training draws the timestep of every modality
+independently, so that any combination of timesteps is in distribution, and a delayed output attends to outputs that are
+less noisy than itself.
+
+On CPU a host loop calls one compiled step for each modality (`loop: host`). The number of programs grows with the
+number of modalities, not of their subsets: absent outputs enter as zero tokens of zero weight. On accelerators the
+whole sampler is one program (`loop: scan`). Noise keys are folded by the name of the modality, so the noise of an
+output does not depend on the other outputs.
 """
 
 import dataclasses
@@ -27,28 +29,18 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion import guidance as guide
-from codi_jax.diffusion.guidance import Guidance
-from codi_jax.diffusion.samplers import SAMPLERS, State, Step, delayed, sample, timesteps
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, delayed, sample, timesteps
 from codi_jax.parallel import distributed, replicated
 from codi_jax.progress import ProgressFn
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
-SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler calls
+SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
 
 
 class PromptWarning(UserWarning):
-    """A prompt holds something that the model does not know, a word that is not in its vocabulary."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Scales:
-    """Guidance of one output: on the prompt, on the environment, within noise levels [low, high] (fractions of T)."""
-
-    prompt: float = 2.0
-    environment: float = 2.0
-    low: float = 0.0
-    high: float = 1.0
+    """A prompt contains something unknown to the model, such as a word outside its vocabulary."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +48,17 @@ class GenerateConfig:
     """`config.generate`.
 
     Attributes:
-      steps: network calls.
-      sampler: `ddim` or `dpmpp_2m`; eta is DDIM's.
-      spacing: `trailing`, or `release` for the release's timesteps.
-      delay: steps by which an output starts after the others, where it is not the only one; 0 if not given. No output
-        makes more steps for it.
-      guidance: scales by output modality.
+      guidance: scales and interval by output modality; the defaults of `ClassifierFreeGuidance` for those not named.
+      steps: sampling steps of each output; each is one call of its denoiser.
+      sampler: `ddim` or `dpmpp_2m`.
+      eta: η of DDIM, 0 to 1.
+      spacing: `trailing`, or `release` for the timesteps of the CoDi release.
+      delay: output modality -> number of steps by which it starts after the others in joint generation; 0 if not named.
+        The number of steps of an output stays the same.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 
-    guidance: dict[str, Scales]
+    guidance: dict[str, ClassifierFreeGuidance]
     steps: int = 25
     sampler: Literal["ddim", "dpmpp_2m"] = "ddim"
     eta: float = 0.0
@@ -75,11 +68,14 @@ class GenerateConfig:
 
 
 class Generator:
-    """Compiled generation with one model and one sampler; call `generate` as often as you like.
+    """Generation with one model and one sampler; compiled programs are kept between calls.
 
     Args:
       codi: the model.
       config: sampler and guidance.
+
+    Raises:
+      ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
     """
 
     def __init__(self, codi: CoDi, config: GenerateConfig):
@@ -88,34 +84,34 @@ class Generator:
             codi[name]
         for name, steps in config.delay.items():
             if steps < 0:
-                raise ConfigError(f"delay of {name}: {steps} steps; it has to be 0 or more")
+                raise ConfigError(f"delay of {name}: {steps} steps; must be 0 or more")
         if not 0 <= config.eta <= (1 if SAMPLERS[config.sampler].stochastic else 0):
-            raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} cannot honour")
+            raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} does not support")
         self.pairs = timesteps(codi.schedule, config.steps, config.spacing)
         self.scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
         self._programs: dict[tuple, Any] = {}
 
-    # The mathematics, pure.
+    # Pure functions of arrays.
 
     def _tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
-        # An output that is done waits at the clean level, -1; the lowest that V was trained on is 0.
+        # A finished output stays at the clean level, -1; the lowest timestep that V was trained on is 0.
         return self.codi[name].environment_tokens(variables, z, jnp.maximum(t, 0))
 
     def _levels(self, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """The levels (t, t_next) of every output, step by step: [S, 2] each, S the same for all."""
+        """The timesteps (t, t_next) of every step by output, each [S, 2] with the same S."""
         delay = {name: self.config.delay.get(name, 0) for name in outputs}
         first, last = min(delay.values()), max(delay.values())
         steps = len(self.pairs) + last - first
         return {name: delayed(self.pairs, delay[name] - first, steps) for name in outputs}
 
     def _guided(self, args: dict, name: str, z: Array, t: Array, tokens: Mapping[str, Array] | None) -> Array:
-        """The guided prediction of one output; `tokens` is None when it is the only one."""
+        """The guided prediction of one output; `tokens` is None if it is the only output."""
         batch = z.shape[0]
         if tokens is None:
             branches, environment, gate = guide.ALONE, None, None
         else:
             branches = guide.RELEASE if self.codi.config.compat == "release" else guide.JOINT
-            environment, gate = self.codi.environment(tokens, args["wiring"][name])
+            environment, gate = self.codi.environment(tokens, args["connectivity"][name])
             repeat = partial(jnp.tile, reps=(len(branches), 1))
             gate = jnp.concatenate([gate * branch.environment for branch in branches])
             environment = Tokens(jnp.tile(environment.values, (len(branches), 1, 1)), repeat(environment.bias))
@@ -125,28 +121,28 @@ class Generator:
         stacked = self.codi[name].denoise(
             args["variables"], jnp.tile(z, (k,) + (1,) * (z.ndim - 1)), jnp.tile(t, k), context, environment, gate
         )
-        coefficients = guide.coefficients(args["guidance"][name], t, branches)
+        coefficients = args["guidance"][name](t, branches)
         return guide.combine(stacked.reshape(k, batch, *z.shape[1:]), coefficients)
 
     def _noise(self, args: dict, name: str, index: Array) -> Array:
         shape = (args["context"].values.shape[0], *self.codi[name].latent_shape)
         return jax.random.normal(fold(args["key"], name, "step", index), shape)
 
-    # Programs.
+    # Compiled programs.
 
     def _program(self, kind: str, name: str, function: Any) -> Any:
-        """One jitted program a (kind, modality)."""
+        """The jitted function of this kind and modality, made at the first call."""
         if (kind, name) not in self._programs:
             self._programs[kind, name] = jax.jit(function)
         return self._programs[kind, name]
 
     def compiled_programs(self) -> int:
-        """How many programs have been compiled so far (over all batch sizes)."""
+        """Number of programs compiled so far, over all batch sizes."""
         return sum(program._cache_size() for program in self._programs.values())
 
     def _advance(self, name: str, alone: bool) -> Any:
-        """One sampler step of one output."""
-        step = Step(
+        """The compiled sampler step of one output; `alone` without environment."""
+        step = JointStep(
             predict=lambda args, z, t: self._guided(args, name, z, t, None if alone else args["tokens"]),
             schedule=self.codi.schedule,
             sampler=self.config.sampler,
@@ -157,7 +153,7 @@ class Generator:
 
     @cached_property
     def _all_at_once(self) -> Any:
-        """Predictions of all outputs in one function, for the scan."""
+        """The function that predicts all outputs, for the scan."""
 
         def predict(args, z, t):
             tokens = None
@@ -170,29 +166,33 @@ class Generator:
 
     @cached_property
     def _all_noise(self) -> Any:
-        return lambda args, index: {name: self._noise(args, name, index) for name in args["wiring"]}
+        return lambda args, index: {name: self._noise(args, name, index) for name in args["connectivity"]}
 
-    # The loop.
+    # Generation.
 
     def prompts(self, variables: dict, values: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
-        """Natural values by modality to prompt tokens [n, D]; a PromptWarning says what the model does not know."""
+        """Encodes prompts: raw values by modality to prompt tokens [n, D].
+
+        Warns:
+          PromptWarning: a prompt contains something unknown to the model.
+        """
         out = {}
         for name in self.codi.order(values):
             if unknown := self.codi[name].unknown(values[name]):
                 warnings.warn(unknown, PromptWarning, stacklevel=2)
-            out[name] = self._prompt(name, variables, self.codi[name].media(values[name]))
+            out[name] = self._prompt(name, variables, self.codi[name].preprocess(values[name]))
         return out
 
     def _prompt(self, name: str, variables: dict, media: Any) -> Array:
         return self._program("prompt", name, self.codi[name].prompt)(variables, media)
 
-    def beside(self, prompts: Iterable[str]) -> tuple[str, ...]:
-        """The modalities whose empty media are the null prompt: those that prompt, or the model's first."""
+    def null_prompt_modalities(self, prompts: Iterable[str]) -> tuple[str, ...]:
+        """The modalities that make up the null prompt: those of the prompts, or else the model's first."""
         return tuple(prompts) or tuple(self.codi.modalities)[:1]
 
     def _outputs(self, names: Iterable[str]) -> tuple[str, ...]:
         if not (outputs := self.codi.order(names)):
-            raise ConfigError(f"nothing to generate; name some of {', '.join(self.codi.modalities)}")
+            raise ConfigError(f"nothing to generate; choose from {', '.join(self.codi.modalities)}")
         return outputs
 
     def latents(
@@ -203,7 +203,7 @@ class Generator:
         n: int,
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Scales] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
         noise: Mapping[str, Array] | None = None,
         null: Mapping[str, Array] | None = None,
         progress: ProgressFn | None = None,
@@ -213,36 +213,37 @@ class Generator:
         Args:
           variables: parameters and constants of the model.
           outputs: modalities to generate.
-          prompts: modality -> prompt tokens [n, D]; empty for the open prompt.
-          n: samples.
+          prompts: modality -> prompt tokens [n, D]; empty for unconditional generation.
+          n: number of samples.
           key: PRNG key.
-          weights: mix weights of the prompts, numbers or one a sample [n]; 1 each if not given.
-          guidance: scales by output, the config's if not given.
-          noise: z_T by output, drawn if not given.
-          null: the null prompts beside them, as `CoDi.null_prompts` makes them, which is done if not given.
-          progress: called after every step of the host loop; of a scan, when it starts.
+          weights: mix weights of the prompts by modality, scalars or [n]; 1 each if None.
+          guidance: guidance by output; the config's for those not given.
+          noise: z_T by output; drawn if None.
+          null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None.
+          progress: called before every step of the host loop; once, before a scan.
 
         Returns:
-          Normalised latents {output: [n, *latent]}.
+          Normalised latents {output: [n, *latent_shape]}.
+
+        Raises:
+          ConfigError: no outputs, an unknown or repeated modality, or impossible weights.
         """
         codi, outputs = self.codi, self._outputs(outputs)
-        scales = {**self.config.guidance, **(guidance or {})}
-        total = codi.schedule.steps
-        null = codi.context(null or codi.null_prompts(variables, self.beside(prompts), n), weights)
-        wiring = codi.wiring(outputs)
+        guidance = {**self.config.guidance, **(guidance or {})}
+        null = codi.context(null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n), weights)
+        connectivity = codi.connectivity(outputs)
         index = {name: i for i, name in enumerate(codi.modalities)}
-        settle = _settling(variables)
-        null = settle(null)
+        replicate_on_mesh = _mesh_replicator(variables)
+        null = replicate_on_mesh(null)
         args = {
             "variables": variables,
-            "context": settle(codi.context(prompts, weights)) if prompts else null,
+            "context": replicate_on_mesh(codi.context(prompts, weights)) if prompts else null,
             "null": null,
-            "wiring": settle({name: jnp.asarray(wiring[index[name]]) for name in outputs}),
+            "connectivity": replicate_on_mesh({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
             "guidance": {
-                name: Guidance(s.prompt, s.environment, s.low * total, s.high * total)
-                for name, s in ((name, scales.get(name, Scales())) for name in outputs)
+                name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
             },
-            "key": settle(key),
+            "key": replicate_on_mesh(key),
         }
         z = {
             name: jax.random.normal(fold(key, name, "z_T"), (n, *codi[name].latent_shape))
@@ -250,8 +251,12 @@ class Generator:
             else noise[name]
             for name in outputs
         }
-        z = settle(z)
-        absent = {} if len(outputs) < 2 else settle({m: codi.no_tokens(m, n) for m in codi.modalities})
+        z = replicate_on_mesh(z)
+        absent = (
+            {}
+            if len(outputs) < 2
+            else replicate_on_mesh({m: codi.zero_environment_tokens(m, n) for m in codi.modalities})
+        )
         if self.scan:
             if progress is not None:
                 progress("sampling")
@@ -272,9 +277,9 @@ class Generator:
     def _host_loop(
         self, args: dict, absent: dict, z: dict[str, Array], progress: ProgressFn | None
     ) -> dict[str, Array]:
-        alone, settle = len(z) == 1, _settling(args["variables"])
+        alone, replicate_on_mesh = len(z) == 1, _mesh_replicator(args["variables"])
         states = {name: SAMPLERS[self.config.sampler].init(x) for name, x in z.items()}
-        single = {name: {**args, "wiring": {name: args["wiring"][name]}} for name in z}
+        single = {name: {**args, "connectivity": {name: args["connectivity"][name]}} for name in z}
         for name in z:
             single[name]["guidance"] = {name: args["guidance"][name]}
         levels = self._levels(tuple(z))
@@ -288,11 +293,11 @@ class Generator:
             if not alone:
                 for name, state in states.items():
                     program = self._program("environment", name, partial(self._tokens_of, name))
-                    tokens[name] = settle(program(args["variables"], state, now[name][0]))
+                    tokens[name] = replicate_on_mesh(program(args["variables"], state, now[name][0]))
             states = {
-                name: state  # it waits
+                name: state  # no step for this output: it has not started, or it is finished
                 if t == t_next
-                else settle(
+                else replicate_on_mesh(
                     self._advance(name, alone)(
                         state, {**single[name], "tokens": tokens}, jnp.float32(self.config.eta), i, t, t_next
                     )
@@ -305,11 +310,11 @@ class Generator:
         return self._tokens(variables, name, state.z, jnp.full(state.z.shape[:1], t, jnp.int32))
 
     def decode(self, variables: dict, latents: Mapping[str, Array]) -> dict[str, list[Any]]:
-        """Latents to natural values by output."""
+        """Decodes normalised latents {output: [n, *latent_shape]} to lists of raw values."""
         out = {}
         for name, z in latents.items():
             program = self._program("decode", name, self.codi[name].decode_latent)
-            out[name] = self.codi[name].outputs(distributed.fetch(program(variables, z)))
+            out[name] = self.codi[name].postprocess(distributed.fetch(program(variables, z)))
         return out
 
     def generate(
@@ -320,59 +325,74 @@ class Generator:
         n: int,
         key: jax.Array,
         weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Scales] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
         progress: ProgressFn | None = None,
     ) -> dict[str, list[Any]]:
-        """Values in, values out; see `latents`. Each prompt has n values, or one that serves all n samples.
+        """Generates raw values of all outputs together from prompts given as raw values.
 
-        `variables` may be a function of names of components: it is then asked for the prompt encoders, for what the
-        sampler needs and for the codecs, one modality after the other, and no more is in memory at a time.
+        Args:
+          variables: parameters and constants of the model; or a function that loads those of the components it is
+            given the names of. It is called for each prompt encoder, for the sampler and for each codec, and each
+            result is released before the next call, to bound memory.
+          outputs: modalities to generate.
+          values: modality -> prompts, n raw values or one for all n samples; empty for unconditional generation.
+          n: number of samples.
+          key: PRNG key.
+          weights: see `latents`.
+          guidance: see `latents`.
+          progress: called when an activity starts and before every sampling step.
+
+        Returns:
+          {output: n raw values}.
+
+        Raises:
+          ConfigError: see `latents`; or another number of prompts.
         """
-        at = variables if callable(variables) else lambda components: variables
-        for name, given in values.items():
-            if len(given) not in (1, n):
-                raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
+        get_variables = variables if callable(variables) else lambda _, variables=variables: variables
+        for name, prompts in values.items():
+            if len(prompts) not in (1, n):
+                raise ConfigError(f"{len(prompts)} {name} prompts for {n} samples; give 1 or {n}")
         codi, outputs = self.codi, self._outputs(outputs)
         encoders, sampled, decoders = self.components(outputs, values)
         prompts, null = {}, {}
         for name, needed in encoders.items():
             if progress is not None:
                 progress(f"{name} prompt")
-            have = at(needed) if needed else {}
+            variables = get_variables(needed) if needed else {}
             if name in values:
-                prompts |= self.prompts(have, {name: list(values[name]) * (n // len(values[name]))})
-            null |= codi.null_prompts(have, (name,), n, self._prompt)
+                prompts |= self.prompts(variables, {name: list(values[name]) * (n // len(values[name]))})
+            null |= codi.null_prompts(variables, (name,), n, self._prompt)
             jax.block_until_ready((prompts, null))
-            del have
+            del variables
         if progress is not None:
             progress(f"reading {', '.join(sampled)}")
-        have = jax.block_until_ready(at(sampled))
-        latents = self.latents(have, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
+        variables = jax.block_until_ready(get_variables(sampled))
+        latents = self.latents(variables, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
         jax.block_until_ready(latents)
-        del have
+        del variables
         out = {}
         for name, needed in decoders.items():
             if progress is not None:
                 progress(f"decoding {name}")
-            out |= self.decode(at(needed), {name: latents[name]})
+            out |= self.decode(get_variables(needed), {name: latents[name]})
         return out
 
     def components(
         self, outputs: Sequence[str], prompts: Collection[str]
     ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
-        """What `generate` reads.
+        """The components that `generate` needs.
 
         Returns:
-          Components of the prompt encoders by modality (the null prompt's, too, if it is made), of the sampler, and of
-          the codecs by output.
+          Names of components: of the prompt encoders by modality (those of the null prompt included), of the sampler,
+          and of the codecs by output.
 
         Raises:
-          ConfigError: no outputs, or a modality that this model has not.
+          ConfigError: no outputs, or a modality that this model does not have.
         """
         codi, outputs = self.codi, self._outputs(outputs)
         encoders = {
             name: (codi[name].components["prompt"],) if name in prompts or codi.config.null == "empty" else ()
-            for name in codi.order(self.beside(prompts))
+            for name in codi.order(self.null_prompt_modalities(prompts))
         }
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
         sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
@@ -383,18 +403,27 @@ class Generator:
         return encoders, sampled, decoders
 
 
-def _settling(variables: dict) -> Callable[[Any], Any]:
-    """Where parameters are split over a mesh, a function that puts a tree on all of it, whole; else the identity.
+def _mesh_replicator(variables: dict) -> Callable[[Any], Any]:
+    """A function that replicates a pytree over the mesh of the parameters; the identity if they are on no mesh.
 
-    A program is compiled anew for arrays that lie elsewhere: none may follow from where an array happened to be made.
+    jit recompiles for inputs with other shardings. All inputs of a step are replicated, so that its compilation does
+    not depend on how they were computed.
     """
     leaf = next(iter(jax.tree.leaves(variables["params"])), None)
-    place = getattr(leaf, "sharding", None)
-    return partial(jax.device_put, device=replicated(place.mesh)) if isinstance(place, NamedSharding) else lambda x: x
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding):
+        return partial(jax.device_put, device=replicated(sharding.mesh))
+    return lambda tree: tree
 
 
 def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:
-    """Writes values as files `<modality>_<i><suffix>` and returns their paths."""
+    """Writes raw values as files `<modality>_<i><suffix>` and returns their paths.
+
+    Args:
+      codi: the model.
+      values: modality -> raw values.
+      directory: path; created if missing.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, items in values.items():

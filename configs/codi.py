@@ -30,8 +30,8 @@ def unet(kind: str, latent_channels: int, channels: int, **options) -> dict:
     """One of the three U-Nets."""
     return {
         "kind": kind, "latent_channels": latent_channels, "channels": channels, "context_width": WIDTH,
-        "multipliers": (1, 2, 4, 4), "blocks": (2, 2, 2, 2), "attend": (True, True, True, False),
-        "connect": (True, True, True, False), "heads": 8, "groups": 32, **options,
+        "multipliers": (1, 2, 4, 4), "blocks": (2, 2, 2, 2), "attention_levels": (True, True, True, False),
+        "cross_modal_levels": (True, True, True, False), "heads": 8, "groups": 32, **options,
     }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def text(tokens: str) -> dict:
         "prompt": {**sizes, "layers": 1, "positions": LENGTH, "projection": WIDTH},
         "denoiser": {
             "kind": "vector", "latent_channels": TEXT_LATENT, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (2,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (2,), "attention_levels": (True,), "cross_modal_levels": (True,), "heads": 4,
         },
         "environment": environment_encoder("vector", TEXT_LATENT, tokens),
     }  # fmt: skip
@@ -116,8 +116,8 @@ def unet(channels: int, width: int, **options) -> dict:
     """A U-Net on spatial latents with `channels` channels."""
     return {
         "kind": "spatial", "latent_channels": channels, "channels": width, "groups": 8, "context_width": WIDTH,
-        "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
-        **options,
+        "multipliers": (1, 2), "blocks": (1, 1), "attention_levels": (False, True), "cross_modal_levels": (False, True),
+        "heads": 4, **options,
     }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def video(tokens: str) -> dict:
         "prompt": {**parts["prompt"], "stem": (16, 32, 64, 64), "temporal": True},
         # The direction and the bounce of a video show in single pixels of single frames. With attention and cross-modal
         # attention at the coarse level alone, the network learns neither from prompt or environment.
-        "denoiser": unet(8, 40, attend=(True, True), connect=(True, True), **temporal),
+        "denoiser": unet(8, 40, attention_levels=(True, True), cross_modal_levels=(True, True), **temporal),
         "environment": environment_encoder("spatial", 8, tokens, **temporal, channels=32),
         "components": {"prompt": "clip_video", "denoiser": "video_unet"},
     }  # fmt: skip

@@ -40,7 +40,7 @@ def model() -> dict:
         },
         "denoiser": {
             "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (1,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,), "heads": 4,
         },
         "environment": {**environment, "kind": "vector", "latent_channels": 32, "channels": 64},
     }  # fmt: skip
@@ -56,7 +56,8 @@ def model() -> dict:
         },
         "denoiser": {
             "kind": "spatial", "latent_channels": 8, "channels": 48, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
+            "multipliers": (1, 2), "blocks": (1, 1), "attention_levels": (False, True),
+            "cross_modal_levels": (False, True), "heads": 4,
         },
         "environment": {**environment, "kind": "spatial", "latent_channels": 8, "channels": 64},
     }  # fmt: skip

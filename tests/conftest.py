@@ -38,6 +38,7 @@ gc.set_threshold(50_000, 20, 50)  # as the program has it
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
 
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_a_file():
     """A worker that keeps what every file has traced and compiled grows to five gigabytes."""

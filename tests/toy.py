@@ -65,7 +65,7 @@ def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
             modality["iterations"] = 2
         modality["denoiser"].update(
             latent_channels=channels, channels=16, context_width=D,
-            multipliers=(1,), blocks=(1,), attend=(False,), connect=(True,),
+            multipliers=(1,), blocks=(1,), attention_levels=(False,), cross_modal_levels=(True,),
         )  # fmt: skip
         modality["environment"].update(latent_channels=channels, channels=16, multipliers=(1,), blocks=(1,))
     return {**tree, "prediction": "v", "schedule": "cosine", **options}

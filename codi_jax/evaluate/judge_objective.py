@@ -52,12 +52,12 @@ class JudgeObjective:
     def batch(self, samples: Mapping[str, Any]) -> dict[str, Any]:
         modality = self.codi[self.name]
         factors = {factor: samples["factors"][factor] for factor in self.config.factors}
-        return {"media": modality.signal(modality.prepare(samples)), "factors": factors}
+        return {"media": modality.codec_input(modality.prepare(samples)), "factors": factors}
 
     def example(self, size: int) -> dict[str, Any]:
         modality = self.codi[self.name]
         factors = {factor: jnp.zeros((size,), jnp.int32) for factor in self.config.factors}
-        return {"media": modality.signal(modality.example(size)), "factors": factors}
+        return {"media": modality.codec_input(modality.example(size)), "factors": factors}
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         return LossTerms(*judges.loss(judges.Judge(self.config), self.components[0], variables, batch, key))

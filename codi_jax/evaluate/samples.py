@@ -30,7 +30,7 @@ def take(codi: CoDi, source: Source, indices: Iterable[int]) -> Samples:
     """Samples `indices` of a source in every modality of the model."""
     rows = read(source, list(indices))
     return Samples(
-        {name: modality.values(rows) for name, modality in codi.modalities.items()},
+        {name: modality.raw_from_batch(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
     )
 
@@ -44,7 +44,7 @@ def in_batches(modality: Modality, values: Sequence[Any], batch: int, function: 
     parts = []
     for start in range(0, len(values), batch):
         rows = list(values[start : start + batch])
-        media = modality.media(rows + rows[-1:] * (batch - len(rows)))
+        media = modality.preprocess(rows + rows[-1:] * (batch - len(rows)))
         parts.append(jax.device_get(function(jax.tree.map(jnp.asarray, media))))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(values)], *parts)
 

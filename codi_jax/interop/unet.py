@@ -66,8 +66,10 @@ def unet_config_from_release(
         context_width=args.get("context_dim", 768),
         multipliers=tuple(args.get("channel_mult", (1, 2, 4, 8))),
         blocks=tuple(args.get("num_noattn_blocks", (2, 2, 2, 2))),
-        attend=tuple(args.get("with_attn", (True, True, True, False))),
-        connect=tuple(args.get("with_connector", (True, True, True, False))) if connectors else (False,) * levels,
+        attention_levels=tuple(args.get("with_attn", (True, True, True, False))),
+        cross_modal_levels=tuple(args.get("with_connector", (True, True, True, False)))
+        if connectors
+        else (False,) * levels,
         heads=args.get("num_heads", 8),
     )
     if not connectors:

@@ -1,7 +1,7 @@
 """Images: pixels [H, W, 3] in [-1, 1]; a KL autoencoder, a CLIP vision tower, a 2-D U-Net.
 
-Codec and tower see the same pixels, unless `clip` is set: then the tower is shown what the public release shows it, a
-picture of its own size in CLIP's normalisation, made on the host from the codec's pixels (`data.pictures`).
+Codec and tower read the same pixels, unless `clip` is set. Then the tower reads, as in the public release, the codec's
+pixels resized to its own size and in CLIP's normalisation, computed on the host (`data.pictures`).
 """
 
 import base64
@@ -17,7 +17,7 @@ from codi_jax.data import files, pictures
 from codi_jax.data.pictures import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -27,13 +27,13 @@ class ImageConfig:
     """`config.model.modalities.image`.
 
     Attributes:
-      size: in pixels, of a square; a multiple of what codec and denoiser reduce it by (64 in the release).
-      clip: how the tower's pixels are normalised, {} for CLIP's own; None shows it the codec's pixels.
-      read_size: with `clip`, side of a picture that is read of a file; the codec's pixels are made of it if it is not
-        `size`, which is the default. The release reads 512 whatever it generates.
-      crop_seed: None reads the middle of a file; a number draws the place, and whether to mirror it, as the release
-        does unseeded (`data.pictures.square`).
-      components: renames some of the class's.
+      size: side of the square images in pixels; a multiple of the reduction by codec and denoiser (64 in the release).
+      components: role -> component name, see `Modality.__init__`.
+      clip: normalisation of the tower's pixels, {} for CLIP's; None for the codec's pixels.
+      read_size: with `clip`, side of an image read from a file, which is resized to `size` for the codec; 0 for `size`.
+        The release reads 512 for all sizes.
+      crop_seed: seed of a random crop and mirroring of a file's image, which the release draws without a seed
+        (`data.pictures.square`); None for the centre.
     """
 
     size: int
@@ -48,8 +48,8 @@ class ImageConfig:
 
 
 class Image(Modality):
-    """Media: pixels [B, H, W, 3] float32 in [-1, 1]; with `clip`, {"pixels": those, "prompt": the tower's}. Natural
-    value: uint8 [H, W, 3], a square; with `clip` of any size."""
+    """Media: pixels [B, H, W, 3] float32 in [-1, 1]; with `clip`, {"pixels": those, "prompt": the tower's}. Raw value:
+    uint8 [H, W, 3] of `size`; with `clip`, of any size."""
 
     name = "image"
     suffix = ".png"
@@ -62,12 +62,12 @@ class Image(Modality):
         "cross": "image_cross",
     }
 
-    def __init__(self, config: ImageConfig, shared: Shared):
-        super().__init__(shared, config.components)
+    def __init__(self, config: ImageConfig, dims: ModelDims):
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=dims.remat)
         factor = config.codec.downscale * config.denoiser.reduction
         self._require(
             config.size > 0 and config.size % factor == 0, f".size: {config.size} is not a multiple of {factor}"
@@ -75,14 +75,18 @@ class Image(Modality):
         self._require((config.crop_seed or 0) >= 0, f".crop_seed: {config.crop_seed} is negative")
         side = config.prompt.image_size
         if config.clip is None:
-            self._require(side == config.size, f".prompt.image_size: {side} is not size = {config.size}; see `clip`")
-            self._require(not config.read_size, ".read_size: takes `clip`; else codec and tower see the same pixels")
+            self._require(
+                side == config.size, f".prompt.image_size: {side} differs from size = {config.size}; see `clip`"
+            )
+            self._require(
+                not config.read_size, ".read_size: needs `clip`; without it codec and tower read the same pixels"
+            )
         self.latent_shape = (config.size // config.codec.downscale,) * 2 + (config.codec.embed_dim,)
         self._build_denoiser()
 
     @property
     def _frames(self) -> tuple[int, ...]:
-        """Axes between batch and height."""
+        """Lengths of the axes between batch and height."""
         return ()
 
     @property
@@ -91,28 +95,28 @@ class Image(Modality):
 
     @property
     def read_size(self) -> int:
-        """Side of a natural value that was read of a file."""
+        """Side of a raw value read from a file."""
         return self.config.read_size or self.config.size
 
     def _pixels(self, values):
-        """Media of natural values, in numpy."""
+        """Media of raw values, as NumPy arrays."""
         if self.config.clip is None:
             return np.stack([np.asarray(v, np.float32) / 127.5 - 1 for v in values])
-        rows = [(self._fit(v), self._shown(pictures.signed(v))) for v in values]
+        rows = [(self._fit(v), self._tower_pixels(pictures.signed(v))) for v in values]
         return dict(zip(("pixels", "prompt"), (np.stack(part) for part in zip(*rows, strict=True)), strict=True))
 
     def _fit(self, value):
         sides = (self.config.size,) * 2
         return pictures.signed(value if value.shape[-3:-1] == sides else pictures.resize(value, *sides))
 
-    def _shown(self, pixels):
+    def _tower_pixels(self, pixels):
         return pictures.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
 
     def prepare(self, samples):
         pixels = samples[self.name]
         if self.config.clip is None and pixels.dtype != np.uint8:
             return pixels
-        return self._pixels(self.values(samples))
+        return self._pixels(self.raw_from_batch(samples))
 
     def example(self, batch):
         def zeros(side):
@@ -122,7 +126,7 @@ class Image(Modality):
             return zeros(self.config.size)
         return {"pixels": zeros(self.config.size), "prompt": zeros(self.config.prompt.image_size)}
 
-    def signal(self, media):
+    def codec_input(self, media):
         return media if self.config.clip is None else media["pixels"]
 
     def _prompt(self, media):
@@ -131,12 +135,12 @@ class Image(Modality):
     @property
     def initialisers(self):
         return {
-            "codec": lambda key: self.codec.init(key, self.signal(self.example(1)))["params"],
+            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
             "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
         }
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.signal(media), method="encode")
+        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
 
     def decode(self, params, latent):
         return self.codec.apply({"params": params}, latent, method="decode")
@@ -144,40 +148,40 @@ class Image(Modality):
     def reconstruction(self, params, media, latent, key):
         """Squared error of the pixels, summed over channels and averaged over positions."""
         del key
-        error = jnp.square(self.decode(params, latent).astype(jnp.float32) - self.signal(media))
+        error = jnp.square(self.decode(params, latent).astype(jnp.float32) - self.codec_input(media))
         loss = error.sum(-1).mean(tuple(range(1, error.ndim - 1)))
         return loss, {"mse": error.mean()}
 
-    def embed(self, params, media, full=False):
-        del full  # a picture is its own prompt
+    def embed(self, params, media, untruncated=False):
+        del untruncated  # image prompts are not truncated
         return unit(self.encoder.apply({"params": params}, self._prompt(media)))
 
-    def outputs(self, decoded):
-        """Pixels in [-1, 1] to uint8, truncated after clipping as the release does."""
+    def postprocess(self, decoded):
+        """Pixels in [-1, 1] to uint8, clipped, then truncated as in the release."""
         pixels = np.clip((np.asarray(decoded, np.float32) + 1) / 2, 0, 1)
         return list((pixels * 255).astype(np.uint8))
 
-    def media(self, values):
+    def preprocess(self, values):
         return jax.tree.map(jnp.asarray, self._pixels(values))
 
     def empty(self, batch):
-        """Mid-grey, as the release: 0 in [-1, 1], which the tower is shown as 127."""
+        """Mid-grey, as in the release: 0 in [-1, 1], which is 127 of 255 for the tower."""
         media = self.example(batch)
         if self.config.clip is not None:
-            grey = self._shown(np.zeros((*self._frames, self.config.size, self.config.size, 3), np.float32))
+            grey = self._tower_pixels(np.zeros((*self._frames, self.config.size, self.config.size, 3), np.float32))
             media["prompt"] = jnp.asarray(np.broadcast_to(grey, media["prompt"].shape))
         return media
 
     def read(self, argument):
-        """A picture file, cropped to a square and resized (bicubic) to the model's size, or to `read_size`."""
+        """Reads an image file, cropped to a square and resized (bicubic) to `read_size`."""
         return pictures.square(files.read_picture(argument), self.read_size, self.config.crop_seed)
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         pixels = samples[self.name]
-        return list(pixels) if pixels.dtype == np.uint8 else self.outputs(pixels)
+        return list(pixels) if pixels.dtype == np.uint8 else self.postprocess(pixels)
 
     def html(self, value):
         file = io.BytesIO()

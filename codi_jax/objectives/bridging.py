@@ -111,7 +111,7 @@ def loss(
 
     value, retrieval = contrast(a, b)
     for name in (name for name in config.views if name in pair):
-        other = embed(name, full=True)
+        other = embed(name, untruncated=True)
         value += contrast(a if name == pair[0] else b, other).loss
     return LossTerms(value, {"scale": scale, "retrieval": retrieval})
 

@@ -35,7 +35,7 @@ def encode(codi: CoDi, variables: dict, batch: dict) -> dict[str, Encoded]:
     out = {}
     for name, media in batch.items():
         mean, std = codi[name].encode(variables, media)
-        prompt, full = (codi[name].prompt(variables, media, full=flag) for flag in (False, True))
+        prompt, full = (codi[name].prompt(variables, media, untruncated=flag) for flag in (False, True))
         out[name] = Encoded(*(jax.lax.stop_gradient(x.astype(jnp.float32)) for x in (mean, std, prompt, full)))
     return out
 

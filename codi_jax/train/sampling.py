@@ -50,7 +50,7 @@ class TrainingSamples:
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
         self._run, self._name, self._outputs, self._sharding_fn = run, name, objective.outputs, sharding_fn
-        self._prompts = run.codi[config.prompt].values(values)
+        self._prompts = run.codi[config.prompt].raw_from_batch(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
         self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
         encoders, sampled, decoders = self._generator.components(objective.outputs, (config.prompt,))

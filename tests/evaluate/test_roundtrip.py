@@ -25,8 +25,8 @@ def test_values_go_through_their_codec_and_back():
     assert list(made) == list(samples.values) and all(len(values) == N for values in made.values())
     for name, modality in codi.modalities.items():
         params = modality.component(variables, "codec")
-        mean, _ = toy.quick(modality.encode_moments)(params, modality.media(samples.values[name]))
-        for i, value in enumerate(modality.outputs(jax.device_get(toy.quick(modality.decode)(params, mean)))):
+        mean, _ = toy.quick(modality.encode_moments)(params, modality.preprocess(samples.values[name]))
+        for i, value in enumerate(modality.postprocess(jax.device_get(toy.quick(modality.decode)(params, mean)))):
             if isinstance(value, str):
                 assert made[name][i] == value
             else:

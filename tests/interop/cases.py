@@ -22,7 +22,12 @@ from codi_jax.nn.unet import UNet
 from codi_jax.types import Tokens
 from tests.interop import files
 
-LEVELS = {"multipliers": (1, 2), "blocks": (1, 1), "attend": (True, False), "connect": (True, False)}
+LEVELS = {
+    "multipliers": (1, 2),
+    "blocks": (1, 1),
+    "attention_levels": (True, False),
+    "cross_modal_levels": (True, False),
+}
 CONFIGS = {
     "vision_unet": UNetConfig(
         kind="spatial", latent_channels=4, channels=8, groups=4, heads=2, context_width=6, temporal=True, **LEVELS

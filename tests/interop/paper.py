@@ -24,7 +24,7 @@ def config(argument: str = "compat=release") -> ConfigDict:
     tree.model.update(width=D, environment_width=E)
     for name, parts in tree.model.modalities.items():
         parts.denoiser.update(channels=64, context_width=D, multipliers=(1, 1), blocks=(1, 1), heads=4)
-        parts.denoiser.update(attend=(True, False), connect=(True, False))
+        parts.denoiser.update(attention_levels=(True, False), cross_modal_levels=(True, False))
         parts.environment.update(channels=64, multipliers=(1, 1), blocks=(1, 1), width=E)
         if name != "text":
             parts.codec.update(channels=32, mult=(1, 1), blocks=1)

@@ -42,7 +42,7 @@ def test_the_real_networks_have_the_keys_and_parameters_of_the_release(args, key
 def test_absent_arguments_have_the_defaults_of_the_release():
     unet, environment, width = unet_config_from_release(IMAGE)
     assert (unet.kind, unet.groups, unet.heads, unet.context_width, unet.temporal) == ("spatial", 32, 8, 768, True)
-    assert (unet.blocks, unet.attend, unet.connect) == ((2,) * 4, *[(True, True, True, False)] * 2)
+    assert (unet.blocks, unet.attention_levels, unet.cross_modal_levels) == ((2,) * 4, *[(True, True, True, False)] * 2)
     assert (environment.width, environment.multipliers, environment.blocks) == (1280, (1, 2, 4), (1, 1, 1))
     assert (environment.tokens, environment.normalize, environment.temporal, width) == ("pooled", True, True, 1280)
 
@@ -56,7 +56,7 @@ def test_second_dim_selects_the_vector_kind():
 def test_without_connectors_there_is_no_environment_and_no_cross_modal_attention():
     unet, environment, _ = unet_config_from_release({**IMAGE, "init_connector": False})
     assert environment is None
-    assert unet.connect == (False,) * 4
+    assert unet.cross_modal_levels == (False,) * 4
 
 
 def test_unsupported_structures_are_refused():

@@ -107,7 +107,10 @@ def test_a_shift_draws_more_noisy_timesteps():
 def test_encode_normalises_latents_and_centres_prompts():
     codi = toy.codi()
     variables = toy.variables(codi)
-    media = {"text": codi["text"].media(["the digit seven in red", "a blue one"]), "image": np.zeros((2, 32, 32, 3))}
+    media = {
+        "text": codi["text"].preprocess(["the digit seven in red", "a blue one"]),
+        "image": np.zeros((2, 32, 32, 3)),
+    }
     media["image"][1] = 0.5
     shifted = jax.tree.map(jnp.asarray, variables)
     shifted["constants"]["text_codec"] = {"shift": jnp.full((16,), 0.25), "scale": jnp.full((16,), 3.0)}
@@ -132,7 +135,7 @@ def test_a_truncated_caption_is_the_prompt_and_the_full_one_is_the_target():
     codi = toy.codi()
     captions = {"caption": np.array(["the digit seven in red"]), "prompt": np.array(["a red"])}
     media = codi["text"].prepare({"text": captions})
-    untruncated = codi["text"].media(["the digit seven in red"])
+    untruncated = codi["text"].preprocess(["the digit seven in red"])
     for part in ("full", "source", "target"):
         np.testing.assert_array_equal(media[part], untruncated[part])
-    np.testing.assert_array_equal(media["prompt"], codi["text"].media(["a red"])["prompt"])
+    np.testing.assert_array_equal(media["prompt"], codi["text"].preprocess(["a red"])["prompt"])

@@ -66,7 +66,7 @@ def test_views_contrast_a_modality_with_itself():
 
     class Words:
         component = staticmethod(lambda variables, role: None)
-        embed = staticmethod(lambda params, media, full=False: media["full" if full else "prompt"])
+        embed = staticmethod(lambda params, media, untruncated=False: media["full" if untruncated else "prompt"])
 
     class Sights:
         component = staticmethod(lambda variables, role: None)

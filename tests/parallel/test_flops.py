@@ -142,7 +142,7 @@ def test_the_count_of_a_denoiser_agrees_with_cost_analysis():
     z = jax.ShapeDtypeStruct((2, *modality.latent_shape), jnp.float32)
 
     def loss(params, z):
-        context = Tokens.of(jnp.zeros((2, 1, modality.shared.width)))
+        context = Tokens.of(jnp.zeros((2, 1, modality.dims.width)))
         return modality.denoiser.apply({"params": params}, z, jnp.zeros((2,), jnp.int32), context).sum()
 
     traced = jax.jit(jax.value_and_grad(loss)).trace(params, z)

@@ -1,4 +1,4 @@
-"""The U-Nets against the release: one modality at a time, its aliased skip and the true one; cases 1 to 4 and 6."""
+"""The U-Nets against the release, one modality at a time, with and without aliased skip; cases 1 to 4 and 6."""
 
 import jax
 import pytest
@@ -21,7 +21,7 @@ SUBCASES = [
 
 
 @pytest.mark.parametrize(("case", "subcase"), SUBCASES)
-def test_prediction_and_every_step_agree(case, subcase):
+def test_prediction_and_intermediates(case, subcase):
     with jax.default_matmul_precision("highest"):
         got = unets.run(case, subcase, 0)
     names = case.outputs(subcase["name"])
