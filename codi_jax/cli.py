@@ -242,8 +242,9 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
     from codi_jax.config import from_dict
-    from codi_jax.generate import GenerateConfig, Generator, PromptWarning, save
+    from codi_jax.pipeline import Generator, PromptWarning, save
     from codi_jax.progress import ProgressLines
+    from codi_jax.sampling.config import GenerateConfig
 
     codi, settings, reader = _model(args, rest)
     prompts, weights = {}, {}

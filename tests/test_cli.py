@@ -103,7 +103,7 @@ def test_a_missing_workdir_is_refused(capsys, tmp_path, verb):
 
 @pytest.mark.parametrize("verb", VERBS[2:4])
 def test_an_unsupported_store_is_refused(capsys, verb, monkeypatch):
-    assert "ftp://x/run: a path of this machine, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
+    assert "ftp://x/run: expected a local path, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
     assert "needs s3fs: pip install 'codi_jax[s3]'" in refused(capsys, verb, "--workdir=s3://x/run")
 

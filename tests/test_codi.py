@@ -11,8 +11,9 @@ from jax.interpreters import partial_eval
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
-from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.parallel import paths
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.types import MASKED, Tokens
 from tests import toy
 

@@ -27,7 +27,7 @@ ROOMS = (
         "packaged",
         "optim",
     ),
-    *("objectives", "generate", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
+    *("objectives", "sampling", "pipeline", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}

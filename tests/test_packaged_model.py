@@ -17,8 +17,9 @@ from codi_jax.evaluate.readers import make_readers
 from codi_jax.evaluate.run import EvaluateConfig, Evaluation
 from codi_jax.evaluate.samples import take
 from codi_jax.evaluate.verdict import verdict
-from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import open_run
 
 N = 24

@@ -39,11 +39,12 @@ from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import Samples, array, take
 from codi_jax.evaluate.tables import table
 from codi_jax.evaluate.verdict import Verdict, verdict
-from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import paths
+from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 
 __all__ = ["EvaluateConfig", "evaluate", "judged", "table"]
 

@@ -175,7 +175,7 @@ class Run:
                 if stage.samples.every < 1 or stage.samples.n < 1:
                     raise ConfigError(f"config.stages.{name}.samples: every and n must be at least 1")
             if stage.trains and stage.objective not in objective_names():
-                known = ", ".join(map(repr, (ENCODE, *objective_names())))
+                known = ", ".join(map(repr, (*objective_names(), ENCODE)))
                 raise ConfigError(f"config.stages.{name}.objective: expected one of {known}, got {stage.objective!r}")
             if stage.trains and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")

@@ -18,11 +18,12 @@ from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import access
 from codi_jax.data.sources import make_source
-from codi_jax.generate import GenerateConfig, Generator, save
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
+from codi_jax.pipeline import Generator, save
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import ShardingFn, assemble
 

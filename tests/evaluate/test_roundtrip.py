@@ -9,7 +9,8 @@ from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.readers import Reading
 from codi_jax.evaluate.roundtrip import kept, reconstruct
 from codi_jax.evaluate.samples import take
-from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from tests import toy
 
 N = 3

@@ -265,7 +265,10 @@ def workdir(tmp_path):
         (["--devices=64"], "--devices=64: this process has 8 CPU devices"),
         (["--devices=2", "--batch=0"], "--batch: expected a positive number, got 0"),
         (["--devices=2", "--batch=3"], "a batch of 3 cannot be split over 2 devices"),
-        (["--devices=2", "--mesh=data=2,rows=1"], "--mesh: expected AXIS=NUMBER,… of data, fsdp, tensor, context, got"),
+        (
+            ["--devices=2", "--mesh=data=2,rows=1"],
+            "--mesh: expected AXIS=NUMBER,… with axes data, fsdp, tensor, context, got",
+        ),
         (
             ["--devices=2", "--mesh=data=3"],
             "mesh(data=3, fsdp=0, tensor=1, context=1): the sizes make 3, but there are 2",

@@ -97,7 +97,7 @@ def test_a_write_error_in_a_worker_reaches_the_parent_as_one_line(tmp_path):
 
     run = new_run(tmp_path, change)
     (tmp_path / "stages").symlink_to("/sys/kernel")  # where no directory can be created
-    with pytest.raises(ConfigError, match=r"/codec.text: .*: name a directory that you may read and write$"):
+    with pytest.raises(ConfigError, match=r"/codec.text: .*: choose a directory that you may read and write$"):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 

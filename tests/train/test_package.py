@@ -10,7 +10,8 @@ from codi_jax import cli, packaged
 from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.evaluate import judges, similarity
-from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.package import package
 from codi_jax.train.recipe import load_run, open_run, save_config
 from codi_jax.train.variables import assemble

@@ -16,7 +16,7 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.parallel import make_mesh, paths
-from codi_jax.train import trainer
+from codi_jax.train import stage
 from codi_jax.train.recipe import load_run, open_run, save_config
 from codi_jax.train.trainer import train
 from tests import toy
@@ -33,7 +33,7 @@ def single(tmp_path, monkeypatch):
     def run(config, devices=8):
         workdir, seen = tmp_path / "single", tmp_path / "single-batches"
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
+            patch.setattr(stage, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
             pod.watch(seen, patch.setattr)
             save_config(config, workdir)
             train(open_run(config, workdir), quiet=True)

@@ -11,10 +11,12 @@ import pytest
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
+from codi_jax.diffusion import samplers
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
-from codi_jax.generate import GenerateConfig, Generator, save
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
+from codi_jax.pipeline import Generator, save
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 from tests import toy
 
 KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
@@ -184,7 +186,7 @@ def test_scales_of_one_are_the_conditional_prediction(variables, prompts):
 
     noise = {name: jax.random.normal(KEY, (N, *codi[name].latent_shape)) for name in PAIR}
     z = noise
-    for t, t_next in model.pairs:
+    for t, t_next in samplers.timesteps(codi.schedule, model.config.steps, model.config.spacing):
         now, then = codi.schedule.at(t), codi.schedule.at(t_next)
         v = predict(z, t)
         x0 = {name: now.alpha * z[name] - now.sigma * v[name] for name in PAIR}
