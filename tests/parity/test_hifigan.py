@@ -1,4 +1,4 @@
-"""The HiFi-GAN generator against the reference (case 09), layer by layer, with plain and with weight-normalised weights."""
+"""The HiFi-GAN generator against the reference (case 09), layer by layer, with plain and weight-normalised weights."""
 
 import re
 
