@@ -64,8 +64,8 @@ def test_every_output_of_case_16_is_compared():
         assert {f"{name}/{output}" for name, kind in named for output in kinds[kind]} == set(case.outputs())
 
 
-# The vocabularies of the release are not in this repository. These have their sizes and, at the same ids, the words of
-# the texts below; all other words are placeholders.
+# The vocabularies of the release are not in this repository. These have their sizes and, at the same ids, the words
+# that the texts below need; all other words are placeholders.
 
 TEXTS = ["A cat, sitting on a wooden table.", "Don't stop the music!", "Ünïcode naïve café 123", ""]
 CAPTIONS = [case for case in cases("11c") if list(case.inputs()["texts"]) == TEXTS]
