@@ -28,6 +28,7 @@ import numpy as np
 
 from codi_jax.data import files
 from codi_jax.data.mel import MelConfig, clap_waveform, log_mel, normalize
+from codi_jax.data.sheet import spectrogram
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
@@ -244,6 +245,10 @@ class Audio(Modality):
     def raw_from_batch(self, samples):
         waves = samples["audio"]
         return list(waves) if waves.dtype == np.int16 else self.postprocess(waves)
+
+    def preview(self, values):
+        """The spectrograms in a row."""
+        return np.concatenate([spectrogram(wave, self.config.mel.sample_rate) for wave in values], axis=1)
 
     def html(self, value):
         file = io.BytesIO()

@@ -165,6 +165,10 @@ class Modality(abc.ABC):
     def html(self, value: Any) -> str:
         """One raw value as a self-contained HTML element."""
 
+    @abc.abstractmethod
+    def preview(self, values: Sequence[Any]) -> str | np.ndarray:
+        """Raw values for a training log: a text, or uint8 pixels [H, W, 3]."""
+
     def unknown(self, values: Sequence[Any]) -> str:
         """One line that names what is unknown to the model in these prompts; empty if there is nothing."""
         return ""

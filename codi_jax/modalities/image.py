@@ -183,6 +183,10 @@ class Image(Modality):
         pixels = samples[self.name]
         return list(pixels) if pixels.dtype == np.uint8 else self.postprocess(pixels)
 
+    def preview(self, values):
+        """The images in a row."""
+        return np.concatenate(list(values), axis=1)
+
     def html(self, value):
         file = io.BytesIO()
         Pillow.fromarray(value).save(file, "PNG", optimize=True)

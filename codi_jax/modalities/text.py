@@ -217,5 +217,9 @@ class Text(Modality):
     def raw_from_batch(self, samples):
         return [str(caption) for caption in samples["text"]["caption"]]
 
+    def preview(self, values):
+        """A list in Markdown."""
+        return "\n".join(f"- {text}" for text in values)
+
     def html(self, value):
         return f'<span class="text">{escape(value)}</span>' if value else '<span class="text none">(empty)</span>'

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import io
 
+import numpy as np
 from PIL import Image as Pillow
 
 from codi_jax.data import files
@@ -69,6 +70,10 @@ class Video(Image):
 
     def write(self, value, path):
         files.write_video(path, value, self.config.rate)
+
+    def preview(self, values):
+        """A row of frames for each video."""
+        return np.concatenate([np.concatenate(list(frames), axis=1) for frames in values])
 
     def html(self, value):
         """An animated WebP, which plays in a loop."""

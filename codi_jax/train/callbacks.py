@@ -79,7 +79,9 @@ class ShowSamples:
         stage = self._stage
         if stage.samples is not None and stage.is_due(done, stage.config.samples.every):
             with self._clock.measure("samples"):
-                self._writer.show(done - 1, stage.samples(done, stage.state, stage.frozen, stage.constants))
+                values = stage.samples(done, stage.state, stage.frozen, stage.constants)
+                previews = {name: stage.run.codi[name].preview(generated) for name, generated in values.items()}
+                self._writer.show(done - 1, previews)
 
 
 def standard_callbacks(

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,22 +78,18 @@ class MetricWriter:
                 if value is not None:
                     self._events.scalar(name, value, int(step))
 
-    def show(self, step: int, values: Mapping[str, Sequence[Any]]) -> None:
-        """Adds samples of a step to the events: images in a row, videos as rows of frames, captions as a list.
+    def show(self, step: int, previews: Mapping[str, str | np.ndarray]) -> None:
+        """Adds samples of a step to the events.
 
         Args:
           step: index of the step.
-          values: modality -> raw values, images uint8 [H, W, 3] and videos uint8 [T, H, W, 3]; audio is skipped.
+          previews: name -> a text, or uint8 pixels [H, W, 3]; see `Modality.preview`.
         """
         if self._events is None:
             return
-        for name, samples in values.items():
-            if isinstance(samples[0], str):
-                self._events.text(f"samples/{name}", "\n".join(f"- {text}" for text in samples), int(step))
-            elif samples[0].dtype == np.uint8:
-                rows = samples if samples[0].ndim == 4 else [samples]
-                grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-                self._events.image(f"samples/{name}", grid, int(step))
+        for name, preview in previews.items():
+            add = self._events.text if isinstance(preview, str) else self._events.image
+            add(f"samples/{name}", preview, int(step))
 
     def send(self) -> None:
         """Uploads the files, if the directory is in an object store.

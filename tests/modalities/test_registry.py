@@ -101,6 +101,17 @@ def test_a_raw_value_survives_its_file_and_has_html(name, tmp_path):
     assert re.search(rf'class="{name}"|<{name} ', modality.html(value))
 
 
+@each
+def test_previews_of_values_are_a_text_or_pixels_of_all_of_them(name):
+    one, two = (everything()[name].preview(VALUES[name][:1] * n) for n in (1, 2))
+    if name == "text":
+        assert two == f"{one}\n{one}"
+    else:
+        axis = 0 if name == "video" else 1
+        assert one.dtype == np.uint8 and one.shape[2] == 3
+        np.testing.assert_array_equal(two, np.concatenate([one, one], axis=axis))
+
+
 def test_html_of_text_is_escaped():
     assert "<b>" not in toy.codi()["text"].html("<b>bold</b>")
     assert "(empty)" in toy.codi()["text"].html("")
