@@ -57,7 +57,7 @@ class HiFiGANConfig:
         return frames
 
 
-class ResBlock(nn.Module):
+class DilatedResBlock(nn.Module):
     """Layers of increasing dilation, each with its own residual.
 
     Attributes:
@@ -101,7 +101,7 @@ class HiFiGAN(nn.Module):
             x = up(nn.leaky_relu(x, 0.1))
             total = 0.0
             for size, dilations in zip(config.res_kernels, config.res_dilations, strict=True):
-                total = total + ResBlock(size, dilations, self.dtype, name=f"res_{block}")(x)
+                total = total + DilatedResBlock(size, dilations, self.dtype, name=f"res_{block}")(x)
                 block += 1
             x = total / len(config.res_kernels)
         x = nn.Conv(1, (7,), dtype=self.dtype, name="conv_out")(nn.leaky_relu(x, 0.01))

@@ -15,7 +15,7 @@ from codi_jax.checkpoint import CheckpointReader
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import release
-from codi_jax.interop.names import Layout, param_sites
+from codi_jax.interop.names import AxisLayout, param_sites
 from codi_jax.interop.tensors import Item, write_pth
 from codi_jax.parallel.tables import size, table
 
@@ -27,7 +27,7 @@ class _Source:
     component: str
     leaves: CheckpointReader
     path: str
-    layout: Layout
+    layout: AxisLayout
     tied: bool
 
     @property

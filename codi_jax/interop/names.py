@@ -28,42 +28,44 @@ class NamesError(ConfigError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class AxisLayout:
     """A bijection between the array in the checkpoint and ours."""
 
     to_ours: Callable[[np.ndarray], np.ndarray]
     to_theirs: Callable[[np.ndarray], np.ndarray]
 
 
-def _permute(*axes: int) -> Layout:
-    return Layout(lambda x: x.transpose(axes), lambda x: x.transpose(np.argsort(axes)))
+def _permute(*axes: int) -> AxisLayout:
+    return AxisLayout(lambda x: x.transpose(axes), lambda x: x.transpose(np.argsort(axes)))
 
 
-def _pointwise(ones: int) -> Layout:
+def _pointwise(ones: int) -> AxisLayout:
     """A convolution with kernel size 1 over `ones` axes, [O, I, 1, ...], is a dense [I, O]."""
-    return Layout(lambda x: x.reshape(x.shape[:2]).T, lambda x: x.T.reshape(*x.shape[::-1], *(1,) * ones))
+    return AxisLayout(lambda x: x.reshape(x.shape[:2]).T, lambda x: x.T.reshape(*x.shape[::-1], *(1,) * ones))
 
 
-def _gain(before: int, after: int) -> Layout:
+def _gain(before: int, after: int) -> AxisLayout:
     """A vector padded by axes of size 1 for broadcasting."""
-    return Layout(lambda x: x.reshape(-1), lambda x: x.reshape(*(1,) * before, -1, *(1,) * after))
+    return AxisLayout(lambda x: x.reshape(-1), lambda x: x.reshape(*(1,) * before, -1, *(1,) * after))
 
 
-LAYOUTS: dict[str, Layout] = {
-    "same": Layout(lambda x: x, lambda x: x),
+LAYOUTS: dict[str, AxisLayout] = {
+    "same": AxisLayout(lambda x: x, lambda x: x),
     "linear": _permute(1, 0),  # [O, I] ↔ [I, O]
     "conv1d": _permute(2, 1, 0),  # [O, I, K] ↔ [K, I, O]
     "conv2d": _permute(2, 3, 1, 0),  # [O, I, H, W] ↔ [H, W, I, O]
     # PyTorch's transposed convolution [I, O, K] is the gradient of a convolution, so its kernel is flipped: [K, I, O].
-    "conv1d_transpose": Layout(lambda x: x[:, :, ::-1].transpose(2, 0, 1), lambda x: x.transpose(1, 2, 0)[:, :, ::-1]),
+    "conv1d_transpose": AxisLayout(
+        lambda x: x[:, :, ::-1].transpose(2, 0, 1), lambda x: x.transpose(1, 2, 0)[:, :, ::-1]
+    ),
     # A matrix [O, I] ↔ the equivalent convolution with kernel size 1, [1, 1, I, O].
-    "matrix_1x1": Layout(lambda x: x.transpose(1, 0)[None, None], lambda x: x[0, 0].T),
+    "matrix_1x1": AxisLayout(lambda x: x.transpose(1, 0)[None, None], lambda x: x[0, 0].T),
     "pointwise1": _pointwise(1),
     "pointwise2": _pointwise(2),
     "pointwise3": _pointwise(3),
     "gain_1c1": _gain(1, 1),
     "gain_c111": _gain(0, 3),
-    "table": Layout(lambda x: x[0], lambda x: x[None]),  # [1, N, C] ↔ [N, C]
+    "table": AxisLayout(lambda x: x[0], lambda x: x[None]),  # [1, N, C] ↔ [N, C]
 }
 
 
@@ -246,7 +248,7 @@ class ParamSite:
 
     path: str
     key: str
-    layout: Layout
+    layout: AxisLayout
     tied: bool
 
 

@@ -23,7 +23,7 @@ import optax
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import rules
-from codi_jax.optim.packed import Layout
+from codi_jax.optim.packed import VectorLayout
 from codi_jax.parallel import paths
 from codi_jax.types import Array
 
@@ -128,14 +128,14 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def packing(config: OptimizerConfig, params: Any) -> Layout:
+def packing(config: OptimizerConfig, params: Any) -> VectorLayout:
     """The packing of `params` for this optimizer: leaves of the same dtype, decay and multiplier share vectors."""
     groups = list(zip(decayed(config, params).values(), multipliers(config, params).values(), strict=True))
-    return Layout.of(params, lambda i: groups[i])
+    return VectorLayout.of(params, lambda i: groups[i])
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, params: Any, layout: Layout | None = None
+    config: OptimizerConfig, steps: int, params: Any, layout: VectorLayout | None = None
 ) -> optax.GradientTransformation:
     """The optimizer of a stage of `steps` steps.
 

@@ -25,7 +25,7 @@ LENGTH = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class VectorLayout:
     """The leaves of each vector.
 
     Attributes:
@@ -39,7 +39,7 @@ class Layout:
     joined: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "Layout":
+    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "VectorLayout":
         """The layout for trees like `tree`, arrays or ShapeDtypeStructs.
 
         Args:
@@ -81,7 +81,7 @@ class Packed:
     """The vectors of a tree, as a pytree node."""
 
     vectors: list[Any]
-    layout: Layout
+    layout: VectorLayout
 
     def unpack(self) -> Any:
         """The tree. Leaves of numpy vectors are views; jax vectors should be unpacked inside a jitted function."""

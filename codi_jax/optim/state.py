@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from codi_jax.optim import ema
-from codi_jax.optim.packed import Layout, Packed, unpacked
+from codi_jax.optim.packed import Packed, VectorLayout, unpacked
 from codi_jax.types import Array, Params
 
 
@@ -40,7 +40,7 @@ class TrainState:
 
     @classmethod
     def create(
-        cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True, layout: Layout | None = None
+        cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True, layout: VectorLayout | None = None
     ) -> "TrainState":
         """The state before the first step; jit this with out_shardings to create it sharded.
 

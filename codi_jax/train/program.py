@@ -19,7 +19,7 @@ from codi_jax.objectives.base import Objective, StageSpec, make_objective
 from codi_jax.objectives.step import TrainStep
 from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers, packing
-from codi_jax.optim.packed import Layout
+from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
 from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context, unmatched_rules
@@ -109,7 +109,7 @@ def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: 
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
 
-    def update(packed: Layout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
+    def update(packed: VectorLayout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
         tx = make_optimizer(config.optimizer, config.steps, trained, packed)
         return tx, lambda params: TrainState.create(params, tx, layout=packed)
 

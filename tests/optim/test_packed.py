@@ -7,7 +7,7 @@ import pytest
 
 from codi_jax.optim import OptimizerConfig, TrainState, apply_gradients, make_optimizer
 from codi_jax.optim.optimizer import packing
-from codi_jax.optim.packed import Layout, Packed, packed_like, unpacked
+from codi_jax.optim.packed import Packed, VectorLayout, packed_like, unpacked
 from codi_jax.optim.state import global_norm
 
 SHAPES = {"a": {"kernel": (4, 3), "bias": (3,)}, "b": {"kernel": (3, 5), "table": (2, 2, 2)}, "c": {"scale": ()}}
@@ -81,7 +81,7 @@ def test_clipping_uses_the_norm_of_all_vectors():
 
 def test_norms_of_a_million_numbers_agree():
     leaves = {f"{i}": jax.random.normal(jax.random.key(i), (1000, 200)) for i in range(6)}
-    packed = Layout.of(leaves, lambda _: 0, length=2_000_000).pack(leaves)
+    packed = VectorLayout.of(leaves, lambda _: 0, length=2_000_000).pack(leaves)
     assert packed.vectors[0].shape == (1_200_000,)
     norm = jax.jit(global_norm)
     assert float(norm(packed)) == pytest.approx(float(norm(leaves)), rel=1e-6)
@@ -95,7 +95,7 @@ def test_leaves_of_one_kind_are_joined_up_to_the_maximum_length():
 
     small, half = shape(3, 2), shape(3, 2, dtype=jnp.bfloat16)
     tree = {"a": small, "b": shape(5, 4), "c": half, "d": small, "e": half, "f": small, "g": small, "h": shape()}
-    layout = Layout.of(tree, lambda index: index == 5, length=13)
+    layout = VectorLayout.of(tree, lambda index: index == 5, length=13)
     assert layout.joined == ((0,), (1,), (2, 4), (3, 6, 7), (5,))
     packed = jax.eval_shape(layout.pack, tree)
     assert [x.shape for x in packed.vectors] == [(3, 2), (5, 4), (12,), (13,), (3, 2)]
@@ -104,7 +104,7 @@ def test_leaves_of_one_kind_are_joined_up_to_the_maximum_length():
 
 def test_gradients_are_packed_and_numpy_is_unpacked_without_a_copy():
     params = draw(0)
-    packed = Layout.of(params, lambda _: 0).pack(params)
+    packed = VectorLayout.of(params, lambda _: 0).pack(params)
     loss = lambda tree: sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(tree))  # noqa: E731
     got = jax.jit(jax.grad(lambda p: loss(unpacked(p))))(packed)
     assert isinstance(got, Packed)
