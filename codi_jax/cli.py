@@ -393,10 +393,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from codi_jax.parallel import distributed
-    from codi_jax.parallel.host import collect_garbage_less_often, hide_orbax_logs, keep_programs
+    from codi_jax.parallel.host import keep_programs, prepare_process
 
-    collect_garbage_less_often()
-    hide_orbax_logs()
+    prepare_process()
     # `plan` has its own cache: programs compiled for other hardware cannot be reused.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
     if workdir is None and args.verb == "generate":

@@ -69,17 +69,17 @@ def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
     return {"xla_backend_optimization_level": 0} if once else None
 
 
-def collect_garbage_less_often() -> None:
-    """For programs that trace: the objects stay alive, and collection takes a third of the time of tracing."""
-    gc.set_threshold(50_000, 20, 50)
-
-
 def _no_orbax(entry: logging.LogRecord) -> bool:
     return "orbax" not in entry.pathname or entry.levelno >= logging.CRITICAL
 
 
-def hide_orbax_logs() -> None:
-    """Hides Orbax's messages to developers (barriers, timings, unknown sharding) from the user's terminal."""
+def prepare_process() -> None:
+    """Settings of every process of the command line, its workers included; a library must not change these.
+
+    Garbage is collected less often: what tracing allocates stays alive, and collection takes a third of its time.
+    Orbax's messages to developers (barriers, timings, unknown sharding) are hidden from the user's terminal.
+    """
+    gc.set_threshold(50_000, 20, 50)
     logging.getLogger("absl").addFilter(_no_orbax)
 
 

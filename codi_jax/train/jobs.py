@@ -23,12 +23,7 @@ import jax
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
-from codi_jax.parallel.host import (
-    collect_garbage_less_often,
-    hide_orbax_logs,
-    keep_freed_memory,
-    kept_programs,
-)
+from codi_jax.parallel.host import keep_freed_memory, kept_programs, prepare_process
 from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
@@ -87,8 +82,7 @@ def _serve(
     """
     _die_with(parent)
     keep_freed_memory()
-    collect_garbage_less_often()
-    hide_orbax_logs()
+    prepare_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent terminates the workers
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

@@ -172,8 +172,8 @@ import jax.numpy as jnp
 import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, CheckpointError
-from codi_jax.parallel.host import hide_orbax_logs
-hide_orbax_logs()  # as the command line does
+from codi_jax.parallel.host import prepare_process
+prepare_process()  # as the command line does
 checkpoints = Checkpointer(sys.argv[1])
 checkpoints.save(1, {"w": jnp.arange(8.0)})
 checkpoints.wait()
