@@ -33,7 +33,7 @@ from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
-from codi_jax.modalities.base import Modality, ModelDims
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -186,6 +186,10 @@ class Audio(Modality):
             makers["vocoder"] = lambda key: self.vocoder.init(key, mel)["params"]
         return makers
 
+    def unknown(self, values):
+        del values  # no sound is unknown to the model
+        return ""
+
     def encode_moments(self, params, media):
         return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
 
@@ -203,7 +207,7 @@ class Audio(Modality):
     def decode_latent(self, variables, z):
         """Waves [B, samples] by Griffin-Lim, or with a vocoder [B, vocoder.samples(frames)]; in [-1, 1]."""
         if self.vocoder is None:
-            return super().decode_latent(variables, z)
+            return decode_by_codec(self, variables, z)
         latent = self.denormalize(variables, clip_outliers(z))
         mel = self.codec.apply({"params": self.component(variables, "codec")}, latent, method="decode")
         return self.vocoder.apply({"params": self.component(variables, "vocoder")}, self._log_mel(mel))

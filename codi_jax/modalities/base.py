@@ -169,18 +169,22 @@ class Modality(abc.ABC):
     def preview(self, values: Sequence[Any]) -> str | np.ndarray:
         """Raw values for a training log: a text, or uint8 pixels [H, W, 3]."""
 
+    @abc.abstractmethod
     def unknown(self, values: Sequence[Any]) -> str:
         """One line that names what is unknown to the model in these prompts; empty if there is nothing."""
-        return ""
 
     @property
+    @abc.abstractmethod
     def value_format(self) -> dict[str, Any]:
         """Sizes and rates of raw values that this model generates, by name; {} if the modality has none."""
-        return {}
 
+    @abc.abstractmethod
     def codec_input(self, media: Any) -> Any:
         """The part of media that the codec encodes: one array [B, ...] except for text."""
-        return media
+
+    @abc.abstractmethod
+    def decode_latent(self, variables: Variables, z: Array) -> Any:
+        """Decodes a normalised latent z [B, *latent_shape] to the input of `postprocess`; see `decode_by_codec`."""
 
     # Common to all modalities.
 
@@ -242,10 +246,6 @@ class Modality(abc.ABC):
         constants = self.constants(variables, "codec")
         return z / constants["scale"] + constants["shift"]
 
-    def decode_latent(self, variables: Variables, z: Array) -> Any:
-        """Decodes a normalised latent z [B, *latent_shape] to the input of `postprocess`."""
-        return self.decode(self.component(variables, "codec"), self.denormalize(variables, z))
-
     def prompt(self, variables: Variables, media: Any, untruncated: bool = False) -> Array:
         """Prompt tokens [B, D], centred and scaled; `untruncated` as in `embed`."""
         constants = self.constants(variables, "prompt")
@@ -282,3 +282,8 @@ class Modality(abc.ABC):
         if environment is not None:
             params["cross"] = self.component(variables, "cross")
         return self.denoiser.apply({"params": params}, z, t, context, environment, gate)
+
+
+def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> Any:
+    """`decode_latent` of a modality that needs its codec only."""
+    return modality.decode(modality.component(variables, "codec"), modality.denormalize(variables, z))

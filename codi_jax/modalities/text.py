@@ -24,7 +24,7 @@ from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
-from codi_jax.modalities.base import Modality, ModelDims
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -193,6 +193,16 @@ class Text(Modality):
 
     def preprocess(self, values):
         return {k: jnp.asarray(v) for k, v in self._ids(list(values), list(values)).items()}
+
+    @property
+    def value_format(self):
+        return {}
+
+    def codec_input(self, media):
+        return media
+
+    def decode_latent(self, variables, z):
+        return decode_by_codec(self, variables, z)
 
     def unknown(self, values):
         tokenizer = self.tokenizers[0]

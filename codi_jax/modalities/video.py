@@ -13,12 +13,12 @@ from PIL import Image as Pillow
 from codi_jax.data import files
 from codi_jax.data.pictures import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims
-from codi_jax.modalities.image import Image, ImageConfig
+from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoConfig(ImageConfig):
-    """`config.model.modalities.video`; see `ImageConfig` for the other fields.
+class VideoConfig(PixelConfig):
+    """`config.model.modalities.video`; see `PixelConfig` for the other fields.
 
     Attributes:
       frames: number of frames, at most `max_frames` of the temporal layers (30 in the release).
@@ -33,13 +33,19 @@ class VideoConfig(ImageConfig):
     resize: Resize = "pillow"
 
 
-class Video(Image):
-    """Media: as of `Image`, with pixels [B, T, H, W, 3]. Raw value: uint8 [T, H, W, 3]."""
+class Video(PixelModality):
+    """Media and raw values: see `PixelModality`, with T frames."""
 
     name = "video"
     suffix = ".mp4"
     Config = VideoConfig
-    components = Image.components | {"environment": "video_environment", "cross": "video_cross"}
+    components = {
+        "codec": "vision_codec",
+        "prompt": "clip_vision",
+        "denoiser": "vision_unet",
+        "environment": "video_environment",
+        "cross": "video_cross",
+    }
 
     def __init__(self, config: VideoConfig, dims: ModelDims):
         super().__init__(config, dims)
@@ -53,7 +59,6 @@ class Video(Image):
             config.resize == "pillow" or config.crop_seed is None,
             f".crop_seed: resize = {config.resize!r} crops the centre",
         )
-        self.latent_shape = (config.frames, *self.latent_shape)
 
     @property
     def _frames(self):
@@ -61,7 +66,7 @@ class Video(Image):
 
     @property
     def value_format(self):
-        return {**super().value_format, "frames": self.config.frames, "rate": self.config.rate}
+        return {"size": self.config.size, "frames": self.config.frames, "rate": self.config.rate}
 
     def read(self, argument):
         """Reads the beginning of a video file: frames at the model's rate, cropped to a square and resized."""
