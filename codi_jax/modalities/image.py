@@ -1,7 +1,7 @@
 """Images: pixels [H, W, 3] in [-1, 1]; a KL autoencoder, a CLIP vision tower, a 2-D U-Net.
 
 Codec and tower see the same pixels, unless `clip` is set: then the tower is shown what the public release shows it, a
-picture of its own size in CLIP's normalisation, made on the host from the codec's pixels (`data.pictures`).
+picture of its own size in CLIP's normalisation, made on the host from the codec's pixels (`data.images`).
 """
 
 import base64
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image as Pillow
 
-from codi_jax.data import files, pictures
-from codi_jax.data.pictures import CLIPPixels
+from codi_jax.data import files, images
+from codi_jax.data.images import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.modalities.base import Modality, Shared
@@ -32,7 +32,7 @@ class ImageConfig:
       read_size: with `clip`, side of a picture that is read of a file; the codec's pixels are made of it if it is not
         `size`, which is the default. The release reads 512 whatever it generates.
       crop_seed: None reads the middle of a file; a number draws the place, and whether to mirror it, as the release
-        does unseeded (`data.pictures.square`).
+        does unseeded (`data.images.crop_resize`).
       components: renames some of the class's.
     """
 
@@ -98,15 +98,15 @@ class Image(Modality):
         """Media of natural values, in numpy."""
         if self.config.clip is None:
             return np.stack([np.asarray(v, np.float32) / 127.5 - 1 for v in values])
-        rows = [(self._fit(v), self._shown(pictures.signed(v))) for v in values]
+        rows = [(self._fit(v), self._shown(images.to_float(v))) for v in values]
         return dict(zip(("pixels", "prompt"), (np.stack(part) for part in zip(*rows, strict=True)), strict=True))
 
     def _fit(self, value):
         sides = (self.config.size,) * 2
-        return pictures.signed(value if value.shape[-3:-1] == sides else pictures.resize(value, *sides))
+        return images.to_float(value if value.shape[-3:-1] == sides else images.resize(value, *sides))
 
     def _shown(self, pixels):
-        return pictures.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
+        return images.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
 
     def prepare(self, samples):
         pixels = samples[self.name]
@@ -170,7 +170,7 @@ class Image(Modality):
 
     def read(self, argument):
         """A picture file, cropped to a square and resized (bicubic) to the model's size, or to `read_size`."""
-        return pictures.square(files.read_picture(argument), self.read_size, self.config.crop_seed)
+        return images.crop_resize(files.read_image(argument), self.read_size, self.config.crop_seed)
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)

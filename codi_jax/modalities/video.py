@@ -10,7 +10,7 @@ import io
 from PIL import Image as Pillow
 
 from codi_jax.data import files
-from codi_jax.data.pictures import Resize, frame_shaper
+from codi_jax.data.images import Resize, frame_shaper
 from codi_jax.modalities.base import Shared
 from codi_jax.modalities.image import Image, ImageConfig
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.train.loop import train
 from codi_jax.train.program import task_of
@@ -103,7 +103,7 @@ def test_the_loss_of_a_batch_is_that_of_a_stage_of_its_pair(stage, pair):
     alone = task_of(toy.with_stage(run, stage, modalities=tuple(pair.split("+"))), stage)
     world = dict(run.config.sources["pairs"]["parts"][pair])
     del world["weight"]
-    samples = read(make_source(world), range(4))
+    samples = read_batch(make_source(world), range(4))
     variables, key = toy.variables(run.codi), jax.random.key(0)
     variables["params"] |= several.init(key, ("bridging",)) if stage == "bridging.all" else {}
     found = [toy.quick(task.loss)(variables, task.transform(samples), key) for task in (several, alone)]
@@ -115,6 +115,6 @@ def test_a_batch_of_other_than_two_modalities_is_named():
     task = task_of(open_run(config(), None), "bridging.all")
     world = {"name": "digit_world", "split": "train", "size": 4}
     with pytest.raises(ConfigError, match=r"a batch holds two of text, image, audio, not text$"):
-        task.transform(read(make_source({**world, "modalities": ("text",)}), range(2)))
+        task.transform(read_batch(make_source({**world, "modalities": ("text",)}), range(2)))
     with pytest.raises(ConfigError, match="a batch holds two of text, image, audio, not text, image, audio"):
-        task.transform(read(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
+        task.transform(read_batch(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
