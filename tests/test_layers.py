@@ -31,7 +31,7 @@ ROOMS = (
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
-SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/media.py")
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/decoded_source.py")
 
 
 def name_of(path):

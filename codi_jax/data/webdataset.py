@@ -22,9 +22,9 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.faults import FaultsConfig
-from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import SUFFIXES, MediaConfig, is_caption
+from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption
+from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.data.skip_bad_samples import FaultsConfig
 
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 MAX_SAMPLES = 10_000_000  # of one shard
@@ -102,7 +102,7 @@ class WebDataset:
             if len(data) < part.size:
                 raise MediaError("unreadable", f"{called}: the tar ends within it")
             record[kind] = (
-                _caption(called, part, data, self._config.caption) if is_caption(kind) else Medium(called, data)
+                _caption(called, part, data, self._config.caption) if is_caption(kind) else MediaFile(called, data)
             )
         return record
 

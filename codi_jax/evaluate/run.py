@@ -30,7 +30,7 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import digit_world
-from codi_jax.data.access import Source
+from codi_jax.data.source import Source
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, roundtrip, similarity, trained
 from codi_jax.evaluate.agreement import agreement

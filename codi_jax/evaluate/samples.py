@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.data.access import Source, read
+from codi_jax.data.source import Source, read_batch
 from codi_jax.modalities import Modality
 
 
@@ -28,7 +28,7 @@ class Samples:
 
 def take(codi: CoDi, source: Source, indices: Iterable[int]) -> Samples:
     """Samples `indices` of a source in every modality of the model."""
-    rows = read(source, list(indices))
+    rows = read_batch(source, list(indices))
     return Samples(
         {name: modality.raw_from_batch(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},

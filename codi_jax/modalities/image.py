@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image as Pillow
 
-from codi_jax.data import files, pictures
+from codi_jax.data import files, images
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
@@ -40,7 +40,7 @@ class Image(PixelModality):
 
     def read(self, argument):
         """Reads an image file, cropped to a square and resized (bicubic) to `read_size`."""
-        return pictures.square(files.read_picture(argument), self.read_size, self.config.crop_seed)
+        return images.crop_resize(files.read_image(argument), self.read_size, self.config.crop_seed)
 
     def write(self, value, path):
         Pillow.fromarray(value).save(path)

@@ -1,7 +1,7 @@
 """What image and video share: pixels in [-1, 1]; a KL autoencoder, a CLIP vision tower, a U-Net.
 
 Codec and tower read the same pixels, unless `clip` is set. Then the tower reads, as in the public release, the codec's
-pixels resized to its own size and in CLIP's normalisation, computed on the host (`data.pictures`).
+pixels resized to its own size and in CLIP's normalisation, computed on the host (`data.images`).
 """
 
 import abc
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data import pictures
-from codi_jax.data.pictures import CLIPPixels
+from codi_jax.data import images
+from codi_jax.data.images import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
@@ -31,7 +31,7 @@ class PixelConfig:
       read_size: with `clip`, side of an image read from a file, which is resized to `size` for the codec; 0 for `size`.
         The release reads 512 for all sizes.
       crop_seed: seed of a random crop and mirroring of a file's image, which the release draws without a seed
-        (`data.pictures.square`); None for the centre.
+        (`data.images.crop_resize`); None for the centre.
     """
 
     size: int
@@ -88,15 +88,15 @@ class PixelModality(Modality):
         """Media of raw values, as NumPy arrays."""
         if self.config.clip is None:
             return np.stack([np.asarray(v, np.float32) / 127.5 - 1 for v in values])
-        rows = [(self._fit(v), self._tower_pixels(pictures.signed(v))) for v in values]
+        rows = [(self._fit(v), self._tower_pixels(images.to_float(v))) for v in values]
         return dict(zip(("pixels", "prompt"), (np.stack(part) for part in zip(*rows, strict=True)), strict=True))
 
     def _fit(self, value):
         sides = (self.config.size,) * 2
-        return pictures.signed(value if value.shape[-3:-1] == sides else pictures.resize(value, *sides))
+        return images.to_float(value if value.shape[-3:-1] == sides else images.resize(value, *sides))
 
     def _tower_pixels(self, pixels):
-        return pictures.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
+        return images.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
 
     def prepare(self, samples):
         pixels = samples[self.name]

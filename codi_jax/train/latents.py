@@ -24,11 +24,11 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data import access, arrayrecord
-from codi_jax.data.access import Source
+from codi_jax.data import arrayrecord
 from codi_jax.data.arrayrecord import ArrayRecords
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import in_order
+from codi_jax.data.source import Source, read_batch
 from codi_jax.data.sources import Arrays
 from codi_jax.objectives.conditioning import encode
 from codi_jax.parallel import distributed, paths
@@ -229,7 +229,7 @@ def load(run: Run, name: str) -> dict[str, Any]:
     directory = _checked(run, name)
     if _settings(run, name).records:
         records = _records(directory, name)
-        return access.read(records, range(len(records)))
+        return read_batch(records, range(len(records)))
     try:
         with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return paths.nest(dict(file))

@@ -16,7 +16,7 @@ import jax
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data import access
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
@@ -47,7 +47,7 @@ class TrainingSamples:
         if not objective.outputs:
             raise ConfigError(f"{where}: {run.stage(name).objective} trains nothing that generates")
         source = make_source(run.config.sources[config.source], f"config.sources.{config.source}")
-        values = access.read(source, range(min(config.n, len(source))))
+        values = read_batch(source, range(min(config.n, len(source))))
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
         self._run, self._name, self._outputs, self._sharding_fn = run, name, objective.outputs, sharding_fn

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches
+from codi_jax.data.source import Source
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch

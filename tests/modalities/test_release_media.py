@@ -8,7 +8,7 @@ from PIL import Image
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.data import mel, pictures
+from codi_jax.data import images, mel
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
 from codi_jax.encoders.autokl import clip_outliers
 from codi_jax.encoders.text_postprocess import tidy
@@ -54,8 +54,8 @@ def test_codec_and_tower_read_the_same_pixels_at_different_sizes(name, value):
     modality = with_clip(name)[name]
     media = modality.preprocess([value, 255 - value])
     assert media.keys() == {"pixels", "prompt"} and kinds(media) == kinds(modality.example(2))
-    np.testing.assert_array_equal(media["pixels"][0], pictures.signed(value))
-    np.testing.assert_array_equal(media["prompt"][0], pictures.clip_pixels(pictures.signed(value), TOWER))
+    np.testing.assert_array_equal(media["pixels"][0], images.to_float(value))
+    np.testing.assert_array_equal(media["prompt"][0], images.clip_pixels(images.to_float(value), TOWER))
     np.testing.assert_array_equal(modality.codec_input(media), media["pixels"])
     # Samples of a source are rounded to uint8 levels first; uint8 samples are used as they are.
     batch = DigitWorld(WorldConfig(size=2, modalities=(name,))).read(range(2))
@@ -73,7 +73,7 @@ def test_empty_pixels_are_grey_for_codec_and_tower(name):
     modality = with_clip(name)[name]
     empty = modality.empty(3)
     assert kinds(empty) == kinds(modality.example(3)) and not np.asarray(empty["pixels"]).any()
-    normal = pictures.CLIPPixels()
+    normal = images.CLIPPixels()
     want = (127 / 255 - np.array(normal.mean)) / np.array(normal.std)
     np.testing.assert_allclose(empty["prompt"], np.broadcast_to(want, empty["prompt"].shape), rtol=1e-5)
 
@@ -110,11 +110,11 @@ def test_read_size_may_differ_from_size(tmp_path):
     value = image.read(str(path))
     np.testing.assert_array_equal(value, pixels[:, 16:80])
     media = image.preprocess([value, FRAMES[0]])  # with one of the model's size
-    np.testing.assert_array_equal(media["pixels"][0], pictures.signed(pictures.resize(value, 32, 32)))
-    np.testing.assert_array_equal(media["prompt"][0], pictures.clip_pixels(pictures.signed(value), TOWER))
-    np.testing.assert_array_equal(media["pixels"][1], pictures.signed(FRAMES[0]))
+    np.testing.assert_array_equal(media["pixels"][0], images.to_float(images.resize(value, 32, 32)))
+    np.testing.assert_array_equal(media["prompt"][0], images.clip_pixels(images.to_float(value), TOWER))
+    np.testing.assert_array_equal(media["pixels"][1], images.to_float(FRAMES[0]))
     cropped = with_clip("image", read_size=64, crop_seed=3)["image"].read(str(path))
-    np.testing.assert_array_equal(cropped, pictures.square(Image.open(path), 64, 3))
+    np.testing.assert_array_equal(cropped, images.crop_resize(Image.open(path), 64, 3))
     assert not np.array_equal(cropped, value)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
 from codi_jax.objectives.batches import EncodedBatches
@@ -56,7 +56,7 @@ class Case:
 
 def media():
     source = make_source({"name": "digit_world", "split": "train", "size": SIZE})
-    samples, codi = read(source, range(SIZE)), toy.codi()
+    samples, codi = read_batch(source, range(SIZE)), toy.codi()
     return {name: codi[name].prepare(samples) for name in PAIR}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax.data import pictures
+from codi_jax.data import images
 from codi_jax.data.tokenizer import make_tokenizer
 from tests.parity.golden import cases
 
@@ -33,26 +33,26 @@ def check(case, name, got, level):
 @pytest.mark.parametrize(("case", "name"), of_kind("rgb_uint8"))
 def test_codec_pixels_of_an_image(case, name):
     (pixels,) = case.inputs(name).values()
-    got = pictures.square(Image.fromarray(pixels), case.config["image_size"][name])
+    got = images.crop_resize(Image.fromarray(pixels), case.config["image_size"][name])
     check(case, f"{name}/out_uint8", got.transpose(2, 0, 1).astype(int), 1)
-    check(case, f"{name}/out", pictures.signed(got).transpose(2, 0, 1), LEVEL)
+    check(case, f"{name}/out", images.to_float(got).transpose(2, 0, 1), LEVEL)
 
 
 @pytest.mark.parametrize(("case", "name"), of_kind("fhwc_uint8"))
 def test_codec_pixels_of_a_video(case, name):
     (frames,) = case.inputs(name).values()
-    crop = pictures.middle(frames)
+    crop = images.center_crop(frames)
     case.check(f"{name}/center_crop", crop)
     for antialias in (False, True):
-        got = pictures.resize_frames(crop, case.config["image_size"][name], antialias)
-        check(case, f"{name}/out_antialias_{antialias}", pictures.signed(got).transpose(3, 0, 1, 2), LEVEL)
+        got = images.resize_frames(crop, case.config["image_size"][name], antialias)
+        check(case, f"{name}/out_antialias_{antialias}", images.to_float(got).transpose(3, 0, 1, 2), LEVEL)
 
 
 @pytest.mark.parametrize(("case", "name"), of_kind("bchw_pm1"))
 def test_prompt_pixels(case, name):
     (pixels,) = case.inputs(name).values()
-    got = pictures.clip_pixels(pixels.transpose(0, 2, 3, 1), case.config["clip_size"][name])
-    level = (1 + 1e-4) / 255 / min(pictures.CLIPPixels().std)
+    got = images.clip_pixels(pixels.transpose(0, 2, 3, 1), case.config["clip_size"][name])
+    level = (1 + 1e-4) / 255 / min(images.CLIPPixels().std)
     check(case, f"{name}/pixel_values", got.transpose(0, 3, 1, 2), level)
 
 

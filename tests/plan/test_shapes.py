@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
@@ -40,7 +40,7 @@ def test_an_example_has_the_shapes_of_a_batch(config):
             continue
         seen.add(kind)
         objective = objective_of(run, name)
-        samples = read(make_source(run.config.sources[stage.source]), range(2))
+        samples = read_batch(make_source(run.config.sources[stage.source]), range(2))
         example = jax.eval_shape(lambda objective=objective: objective.example(2))
         assert kinds(objective.batch(samples)) == kinds(example), name
     assert len(seen) >= 6

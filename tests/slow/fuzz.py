@@ -24,14 +24,14 @@ import numpy as np
 from PIL import Image
 
 from codi_jax.config import ConfigError
-from codi_jax.data import apart
-from codi_jax.data.apart import Apart
-from codi_jax.data.files import MediaError, Medium
+from codi_jax.data import decoder_pool
+from codi_jax.data.decoded_source import MediaConfig, decode_record
+from codi_jax.data.decoder_pool import SubprocessDecoder
+from codi_jax.data.files import MediaError, MediaFile
 from codi_jax.data.manifest import Manifest, ManifestConfig
-from codi_jax.data.media import MediaConfig, decoded
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
 
-MEDIA = MediaConfig(("image",), size=16, frames=4, rate=4.0, samples=4000, sample_rate=8000, patience=20.0)
+MEDIA = MediaConfig(("image",), size=16, frames=4, rate=4.0, samples=4000, sample_rate=8000, timeout_s=20.0)
 REASONS = {
     "missing",
     "empty",
@@ -183,7 +183,7 @@ class Reader:
     """Reads a damaged file in every way that a run may read it."""
 
     def __init__(self, folder: Path):
-        self._folder, self._apart = folder, Apart(MEDIA.patience)
+        self._folder, self._decoder = folder, SubprocessDecoder(MEDIA.timeout_s)
         self.ways: dict[str, Callable[[str, bytes], None]] = {"tar": self._tar, "csv": self._table}
         self.ways |= dict.fromkeys(("jsonl", "json"), self._table)
         self.ways |= dict.fromkeys(("png", "jpg", "webp", "gif", "bmp", "tiff"), self._read_image)
@@ -191,20 +191,20 @@ class Reader:
         self.ways |= dict.fromkeys(("mp4", "mkv", "webm", "avi", "ts"), self._read_video)
 
     def close(self) -> None:
-        self._apart.close()
+        self._decoder.close()
 
     def _read_image(self, name: str, data: bytes) -> None:
-        picture = decoded({"image": Medium(name, data)}, MEDIA, np.random.default_rng(0), self._apart)["image"]
-        _checked(picture, (16, 16, 3))
+        record, rng = {"image": MediaFile(name, data)}, np.random.default_rng(0)
+        _checked(decode_record(record, MEDIA, rng, self._decoder)["image"], (16, 16, 3))
 
     def _read_audio(self, name: str, data: bytes, start: float = 0.0) -> None:
-        medium = Medium(name, data, start, None if not start else 0.25)
-        _checked(self._apart.read_audio(medium, MEDIA.samples, MEDIA.sample_rate), (MEDIA.samples,))
+        medium = MediaFile(name, data, start, None if not start else 0.25)
+        _checked(self._decoder.read_audio(medium, MEDIA.samples, MEDIA.sample_rate), (MEDIA.samples,))
 
     def _read_video(self, name: str, data: bytes) -> None:
         for start in (0.0, 0.5):
-            medium = Medium(name, data, start)
-            _checked(self._apart.read_video(medium, MEDIA.frames, MEDIA.rate, MEDIA.size), (4, 16, 16, 3))
+            medium = MediaFile(name, data, start)
+            _checked(self._decoder.read_video(medium, MEDIA.frames, MEDIA.rate, MEDIA.size), (4, 16, 16, 3))
         if not name.endswith("webm"):
             self._read_audio(name, data, 0.5)
 
@@ -212,7 +212,7 @@ class Reader:
         last_error: MediaError | None = None
         for index in range(len(records)):
             try:
-                _checked(decoded(records[index], media, np.random.default_rng(0))["image"], (16, 16, 3))
+                _checked(decode_record(records[index], media, np.random.default_rng(0))["image"], (16, 16, 3))
             except MediaError as error:
                 last_error = error
         if last_error is not None:
@@ -285,7 +285,7 @@ def main(n: int = 10_000, seed: int = 0, only: int | None = None) -> dict[str, c
     print(
         f"{sum(sum(c.values()) for c in counts.values())} files in {time.perf_counter() - begun:.0f} s; the "
         f"slowest took {slowest[0]:.2f} s ({slowest[1]}); this process grew by {grown:.0f} MiB, decoders took up to "
-        f"{_mebibytes(resource.RUSAGE_CHILDREN):.0f} MiB of the {apart.MEMORY >> 20} MiB they may"
+        f"{_mebibytes(resource.RUSAGE_CHILDREN):.0f} MiB of the {decoder_pool.MEMORY >> 20} MiB they may"
     )
     return counts
 

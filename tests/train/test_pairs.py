@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
@@ -106,7 +106,7 @@ def test_the_loss_of_a_batch_equals_that_of_a_stage_on_its_pair_alone(stage, pai
     single = objective_of(toy.with_stage(run, stage, modalities=tuple(pair.split("+"))), stage)
     world = dict(run.config.sources["pairs"]["parts"][pair])
     del world["weight"]
-    samples = read(make_source(world), range(4))
+    samples = read_batch(make_source(world), range(4))
     variables, key = toy.variables(run.codi), jax.random.key(0)
     variables["params"] |= mixture.init(key, ("bridging",)) if stage == "bridging.all" else {}
     values = [toy.quick(o.loss)(variables, o.batch(samples), key) for o in (mixture, single)]
@@ -118,6 +118,6 @@ def test_a_batch_without_exactly_two_modalities_is_refused():
     objective = objective_of(open_run(config(), None), "bridging.all")
     world = {"name": "digit_world", "split": "train", "size": 4}
     with pytest.raises(ConfigError, match=r"a batch must hold two of text, image, audio, not text$"):
-        objective.batch(read(make_source({**world, "modalities": ("text",)}), range(2)))
+        objective.batch(read_batch(make_source({**world, "modalities": ("text",)}), range(2)))
     with pytest.raises(ConfigError, match="a batch must hold two of text, image, audio, not text, image, audio"):
-        objective.batch(read(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
+        objective.batch(read_batch(make_source({**world, "modalities": NAMES, "merged": True}), range(2)))
