@@ -1,26 +1,55 @@
 """Training of a judge, as an objective."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
 from codi_jax.evaluate import judges
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
-from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.modalities import Modality
+from codi_jax.objectives.base import (
+    SETTINGS,
+    BatchObjective,
+    LossTerms,
+    StageSpec,
+    loss_scalars,
+    no_statistics,
+    register,
+)
 from codi_jax.rng import fold
-from codi_jax.types import Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JudgeBatches:
+    """Batches {"media": [B, …], "factors": {factor: [B]}} of what the codec of a modality encodes.
+
+    Attributes:
+      modality: preprocesses the media.
+      factors: names of the factors.
+    """
+
+    modality: Modality
+    factors: tuple[str, ...]
+
+    def batch(self, samples: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch from stacked samples of a source."""
+        factors = {factor: samples["factors"][factor] for factor in self.factors}
+        return {"media": self.modality.codec_input(self.modality.prepare(samples)), "factors": factors}
+
+    def example(self, size: int) -> dict[str, Any]:
+        """A batch of zeros."""
+        factors = {factor: jnp.zeros((size,), jnp.int32) for factor in self.factors}
+        return {"media": self.modality.codec_input(self.modality.example(size)), "factors": factors}
 
 
 @register("judge")
 @dataclasses.dataclass(frozen=True, eq=False)
-class JudgeObjective:
-    """Trains the judge of one modality on {"media": [B, …], "factors": {factor: [B]}}.
+class JudgeObjective(BatchObjective):
+    """Trains the judge of one modality.
 
     Attributes:
       codi: the model, whose modality preprocesses the media.
@@ -33,8 +62,11 @@ class JudgeObjective:
     name: str
     config: judges.JudgeConfig
     accumulate: int = 1
-    outputs: tuple[str, ...] = ()
-    batch_multiple: int = 1
+
+    outputs = ()
+    batch_multiple = 1
+    validation = loss_scalars
+    statistics = no_statistics
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "JudgeObjective":
@@ -49,25 +81,9 @@ class JudgeObjective:
         media = self.example(1)["media"]
         return {c: judges.Judge(self.config).init(fold(key, c), media)["params"] for c in components}
 
-    def batch(self, samples: Mapping[str, Any]) -> dict[str, Any]:
-        modality = self.codi[self.name]
-        factors = {factor: samples["factors"][factor] for factor in self.config.factors}
-        return {"media": modality.codec_input(modality.prepare(samples)), "factors": factors}
-
-    def example(self, size: int) -> dict[str, Any]:
-        modality = self.codi[self.name]
-        factors = {factor: jnp.zeros((size,), jnp.int32) for factor in self.config.factors}
-        return {"media": modality.codec_input(modality.example(size)), "factors": factors}
+    @property
+    def batches(self) -> "JudgeBatches":
+        return JudgeBatches(self.codi[self.name], tuple(self.config.factors))
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         return LossTerms(*judges.loss(judges.Judge(self.config), self.components[0], variables, batch, key))
-
-    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
-        return self.loss(variables, batch, key).scalars()
-
-    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
-        del variables, batches
-        return {}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

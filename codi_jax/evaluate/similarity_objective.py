@@ -1,24 +1,29 @@
 """Training of similarity towers, as an objective."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import jax
-import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
 from codi_jax.evaluate import similarity
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, refuse_accumulation, register
+from codi_jax.objectives.base import (
+    SETTINGS,
+    BatchObjective,
+    LossTerms,
+    StageSpec,
+    loss_scalars,
+    no_statistics,
+    refuse_accumulation,
+    register,
+)
 from codi_jax.objectives.batches import MediaBatches
-from codi_jax.objectives.step import TrainStep, make_train_step
-from codi_jax.types import Array
 
 
 @register("similarity")
 @dataclasses.dataclass(frozen=True, eq=False)
-class SimilarityObjective:
+class SimilarityObjective(BatchObjective):
     """Trains the towers of all modalities of a batch {modality: media}, pair by pair.
 
     Attributes:
@@ -30,9 +35,12 @@ class SimilarityObjective:
     codi: CoDi
     modalities: tuple[str, ...]
     config: similarity.SimilarityConfig
-    accumulate: int = 1
-    outputs: tuple[str, ...] = ()
-    batch_multiple: int = 1
+
+    accumulate = 1
+    outputs = ()
+    batch_multiple = 1
+    validation = loss_scalars
+    statistics = no_statistics
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "SimilarityObjective":
@@ -47,21 +55,9 @@ class SimilarityObjective:
     def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
         return similarity.init(self.codi, key, components)
 
-    def batch(self, samples: Any) -> dict[str, Any]:
-        return MediaBatches(self.codi, self.modalities).batch(samples)
-
-    def example(self, size: int) -> dict[str, Any]:
-        return MediaBatches(self.codi, self.modalities).example(size)
+    @property
+    def batches(self) -> MediaBatches:
+        return MediaBatches(self.codi, self.modalities)
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         return LossTerms(*similarity.loss(self.codi, self.config, variables, batch, key))
-
-    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
-        return self.loss(variables, batch, key).scalars()
-
-    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
-        del variables, batches
-        return {}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, **options)

@@ -7,6 +7,7 @@ training is done. `train` knows objectives by this protocol alone.
 A module outside of this package adds one by `register`; `config.stages.GROUP.NAME.objective` then names it.
 """
 
+import abc
 import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.objectives.step import TrainStep
+from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
 SETTINGS = "stages.*.settings"  # where an objective's settings are in the config, for errors
@@ -111,6 +112,65 @@ class Objective(Protocol):
     def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
         """The jitted train step; see `step.make_train_step`, which takes the options."""
         ...
+
+
+class BatchFormat(Protocol):
+    """The batches of an objective; see `objectives.batches`."""
+
+    def batch(self, samples: Any) -> Any:
+        """See `Objective.batch`."""
+        ...
+
+    def example(self, size: int) -> Any:
+        """See `Objective.example`."""
+        ...
+
+
+class BatchObjective(abc.ABC):
+    """The methods that are the same in every objective of this package; none is overridden.
+
+    Attributes:
+      batches: makes its batches from samples.
+      accumulate: see `Objective.accumulate`.
+    """
+
+    batches: BatchFormat
+    accumulate: int
+
+    @abc.abstractmethod
+    def loss(self, variables: dict, batch: Any, key: jax.Array) -> LossTerms:
+        """See `Objective.loss`."""
+
+    def batch(self, samples: Any) -> Any:
+        """See `Objective.batch`."""
+        return self.batches.batch(samples)
+
+    def example(self, size: int) -> Any:
+        """See `Objective.example`."""
+        return self.batches.example(size)
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        """See `Objective.train_step`."""
+        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)
+
+
+# Methods that some of the objectives share: `validation = loss_scalars` in the body of a class.
+
+
+def init_by_model(objective: Any, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+    """`init` of an objective all of whose components are the model's."""
+    return objective.codi.init(key, components)
+
+
+def loss_scalars(objective: Objective, variables: dict, batch: Any, key: jax.Array) -> dict[str, Array]:
+    """`validation` that reports the training loss."""
+    return objective.loss(variables, batch, key).scalars()
+
+
+def no_statistics(objective: Objective, variables: dict, batches: Iterable[Any]) -> dict[str, Any]:
+    """`statistics` of an objective that has none."""
+    del objective, variables, batches
+    return {}
 
 
 class ObjectiveClass(Protocol):

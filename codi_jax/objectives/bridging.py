@@ -20,9 +20,8 @@ import optax
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.objectives import microbatch, ring
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.base import SETTINGS, BatchObjective, LossTerms, StageSpec, loss_scalars, register
 from codi_jax.objectives.batches import MediaBatches, components_of, pair_of
-from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.parallel import distributed
 from codi_jax.types import Array
 
@@ -129,7 +128,7 @@ def prompt_statistics(embeddings: Array) -> dict[str, Array]:
 
 @register("bridging")
 @dataclasses.dataclass(frozen=True, eq=False)
-class BridgingObjective:
+class BridgingObjective(BatchObjective):
     """Trains the prompt encoders of pairs of modalities.
 
     Attributes:
@@ -144,8 +143,10 @@ class BridgingObjective:
     modalities: tuple[str, ...]
     config: BridgingConfig
     microbatches: int = 1
-    accumulate: int = 1
-    outputs: tuple[str, ...] = ()
+
+    accumulate = 1
+    outputs = ()
+    validation = loss_scalars
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "BridgingObjective":
@@ -163,18 +164,13 @@ class BridgingObjective:
         temperature = init(self.config) if COMPONENT in components else {}
         return {**self.codi.init(key, components), **temperature}
 
-    def batch(self, samples: Any) -> dict[str, Any]:
-        return MediaBatches(self.codi, self.modalities, in_pairs=True).batch(samples)
-
-    def example(self, size: int) -> dict[str, Any]:
-        return MediaBatches(self.codi, self.modalities, in_pairs=True).example(size)
+    @property
+    def batches(self) -> MediaBatches:
+        return MediaBatches(self.codi, self.modalities, in_pairs=True)
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         pair = pair_of(self.modalities, batch)
         return loss(self.codi, pair, self.config, variables, batch, key, self.microbatches)
-
-    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
-        return self.loss(variables, batch, key).scalars()
 
     def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
         """Centre and gain of the embeddings of every modality."""
@@ -183,6 +179,3 @@ class BridgingObjective:
         parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
         embeddings = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in self.modalities}
         return {codi[n].components["prompt"]: prompt_statistics(embeddings[n]) for n in self.modalities}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, **options)

@@ -12,16 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.base import (
+    SETTINGS,
+    BatchObjective,
+    LossTerms,
+    StageSpec,
+    init_by_model,
+    loss_scalars,
+    register,
+)
 from codi_jax.objectives.batches import MediaBatches, components_of
-from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.parallel import distributed
 from codi_jax.rng import fold
-from codi_jax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ def latent_statistics(mean: jax.Array, logvar: jax.Array | None) -> dict[str, ja
 
 @register("codec")
 @dataclasses.dataclass(frozen=True, eq=False)
-class CodecObjective:
+class CodecObjective(BatchObjective):
     """Trains the codec of one modality on its media.
 
     Attributes:
@@ -74,8 +79,11 @@ class CodecObjective:
     name: str
     config: CodecConfig
     accumulate: int = 1
-    outputs: tuple[str, ...] = ()
-    batch_multiple: int = 1
+
+    outputs = ()
+    batch_multiple = 1
+    init = init_by_model
+    validation = loss_scalars
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "CodecObjective":
@@ -86,20 +94,12 @@ class CodecObjective:
     def components(self) -> tuple[str, ...]:
         return components_of(self.codi, ("codec",), (self.name,))
 
-    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
-        return self.codi.init(key, components)
-
-    def batch(self, samples: Any) -> dict[str, Any]:
-        return MediaBatches(self.codi, (self.name,)).batch(samples)
-
-    def example(self, size: int) -> dict[str, Any]:
-        return MediaBatches(self.codi, (self.name,)).example(size)
+    @property
+    def batches(self) -> MediaBatches:
+        return MediaBatches(self.codi, (self.name,))
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         return loss(self.codi, self.name, self.config, variables, batch, key)
-
-    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
-        return self.loss(variables, batch, key).scalars()
 
     def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
         """Shift and scale of the latents."""
@@ -108,6 +108,3 @@ class CodecObjective:
         parts = [distributed.fetch(moments(variables, batch)) for batch in batches]
         mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
         return {self.components[0]: latent_statistics(mean, logvar if modality.sampled_posterior else None)}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

@@ -15,25 +15,32 @@ fixed matrix with orthonormal rows.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
 from codi_jax.objectives import conditioning, ring
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, refuse_accumulation, register
+from codi_jax.objectives.base import (
+    SETTINGS,
+    BatchObjective,
+    LossTerms,
+    StageSpec,
+    init_by_model,
+    loss_scalars,
+    no_statistics,
+    refuse_accumulation,
+    register,
+)
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of, pair_of
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
-from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array, Tokens
 
 
@@ -138,7 +145,7 @@ def loss(
 
 @register("latent_alignment")
 @dataclasses.dataclass(frozen=True, eq=False)
-class LatentAlignmentObjective:
+class LatentAlignmentObjective(BatchObjective):
     """Trains V and X of pairs of modalities.
 
     Attributes:
@@ -154,7 +161,11 @@ class LatentAlignmentObjective:
     config: LatentAlignmentConfig
     batches: EncodedBatches | MediaBatches
     accumulate: int = 1
-    batch_multiple: int = 1
+
+    batch_multiple = 1
+    init = init_by_model
+    validation = loss_scalars
+    statistics = no_statistics
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
@@ -183,25 +194,6 @@ class LatentAlignmentObjective:
     def outputs(self) -> tuple[str, ...]:
         return self.modalities if self.config.losses else ()
 
-    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
-        return self.codi.init(key, components)
-
-    def batch(self, samples: Any) -> dict[str, Any]:
-        return self.batches.batch(samples)
-
-    def example(self, size: int) -> dict[str, Any]:
-        return self.batches.example(size)
-
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         pair, encoded = pair_of(self.modalities, batch), self.batches.encode(variables, batch)
         return loss(self.codi, pair, self.config, variables, encoded, key)
-
-    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
-        return self.loss(variables, batch, key).scalars()
-
-    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
-        del variables, batches
-        return {}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

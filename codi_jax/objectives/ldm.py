@@ -7,22 +7,26 @@ four modalities are independent of each other.
 """
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
 from codi_jax.diffusion import losses, process
 from codi_jax.objectives import conditioning
-from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.base import (
+    SETTINGS,
+    BatchObjective,
+    LossTerms,
+    StageSpec,
+    init_by_model,
+    no_statistics,
+    register,
+)
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
-from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.types import Array
 
 
@@ -86,7 +90,7 @@ def loss(
 
 @register("ldm")
 @dataclasses.dataclass(frozen=True, eq=False)
-class LDMObjective:
+class LDMObjective(BatchObjective):
     """Trains the denoiser of one modality.
 
     Attributes:
@@ -102,7 +106,10 @@ class LDMObjective:
     config: LDMConfig
     batches: EncodedBatches | MediaBatches
     accumulate: int = 1
-    batch_multiple: int = 1
+
+    batch_multiple = 1
+    init = init_by_model
+    statistics = no_statistics
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LDMObjective":
@@ -119,15 +126,6 @@ class LDMObjective:
     def outputs(self) -> tuple[str, ...]:
         return (self.name,)
 
-    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
-        return self.codi.init(key, components)
-
-    def batch(self, samples: Any) -> dict[str, Any]:
-        return self.batches.batch(samples)
-
-    def example(self, size: int) -> dict[str, Any]:
-        return self.batches.example(size)
-
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         return loss(self.codi, self.name, self.config, variables, self.batches.encode(variables, batch), key)
 
@@ -135,10 +133,3 @@ class LDMObjective:
         """The loss by ranges of timesteps."""
         encoded = self.batches.encode(variables, batch)
         return loss_by_timestep(self.codi, self.name, self.config, variables, encoded, key)
-
-    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
-        del variables, batches
-        return {}
-
-    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
-        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)
