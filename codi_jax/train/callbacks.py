@@ -4,6 +4,7 @@ A callback is called after every step, in the order of the list, by every proces
 step (`stage.state`) and must not change it. One that prints or writes does so on process 0 alone.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
@@ -56,40 +57,35 @@ class LogMetrics:
         return speed if used is None else {**speed, "utilisation": used}
 
 
-class ValidateWeights:
-    """Writes the validation loss of the EMA weights."""
+class Periodic:
+    """Calls `act(done)` every `every` steps and after the last one, and books its seconds to an activity."""
 
-    def __init__(self, stage: Stage, writer: MetricWriter, clock: Clock):
-        self._stage, self._writer, self._clock = stage, writer, clock
-
-    def __call__(self, done: int, metrics: dict[str, Array]) -> None:
-        stage = self._stage
-        if stage.validation is not None and stage.is_due(done, stage.config.validation.every):
-            with self._clock.measure("validation"):
-                self._writer.write(done - 1, stage.validation(stage.state, stage.frozen, stage.constants))
-
-
-class ShowSamples:
-    """Writes samples that the EMA weights generate."""
-
-    def __init__(self, stage: Stage, writer: MetricWriter, clock: Clock):
-        self._stage, self._writer, self._clock = stage, writer, clock
+    def __init__(self, stage: Stage, clock: Clock, activity: str, every: int, act: Callable[[int], None]):
+        self._stage, self._clock = stage, clock
+        self._activity, self._every, self._act = activity, every, act
 
     def __call__(self, done: int, metrics: dict[str, Array]) -> None:
-        stage = self._stage
-        if stage.samples is not None and stage.is_due(done, stage.config.samples.every):
-            with self._clock.measure("samples"):
-                values = stage.samples(done, stage.state, stage.frozen, stage.constants)
-                previews = {name: stage.run.codi[name].preview(generated) for name, generated in values.items()}
-                self._writer.show(done - 1, previews)
+        if self._stage.is_due(done, self._every):
+            with self._clock.measure(self._activity):
+                self._act(done)
 
 
 def standard_callbacks(
     stage: Stage, steps: StepRunner, batches: Batches, writer: MetricWriter, progress: Progress, clock: Clock
 ) -> list[Callback]:
-    """The callbacks of every stage."""
-    return [
-        LogMetrics(stage, steps, batches, writer, progress, clock),
-        ValidateWeights(stage, writer, clock),
-        ShowSamples(stage, writer, clock),
-    ]
+    """The callbacks of a stage: metrics; if its config asks for them, the validation loss and samples of the EMA."""
+    callbacks: list[Callback] = [LogMetrics(stage, steps, batches, writer, progress, clock)]
+    if (validate := stage.validation) is not None:
+
+        def write_validation(done: int) -> None:
+            writer.write(done - 1, validate(stage.state, stage.frozen, stage.constants))
+
+        callbacks.append(Periodic(stage, clock, "validation", stage.config.validation.every, write_validation))
+    if (generate := stage.samples) is not None:
+
+        def show_samples(done: int) -> None:
+            values = generate(done, stage.state, stage.frozen, stage.constants)
+            writer.show(done - 1, {name: stage.run.codi[name].preview(made) for name, made in values.items()})
+
+        callbacks.append(Periodic(stage, clock, "samples", stage.config.samples.every, show_samples))
+    return callbacks
