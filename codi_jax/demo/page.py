@@ -112,9 +112,8 @@ def _body(
     figures = []
     for a, b in directions(names):
         titled = _with_title(progress, f"{a} → {b}")
-        made = generator.generate(variables, (b,), {a: samples.values[a]}, N, fold(key, f"{a}->{b}"), progress=titled)[
-            b
-        ]
+        prompts, direction = {a: samples.values[a]}, fold(key, f"{a}->{b}")
+        made = generator.generate(variables, (b,), prompts, N, direction, progress=titled)[b]
         titled("reading")
         read = readers[b](made).factors
         shared = [agrees((samples.factors[f], read[f])) for f in read if f in readers[a].factors]

@@ -14,7 +14,7 @@ from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import num_batch_shards
-from codi_jax.train.program import StageProgram, objective_of, stage_program
+from codi_jax.train.program import StageProgram, objective_of, parameter_shapes, stage_program
 from codi_jax.train.recipe import Run
 
 
@@ -76,7 +76,7 @@ def kept_for_backward(run: Run, name: str) -> float:
 def _parameters(run: Run, name: str) -> tuple[Objective, Any, Any]:
     """The objective of a stage, and its key and its parameters as ShapeDtypeStructs."""
     objective, key = objective_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
-    return objective, key, jax.eval_shape(lambda key: objective.init(key, objective.components), key)
+    return objective, key, parameter_shapes(objective)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:

@@ -60,6 +60,12 @@ def objective_of(run: Run, name: str) -> Objective:
     return make_objective(stage.objective, run.codi, spec)
 
 
+def parameter_shapes(objective: Objective) -> Any:
+    """The parameters of all components that an objective reads, as ShapeDtypeStructs."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda key: objective.init(key, objective.components), key)
+
+
 @functools.lru_cache(maxsize=4)
 def check_sharding_rules(run: Run) -> None:
     """Compares the sharding rules with the parameters and train states of all stages of the recipe.
@@ -72,7 +78,7 @@ def check_sharding_rules(run: Run) -> None:
     found: set[str] = set()
     for name in (n for n in run.order if run.stage(n).trains):
         objective, config = objective_of(run, name), run.stage(name)
-        params = jax.eval_shape(partial(objective.init, components=objective.components), jax.random.key(0))
+        params = parameter_shapes(objective)
         trained, _ = partition(params, select(params, config.trainable, f"config.stages.{name}.trainable"))
         tx = make_optimizer(config.optimizer, config.steps, trained)
         found |= {*paths.flatten(params), *paths.flatten(jax.eval_shape(partial(TrainState.create, tx=tx), trained))}

@@ -15,6 +15,7 @@ import jax
 
 from codi_jax.checkpoint import Checkpointer
 from codi_jax.config import ConfigError
+from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import distributed, place_batch
 from codi_jax.train import latents
 from codi_jax.train.callbacks import standard_callbacks
@@ -93,8 +94,7 @@ def train_stage(
 def _encode(run: Run, name: str, overall: Any) -> None:
     """Runs an encode stage."""
     stage = run.stage(name)
-    components = tuple(run.codi[m].components[role] for m in stage.modalities for role in ("codec", "prompt"))
-    variables = assemble(run, run.ancestors(name), components)
+    variables = assemble(run, run.ancestors(name), MediaBatches(run.codi, stage.modalities).components)
     latents.compute(run, name, variables, source_of(run, stage.source), overall)
 
 
