@@ -25,7 +25,7 @@ from codi_jax.data.digit_world import FACTORS, LEADING
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import pretrained
 from codi_jax.evaluate.agreement import UNREAD, agreement
-from codi_jax.evaluate.readers import Judged, make_readers
+from codi_jax.evaluate.readers import JudgeReader, make_readers
 from codi_jax.evaluate.samples import array
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel.tables import table
@@ -51,8 +51,8 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
     rows = source.read(range(n))
     truth = np.asarray(rows["factors"][LEADING])
-    real = {m: array(package.codi[m].values(rows)) for m, reader in readers.items() if isinstance(reader, Judged)}
-    outside, _ = pretrained.make(package.codi, real)
+    real = {m: array(package.codi[m].values(rows)) for m, reader in readers.items() if isinstance(reader, JudgeReader)}
+    outside, _ = pretrained.make_readers(package.codi, real)
     out = []
     for modality in real:
         for way, function in (("none", None), ("noise", noise), ("blend", blend)):

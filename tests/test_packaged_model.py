@@ -12,7 +12,7 @@ from codi_jax.config import from_dict
 from codi_jax.data.digit_world import LEADING
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate.agreement import agreement
-from codi_jax.evaluate.floors import ENOUGH, checks
+from codi_jax.evaluate.floors import ENOUGH_SAMPLES, checks
 from codi_jax.evaluate.readers import make_readers
 from codi_jax.evaluate.run import EvaluateConfig, Evaluation
 from codi_jax.evaluate.samples import take
@@ -46,7 +46,7 @@ def test_every_direction_and_every_set_of_outputs_has_floors_and_meets_them(pack
     every = checks(metrics, floors)
     assert {"->".join(c.modalities) for c in every if c.kind == "direction"} == set(metrics["matrix"])
     assert {"+".join(c.modalities) for c in every if c.kind == "joint"} == set(metrics["joint"])
-    assert {c.n for c in every} == {N} and N < ENOUGH
+    assert {c.n for c in every} == {N} and N < ENOUGH_SAMPLES
     failed = [c for c in every if not c.passed]
     assert all(map(not_yet, failed)), str(verdict(metrics, floors))
     assert failed, "the model meets all its floors: not_yet is to go"

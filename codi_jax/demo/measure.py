@@ -15,7 +15,7 @@ from codi_jax.report.page import write
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import variables_of
 
-MARK = "measured.json"
+MARKER = "measured.json"
 
 
 def measure(run: Run) -> tuple[dict[str, Any], Path]:
@@ -31,12 +31,12 @@ def measure(run: Run) -> tuple[dict[str, Any], Path]:
     settings = {name: getattr(run.config, name) for name in ("generate", "evaluate", "seed")}
     mark = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
     try:
-        known = json.loads((run.workdir / MARK).read_text()) == mark
+        known = json.loads((run.workdir / MARKER).read_text()) == mark
     except (OSError, ValueError):
         known = False
     if known and report.exists() and (run.workdir / "metrics.json").exists():
         return in_order(read(run.workdir)), report
     metrics = evaluate(run.codi, run.config, variables_of(run), run.workdir)
     write(run.workdir)
-    storage.write_text(run.workdir / MARK, json.dumps(mark) + "\n")
+    storage.write_text(run.workdir / MARKER, json.dumps(mark) + "\n")
     return metrics, report

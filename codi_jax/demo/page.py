@@ -19,7 +19,7 @@ from codi_jax.data.sources import make_source
 from codi_jax.evaluate.agreement import agreement, agrees
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.run import EvaluateConfig
-from codi_jax.evaluate.samples import Samples, array, take
+from codi_jax.evaluate.samples import EvaluationSamples, array, take
 from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import Package
@@ -43,7 +43,7 @@ def directions(names: list[str]) -> list[tuple[str, str]]:
     return list(zip(names, names[1:] + names[:1], strict=True))
 
 
-def commands(package: Package, example: Mapping[str, Any]) -> list[str]:
+def example_commands(package: Package, example: Mapping[str, Any]) -> list[str]:
     """What to type next: words to everything else, then one of these files to what is left.
 
     Args:
@@ -78,7 +78,7 @@ def write(package: Package, out: Path, progress: ProgressFn | None = None) -> tu
     path, identity = out / PAGE, _identity(package)
     settings = from_dict(EvaluateConfig, package.run["evaluate"], "evaluate")
     samples = take(package.codi, make_source(package.run["sources"][settings.seen]), range(N))
-    typed = commands(package, {name: values[0] for name, values in samples.values.items()})
+    typed = example_commands(package, {name: values[0] for name, values in samples.values.items()})
     if path.exists() and f'content="{identity}"' in path.read_text(encoding="utf-8")[:1000]:
         return path, typed
     body = _body(package, samples, settings, typed, progress)
@@ -99,7 +99,11 @@ def _with_title(progress: ProgressFn | None, title: str) -> ProgressFn:
 
 
 def _body(
-    package: Package, samples: Samples, settings: EvaluateConfig, typed: list[str], progress: ProgressFn | None
+    package: Package,
+    samples: EvaluationSamples,
+    settings: EvaluateConfig,
+    typed: list[str],
+    progress: ProgressFn | None,
 ) -> Html:
     codi = package.codi
     names = [name for name in REGISTRY if name in codi.modalities]

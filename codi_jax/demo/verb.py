@@ -11,7 +11,7 @@ from typing import Any
 
 from codi_jax.config import ConfigError
 from codi_jax.demo import measure, page
-from codi_jax.evaluate.run import judged, table
+from codi_jax.evaluate.run import make_verdict, table
 from codi_jax.evaluate.verdict import Verdict
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import distributed
@@ -59,4 +59,4 @@ def demo(args: argparse.Namespace, config: Any, train: Callable[[], None]) -> Ve
     run = load_run(args.workdir)
     metrics, report = measure.measure(run)
     print(f"{table(metrics)}\n\nopen {report}", flush=True)
-    return judged(metrics, run.config)
+    return make_verdict(metrics, run.config)

@@ -22,7 +22,7 @@ def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [s for size in range(1, len(names) + 1) for s in combinations(names, size)]
 
 
-def rows(names: Sequence[str], n: int, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+def batches(names: Sequence[str], n: int, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """The batches of one set of outputs: which test sample a row is prompted with, and by which modalities.
 
     Args:
@@ -47,7 +47,7 @@ def cells(
     """The numbers of all cells of one set of outputs.
 
     Args:
-      names, n: as for `rows`.
+      names, n: as for `batches`.
       outputs: what was generated.
       truth: factor -> [N], N >= n, of the test samples.
       read: output -> what was read, in cell-major order [cells · n].

@@ -24,7 +24,7 @@ from codi_jax.evaluate.intervals import wilson
 from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 
-ENOUGH = 256  # samples from which on the estimate itself has to meet the floor
+ENOUGH_SAMPLES = 256  # samples from which on the estimate itself has to meet the floor
 
 
 def _check_rate(name: str, value: float) -> None:
@@ -85,7 +85,7 @@ def meets(estimate: float, n: int, floor: float, interval: tuple[float, float] |
       floor: the bound; of a ceiling, the product.
       interval: its 95 % interval; Wilson's, as of a proportion, if not given.
     """
-    return (estimate if n >= ENOUGH else (interval or wilson(estimate, n))[1]) >= floor
+    return (estimate if n >= ENOUGH_SAMPLES else (interval or wilson(estimate, n))[1]) >= floor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Check:
         return self.floor * self.ceiling
 
     @property
-    def part(self) -> float:
+    def fraction(self) -> float:
         """The value as a part of its ceiling."""
         return self.value / self.ceiling if self.ceiling else 0.0
 

@@ -29,7 +29,7 @@ def fit(features: np.ndarray) -> Gaussian:
     return Gaussian(mean, centred.T @ centred / (len(x) - 1))
 
 
-def root(covariance: np.ndarray) -> np.ndarray:
+def sqrtm(covariance: np.ndarray) -> np.ndarray:
     """The symmetric square root of a positive semi-definite matrix; eigenvalues that rounding made negative are 0."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -37,7 +37,7 @@ def root(covariance: np.ndarray) -> np.ndarray:
 
 def distance(a: Gaussian, b: Gaussian) -> float:
     """d² of two Gaussians, >= 0."""
-    half = root(a.covariance)
+    half = sqrtm(a.covariance)
     inner = half @ b.covariance @ half
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
     offset = a.mean - b.mean

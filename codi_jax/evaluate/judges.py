@@ -4,7 +4,7 @@ Each head has one class more than its factor has values: `unreadable`. While tra
 severity s ~ U(0, 1), in one of the ways in which a generator fails,
 
     noise    cos(πs/2) x + sin(πs/2) σ n, n ~ N(0, I), σ the standard deviation of x about its mean
-    blur     a Gaussian of width BLUR · s of the media's sides
+    blur     a Gaussian of width MAX_BLUR · s of the media's sides
     blend    (1 - s) x + s · mean of three other samples, as an average over what could have been
     both     the last two
     drown    max(x, floor + noise), the floor s of the way from the least of x to the largest: what white noise in a
@@ -83,12 +83,12 @@ class Judge(nn.Module):
         return {name: nn.Dense(size + 1, name=name)(head) for name, size in config.factors.items()}, x
 
 
-BLUR = 0.2  # of the media's sides, the width of the worst blur
-KINDS = ("noise", "blur", "blend", "both", "drown")
-ROUGH = 0.3  # of σ, the standard deviation of the floor that drowns
+MAX_BLUR = 0.2  # of the media's sides, the width of the worst blur
+DEGRADATIONS = ("noise", "blur", "blend", "both", "noise_floor")
+FLOOR_NOISE = 0.3  # of σ, the standard deviation of the floor that drowns
 
 
-def blurred(media: Array, width: Array) -> Array:
+def gaussian_blur(media: Array, width: Array) -> Array:
     """Media [B, *space, C] under a Gaussian of widths [B], as parts of the sides, over the last two axes of space."""
     axes = (-3, -2)
     frequencies = [jnp.fft.fftfreq(media.shape[axis]) * media.shape[axis] for axis in axes]  # cycles a side
@@ -99,27 +99,27 @@ def blurred(media: Array, width: Array) -> Array:
 
 
 def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array:
-    """Media [B, *space, C], each degraded in its way, kind [B] an index into `KINDS`, by its severity [B] in [0, 1]."""
+    """Degrades media [B, *space, C] by kind [B], an index into `DEGRADATIONS`, and severity [B] in [0, 1]."""
     shape = (-1, *(1,) * (media.ndim - 1))
     s = severity.reshape(shape)
-    is_kind = {name: (kind == i).reshape(shape) for i, name in enumerate(KINDS)}
+    is_kind = {name: (kind == i).reshape(shape) for i, name in enumerate(DEGRADATIONS)}
     axes = tuple(range(1, media.ndim))
     mean, std = media.mean(axes, keepdims=True), media.std(axes, keepdims=True)
     noise = std * jax.random.normal(key, media.shape, media.dtype)
     noisy = mean + jnp.cos(jnp.pi / 2 * s) * (media - mean) + jnp.sin(jnp.pi / 2 * s) * noise
     others = sum(jnp.roll(media, i, axis=0) for i in (1, 2, 3)) / 3
     blended = jnp.where(is_kind["blend"] | is_kind["both"], (1 - s) * media + s * others, media)
-    soft = blurred(blended, jnp.where((kind == KINDS.index("blend")), 0.0, BLUR * severity))
+    soft = gaussian_blur(blended, jnp.where((kind == DEGRADATIONS.index("blend")), 0.0, MAX_BLUR * severity))
     least, most = media.min(axes, keepdims=True), media.max(axes, keepdims=True)
-    drowned = jnp.maximum(media, least + s * (most - least) + jnp.minimum(s / 0.1, 1) * ROUGH * noise)
-    return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["drown"], drowned, soft))
+    drowned = jnp.maximum(media, least + s * (most - least) + jnp.minimum(s / 0.1, 1) * FLOOR_NOISE * noise)
+    return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["noise_floor"], drowned, soft))
 
 
 def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array):
     """Cross-entropy of a batch {"media", "factors"}; the accuracy of each factor on samples that are not degraded."""
     config, media, key = judge.config, batch["media"], fold(key, "judge")
     size = media.shape[0]
-    kind = jax.random.randint(fold(key, "kind"), (size,), 0, len(KINDS))
+    kind = jax.random.randint(fold(key, "kind"), (size,), 0, len(DEGRADATIONS))
     chosen = jax.random.bernoulli(fold(key, "degraded"), config.degraded, (size,))
     severity = jnp.where(chosen, jax.random.uniform(fold(key, "severity"), (size,)), 0.0)
     media = degrade(media, kind, severity, fold(key, "noise"))
@@ -128,7 +128,11 @@ def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.A
     total, metrics = 0.0, {}
     for factor, values in logits.items():
         labels, count = batch["factors"][factor], config.factors[factor]
-        u = jnp.where(kind == KINDS.index("blur"), 0.0, unreadable) if factor in config.survive_blur else unreadable
+        u = (
+            jnp.where(kind == DEGRADATIONS.index("blur"), 0.0, unreadable)
+            if factor in config.survive_blur
+            else unreadable
+        )
         target = (1 - u)[:, None] * jax.nn.one_hot(labels, count + 1) + u[:, None] * jax.nn.one_hot(count, count + 1)
         total += optax.softmax_cross_entropy(values, target).mean()
         right = (values.argmax(-1) == labels) & ~chosen

@@ -18,7 +18,7 @@ from codi_jax.evaluate.readers import Reading
 WEIGHTS = np.linspace(0, 1, 11)
 
 
-def parts(title: str) -> tuple[str, str, str]:
+def parse_title(title: str) -> tuple[str, str, str]:
     """A, B and C of "A|B->C".
 
     Raises:
@@ -30,7 +30,7 @@ def parts(title: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-def rivals(truth: np.ndarray) -> np.ndarray:
+def conflicting_samples(truth: np.ndarray) -> np.ndarray:
     """For every sample the next one, cyclically, of another value; itself if there is none."""
     n = len(truth)
     out = np.arange(n)
@@ -39,7 +39,7 @@ def rivals(truth: np.ndarray) -> np.ndarray:
     return out
 
 
-def rows(truth: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def curve_batch(truth: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The batch that draws one curve: samples that prompt by A and by B, and the weight of B, each [batch].
 
     `batch` // 11 samples stand at every weight; rows left over repeat the first ones at weight 0.
@@ -48,7 +48,7 @@ def rows(truth: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     row = np.arange(batch) % max(n, 1)
     weight = np.zeros(batch)
     weight[: n * len(WEIGHTS)] = np.repeat(WEIGHTS, n)
-    return row, rivals(truth)[row], weight
+    return row, conflicting_samples(truth)[row], weight
 
 
 def curve(a: str, b: str, truth: Mapping[str, np.ndarray], first: np.ndarray, second: np.ndarray, read: Reading):

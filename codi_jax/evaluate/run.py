@@ -36,7 +36,7 @@ from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pret
 from codi_jax.evaluate.agreement import agreement
 from codi_jax.evaluate.floors import FloorsConfig
 from codi_jax.evaluate.readers import Reading, make_readers
-from codi_jax.evaluate.samples import Samples, array, take
+from codi_jax.evaluate.samples import EvaluationSamples, array, take
 from codi_jax.evaluate.tables import table
 from codi_jax.evaluate.verdict import Verdict, verdict
 from codi_jax.generate import GenerateConfig, Generator
@@ -45,7 +45,7 @@ from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
 
-__all__ = ["EvaluateConfig", "evaluate", "judged", "table"]
+__all__ = ["EvaluateConfig", "evaluate", "make_verdict", "table"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Evaluation:
         self.stages = [stage for group in config.stages.values() for stage in group.values()]
         package = open_package(self.settings.judges)
         self.readers = make_readers(codi, package, self.settings.n, self.settings.factors)
-        self.similarity = similarity.packaged(codi, package, self.settings.n)
+        self.similarity = similarity.from_package(codi, package, self.settings.n)
         self.generator = Generator(codi, from_dict(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
@@ -116,7 +116,7 @@ class Evaluation:
         self._total = 2 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
         self._total += len(self.settings.mixes) + bool(self.settings.pretrained)
         for title in self.settings.mixes:
-            for name in mixing.parts(title):
+            for name in mixing.parse_title(title):
                 codi[name]
 
     def _pairs(self, kind: str) -> list[tuple[str, str]]:
@@ -173,12 +173,12 @@ class Evaluation:
         if self.settings.pretrained:
             with self._timed("pretrained judges") as timed:
                 metrics["pretrained"] = pretrained.judge(self.codi, kept, min(n, self.settings.pretrained))
-                timed.says = ", ".join(f"{m} {who}" for m, who in metrics["pretrained"]["judges"].items())
-        metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGING, "encode"})
+                timed.summary = ", ".join(f"{m} {who}" for m, who in metrics["pretrained"]["judges"].items())
+        metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGE_OBJECTIVES, "encode"})
         return _rounded(metrics), paths.flatten(kept)
 
     def _reference(
-        self, source: Source, samples: Samples, real: Mapping[str, Reading]
+        self, source: Source, samples: EvaluationSamples, real: Mapping[str, Reading]
     ) -> tuple[dict[str, Any], dict[str, frechet.Gaussian]]:
         """How well real samples are read, how far they are from other real ones, and the fits of the latter."""
         with self._timed("real samples") as timed:
@@ -189,23 +189,23 @@ class Evaluation:
             for m in self.names:
                 read = {f: agreement((samples.factors[f], x)) for f, x in real[m].factors.items()}
                 out[m] = {"n": n, **read, "fidelity": joint.fidelity(real[m], fits.get(m))}
-            timed.says = "  ".join(f"{m} {_brief({f: x for f, x in out[m].items() if f != 'n'})}" for m in out)
+            timed.summary = "  ".join(f"{m} {_brief({f: x for f, x in out[m].items() if f != 'n'})}" for m in out)
         return out, fits
 
     def _round_trips(
-        self, samples: Samples, real: Mapping[str, Reading]
+        self, samples: EvaluationSamples, real: Mapping[str, Reading]
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """How well real samples survive their codecs, and what became of them."""
         with self._timed("codecs") as timed:
             values = roundtrip.reconstruct(self.generator, self.variables, {m: samples.values[m] for m in self.names})
             readings = self._read(values)
-            out = roundtrip.kept(samples.factors, readings, real)
+            out = roundtrip.accuracy(samples.factors, readings, real)
             said = {m: {f: row["accuracy"] for f, row in cell["factors"].items()} for m, cell in out.items()}
-            timed.says = "  ".join(f"{m} {_brief(rates)}" for m, rates in said.items())
+            timed.summary = "  ".join(f"{m} {_brief(rates)}" for m, rates in said.items())
         return out, {m: {"values": array(values[m]), "read": readings[m].factors} for m in values}
 
     def _directions(
-        self, kind: str, samples: Samples, real: Mapping[str, Reading]
+        self, kind: str, samples: EvaluationSamples, real: Mapping[str, Reading]
     ) -> Iterator[tuple[str, dict[str, Any], list, Reading]]:
         for a, b in self._pairs(kind):
             direction = f"{a}->{b}"
@@ -213,18 +213,18 @@ class Evaluation:
                 values = self._generate((b,), {a: samples.values[a]}, direction)[b]
                 reading = self.readers[b](values)
                 result = matrix.direction(a, samples.factors, reading, real[b])
-                timed.says = _brief({f: row["accuracy"] for f, row in result["factors"].items()})
-            yield direction, {"paired": trained.paired(self.stages, a, b), **result}, values, reading
+                timed.summary = _brief({f: row["accuracy"] for f, row in result["factors"].items()})
+            yield direction, {"paired": trained.is_paired(self.stages, a, b), **result}, values, reading
 
     def _combinations(
-        self, outputs: tuple[str, ...], samples: Samples, table: dict[str, Any], kept: dict[str, Any]
+        self, outputs: tuple[str, ...], samples: EvaluationSamples, table: dict[str, Any], kept: dict[str, Any]
     ) -> None:
         """All sets of prompts to one set of outputs."""
         n, batch, title = self.settings.combinations, self.settings.n, "+".join(outputs)
         with self._timed(f"* -> {title}") as timed:
             prompts = self.generator.prompts(self.variables, samples.values)
             values: dict[str, list] = {name: [] for name in outputs}
-            for k, (row, weights) in enumerate(combinations.rows(self.names, n, batch)):
+            for k, (row, weights) in enumerate(combinations.batches(self.names, n, batch)):
                 given = {name: prompt[row % n] for name, prompt in prompts.items()}
                 key = fold(self.key, "combinations", title, k)
                 latents = self.generator.latents(self.variables, outputs, given, batch, key, weights)
@@ -232,7 +232,7 @@ class Evaluation:
                     values[name] += made
             readings = self._read(values)
             made = dict(combinations.cells(self.names, outputs, n, samples.factors, readings))
-            timed.says = f"digit {combinations.summary(made)['digit']:.3f}"
+            timed.summary = f"digit {combinations.summary(made)['digit']:.3f}"
         table.update(made)
         for c, cell in enumerate(made):
             at = slice(c * n, (c + 1) * n)
@@ -241,19 +241,19 @@ class Evaluation:
                 "read": {m: {f: x[at] for f, x in r.factors.items()} for m, r in readings.items()},
             }
 
-    def _mix(self, title: str, samples: Samples) -> dict[str, Any]:
+    def _mix(self, title: str, samples: EvaluationSamples) -> dict[str, Any]:
         """One mix-weight curve."""
         with self._timed(title) as timed:
-            a, b, output = mixing.parts(title)
+            a, b, output = mixing.parse_title(title)
             prompts = self.generator.prompts(self.variables, {m: samples.values[m] for m in (a, b)})
-            first, second, weight = mixing.rows(samples.factors[digit_world.LEADING], self.settings.n)
+            first, second, weight = mixing.curve_batch(samples.factors[digit_world.LEADING], self.settings.n)
             given = {a: prompts[a][first], b: prompts[b][second]}
             key = fold(self.key, "mix", title)
             weights = {a: 1 - weight, b: weight}
             latents = self.generator.latents(self.variables, (output,), given, len(weight), key, weights)
             read = self._read(self.generator.decode(self.variables, latents))[output]
             found = mixing.curve(a, b, samples.factors, first, second, read)
-            timed.says = f"{a} {found[digit_world.LEADING][a][0]:.2f} .. {b} {found[digit_world.LEADING][b][-1]:.2f}"
+            timed.summary = f"{a} {found[digit_world.LEADING][a][0]:.2f} .. {b} {found[digit_world.LEADING][b][-1]:.2f}"
         return found
 
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], kept: dict[str, Any]) -> None:
@@ -282,8 +282,8 @@ class Evaluation:
                 if self.similarity:
                     metrics["sim"][title] = similarity.coherence(self.similarity(values), apart)
                     rates["sim"] = metrics["sim"][title]["joint"]
-                timed.says = _brief(rates)
-            metrics["joint"][title] = {"trained": trained.together(self.stages, outputs), **result}
+                timed.summary = _brief(rates)
+            metrics["joint"][title] = {"trained": trained.trained_together(self.stages, outputs), **result}
             kept["joint"][title] = keep(values, readings)
 
 
@@ -291,7 +291,7 @@ class _Timed:
     """Books the seconds of a block and says what came of it."""
 
     def __init__(self, seconds: dict[str, float], what: str, total: int):
-        self._seconds, self._what, self._total, self.says = seconds, what, total, ""
+        self._seconds, self._what, self._total, self.summary = seconds, what, total, ""
 
     def __enter__(self) -> "_Timed":
         self._begun = time.perf_counter()
@@ -301,7 +301,7 @@ class _Timed:
         if kind is None:
             spent = self._seconds[self._what] = time.perf_counter() - self._begun
             count = f"{len(self._seconds)}/{self._total}"
-            print(f"evaluate  {count}  {self._what}  {self.says}  {spent:.1f}s".replace("    ", "  "), flush=True)
+            print(f"evaluate  {count}  {self._what}  {self.summary}  {spent:.1f}s".replace("    ", "  "), flush=True)
 
 
 def _brief(rates: Mapping[str, float | None]) -> str:
@@ -359,7 +359,7 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     return metrics
 
 
-def judged(metrics: Mapping[str, Any], config: Any) -> Verdict | None:
+def make_verdict(metrics: Mapping[str, Any], config: Any) -> Verdict | None:
     """The verdict on a run's metrics, or None if its RunConfig asks for no floors."""
     floors = from_dict(EvaluateConfig, config.evaluate, "evaluate").floors
     return None if floors is None else verdict(metrics, floors)

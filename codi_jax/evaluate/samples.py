@@ -14,7 +14,7 @@ from codi_jax.modalities import Modality
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class EvaluationSamples:
     """n samples.
 
     Attributes:
@@ -26,10 +26,10 @@ class Samples:
     factors: dict[str, np.ndarray]
 
 
-def take(codi: CoDi, source: Source, indices: Iterable[int]) -> Samples:
+def take(codi: CoDi, source: Source, indices: Iterable[int]) -> EvaluationSamples:
     """Samples `indices` of a source in every modality of the model."""
     rows = read(source, list(indices))
-    return Samples(
+    return EvaluationSamples(
         {name: modality.values(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
     )

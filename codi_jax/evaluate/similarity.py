@@ -93,7 +93,7 @@ class Similarity:
         }
 
 
-def packaged(codi: CoDi, package: Package, batch: int) -> Similarity | None:
+def from_package(codi: CoDi, package: Package, batch: int) -> Similarity | None:
     """The towers of a package for the values of a model; None where a modality of it has none."""
     if not set(codi.modalities) <= set(package.judging.modalities):
         return None

@@ -7,20 +7,20 @@ itself. A set of outputs is `trained` if a latent alignment stage generated exac
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-JUDGING = ("judge", "similarity")  # objectives of what no generator sees
+JUDGE_OBJECTIVES = ("judge", "similarity")  # objectives of what no generator sees
 
 
-def paired(stages: Iterable[Any], source: str, target: str) -> bool:
+def is_paired(stages: Iterable[Any], source: str, target: str) -> bool:
     """Whether samples of both were seen, in any stage."""
     if source != target:
         # Where sources are mixed, no sample holds all of the stage's modalities; its sources are stages themselves.
-        of_model = [s for s in stages if isinstance(s.source, str) and s.objective not in JUDGING]
+        of_model = [s for s in stages if isinstance(s.source, str) and s.objective not in JUDGE_OBJECTIVES]
         return any({source, target} <= set(s.modalities) for s in of_model)
     ldm = [s for s in stages if s.objective == "ldm" and s.modalities[0] == target]
     return any(source in s.settings.get("prompts", {}).get("sources", ()) for s in ldm)
 
 
-def together(stages: Iterable[Any], outputs: Sequence[str]) -> bool:
+def trained_together(stages: Iterable[Any], outputs: Sequence[str]) -> bool:
     """Whether exactly these outputs were denoised with each other's environment in one stage."""
     joint = [s for s in stages if s.objective == "latent_alignment" and s.settings.get("losses")]
     return any(set(s.modalities) == set(outputs) for s in joint)

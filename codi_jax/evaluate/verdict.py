@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from codi_jax.data import digit_world
-from codi_jax.evaluate.floors import ENOUGH, Check, FloorsConfig, checks
+from codi_jax.evaluate.floors import ENOUGH_SAMPLES, Check, FloorsConfig, checks
 
-NAMED = 2  # failures that a line names; the others it counts
+MAX_NAMED = 2  # failures that a line names; the others it counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ def verdict(metrics: Mapping[str, Any], floors: FloorsConfig) -> Verdict:
     """Holds metrics, as `codi-jax evaluate` writes them, to floors."""
     every = checks(metrics, floors)
     failed = [check for check in every if not check.passed]
-    named = [check for check in failed if not _follows(check, every)]
+    named = [check for check in failed if not _is_consequence(check, every)]
     n = metrics["n"]
-    sample = f"n = {n}" if n >= ENOUGH else f"n = {n}: upper ends of the 95 % intervals"
+    sample = f"n = {n}" if n >= ENOUGH_SAMPLES else f"n = {n}: upper ends of the 95 % intervals"
     if not failed:
         head = f"The model meets its floors: all of {len(every)} checks pass ({sample})."
     else:
@@ -57,14 +57,14 @@ def verdict(metrics: Mapping[str, Any], floors: FloorsConfig) -> Verdict:
         of_kind = [check for check in every if check.kind in kinds]
         own = [check for check in named if check.kind in kinds]
         if own:
-            lines.append(_listed(say(own, every)))
+            lines.append(_join_sentences(say(own, every)))
         elif well and of_kind and all(check.passed for check in of_kind):
             worst = min(of_kind, key=lambda check: check.value - check.bound)
             lines.append(f"{well}: {_worst(worst)}.")
     return Verdict(not failed, tuple(lines))
 
 
-def _follows(check: Check, every: Iterable[Check]) -> bool:
+def _is_consequence(check: Check, every: Iterable[Check]) -> bool:
     outputs = check.modalities[-1:] if check.kind == "direction" else check.modalities
     before = {"reader": (), "codec": ("reader",)}.get(check.kind, ("reader", "codec"))
     same = [other for other in every if other.factor == check.factor]
@@ -89,9 +89,9 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _listed(sentences: Sequence[str]) -> str:
-    more = f"; and {len(sentences) - NAMED} more" if len(sentences) > NAMED else ""
-    return "; ".join(sentences[:NAMED]) + more + "."
+def _join_sentences(sentences: Sequence[str]) -> str:
+    more = f"; and {len(sentences) - MAX_NAMED} more" if len(sentences) > MAX_NAMED else ""
+    return "; ".join(sentences[:MAX_NAMED]) + more + "."
 
 
 def _count(part: float, n: int) -> str:
@@ -104,7 +104,7 @@ def _counts(rates: Sequence[tuple[float, int]]) -> str:
     return counts[0] if len(set(counts)) == 1 else _and(counts)
 
 
-def _show(modality: str) -> str:
+def _verb(modality: str) -> str:
     return "name" if modality in digit_world.READERS else "show"  # words are parsed
 
 
@@ -125,7 +125,7 @@ def _readers(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
 
 def _codecs(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
     return [
-        f"{name} cannot {_show(name)} the {_and([c.factor for c in own])}: its codec keeps "
+        f"{name} cannot {_verb(name)} the {_and([c.factor for c in own])}: its codec keeps "
         f"{_counts([(c.value, c.n) for c in own])} of {own[0].n} samples "
         f"(real ones: {_counts([(c.ceiling, c.n) for c in own])}; floor {own[0].floor:.2f} of that)"
         for name, own in _by_modality(failed).items()
@@ -146,8 +146,8 @@ def _directions(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
                     factors[factor] = own
             if factors:
                 said.update(check for own in factors.values() for check in own)
-                best = [max(own, key=lambda check: check.part) for own in factors.values()]
-                parts = _and([f"{check.part:.2f}" for check in best])
+                best = [max(own, key=lambda check: check.fraction) for own in factors.values()]
+                parts = _and([f"{check.fraction:.2f}" for check in best])
                 floors = _and(list(dict.fromkeys(f"{check.floor:.2f}" for check in best)))
                 what = subject.format(name, _and(list(factors)))
                 sentences.append(f"{what}: at best {parts} of the ceiling (floor {floors})")
@@ -180,4 +180,4 @@ def _worst(check: Check) -> str:
         return f"the least even are {names}, entropy of the {check.factor} {check.value:.2f} (floor {check.floor:.2f})"
     if check.kind == "joint":
         return f"the lowest are {names}, the same {check.factor} in {check.value:.2f} (floor {check.floor:.2f})"
-    return f"the lowest is {names}, {check.factor} {check.part:.2f} of the ceiling (floor {check.floor:.2f})"
+    return f"the lowest is {names}, {check.factor} {check.fraction:.2f} of the ceiling (floor {check.floor:.2f})"

@@ -18,7 +18,7 @@ COLUMNS = 8
 Readings = Mapping[str, np.ndarray]
 
 
-def said(readings: Readings, i: int) -> str:
+def describe(readings: Readings, i: int) -> str:
     """What was read off sample i, in words."""
     return ", ".join(FACTORS[f][r[i]] if r[i] != UNREAD else f"no {f}" for f, r in readings.items())
 
@@ -60,7 +60,7 @@ def direction(
     asked = {f: x for f, x in read.items() if f in CARRIES[source.name] and f in real["factors"]}
     free = {f: x for f, x in read.items() if f not in asked}
     right = np.logical_and.reduce([real["factors"][f] == x for f, x in asked.items()])
-    words = [said(asked, i) + (f" ({said(free, i)})" if free else "") for i in range(shown)]
+    words = [describe(asked, i) + (f" ({describe(free, i)})" if free else "") for i in range(shown)]
     lines = [
         ("prompt", _media(source, real["values"][source.name])),
         ("generated", _media(target, made["values"])),

@@ -12,7 +12,7 @@ from codi_jax.report.markup import Html, el, figure, number, rows
 LIGHT, DARK = (241, 246, 250), (22, 101, 138)  # of the heat maps
 
 
-def shown_factors(cell: Mapping[str, Any]) -> dict[str, Any]:
+def factor_rows(cell: Mapping[str, Any]) -> dict[str, Any]:
     """factor -> row, in the world's order."""
     return {f: cell[f] for f in FACTORS if f in cell}
 
@@ -59,7 +59,7 @@ def headline(metrics: Mapping[str, Any]) -> Html:
     across(f"{LEADING} right, never paired", metrics["matrix"], False)
     across(f"{LEADING} right, unseen combinations", metrics["held_out"], None)
     for name, cell in metrics["joint"].items():
-        for factor, row in list(shown_factors(cell).items())[:1]:
+        for factor, row in list(factor_rows(cell).items())[:1]:
             note = f"alone {number(row['independent'], 2)}, by chance {number(row['chance'], 2)}"
             note += "" if cell["trained"] else "; ★ never trained as a set"
             tiles.append(_tile(number(row["joint"], 2), f"{set_title(name, cell)} agree on the {factor}", note))
@@ -118,16 +118,16 @@ def combination_map(names: Sequence[str], table: Mapping[str, Any], caption: Any
     return figure(el("table", head, body, class_="heat small"), (caption, f" {legend}."))
 
 
-def mixes(curves: Mapping[str, Any], caption: Any) -> Html:
+def mix_curves(curves: Mapping[str, Any], caption: Any) -> Html:
     """Mix-weight curves: whom the output follows as the weight moves from the first prompt to the second."""
     plots = []
     for title, found in curves.items():
-        a, b, output = mixing.parts(title)
+        a, b, output = mixing.parse_title(title)
         series = [
             (name, list(zip(found["weights"], found[LEADING][name], strict=True)), class_)
             for name, class_ in ((a, "a"), (b, "b"))
         ]
-        plots.append(el("div", el("h4", f"{a} against {b} → {output}"), svg.shares(series, title), class_="plot"))
+        plots.append(el("div", el("h4", f"{a} against {b} → {output}"), svg.unit_curves(series, title), class_="plot"))
     return figure(el("div", plots, class_="row"), caption)
 
 
@@ -136,11 +136,11 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
     body = []
     for direction in (f"{a}->{b}" for a in names for b in names if f"{a}->{b}" in cells):
         cell = cells[direction]
-        for factor, row in {**shown_factors(cell["factors"]), "all at once": cell["all"]}.items():
+        for factor, row in {**factor_rows(cell["factors"]), "all at once": cell["all"]}.items():
             low, high = row["interval"]
             numbers = [number(row[k]) for k in ("ceiling", "chance", "shuffled")]
             body.append([_spaced(direction), factor, number(row["accuracy"]), f"{low:.3f} to {high:.3f}", *numbers])
-        for factor, row in shown_factors(cell["free"]).items():
+        for factor, row in factor_rows(cell["free"]).items():
             body.append([_spaced(direction), f"{factor} (free)", *["–"] * 5, number(row["entropy"])])
     head = ["direction", "factor", "accuracy", "95 % interval", "ceiling", "chance", "shuffled"]
     if any(cell["free"] for cell in cells.values()):
@@ -156,7 +156,7 @@ def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
     for name, cell in joint.items():
         groups = [
             (factor, [(label, row[key], class_) for label, key, class_ in bars], row["chance"])
-            for factor, row in shown_factors(cell).items()
+            for factor, row in factor_rows(cell).items()
         ]
         if groups:
             plot = svg.bars(groups, f"Agreement of {_spaced(name)}, together, alone and shuffled")
@@ -168,7 +168,7 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
     """What stands behind an agreement: chance, and each output's entropy and distance to real samples."""
     body = []
     for name, cell in joint.items():
-        for factor, row in shown_factors(cell).items():
+        for factor, row in factor_rows(cell).items():
             low, high = row["interval"]
             numbers = [
                 number(row["joint"]),
@@ -190,7 +190,7 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
     return figure(rows(head, body), caption)
 
 
-def outside_judges(found: Mapping[str, Any], caption: Any) -> Html:
+def pretrained_judges(found: Mapping[str, Any], caption: Any) -> Html:
     """What networks that never met this world read: directions beside their ceiling, sets together beside alone."""
     read = [[_spaced(d), number(row["accuracy"]), number(row["ceiling"])] for d, row in found["matrix"].items()]
     agree = [[_spaced(s), number(row["joint"]), number(row["independent"])] for s, row in found["joint"].items()]

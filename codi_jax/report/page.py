@@ -74,7 +74,7 @@ def _gallery(
     figures = []
     for a, b in pairs:
         cell = metrics[kind][f"{a}->{b}"]
-        rates = [f"{f} right in {row['accuracy']:.0%}" for f, row in numbers.shown_factors(cell["factors"]).items()]
+        rates = [f"{f} right in {row['accuracy']:.0%}" for f, row in numbers.factor_rows(cell["factors"]).items()]
         caption = el("b", f"{a} → {b}. "), f"Of all {cell['n']}: {_listed(rates)}."
         made = samples[kind][f"{a}->{b}"]
         figures.append(gallery.direction(run.codi[a], run.codi[b], samples["real"][real], made, caption))
@@ -185,7 +185,7 @@ def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: 
             table,
             "Rows are sets of prompts, columns sets of outputs; darker is better. Point at a cell for each output.",
         ),
-        numbers.mixes(
+        numbers.mix_curves(
             mix,
             f"Two prompts that disagree on the {numbers.LEADING}: how often the output shows what each of them says, "
             "over the mix weight of the second.",
@@ -244,7 +244,7 @@ def _outside(found: dict[str, Any]) -> Html:
     return _section(
         "Judges from elsewhere",
         f"The same samples, the first {found['n']} of each, read by networks that learnt to read or listen elsewhere.",
-        numbers.outside_judges(
+        numbers.pretrained_judges(
             found, "The ceiling is what the same judge makes of real samples. Captions are parsed, not judged."
         ),
     )

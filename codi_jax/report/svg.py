@@ -23,12 +23,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
     return el("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=class_)
 
 
-def _room(names: Iterable[str]) -> int:
+def _label_width(names: Iterable[str]) -> int:
     """Pixels that the longest of some labels takes beside a plot, with its distance to it."""
     return 16 + 8 * max(map(len, names), default=0)
 
 
-def apart(places: Sequence[float], gap: float, high: float) -> list[float]:
+def spread(places: Sequence[float], gap: float, high: float) -> list[float]:
     """Places in their order, moved so that neighbours are at least `gap` apart and none is beyond `high`."""
     moved = list(places)
     order = sorted(range(len(places)), key=places.__getitem__)
@@ -104,14 +104,16 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     return _svg(parts, title, width, height)
 
 
-def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width: int = 330, height: int = 200) -> Html:
+def unit_curves(
+    series: Sequence[tuple[str, Sequence[Point], str]], title: str, width: int = 330, height: int = 200
+) -> Html:
     """Lines in the unit square, each with its name at its end.
 
     Args:
       series: (name, [(x, y), …] within [0, 1], class).
       title: what a reader of the screen hears.
     """
-    left, right, top, bottom = 34, _room(name for name, _, _ in series), 10, 26
+    left, right, top, bottom = 34, _label_width(name for name, _, _ in series), 10, 26
 
     def place(point: Point) -> Point:
         return left + (width - left - right) * point[0], top + (height - top - bottom) * (1 - point[1])
@@ -126,7 +128,7 @@ def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width
         placed = [place(point) for point in points]
         parts.append(el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in placed), class_=f"line {class_}"))
         ends.append(placed[-1])
-    for (x, _), y, (name, _, _) in zip(ends, apart([y for _, y in ends], 15, height - bottom), series, strict=True):
+    for (x, _), y, (name, _, _) in zip(ends, spread([y for _, y in ends], 15, height - bottom), series, strict=True):
         parts.append(_label(x + 6, y + 4, name))
     return _svg(parts, title, width, height)
 
@@ -139,7 +141,7 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], 
       title: what a reader of the screen hears.
     """
     right, bar, head, gap, top = 42, 20, 20, 12, 20
-    left = _room(label for _, items, _ in groups for label, _, _ in items)
+    left = _label_width(label for _, items, _ in groups for label, _, _ in items)
     span = width - left - right
     parts, y = [], float(top)
     height = top + sum(head + len(items) * bar + gap for _, items, _ in groups)

@@ -11,7 +11,7 @@ from codi_jax.demo import page
 from codi_jax.evaluate.samples import take
 from codi_jax.generate import Generator
 from tests import toy
-from tests.report.test_page import Balanced
+from tests.report.test_page import TagChecker
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_every_modality_prompts_once_and_is_generated_once(made):
     for title in ("text → image", "image → text", "text + image"):
         assert f"<b>{title}. </b>" in html and any(what.startswith(f"{title}: ") for what in activities)
     assert html.count('<img class="image"') == page.N * 4  # generated, its real sample, a prompt, together
-    parser = Balanced()
+    parser = TagChecker()
     parser.feed(html)
     assert not parser.open and all(source.startswith("data:image/png;base64,") for source in parser.loads)
 

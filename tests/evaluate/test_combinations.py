@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codi_jax.data import digit_world
-from codi_jax.evaluate.combinations import cells, rows, subsets, summary
+from codi_jax.evaluate.combinations import batches, cells, subsets, summary
 from codi_jax.evaluate.intervals import wilson
 from codi_jax.evaluate.readers import Reading
 
@@ -19,7 +19,7 @@ def test_subsets_are_all_of_them_the_small_ones_first():
 
 def test_rows_by_hand():
     # Three cells of two samples: rows 0 to 5, in batches of four; the last is filled up with its first row.
-    (first, weights), (second, others) = rows(PAIR, 2, 4)
+    (first, weights), (second, others) = batches(PAIR, 2, 4)
     assert first.tolist() == [0, 1, 2, 3] and second.tolist() == [4, 5, 4, 4]
     assert {name: w.tolist() for name, w in weights.items()} == {"text": [1, 1, 0, 0], "image": [0, 0, 1, 1]}
     assert {name: w.tolist() for name, w in others.items()} == {"text": [1, 1, 1, 1], "image": [1, 1, 1, 1]}
@@ -28,7 +28,7 @@ def test_rows_by_hand():
 @pytest.mark.parametrize(("n", "batch"), [(8, 64), (3, 7), (5, 5), (4, 512)])
 def test_rows_are_all_cells_once_and_every_row_has_a_prompt(n, batch):
     seen, masks = [], []
-    for row, weights in rows(FOUR, n, batch):
+    for row, weights in batches(FOUR, n, batch):
         assert len(row) == batch and all(w.shape == (batch,) for w in weights.values())
         seen += row.tolist()
         masks += zip(*(weights[name] for name in FOUR), strict=True)

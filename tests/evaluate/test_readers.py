@@ -12,7 +12,7 @@ from codi_jax.config import ConfigError
 from codi_jax.data import digit_world
 from codi_jax.evaluate import judges
 from codi_jax.evaluate.agreement import UNREAD
-from codi_jax.evaluate.readers import Judged, Parsed, make_readers
+from codi_jax.evaluate.readers import JudgeReader, ParserReader, make_readers
 from tests import toy
 
 
@@ -32,7 +32,7 @@ def judge_and_params():
 
 
 def test_a_caption_that_says_a_factor_twice_or_not_at_all_is_unread():
-    read = Parsed(digit_world.READERS["text"], ("digit", "colour"))
+    read = ParserReader(digit_world.READERS["text"], ("digit", "colour"))
     reading = read(["a red seven", "a red seven 7", "something red", "a seven", "", "red green 3"])
     assert reading.factors["digit"].tolist() == [7, UNREAD, UNREAD, 7, UNREAD, 3]
     assert reading.factors["colour"].tolist() == [0, 0, 0, UNREAD, UNREAD, UNREAD]
@@ -42,8 +42,8 @@ def test_a_caption_that_says_a_factor_twice_or_not_at_all_is_unread():
 def test_batches_of_one_size_change_no_reading():
     judge, params = judge_and_params()
     values = list(np.random.default_rng(0).normal(size=(7, 4, 4, 3)).astype(np.float32))
-    small = Judged(Pictures(), judge, params, ("digit", "colour"), 3)
-    whole = Judged(Pictures(), judge, params, ("digit", "colour"), 7)
+    small = JudgeReader(Pictures(), judge, params, ("digit", "colour"), 3)
+    whole = JudgeReader(Pictures(), judge, params, ("digit", "colour"), 7)
     a, b = small(values), whole(values)
     assert small._program._cache_size() == 1
     assert a.features.shape == (7, 5)
@@ -132,9 +132,9 @@ def test_a_judge_sees_values_by_the_preprocessing_it_was_packaged_with(tmp_path)
 def test_what_the_world_can_measure_is_measured_in_the_judges_place():
     judge, params = judge_and_params()
     values = list(np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32))
-    judged = Judged(Pictures(), judge, params, ("digit", "colour"), 3)(values)
+    judged = JudgeReader(Pictures(), judge, params, ("digit", "colour"), 3)(values)
     bright = lambda given: {"colour": (given.mean((1, 2, 3)) > 0).astype(np.int64), "size": given[:, 0, 0, 0]}  # noqa: E731
-    reading = Judged(Pictures(), judge, params, ("digit", "colour"), 3, bright)(values)
+    reading = JudgeReader(Pictures(), judge, params, ("digit", "colour"), 3, bright)(values)
     assert set(reading.factors) == {"digit", "colour"}
     assert reading.factors["colour"].tolist() == [int(value.mean() > 0) for value in values]
     np.testing.assert_array_equal(reading.factors["digit"], judged.factors["digit"])

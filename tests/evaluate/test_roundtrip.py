@@ -7,7 +7,7 @@ from codi_jax.data.digit_world import CARRIES
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.readers import Reading
-from codi_jax.evaluate.roundtrip import kept, reconstruct
+from codi_jax.evaluate.roundtrip import accuracy, reconstruct
 from codi_jax.evaluate.samples import take
 from codi_jax.generate import GenerateConfig, Generator
 from tests import toy
@@ -38,7 +38,7 @@ def test_what_is_kept_by_hand():
     truth = {factor: np.array([0, 1, 0, 1]) for factor in CARRIES["text"]}
     right = Reading(dict(truth))
     lost = Reading({**truth, "digit": np.array([UNREAD, 1, 1, UNREAD])})
-    cell = kept(truth, {"text": lost}, {"text": right})["text"]
+    cell = accuracy(truth, {"text": lost}, {"text": right})["text"]
     assert cell["n"] == 4 and set(cell["factors"]) == set(CARRIES["text"]) and cell["free"] == {}
     assert cell["factors"]["digit"]["accuracy"] == 0.25 and cell["factors"]["digit"]["ceiling"] == 1
     assert all(row["accuracy"] == 1 for factor, row in cell["factors"].items() if factor != "digit")

@@ -82,7 +82,7 @@ def test_packaged_towers_embed_the_values_of_a_model():
     drawn = toy.params(toy.codi(), seed=1)
     own = {"text_similarity": drawn["clip_text"], "image_similarity": drawn["clip_vision"]}
     expected = Similarity(toy.codi(), own, 2)(values)
-    found = similarity.packaged(toy.codi(compat="release"), package, 2)(values)
+    found = similarity.from_package(toy.codi(compat="release"), package, 2)(values)
     for name in values:
         np.testing.assert_array_equal(found[name], expected[name])
-    assert similarity.packaged(toy.codi(*toy.EVERYTHING), package, 2) is None
+    assert similarity.from_package(toy.codi(*toy.EVERYTHING), package, 2) is None

@@ -14,7 +14,7 @@ WEIGHTS = [0.0, 0.5, 1.0]
 def test_a_mix_curve_goes_from_its_first_prompt_to_its_second(title):
     first, second = title.split("->")[0].split("|")
     curve = {"weights": WEIGHTS, "digit": {first: [0.9, 0.5, 0.1], second: [0.1, 0.4, 0.8]}}
-    html = numbers.mixes(json.loads(json.dumps({title: curve}, sort_keys=True)), "")
+    html = numbers.mix_curves(json.loads(json.dumps({title: curve}, sort_keys=True)), "")
     assert f"<h4>{first} against {second} → image</h4>" in html
     drawn = re.findall(r'<path d="M([^"]+)" class="line (\w)"', html)
     assert [class_ for _, class_ in drawn] == ["a", "b"]

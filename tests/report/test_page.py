@@ -87,7 +87,7 @@ def evaluated(workdir):
     return values
 
 
-class Balanced(HTMLParser):
+class TagChecker(HTMLParser):
     """Checks that every element is closed, and gathers what would be loaded."""
 
     def __init__(self):
@@ -113,7 +113,7 @@ def page(tmp_path):
 
 
 def test_it_is_balanced_and_loads_nothing(page):
-    parser = Balanced()
+    parser = TagChecker()
     parser.feed(page[0])
     assert not parser.open
     assert parser.loads and all(x.startswith("data:image/png;base64,") for x in parser.loads)

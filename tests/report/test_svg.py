@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from codi_jax.report.svg import apart, bars, curve, decades, shares, smooth, ticks
+from codi_jax.report.svg import bars, curve, decades, smooth, spread, ticks, unit_curves
 
 PHONE = 358  # px between the margins of a page 390 px wide
 SIZES = {"tick": 11, "label": 12.5, "name": 13, "value": 12.5}  # px, of the style sheet
@@ -77,13 +77,13 @@ def test_no_label_lies_on_another_and_words_keep_their_size_on_a_phone():
     groups = [(name, items, chance) for name, chance in (("digit", 0.1), ("colour", 0.17), ("something", 1.0))]
     for svg in (
         bars(groups, "t"),
-        shares([("temperature", [(0, 1), (1, 1)], "a"), ("depth", [(0, 0), (1, 1)], "b")], "t"),
+        unit_curves([("temperature", [(0, 1), (1, 1)], "a"), ("depth", [(0, 0), (1, 1)], "b")], "t"),
     ):
         assert not overprinted(svg)
         assert float(ElementTree.fromstring(svg).get("width")) <= PHONE
 
 
 def test_names_of_lines_that_end_alike_stand_apart():
-    assert apart([10, 12, 40], 15, 100) == [10, 25, 40]
-    assert apart([99, 98], 15, 100) == [100, 85]
-    assert apart([5.0], 15, 100) == [5.0]
+    assert spread([10, 12, 40], 15, 100) == [10, 25, 40]
+    assert spread([99, 98], 15, 100) == [100, 85]
+    assert spread([5.0], 15, 100) == [5.0]
