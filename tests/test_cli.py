@@ -281,7 +281,7 @@ def test_evaluate_ends_on_the_verdict(monkeypatch, capsys, tmp_path, floors, rat
     first, *verdict = capsys.readouterr().out.splitlines()
     assert first == "the table" and len(verdict) <= 6 and bool(verdict) == (floors is not None)
     if code:
-        assert verdict[2].startswith("text cannot name the digit: its codec keeps 0 of 48 samples")
+        assert verdict[2].startswith("text cannot name the digit: its codec preserves 0 of 48 samples")
 
 
 def test_nothing_to_reuse_and_nothing_to_compare(workdir, tmp_path, capsys):

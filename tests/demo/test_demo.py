@@ -83,7 +83,7 @@ def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, 
     assert (out / "index.html").stat().st_mtime_ns == made.st_mtime_ns
     verdict = said.split("\n\n")[-1].splitlines()
     assert len(verdict) <= 5 and verdict[0].startswith("The model is below its floors: of ")
-    assert any("its codec keeps 0 of 4 samples" in line for line in verdict)
+    assert any("its codec preserves 0 of 4 samples" in line for line in verdict)
 
     monkeypatch.setattr(measure, "evaluate", raises(AssertionError("it measures again")))
     assert demo(tmp_path) == 1

@@ -1,4 +1,4 @@
-"""Codec round trips, against the codec called by hand and factors counted by hand."""
+"""Codec round trips against direct calls of the codec, and their accuracy by hand."""
 
 import jax
 import numpy as np
@@ -15,10 +15,10 @@ from tests import toy
 N = 3
 
 
-def test_values_go_through_their_codec_and_back():
+def test_reconstruct_encodes_and_decodes():
     codi = toy.codi()
     variables = toy.variables(codi)
-    for constants in variables["constants"].values():  # so that latents are normalised, and back
+    for constants in variables["constants"].values():  # make the normalisation of latents matter
         constants.update({k: v + 0.5 for k, v in constants.items() if k in ("shift", "scale")})
     samples = take(codi, make_source({**toy.recipe()["sources"]["test_seen"]}), range(N))
     made = reconstruct(Generator(codi, GenerateConfig({})), variables, samples.values)
@@ -34,7 +34,7 @@ def test_values_go_through_their_codec_and_back():
                 np.testing.assert_allclose(made[name][i].astype(float), value.astype(float), atol=1)
 
 
-def test_what_is_kept_by_hand():
+def test_accuracy_by_hand():
     truth = {factor: np.array([0, 1, 0, 1]) for factor in CARRIES["text"]}
     right = Reading(dict(truth))
     lost = Reading({**truth, "digit": np.array([UNREAD, 1, 1, UNREAD])})
