@@ -54,16 +54,16 @@ def test_cells_override_the_floors():
     given["joint"]["text+image"]["colour"] = {**row, "joint": 0.45}
     given["joint"]["text+image+audio"] = {"n": 256, LEADING: row}
     given["joint"]["text+image+video"] = {"n": 256, LEADING: row}
-    found = {(c.kind, c.modalities, c.factor): c for c in checks(given, FloorsConfig(hard=("video",), cells=cells))}
-    direction = found["direction", ("text", "image"), LEADING]
+    every = {(c.kind, c.modalities, c.factor): c for c in checks(given, FloorsConfig(hard=("video",), cells=cells))}
+    direction = every["direction", ("text", "image"), LEADING]
     assert direction.bound == 0.97 and not direction.passed  # absolute
-    assert found["direction", ("text", "image"), "colour"].bound == 0.8
-    colour = found["joint", ("text", "image"), "colour"]
+    assert every["direction", ("text", "image"), "colour"].bound == 0.8
+    colour = every["joint", ("text", "image"), "colour"]
     assert colour.bound == 0.5 and not colour.passed
-    assert found["joint", ("text", "image"), LEADING].bound == 0.8
-    assert found["joint", ("text", "image", "audio"), LEADING].bound == 0.7
-    assert found["entropy", ("text", "image", "audio"), LEADING].bound == 0.9
-    assert not any(modalities == ("text", "image", "video") for kind, modalities, _ in found)
+    assert every["joint", ("text", "image"), LEADING].bound == 0.8
+    assert every["joint", ("text", "image", "audio"), LEADING].bound == 0.7
+    assert every["entropy", ("text", "image", "audio"), LEADING].bound == 0.9
+    assert not any(modalities == ("text", "image", "video") for kind, modalities, _ in every)
 
 
 def test_a_reader_below_its_floor_fails():

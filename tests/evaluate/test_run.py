@@ -211,7 +211,7 @@ def test_an_invalid_config_is_an_error(tmp_path, variables, change, message):
 def test_an_unfinished_run_is_an_error_that_names_the_missing_component(tmp_path, variables):
     it = demo_run(tmp_path)
     del variables["params"]["text_unet"]
-    with pytest.raises(ConfigError, match="no finished stage trains text_unet"):
+    with pytest.raises(ConfigError, match="no finished stage has trained text_unet"):
         run.evaluate(it.codi, it.config, variables, tmp_path)
 
 
