@@ -101,7 +101,9 @@ class Evaluation:
         }
         components = codi.component_names()
         if missing := sorted(components.keys() - variables["params"].keys()):
-            raise ConfigError(f"evaluate: no finished stage has trained {', '.join(missing)}; run `codi-jax train` first")
+            raise ConfigError(
+                f"evaluate: no finished stage has trained {', '.join(missing)}; run `codi-jax train` first"
+            )
         self.variables = {**variables, "params": {name: variables["params"][name] for name in components}}
         self.stages = [stage for group in config.stages.values() for stage in group.values()]
         package = open_package(self.settings.judges)
