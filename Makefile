@@ -75,8 +75,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS)
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
-CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_generate.py diffusion parallel \
-	checkpoint data nn encoders modalities optim objectives parity train/test_loop.py)
+CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py diffusion parallel \
+	checkpoint data nn encoders modalities optim objectives parity train/test_trainer.py)
 
 core: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) $(CORE)

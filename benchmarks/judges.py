@@ -52,14 +52,18 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
     rows = source.read(range(n))
     truth = np.asarray(rows["factors"][LEADING])
-    real = {m: array(package.codi[m].values(rows)) for m, reader in readers.items() if isinstance(reader, JudgeReader)}
+    real = {
+        m: array(package.codi[m].raw_from_batch(rows))
+        for m, reader in readers.items()
+        if isinstance(reader, JudgeReader)
+    }
     others, _ = pretrained.make_readers(package.codi, real)
     out = []
     for modality in real:
         for way, function in (("none", None), ("noise", noise), ("blend", blend)):
             for s in SEVERITIES if function else (0.0,):
                 x = function(rows[modality], s, rng) if function else rows[modality]
-                values = package.codi[modality].values({**rows, modality: jnp.clip(jnp.float32(x), -1, 1)})
+                values = package.codi[modality].raw_from_batch({**rows, modality: jnp.clip(jnp.float32(x), -1, 1)})
                 read = readers[modality](values).factors[LEADING]
                 other = others[modality](array(values)) if modality in others else None
                 out.append(

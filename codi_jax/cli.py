@@ -1,12 +1,12 @@
 """`codi-jax VERB`: plan, train, generate, evaluate, report; package models; convert and export public checkpoints.
 
 A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
-ml_collections, private to the verb) and saves the resolved config in the workdir; the other verbs need only that.
-`generate` needs neither: the model inside the package answers.
+ml_collections) and saves the resolved config in the workdir; the other verbs need only the workdir. `generate` without
+a workdir uses the packaged model.
 
-Exit codes: 0 done; 1 measured, and below the floors of the config; 2 bad input, a full disk, or a directory that may
-not be written (one line says what); 75 stopped by SIGTERM with everything saved, run it again; 69 the processes that
-the environment tells of (see `codi_jax.parallel.distributed`) have not come together.
+Exit codes: 0 success; 1 evaluated, with results below the floors of the config; 2 invalid input, a full disk, or a
+directory that cannot be written (the error is one line); 69 the processes of a distributed run (see
+`codi_jax.parallel.distributed`) could not connect; 75 stopped by SIGTERM with everything saved, run it again.
 """
 
 import argparse
@@ -26,36 +26,41 @@ from codi_jax.config import ConfigError
 
 EXIT_BELOW_FLOORS = 1
 EXIT_BAD_INPUT = 2
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, come back
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, run it again
 
 
 def _refuse(error: Exception | str) -> NoReturn:
+    """Prints the error as one line and exits with `EXIT_BAD_INPUT`."""
     from codi_jax.parallel import distributed
 
     print(f"codi-jax: {error}", file=sys.stderr)
-    distributed.leave(EXIT_BAD_INPUT)
+    distributed.exit_process(EXIT_BAD_INPUT)
 
 
 def _end_on(verdict: Any) -> None:
-    """Prints the verdict on a model, if there is one; below its floors the process ends."""
+    """Prints the verdict of an evaluation, if there is one, and exits if the model is below its floors."""
     from codi_jax.parallel import distributed
 
     if verdict is not None:
         print(f"\n{verdict}", flush=True)
         if not verdict.passed:
-            distributed.leave(EXIT_BELOW_FLOORS)
+            distributed.exit_process(EXIT_BELOW_FLOORS)
 
 
 def _directory(argument: str) -> Path:
-    """An argument that names a directory, here or in an object store."""
+    """Parses an argument that names a directory, on a local disk or in an object store."""
     try:
-        return storage.reachable(argument)
-    except ConfigError as error:  # which argparse would show with its usage
+        return storage.check_access(argument)
+    except ConfigError as error:  # argparse would print its usage, too
         _refuse(error)
 
 
 def read_config(arguments: Sequence[str]) -> Any:
-    """The ConfigDict of --config and its overrides, by ml_collections' flags in a flag set of their own."""
+    """The ConfigDict of --config and its overrides, parsed by ml_collections in a separate flag set.
+
+    Raises:
+      ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
+    """
     from absl import flags
     from ml_collections import config_flags
 
@@ -64,7 +69,7 @@ def read_config(arguments: Sequence[str]) -> Any:
     try:
         rest = values(["codi-jax", *arguments])[1:]
         config = values.config
-        hasattr(config, "items")  # a file that could not be loaded is an error only when it is looked at
+        hasattr(config, "items")  # an error while loading the file is raised on first access
     except ConfigError:
         raise
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
@@ -78,25 +83,23 @@ def read_config(arguments: Sequence[str]) -> Any:
 
 
 def _train(args: argparse.Namespace, rest: list[str], objective: str | None = None) -> None:
-    """Trains the stages that are asked for, or those of an objective."""
+    """Trains the stages named by --stage, or all stages of an objective."""
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.jobs import train_side_by_side
-    from codi_jax.train.loop import train
     from codi_jax.train.profile import parse
     from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
+    from codi_jax.train.trainer import train
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
     profile = None if args.profile is None else parse(args.profile)
     if profile and args.jobs > 1:
-        raise ConfigError(
-            f"--profile: beside other stages (--jobs={args.jobs}) a stage is not itself; leave --jobs out"
-        )
+        raise ConfigError(f"--profile: parallel stages (--jobs={args.jobs}) would distort the trace; leave --jobs out")
     processes = distributed.requested()
     if processes is not None and args.jobs > 1:
-        raise ConfigError(f"--jobs={args.jobs}: stages run side by side in a run of one process only")
+        raise ConfigError(f"--jobs={args.jobs}: parallel stages are not supported in a distributed run")
     keep_freed_memory()
 
     config = None
@@ -108,8 +111,8 @@ def _train(args: argparse.Namespace, rest: list[str], objective: str | None = No
         if rest:
             raise ConfigError(f"unknown arguments: {' '.join(rest)}")
         run = load_run(args.workdir)
-    distributed.start(processes)  # what is wrong with the config, each process has said for itself by now
-    if distributed.first():
+    distributed.start(processes)  # every process has validated the config before
+    if distributed.is_primary():
         if config is not None:
             save_config(config, args.workdir)
         for name in reuse(run, args.reuse) if args.reuse else ():
@@ -129,12 +132,12 @@ def _train(args: argparse.Namespace, rest: list[str], objective: str | None = No
 
 
 def _run_of(args: argparse.Namespace, rest: list[str]) -> Any:
-    """The run of a workdir, or of a config that has none."""
+    """The run of --workdir, or of --config without a workdir."""
     from codi_jax.train.recipe import load_run, open_run
 
     if any(a.startswith("--config") for a in rest):
         if args.workdir is not None:
-            raise ConfigError("--workdir and --config: name one of them; a workdir has its config")
+            raise ConfigError("--workdir and --config: use only one of them; a workdir has its config")
         return open_run(read_config(rest), None)
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
@@ -152,8 +155,8 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> None:
     from codi_jax.progress import ProgressLines
 
     if args.topology and args.devices is not None:
-        raise ConfigError("--topology and --devices: name one of them")
-    # First, since it decides what jax starts.
+        raise ConfigError("--topology and --devices: use only one of them")
+    # Before anything else, since it selects the backend that jax initializes.
     if args.topology:
         where = target.tpu(args.topology)
     else:
@@ -181,7 +184,7 @@ def _export(args: argparse.Namespace, rest: list[str]) -> None:
 
     return_freed_memory()
     run = _run_of(args, rest)
-    print(export(run.codi, run.providers(run.finished_stages()), args.out))
+    print(export(run.codi, run.component_sources(run.finished_stages()), args.out))
 
 
 def _package(args: argparse.Namespace, rest: list[str]) -> None:
@@ -199,7 +202,7 @@ def _package(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:
-    """What generates: the model, its `config.generate`, and the function that makes a reader of named components."""
+    """The model for generation, its `config.generate`, and a function that returns a reader of components."""
     if args.workdir is not None or any(a.startswith("--config") for a in rest):
         if args.model is not None:
             raise ConfigError("--model names a packaged model; leave out --workdir and --config")
@@ -219,18 +222,18 @@ def _model(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, Any]:
     print(f"model: {package.name}{by}", file=sys.stderr, flush=True)
 
     def reader(wanted: Iterable[str]) -> Any:
-        package.read("model", wanted)  # a damaged file is an error before anything is compiled
+        package.read("model", wanted)  # a damaged file is reported before anything is compiled
         return lambda components: package.read("model", components, codi.config.dtype)
 
     return codi, package.run["generate"], reader
 
 
 def _user_folder() -> Path | None:
-    """This user's folder for compiled programs that belong to no workdir; None if it cannot be written."""
+    """The user's cache directory for programs compiled without a workdir; None if it cannot be written."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codi_jax"
         (folder / "compiled").mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # nowhere to write, no home
+    except (OSError, RuntimeError):  # not writable, or no home directory
         return None
     return folder if os.access(folder / "compiled", os.W_OK) else None
 
@@ -239,14 +242,15 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     import jax
 
     from codi_jax.config import from_dict
-    from codi_jax.generate import GenerateConfig, Generator, PromptWarning, save
+    from codi_jax.pipeline import Generator, PromptWarning, save
     from codi_jax.progress import ProgressLines
+    from codi_jax.sampling.config import GenerateConfig
 
     codi, settings, reader = _model(args, rest)
     prompts, weights = {}, {}
     for name, given in args.prompts.items():
         if len(given) > 1:
-            raise ConfigError(f"--{name} is given {len(given)} times; a modality can prompt once")
+            raise ConfigError(f"--{name} is given {len(given)} times; use one prompt per modality")
         if given:
             prompts[name] = [codi[name].read(given[0])]
             if unknown := codi[name].unknown(prompts[name]):
@@ -267,7 +271,7 @@ def _generate(args: argparse.Namespace, rest: list[str]) -> None:
     wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
     read = reader(wanted)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptWarning)  # it has been said
+        warnings.simplefilter("ignore", PromptWarning)  # printed above
         progress = ProgressLines()
         values = generator.generate(
             read, outputs, prompts, args.n, jax.random.key(args.seed), weights, progress=progress
@@ -334,7 +338,7 @@ def _data(args: argparse.Namespace, rest: list[str]) -> None:
 
     if args.what == "encode":
         if args.workdir is None:
-            raise ConfigError("data encode needs --workdir=DIRECTORY, where the stages before are finished")
+            raise ConfigError("data encode needs --workdir=DIRECTORY with the stages that it depends on finished")
         alone = {"stage": (), "jobs": 1, "quiet": True, "profile": None, "reuse": None}
         return _train(argparse.Namespace(workdir=args.workdir, **alone), rest, "encode")
     run = _run_of(args, rest)
@@ -372,14 +376,14 @@ _VERBS = {
 
 
 def _explained(error: Exception, args: argparse.Namespace) -> str | None:
-    """One line about a full disk or a directory that may not be written; None where the error is another."""
+    """One line about a full disk or a directory that cannot be written; None for other errors."""
     return storage.explain(error, getattr(args, "out", None) or getattr(args, "workdir", None))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
-    # numpy works in reading threads beside XLA; threads of its own would only fight for the same cores. It reads this
-    # once, when it is first imported, and who has set it otherwise is left alone.
+    # numpy runs in data loading threads next to XLA, so BLAS threads would compete for the same cores. It is read when
+    # numpy is first imported; a value set by the user is kept.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from codi_jax.arguments import make_parser
     from codi_jax.modalities import REGISTRY
@@ -389,11 +393,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from codi_jax.parallel import distributed
-    from codi_jax.parallel.host import collect_garbage_less_often, hide_orbax_logs, keep_programs
+    from codi_jax.parallel.host import keep_programs, prepare_process
 
-    collect_garbage_less_often()
-    hide_orbax_logs()
-    # A plan keeps rows instead: a program for a machine that is not here is of no use.
+    prepare_process()
+    # `plan` has its own cache: programs compiled for other hardware cannot be reused.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
     if workdir is None and args.verb == "generate":
         workdir = _user_folder()
@@ -404,10 +407,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         _refuse(error)
     except KeyboardInterrupt:
-        print("codi-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        distributed.leave(130)
+        print("codi-jax: interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
+        distributed.exit_process(130)
     except Exception as error:
-        # Imported now, since a verb that trains nothing does not wait for Orbax.
+        # Imported here, so that verbs which do not train do not import Orbax.
         from codi_jax.checkpoint import CheckpointError
         from codi_jax.train.stop import Preempted
 
@@ -416,14 +419,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error, CheckpointError):
             _refuse(error)
         if isinstance(error, Preempted):
-            if distributed.first():
+            if distributed.is_primary():
                 print(f"codi-jax: {error}", file=sys.stderr)
-            distributed.leave(EXIT_PREEMPTED)
-        # Left alone, a process of several would wait for the others and end by an abort.
+            distributed.exit_process(EXIT_PREEMPTED)
+        # In a distributed run an exiting process would wait for the others and then abort.
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        distributed.leave(1)
+        distributed.exit_process(1)
 
 
 if __name__ == "__main__":

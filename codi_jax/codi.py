@@ -1,12 +1,12 @@
 """CoDi: modalities composed.
 
-    context        c = Σ_k w_k C_k(x_k) / Σ_k w_k                                (one token a prompt, paper eq. for C)
+    context        c = Σ_k w_k C_k(x_k) / Σ_k w_k                                (one token per prompt)
     environment    e_A = Σ_B W[A, B] V_B(z_B, t_B)                                (pooled tokens; maps: concatenated)
     prediction     ε_A(z_A, t_A, c, e_A)
 
-W [to, from] says which output attends to which. As the paper defines it A attends to all others; in the public release
-every output attends to its own token (`compat: release`), so that nothing passes between the outputs. A sole output
-attends to nothing. W is data: one program serves every subset of outputs.
+The connectivity W [to, from] says which output attends to which. In the paper A attends to all others. In the public
+release every output attends to its own token (`compat: release`), so that no information passes between the outputs.
+An output that is generated alone attends to nothing. W is data: one program serves every subset of outputs.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion import schedules
-from codi_jax.modalities import REGISTRY, Modality, Shared, Variables
+from codi_jax.modalities import REGISTRY, Modality, ModelDims, Variables
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
 
@@ -30,16 +30,17 @@ class CoDiConfig:
     """`config.model`.
 
     Attributes:
-      modalities: one entry a modality, read by that modality's own config class.
-      width: D; environment_width: E, the same unless given.
-      compat: `true`, or `release` for the public code's aliased skip and own-token attention.
-      prediction: what the denoisers predict: eps, v, x0 or flow.
+      modalities: name of a modality -> its config, of that modality's `Config` class.
+      width: D, width of the prompt space.
+      environment_width: E, width of the environment space; 0 for D.
+      compat: `true` for the paper's model, `release` for the aliased skip and own-token attention of the public code.
+      prediction: prediction kind of the denoisers: eps, v, x0 or flow.
       schedule: name of the noise schedule.
-      null: the prompt of "no prompt": `zero` (the mean of the centred prompts) or `empty` (each encoder's own
-        embedding of empty media, as the release).
-      environment_tokens: `pooled`, one token a modality, or `map`.
+      null: the null prompt: `zero` (the mean of the centred prompts) or `empty` (each encoder's embedding of empty
+        media, as in the release).
+      environment_tokens: `pooled`, one token per modality, or `map`.
       dtype: compute type.
-      remat: compute the activations of U-Nets, V, X and prompt towers again in the backward pass, block by block: some
+      remat: recompute the activations of U-Nets, V, X and prompt towers block by block in the backward pass: about a
         third more operations for a fraction of the memory.
     """
 
@@ -56,22 +57,26 @@ class CoDiConfig:
 
 
 class CoDi:
-    """The model as pure functions of `variables`; holds modules and sizes, no arrays but the schedule's tables."""
+    """The model as pure functions of `variables`. It holds modules and sizes, and no arrays but those of the schedule.
+
+    Raises:
+      ConfigError: an unknown modality, an invalid config, or modalities that share a component of different sizes.
+    """
 
     def __init__(self, config: CoDiConfig):
         self.config = config
         self.schedule = schedules.make(config.schedule)
         environment_width = config.environment_width or config.width
-        shared = Shared(config.width, environment_width, config.compat, config.dtype, config.remat)
+        dims = ModelDims(config.width, environment_width, config.compat, config.dtype, config.remat)
         self.modalities: dict[str, Modality] = {}
         self._shapes: dict[str, dict] = {}
         for name in config.modalities:
             if name not in REGISTRY:
                 raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
-        for name, cls in REGISTRY.items():  # in the registry's order, whatever that of the config
+        for name, cls in REGISTRY.items():  # in the order of the registry, not of the config
             if name in config.modalities:
                 tree = from_dict(cls.Config, config.modalities[name], f"model.modalities.{name}")
-                self.modalities[name] = cls(tree, shared)
+                self.modalities[name] = cls(tree, dims)
         self._check_shared()
 
     @classmethod
@@ -85,7 +90,11 @@ class CoDi:
         return self.modalities[name]
 
     def order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The names in the model's own order, checked, each once."""
+        """The names, in the model's order.
+
+        Raises:
+          ConfigError: an unknown or a repeated name.
+        """
         names = list(names)
         for name in names:
             if names.count(name) > 1:
@@ -94,32 +103,35 @@ class CoDi:
         return tuple(name for name in self.modalities if name in names)
 
     def component_names(self) -> dict[str, tuple[str, str]]:
-        """Component -> (modality, role) of the last modality that names it.
+        """Component -> (modality, role) of the last modality that refers to it.
 
-        Where picture and clip share a network, the clip comes last, and what is traced on it is all of the network.
+        Where image and video share a network, video is the last, and tracing with video creates all parameters.
         """
         return {
             c: (name, role) for name, modality in self.modalities.items() for role, c in modality.components.items()
         }
 
     def _check_shared(self) -> None:
-        """Modalities that name one component have to agree on its sizes."""
+        """Raises ConfigError if modalities that share a component differ in its sizes."""
         for component, (name, role) in self.component_names().items():
-            part = "denoiser" if role == "cross" else role
+            field = "denoiser" if role == "cross" else role
             for other, modality in self.modalities.items():
                 if modality.components.get(role) != component:
                     continue
-                if getattr(modality.config, part) != getattr(self.modalities[name].config, part):
+                if getattr(modality.config, field) != getattr(self.modalities[name].config, field):
                     raise ConfigError(
-                        f"config.model.modalities: {other} and {name} share {component}, but differ in their {part}"
+                        f"config.model.modalities: {other} and {name} share {component}, but differ in their {field}"
                     )
 
     def init(self, key: jax.Array, components: Sequence[str] | None = None) -> dict[str, dict]:
-        """Parameters of the named components (all if None), each from a key folded by the component's name.
+        """Initialises the named components (all if None), each with a key folded by its name.
 
-        Prompt encoders share one key, so that what two towers call alike and shape alike (the last layers and the
-        projection) starts alike: towers that start apart leave a gap between modalities (Liang et al., arXiv
-        2203.02053) and agree less on combinations that they never saw.
+        Prompt encoders share one key, so that parameters of the same path and shape in two towers (the last layers and
+        the projection) start equal. Towers with different initialisations leave a gap between modalities (Liang et
+        al., arXiv 2203.02053) and agree less on combinations that they were not trained on.
+
+        Returns:
+          {component: parameters}.
         """
         params = {}
         for component, (name, role) in self.component_names().items():
@@ -129,13 +141,14 @@ class CoDi:
         return params
 
     def shapes(self, component: str) -> dict:
-        """The tree of a component's parameters as ShapeDtypeStructs; traced once."""
+        """The parameters of a component as ShapeDtypeStructs; traced once and kept."""
         if component not in self._shapes:
             make = partial(self.init, components=(component,))
             self._shapes[component] = jax.eval_shape(make, jax.random.key(0))[component]
         return self._shapes[component]
 
     def default_constants(self) -> dict[str, dict]:
+        """Constants of all components before any statistics, see `Modality.default_constants`."""
         out = {}
         for modality in self.modalities.values():
             out.update(modality.default_constants())
@@ -150,10 +163,15 @@ class CoDi:
         batch: int,
         prompt: Callable[[str, Variables, Any], Array] | None = None,
     ) -> dict[str, Array]:
-        """The prompts of "no prompt" that stand beside prompts of the named modalities, each [B, D].
+        """Null prompts of the named modalities, each [B, D].
 
-        Zero, which is the mean of the centred prompts; or, as the release, each encoder's embedding of empty media.
-        `prompt` embeds media of a modality, where that is compiled already.
+        Zero, which is the mean of the centred prompts; or, as in the release, each encoder's embedding of empty media.
+
+        Args:
+          variables: parameters and constants of the prompt encoders; unused if the null prompt is zero.
+          names: modalities.
+          batch: B.
+          prompt: (name, variables, media) -> prompt tokens, a compiled `Modality.prompt`; None calls it uncompiled.
         """
         if self.config.null == "zero":
             return {name: jnp.zeros((batch, self.config.width)) for name in names}
@@ -161,18 +179,25 @@ class CoDi:
         return {name: prompt(name, variables, self[name].empty(batch)) for name in names}
 
     def context(self, prompts: Mapping[str, Array], weights: Mapping[str, Any] | None = None) -> Tokens:
-        """Mixes prompts [B, D] (one token) or [B, L, D] by weights (1 each if not given), numbers or one a sample [B].
+        """Mixes the prompts of different modalities into one context.
 
-        One token: the convex sum, not re-normalised, as the release. More: concatenated, the weights as a log-bias on
-        the attention scores.
+        One token per prompt: their convex combination, not re-normalised, as in the release. More tokens: concatenated,
+        with the logarithms of the weights as a bias on the attention scores.
+
+        Args:
+          prompts: modality -> prompt tokens [B, D] or [B, L, D].
+          weights: mix weights by modality, scalars or [B]; 1 for those not given.
+
+        Raises:
+          ConfigError: a negative or non-finite weight, or weights that sum to 0.
         """
         values = list(prompts.values())
-        given = [1.0 if weights is None else weights.get(name, 1.0) for name in prompts]
-        share = np.stack([np.broadcast_to(np.asarray(w, np.float32), values[0].shape[:1]) for w in given])
-        wrong = ~(np.isfinite(share) & (share >= 0)).all(0) | ~(share.sum(0) > 0)
-        if wrong.any():
-            said = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share[:, wrong.argmax()], strict=True))
-            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {said}")
+        mix = [1.0 if weights is None else weights.get(name, 1.0) for name in prompts]
+        share = np.stack([np.broadcast_to(np.asarray(w, np.float32), values[0].shape[:1]) for w in mix])
+        invalid = ~(np.isfinite(share) & (share >= 0)).all(0) | ~(share.sum(0) > 0)
+        if invalid.any():
+            first = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share[:, invalid.argmax()], strict=True))
+            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {first}")
         share = share / share.sum(0)
         if all(v.ndim == 2 for v in values):
             return Tokens.of(sum(w[:, None] * v for w, v in zip(share, values, strict=True))[:, None])
@@ -183,8 +208,8 @@ class CoDi:
 
     # Joint generation
 
-    def wiring(self, outputs: Sequence[str]) -> np.ndarray:
-        """W [M to, M from] over all modalities in the model's order; zero rows and columns for the absent."""
+    def connectivity(self, outputs: Sequence[str]) -> np.ndarray:
+        """W [M to, M from] over all modalities, in the model's order; 0 in rows and columns of absent ones."""
         present = np.array([name in outputs for name in self.modalities], np.float32)
         count = present.sum()
         if count < 2:
@@ -194,14 +219,14 @@ class CoDi:
         return np.outer(present, present) * (1 - np.eye(present.size, dtype=np.float32)) / (count - 1)
 
     def environment(self, tokens: Mapping[str, Array], weights: Array) -> tuple[Tokens, Array]:
-        """What one output attends to.
+        """The environment of one output.
 
         Args:
-          tokens: modality -> V(z_t, t) [B, K, E], in the model's order; one that is absent may hold anything finite.
+          tokens: modality -> V(z_t, t) [B, K, E], of all modalities; those of absent ones may be any finite numbers.
           weights: [M], the output's row of W.
 
         Returns:
-          Environment tokens and the gate [B] on X's output: 0 where the whole row is zero.
+          Environment tokens and the gate [B] on the output of X: 0 if the whole row is zero, else 1.
         """
         values = [tokens[name] for name in self.modalities]
         batch = values[0].shape[0]
@@ -214,14 +239,14 @@ class CoDi:
         ]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1)), gate
 
-    def no_tokens(self, name: str, batch: int) -> Array:
-        """Zeros in the shape of V's tokens, for a modality that is absent."""
+    def zero_environment_tokens(self, name: str, batch: int) -> Array:
+        """Zeros in the shape of V's tokens [B, K, E], for an absent modality."""
         modality = self.modalities[name]
         shape = jax.eval_shape(
             lambda: modality.environment.init_with_output(
                 jax.random.key(0),
                 jnp.zeros((batch, *modality.latent_shape)),
-                jnp.zeros((batch, 4 * modality.unet.channels)),
+                jnp.zeros((batch, 4 * modality.denoiser_config.channels)),
             )[0]
         )
         return jnp.zeros(shape.shape, shape.dtype)

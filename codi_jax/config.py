@@ -1,8 +1,8 @@
 """Typed, frozen dataclasses from a ConfigDict.
 
-A run is configured by one ml_collections ConfigDict, which holds data only. Every module declares what it reads as a
-frozen dataclass. `from_dict` builds it from a (sub)tree of the ConfigDict before any compute, so that a misspelt key or
-a value of the wrong type is a one-line error.
+One ml_collections ConfigDict, which holds data only, configures a run. Every module declares its fields as a frozen
+dataclass. `from_dict` builds it from a subtree of the ConfigDict before any computation, so that a misspelt key or a
+value of the wrong type is a one-line error.
 """
 
 import dataclasses
@@ -16,18 +16,21 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A config, an argument or an input file is not what it has to be; the message is one line for the user."""
+    """An invalid config, argument or input file. The message is one line, for the user."""
 
 
 def renamed(was: str, **options: Any) -> Any:
-    """A dataclass field (`options` are those of `dataclasses.field`) whose config key had another name before.
+    """A dataclass field whose config key was renamed; `from_dict` reads the old key too, with a warning.
 
-    `from_dict` reads the old key, with a warning that names the new one.
+    Args:
+      was: the old key.
+      **options: those of `dataclasses.field`.
     """
     return dataclasses.field(metadata={"was": was}, **options)
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
+    """`value` as the annotated type `kind`; `where` is its path in the config, for messages."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -69,31 +72,31 @@ def from_dict(cls: type[T], tree: Any, where: str = "") -> T:
       cls: a dataclass whose annotations are bool, int, float, str, Any, Literal, tuple[X, ...], dict[str, X],
         X | None or another dataclass.
       tree: the mapping.
-      where: the path of `tree` in the whole config, for messages.
+      where: path of `tree` in the whole config, for messages.
 
     Raises:
-      ConfigError: an unknown key, a missing one or a value of another type, by its path.
+      ConfigError: an unknown key, a missing one or a value of another type; the message gives its path.
 
     Warns:
-      FutureWarning: a key has its old name, see `renamed`.
+      FutureWarning: an old key, see `renamed`.
     """
     if not hasattr(tree, "items"):
         raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {tree!r}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    given = dict(tree.items())
+    values = dict(tree.items())
     prefix = f"{where}." if where else ""
     new_names = {f.metadata["was"]: name for name, f in fields.items() if "was" in f.metadata}
-    for key in tuple(given):
-        if key in new_names and new_names[key] not in given:
+    for key in tuple(values):
+        if key in new_names and new_names[key] not in values:
             warnings.warn(f"config.{prefix}{key} is now called {prefix}{new_names[key]}", FutureWarning, stacklevel=2)
-            given[new_names[key]] = given.pop(key)
+            values[new_names[key]] = values.pop(key)
         elif key not in fields:
             raise ConfigError(f"config.{prefix}{key}: unknown key; {cls.__name__} knows {', '.join(fields)}")
     out = {}
     for name, field in fields.items():
-        if name in given:
-            out[name] = _convert(given[name], hints[name], prefix + name)
+        if name in values:
+            out[name] = _convert(values[name], hints[name], prefix + name)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"config.{prefix}{name}: missing; {cls.__name__} needs it")
     return cls(**out)

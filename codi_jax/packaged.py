@@ -1,13 +1,13 @@
-"""Trained models as files inside the package, read without a workdir.
+"""Trained models in files inside the Python package, read without a workdir.
 
     model.safetensors         params/COMPONENT/PATH and constants/COMPONENT/PATH of the model
-    judges.safetensors        params/COMPONENT/PATH of the networks that read its outputs
-    similarity.safetensors    params/COMPONENT/PATH of the towers that compare its outputs
-    config.json               "run": the resolved config the model was trained with; "judges": {"model", "settings"},
-                              a config.model by which judges preprocess and a JudgeConfig by modality; "files": sha256
-    card.json, card.md        where the weights come from and how good they are
+    judges.safetensors        params/COMPONENT/PATH of the networks that classify its outputs
+    similarity.safetensors    params/COMPONENT/PATH of the towers that embed its outputs to compare them
+    config.json               "run": the resolved config of the training run; "judges": {"model", "settings"}, the
+                              config.model whose preprocessing judges use and a JudgeConfig by modality; "files": sha256
+    card.json, card.md        origin and quality of the weights
 
-Parameters are stored in half precision, x → round(x), constants in float32. A folder that holds judges alone has no
+Parameters are stored in half precision, rounded to nearest even, constants in float32. A folder of judges only has no
 "run" and no model.safetensors.
 """
 
@@ -42,12 +42,12 @@ DTYPES: dict[str, np.dtype] = {
 
 
 class Package:
-    """One packaged model; files are opened when they are asked for.
+    """One packaged model; files are opened when they are first read.
 
     Attributes:
-      name: as it was asked for.
-      directory: where the files are.
-      judges: {"model", "settings"}, see the module.
+      name: the name or folder that was opened.
+      directory: the directory of the files.
+      judges: {"model", "settings"}, see the module docstring.
 
     Raises:
       ConfigError: config.json is missing or damaged.
@@ -72,7 +72,7 @@ class Package:
     def run(self) -> dict[str, Any]:
         """The resolved config of the run that trained the model."""
         if self._run is None:
-            raise ConfigError(f"{self.name} holds judges only, no model to generate with")
+            raise ConfigError(f"{self.name} has judges only, no model to generate with")
         return self._run
 
     @functools.cached_property
@@ -82,14 +82,14 @@ class Package:
 
     @functools.cached_property
     def judging(self) -> CoDi:
-        """The model with whose modalities judges and similarity towers preprocess natural values."""
+        """The model whose modalities preprocess raw values for judges and similarity towers."""
         return CoDi.from_config(self.judges["model"])
 
     def _tensors(self, kind: str) -> dict[str, np.ndarray]:
-        """Path -> read-only array of one of the files, once its checksum has been compared."""
+        """Path -> read-only array of one of the files, after its checksum has been verified."""
         file = FILES[kind]
         if file not in self._files:
-            raise self._damaged("config.json", f"knows no {file}")
+            raise self._damaged("config.json", f"does not list {file}")
         if kind not in self._opened:
             try:
                 data = map_file(self.directory / file)
@@ -105,71 +105,71 @@ class Package:
 
         Args:
           kind: a key of `FILES`.
-          components: whose parameters (all if None); constants are read of all.
+          components: the components whose parameters are read (None: all); constants are always read for all.
           dtype: of the parameters; constants are float32.
 
         Raises:
-          ConfigError: the file is missing, damaged, or lacks a component.
+          ConfigError: the file is missing or damaged, or does not have a component.
         """
         flat = self._tensors(kind)
-        there = {path.split("/")[1] for path in flat if path.startswith("params/")}
-        wanted = there if components is None else set(components)
-        if missing := sorted(wanted - there):
+        available = {path.split("/")[1] for path in flat if path.startswith("params/")}
+        wanted = available if components is None else set(components)
+        if missing := sorted(wanted - available):
             raise self._damaged(FILES[kind], f"lacks {', '.join(missing)}")
         out: dict[str, Any] = {"params": {}, "constants": {}}
-        own = {p: jnp.asarray(np.asarray(x, jnp.dtype(dtype))) for p, x in flat.items() if p.split("/")[1] in wanted}
-        rest = {p: jnp.asarray(x) for p, x in flat.items() if p.startswith("constants/")}
-        return out | paths.nest({**own, **rest})
+        params = {p: jnp.asarray(np.asarray(x, jnp.dtype(dtype))) for p, x in flat.items() if p.split("/")[1] in wanted}
+        constants = {p: jnp.asarray(x) for p, x in flat.items() if p.startswith("constants/")}
+        return out | paths.nest({**params, **constants})
 
 
-def open_package(named: str) -> Package:
-    """The packaged model of a name, or a folder that `codi-jax package` wrote.
+def open_package(name: str) -> Package:
+    """Opens the packaged model of this name, or a folder that `codi-jax package` wrote.
 
     Raises:
       ConfigError: there is no such model, or its config.json is missing or damaged.
     """
-    if named in MODELS:
-        return Package(named, MODELS[named], "reinstall codi_jax")
-    if not Path(named).is_dir():
+    if name in MODELS:
+        return Package(name, MODELS[name], "reinstall codi_jax")
+    if not Path(name).is_dir():
         raise ConfigError(
-            f"no packaged model {named!r}; there is {', '.join(MODELS)}, or name a folder that `codi-jax package` wrote"
+            f"no packaged model {name!r}; there is {', '.join(MODELS)}, or give a folder that `codi-jax package` wrote"
         )
-    return Package(named, Path(named), "write it again with `codi-jax package`")
+    return Package(name, Path(name), "write it again with `codi-jax package`")
 
 
-def is_package(named: str | Path) -> bool:
-    """Whether this is the name of a packaged model, or a folder with one (of judges alone, too), and no workdir."""
-    return str(named) in MODELS or (Path(named) / FILES["judges"]).exists()
+def is_package(name: str | Path) -> bool:
+    """Whether this is the name of a packaged model, or the folder of one (or of judges only) rather than a workdir."""
+    return str(name) in MODELS or (Path(name) / FILES["judges"]).exists()
 
 
 def rounded(tree: Any, dtype: str) -> Any:
-    """A tree of parameters as a package of this type stores them.
+    """A tree of parameters, rounded to the type in which a package stores them.
 
     Raises:
-      ConfigError: a number is too large for the type.
+      ConfigError: a parameter overflows the type.
     """
 
     def cast(path: str, leaf: Any) -> np.ndarray:
         with np.errstate(over="ignore"):
             out = np.asarray(leaf).astype(DTYPES[dtype])
         if not np.isfinite(out.astype(np.float32)).all():
-            raise ConfigError(f"{path} does not fit {dtype}: it reaches {np.abs(np.asarray(leaf)).max():g}")
+            raise ConfigError(f"{path} does not fit {dtype}: its maximum is {np.abs(np.asarray(leaf)).max():g}")
         return out
 
     return paths.replace(tree, {path: cast(path, leaf) for path, leaf in paths.flatten(tree).items()})
 
 
 def write(directory: Path, weights: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], dtype: str) -> None:
-    """Writes safetensors files, then the config.json by which they count.
+    """Writes the safetensors files, then config.json, which marks the package as complete.
 
     Args:
-      directory: for the files; created if absent.
-      weights: key of `FILES` -> {"params", "constants"} (the latter may be missing).
-      config: "judges" and, with a model, "run"; see the module.
-      dtype: a key of `DTYPES`, in which parameters are stored.
+      directory: where to write; created if absent.
+      weights: key of `FILES` -> {"params", "constants"}; "constants" may be absent.
+      config: "judges" and, with a model, "run"; see the module docstring.
+      dtype: a key of `DTYPES`, the type in which parameters are stored.
 
     Raises:
-      ConfigError: a parameter does not fit the type.
+      ConfigError: a parameter overflows the type.
     """
     from safetensors.numpy import save
 
@@ -182,6 +182,6 @@ def write(directory: Path, weights: Mapping[str, Mapping[str, Any]], config: Map
         flat = paths.flatten({"params": rounded(variables["params"], dtype), "constants": constants})
         data = save({path: np.asarray(array, order="C") for path, array in flat.items()})
         sums[FILES[kind]] = hashlib.sha256(data).hexdigest()
-        with storage.whole(directory / FILES[kind]) as fresh:
-            fresh.write_bytes(data)
+        with storage.atomic_write(directory / FILES[kind]) as temporary:
+            temporary.write_bytes(data)
     storage.write_text(directory / "config.json", json.dumps({**config, "files": sums}, indent=1) + "\n")

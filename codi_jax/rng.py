@@ -1,7 +1,7 @@
 """Randomness folded by name.
 
-Every random draw of a run is a pure function of (seed, names, step). Names are hashed, never enumerated, so that a
-modality or a stage that is added changes nobody else's noise.
+Every random draw of a run is a pure function of (seed, names, step). Names are hashed, not enumerated, so that adding a
+modality or a stage does not change the noise of the others.
 """
 
 import zlib
@@ -10,7 +10,7 @@ import jax
 
 
 def fold(key: jax.Array, *tags: str | int | jax.Array) -> jax.Array:
-    """Folds tags into a PRNG key: strings by their CRC-32, integers (traced ones too) as they are."""
+    """Folds tags into a PRNG key: a string by its CRC-32, an integer (also a traced one) as it is."""
     for tag in tags:
         key = jax.random.fold_in(key, zlib.crc32(tag.encode()) if isinstance(tag, str) else tag)
     return key

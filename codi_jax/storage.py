@@ -1,15 +1,15 @@
-"""Where files are kept: a directory of this machine, or one of an object store, `gs://…` or `s3://…`.
+"""Files in a local directory or an object store, `gs://…` or `s3://…`.
 
-Whatever reads or writes a workdir takes its paths from `place`: pathlib's here, etils' (by gcsfs or s3fs) there, with
-the same methods. A store knows neither appending nor renaming; it puts one object in place at a time, whole or not at
-all. So there
+Code that reads or writes a workdir gets its paths from `as_path`: a pathlib path for a local file, an etils path (which
+uses gcsfs or s3fs) for a remote one; both have the same methods. An object store supports neither append nor rename; an
+upload replaces one object atomically. Hence, in a store,
 
-    a file             is made here and sent when it is complete                    `whole`, `write_text`
-    a growing file     is kept here and sent as a whole, now and then               `Outbox`
-    a directory        counts once the object that says so, sent last, is there     see checkpoint.record
+    a file              is written locally and uploaded when it is complete           `atomic_write`, `write_text`
+    a growing file      is kept locally and uploaded as a whole from time to time     `UploadBuffer`
+    a directory         is complete once its index, which is uploaded last, exists    see checkpoint.index
 
-Credentials are those of the libraries (for gs:// Google's application default ones; for s3:// Amazon's variables, files
-and roles). Another server than Amazon's is named by AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
+Credentials are those of the libraries: Google's application default credentials for gs://; Amazon's environment
+variables, files and roles for s3://. AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names a server other than Amazon's.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NEEDS = {"gs": "gcsfs", "s3": "s3fs"}
 
 
-def in_store(where: str | os.PathLike) -> bool:
-    """Whether a path is of an object store."""
+def is_remote(where: str | os.PathLike) -> bool:
+    """Whether a path is in an object store."""
     return "://" in os.fspath(where)
 
 
-def place(where: str | os.PathLike) -> Path:
-    """The path of a file or directory, wherever it is.
+def as_path(where: str | os.PathLike) -> Path:
+    """The path object of a local or remote path.
 
     Raises:
-      ConfigError: a store of a kind that is not known, or whose library is not installed.
+      ConfigError: the scheme is not supported, or its library is not installed.
     """
     text = os.fspath(where)
-    if not in_store(text):
+    if not is_remote(text):
         return Path(text)
     scheme = text.split("://")[0]
     if scheme not in _NEEDS:
-        raise ConfigError(f"{text}: a path of this machine, gs://… or s3://…, not {scheme}://")
+        raise ConfigError(f"{text}: expected a local path, gs://… or s3://…, not {scheme}://")
     if importlib.util.find_spec(_NEEDS[scheme]) is None:
         raise ConfigError(f"{text} needs {_NEEDS[scheme]}: pip install 'codi_jax[{scheme}]'")
     _configure()
@@ -55,64 +55,64 @@ def place(where: str | os.PathLike) -> Path:
 
 
 def _configure() -> None:
-    """Settles, before their first use, how etils and fsspec look at a store."""
+    """Configures etils and fsspec before their first use."""
     import fsspec
 
-    os.environ.setdefault("EPATH_USE_TF", "false")  # were TensorFlow installed, etils would ask it
-    for protocol in ("gs", "gcs", "s3"):  # a remembered listing does not show what other processes have written since
+    os.environ.setdefault("EPATH_USE_TF", "false")  # etils would otherwise use TensorFlow, if it is installed
+    for protocol in ("gs", "gcs", "s3"):  # a cached listing would hide what other processes have written since
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
 
 
-def reachable(where: str | os.PathLike) -> Path:
-    """`place`, once a store has answered.
+def check_access(where: str | os.PathLike) -> Path:
+    """Like `as_path`, but also checks that the bucket of a remote path can be accessed.
 
     Raises:
-      ConfigError: as `place`; or there is no such bucket, or it does not let us in.
+      ConfigError: see `as_path`; or the bucket does not exist or denies access.
     """
-    path = place(where)
-    if in_store(path):
+    path = as_path(where)
+    if is_remote(path):
         bucket = "/".join(str(path).split("/")[:3])
         try:
-            found = epath.Path(bucket).exists()
-        except Exception as error:  # each library has a kind of its own for what can go wrong here
+            exists = epath.Path(bucket).exists()
+        except Exception as error:  # the exception class depends on the library
             raise ConfigError(f"{bucket} cannot be reached: {str(error).splitlines()[0]}") from error
-        if not found:
+        if not exists:
             raise ConfigError(f"{bucket}: no such bucket, or its contents may not be listed")
     return path
 
 
 def explain(error: BaseException, where: str | os.PathLike | None = None) -> str | None:
-    """One line for the user about a disk that is full, or that may not be read or written; None for any other error.
+    """One line for the user if a disk is full or a file may not be read or written; None for any other error.
 
     Args:
-      error: as raised. What it was raised from is looked at too.
-      where: what was being written, for errors that name no file (Python's own do not, once a file is open).
+      error: the exception; its causes (`__cause__`) are examined too.
+      where: the file or directory that was written, for errors without a file name (such as those of an open file).
     """
     while error is not None:
-        told = re.search(r"os_error_code='(\d+)'", str(error))  # by tensorstore
-        number = int(told[1]) if told else getattr(error, "errno", None)  # of OSError, and of PyAV's errors
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
+        number = int(code[1]) if code else getattr(error, "errno", None)  # of OSError and PyAV's errors
         if number in _FULL | _DENIED:
-            advice = "make room and run the same command again; what was saved before is whole"
+            advice = "free some space and run the same command again; saved files are intact"
             if number in _DENIED:
-                advice = "name a directory that you may read and write"
+                advice = "choose a directory that you may read and write"
             return f"{getattr(error, 'filename', None) or where or 'the disk'}: {os.strerror(number)}: {advice}"
         error = error.__cause__
     return None
 
 
 def files(directory: Path) -> dict[str, int]:
-    """Bytes of every file in a directory and below it, by its path from there; a store is asked once for all."""
-    if in_store(directory):
+    """The size in bytes of every file below a directory, by relative path; one listing call for a remote directory."""
+    if is_remote(directory):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(str(directory))
-        return {name.removeprefix(f"{key}/"): about["size"] for name, about in system.find(key, detail=True).items()}
-    found = (path for path in Path(directory).rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in found}
+        return {name.removeprefix(f"{key}/"): info["size"] for name, info in system.find(key, detail=True).items()}
+    local = (path for path in Path(directory).rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in local}
 
 
-def send(file: Path, path: Path) -> None:
-    """Brings a file of this machine into a store, whole or not at all."""
+def upload(file: Path, path: Path) -> None:
+    """Uploads a local file to a remote path, atomically."""
     import fsspec
 
     system, key = fsspec.core.url_to_fs(str(path))
@@ -120,61 +120,62 @@ def send(file: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path of this machine at which to write a file; it takes the place of `path` when the block has ended well."""
-    if in_store(path):
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary local path to write to; it replaces `path` when the block ends without an exception."""
+    if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
-            fresh = Path(folder) / path.name
-            yield fresh
-            send(fresh, path)
+            temporary = Path(folder) / path.name
+            yield temporary
+            upload(temporary, path)
     else:
-        fresh = path.with_name(f"{path.stem}.new{path.suffix}")
+        temporary = path.with_name(f"{path.stem}.new{path.suffix}")
         try:
-            yield fresh
-            os.replace(fresh, path)
+            yield temporary
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                fresh.unlink()  # half a file is of no use, and the disk may be full
+                temporary.unlink()  # an incomplete file is useless, and the disk may be full
             raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of text, whole or not at all."""
-    with whole(path) as fresh:
-        fresh.write_text(text, encoding="utf-8")
+    """Writes a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def copy(source: Path, target: Path, last: str = "") -> None:
-    """Copies a file, or a directory with all in it; the file named `last`, which says that it counts, comes last.
+    """Copies a file, or a directory recursively; a file called `last`, which marks a complete copy, is copied last.
 
     Raises:
-      FileNotFoundError: there is no `source`.
+      FileNotFoundError: `source` does not exist.
     """
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in sorted(source.iterdir(), key=lambda entry: entry.name == last):
             copy(entry, target / entry.name, last)
         return
-    with source.open("rb") as stream, whole(target) as fresh, fresh.open("wb") as out:
+    with source.open("rb") as stream, atomic_write(target) as temporary, temporary.open("wb") as out:
         shutil.copyfileobj(stream, out, 1 << 20)
 
 
-class Outbox:
-    """A folder of this machine whose files stand in a directory: that directory itself, unless it is of a store.
+class UploadBuffer:
+    """A local folder for growing files of a directory: the directory itself if it is local.
 
     Attributes:
-      folder: where to write. In a store nothing can be appended to, so its files are sent as they are by each `send`.
+      folder: the folder to write to. If the directory is remote, each `send` uploads the present files as a whole,
+        since a store does not support append.
     """
 
     def __init__(self, directory: Path, fetch: Sequence[str] = ()):
         """Args:
         directory: created if absent.
-        fetch: names of files to begin with, where they exist.
+        fetch: names of files to download first, if they exist.
         """
         self._directory, self._temporary = directory, None
         self.folder = directory
         directory.mkdir(parents=True, exist_ok=True)
-        if in_store(directory):
+        if is_remote(directory):
             self._temporary = tempfile.TemporaryDirectory(prefix="codi-jax-")
             self.folder = Path(self._temporary.name)
             for name in fetch:
@@ -182,13 +183,13 @@ class Outbox:
                     copy(directory / name, self.folder / name)
 
     def send(self) -> None:
-        """Brings all files as they are now into the store, if the directory is of one."""
+        """Uploads all files as they are now, if the directory is remote."""
         if self._temporary is not None:
             for file in sorted(self.folder.iterdir()):
-                send(file, self._directory / file.name)
+                upload(file, self._directory / file.name)
 
     def close(self) -> None:
-        """Sends a last time, and clears away what was only kept here."""
+        """Sends a last time and removes the temporary folder."""
         if self._temporary is not None:
             self.send()
             self._temporary.cleanup()

@@ -1,4 +1,4 @@
-"""Shared pytrees and the letters of every shape in this package.
+"""Pytrees and the shape letters of this package.
 
     B batch     T frames     H W height, width     C channels     L prompt tokens     D width of the prompt space
     K environment tokens     E width of the environment space     N attention heads   M modalities of the model
@@ -21,7 +21,7 @@ class Tokens:
     Attributes:
       values: [B, L, D].
       bias: [B, L], the logarithm of each token's weight, added to the attention scores: 0 for weight 1, `MASKED` for
-        a token that must not be seen. A finite number, since a softmax over -inf alone is NaN.
+        a masked token. `MASKED` is finite, since a softmax over -inf alone is NaN.
     """
 
     values: Array

@@ -1,17 +1,17 @@
-"""CoDi at the paper's size, with every number of the public release.
+"""CoDi at the paper's size, with the hyperparameters of the public release.
 
-CLIP ViT-L/14 for text, pictures and clips; CLAP's HTSAT-large; the KL-f8 codec; the codec of spectrograms and its
+CLIP ViT-L/14 for text, images and videos; CLAP's HTSAT-large; the KL-f8 codec; the codec of spectrograms and its
 HiFi-GAN; Optimus (BERT, GPT-2); three U-Nets of 0.43 to 2.05 billion parameters. The classes are those of the small
-recipes; only numbers differ.
+recipes; only sizes differ.
 
     codi-jax convert  --config=configs/codi.py --out=weights CoDi_*.pth
     codi-jax generate --config=configs/codi.py --config.weights=weights --text "a dog barks" --to image,audio --out d/
-    codi-jax generate --config=configs/codi.py:compat=release …      as the public code generates
-    codi-jax generate --config=configs/codi.py:tokenizers=digit_world --random-weights …    to see it run
+    codi-jax generate --config=configs/codi.py:compat=release …      generates as the public code does
+    codi-jax generate --config=configs/codi.py:tokenizers=digit_world --random-weights …    runs without weights
 
-By default every output attends to the others, and picture and clip have environment encoders of their own;
-`compat=release` is the public code, bit by bit: one environment encoder for both, each output attending to its own
-token, the aliased skip, guidance 7.5, captions drawn, not the likeliest.
+By default every output attends to the others, and image and video have separate environment encoders.
+`compat=release` reproduces the public code exactly: one environment encoder for image and video, each output attending
+to its own token, the aliased skip connection, guidance 7.5, captions sampled instead of decoded greedily.
 """
 
 from ml_collections import ConfigDict
@@ -30,32 +30,32 @@ def unet(kind: str, latent_channels: int, channels: int, **options) -> dict:
     """One of the three U-Nets."""
     return {
         "kind": kind, "latent_channels": latent_channels, "channels": channels, "context_width": WIDTH,
-        "multipliers": (1, 2, 4, 4), "blocks": (2, 2, 2, 2), "attend": (True, True, True, False),
-        "connect": (True, True, True, False), "heads": 8, "groups": 32, **options,
+        "multipliers": (1, 2, 4, 4), "blocks": (2, 2, 2, 2), "attention_levels": (True, True, True, False),
+        "cross_modal_levels": (True, True, True, False), "heads": 8, "groups": 32, **options,
     }  # fmt: skip
 
 
 def environment(kind: str, latent_channels: int, channels: int, **options) -> dict:
-    """V beside it."""
+    """The environment encoder V of the same modality."""
     return {
         "kind": kind, "latent_channels": latent_channels, "channels": channels, "width": ENVIRONMENT_WIDTH,
         "multipliers": (1, 2, 4), "blocks": (1, 1, 1), "groups": 32, "tokens": "pooled", "normalize": True, **options,
     }  # fmt: skip
 
 
-def text(tokenizers: str, drawn: bool) -> dict:
+def text(tokenizers: str, sample: bool) -> dict:
     """`config.model.modalities.text`: CLIP's text tower, Optimus, the U-Net of vectors."""
-    marks = {"bos": 50258, "eos": 50259, "pad": 50257}  # which Optimus adds to GPT-2's 50257 tokens
+    special = {"bos": 50258, "eos": 50259, "pad": 50257}  # added by Optimus to GPT-2's 50257 tokens
     names = tuple(
         name + tokenizers + end for name, end in (("", "/clip"), ("bert-optimus:", "/bert"), ("gpt2-optimus:", "/gpt2"))
     )
     if tokenizers in VOCABULARIES:
         words = make_tokenizer(tokenizers)
-        marks, names = {"bos": words.bos, "eos": words.eos, "pad": words.pad}, (tokenizers,) * 3
+        special, names = {"bos": words.bos, "eos": words.eos, "pad": words.pad}, (tokenizers,) * 3
     return {
         "tokenizers": names,
         "length": (77, 64, 30),
-        "lower": True, "temperature": 1.0 if drawn else 0.0, "tidy": True,
+        "lower": True, "temperature": 1.0 if sample else 0.0, "tidy": True,
         "codec": {
             "encoder": {
                 "vocab": 28996, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 512,
@@ -63,7 +63,7 @@ def text(tokenizers: str, drawn: bool) -> dict:
             "decoder": {
                 "vocab": 50260, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 1024,
             },
-            "latent": 768, **marks,
+            "latent": 768, **special,
         },
         "prompt": {
             "vocab": 49408, "width": 768, "layers": 12, "heads": 12, "feed_forward": 3072, "positions": 77,
@@ -75,8 +75,8 @@ def text(tokenizers: str, drawn: bool) -> dict:
 
 
 def vision(size: int, shared: bool) -> dict:
-    """What pictures and clips have in common: KL-f8, CLIP's vision tower, one U-Net with temporal layers."""
-    moving = {"temporal": True, "temporal_heads": 8, "temporal_divisor": 4, "max_frames": 30}
+    """The fields that image and video share: KL-f8, CLIP's vision tower, one U-Net with temporal layers."""
+    temporal = {"temporal": True, "temporal_heads": 8, "temporal_divisor": 4, "max_frames": 30}
     return {
         "size": size,
         "clip": {}, "read_size": 512,
@@ -87,8 +87,8 @@ def vision(size: int, shared: bool) -> dict:
             "image_size": 224, "patch": 14, "width": 1024, "layers": 24, "heads": 16, "feed_forward": 4096,
             "projection": WIDTH, "temporal": True,
         },
-        "denoiser": unet("spatial", 4, 320, **moving),
-        "environment": environment("spatial", 4, 320, **moving),
+        "denoiser": unet("spatial", 4, 320, **temporal),
+        "environment": environment("spatial", 4, 320, **temporal),
         "components": {"environment": "vision_environment", "cross": "vision_cross"} if shared else {},
     }  # fmt: skip
 
@@ -119,57 +119,58 @@ def audio() -> dict:
 
 
 def stages(modalities: tuple[str, ...], loss: str) -> dict:
-    """`config.stages`: the paper's nine, on top of the codecs and the CLIP that `config.weights` brings.
+    """`config.stages`: the nine stages of the paper, starting from the codecs and CLIP in `config.weights`.
 
-    Rates and batches of the diffusion stages are those that the paper is remembered to give, numbers of steps are ours.
-    Prompts are encoded in the step. A part of the modalities has the stages that can be run with it.
+    Learning rates and batch sizes of the diffusion stages are the paper's (from memory), numbers of steps are ours.
+    Prompts are encoded in the step. A subset of the modalities has the stages that need no other modality.
     """
     align = {"align": "contrastive", "timesteps": "shared"}
-    if loss == "ours":  # a mean over E of numbers whose squares sum up to 1
+    if loss == "ours":  # the anchor is a mean over E numbers whose squares sum up to 1
         align = {"align": "anchor", "timesteps": "independent", "align_weight": float(ENVIRONMENT_WIDTH)}
-    still = ("!vision_unet/.*temporal.*", "vision_unet/.*")  # what pictures do not trace, they would not train
+    spatial = ("!vision_unet/.*temporal.*", "vision_unet/.*")  # images do not use the temporal layers
     unets = {
         "text": ("text_unet/.*",),
-        "image": still,
+        "image": spatial,
         "audio": ("audio_unet/.*",),
         "video": ("vision_unet/.*temporal.*",),
     }
-    towers = {"audio": "clap_audio/.*", "video": "clip_vision/.*temporal.*"}  # pictures keep the CLIP that they have
+    towers = {"audio": "clap_audio/.*", "video": "clip_vision/.*temporal.*"}  # images use CLIP's vision tower unchanged
     rates = {"text": (5e-5, 1024), "image": (2e-5, 256), "audio": (5e-6, 1024), "video": (2e-5, 256)}
     bridging = {
         f"text+{name}": stage(
-            "bridging", ("text", name), f"text+{name}", train=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
+            "bridging", ("text", name), f"text+{name}", trainable=(tower, "bridging/.*"), steps=20_000, batch_size=8192,
             ema=0.999, optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
-            statistics=0,  # no prompt is centred: no stage trains clip_text, and all have to be of one scale
+            num_stats_samples=0,  # no prompt is centred, since no stage trains clip_text and all prompts need one scale
         ) for name, tower in towers.items()
     }  # fmt: skip
     ldm = {
         name: stage(
             "ldm", (name, "image") if name == "text" else (name, "text"),
-            "text+image" if name == "text" else f"text+{name}", train=train, steps=100_000, batch_size=rates[name][1],
-            needs=("ldm.image",) if name == "video" else (),
+            "text+image" if name == "text" else f"text+{name}", trainable=train, steps=100_000,
+            batch_size=rates[name][1],
+            depends_on=("ldm.image",) if name == "video" else (),
             ema=0.9999, optimizer=adamw(rates[name][0], warmup=1000, weight_decay=1e-4),
             settings={"prompts": {"sources": ("text", "image") if name == "text" else ("text",), "drop": 0.1}},
         ) for name, train in unets.items()
     }  # fmt: skip
-    trained = {  # pair -> the modalities whose V and X it trains, what it needs
+    trained = {  # pair -> the modalities whose V and X it trains, its dependencies
         "text+image": (("text", "image"), ("ldm.text", "ldm.image")),
         "text+audio": (("audio",), ("bridging.text+audio", "ldm.audio", "joint.text+image")),
         "audio+video": (("video",), ("bridging.text+video", "ldm.video", "joint.text+audio")),
     }
     joint = {
         pool: stage(
-            "latent_alignment", (pair := tuple(pool.split("+"))), pool, needs=needs, steps=50_000, batch_size=1024,
-            train=tuple(f"{m}_{role}/.*" for m in own for role in ("environment", "cross")), ema=0.9999,
-            optimizer=adamw(1e-5, warmup=1000, weight_decay=1e-4),
-            settings={"losses": pair, "aligned": own, "prompts": {"sources": pair, "drop": 0.5}, **align},
-        ) for pool, (own, needs) in trained.items()
+            "latent_alignment", (pair := tuple(pool.split("+"))), pool, depends_on=depends_on, steps=50_000,
+            batch_size=1024, trainable=tuple(f"{m}_{role}/.*" for m in aligned for role in ("environment", "cross")),
+            ema=0.9999, optimizer=adamw(1e-5, warmup=1000, weight_decay=1e-4),
+            settings={"losses": pair, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.5}, **align},
+        ) for pool, (aligned, depends_on) in trained.items()
     }  # fmt: skip
     out: dict = {"bridging": {}, "ldm": {}, "joint": {}}
     for group, named in (("bridging", bridging), ("ldm", ldm), ("joint", joint)):
-        for name, s in named.items():  # in the order in which they need one another
-            there = {f"{group}.{name}" for group, named in out.items() for name in named}
-            if set(s["modalities"]) <= set(modalities) and set(s["needs"]) <= there:
+        for name, s in named.items():  # in the order of their dependencies
+            included = {f"{group}.{name}" for group, named in out.items() for name in named}
+            if set(s["modalities"]) <= set(modalities) and set(s["depends_on"]) <= included:
                 out[group][name] = s
     return out
 
@@ -177,20 +178,21 @@ def stages(modalities: tuple[str, ...], loss: str) -> dict:
 def get_config(argument: str = "") -> ConfigDict:
     """The run.
 
-    `compat=release`; `loss=paper` for the paper's latent alignment; `modalities=text+image` a part; `size` pixels a
-    side, `frames` of a clip; `dtype` of what is computed; `tokenizers` the folder that holds `clip` (as transformers
-    saves it), `bert` and `gpt2` (their vocabulary files), or a vocabulary of our own, to try what has random weights.
+    `compat=release`; `loss=paper` for the paper's latent alignment; `modalities=text+image` for a subset; `size` in
+    pixels per side, `frames` per video; `dtype` of computation; `tokenizers`, a folder with `clip` (as saved by
+    transformers), `bert` and `gpt2` (their vocabulary files), or the name of one of our vocabularies, for use with
+    random weights.
     """
     options = parse_argument(
         argument, compat="true", loss="ours", modalities="+".join(MODALITIES), size=256, frames=8, dtype="bfloat16",
         tokenizers="weights/tokenizers",
     )  # fmt: skip
     if options.compat not in ("true", "release"):
-        raise ConfigError(f"config argument compat: true or release, not {options.compat}")
+        raise ConfigError(f"config argument compat: expected true or release, got {options.compat}")
     if options.loss not in ("ours", "paper"):
-        raise ConfigError(f"config argument loss: ours or paper, not {options.loss}")
-    asked = options.modalities.split("+")
-    if unknown := [m for m in asked if m not in MODALITIES]:
+        raise ConfigError(f"config argument loss: expected ours or paper, got {options.loss}")
+    requested = options.modalities.split("+")
+    if unknown := [m for m in requested if m not in MODALITIES]:
         raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
     release = options.compat == "release"
     everything = {
@@ -205,7 +207,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "read_size": 256,
         },
     }
-    modalities = {name: everything[name] for name in MODALITIES if name in asked}
+    modalities = {name: everything[name] for name in MODALITIES if name in requested}
     guidance = {"prompt": 7.5, "environment": 0.0 if release else 2.0}
     return ConfigDict(
         {
@@ -216,13 +218,13 @@ def get_config(argument: str = "") -> ConfigDict:
                 "environment_tokens": "pooled", "dtype": options.dtype,
             },
             "weights": "",
-            # Something to run on; a config of your own puts your data in its place.
+            # Placeholder data; replace it by your own sources.
             "sources": {
                 pool: {"name": "digit_world", "size": 100_000, "modalities": tuple(pool.split("+"))}
                 for pool in POOLS
                 if set(pool.split("+")) <= set(modalities)
             },
-            # The release's way of sharing V and X is for using its weights, not for training others.
+            # The release shares V and X between image and video; this is for using its weights, not for training.
             "stages": {} if release else stages(tuple(modalities), options.loss),
             "generate": {
                 "steps": 50, "sampler": "ddim", "eta": 0.0, "spacing": "release",

@@ -1,11 +1,11 @@
-"""Fine-tuning of a finished run, that of `make four` for one, on a table of your own.
+"""Fine-tuning a finished run, such as that of `make four`, on your own table of media files.
 
     codi-jax train --config=configs/finetune.py --config.data.manifest=mine.csv --workdir=out/mine
     codi-jax generate --workdir=out/mine --text "…" --to image,audio,video --out d/
 
-The table names a caption, a picture, a sound and a clip a row (see `codi_jax.data.manifest`); a column that is called
-otherwise is given by --config.data.columns.text=caption and the like, another run by configs/finetune.py:run=out/two.
-Codecs and prompt encoders stay as they are; each denoiser goes on from where it was, prompted by captions.
+Each row of the table names a caption, an image, an audio and a video file (see `codi_jax.data.manifest`). Other names
+of columns are set by --config.data.columns.text=caption and the like, another run by configs/finetune.py:run=out/two.
+Codecs and prompt encoders stay frozen; each denoiser is trained further with captions as prompts.
 """
 
 import json
@@ -18,12 +18,14 @@ from codi_jax.config_utils import adamw, parse_argument, stage
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`run`: workdir of what is fine-tuned; `modalities=text+image` if the table has no more; `steps` of each stage."""
+    """`run`: workdir to fine-tune from; `modalities=text+image` for a subset; `steps` of each stage."""
     options = parse_argument(argument, run="out/four", modalities="", steps=200)
     try:
         base = json.loads((Path(options.run) / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"config argument run: {options.run} is no workdir; `make four` makes out/four") from error
+        raise ConfigError(
+            f"config argument run: {options.run} is not a workdir; `make four` creates out/four"
+        ) from error
     model = base["model"]["modalities"]
     modalities = tuple(filter(None, options.modalities.split("+"))) or tuple(
         name for name in ("text", "image", "audio", "video") if name in model
@@ -37,18 +39,18 @@ def get_config(argument: str = "") -> ConfigDict:
         mel = model["audio"]["mel"]
         media |= {"samples": model["audio"]["frames"] * mel["hop"], "sample_rate": mel["sample_rate"]}
     if "video" in model:
-        clip = model["video"]
-        media |= {"size": clip["size"], "frames": clip["frames"], "rate": clip["rate"]}
+        video = model["video"]
+        media |= {"size": video["size"], "frames": video["frames"], "rate": video["rate"]}
     config = ConfigDict({"data": {"manifest": "", "columns": {name: name for name in modalities}}})
     table = {"path": config.data.get_ref("manifest"), "columns": config.data.get_ref("columns")}
     others = [name for name in modalities if name != "text"]
     pairs = {name: (name, "text") for name in others} | ({"text": ("text", others[0])} if others else {})
     if "text" not in modalities or not others:
-        raise ConfigError("config argument modalities: text and something beside it")
+        raise ConfigError("config argument modalities: expected text and at least one other modality")
     finetune = {
         name: stage(
-            "ldm", pair, "+".join(sorted(pair)), train=(_denoiser(base["stages"], name),), steps=options.steps,
-            batch_size=32, statistics=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
+            "ldm", pair, "+".join(sorted(pair)), trainable=(_denoiser(base["stages"], name),), steps=options.steps,
+            batch_size=32, num_stats_samples=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
         ) for name, pair in pairs.items()
     }  # fmt: skip
@@ -67,8 +69,8 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _denoiser(stages: dict, name: str) -> str:
-    """What the run's own stage of this modality trained."""
-    trained = [s["train"][0] for s in stages["ldm"].values() if s["modalities"][0] == name]
+    """The trainable pattern of the run's `ldm` stage of this modality ("train" is the former key)."""
+    trained = [(s.get("trainable") or s["train"])[0] for s in stages["ldm"].values() if s["modalities"][0] == name]
     if not trained:
-        raise ConfigError(f"config argument run: no stage of it has trained a denoiser of {name}")
+        raise ConfigError(f"config argument run: it has no ldm stage of {name}")
     return trained[0]

@@ -1,4 +1,4 @@
-"""CoDi on text and image, small enough for two CPU cores: every stage in minutes.
+"""CoDi on text and image, for two CPU cores: every stage trains in minutes.
 
 Data: digit_world (coloured MNIST digits and captions). The classes are those of the paper's size; only numbers differ.
 
@@ -13,7 +13,7 @@ from codi_jax.data.tokenizer import make_tokenizer
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 12  # tokens of a caption
-FACTORS = ("digit", "colour")  # of which captions speak
+FACTORS = ("digit", "colour")  # those that captions mention
 
 
 def model() -> dict:
@@ -40,7 +40,7 @@ def model() -> dict:
         },
         "denoiser": {
             "kind": "vector", "latent_channels": 32, "channels": 64, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1,), "blocks": (1,), "attend": (True,), "connect": (True,), "heads": 4,
+            "multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,), "heads": 4,
         },
         "environment": {**environment, "kind": "vector", "latent_channels": 32, "channels": 64},
     }  # fmt: skip
@@ -56,7 +56,8 @@ def model() -> dict:
         },
         "denoiser": {
             "kind": "spatial", "latent_channels": 8, "channels": 48, "groups": 8, "context_width": WIDTH,
-            "multipliers": (1, 2), "blocks": (1, 1), "attend": (False, True), "connect": (False, True), "heads": 4,
+            "multipliers": (1, 2), "blocks": (1, 1), "attention_levels": (False, True),
+            "cross_modal_levels": (False, True), "heads": 4,
         },
         "environment": {**environment, "kind": "spatial", "latent_channels": 8, "channels": 64},
     }  # fmt: skip
@@ -69,47 +70,48 @@ def model() -> dict:
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The demo; argument `tiny` shrinks every stage to a few steps."""
+    """The config; argument `tiny` reduces every stage to a few steps."""
     options = parse_argument(argument, tiny=False)
     pair = ("text", "image")
     prompts = {"drop": 0.15}
     joint_prompts = {"sources": pair, "drop": 0.8, "noise": 0.3}
     stages = {
         "codec": {"text": stage(
-            "codec", ("text",), "captions", train=("text_codec/.*",), steps=600, batch_size=128,
+            "codec", ("text",), "captions", trainable=("text_codec/.*",), steps=600, batch_size=128,
             optimizer=adamw(2e-3, warmup=50), settings={"kl_weight": 0.005, "free_bits": 0.1},
         ),
         "image": stage(
-            "codec", ("image",), "train", train=("vision_codec/.*",), steps=1200, batch_size=16,
+            "codec", ("image",), "train", trainable=("vision_codec/.*",), steps=1200, batch_size=16,
             optimizer=adamw(4e-3, warmup=50), settings={"kl_weight": 1e-5},
         )},
         "bridging": {"text+image": stage(
-            "bridging", pair, "train", train=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1600,
+            "bridging", pair, "train", trainable=("clip_text/.*", "clip_vision/.*", "bridging/.*"), steps=1600,
             batch_size=64, optimizer=adamw(2e-3, warmup=50, weight_decay=1.0), settings={"max_scale": 7.0},
         )},
         "encode": {"text+image": stage(
-            "encode", pair, "pairs", needs=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
+            "encode", pair, "pairs", depends_on=("codec.text", "codec.image", "bridging.text+image"), batch_size=250,
         )},
         "ldm": {"text": stage(
-            "ldm", pair, "encode.text+image", needs=("encode.text+image",), train=("text_unet/.*",), steps=2400,
+            "ldm", pair, "encode.text+image", depends_on=("encode.text+image",), trainable=("text_unet/.*",),
+            steps=2400,
             batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("image",), "noise": 1.0, **prompts}},
         ),
         "image": stage(
-            "ldm", ("image", "text"), "encode.text+image", needs=("encode.text+image",), train=("vision_unet/.*",),
-            steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
+            "ldm", ("image", "text"), "encode.text+image", depends_on=("encode.text+image",),
+            trainable=("vision_unet/.*",), steps=1000, batch_size=64, optimizer=adamw(2e-3, warmup=50),
             settings={"prompts": {"sources": ("text",), "noise": 0.7, **prompts}},
         )},
-        # V by the anchor alone first: without the denoisers a step is cheap, and V needs many samples.
+        # First V by the anchor alone: without the denoisers a step is cheap, and V needs many samples.
         "environment": {name: stage(
-            "latent_alignment", pair, "encode.text+image", needs=(f"ldm.{name}",), train=(f"{name}_environment/.*",),
-            steps=1000, batch_size=128, optimizer=adamw(2e-3, warmup=50),
+            "latent_alignment", pair, "encode.text+image", depends_on=(f"ldm.{name}",),
+            trainable=(f"{name}_environment/.*",), steps=1000, batch_size=128, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": (), "aligned": (name,), "prompts": joint_prompts},
         ) for name in pair},
         "joint": {"text+image": stage(
             "latent_alignment", pair, "encode.text+image",
-            needs=("environment.text", "environment.image"),
-            train=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1300,
+            depends_on=("environment.text", "environment.image"),
+            trainable=("text_environment/.*", "image_environment/.*", "text_cross/.*", "image_cross/.*"), steps=1300,
             batch_size=32, optimizer=adamw(2e-3, warmup=50),
             settings={"losses": pair, "aligned": pair, "prompts": joint_prompts},
         )},
@@ -124,7 +126,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 "modalities": ("text",),
             },
             "pairs": {"name": "digit_world", "split": "train", "size": 20_000, "truncate": 0.3},
-            # For choosing settings: --config.evaluate.seen=val
+            # For tuning hyperparameters: --config.evaluate.seen=val
             "val": {"name": "digit_world", "split": "val", "size": 2_000, "seed": 3},
             "test": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2},
             "test_seen": {"name": "digit_world", "split": "test", "size": 2_000, "seed": 2, "combinations": "seen"},
@@ -150,7 +152,7 @@ def get_config(argument: str = "") -> ConfigDict:
         source["mention"] = FACTORS
     if options.tiny:
         for s in (s for group in stages.values() for s in group.values()):
-            s.update(steps=4 if s["steps"] else 0, batch_size=8, statistics=16, checkpoint_every=2, log_every=1)
+            s.update(steps=4 if s["steps"] else 0, batch_size=8, num_stats_samples=16, checkpoint_every=2, log_every=1)
             s["optimizer"]["warmup"] = 1
         for s in config["sources"].values():
             s["size"] = 64

@@ -1,4 +1,4 @@
-"""`codi-jax` in a process of its own, for tests that kill it; what it says goes to WORKDIR.log."""
+"""Runs `codi-jax` in a separate process, for tests that kill it; its output goes to WORKDIR.log."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def log(workdir: Path) -> Path:
-    """Where the processes of a workdir say what they do."""
+    """The log file of the processes of a workdir."""
     return workdir.with_name(f"{workdir.name}.log")
 
 
 def start(workdir: Path, cache: Path, *arguments: str) -> subprocess.Popen:
-    """Starts it; compiled programs are kept in `cache`."""
+    """Starts the command; compiled programs are cached in `cache`."""
     env = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -20,12 +20,12 @@ def start(workdir: Path, cache: Path, *arguments: str) -> subprocess.Popen:
         "JAX_COMPILATION_CACHE_DIR": str(cache),
     }
     command = [sys.executable, "-m", "codi_jax.cli", *arguments, f"--workdir={workdir}"]
-    with log(workdir).open("ab") as said:
-        return subprocess.Popen(command, env=env, stdout=said, stderr=said)
+    with log(workdir).open("ab") as file:
+        return subprocess.Popen(command, env=env, stdout=file, stderr=file)
 
 
 def finish(workdir: Path, cache: Path, *arguments: str) -> None:
-    """Runs it to its end, which has to be a good one."""
+    """Runs the command to its end and asserts exit code 0."""
     process = start(workdir, cache, *arguments)
     try:
         assert process.wait(timeout=3600) == 0, log(workdir).read_text()[-2000:]

@@ -30,16 +30,26 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit these variables
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 import hypothesis
+import jax
+import pytest
 
 gc.set_threshold(50_000, 20, 50)  # as in the program
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def clear_caches():
+    """Clears compiled programs after each file; otherwise a worker grows to five gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 # The slowest files, started first so that the workers finish at about the same time.
 FIRST = (
     "test_packaged_model.py",
-    "train/test_loop.py",
+    "train/test_trainer.py",
     "test_cli_public.py",
     "train/test_jobs.py",
     "objectives/test_steps.py",

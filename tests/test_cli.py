@@ -1,4 +1,4 @@
-"""The command line: what is wrong is one line and exit code 2, never a traceback."""
+"""The command line: invalid input gives one line and exit code 2, never a traceback."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.evaluate import run as evaluation
-from codi_jax.train import loop, variables
+from codi_jax.train import trainer, variables
 from codi_jax.train.stop import Preempted
 from tests import toy
 from tests.evaluate.numbers import metrics
@@ -22,7 +22,7 @@ from tests.evaluate.numbers import metrics
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "four.py")
 TINY = f"--config={DEMO}:tiny,modalities=text+image"
-# ml_collections loads a config file in a way that Python would rather not have.
+# ml_collections loads a config file by a deprecated method.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world")
@@ -30,7 +30,7 @@ VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A config without any training: enough for everything that is refused before weights are read."""
+    """A workdir with a config and no trained stage, for errors that come before weights are read."""
     path = tmp_path_factory.mktemp("untrained")
     shutil.copy(toy_config(path / "make"), path / "config.json")
     return path
@@ -42,7 +42,7 @@ def toy_config(folder):
 
 
 def refused(capsys, *arguments):
-    """The one line of a command that exits with code 2."""
+    """Runs a command, asserts exit code 2 and returns its one line of error."""
     with pytest.raises(SystemExit) as exit:
         cli.main([str(a) for a in arguments])
     out, err = capsys.readouterr()
@@ -71,23 +71,23 @@ def generate(workdir, *arguments, to="image"):
         (["--to=image", "--text=a", "--weights=text=much"], "--weights: expected NAME=NUMBER, got 'text=much'"),
         (["--to=image", "--n=0"], "--n: expected a positive number, got 0"),
         (["--to=image", "--guidance=3"], "unknown arguments: --guidance=3"),
-        (["--to=image"], "nothing has made vision_unet, vision_codec: train it, name converted weights"),
+        (["--to=image"], "no weights for vision_unet, vision_codec: train it, name converted weights"),
     ],
 )
-def test_generate_refuses(capsys, workdir, arguments, message):
+def test_generate_refuses_invalid_arguments(capsys, workdir, arguments, message):
     assert message in refused(capsys, "generate", f"--workdir={workdir}", f"--out={workdir / 'out'}", *arguments)
     assert not (workdir / "out").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_generate_refuses_an_unreadable_picture(capsys, workdir, tmp_path, content):
+def test_generate_refuses_an_unreadable_image(capsys, workdir, tmp_path, content):
     picture = tmp_path / "broken.png"
     picture.write_bytes(content)
     assert "broken.png: not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
     assert "no such picture" in refused(capsys, *generate(workdir, f"--image={tmp_path}", to="text"))
 
 
-def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path):
+def test_generate_refuses_a_truncated_image(capsys, workdir, tmp_path):
     picture = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
     picture.write_bytes(picture.read_bytes()[:-4000])
@@ -95,21 +95,21 @@ def test_generate_refuses_a_picture_that_is_cut_short(capsys, workdir, tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])
-def test_what_is_not_a_workdir(capsys, tmp_path, verb):
+def test_a_missing_workdir_is_refused(capsys, tmp_path, verb):
     rest = ["--to=image", f"--out={tmp_path / 'out'}"] if verb == "generate" else []
     refused(capsys, verb, f"--workdir={tmp_path / 'absent'}", *rest)
     assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize("verb", VERBS[2:4])
-def test_a_workdir_that_is_nowhere(capsys, verb, monkeypatch):
-    assert "ftp://x/run: a path of this machine, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
+def test_an_unsupported_store_is_refused(capsys, verb, monkeypatch):
+    assert "ftp://x/run: expected a local path, gs://… or s3://…" in refused(capsys, verb, "--workdir=ftp://x/run")
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
     assert "needs s3fs: pip install 'codi_jax[s3]'" in refused(capsys, verb, "--workdir=s3://x/run")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
-def test_unknown_arguments(capsys, workdir, verb):
+def test_unknown_arguments_are_refused(capsys, workdir, verb):
     assert "unknown arguments: --n=3" in refused(capsys, verb, f"--workdir={workdir}", "--n=3")
 
 
@@ -128,7 +128,7 @@ def test_unknown_arguments(capsys, workdir, verb):
         ([TINY, "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
     ],
 )
-def test_train_refuses(capsys, tmp_path, arguments, message):
+def test_train_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
     assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", *arguments)
     assert not (tmp_path / "new" / "stages").exists()
 
@@ -143,7 +143,7 @@ def test_train_refuses(capsys, tmp_path, arguments, message):
         ("config.stages.joint.all = 3", "config.stages.joint.all: expected a mapping for StageConfig, got 3"),
     ],
 )
-def test_train_refuses_a_config_that_is_wrong(capsys, tmp_path, line, message):
+def test_train_refuses_an_invalid_config(capsys, tmp_path, line, message):
     path = tmp_path / "mine.py"
     path.write_text(
         "from configs import four\n\n\ndef get_config():\n    config = four.get_config('tiny,modalities=text+image')\n"
@@ -161,9 +161,9 @@ def test_train_refuses_another_config_in_the_same_workdir(capsys, workdir):
     assert (workdir / "config.json").read_bytes() == before and not (workdir / "stages").exists()
 
 
-def test_overrides_are_saved_and_a_later_call_needs_the_workdir_alone(monkeypatch, tmp_path):
+def test_overrides_are_saved_and_later_calls_need_only_the_workdir(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(loop, "train", lambda run, stages, quiet, profile: calls.append((run, stages, quiet)))
+    monkeypatch.setattr(trainer, "train", lambda run, stages, quiet, profile: calls.append((run, stages, quiet)))
     new = f"--workdir={tmp_path / 'run'}"
     cli.main(["train", new, TINY, "--config.stages.codec.text.steps=7", "--stage=codec.text"])
     cli.main(["train", new, "--quiet"])
@@ -185,7 +185,7 @@ def test_exit_codes(monkeypatch, capsys, workdir, error, code):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(loop, "train", fails)
+    monkeypatch.setattr(trainer, "train", fails)
     with pytest.raises(SystemExit) as exit:
         cli.main(["train", f"--workdir={workdir}"])
     err = capsys.readouterr().err
@@ -203,21 +203,23 @@ def test_a_full_or_denied_disk_is_one_line(monkeypatch, capsys, workdir, tmp_pat
     unsaved = CheckpointError("cannot save")
     unsaved.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/00000004")
     for error, where in ((full, workdir), (unsaved, "run/00000004")):
-        monkeypatch.setattr(loop, "train", fails(error))
+        monkeypatch.setattr(trainer, "train", fails(error))
         line = refused(capsys, "train", f"--workdir={workdir}")
-        assert line.startswith(f"codi-jax: {where}: No space left on device: make room and run the same command again")
+        assert line.startswith(
+            f"codi-jax: {where}: No space left on device: free some space and run the same command again"
+        )
     monkeypatch.setattr(Path, "mkdir", fails(OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "new"))))
-    line = f"codi-jax: {tmp_path / 'new'}: Read-only file system: name a directory that you may read and write\n"
+    line = f"codi-jax: {tmp_path / 'new'}: Read-only file system: choose a directory that you may read and write\n"
     assert refused(capsys, "train", f"--workdir={tmp_path / 'new'}", TINY) == line
     assert refused(capsys, "world", f"--out={tmp_path / 'new'}", "--n=1") == line
 
 
-def test_any_other_error_of_the_system_keeps_its_traceback(monkeypatch, workdir):
+def test_other_os_errors_keep_their_traceback(monkeypatch, workdir):
     def fails(*_):
-        raise FileNotFoundError(errno.ENOENT, "a mistake of ours")
+        raise FileNotFoundError(errno.ENOENT, "a bug")
 
-    monkeypatch.setattr(loop, "train", fails)
-    with pytest.raises(FileNotFoundError, match="a mistake of ours"):
+    monkeypatch.setattr(trainer, "train", fails)
+    with pytest.raises(FileNotFoundError, match="a bug"):
         cli.main(["train", f"--workdir={workdir}"])
 
 
@@ -262,8 +264,8 @@ def test_help_names_every_verb(capsys):
 @pytest.mark.parametrize(
     ("floors", "rate", "code"), [(None, 0.0, 0), ({}, 1.0, 0), ({}, 0.0, 1), ({"codec": 0.0}, 0.0, 0)]
 )
-def test_evaluate_ends_on_the_verdict(monkeypatch, capsys, tmp_path, floors, rate, code):
-    """Measured numbers in place of a model's: its text codec keeps `rate` of the digits."""
+def test_evaluate_prints_the_verdict_and_exits_by_it(monkeypatch, capsys, tmp_path, floors, rate, code):
+    """The evaluation is replaced by numbers of a model whose text codec keeps the fraction `rate` of the digits."""
     config = toy.config()
     with config.unlocked():
         config.evaluate.floors = floors
@@ -284,7 +286,7 @@ def test_evaluate_ends_on_the_verdict(monkeypatch, capsys, tmp_path, floors, rat
         assert verdict[2].startswith("text cannot name the digit: its codec preserves 0 of 48 samples")
 
 
-def test_nothing_to_reuse_and_nothing_to_compare(workdir, tmp_path, capsys):
+def test_reuse_and_compare_refuse_workdirs_without_results(workdir, tmp_path, capsys):
     err = refused(capsys, "train", f"--workdir={workdir}", f"--reuse={tmp_path}")
     assert "is not a workdir" in err
     err = refused(capsys, "train", f"--workdir={workdir}", f"--reuse={workdir}")
@@ -293,7 +295,7 @@ def test_nothing_to_reuse_and_nothing_to_compare(workdir, tmp_path, capsys):
     assert "unknown arguments: --to=text" in refused(capsys, "compare", workdir, "--to=text")
 
 
-def test_generate_writes_files_and_one_seed_is_one_result(tmp_path, capsys):
+def test_generate_writes_files_and_the_seed_determines_them(tmp_path, capsys):
     picture = tmp_path / "prompt.png"
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(picture)  # neither square nor of the model's size
 

@@ -1,4 +1,4 @@
-"""`codi-jax generate` without a workdir: the packaged model, what it says, what it waits for."""
+"""`codi-jax generate` without a workdir: the packaged model, its messages, its imports."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ from codi_jax import __version__, cli, packaged
 from codi_jax.config import from_dict
 from codi_jax.data.digit_world import VOCABULARY
 from codi_jax.evaluate import run
-from codi_jax.generate import GenerateConfig, Generator, PromptWarning
+from codi_jax.pipeline import Generator, PromptWarning
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import load_run
 from tests import toy
 
@@ -23,7 +24,7 @@ UNKNOWN = "text prompt: 'blueish', 'dog' are not words of this model; it knows: 
 
 @pytest.fixture
 def model(monkeypatch, tmp_path):
-    """The package that is inside, in its place a toy; no program of it is kept for other tests."""
+    """Replaces the packaged model by a toy, with a compilation cache of its own."""
     monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, toy.random_package())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
@@ -39,7 +40,7 @@ def refused(capsys, *arguments):
     return capsys.readouterr().err.strip()
 
 
-def test_the_packaged_model_answers_and_says_which_it_is(model, tmp_path, capsys):
+def test_generate_uses_the_packaged_model_and_prints_its_name(model, tmp_path, capsys):
     arguments = ["generate", "--text", "a blueish seven with a dog", "--to", "image,text", "--seed=4"]
     cli.main([*arguments, f"--out={tmp_path / 'd'}"])
     said = capsys.readouterr()
@@ -54,7 +55,7 @@ def test_the_packaged_model_answers_and_says_which_it_is(model, tmp_path, capsys
         assert (image.size, image.mode) == ((32, 32), "RGB")
 
 
-def test_in_a_library_it_is_a_warning(model):
+def test_unknown_words_are_a_warning_in_python(model):
     generator = Generator(model.codi, from_dict(GenerateConfig, model.run["generate"], "generate"))
     variables, unknown = model.read("model"), {"text": ["a red seven", "a blueish seven with a dog"]}
     with pytest.warns(PromptWarning) as caught:
@@ -63,11 +64,11 @@ def test_in_a_library_it_is_a_warning(model):
     generator.prompts(variables, {"text": ["A red seven!"] * 2})  # a warning here would be an error
 
 
-def test_words_are_named_for_a_workdir_too(tmp_path, capsys):
+def test_unknown_words_are_printed_for_a_workdir_too(tmp_path, capsys):
     arguments = ["--text=a blueish dog", "--to=image", f"--out={tmp_path / 'd'}"]
     (tmp_path / "config.json").write_text(toy.config().to_json())
     first, *_, last = refused(capsys, "generate", f"--workdir={tmp_path}", *arguments).splitlines()
-    assert first == f"codi-jax: {UNKNOWN}" and "nothing has made" in last
+    assert first == f"codi-jax: {UNKNOWN}" and "no weights for" in last
 
 
 @pytest.mark.parametrize(
@@ -80,13 +81,13 @@ def test_words_are_named_for_a_workdir_too(tmp_path, capsys):
         (["--steps=3"], "unknown arguments: --steps=3"),
     ],
 )
-def test_generate_refuses(capsys, tmp_path, arguments, message):
+def test_generate_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
     said = refused(capsys, "generate", "--to=image", f"--out={tmp_path / 'd'}", *arguments)
     assert message in said and "\n" not in said
     assert not (tmp_path / "d").exists()
 
 
-def test_a_damaged_package_is_one_line_before_anything_is_sampled(model, tmp_path, capsys, monkeypatch):
+def test_a_damaged_package_is_one_line_of_error_before_sampling(model, tmp_path, capsys, monkeypatch):
     for file in toy.random_package().iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-1])
@@ -98,7 +99,7 @@ def test_a_damaged_package_is_one_line_before_anything_is_sampled(model, tmp_pat
 
 
 @pytest.mark.parametrize("home", ["file", "read only"])
-def test_without_a_folder_for_programs_none_are_kept(home, tmp_path, monkeypatch):
+def test_without_a_writable_cache_no_programs_are_cached(home, tmp_path, monkeypatch):
     if home == "file":
         (tmp_path / "cache").write_text("")
     else:
@@ -108,7 +109,7 @@ def test_without_a_folder_for_programs_none_are_kept(home, tmp_path, monkeypatch
     assert cli._user_folder() is None
 
 
-def test_it_starts_without_what_only_training_needs(tmp_path):
+def test_generate_does_not_import_training_libraries(tmp_path):
     code = (
         "import sys; from codi_jax import cli; cli.main(sys.argv[1:]); "
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
@@ -125,7 +126,7 @@ def test_it_starts_without_what_only_training_needs(tmp_path):
     assert "jax" in modules.split() and not heavy & set(modules.split())
 
 
-def test_evaluate_takes_a_packaged_model_and_other_judges(monkeypatch, tmp_path, capsys):
+def test_evaluate_accepts_a_packaged_model_and_other_judges(monkeypatch, tmp_path, capsys):
     calls = []
     monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given))
     monkeypatch.setattr(run, "table", lambda metrics: "")
@@ -134,7 +135,7 @@ def test_evaluate_takes_a_packaged_model_and_other_judges(monkeypatch, tmp_path,
     ((codi, config, variables, where),) = calls
     assert toy.same(variables["params"], toy.params(toy.codi())) and set(codi.modalities) == set(toy.PAIR)
     assert config.evaluate["judges"] == "somewhere" and config.evaluate["seen"] == "test_seen" and where == workdir
-    # The workdir is now one of that model's, for `report`, and of no other.
+    # The workdir now holds the config of that model, for `report`, and refuses another.
     assert load_run(workdir).config.generate == config.generate
     (workdir / "config.json").write_text("{}")
     message = refused(capsys, "evaluate", f"--model={model}", f"--workdir={workdir}")

@@ -1,4 +1,4 @@
-"""CoDi composed: who attends to whom, how prompts mix, and what every component holds."""
+"""CoDi: connectivity, mixing of prompts, and the parameters of components."""
 
 import functools
 
@@ -10,8 +10,10 @@ from jax.interpreters import partial_eval
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.generate import GenerateConfig, Generator, Scales
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.parallel import paths
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.types import MASKED, Tokens
 from tests import toy
 
@@ -19,27 +21,27 @@ KEY = jax.random.key(0)
 PAIR = toy.PAIR
 
 
-# Wiring
+# Connectivity
 
 
 def test_every_output_attends_to_all_others():
-    np.testing.assert_array_equal(toy.codi().wiring(PAIR), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(toy.codi().connectivity(PAIR), [[0, 1], [1, 0]])
 
 
-def test_the_release_lets_every_output_attend_to_itself():
-    np.testing.assert_array_equal(toy.codi(compat="release").wiring(PAIR), [[1, 0], [0, 1]])
+def test_in_the_release_every_output_attends_to_itself():
+    np.testing.assert_array_equal(toy.codi(compat="release").connectivity(PAIR), [[1, 0], [0, 1]])
 
 
 @pytest.mark.parametrize("compat", ["true", "release"])
-def test_a_sole_output_attends_to_nothing(compat):
+def test_an_output_alone_attends_to_nothing(compat):
     for outputs in ((), ("text",), ("image",)):
-        assert not toy.codi(compat=compat).wiring(outputs).any()
+        assert not toy.codi(compat=compat).connectivity(outputs).any()
 
 
-def test_the_rows_of_more_outputs_sum_to_one(monkeypatch):
+def test_rows_of_present_outputs_sum_to_one(monkeypatch):
     codi = toy.codi()
     monkeypatch.setattr(codi, "modalities", dict.fromkeys("abcd"))
-    got = codi.wiring(("a", "c", "d"))
+    got = codi.connectivity(("a", "c", "d"))
     np.testing.assert_array_equal(got, np.array([[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]) / 2)
 
 
@@ -48,7 +50,7 @@ def environment(codi, row, **tokens):
     return codi.environment(values, jnp.asarray(row, jnp.float32))
 
 
-def test_pooled_environment_is_the_weighted_sum_and_an_absent_one_does_not_count():
+def test_the_pooled_environment_is_a_weighted_sum():
     got, gate = environment(toy.codi(), (0.25, 0.75), text=(1, 4.0), image=(1, 8.0))
     np.testing.assert_array_equal(got.values, np.full((3, 1, 2), 7.0))
     np.testing.assert_array_equal(got.bias, 0)
@@ -64,18 +66,20 @@ def test_maps_are_concatenated_with_log_weights():
     np.testing.assert_array_equal(gate, np.ones(3))
 
 
-# Must hold: what passes between outputs, and what does not.
+# Information between outputs
 
 
 @functools.lru_cache
 def generator(compat):
-    """Two steps, deterministic; the parameters are nowhere zero, X's last projections included."""
+    """Two deterministic steps; all parameters are nonzero, those of X's output layers included."""
     codi = toy.codi(compat=compat)
-    return Generator(codi, GenerateConfig({name: Scales() for name in PAIR}, steps=2, loop="host")), toy.variables(codi)
+    return Generator(
+        codi, GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=2, loop="host")
+    ), toy.variables(codi)
 
 
 @pytest.mark.parametrize("compat", ["true", "release"])
-def test_the_release_passes_nothing_between_outputs_and_the_true_wiring_does(compat):
+def test_outputs_depend_on_each_other_unless_compat_is_release(compat):
     model, variables = generator(compat)
     prompt = {"text": jax.random.normal(KEY, (2, toy.D))}
     noise = {
@@ -91,7 +95,7 @@ def test_the_release_passes_nothing_between_outputs_and_the_true_wiring_does(com
         got = run({**noise, changed: noise[changed] + 1})
         assert not np.array_equal(got[changed], base[changed])
         if compat == "release":
-            assert got[other].tobytes() == base[other].tobytes()  # to the last bit
+            assert got[other].tobytes() == base[other].tobytes()  # exactly
         else:
             assert np.abs(got[other] - base[other]).max() > 1e-4
 
@@ -99,9 +103,9 @@ def test_the_release_passes_nothing_between_outputs_and_the_true_wiring_does(com
 # Prompts
 
 
-def test_one_token_prompts_are_a_convex_sum_that_is_not_normalised_again():
+def test_prompts_of_one_token_are_a_convex_combination():
     a, b = jnp.eye(2, 4), jnp.eye(2, 4, 2)
-    tokens = toy.codi().context({"text": a, "image": b}, {"text": 3.0})  # the other counts 1
+    tokens = toy.codi().context({"text": a, "image": b}, {"text": 3.0})  # the weight of image is 1
     np.testing.assert_allclose(tokens.values[:, 0], 0.75 * a + 0.25 * b)
     np.testing.assert_array_equal(tokens.bias, np.zeros((2, 1)))
     equal = toy.codi().context({"text": a, "image": b})
@@ -119,26 +123,26 @@ def test_prompts_of_many_tokens_are_concatenated_with_log_weights():
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
-def test_every_sample_may_have_weights_of_its_own(tokens):
+def test_mix_weights_per_sample(tokens):
     shape = (4,) if tokens == 1 else (tokens, 4)
     a, b = (jax.random.normal(jax.random.key(i), (3, *shape)) for i in (0, 1))
-    given = [(3.0, 1.0), (0.0, 2.0), (1.0, 0.0)]
-    weights = {name: np.array(w, np.float32) for name, w in zip(PAIR, zip(*given, strict=True), strict=True)}
+    rows = [(3.0, 1.0), (0.0, 2.0), (1.0, 0.0)]
+    weights = {name: np.array(w, np.float32) for name, w in zip(PAIR, zip(*rows, strict=True), strict=True)}
     got = toy.codi().context({"text": a, "image": b}, weights)
-    for i, (text, image) in enumerate(given):  # as if it were alone
+    for i, (text, image) in enumerate(rows):  # equal to a batch of one
         want = toy.codi().context({"text": a[i : i + 1], "image": b[i : i + 1]}, {"text": text, "image": image})
         np.testing.assert_array_equal(got.values[i], want.values[0])
         np.testing.assert_array_equal(got.bias[i], want.bias[0])
 
 
-def test_weights_of_one_number_are_the_same_for_all():
+def test_a_scalar_mix_weight_applies_to_all_samples():
     a, b = (jax.random.normal(jax.random.key(i), (3, 4)) for i in (0, 1))
     number = toy.codi().context({"text": a, "image": b}, {"text": 3.0, "image": 0.5})
     each = toy.codi().context({"text": a, "image": b}, {"text": np.full(3, 3.0), "image": 0.5})
     np.testing.assert_array_equal(number.values, each.values)
 
 
-def test_weights_of_a_sample_that_mix_nothing_are_named():
+def test_the_error_names_the_invalid_weights_of_a_sample():
     a = jnp.ones((3, 4))
     weights = {"text": np.array([1.0, 0.0, 1.0]), "image": np.array([1.0, 0.0, 1.0])}
     with pytest.raises(ConfigError, match=r"positive sum, got text=0, image=0$"):
@@ -148,12 +152,12 @@ def test_weights_of_a_sample_that_mix_nothing_are_named():
 
 
 @pytest.mark.parametrize("weights", [{"text": -1.0}, {"text": 0.0}, {"text": np.nan}, {"text": np.inf}])
-def test_weights_that_mix_nothing(weights):
+def test_invalid_mix_weights_raise(weights):
     with pytest.raises(ConfigError, match="mix weights must be"):
         toy.codi().context({"text": jnp.ones((1, 4))}, weights)
 
 
-def test_no_prompt_is_the_mean_prompt_or_the_embedding_of_empty_media():
+def test_null_prompts_are_zero_or_embeddings_of_empty_media():
     codi = toy.codi()
     for values in codi.null_prompts({}, PAIR, 3).values():
         np.testing.assert_array_equal(values, np.zeros((3, toy.D)))
@@ -168,15 +172,15 @@ def test_no_prompt_is_the_mean_prompt_or_the_embedding_of_empty_media():
 # Names
 
 
-def test_names_come_in_the_models_order():
+def test_order_sorts_names_by_the_registry():
     assert toy.codi().order(["image", "text"]) == PAIR
     assert toy.codi().order([]) == ()
-    backwards = toy.model()
-    backwards["modalities"] = dict(reversed(backwards["modalities"].items()))
-    assert tuple(CoDi.from_config(backwards).modalities) == PAIR
+    tree = toy.model()
+    tree["modalities"] = dict(reversed(tree["modalities"].items()))
+    assert tuple(CoDi.from_config(tree).modalities) == PAIR
 
 
-def test_names_that_are_wrong():
+def test_invalid_names_raise():
     with pytest.raises(ConfigError, match=r"^modality 'text' is named twice$"):
         toy.codi().order(["text", "text"])
     with pytest.raises(ConfigError, match=r"^unknown modality 'smell'; this model has text, image$"):
@@ -193,14 +197,14 @@ def test_names_that_are_wrong():
 
 
 def read_leaves(function, params, *args):
-    """Paths of the parameters on which a function's result depends at all, by eliminating dead code."""
+    """Paths of the parameters that the result of a function depends on, by dead code elimination."""
     jaxpr = jax.make_jaxpr(function)(params, *args)
     _, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
     return {path for path, yes in zip(paths.flatten(params), used, strict=False) if yes}
 
 
 @pytest.mark.parametrize("name", PAIR)
-def test_a_modality_has_every_parameter_that_it_reads_and_no_other(name):
+def test_a_modality_has_exactly_the_parameters_that_it_uses(name):
     codi = toy.codi()
     modality, constants = codi[name], codi.default_constants()
     z, t = jax.ShapeDtypeStruct((1, *modality.latent_shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
@@ -217,13 +221,13 @@ def test_a_modality_has_every_parameter_that_it_reads_and_no_other(name):
             modality.reconstruction(params[modality.components["codec"]], media, z, KEY)[0],
         )
 
-    have = {c: tree for c, tree in toy.shapes(codi).items() if c in modality.components.values()}
-    assert set(have) == set(modality.components.values())
-    read = read_leaves(everything, have, z, t, tokens, example)
-    assert read == set(paths.flatten(have))
+    params = {c: tree for c, tree in toy.shapes(codi).items() if c in modality.components.values()}
+    assert set(params) == set(modality.components.values())
+    read = read_leaves(everything, params, z, t, tokens, example)
+    assert read == set(paths.flatten(params))
 
 
-def test_cross_modal_attention_reads_x_and_only_with_an_environment():
+def test_cross_modal_attention_is_used_only_with_an_environment():
     codi = toy.codi()
     z, t = jnp.zeros((1, 16)), jnp.zeros((1,), jnp.int32)
     context = Tokens.of(jnp.zeros((1, 1, toy.D)))
@@ -233,14 +237,14 @@ def test_cross_modal_attention_reads_x_and_only_with_an_environment():
         return codi["text"].denoise({"params": params}, z, t, context)
 
     assert read_leaves(alone, params) == {p for p in paths.flatten(params) if p.startswith("text_unet/")}
-    with pytest.raises(ConfigError, match=r"the cross of text \(text_cross\) is not there"):
+    with pytest.raises(ConfigError, match=r"the cross of text \(text_cross\) is missing"):
         jax.eval_shape(lambda p: codi["text"].denoise({"params": p}, z, t, context, context), {"text_unet": {}})
 
 
-def test_a_fresh_environment_changes_nothing():
+def test_at_initialisation_cross_modal_attention_changes_nothing():
     codi = toy.codi()
-    made = toy.quick(lambda key: codi.init(key, ("text_cross",)))(KEY)
-    made["text_unet"] = toy.params(codi)["text_unet"]
+    params = toy.quick(lambda key: codi.init(key, ("text_cross",)))(KEY)
+    params["text_unet"] = toy.params(codi)["text_unet"]
     z, t = jax.random.normal(KEY, (2, 16)), jnp.array([3, 900])
     context, other = (Tokens.of(jax.random.normal(jax.random.key(i), (2, 1, toy.D))) for i in (1, 2))
 
@@ -251,12 +255,12 @@ def test_a_fresh_environment_changes_nothing():
             codi["text"].denoise(variables, z, t, context, other, jnp.ones((2,))),
         )
 
-    alone, joint = toy.quick(both)(made)
+    alone, joint = toy.quick(both)(params)
     assert np.any(alone)
     np.testing.assert_allclose(joint, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_modality_that_is_added_changes_nobodys_parameters_or_noise():
+def test_parameters_do_not_depend_on_the_other_modalities():
     whole = toy.codi()
     tree = toy.model()
     del tree["modalities"]["text"]
@@ -267,32 +271,32 @@ def test_a_modality_that_is_added_changes_nobodys_parameters_or_noise():
     assert set(a) == set(names) and toy.same(a, b)
     leaves = paths.flatten(a)
     kernels = [x for p, x in leaves.items() if p.endswith("kernel") and np.any(x)]
-    for x in kernels:  # and no two components are alike
+    for x in kernels:  # no two components are equal
         assert sum(x.shape == y.shape and np.array_equal(x, y) for y in kernels) == 1
 
 
-def test_prompt_encoders_start_alike_where_they_are_alike():
-    made = toy.quick(lambda key: toy.codi().init(key, ("clip_text", "clip_vision")))(KEY)
-    text, vision = (paths.flatten(made[name]) for name in ("clip_text", "clip_vision"))
+def test_prompt_encoders_share_the_initialisation_of_equal_paths_and_shapes():
+    params = toy.quick(lambda key: toy.codi().init(key, ("clip_text", "clip_vision")))(KEY)
+    text, vision = (paths.flatten(params[name]) for name in ("clip_text", "clip_vision"))
     shared = [p for p in text if p in vision and text[p].shape == vision[p].shape]
     assert "projection/kernel" in shared and any(p.startswith("layer_0/") for p in shared)
     assert all(np.array_equal(text[p], vision[p]) for p in shared)
 
 
-def test_four_modalities_are_made_of_their_components_and_share_a_codec():
+def test_four_modalities_have_their_components_and_share_a_codec():
     codi = toy.codi(*toy.EVERYTHING)
     assert tuple(codi.modalities) == toy.EVERYTHING
     shapes = toy.shapes(codi)
     named = {component for modality in codi.modalities.values() for component in modality.components.values()}
     assert set(shapes) == named and len(named) == 4 * 5 - 1
     assert codi["image"].components["codec"] == codi["video"].components["codec"] == "vision_codec"
-    for names in (PAIR, ("text", "audio")):  # what a modality is does not depend on its company
+    for names in (PAIR, ("text", "audio")):  # independent of the other modalities
         fewer = toy.shapes(toy.codi(*names))
         assert fewer == {name: shapes[name] for name in fewer}
-    np.testing.assert_allclose(codi.wiring(toy.EVERYTHING), (1 - np.eye(4)) / 3, rtol=1e-6)
+    np.testing.assert_allclose(codi.connectivity(toy.EVERYTHING), (1 - np.eye(4)) / 3, rtol=1e-6)
 
 
-def test_components_have_one_owner_each():
+def test_component_names_has_one_modality_and_role_each():
     owners = toy.codi().component_names()
     assert set(owners) == set(toy.shapes(toy.codi()))
     assert owners["vision_codec"] == ("image", "codec") and owners["text_cross"] == ("text", "cross")

@@ -27,11 +27,11 @@ ROOMS = (
         "packaged",
         "optim",
     ),
-    *("objectives", "generate", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
+    *("objectives", "sampling", "pipeline", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
-SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/media.py")
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/decoded_source.py")
 
 
 def name_of(path):

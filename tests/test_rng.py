@@ -1,4 +1,4 @@
-"""Folding by name."""
+"""Random keys folded by name."""
 
 import zlib
 
@@ -14,23 +14,23 @@ def data(key):
     return jax.random.key_data(key).tolist()
 
 
-def test_a_name_is_its_crc_and_an_integer_is_itself():
+def test_names_fold_by_their_crc_and_integers_as_they_are():
     assert data(fold(KEY, "image")) == data(jax.random.fold_in(KEY, zlib.crc32(b"image")))
     assert data(fold(KEY, 3)) == data(jax.random.fold_in(KEY, 3))
     assert data(fold(KEY)) == data(KEY)
 
 
-def test_stable_over_processes_and_versions():
+def test_keys_are_stable_over_processes_and_versions():
     assert data(fold(jax.random.key(0), "image", "noise", 3)) == [1057187709, 2648114564]
 
 
-def test_tags_fold_one_after_the_other():
+def test_tags_fold_in_order():
     assert data(fold(KEY, "a", "b", 2)) == data(fold(fold(fold(KEY, "a"), "b"), 2))
     distinct = [("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",), ("a", 1), (1, "a"), ("a", 2)]
     assert len({tuple(data(fold(KEY, *tags))) for tags in distinct}) == len(distinct)
 
 
-def test_what_else_is_drawn_changes_nothing():
+def test_a_draw_does_not_depend_on_other_names():
     def draws(names):
         return {name: np.asarray(jax.random.normal(fold(KEY, name), (3,))) for name in names}
 
@@ -39,7 +39,7 @@ def test_what_else_is_drawn_changes_nothing():
         np.testing.assert_array_equal(draw, many[name])
 
 
-def test_traced_steps():
+def test_a_traced_step_folds_as_an_integer():
     traced = jax.jit(lambda key, step: fold(key, "step", step))
     assert data(traced(KEY, 5)) == data(fold(KEY, "step", 5))
     traced(KEY, 6)

@@ -1,4 +1,4 @@
-"""Files of an object store as everything here writes them, against a real S3 server."""
+"""Local and remote files; the remote ones on a real S3 server."""
 
 import errno
 import importlib.util
@@ -18,42 +18,42 @@ def bucket():
         yield s3.bucket(patch, "files")
 
 
-@pytest.fixture(params=["here", "store"])
+@pytest.fixture(params=["local", "remote"])
 def folder(request, tmp_path):
-    """A directory of this machine, and one of a store."""
-    if request.param == "here":
+    """A local directory and a remote one."""
+    if request.param == "local":
         return tmp_path / "folder"
-    return storage.place(request.getfixturevalue("bucket")) / request.node.name.split("[")[0]
+    return storage.as_path(request.getfixturevalue("bucket")) / request.node.name.split("[")[0]
 
 
-def test_a_file_is_written_whole_or_not_at_all(folder):
+def test_a_file_is_written_atomically(folder):
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_text(folder / "a.json", "one")
     storage.write_text(folder / "a.json", "two, ÄÖ")
-    with pytest.raises(ZeroDivisionError), storage.whole(folder / "a.json") as fresh:
-        fresh.write_text("three")
+    with pytest.raises(ZeroDivisionError), storage.atomic_write(folder / "a.json") as temporary:
+        temporary.write_text("three")
         raise ZeroDivisionError
     assert (folder / "a.json").read_text() == "two, ÄÖ"
     assert list(storage.files(folder)) == ["a.json"]
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path):
+def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     storage.write_text(path, "one")
-    with pytest.raises(OSError) as caught, storage.whole(path) as fresh:
-        fresh.symlink_to("/dev/full")  # takes no byte
-        fresh.write_text("two")
+    with pytest.raises(OSError) as caught, storage.atomic_write(path) as temporary:
+        temporary.symlink_to("/dev/full")  # every write fails
+        temporary.write_text("two")
     assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.json"]
     assert storage.explain(caught.value, "out") == (
-        "out: No space left on device: make room and run the same command again; what was saved before is whole"
+        "out: No space left on device: free some space and run the same command again; saved files are intact"
     )
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_directory_that_may_not_be_written_is_explained(number):
-    error = RuntimeError("a library says it otherwise")
+    error = RuntimeError("the message of a library")
     error.__cause__ = OSError(number, os.strerror(number), "d/x")
-    line = f"d/x: {os.strerror(number)}: name a directory that you may read and write"
+    line = f"d/x: {os.strerror(number)}: choose a directory that you may read and write"
     assert storage.explain(error, "d") == line
 
 
@@ -62,24 +62,24 @@ def test_other_errors_are_not_explained():
     assert storage.explain(ValueError("no space left on device")) is None
 
 
-def test_a_directory_is_copied_with_all_in_it(folder, tmp_path):
+def test_a_directory_is_copied_recursively(folder, tmp_path):
     for name in ("a", "inside/b", "inside/deeper/c"):
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_bytes(name.encode() * 3)
     sent = {"a": 3, "inside/b": 24, "inside/deeper/c": 45}
-    storage.copy(tmp_path / "source", folder / "there")
-    storage.copy(folder / "there", tmp_path / "back")
-    assert storage.files(folder / "there") == storage.files(tmp_path / "back") == sent
-    assert list((folder / "there").glob("*/b")) == [folder / "there" / "inside" / "b"]
+    storage.copy(tmp_path / "source", folder / "copy")
+    storage.copy(folder / "copy", tmp_path / "back")
+    assert storage.files(folder / "copy") == storage.files(tmp_path / "back") == sent
+    assert list((folder / "copy").glob("*/b")) == [folder / "copy" / "inside" / "b"]
     assert (tmp_path / "back/inside/deeper/c").read_bytes() == b"inside/deeper/c" * 3
 
 
-def test_metrics_of_a_store_read_as_if_there_had_been_no_interruption(bucket):
-    folder = storage.place(bucket) / "stage"
+def test_metrics_in_a_store_are_complete_after_an_interruption(bucket):
+    folder = storage.as_path(bucket) / "stage"
     killed = MetricWriter(folder)
     killed.write(0, {"loss": 3})
     killed.send()
-    killed.write(1, {"loss": 2})  # and is killed before it sends again
+    killed.write(1, {"loss": 2})  # killed before it sends again
     with MetricWriter(folder, resumed_step=1) as writer:
         for step in (1, 2):
             writer.write(step, {"loss": 10 * step})
@@ -89,13 +89,13 @@ def test_metrics_of_a_store_read_as_if_there_had_been_no_interruption(bucket):
     killed.close()
 
 
-def test_what_cannot_be_reached_is_one_line(bucket, monkeypatch, tmp_path):
-    assert str(storage.reachable(f"{bucket}/new/run")) == f"{bucket}/new/run"
-    assert storage.reachable(tmp_path / "new") == tmp_path / "new"
+def test_inaccessible_paths_are_one_line(bucket, monkeypatch, tmp_path):
+    assert str(storage.check_access(f"{bucket}/new/run")) == f"{bucket}/new/run"
+    assert storage.check_access(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(ConfigError, match=r"^s3://absent-bucket: no such bucket, or its contents may not be listed$"):
-        storage.reachable("s3://absent-bucket/run")
-    with pytest.raises(ConfigError, match=r"^ftp://x/run: a path of this machine, gs://… or s3://…, not ftp://$"):
-        storage.place("ftp://x/run")
+        storage.check_access("s3://absent-bucket/run")
+    with pytest.raises(ConfigError, match=r"^ftp://x/run: expected a local path, gs://… or s3://…, not ftp://$"):
+        storage.as_path("ftp://x/run")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"^gs://b/run needs gcsfs: pip install 'codi_jax\[gs\]'$"):
-        storage.place("gs://b/run")
+        storage.as_path("gs://b/run")

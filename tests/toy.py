@@ -1,7 +1,7 @@
-"""A toy of two modalities: the demo's model in its smallest sizes, random parameters without a compilation, a recipe.
+"""A toy model of two modalities, the demo in its smallest sizes: random parameters without compiling, a recipe.
 
-Latents are [16] and [2, 2, 4]; where sound and clips are asked for as well, [2, 2, 4] and [8, 2, 2, 4]. Parameters are
-drawn nowhere zero, since a fresh network ends in zeros.
+Latents are [16] for text and [2, 2, 4] for image; with all modalities also [2, 2, 4] for audio and [8, 2, 2, 4] for
+video. No parameter is zero, unlike in an initialized network, whose last layers are zero.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from codi_jax.config import from_dict
 from codi_jax.evaluate.judges import Judge, JudgeConfig
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
-from codi_jax.train.loop import train
 from codi_jax.train.recipe import Run, open_run, save_config
+from codi_jax.train.trainer import train
 from configs import four as demo
 
 PAIR = ("text", "image")
 EVERYTHING = ("text", "image", "audio", "video")
 D = 16
 
-# The cheapest compilation: these programs are large for what they compute. It changes no mathematics.
+# The cheapest compilation, since these programs take longer to compile than to run.
 QUICK = {"xla_backend_optimization_level": 0}
 JUDGE = {"factors": {"digit": 10, "colour": 6}, "channels": (8, 8), "features": 8}  # settings, of images
 
@@ -43,7 +43,7 @@ def _with(tree: dict, changes: dict) -> dict:
 
 
 def recipe(names: tuple[str, ...] = PAIR) -> dict:
-    """The demo's config for these modalities, a few steps a stage."""
+    """The demo's config for these modalities with a few steps per stage."""
     return demo.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
 
 
@@ -65,14 +65,14 @@ def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
             modality["iterations"] = 2
         modality["denoiser"].update(
             latent_channels=channels, channels=16, context_width=D,
-            multipliers=(1,), blocks=(1,), attend=(False,), connect=(True,),
+            multipliers=(1,), blocks=(1,), attention_levels=(False,), cross_modal_levels=(True,),
         )  # fmt: skip
         modality["environment"].update(latent_channels=channels, channels=16, multipliers=(1,), blocks=(1,))
     return {**tree, "prediction": "v", "schedule": "cosine", **options}
 
 
 def codi(*names: str, **options: Any) -> CoDi:
-    """The model of these modalities, two if none are named; options as for `model`. Made once."""
+    """The model of these modalities (PAIR by default), cached; options as for `model`."""
     return _codi(names or PAIR, **options)
 
 
@@ -82,7 +82,7 @@ def _codi(names: tuple[str, ...], **options: Any) -> CoDi:
 
 
 def shapes(codi: CoDi) -> dict:
-    """The parameters' shapes, {component: tree}."""
+    """Shapes of the parameters, {component: tree}."""
     return {component: codi.shapes(component) for component in codi.component_names()}
 
 
@@ -92,7 +92,7 @@ def params(codi: CoDi, seed: int = 0) -> dict:
 
 
 def drawn(tree: dict, seed: int = 0) -> dict:
-    """Random parameters of these shapes that are nowhere 0, each leaf a function of (seed, its path) alone."""
+    """Random nonzero parameters of these shapes; each leaf depends only on the seed and its path."""
 
     def draw(path: str, leaf: Any) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
@@ -106,12 +106,12 @@ def drawn(tree: dict, seed: int = 0) -> dict:
 
 
 def variables(codi: CoDi, seed: int = 0) -> dict:
-    """Random parameters, default constants."""
+    """Random parameters and default constants."""
     return {"params": params(codi, seed), "constants": jax.tree.map(jnp.asarray, codi.default_constants())}
 
 
 def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
-    """A batch after codecs and prompt encoders, of random numbers."""
+    """A random batch of `Encoded`."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
 
 
 def config() -> ConfigDict:
-    """The demo's recipe for the toy: every stage but those that judge, four steps each, a checkpoint every second."""
+    """The demo's recipe for the toy, without judges: four steps per stage, a checkpoint every second step."""
     tree = recipe()
     tree["model"] = model()
     for group in ("judge", "similarity"):
@@ -134,19 +134,19 @@ def config() -> ConfigDict:
         source["size"] = 32
     for group in tree["stages"].values():
         for stage in group.values():
-            stage["statistics"] = 8
+            stage["num_stats_samples"] = 8
     return ConfigDict(tree)
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two trees are alike to the last bit."""
+    """Whether two trees are bit-identical."""
     a, b = paths.flatten(a), paths.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(np.asarray(a[k]), np.asarray(b[k])) for k in a)
 
 
 @functools.lru_cache
 def trained() -> Path:
-    """A workdir in which the whole toy recipe has been run, once for all workers of the suite; to be read only."""
+    """A workdir with the whole toy recipe trained, once for all workers of the suite; read-only."""
     workdir = Path(os.environ["CODI_JAX_SUITE"]) / "toy"
     with open(f"{workdir}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -158,20 +158,20 @@ def trained() -> Path:
 
 
 def judges_config() -> ConfigDict:
-    """Judges and similarity towers beside the toy, four steps each; their model is the toy's."""
+    """A recipe of judges and similarity towers with the model of the toy, four steps per stage."""
     tree = config().to_dict()
     adam = {"learning_rate": 1e-3, "warmup": 1}
-    common = {"source": "judge", "steps": 4, "batch_size": 8, "optimizer": adam, "statistics": 0, "log_every": 1}
+    common = {"source": "judge", "steps": 4, "batch_size": 8, "optimizer": adam, "num_stats_samples": 0, "log_every": 1}
     judge = {
         "objective": "judge",
         "modalities": ("image",),
-        "train": ("image_judge/.*",),
+        "trainable": ("image_judge/.*",),
         "settings": JUDGE,
     }
     towers = {
         "objective": "similarity",
         "modalities": PAIR,
-        "train": tuple(f"{name}_similarity/.*" for name in PAIR),
+        "trainable": tuple(f"{name}_similarity/.*" for name in PAIR),
         "settings": {"views": ("text",)},
     }
     tree["sources"]["judge"] = {"name": "digit_world", "split": "judge", "size": 32, "modalities": PAIR}
@@ -181,7 +181,7 @@ def judges_config() -> ConfigDict:
 
 @functools.lru_cache
 def random_judges() -> dict[str, dict]:
-    """Random parameters of what `judges_config` trains: stage -> {component: tree}."""
+    """Random parameters of the stages of `judges_config`: stage -> {component: tree}."""
     image = jnp.zeros((1, 32, 32, 3))
     judge = drawn(jax.eval_shape(Judge(from_dict(JudgeConfig, JUDGE)).init, jax.random.key(0), image))
     towers = params(codi(), seed=1)
@@ -191,17 +191,17 @@ def random_judges() -> dict[str, dict]:
 
 @functools.lru_cache
 def random_package() -> Path:
-    """A packaged model of random parameters, without a training; to be read only."""
-    folder = Path(os.environ["CODI_JAX_SUITE"]) / f"package-{os.getpid()}"  # a worker's own
-    made = zip(("judges", "similarity"), random_judges().values(), strict=True)
-    weights = {"model": variables(codi()), **{kind: {"params": tree} for kind, tree in made}}
+    """A packaged model with random parameters, written without training; read-only."""
+    folder = Path(os.environ["CODI_JAX_SUITE"]) / f"package-{os.getpid()}"  # one per worker
+    judging = zip(("judges", "similarity"), random_judges().values(), strict=True)
+    weights = {"model": variables(codi()), **{kind: {"params": tree} for kind, tree in judging}}
     tree = {"run": config().to_dict(), "judges": {"model": model(), "settings": {"image": JUDGE}}}
     packaged.write(folder, weights, tree, "float32")
     return folder
 
 
 def with_stage(run: Run, name: str, **changes: Any) -> Run:
-    """The run with other fields of a stage's config."""
+    """The run with changed fields of a stage's config."""
     group, leaf = name.split(".")
     changed = dataclasses.replace(run.stage(name), **changes)
     stages = {**run.config.stages, group: {**run.config.stages[group], leaf: changed}}

@@ -1,7 +1,7 @@
-"""Trees of arrays on disk: strict, atomic, asynchronous. Knows trees, not models."""
+"""Checkpoints of pytrees by Orbax: strict, atomic, asynchronous. Independent of models."""
 
 from codi_jax.checkpoint.checkpointer import Checkpointer
-from codi_jax.checkpoint.components import Leaves, load_params, read_meta, save_params
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint.components import CheckpointReader, load_params, read_meta, save_params
+from codi_jax.checkpoint.index import CheckpointError
 
-__all__ = ["CheckpointError", "Checkpointer", "Leaves", "load_params", "read_meta", "save_params"]
+__all__ = ["CheckpointError", "CheckpointReader", "Checkpointer", "load_params", "read_meta", "save_params"]

@@ -1,4 +1,4 @@
-"""The parameters of a finished component: one directory, replaced as a whole."""
+"""The parameters of a finished component: one directory, replaced atomically."""
 
 import math
 from typing import Any
@@ -7,101 +7,108 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.checkpoint import record, store
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint import index, store
+from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import distributed
 
 
 def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -> None:
-    """Writes a tree of arrays and a JSON-able dict to `directory`; returns when they are whole on disk.
+    """Writes a tree of arrays and a JSON-able dict to `directory`; returns when they are complete on disk.
 
-    What stood there before is replaced, and only once the new is complete. An object store cannot do that to a
-    directory: there the old goes first, and a kill may leave neither, but never a mixture that counts.
+    Previous contents are replaced after the new ones are complete. An object store cannot replace a directory: there
+    the old contents are invalidated first, so a kill may leave no valid checkpoint, but never a mixture of the two.
 
     Raises:
-      CheckpointError: the tree is not of arrays, or cannot be written.
+      CheckpointError: a leaf is not an array, or the tree cannot be written.
     """
     path = store.absolute(directory)
-    in_place = storage.in_store(path)
-    fresh = path if in_place else path.with_name(path.name + ".new")
+    in_place = storage.is_remote(path)
+    target = path if in_place else path.with_name(path.name + ".new")
     args = store.save_args(tree, meta or {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if in_place and jax.process_index() == 0 and (path / record.NAME).exists():
+        if in_place and jax.process_index() == 0 and (path / index.NAME).exists():
             store.discard(path)
-        with store.writer(path, still=True) as writer:
-            writer.save(fresh, args=args, force=True)
+        with store.writer(path, copy=False) as writer:
+            writer.save(target, args=args, force=True)
             writer.wait_until_finished()
         if jax.process_index() == 0 and not in_place:
             if path.exists():
                 path.rmtree()
-            fresh.rename(path)
+            target.rename(path)
         distributed.wait_for_all(f"saved {path}")
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"cannot save {path}: {str(error).splitlines()[0]}") from error
 
 
 def load_params(directory: str, target: Any | None = None) -> Any:
-    """Reads what `save_params` wrote.
+    """Reads a directory that `save_params` wrote.
 
     Args:
-      directory: as given to `save_params`.
+      directory: the directory.
       target: a tree of ShapeDtypeStructs (with shardings) or of arrays; None for nested dicts of numpy arrays.
 
     Raises:
-      CheckpointError: nothing there, damaged, or leaves that differ from the target's in any way.
+      CheckpointError: there is no checkpoint, it is damaged, or a leaf differs from the target in path, shape or dtype.
     """
     return store.restore(store.absolute(directory), target)[0]
 
 
-_AHEAD = 64 << 20  # bytes
+_READ_AHEAD = 64 << 20  # bytes
 
 
-class Leaves:
-    """The arrays of a directory that `save_params` wrote: some of them, or one after the other, as memory allows.
+class CheckpointReader:
+    """Reads single arrays of a directory that `save_params` wrote, within a limit of memory.
 
     Attributes:
-      shapes: path -> shape and dtype of every leaf, in the order in which they are read fastest.
+      shapes: path -> shape and dtype of every leaf; reading is fastest in this order.
 
     Raises:
-      CheckpointError: nothing there, or damaged.
+      CheckpointError: there is no checkpoint, or it is damaged.
     """
 
     def __init__(self, directory: str):
         self._directory = store.absolute(directory)
-        saved = record.read(self._directory)
-        record.verify(self._directory, saved)
+        saved = index.read(self._directory)
+        index.verify(self._directory, saved)
         self.shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.leaves.items()}
         self._order = list(self.shapes)
-        self._place = {path: i for i, path in enumerate(self._order)}
+        self._position = {path: i for i, path in enumerate(self._order)}
         self._ahead: dict[str, np.ndarray] = {}
 
     def read(self, path: str) -> np.ndarray:
-        """One leaf. Small ones that follow are read with it and kept until they are asked for, or others are."""
+        """Reads one leaf. Small leaves after it are read too and kept until a leaf that is not among them is read."""
         if path not in self._ahead:
             self._ahead.clear()
-            some, total = {}, 0
-            for name in self._order[self._place[path] :]:
+            batch, total = {}, 0
+            for name in self._order[self._position[path] :]:
                 leaf = self.shapes[name]
                 total += math.prod(leaf.shape) * leaf.dtype.itemsize
-                if some and total > _AHEAD:
+                if batch and total > _READ_AHEAD:
                     break
-                some[name] = leaf
-            self._ahead = store.restore_some(self._directory, some)
+                batch[name] = leaf
+            self._ahead = store.restore_some(self._directory, batch)
         return self._ahead.pop(path)
 
     def read_into(self, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-        """Some leaves by path, a few at a time, each straight into its sharding and type; numpy arrays without one."""
-        out, some, total = {}, {}, 0
+        """Reads leaves by path, a few at a time.
+
+        Args:
+          leaves: path -> shape, dtype and sharding; see `store.restore_some`.
+
+        Returns:
+          Path -> array.
+        """
+        out, batch, total = {}, {}, 0
         for path, leaf in leaves.items():
-            some[path] = leaf
+            batch[path] = leaf
             total += math.prod(leaf.shape) * self.shapes[path].dtype.itemsize
-            if total > _AHEAD:
-                out |= store.restore_some(self._directory, some)
-                some, total = {}, 0
-        return out | (store.restore_some(self._directory, some) if some else {})
+            if total > _READ_AHEAD:
+                out |= store.restore_some(self._directory, batch)
+                batch, total = {}, 0
+        return out | (store.restore_some(self._directory, batch) if batch else {})
 
 
 def read_meta(directory: str) -> dict[str, Any]:
-    """The dict that `save_params` was given."""
-    return record.read(store.absolute(directory)).meta
+    """The `meta` that was given to `save_params`."""
+    return index.read(store.absolute(directory)).meta

@@ -1,9 +1,9 @@
-"""Orbax on `s3://`.
+"""Support for `s3://` in Orbax.
 
-Orbax describes to tensorstore where arrays go by a JSON spec, which one function makes. Tensorstore knows S3; that
-function (of Orbax 0.12) knows `gs://` alone and takes `s3://bucket` for a relative path. So it is asked here for the
-spec of the same place on `gs://`, in which the driver `gcs` then becomes `s3`; all else (OCDBT, file sizes, coalesced
-reads) is as Orbax has it for any object store.
+Orbax passes tensorstore a JSON spec of where arrays are stored, which one function builds. Tensorstore supports S3, but
+that function (of Orbax 0.12) supports only `gs://` and takes `s3://bucket` for a relative path. This module therefore
+builds the spec of the same path on `gs://` and replaces the driver `gcs` by `s3`; all other settings (OCDBT, file
+sizes, coalesced reads) are Orbax's own for object stores.
 """
 
 import functools
@@ -16,13 +16,13 @@ _PREFIX = "s3://"
 
 
 def _driver(bucket: str, path: str) -> dict[str, Any]:
-    """Tensorstore's key-value store of a bucket; it takes what the environment does not say from Amazon's defaults."""
+    """Tensorstore's key-value store for a bucket; settings that the environment lacks take Amazon's defaults."""
     environment = os.environ
     spec: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": path}
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     if endpoint := environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"):
         spec["endpoint"] = endpoint
-        region = region or "us-east-1"  # any; but without one the server would be asked, as only Amazon's answers
+        region = region or "us-east-1"  # any; without one tensorstore sends a query that only Amazon answers
     if region:
         spec["aws_region"] = region
     if "AWS_ACCESS_KEY_ID" in environment:
@@ -31,7 +31,7 @@ def _driver(bucket: str, path: str) -> dict[str, Any]:
 
 
 def _on_s3(spec: Any) -> Any:
-    """A spec with every `gcs` driver in it turned into `s3`."""
+    """The spec with every `gcs` driver replaced by `s3`."""
     if isinstance(spec, dict):
         if spec.get("driver", "").startswith("gcs"):
             return _driver(spec["bucket"], spec["path"])
@@ -40,8 +40,8 @@ def _on_s3(spec: Any) -> Any:
 
 
 @functools.cache
-def teach_orbax() -> None:
-    """Lets Orbax, in this process, write to and read from `s3://`, unless it can by itself."""
+def patch_orbax() -> None:
+    """Enables `s3://` in Orbax for this process, unless Orbax supports it."""
     original = tensorstore_utils.build_kvstore_tspec
     try:
         original(f"{_PREFIX}bucket/directory")

@@ -1,8 +1,8 @@
-"""Arrays to and from one directory, by Orbax.
+"""Saves a tree of arrays to one directory and restores it, by Orbax.
 
-The tree is stored as nested dicts keyed by the parts of each path, whatever containers it was made of, so the files do
-not depend on the classes of this package and any reader of Orbax's format can open them. On disk: OCDBT, which
-gathers a thousand small arrays into a few files.
+The tree is stored as nested dicts keyed by the parts of each path, whatever containers it consists of, so the files do
+not depend on the classes of this package and any reader of Orbax's format can open them. The format is OCDBT, which
+packs a thousand small arrays into a few files.
 """
 
 import asyncio
@@ -18,57 +18,57 @@ from etils import epath
 from orbax.checkpoint._src import asyncio_utils
 
 from codi_jax import storage
-from codi_jax.checkpoint import record, s3
-from codi_jax.checkpoint.record import CheckpointError
+from codi_jax.checkpoint import index, s3
+from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import paths
 
 
 def _finish_all(run_sync: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Orbax's function that runs a coroutine in an event loop of its own, changed so that no task outlives the loop.
+    """Wraps Orbax's function that runs a coroutine in a new event loop, so that all tasks end before the loop closes.
 
-    Of arrays written side by side Orbax raises the first error and closes the loop under the others; on a full disk
-    asyncio and tensorstore would then print an error for each.
+    When several arrays are written concurrently, Orbax raises the first error and closes the loop while other tasks
+    still run; on a full disk asyncio and tensorstore would then print an error for each of them.
     """
 
     @functools.wraps(run_sync)
     def run(coroutine: Any) -> Any:
-        async def whole() -> Any:
+        async def run_and_wait() -> Any:
             before = asyncio.all_tasks()
             try:
                 return await coroutine
             except Exception:
                 if others := asyncio.all_tasks() - before:
-                    await asyncio.wait(others, timeout=_PATIENCE)
+                    await asyncio.wait(others, timeout=_TIMEOUT)
                 raise
 
-        return run_sync(whole())
+        return run_sync(run_and_wait())
 
     return run
 
 
-_PATIENCE = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 asyncio_utils.run_sync = _finish_all(asyncio_utils.run_sync)
 
-_IN_FLIGHT = 64 << 20  # bytes
+_MAX_IN_FLIGHT = 64 << 20  # bytes
 
 
-class _AFewAtATime(ocp.type_handlers.NumpyHandler):
-    """Writes numpy arrays straight from where they are, small ones together, large ones one after the other.
+class _BoundedNumpyHandler(ocp.type_handlers.NumpyHandler):
+    """Writes numpy arrays without copying them, at most `_MAX_IN_FLIGHT` bytes (or one array) at a time.
 
-    Orbax copies all of them first and then writes all at once, which for parameters mapped into memory from a file
-    would be everything twice.
+    Orbax copies all arrays first and then writes all of them at once. For parameters that are mapped into memory from a
+    file, that would load every array, twice.
     """
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
 
     async def _background_serialize(self, *args: Any, **options: Any) -> None:
-        self._change, self._busy = asyncio.Condition(), 0  # both of the loop that writes
+        self._change, self._busy = asyncio.Condition(), 0  # they belong to the event loop of the write
         await super()._background_serialize(*args, **options)
 
     async def _open_and_write(self, value: np.ndarray, *args: Any, **options: Any) -> None:
         async with self._change:
-            await self._change.wait_for(lambda: not self._busy or self._busy + value.nbytes <= _IN_FLIGHT)
+            await self._change.wait_for(lambda: not self._busy or self._busy + value.nbytes <= _MAX_IN_FLIGHT)
             self._busy += value.nbytes
         try:
             await super()._open_and_write(value, *args, **options)
@@ -79,88 +79,93 @@ class _AFewAtATime(ocp.type_handlers.NumpyHandler):
 
 
 class Handler(ocp.PyTreeCheckpointHandler):
-    """Orbax's handler of trees, which also writes the record when all arrays have been.
+    """Orbax's handler of trees, which also writes the index after all arrays.
 
-    With `still`, numpy arrays are not copied first: they must not change until they are written.
+    With copy=False, numpy arrays are not copied first; they must not change until they are written.
     """
 
-    def __init__(self, still: bool = False) -> None:
+    def __init__(self, copy: bool = True) -> None:
         kinds = ocp.type_handlers
-        own = ((np.ndarray, _AFewAtATime()), (jax.Array, kinds.ArrayHandler()))
-        super().__init__(**({"type_handler_registry": kinds.create_type_handler_registry(*own)} if still else {}))
+        handlers = ((np.ndarray, _BoundedNumpyHandler()), (jax.Array, kinds.ArrayHandler()))
+        super().__init__(**({} if copy else {"type_handler_registry": kinds.create_type_handler_registry(*handlers)}))
 
     async def async_save(self, directory: Any, args: "Save") -> Any:
         self._leaves, self._meta = args.leaves, args.meta
         return await super().async_save(directory, args=args)
 
     def finalize(self, directory: epath.Path) -> None:
-        """Called by Orbax on one host, when every host has written its share and before the commit."""
+        """Called by Orbax on one host, after every host has written its shards and before the commit."""
         super().finalize(directory)
-        record.write(directory, self._leaves, self._meta)
+        index.write(directory, self._leaves, self._meta)
 
 
 @ocp.args.register_with_handler(Handler, for_save=True)
 @dataclasses.dataclass
 class Save(ocp.args.PyTreeSave):
-    """What `Handler` saves: a tree of nested dicts, and what the record says about it."""
+    """The arguments of a save by `Handler`: a tree of nested dicts, and the leaves and meta of its index."""
 
-    leaves: dict[str, record.Leaf] = dataclasses.field(default_factory=dict)
+    leaves: dict[str, index.Leaf] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @ocp.args.register_with_handler(Handler, for_restore=True)
 @dataclasses.dataclass
 class Restore(ocp.args.PyTreeRestore):
-    """What `Handler` restores."""
+    """The arguments of a restore by `Handler`."""
 
 
 def absolute(directory: str) -> epath.Path:
-    """Where a directory is, as Orbax wants to be told.
+    """The absolute path of a directory, as Orbax requires it; enables `s3://` in Orbax if needed.
 
     Raises:
-      ConfigError: an object store that is not known, or whose library is not installed.
+      ConfigError: the scheme is not supported, or its library is not installed.
     """
-    path = storage.place(directory)
+    path = storage.as_path(directory)
     if str(path).startswith("s3://"):
-        s3.teach_orbax()
-    return epath.Path(path if storage.in_store(path) else path.absolute())
+        s3.patch_orbax()
+    return epath.Path(path if storage.is_remote(path) else path.absolute())
 
 
-def writer(directory: epath.Path, still: bool = False) -> ocp.AsyncCheckpointer:
-    """What saves to directories beside or in `directory`; see `Handler`.
+def writer(directory: epath.Path, copy: bool = True) -> ocp.AsyncCheckpointer:
+    """A checkpointer that saves to `directory` or to directories in it.
 
-    Here they are written under another name and renamed; in an object store, in place, and the record makes them count.
+    A local directory is written under a temporary name and renamed. In an object store it is written in place, and is
+    complete once its index exists.
+
+    Args:
+      directory: decides between the two.
+      copy: whether numpy arrays are copied first, see `Handler`.
     """
-    ways = ocp.path.atomicity
-    way = ways.CommitFileTemporaryPath if storage.in_store(directory) else ways.AtomicRenameTemporaryPath
-    return ocp.AsyncCheckpointer(Handler(still), temporary_path_class=way)
+    kinds = ocp.path.atomicity
+    kind = kinds.CommitFileTemporaryPath if storage.is_remote(directory) else kinds.AtomicRenameTemporaryPath
+    return ocp.AsyncCheckpointer(Handler(copy), temporary_path_class=kind)
 
 
 def _reader() -> ocp.Checkpointer:
-    """What restores. The record has said that a directory is whole; Orbax's own sign, made later, is not asked for."""
+    """A checkpointer that restores. The index marks a complete directory; Orbax's own commit file is not required."""
     return ocp.Checkpointer(Handler(), temporary_path_class=ocp.path.atomicity.AtomicRenameTemporaryPath)
 
 
 def discard(directory: epath.Path) -> None:
-    """Removes a directory that has a record, the record first: from then on it does not count, whatever happens."""
-    (directory / record.NAME).unlink()
+    """Removes a complete checkpoint; its index is removed first, so an interrupted removal leaves an incomplete one."""
+    (directory / index.NAME).unlink()
     directory.rmtree()
 
 
 def save_args(tree: Any, meta: dict[str, Any]) -> Save:
-    """The arguments that save `tree` with `meta`.
+    """The arguments for saving `tree` with `meta`.
 
     Raises:
-      CheckpointError: the tree is empty or holds something else than arrays.
+      CheckpointError: the tree is empty, or a leaf is not an array.
     """
-    leaves = record.leaves_of(tree)
+    leaves = index.leaves_of(tree)
     if not leaves:
         raise CheckpointError("there is nothing to save: the tree has no leaves")
     return Save(paths.nest(paths.flatten(tree)), leaves=leaves, meta=meta)
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:
-    """Where and as what one leaf is to be restored."""
+    """The type and sharding with which one leaf is restored."""
     if leaf is None or isinstance(leaf, (np.ndarray, np.generic)):
         return ocp.RestoreArgs(restore_type=np.ndarray)
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -168,20 +173,21 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
 
 
 def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, Any]]:
-    """The tree in `directory` and its meta.
+    """Restores the tree in `directory` and its meta.
 
     Args:
       directory: of one checkpoint.
-      target: a tree of ShapeDtypeStructs or arrays, each restored straight into its sharding (the first local device
-        if it has none); numpy arrays come back as such. None takes what is there: nested dicts of numpy arrays.
+      target: a tree of ShapeDtypeStructs or arrays; each leaf is restored directly into its sharding (the first local
+        device if it has none), and where the target has a numpy array, as one. None restores nested dicts of numpy
+        arrays.
 
     Raises:
-      CheckpointError: no checkpoint, a damaged one, or one whose leaves differ from the target's.
+      CheckpointError: there is no checkpoint, it is damaged, or its leaves differ from the target's.
     """
-    saved = record.read(directory)
+    saved = index.read(directory)
     if target is not None:
-        record.compare(directory, saved.leaves, record.leaves_of(target))
-    record.verify(directory, saved)
+        index.compare(directory, saved.leaves, index.leaves_of(target))
+    index.verify(directory, saved)
     wanted = dict.fromkeys(saved.leaves) if target is None else paths.flatten(target)
     args = Restore(restore_args=paths.nest({path: _restore_args(leaf) for path, leaf in wanted.items()}))
     try:
@@ -193,15 +199,18 @@ def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, A
 
 
 def restore_some(directory: epath.Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-    """Some arrays of the tree in `directory`.
+    """Restores some arrays of the tree in `directory`.
 
     Args:
       directory: of one checkpoint.
-      leaves: path -> what is wanted: with a sharding, an array restored straight into it and cast to the type that is
-        named; without, a numpy array on the host, of the type that was saved.
+      leaves: path -> shape, dtype and sharding. A leaf with a sharding is restored directly into it and cast to this
+        dtype; a leaf without one becomes a numpy array of the saved dtype.
+
+    Returns:
+      Path -> array.
 
     Raises:
-      CheckpointError: they cannot be read.
+      CheckpointError: the arrays cannot be read.
     """
     wanted = {
         path: np.empty(leaf.shape, leaf.dtype) if leaf.sharding is None else leaf for path, leaf in leaves.items()

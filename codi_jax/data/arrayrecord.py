@@ -18,9 +18,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
 
 from codi_jax.config import ConfigError
-from codi_jax.data.faults import FaultsConfig
-from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import KINDS, PART, TIMED, MediaConfig, is_caption
+from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption
+from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.data.skip_bad_samples import FaultsConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class MediaRecords:
             if is_caption(name):
                 record[name] = value
             elif isinstance(value, bytes):
-                record[name] = Medium(f"{record['name']}, {name}", value, **(part if name in TIMED else {}))
+                record[name] = MediaFile(f"{record['name']}, {name}", value, **(part if name in TIMED else {}))
             else:
                 raise MediaError("unreadable", f"{record['name']}: {name} is not the bytes of a file")
         return record

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
-from codi_jax.data.pictures import square
+from codi_jax.data.images import crop_resize
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of a damaged file it has many; what counts is said once, here
 
@@ -49,7 +49,7 @@ class MediaError(ConfigError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Medium:
+class MediaFile:
     """A file, or a part of its time.
 
     Attributes:
@@ -80,9 +80,9 @@ class Medium:
         return io.BytesIO(self.data) if self.data is not None else open(self.name, "rb")
 
 
-def _medium(given: Any, what: str) -> Medium:
+def _medium(given: Any, what: str) -> MediaFile:
     """A path, or a medium, that is there and not too large."""
-    medium = given if isinstance(given, Medium) else Medium(str(given))
+    medium = given if isinstance(given, MediaFile) else MediaFile(str(given))
     size = medium.size()
     if size is None:
         raise MediaError("missing", f"{medium.name}: no such {what}")
@@ -91,7 +91,7 @@ def _medium(given: Any, what: str) -> Medium:
     return medium
 
 
-def _at(medium: Medium) -> str:
+def _at(medium: MediaFile) -> str:
     return f" from second {medium.start:g} on" if medium.start else ""
 
 
@@ -106,7 +106,7 @@ def pyav() -> Any:
 
 
 @contextmanager
-def _opened(medium: Medium, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
+def _opened(medium: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
     """(container, the first of its streams that are asked for); errors of FFmpeg become a ConfigError."""
     av = pyav()
     try:
@@ -144,7 +144,7 @@ def _from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], flo
     return container.decode(stream), began + start
 
 
-def about(medium: Medium) -> dict[str, float]:
+def probe(medium: MediaFile) -> dict[str, float]:
     """What a file says of itself: width, height, seconds, frames a second, samples a second, megabytes.
 
     Raises:
@@ -167,11 +167,11 @@ def about(medium: Medium) -> dict[str, float]:
     return found
 
 
-def read_picture(path: Any) -> Image.Image:
+def read_image(path: Any) -> Image.Image:
     """A picture as RGB: turned as its camera says, what is transparent on white, 16-bit greys as 8-bit ones.
 
     Args:
-      path: a path, or a Medium.
+      path: a path, or a MediaFile.
 
     Raises:
       ConfigError: no such file, not a picture, or too large.
@@ -200,11 +200,11 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
     """The beginning of a video, or of a part of it.
 
     Args:
-      path: a path, or a Medium.
+      path: a path, or a MediaFile.
       frames: how many to return; the last one is repeated if the video is shorter.
       rate: frames a second; frame k is the last one shown by second k / rate.
       size: side in pixels; frames are cropped to their middle square.
-      shape: what makes that of a frame, where not `pictures.square`.
+      shape: what makes that of a frame, where not `images.crop_resize`.
 
     Returns:
       uint8 [frames, size, size, 3].
@@ -212,7 +212,7 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
     Raises:
       ConfigError: no such file, not a video, too large, or without frames.
     """
-    medium, shape = _medium(path, "video file"), shape or (lambda picture: square(picture, size))
+    medium, shape = _medium(path, "video file"), shape or (lambda picture: crop_resize(picture, size))
     out: list[np.ndarray] = []
     last, time = None, 0.0
     with _opened(medium, "video file", lambda container: container.streams.video) as (container, stream):
@@ -243,7 +243,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     """The beginning of a sound, or of a part of it, mono.
 
     Args:
-      path: a path, or a Medium; of a video, its sound.
+      path: a path, or a MediaFile; of a video, its sound.
       samples: how many to return; silence follows a shorter sound.
       rate: samples a second; others are resampled.
 

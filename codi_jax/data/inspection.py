@@ -11,11 +11,11 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.access import Source
-from codi_jax.data.faults import Replacing
-from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import Media
+from codi_jax.data.decoded_source import DecodedSource
+from codi_jax.data.files import MediaError, MediaFile
 from codi_jax.data.sheet import captions_of, contact_sheet
+from codi_jax.data.skip_bad_samples import SkipBadSamples
+from codi_jax.data.source import Source
 from codi_jax.data.sources import make_source
 from codi_jax.progress import ProgressFn
 
@@ -44,7 +44,7 @@ def inspect(
     if n < 1:
         raise ConfigError(f"--n: expected a positive number, got {n}")
     source: Any = make_source(config, where)
-    source = source.source if isinstance(source, Replacing) else source  # as it is, nothing replaced
+    source = source.source if isinstance(source, SkipBadSamples) else source  # as it is, nothing replaced
     chosen = np.unique(np.linspace(0, len(source) - 1, min(n, len(source))).round().astype(int))
     good: list[Any] = []
     refused: list[tuple[int, MediaError]] = []
@@ -57,10 +57,10 @@ def inspect(
         except MediaError as error:
             refused.append((index, error))
             continue
-        if isinstance(source, Media):
+        if isinstance(source, DecodedSource):
             for name, medium in source.record(index).items():
-                if isinstance(medium, Medium):
-                    kinds.setdefault(name, []).append(files.about(medium))
+                if isinstance(medium, MediaFile):
+                    kinds.setdefault(name, []).append(files.probe(medium))
     lines = [f"{len(source)} samples; looked at {len(chosen)}, of which {len(refused)} cannot be used"]
     if good:
         lines += _described(good[0], [caption for sample in good for caption in captions_of(sample)])
@@ -99,7 +99,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _sheet(source: Source, samples: Sequence[Any], out: Path) -> Path:
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
-    rate = source.config.sample_rate if isinstance(source, Media) else 8000
+    rate = source.config.sample_rate if isinstance(source, DecodedSource) else 8000
     out.mkdir(parents=True, exist_ok=True)
     contact_sheet(stacked, rate).save(out / "sheet.png")
     return out / "sheet.png"

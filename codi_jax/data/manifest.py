@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax.config import ConfigError
-from codi_jax.data.faults import FaultsConfig
-from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import KINDS, PART, TIMED, MediaConfig, is_caption
+from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption
+from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.data.skip_bad_samples import FaultsConfig
 
 FIELDS = (*KINDS, *PART)
 MAX_BYTES = 4 << 30  # of a table that is read as text
@@ -83,7 +83,7 @@ class Manifest:
             if is_caption(name):
                 record[name] = _captions(value)
             elif isinstance(value, str):
-                record[name] = Medium(str(self._root / value), **(part if name in TIMED else {}))
+                record[name] = MediaFile(str(self._root / value), **(part if name in TIMED else {}))
             else:
                 raise MediaError("unreadable", f"row {index}: {name} is no path: {value!r:.80}")
         return record

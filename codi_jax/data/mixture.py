@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import Source, read
+from codi_jax.data.source import Source, read_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Mixture:
         part = np.searchsorted(self._ends, indices, side="right")
         there = np.unique(part)
         rows = [np.flatnonzero(part == k) for k in there]
-        stacks = [read(self._sources[k], indices[at] - self._spans()[k][0]) for k, at in zip(there, rows, strict=True)]
+        stacks = [
+            read_batch(self._sources[k], indices[at] - self._spans()[k][0]) for k, at in zip(there, rows, strict=True)
+        ]
         if len(stacks) == 1:
             return stacks[0]
         back = np.argsort(np.concatenate(rows))

@@ -17,8 +17,8 @@ import grain
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import Source, read
 from codi_jax.data.mixture import Mixture
+from codi_jax.data.source import Source, read_batch
 
 
 class Batches(Iterator[Any]):
@@ -113,7 +113,7 @@ def _order(source: Source, seed: int, batch_size: int) -> grain.MapDataset:
 
 
 def _read(source: Source, transform: Callable[[Any], Any] | None, rows: np.ndarray | None, indices: Any) -> Any:
-    batch = read(source, indices if rows is None else indices[rows])
+    batch = read_batch(source, indices if rows is None else indices[rows])
     return batch if transform is None else transform(batch)
 
 

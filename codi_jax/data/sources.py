@@ -10,13 +10,13 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data.access import Source
 from codi_jax.data.arrayrecord import ArrayRecordConfig, ArrayRecords, MediaRecords
+from codi_jax.data.decoded_source import DecodedSource
 from codi_jax.data.digit_world import DigitWorld, WorldConfig
-from codi_jax.data.faults import Replacing
 from codi_jax.data.manifest import Manifest, ManifestConfig
-from codi_jax.data.media import Media
 from codi_jax.data.mixture import Mixture, MixtureConfig
+from codi_jax.data.skip_bad_samples import SkipBadSamples
+from codi_jax.data.source import Source
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
 
 
@@ -50,7 +50,7 @@ class ArraysConfig:
 
 def _arrays(config: ArraysConfig) -> Arrays:
     try:
-        with storage.place(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with storage.as_path(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Arrays(dict(arrays))
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{config.path}: not a readable .npz file of arrays ({error})") from error
@@ -125,7 +125,7 @@ def _media(records: type) -> Callable[[Any], Source]:
 
     def build(config: Any) -> Source:
         process = jax.process_index() if jax.distributed.is_initialized() else 0
-        return Replacing(Media(records(config), config.media), config.faults, process)
+        return SkipBadSamples(DecodedSource(records(config), config.media), config.faults, process)
 
     return build
 

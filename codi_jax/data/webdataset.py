@@ -22,9 +22,9 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.faults import FaultsConfig
-from codi_jax.data.files import MediaError, Medium
-from codi_jax.data.media import SUFFIXES, MediaConfig, is_caption
+from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption
+from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.data.skip_bad_samples import FaultsConfig
 
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 MAX_SAMPLES = 10_000_000  # of one shard
@@ -102,18 +102,18 @@ class WebDataset:
             if len(data) < part.size:
                 raise MediaError("unreadable", f"{called}: the tar ends within it")
             record[kind] = (
-                _caption(called, part, data, self._config.caption) if is_caption(kind) else Medium(called, data)
+                _caption(called, part, data, self._config.caption) if is_caption(kind) else MediaFile(called, data)
             )
         return record
 
     def _contents(self, shard: str) -> list[tuple[str, dict[str, _Part]]]:
         """The samples of a shard, from the index if they are there."""
-        path = storage.place(shard)
+        path = storage.as_path(shard)
         size = _size(shard)
         kept = None
         if self._config.index:
             name = hashlib.sha256(f"{shard} {size}".encode()).hexdigest()[:24]
-            kept = storage.place(self._config.index) / f"{name}.json"
+            kept = storage.as_path(self._config.index) / f"{name}.json"
             try:
                 return [
                     (str(key), {str(n): _Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
@@ -185,17 +185,17 @@ def _caption(called: str, part: _Part, data: bytes, field: str) -> Any:
 
 
 def _size(shard: str) -> int:
-    if storage.in_store(shard):
+    if storage.is_remote(shard):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(shard)
         return int(system.info(key)["size"])
-    return storage.place(shard).stat().st_size
+    return storage.as_path(shard).stat().st_size
 
 
 def _bytes(shard: str, part: _Part) -> bytes:
     """A part of a file; of a store, only that part is fetched."""
-    if storage.in_store(shard):
+    if storage.is_remote(shard):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(shard)
@@ -219,7 +219,7 @@ def expand(pattern: str) -> list[str]:
         first, last, width = int(numbers[1]), int(numbers[2]), len(numbers[1])
         named = (f"{pattern[: braces.start()]}{n:0{width}d}{pattern[braces.end() :]}" for n in range(first, last + 1))
         return [path for one in named for path in expand(one)]
-    path = storage.place(pattern)
+    path = storage.as_path(pattern)
     if "*" not in path.name:
         if not path.is_file():
             raise ConfigError(f"{pattern}: no such shard")

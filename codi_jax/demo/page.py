@@ -20,13 +20,14 @@ from codi_jax.evaluate.agreement import agreement, agrees
 from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.run import EvaluateConfig
 from codi_jax.evaluate.samples import EvaluationSamples, array, take
-from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import Package
+from codi_jax.pipeline import Generator
 from codi_jax.progress import ProgressFn
 from codi_jax.report import gallery
 from codi_jax.report.markup import Html, document, el
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 
 N = gallery.COLUMNS
 PAGE = "index.html"

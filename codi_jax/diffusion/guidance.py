@@ -1,26 +1,28 @@
-"""Guidance: several predictions of the same latent, combined into one.
+"""Guidance: several predictions for one latent, combined into one.
 
-The network of an output is called on branches that differ in what it may see: the prompt or the null prompt, and the
-other outputs (its environment) or nothing. With u the branch that sees nothing, c the prompt and c_env both,
+The denoiser of an output is evaluated on branches that differ in their inputs: the prompt or the null prompt, and the
+tokens of the other outputs (its environment) or none. With u the branch without either, c with the prompt and c_env
+with both,
 
     p = u + s (c - u) + g (c_env - c)                                           (1)
       = (1 - s) u + (s - g) c + g c_env                                         (2)
 
-s is classifier-free guidance (Ho and Salimans, arXiv 2207.12598) and g the same idea for the environment, one after the
-other as in Brooks et al. (arXiv 2211.09800, equation 3). s = g = 1 is the network as trained. The release of CoDi has
-two branches, both with the environment, and s alone:
+s is classifier-free guidance (Ho and Salimans, arXiv 2207.12598). g is the same for the environment; the two are
+chained as in Brooks et al. (arXiv 2211.09800, equation 3). s = g = 1 is the conditional prediction. The CoDi release
+has two branches, both with the environment, and only s:
 
     p = (1 - s) u_env + s c_env                                                 (3)
 
-Kynkäänniemi et al. (arXiv 2404.07724) found guidance harmful at high noise and useless at low: outside an interval of t
-both scales are 1.
+Kynkäänniemi et al. (arXiv 2404.07724) found guidance harmful at high noise levels and useless at low ones: outside an
+interval of timesteps both scales are 1.
 
-The coefficients always sum to one, so that it does not matter which kind of prediction is combined (process, eq. 3).
-They are data: changing a scale or the interval compiles nothing anew.
+The coefficients sum to one, so that guidance commutes with conversion between prediction kinds (process, eq. 3). They
+are data: another scale or interval needs no compilation.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ from codi_jax.types import Array
 
 
 class Branch(NamedTuple):
-    """What the network sees in one of the calls that are combined."""
+    """The inputs of one of the combined predictions."""
 
     prompt: bool
     environment: bool
@@ -37,43 +39,66 @@ class Branch(NamedTuple):
 
 JOINT = (Branch(False, False), Branch(True, False), Branch(True, True))  # (2)
 RELEASE = (Branch(False, True), Branch(True, True))  # (3)
-ALONE = (Branch(False, False), Branch(True, False))  # (2) for an output that has no others beside it
+ALONE = (Branch(False, False), Branch(True, False))  # (2) for an output that is generated alone
 
 
-@jax.tree_util.register_dataclass
+class Guidance(Protocol):
+    """A rule that combines the predictions of the branches linearly, with coefficients that depend on the timestep."""
+
+    def coefficients(self, num_timesteps: int) -> Callable[[Array, tuple[Branch, ...]], Array]:
+        """The rule for a schedule of T = `num_timesteps` steps.
+
+        Returns:
+          (t, branches) -> coefficients [k] or [k, B] in the order of the branches, t of shape [] or [B]. It is a pytree
+          whose leaves are the numbers of the rule, so that a compiled program can take it as an argument.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Guidance:
-    """Scales of one output; a pytree of scalars.
+class ClassifierFreeGuidance:
+    """Guidance of one output: (2) or (3), with s = g = 1 outside an interval of timesteps.
 
     Attributes:
       prompt: s of (1).
-      environment: g of (1); read by `JOINT` branches only.
-      low, high: the scales hold for low <= t <= high.
+      environment: g of (1); used by `JOINT` branches only.
+      low, high: the scales apply where low · T <= t <= high · T.
     """
 
-    prompt: float = 1.0
-    environment: float = 1.0
+    prompt: float = 2.0
+    environment: float = 2.0
     low: float = 0.0
-    high: float = float("inf")
+    high: float = 1.0
+
+    def coefficients(self, num_timesteps: int) -> Callable[[Array, tuple[Branch, ...]], Array]:
+        """See `Guidance.coefficients`."""
+        low, high = self.low * num_timesteps, self.high * num_timesteps
+        return jax.tree_util.Partial(_coefficients, self.prompt, self.environment, low, high)
 
 
-def coefficients(guidance: Guidance, t: Array, branches: tuple[Branch, ...] = JOINT) -> Array:
+def _coefficients(
+    prompt: Array, environment: Array, low: Array, high: Array, t: Array, branches: tuple[Branch, ...]
+) -> Array:
     """The coefficients of (2) or (3) in the order of `branches`.
 
     Args:
-      guidance: the scales.
-      t: noise level, of shape [] or [B].
+      prompt, environment: s and g of (1).
+      low, high: the interval, in timesteps.
+      t: timesteps, of shape [] or [B].
       branches: JOINT, RELEASE or ALONE.
 
     Returns:
       [k] or [k, B], float32.
+
+    Raises:
+      ValueError: other branches.
     """
     if branches not in (JOINT, RELEASE, ALONE):
         raise ValueError(f"guidance is not defined for the branches {branches}")
     t = jnp.asarray(t)
-    inside = (guidance.low <= t) & (t <= guidance.high)
-    s = jnp.where(inside, guidance.prompt, 1.0).astype(jnp.float32)
-    g = jnp.where(inside, guidance.environment, 1.0).astype(jnp.float32)
+    inside = (low <= t) & (t <= high)
+    s = jnp.where(inside, prompt, 1.0).astype(jnp.float32)
+    g = jnp.where(inside, environment, 1.0).astype(jnp.float32)
     return jnp.stack([1 - s, s - g, g] if branches == JOINT else [1 - s, s])
 
 

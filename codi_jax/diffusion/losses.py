@@ -1,12 +1,12 @@
-"""The denoising loss and its weight at each noise level.
+"""The denoising loss and its weight at each timestep.
 
-Networks of different prediction kinds are compared by what they say about x0. An error δp of the prediction is an error
-δx0 = J δp of the latent, J = ∂x0/∂p at fixed z_t (process.x0_slope), hence
+Losses of different prediction kinds are compared in x0-space. An error δp of the prediction is an error δx0 = J δp of
+the latent, J = ∂x0/∂p at fixed z_t (process.x0_slope), hence
 
     w ‖δx0‖² = w J² ‖δp‖²                                                       (1)
 
-and a weight chosen in x0-space holds for every kind once multiplied by J². Min-SNR-γ (Hang et al., "Efficient diffusion
-training via min-SNR weighting strategy", arXiv 2303.09556) takes
+and a weight in x0-space applies to every kind after multiplication by J². Min-SNR-γ (Hang et al., "Efficient diffusion
+training via min-SNR weighting strategy", arXiv 2303.09556) is
 
     w = min(SNR, γ)                                                             (2)
 
@@ -26,9 +26,9 @@ def min_snr_weight(schedule: Schedule, t: Array, kind: str, gamma: float | None 
 
     Args:
       schedule: the noise schedule.
-      t: integer noise levels, 0 … T - 1.
+      t: integer timesteps, 0 … T - 1.
       kind: prediction kind of the network (process.KINDS).
-      gamma: γ > 0 of (2); None for the plain loss, weight 1 in the prediction's own space.
+      gamma: γ > 0 of (2); None for weight 1 in the prediction's own space.
     """
     level = schedule.at(t)
     if gamma is None:

@@ -1,8 +1,8 @@
-"""The forward process, and what a network may predict about it.
+"""The forward process and the prediction kinds.
 
     z_t = α x0 + σ ε                                                            (1)
 
-A prediction of any kind is a combination of the same two unknowns, with coefficients a and b known at each level:
+A prediction of any kind is a linear combination of the same two unknowns, with known coefficients a and b:
 
     p = a x0 + b ε                                                              (2)
 
@@ -12,13 +12,13 @@ A prediction of any kind is a combination of the same two unknowns, with coeffic
     v     -σ    α     the velocity         Salimans and Ho, arXiv 2202.00512
     flow  -1    1     u = ε - x0           Lipman et al., arXiv 2210.02747; here z_t = α x0 + σ (u + x0)
 
-(1) and (2) are two equations in x0 and ε with the determinant Δ = α b - σ a. Solving them for a prediction (a, b) of
-z_t and inserting the solution into the definition (a', b') of another kind gives every conversion at once:
+(1) and (2) are two equations in x0 and ε with the determinant Δ = α b - σ a. Solving them for a prediction (a, b) at
+z_t and inserting the solution into the definition (a', b') of another kind gives every conversion:
 
     p' = ((a' b - a b') z_t + Δ' p) / Δ                                         (3)
 
-Δ is α for eps, -σ for x0, α² + σ² = 1 for v, α + σ for flow: eps says nothing about x0 where α = 0, and x0 nothing
-about ε where σ = 0. (3) is affine in p, and so commutes with guidance, whose coefficients sum to one.
+Δ is α for eps, -σ for x0, α² + σ² = 1 for v, α + σ for flow: eps does not determine x0 where α = 0, nor x0 ε where
+σ = 0. (3) is affine in p, and so commutes with guidance, whose coefficients sum to one.
 """
 
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def corrupt(schedule: Schedule, z: Array, t: Array, noise: Array) -> Array:
     Args:
       schedule: the noise schedule.
       z: [B, ...], latents.
-      t: [] or [B], integer noise levels.
+      t: [] or [B], integer timesteps.
       noise: ε, shape of z.
     """
     level = schedule.at(t, z)
@@ -58,19 +58,19 @@ def corrupt(schedule: Schedule, z: Array, t: Array, noise: Array) -> Array:
 
 
 def target(schedule: Schedule, z: Array, noise: Array, t: Array, kind: str) -> Array:
-    """What a network of this prediction kind has to answer: p of (2), shape of z. Arguments as for `corrupt`."""
+    """The training target of a network of this prediction kind: p of (2), shape of z. Arguments as for `corrupt`."""
     level = schedule.at(t, z)
     a, b, _ = _definition(kind, level.alpha, level.sigma)
     return a * z + b * noise
 
 
 def convert(prediction: Array, z_t: Array, alpha: Array, sigma: Array, source: str, to: str) -> Array:
-    """Turns a prediction of one kind into the same statement in another, by (3).
+    """Converts a prediction from one kind to another by (3).
 
     Args:
       prediction: [B, ...], of kind `source`.
-      z_t: the noisy latent it was made from, same shape.
-      alpha, sigma: coefficients of z_t's level, to be broadcast against it.
+      z_t: the noisy latent that the network received, same shape.
+      alpha, sigma: coefficients of z_t; must broadcast against it.
       source, to: 'eps', 'x0', 'v' or 'flow'.
 
     Raises:
@@ -84,7 +84,7 @@ def convert(prediction: Array, z_t: Array, alpha: Array, sigma: Array, source: s
 
 
 def x0_slope(alpha: Array, sigma: Array, kind: str) -> Array:
-    """∂x0/∂p = Δ_x0 / Δ at fixed z_t: how an error of the prediction carries over to x0. Shape of alpha."""
+    """∂x0/∂p = Δ_x0 / Δ at fixed z_t, by which an error of the prediction becomes one of x0. Shape of alpha."""
     if kind == "x0":  # also where Δ = 0
         return jnp.ones_like(alpha)
     return -sigma / _definition(kind, alpha, sigma)[2]

@@ -1,15 +1,14 @@
-"""Noise schedules: how much of a latent is left at noise level t.
+"""Noise schedules: the coefficients of latent and noise at timestep t.
 
     z_t = α_t x0 + σ_t ε,    ε ~ N(0, I)                                        (1)
     α_t = √ᾱ_t,  σ_t = √(1 - ᾱ_t),  ᾱ_t = ∏_{s ≤ t} (1 - β_s)                   (2)
     log SNR_t = log(α_t² / σ_t²)                                                (3)
 
-t = 0 … T - 1 counts the noisy levels, as in Ho et al., "Denoising diffusion probabilistic models" (arXiv 2006.11239),
-from 0. t = 0 still holds a little noise, so one more level is defined: t = `CLEAN` = -1, where α = 1, σ = 0 and
-log SNR = ∞. It continues (2) with an empty product, and samplers may end there.
+t = 0 … T - 1 are the noisy levels of Ho et al., "Denoising diffusion probabilistic models" (arXiv 2006.11239), counted
+from 0. t = 0 still has a little noise, so one more level is defined: t = `CLEAN` = -1, with α = 1, σ = 0 and
+log SNR = ∞. It extends (2) by the empty product, and samplers may end there.
 
-A schedule is a constant of a program: hashable, compared by value, to be closed over by a jitted function or given to
-it as a static argument.
+A schedule is hashable and compared by value: a jitted function may close over it or take it as a static argument.
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ CLEAN = -1  # the level without noise
 
 
 class Level(NamedTuple):
-    """The coefficients of (1) and (3) at some noise levels, all of one shape that broadcasts against a latent."""
+    """The coefficients of (1) and (3) at some timesteps, all of one shape."""
 
     alpha: Array
     sigma: Array
@@ -40,7 +39,10 @@ class Schedule:
 
     Attributes:
       betas: the T noise increments β_t; everything is derived from them in float64 and rounded once.
-      dtype: of the coefficients that `at` returns. float64 (with x64 enabled) is for studies of a sampler's order.
+      dtype: of the coefficients that `at` returns. float64 (with x64 enabled) serves to measure a sampler's order.
+
+    Raises:
+      ConfigError: no betas, or one outside (0, 1).
     """
 
     betas: tuple[float, ...]
@@ -48,7 +50,7 @@ class Schedule:
 
     def __post_init__(self):
         if not self.betas or not all(0 < beta < 1 for beta in self.betas):
-            raise ConfigError("schedule: every beta has to lie strictly between 0 and 1")
+            raise ConfigError("schedule: every beta must be strictly between 0 and 1")
 
     @property
     def steps(self) -> int:
@@ -57,23 +59,23 @@ class Schedule:
 
     @functools.cached_property
     def abar(self) -> np.ndarray:
-        """ᾱ of levels 0 … T - 1, float64 [T]."""
+        """ᾱ of timesteps 0 … T - 1, float64 [T]."""
         return np.cumprod(1.0 - np.asarray(self.betas))
 
     @functools.cached_property
     def _table(self) -> np.ndarray:
-        """α, σ and log SNR of levels -1 … T - 1, float64 [3, T + 1]."""
+        """α, σ and log SNR of timesteps -1 … T - 1, float64 [3, T + 1]."""
         abar = np.append(1.0, self.abar)
         with np.errstate(divide="ignore"):  # the clean level has an infinite signal-to-noise ratio
             return np.stack([np.sqrt(abar), np.sqrt(1.0 - abar), np.log(abar) - np.log(1.0 - abar)])
 
     def at(self, t: Array | int, like: Array | None = None) -> Level:
-        """Looks the coefficients up.
+        """The coefficients at timesteps t.
 
         Args:
-          t: integer levels, of shape [] or [B]; may be traced. A level outside -1 … T - 1 gives NaN: it cannot be
-            refused inside a compiled program, but it must not pass for a valid one either.
-          like: a latent [B, ...]; when given, the coefficients get unit axes so that they broadcast against it.
+          t: integers, of shape [] or [B]; may be traced. A value outside -1 … T - 1 gives NaN, since a compiled program
+            cannot raise.
+          like: a latent [B, ...]; if given, the coefficients get unit axes to broadcast against it.
         """
         index = jnp.asarray(t) + 1
         table = jnp.asarray(self._table, self.dtype)
@@ -84,16 +86,15 @@ class Schedule:
 
 
 def scaled_linear(steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
-    """β is the square of a straight line, √β from √start to √end.
+    """√β is linear in t, from √start to √end.
 
-    The schedule of latent diffusion models (Rombach et al., arXiv 2112.10752), in whose code, and in CoDi's, it goes by
-    the name "linear".
+    The schedule of latent diffusion models (Rombach et al., arXiv 2112.10752). Their code and CoDi's call it "linear".
     """
     return Schedule(tuple((np.linspace(start**0.5, end**0.5, steps) ** 2).tolist()))
 
 
 def cosine(steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
-    """ᾱ_t = f(t + 1) / f(0) with f(t) = cos²((t / T + s) / (1 + s) · π / 2), and no β above `max_beta`.
+    """ᾱ_t = f(t + 1) / f(0) with f(t) = cos²((t / T + s) / (1 + s) · π / 2), every β clipped to `max_beta`.
 
     Equation (17) of Nichol and Dhariwal, "Improved denoising diffusion probabilistic models" (arXiv 2102.09672).
     """
@@ -105,7 +106,7 @@ SCHEDULES = {"scaled_linear": scaled_linear, "cosine": cosine}
 
 
 def make(name: str, **options) -> Schedule:
-    """The schedule called `name`, with the options of its function.
+    """Makes a schedule of SCHEDULES by name; `options` are the arguments of its function.
 
     Raises:
       ConfigError: an unknown name or option.
@@ -120,9 +121,9 @@ def make(name: str, **options) -> Schedule:
 
 
 def ddpm_buffers(schedule: Schedule) -> dict[str, np.ndarray]:
-    """The twelve float32 [T] tables that public latent-diffusion checkpoints carry, under their names there.
+    """The twelve buffers of public latent-diffusion checkpoints by name, float32 [T] each.
 
-    The posterior q(z_{t-1} | z_t, x0) is equations (6) and (7) of Ho et al. Its log-variance is clipped, since its
+    The posterior q(z_{t-1} | z_t, x0) is equations (6) and (7) of Ho et al. Its log-variance is clipped, since the
     variance is 0 at t = 0.
     """
     betas, abar = np.asarray(schedule.betas), schedule.abar

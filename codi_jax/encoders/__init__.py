@@ -1,1 +1,1 @@
-"""Pretrained families: what turns media into latents and prompts, and latents into media. Sizes are config."""
+"""Codecs, prompt encoders and vocoders of published families. Sizes come from configs."""

@@ -2,12 +2,11 @@
 
     (μ, log σ²) = Q(E(x)),        z = μ + σ ε,  ε ~ N(0, 1),        x̂ = D(P(z))
 
-E halves the grid once a level (but the last), D doubles it back; Q and P are 1x1 convolutions between the feature and
-the latent channels. Anything with a grid and channels fits: pictures, or spectrograms with time as height. A clip is
-treated frame by frame. A latent's scale is not part of the network: it belongs to whoever diffuses the latent.
+E halves the grid at each level except the last, D doubles it; Q and P are 1x1 convolutions between feature and latent
+channels. x is an image, or a spectrogram with time as height; the frames of a video are encoded independently. The
+scale of the latent is not part of the network, see `Modality.denormalize`.
 
-The strided convolution pads one row and column at the far side only (0 before, 1 after), as the published weights
-expect; group norms have ε = 1e-6.
+The strided convolution pads (0, 1) on each axis, as the published weights expect; group norms have ε = 1e-6.
 """
 
 import dataclasses
@@ -31,16 +30,15 @@ class AutoKLConfig:
 
     Attributes:
       in_channels: channels of x.
-      channels: features at full resolution.
-      mult: features of each level as a multiple of `channels`; len(mult) - 1 halvings.
-      blocks: residual blocks a level in the encoder; the decoder has one more.
+      channels: features at the finest level.
+      mult: features of each level as a multiple of `channels`; there are len(mult) - 1 downsamplings.
+      blocks: residual blocks per level in the encoder; the decoder has one more.
       z_channels: channels at the bottleneck, before Q and after P.
       embed_dim: channels of the latent.
-      groups: of every group norm; divides every width.
+      groups: groups of every group norm; must divide every width.
       mid_attention: single-head self-attention over the grid between the two middle blocks.
-      patch: side of the squares of x that are folded into channels first and unfolded last (HaCohen et al.,
-        "LTX-Video", arXiv 2501.00103): the levels at full resolution, which cost most, are left
-        out. 1 for the published codecs.
+      patch: side of the patches of x that are folded into channels before E and unfolded after D (HaCohen et al.,
+        "LTX-Video", arXiv 2501.00103), which avoids the costly levels at full resolution. 1 in the published codecs.
     """
 
     in_channels: int
@@ -55,20 +53,20 @@ class AutoKLConfig:
 
     @property
     def downscale(self) -> int:
-        """Side of x over side of z."""
+        """Side of x divided by side of z."""
         return self.patch * 2 ** (len(self.mult) - 1)
 
 
 def clip_outliers(z: Array) -> Array:
-    """The public release's guard on generated latents of sound, before they are divided by their scale and decoded.
+    """Clips generated audio latents as the public release does before it denormalises them.
 
-    Clips to [-10, 10], but only if some |z| of the whole batch exceeds 100: any other batch passes unchanged.
+    Clips to [-10, 10] if any |z| of the batch exceeds 100; otherwise returns z unchanged.
     """
     return jnp.where(jnp.abs(z).max() > 100, jnp.clip(z, -10, 10), z)
 
 
 class _Layers(nn.Module):
-    """What the pieces below have in common: config, compute type and their convolution and norm."""
+    """Base of the modules below: config, compute type, convolution and norm."""
 
     config: AutoKLConfig
     dtype: jnp.dtype = jnp.float32
@@ -130,14 +128,14 @@ class Encoder(_Layers):
             for block in range(config.blocks):
                 x = self.res(f"down_{level}_block_{block}", config.channels * mult)(x)
             if level + 1 < len(config.mult):
-                far_side = ((0, 1), (0, 1))
-                x = self.conv(f"down_{level}_downsample", x.shape[-1], strides=2, padding=far_side)(x)
+                padding = ((0, 1), (0, 1))
+                x = self.conv(f"down_{level}_downsample", x.shape[-1], strides=2, padding=padding)(x)
         x = nn.swish(self.norm("norm_out")(self.middle(x)))
         return self.conv("conv_out", 2 * config.z_channels)(x)
 
 
 class Decoder(_Layers):
-    """Features [B, H/f, W/f, z_channels] to x [B, H, W, in_channels]; levels are numbered from full resolution."""
+    """Features [B, H/f, W/f, z_channels] to x [B, H, W, in_channels]; level 0 is the finest."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -156,7 +154,7 @@ class Decoder(_Layers):
 
 
 def _per_frame(function: Callable[[Array], Array], x: Array) -> Array:
-    """Applies a function of [B, H, W, C] to that, or to every frame of [B, T, H, W, C]."""
+    """Applies a function of [B, H, W, C] to x, or to every frame of x [B, T, H, W, C]."""
     y = function(x.reshape(-1, *x.shape[-3:]))
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
@@ -191,7 +189,7 @@ class AutoKL(nn.Module):
         return _per_frame(lambda y: self.decoder(self.post_quant(y)), z).astype(jnp.float32)
 
     def __call__(self, x: Array, rng: jax.Array | None = None) -> tuple[Array, Array, Array]:
-        """Reconstruction of x from z drawn of its posterior (the mean if rng is None), mean and log-variance."""
+        """Reconstruction of x from z sampled from its posterior (the mean if rng is None), mean and log-variance."""
         mean, logvar = self.encode(x)
         noise = 0.0 if rng is None else jax.random.normal(rng, mean.shape)
         return self.decode(mean + jnp.exp(0.5 * logvar) * noise), mean, logvar

@@ -1,9 +1,9 @@
-"""BERT (arXiv 1810.04805): a bidirectional transformer whose norms follow the residual sums.
+"""BERT (arXiv 1810.04805): a bidirectional post-norm transformer.
 
     h = LN(e_token + e_position + e_type),      h = LN(h + attention(h)),      h = LN(h + W₂ gelu(W₁ h)),
     pooled = tanh(W h₀)
 
-gelu is the exact one (erf), ε of the norms 1e-12. Id 0 is padding: its key scores are lowered by 1e4.
+gelu is the exact one (erf); ε of the norms is 1e-12. Id 0 is padding: 1e4 is subtracted from its key scores.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
 
 PAD = 0
-HIDDEN = -1e4
+PADDING_BIAS = -1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class BertLayer(nn.Module):
 
 
 class BertEmbeddings(nn.Module):
-    """Sum of token, position and type-0 embeddings, normed: ids [B, L] to [B, L, width]."""
+    """Layer norm of the sum of token, position and type-0 embeddings: ids [B, L] to [B, L, width]."""
 
     config: BertConfig
     dtype: jnp.dtype = jnp.float32
@@ -91,7 +91,7 @@ class Bert(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
-        """Pools a sequence at its first token.
+        """The pooled state of the first token.
 
         Args:
           ids: [B, L] integers, 0 for padding.
@@ -104,7 +104,7 @@ class Bert(nn.Module):
         """
         if ids.shape[1] > self.config.positions:
             raise ValueError(f"{ids.shape[1]} tokens exceed the {self.config.positions} positions")
-        bias = jnp.where(ids > PAD, 0.0, HIDDEN)[:, None, None, :]
+        bias = jnp.where(ids > PAD, 0.0, PADDING_BIAS)[:, None, None, :]
         x = BertEmbeddings(self.config, self.dtype, name="embeddings")(ids)
         for i in range(self.config.layers):
             x = BertLayer(self.config, self.dtype, name=f"layer_{i}")(x, bias)

@@ -1,13 +1,13 @@
 """CLAP's audio tower (arXiv 2211.06687), an HTSAT (arXiv 2202.00874): a log-mel spectrogram to one vector.
 
-    picture   each mel bin normed by fixed statistics; time resized to T' = spec_size · n, n = spec_size / mel_bins, and
-              cut into n pieces that are stacked along frequency, the earliest first: [T', mel] -> spec_size²
+    fold      each mel bin normalised by fixed statistics; time resized to T' = spec_size · n, n = spec_size / mel_bins,
+              and split into n segments that are stacked along frequency, the earliest first: [T', mel] -> spec_size²
     patches   a convolution, then layer norm: cells of a grid [H, W] of width C
-    stages    Swin blocks (`swin`), those of odd number with windows moved by half their side unless one window covers
-              the grid; after every stage but the last, 2 × 2 cells become one of twice the width
-    result    mean over cells of LN(x), then W₂ relu(W₁ ·); not normalised, see `unit_or_zero`
+    stages    Swin blocks (`swin`), odd ones with windows shifted by half their side unless one window covers the grid;
+              after every stage except the last, 2 × 2 cells are merged into one of twice the width
+    output    mean over cells of LN(x), then W₂ relu(W₁ ·); not normalised, see `unit_or_zero`
 
-Time is resized by cubic convolution (Keys 1981) with a = −3/4, both ends kept; taps beyond an end repeat it:
+Time is resized by cubic convolution (Keys 1981) with a = −3/4, aligned corners and edge padding:
 
     w(s) = (a + 2)|s|³ − (a + 3)|s|² + 1     |s| ≤ 1
     w(s) = a|s|³ − 5a|s|² + 8a|s| − 4a       1 < |s| < 2
@@ -31,16 +31,19 @@ class CLAPAudioConfig:
     """Sizes of a `CLAPAudio`.
 
     Attributes:
-      mel_bins: of the spectrogram; divides `spec_size`.
-      spec_size: side of the square picture that a spectrogram is folded into.
+      mel_bins: mel bins of the spectrogram; must divide `spec_size`.
+      spec_size: side of the square into which a spectrogram is folded.
       patch_size: side of a patch.
-      patch_stride: distance of patches, down and across; each divides `spec_size`.
+      patch_stride: vertical and horizontal stride of patches; each must divide `spec_size`.
       embed_dim: C of the first stage; it doubles with every stage.
       depths: blocks of every stage.
-      num_heads: attention heads of every stage, dividing its width.
-      window: w, the largest side of a window in cells; a smaller grid is one window.
+      num_heads: attention heads of every stage; must divide its width.
+      window: w, the maximum side of a window in cells; a smaller grid is one window.
       projection: D, width of the shared space.
-      mlp_ratio: inner width of the feed-forward over C.
+      mlp_ratio: inner width of the feed-forward divided by C.
+
+    Raises:
+      ConfigError: sizes that do not fit together.
     """
 
     mel_bins: int
@@ -58,19 +61,21 @@ class CLAPAudioConfig:
         if self.spec_size % self.mel_bins:
             raise ConfigError(f"spec_size: {self.spec_size} is not a multiple of {self.mel_bins} mel_bins")
         if len(self.patch_stride) != 2:
-            raise ConfigError(f"patch_stride: expected two strides, down and across, got {self.patch_stride}")
+            raise ConfigError(f"patch_stride: expected two strides, got {self.patch_stride}")
         for stride in self.patch_stride:
             if self.spec_size % stride or (self.patch_size - stride) % 2 or stride > self.patch_size:
                 raise ConfigError(
                     f"patch_stride: patches of {self.patch_size} every {stride} do not cover {self.spec_size} evenly"
                 )
         if not self.depths or len(self.depths) != len(self.num_heads):
-            raise ConfigError(f"depths, num_heads: {self.depths} and {self.num_heads} do not name the same stages")
+            raise ConfigError(
+                f"depths, num_heads: {self.depths} and {self.num_heads} must have the same length, at least 1"
+            )
         for stage, heads in enumerate(self.num_heads):
             if self.width(stage) % heads:
                 raise ConfigError(f"num_heads: {heads} do not divide the width {self.width(stage)} of stage {stage}")
             grid, window = self.grid(stage), self.window_of(stage)
-            # A merge before this stage that met an odd side would have lost cells.
+            # A merge of a grid with an odd side would drop cells.
             if any(side << stage != self.spec_size // s for side, s in zip(grid, self.patch_stride, strict=True)):
                 raise ConfigError(f"depths: the grid {self.grid(0)} cannot be halved {stage} times")
             if any(side % window for side in grid):
@@ -78,7 +83,7 @@ class CLAPAudioConfig:
 
     @property
     def frames(self) -> int:
-        """T', the longest spectrogram."""
+        """T', the maximum number of frames."""
         return self.spec_size * (self.spec_size // self.mel_bins)
 
     def width(self, stage: int) -> int:
@@ -91,11 +96,11 @@ class CLAPAudioConfig:
         return down, across
 
     def window_of(self, stage: int) -> int:
-        """Side of a stage's windows."""
+        """Side of the windows of a stage."""
         return min(self.window, *self.grid(stage))
 
     def shift_of(self, stage: int, block: int) -> int:
-        """Cells by which a block's windows are moved."""
+        """Cells by which the windows of a block are shifted."""
         return self.window // 2 if block % 2 and min(self.grid(stage)) > self.window else 0
 
 
@@ -106,10 +111,10 @@ def unit_or_zero(x: Array) -> Array:
 
 
 def cubic_matrix(length: int, target: int) -> np.ndarray:
-    """Cubic convolution of `length` samples to `target` ones as a matrix [target, length], float32; rows sum to 1.
+    """Cubic interpolation from `length` to `target` samples as a matrix [target, length], float32; rows sum to 1.
 
-    The positions are rounded to float32 as PyTorch's bicubic interpolation with align_corners=True rounds them: towards
-    the end of a long signal that moves them by more than the precision of the result.
+    Positions are rounded to float32 as in PyTorch's bicubic interpolation with align_corners=True: towards the end of a
+    long signal the effect of the rounding exceeds the precision of the result.
     """
     step = np.float32(length - 1) / np.float32(max(target - 1, 1))
     position = step * np.arange(target, dtype=np.float32)
@@ -125,7 +130,7 @@ def cubic_matrix(length: int, target: int) -> np.ndarray:
 
 
 def fold(x: Array, config: CLAPAudioConfig) -> Array:
-    """A spectrogram [B, T, mel] as a picture [B, spec_size, spec_size], frequency (and time by pieces) down."""
+    """Folds spectrograms [B, T, mel] into squares [B, spec_size, spec_size], segments and frequency along axis 1."""
     batch, length, bins = x.shape
     if length < config.frames:
         x = jnp.einsum("st,btf->bsf", cubic_matrix(length, config.frames), x, precision="highest")
@@ -136,8 +141,8 @@ def fold(x: Array, config: CLAPAudioConfig) -> Array:
 class FixedBatchNorm(nn.Module):
     """(x − mean) / √(var + ε) · scale + bias for every feature of x [..., F], in float32.
 
-    `mean` and `var` lie among the parameters, so that they are stored and imported with them, but no gradient reaches
-    them and, being vectors, no weight decay: they stay as they were read (0 and 1 at the start).
+    `mean` and `var` are parameters, so that checkpoints contain them, but have no gradient and, being vectors, no
+    weight decay: they keep their imported values (0 and 1 at initialisation).
     """
 
     epsilon: float = 1e-5
@@ -153,7 +158,7 @@ class FixedBatchNorm(nn.Module):
 
 
 class CLAPAudio(nn.Module):
-    """The tower; with `remat` blocks compute their activations again in the backward pass."""
+    """The audio tower; `remat` recomputes the activations of each block in the backward pass."""
 
     config: CLAPAudioConfig
     dtype: jnp.dtype = jnp.float32
@@ -164,20 +169,20 @@ class CLAPAudio(nn.Module):
         """Embeds spectrograms.
 
         Args:
-          log_mel: [B, T, mel], 1 ≤ T ≤ config.frames, in the units that the weights expect (the published ones: dB, at
-            100 frames a second).
+          log_mel: [B, T, mel], 1 ≤ T ≤ config.frames, in the units of the weights (published ones: dB, 100 frames per
+            second).
 
         Returns:
           [B, D], float32, not normalised.
 
         Raises:
-          ConfigError: another number of mel bins, no frame, or more frames than `config.frames`.
+          ConfigError: another number of mel bins, no frames, or more than `config.frames`.
         """
         config = self.config
         if log_mel.ndim != 3 or log_mel.shape[-1] != config.mel_bins:
             raise ConfigError(f"expected a log-mel [B, T, {config.mel_bins}], got {list(log_mel.shape)}")
         if not 1 <= log_mel.shape[1] <= config.frames:
-            raise ConfigError(f"{log_mel.shape[1]} frames: the audio tower takes 1 to {config.frames}")
+            raise ConfigError(f"{log_mel.shape[1]} frames; the audio tower takes 1 to {config.frames}")
         x = fold(FixedBatchNorm(name="norm_mel")(log_mel), config)[..., None]
         patch, strides = (config.patch_size, config.patch_size), config.patch_stride
         padding = [((config.patch_size - stride) // 2,) * 2 for stride in strides]

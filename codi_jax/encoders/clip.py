@@ -1,12 +1,12 @@
-"""CLIP towers (arXiv 2103.00020): text, pictures and clips to one vector each in a shared space.
+"""CLIP towers (arXiv 2103.00020): text, images and video to one vector each in a shared space.
 
-    layer        h = h + attention(LN(h)),  [h = h + temporal(h) for clips,]  h = h + W₂ quick_gelu(W₁ LN(h))
+    layer        h = h + attention(LN(h)),  [h = h + temporal(h) for video,]  h = h + W₂ quick_gelu(W₁ LN(h))
     quick_gelu   x σ(1.702 x)
-    text         causal attention; the state at the largest id (the end token has it; the first if several), projected
-    vision       patches and a class token; the class token's state, normed and projected
+    text         causal attention; the state at the largest id, which is that of <eos> (the first if several), projected
+    vision       patches and a class token; the state of the class token, normalised and projected
 
-A clip passes through the vision tower frame by frame, every layer mixing frames by `clip_temporal`; the mean over
-frames is taken at the end. The shared space is the unit sphere: see `unit`.
+The frames of a video pass through the vision tower separately, except that every layer mixes them by `clip_temporal`;
+their mean is taken at the end. Embeddings are normalised by `unit`.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class CLIPTextConfig:
     """Sizes of a `CLIPText`.
 
     Attributes:
-      vocab: number of token ids; the end token has the largest id in use.
+      vocab: number of token ids; <eos> has the largest id.
       width: of the residual stream, a multiple of `heads`.
       layers: transformer layers.
       heads: attention heads.
@@ -50,16 +50,19 @@ class CLIPVisionConfig:
     """Sizes of a `CLIPVision`.
 
     Attributes:
-      image_size: side of the (square) picture in pixels, a multiple of `patch`.
+      image_size: side of the square image in pixels, a multiple of `patch`.
       patch: side of a patch in pixels.
       width: of the residual stream, a multiple of `heads`.
       layers: transformer layers.
       heads: attention heads.
       feed_forward: inner width of the feed-forward.
       projection: D, width of the shared space.
-      temporal: layers mix the frames of a clip; without, a clip is the mean of its frames.
-      stem: widths of convolutions of stride 2 that make the patches, in place of one linear map (Xiao et al., "Early
-        convolutions help transformers see better", arXiv 2106.14881): a small tower learns from far fewer samples.
+      temporal: layers mix the frames of a video; if false, its embedding is the mean over frames.
+      stem: widths of stride-2 convolutions that embed the patches, instead of one linear map (Xiao et al., "Early
+        convolutions help transformers see better", arXiv 2106.14881); a small tower needs far fewer samples with it.
+
+    Raises:
+      ConfigError: a stem that does not match the patch.
     """
 
     image_size: int
@@ -83,7 +86,7 @@ def quick_gelu(x: Array) -> Array:
 
 
 def unit(x: Array) -> Array:
-    """x / ‖x‖ over the last axis in float32, without an ε, as the public CoDi release: NaN at x = 0."""
+    """x / ‖x‖ over the last axis in float32, without an ε, as in the public CoDi release: NaN at x = 0."""
     x = x.astype(jnp.float32)
     return x / jnp.sqrt(jnp.square(x).sum(-1, keepdims=True))
 
@@ -105,10 +108,15 @@ class CLIPLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, bias: Array | None = None, frames: int = 1) -> Array:
-        """Maps x [B·frames, L, width] to its like.
+        """One layer.
 
-        bias [L, L] is added to the scores; with more than one frame the temporal layer runs between attention and
-        feed-forward, and creates its parameters.
+        Args:
+          x: [B·frames, L, width].
+          bias: [L, L], added to the scores.
+          frames: with more than one, the temporal layer runs between attention and feed-forward.
+
+        Returns:
+          An array of the shape of x.
         """
 
         def dense(name: str, y: Array, features: int = self.width) -> Array:
@@ -128,7 +136,7 @@ def _layer(remat: bool) -> type[CLIPLayer]:
 
 
 class CLIPText(nn.Module):
-    """Text tower; with `remat` layers compute their activations again in the backward pass."""
+    """Text tower; `remat` recomputes the activations of each layer in the backward pass."""
 
     config: CLIPTextConfig
     dtype: jnp.dtype = jnp.float32
@@ -136,10 +144,10 @@ class CLIPText(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
-        """Embeds sequences, padded at the end with anything up to the end token.
+        """Embeds sequences.
 
         Args:
-          ids: [B, L] integers.
+          ids: [B, L] integers, padded after <eos> with ids no larger than it.
 
         Returns:
           [B, D], float32, not normalised.
@@ -163,9 +171,9 @@ class CLIPText(nn.Module):
 
 
 class CLIPVision(nn.Module):
-    """Vision tower. To create the temporal layers' parameters, initialise it with a clip of two frames or more.
+    """Vision tower; `remat` recomputes the activations of each layer in the backward pass.
 
-    With `remat` layers compute their activations again in the backward pass.
+    Parameters of temporal layers are created only if it is initialised with two or more frames.
     """
 
     config: CLIPVisionConfig
@@ -174,17 +182,17 @@ class CLIPVision(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: Array) -> Array:
-        """Embeds pictures or clips.
+        """Embeds images or video.
 
         Args:
           pixels: [B, H, W, channels] or [B, T, H, W, channels], H = W = image_size, normalised as the weights expect.
-            A clip of one frame is a picture.
+            A video of one frame is an image.
 
         Returns:
           [B, D], float32, not normalised.
 
         Raises:
-          ValueError: the picture has another size.
+          ValueError: another size than image_size.
         """
         config = self.config
         if pixels.shape[-3:-1] != (config.image_size, config.image_size):
@@ -211,7 +219,7 @@ class CLIPVision(nn.Module):
 
 
 class LogitScale(nn.Module):
-    """The learned inverse temperature of a contrastive loss, min(eˢ, 100) with s from ln(1 / 0.07)."""
+    """The learned inverse temperature of a contrastive loss, min(eˢ, 100), with s = ln(1 / 0.07) at initialisation."""
 
     @nn.compact
     def __call__(self) -> Array:

@@ -1,11 +1,11 @@
-"""How CoDi's vision tower mixes the frames of a clip, for every token position by itself.
+"""The temporal layer of CoDi's vision tower, which mixes the frames of a video at each token position.
 
     x = x + A(N(x)),  x = x + F(x)
-    A    attention over frames with the bias of their distance; N normalises over frames (both as in `nn.temporal`)
+    A    attention over frames with a bias by distance; N normalises over frames (both as in `nn.temporal`)
     F    W₂ M(a · gelu(b)),  [a, b] = W₁ x,  M the clamped norm over channels; inner width ⌊8 width / 3⌋
 
-Unlike the denoiser's layer it knows no positions, delays nothing and has no convolution. No projection has a bias. A's
-last one and W₂ start at zero, so that a tower trained on pictures starts as the mean of its frames.
+Unlike the layer of the denoiser it has no positions, no delays and no convolution. Projections have no bias. The output
+projection of A and W₂ are initialised with zeros, so that a tower trained on images starts as the mean over frames.
 """
 
 import flax.linen as nn
@@ -19,10 +19,10 @@ from codi_jax.types import Array
 
 
 class CLIPTemporal(nn.Module):
-    """The layer.
+    """The temporal layer.
 
     Attributes:
-      heads: attention heads, width // heads each.
+      heads: attention heads, of width // heads each.
       dtype: compute type.
     """
 
@@ -31,7 +31,7 @@ class CLIPTemporal(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, frames: int) -> Array:
-        """Maps x [B·frames, L, width] to its like."""
+        """x: [B·frames, L, width]. Returns an array of the same shape."""
         shape = x.shape
         x = jnp.moveaxis(x.reshape(-1, frames, *shape[1:]), 1, 2).reshape(-1, frames, shape[-1])  # [B L, T, width]
         x = x + jnp.nan_to_num(self._attention(x))  # as the release
@@ -43,7 +43,7 @@ class CLIPTemporal(nn.Module):
 
     def _attention(self, x: Array) -> Array:
         frames, width = x.shape[1:]
-        epsilon = 1e-5 if self.dtype == jnp.float32 else 1e-3  # what half precision needed in the release
+        epsilon = 1e-5 if self.dtype == jnp.float32 else 1e-3  # half precision needs it in the release
         y = ClampedNorm(axis=1, epsilon=epsilon, dtype=self.dtype, name="norm")(x)
         q = self._dense(width, "query")(y)
         k, v = jnp.split(self._dense(2 * width, "key_value")(y), 2, axis=-1)

@@ -1,14 +1,14 @@
-"""GPT-2 whose every layer sees a latent vector (the decoder of Optimus, arXiv 2004.04092).
+"""GPT-2 conditioned on a latent vector in every layer (the decoder of Optimus, arXiv 2004.04092).
 
 A latent z enters twice:
 
-    memory       m_l = W_l z is one extra position that layer l attends to, key and value alike, visible to every token;
-    embedding    x_i = e(token_i) + p_{i+1} + W z. Positions count from 1, the memory's place being 0.
+    memory       m_l = W_l z is both key and value of one extra position of layer l, visible to every token;
+    embedding    x_i = e(token_i) + p_{i+1} + W z. Position 0 is that of the memory.
 
-Layers are pre-norm, gelu is the tanh approximation, ε of the norms 1e-5, and the token table also makes the logits.
+Layers are pre-norm, gelu is the tanh approximation, ε of the norms is 1e-5, and the logits use the token table.
 
-There is one forward pass. It writes the keys and values of the given tokens into a cache at `start` and attends to
-what the cache holds up to each token; a teacher-forced pass gives all tokens at start 0, generation one at a time.
+There is one forward pass. It writes keys and values of the tokens into a cache at `start` and attends to the cache up
+to each token; a teacher-forced pass has all tokens and start 0, generation one token at a time.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import MASKED, Array
 
-Cache = tuple[tuple[Array, Array], ...]  # a layer: keys and values, each [B, 1 + length, heads, width // heads]
+Cache = tuple[tuple[Array, Array], ...]  # per layer: keys and values, each [B, 1 + length, heads, width // heads]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GPT2Config:
       layers: transformer layers.
       heads: attention heads.
       feed_forward: inner width of the feed-forward (4 width in the published model).
-      positions: rows of the position table: one more than the longest sequence, row 0 being the memory's.
+      positions: rows of the position table: one more than the longest sequence, since row 0 is that of the memory.
     """
 
     vocab: int
@@ -46,7 +46,7 @@ class GPT2Config:
 
 
 class GPT2Layer(nn.Module):
-    """One pre-norm layer on the tokens x [B, L, width] that stand at places start … start + L - 1 of the cache."""
+    """One pre-norm layer on tokens x [B, L, width] at positions start … start + L - 1 of the cache."""
 
     config: GPT2Config
     dtype: jnp.dtype = jnp.float32
@@ -60,7 +60,7 @@ class GPT2Layer(nn.Module):
 
         qkv = dense("qkv", layer_norm(self.dtype, "norm1")(x), 3 * width)
         q, *new = (split_heads(y, self.config.heads) for y in jnp.split(qkv, 3, axis=-1))
-        place = start + 1  # the memory is at 0
+        place = start + 1  # position 0 is the memory
         keys, values = (
             jax.lax.dynamic_update_slice_in_dim(old, y.astype(old.dtype), place, axis=1)
             for old, y in zip(cache, new, strict=True)
@@ -87,36 +87,36 @@ class GPT2(nn.Module):
         self.norm = layer_norm(self.dtype, None)
 
     def empty_cache(self, z: Array, length: int) -> Cache:
-        """Room for `length` tokens with the memory of z [B, latent] in front.
+        """A cache for `length` tokens, with the memory of z [B, latent] at position 0.
 
         Raises:
-          ValueError: the position table has no room for `length` tokens.
+          ValueError: the position table is too short for `length` tokens.
         """
         config = self.config
         if length + 1 > config.positions:
             raise ValueError(f"{length} tokens need {length + 1} positions, the table has {config.positions}")
         memory = self.memory(z).reshape(z.shape[0], config.layers, 1, config.heads, config.width // config.heads)
-        room = ((0, 0), (0, length), (0, 0), (0, 0))
-        return tuple((jnp.pad(memory[:, i], room),) * 2 for i in range(config.layers))
+        padding = ((0, 0), (0, length), (0, 0), (0, 0))
+        return tuple((jnp.pad(memory[:, i], padding),) * 2 for i in range(config.layers))
 
     def __call__(self, ids: Array, z: Array, cache: Cache | None = None, start: int | Array = 0) -> tuple[Array, Cache]:
-        """Logits of the token after each of the given ones.
+        """Logits of the next token after each token.
 
         Args:
-          ids: [B, L] integers, the tokens at places start … start + L - 1.
+          ids: [B, L] integers, the tokens at positions start … start + L - 1.
           z: [B, latent].
-          cache: what earlier calls returned, or `empty_cache`, with room for start + L tokens; None for a pass over
+          cache: the cache of an earlier call or of `empty_cache`, for at least start + L tokens; None for a pass over
             whole sequences.
-          start: how many tokens the cache holds; may be traced.
+          start: number of tokens in the cache; may be traced.
 
         Returns:
-          Logits [B, L, vocab], float32, and the cache with these tokens in it.
+          Logits [B, L, vocab], float32, and the updated cache.
         """
         cache = self.empty_cache(z, ids.shape[1]) if cache is None else cache
         places = 1 + start + jnp.arange(ids.shape[1])
         x = self.token(ids) + self.position(places) + self.latent(z)[:, None]
         new = []
-        for layer, held in zip(self.layer, cache, strict=True):
-            x, held = layer(x, held, start)
-            new.append(held)
+        for layer, layer_cache in zip(self.layer, cache, strict=True):
+            x, layer_cache = layer(x, layer_cache, start)
+            new.append(layer_cache)
         return self.token.attend(self.norm(x)).astype(jnp.float32), tuple(new)

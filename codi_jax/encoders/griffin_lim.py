@@ -1,20 +1,21 @@
-"""From log-mel spectrograms back to sound without a network: Griffin–Lim, with momentum.
+"""Waves from log-mel spectrograms without a network: fast Griffin–Lim.
 
-1. Magnitudes. Of s = |X|ᵖ only m = M s is known, which many s ≥ 0 explain. From the smooth Mᵀm / Mᵀ1, Lee and Seung's
-   updates (2000) for the divergence D(m ‖ M s) keep signs and lower it every time:
+1. Magnitudes. Of s = |X|ᵖ only m = M s is known, which does not determine s ≥ 0. Starting from Mᵀm / Mᵀ1, the
+   multiplicative updates of Lee and Seung (2000) for the divergence D(m ‖ M s) keep s ≥ 0 and never increase it:
 
        s ← s · Mᵀ(m / M s) / Mᵀ1.
 
-   It weighs relative errors, as the logarithm does. Least squares, from the pseudo-inverse or from the same start, took
-   over three times as many updates to the same fit of quiet bands, and the sound was further off in log-mel.
+   The divergence weighs relative errors, like the logarithm. Least squares, from the pseudo-inverse or from the same
+   start, took over three times as many updates to fit quiet bands equally well, with a larger error in log-mel.
 
-2. Phases. Not every spectrogram is one of a sound. With P(c) = STFT(ISTFT(c)) the projection onto those that are, and c
-   the given magnitudes A with the present phases, fast Griffin–Lim (Perraudin, Balazs and Søndergaard, 2013) repeats
+2. Phases. Not every complex spectrogram is that of a wave. With P(c) = STFT(ISTFT(c)) the projection onto those that
+   are, and c the magnitudes A with the current phases, fast Griffin–Lim (Perraudin, Balazs and Søndergaard, 2013)
+   iterates
 
        tₙ = P(cₙ₋₁),     cₙ = A · u / |u|,  u = tₙ + α (tₙ − tₙ₋₁).
 
-The first phases are drawn with a fixed key and are the same for every clip: a clip's sound does not depend on its
-batch. Filters, window and framing are those of `data.mel`; frames past the last are not known and not needed.
+The initial phases are drawn with a fixed key and are the same for every sample, so that a wave does not depend on its
+batch. Filters, window and framing are those of `data.mel`.
 """
 
 import jax
@@ -28,7 +29,7 @@ _TINY = 1e-12
 
 
 def _blocks(config: MelConfig) -> int:
-    """Hops that a frame touches; a frame is cut out of as many blocks of one hop."""
+    """Number of blocks of one hop that cover a frame."""
     return -(-config.n_fft // config.hop)
 
 
@@ -42,7 +43,7 @@ def stft(wave: Array, config: MelConfig) -> Array:
 
 
 def overlap_add(frames: Array, config: MelConfig) -> Array:
-    """Sums frames [B, frames, n_fft] where they lie: [B, frames · hop], without the half frames beyond the ends."""
+    """Overlap-add of frames [B, frames, n_fft] to [B, frames · hop], without the half frames beyond the ends."""
     batch, count, _ = frames.shape
     blocks = _blocks(config)
     parts = jnp.pad(frames, ((0, 0), (0, 0), (0, blocks * config.hop - config.n_fft)))
@@ -53,16 +54,16 @@ def overlap_add(frames: Array, config: MelConfig) -> Array:
 
 
 def istft(spectrum: Array, config: MelConfig) -> Array:
-    """The wave whose frames are nearest: Σ w y / Σ w², complex [B, frames, bins] to float32 [B, frames · hop]."""
+    """Least-squares inverse Σ w y / Σ w²: complex [B, frames, bins] to waves [B, frames · hop], float32."""
     window = jnp.asarray(hann(config.n_fft), jnp.float32)
     weight = overlap_add(jnp.broadcast_to(jnp.square(window), (1, spectrum.shape[1], config.n_fft)), config)
     frames = jnp.fft.irfft(spectrum, config.n_fft) * window
-    # The very last samples are seen by the foot of one window only, if hops are coarse: let them fade, not explode.
+    # With coarse hops only the tail of one window covers the last samples: bound the divisor, so that they fade.
     return overlap_add(frames, config) / jnp.maximum(weight, 0.01)
 
 
 def linear_magnitudes(log_mel: Array, config: MelConfig, updates: int = 10) -> Array:
-    """|X| that explains L: [B, frames, mels] to float32 [B, frames, bins], 0 outside the band."""
+    """Magnitudes |X| from log-mel [B, frames, mels]: float32 [B, frames, bins], 0 outside the mel band."""
     bank = jnp.asarray(filterbank(config), jnp.float32)
     mel, total = jnp.exp(config.unit * log_mel.astype(jnp.float32)), jnp.maximum(bank.sum(0), _TINY)
     s = mel @ bank / total
@@ -72,32 +73,32 @@ def linear_magnitudes(log_mel: Array, config: MelConfig, updates: int = 10) -> A
 
 
 def griffin_lim(log_mel: Array, config: MelConfig, iterations: int = 32, momentum: float = 0.99) -> Array:
-    """Sound of log-mel spectrograms.
+    """Waves from log-mel spectrograms. Deterministic.
 
     Args:
       log_mel: [B, frames, mels], the first frames of waves of frames · hop samples; see `data.mel.log_mel`.
-      config: the front end that they are of.
+      config: their front end.
       iterations: of fast Griffin–Lim; static.
       momentum: α.
 
     Returns:
-      Waves [B, frames · hop] at `config.sample_rate`, float32, not clipped. The same input gives the same sound.
+      Waves [B, frames · hop] at `config.sample_rate`, float32, not clipped.
 
     Raises:
-      ValueError: fewer samples than can be reflected, n_fft / 2.
+      ValueError: not more samples than the reflection padding of n_fft / 2.
     """
     if log_mel.shape[1] * config.hop <= config.n_fft // 2:
         raise ValueError(f"{log_mel.shape[1]} frames are too few for {config.n_fft} samples a frame")
-    heights = linear_magnitudes(log_mel, config)
-    angle = jax.random.uniform(jax.random.key(0), heights.shape[1:], maxval=2 * np.pi)
+    magnitudes = linear_magnitudes(log_mel, config)
+    angle = jax.random.uniform(jax.random.key(0), magnitudes.shape[1:], maxval=2 * np.pi)
 
     def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        guess, before = state
-        now = stft(istft(guess, config), config)
-        u = now + momentum * (now - before)
-        size = jax.lax.rsqrt(jnp.square(u.real) + jnp.square(u.imag) + _TINY)
-        return heights * size * u, now
+        c, previous = state
+        t = stft(istft(c, config), config)
+        u = t + momentum * (t - previous)
+        inverse_norm = jax.lax.rsqrt(jnp.square(u.real) + jnp.square(u.imag) + _TINY)
+        return magnitudes * inverse_norm * u, t
 
-    start = heights * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
-    guess, _ = jax.lax.fori_loop(0, iterations, step, (start, jnp.zeros_like(start)))
-    return istft(guess, config)
+    start = magnitudes * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
+    c, _ = jax.lax.fori_loop(0, iterations, step, (start, jnp.zeros_like(start)))
+    return istft(c, config)

@@ -1,11 +1,11 @@
 """HiFi-GAN generator (Kong, Kim and Bae, arXiv 2010.05646, V1): log-mel spectrogram to waveform.
 
-    h = conv(mel);   h = meanⱼ resⱼ(upsample(leaky(h)))  for every rate;   wave = tanh(conv(leaky'(h)))
-    res(h):          h = h + conv(leaky(conv_d(leaky(h))))  for every dilation d
+    h = conv(mel);   h = meanⱼ resⱼ(upsample(leaky(h)))  for each rate;   wave = tanh(conv(leaky'(h)))
+    res(h):          h = h + conv(leaky(conv_d(leaky(h))))  for each dilation d
 
-Each upsampling is a transposed convolution that halves the channels. leaky has slope 0.1, the last one 0.01, as the
-published weights expect. An upsampling by u with kernel k makes u·L + ((k − u) mod 2) samples of L: the public weights,
-with (16, 5) first, give 160 L + 32.
+Each upsampling is a transposed convolution that halves the channels. leaky has slope 0.1, and leaky' 0.01, as the
+published weights expect. An upsampling by u with kernel k maps L samples to u·L + ((k − u) mod 2): the public weights,
+whose first (k, u) is (16, 5), map L frames to 160 L + 32 samples.
 """
 
 import dataclasses
@@ -22,12 +22,15 @@ class HiFiGANConfig:
     """Sizes of a `HiFiGAN`.
 
     Attributes:
-      mels: filters of the spectrogram.
-      channels: before the first upsampling; halved by each.
-      rates: of the upsamplings; their product is the spectrogram's hop.
+      mels: mel bins of the spectrogram.
+      channels: channels before the first upsampling; halved by each.
+      rates: of the upsamplings; their product is the hop of the spectrogram.
       kernels: of the upsamplings, each at least its rate.
-      res_kernels: odd; one residual block for each, run side by side after every upsampling.
-      res_dilations: of the layers of each of those.
+      res_kernels: odd; one residual block for each, in parallel after every upsampling.
+      res_dilations: dilations of the layers of each of those blocks.
+
+    Raises:
+      ConfigError: sizes that do not fit together.
     """
 
     mels: int
@@ -39,20 +42,22 @@ class HiFiGANConfig:
 
     def __post_init__(self):
         if len(self.rates) != len(self.kernels) or any(k < u for u, k in zip(self.rates, self.kernels, strict=False)):
-            raise ConfigError(f"kernels: {self.kernels} must be one for each of the rates {self.rates}, and no smaller")
+            raise ConfigError(
+                f"kernels: {self.kernels} must have one entry per rate in {self.rates}, at least the rate"
+            )
         if len(self.res_kernels) != len(self.res_dilations) or not all(k % 2 for k in self.res_kernels):
-            raise ConfigError(f"res_kernels: {self.res_kernels} must be odd, and as many as res_dilations")
+            raise ConfigError(f"res_kernels: {self.res_kernels} must be odd, with one entry per entry of res_dilations")
         if self.channels % 2 ** len(self.rates):
             raise ConfigError(f"channels: {self.channels} cannot be halved {len(self.rates)} times")
 
     def samples(self, frames: int) -> int:
-        """Samples of a wave made of so many frames."""
+        """Samples of the wave of a spectrogram of `frames` frames."""
         for rate, kernel in zip(self.rates, self.kernels, strict=True):
             frames = rate * frames + (kernel - rate) % 2
         return frames
 
 
-class ResBlock(nn.Module):
+class DilatedResBlock(nn.Module):
     """Layers of increasing dilation, each with its own residual.
 
     Attributes:
@@ -67,7 +72,7 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps x [B, L, C] to its like."""
+        """x: [B, L, C]. Returns an array of the same shape."""
 
         def conv(name: str, y: Array, dilation: int) -> Array:
             layer = nn.Conv(x.shape[-1], (self.kernel,), kernel_dilation=dilation, dtype=self.dtype, name=name)
@@ -91,12 +96,12 @@ class HiFiGAN(nn.Module):
         x = nn.Conv(channels, (7,), dtype=self.dtype, name="conv_in")(log_mel)
         for i, (rate, kernel) in enumerate(zip(config.rates, config.kernels, strict=True)):
             channels //= 2
-            edge = kernel - 1 - (kernel - rate) // 2  # (k − u) // 2 of the result are cut off at each end
+            edge = kernel - 1 - (kernel - rate) // 2  # crops (k − u) // 2 samples at each end
             up = nn.ConvTranspose(channels, (kernel,), (rate,), ((edge, edge),), dtype=self.dtype, name=f"up_{i}")
             x = up(nn.leaky_relu(x, 0.1))
             total = 0.0
             for size, dilations in zip(config.res_kernels, config.res_dilations, strict=True):
-                total = total + ResBlock(size, dilations, self.dtype, name=f"res_{block}")(x)
+                total = total + DilatedResBlock(size, dilations, self.dtype, name=f"res_{block}")(x)
                 block += 1
             x = total / len(config.res_kernels)
         x = nn.Conv(1, (7,), dtype=self.dtype, name="conv_out")(nn.leaky_relu(x, 0.01))

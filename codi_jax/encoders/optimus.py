@@ -1,10 +1,10 @@
-"""Optimus (arXiv 2004.04092): a sentence as one latent vector. BERT encodes, GPT-2 decodes.
+"""Optimus (arXiv 2004.04092), an autoencoder of sentences with one latent vector: BERT encodes, GPT-2 decodes.
 
     (μ, log σ²) = W pooled(ids),        p(ids | z) = Π_i p(id_i | id_<i, z)
 
-Encoder and decoder may use different vocabularies. Generation starts at <bos>, draws
-id_i ~ softmax(logits / temperature) and ends at <eos>; a sequence that reaches the length limit has its last token
-replaced by <eos>, as in the public CoDi release; what follows <eos> is <pad>.
+Encoder and decoder may have different vocabularies. Generation starts at <bos>, samples
+id_i ~ softmax(logits / temperature) and ends at <eos>, followed by <pad>. As in the public CoDi release, the last token
+of a sequence that reaches the length limit is replaced by <eos>.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class OptimusConfig:
       encoder: BERT sizes.
       decoder: GPT-2 sizes.
       latent: width of z.
-      bos: decoder's id that begins a sequence.
-      eos: decoder's id that ends it.
-      pad: decoder's id after the end.
+      bos: the decoder's id of <bos>.
+      eos: the decoder's id of <eos>.
+      pad: the decoder's id of <pad>.
     """
 
     encoder: BertConfig
@@ -51,47 +51,47 @@ class Optimus(nn.Module):
         self.decoder = GPT2(self.config.decoder, self.dtype)
 
     def encode(self, ids: Array) -> tuple[Array, Array]:
-        """Posterior of z given the encoder's ids [B, L] (0 pads): mean and log-variance, float32 [B, latent]."""
+        """Posterior of z given the encoder's ids [B, L], padded with 0: mean and log-variance, float32 [B, latent]."""
         mean, logvar = jnp.split(self.moments(self.encoder(ids)).astype(jnp.float32), 2, axis=-1)
         return mean, logvar
 
     def decode_logits(self, z: Array, ids: Array) -> Array:
-        """Teacher forcing: logits [B, L, vocab] of the token after each of the decoder's ids [B, L], given z."""
+        """Teacher forcing: logits [B, L, vocab] of the next token after each of the decoder's ids [B, L], given z."""
         return self.decoder(ids, z)[0]
 
     def __call__(self, ids: Array, decoder_ids: Array, rng: jax.Array | None = None) -> tuple[Array, Array, Array]:
-        """Logits of `decode_logits` at z drawn of its posterior (the mean if rng is None), mean and log-variance."""
+        """`decode_logits` at z sampled from its posterior (the mean if rng is None), mean and log-variance."""
         mean, logvar = self.encode(ids)
         noise = 0.0 if rng is None else jax.random.normal(rng, mean.shape)
         return self.decode_logits(mean + jnp.exp(0.5 * logvar) * noise, decoder_ids), mean, logvar
 
     def generate(self, z: Array, rng: jax.Array, temperature: float | Array = 1.0, max_length: int = 30) -> Array:
-        """Draws sequences given z; one scan with a cache of keys and values, so call it under jit.
+        """Samples sequences given z, in one scan with a key-value cache; to be called under jit.
 
         Args:
           z: [B, latent].
-          rng: key; place i draws with fold_in(rng, i).
+          rng: key; position i samples with fold_in(rng, i).
           temperature: of the softmax, may be traced; 0 takes the likeliest token.
-          max_length: tokens with <bos> and <eos>, at least 2; static.
+          max_length: number of tokens including <bos> and <eos>, at least 2; static.
 
         Returns:
           Ids [B, max_length], int32: <bos>, …, <eos>, <pad>, …
 
         Raises:
-          ValueError: max_length has no room for <bos> and <eos>, or exceeds the decoder's position table.
+          ValueError: max_length is less than 2 or exceeds the decoder's position table.
         """
         if max_length < 2:
             raise ValueError(f"max_length is {max_length}; <bos> and <eos> alone take 2")
         config = self.config
-        decoder, variables = self.decoder.unbind()  # a scan of jax's own: generation makes no variables
-        cold = jnp.asarray(temperature) == 0
+        decoder, variables = self.decoder.unbind()  # for jax.lax.scan: generation creates no variables
+        greedy = jnp.asarray(temperature) == 0
 
         def step(carry, place):
             token, done, cache = carry
             logits, cache = decoder.apply(variables, token[:, None], z, cache, place)
             logits = logits[:, 0]
-            drawn = jax.random.categorical(jax.random.fold_in(rng, place), logits / jnp.where(cold, 1.0, temperature))
-            token = jnp.where(cold, logits.argmax(-1), drawn)
+            drawn = jax.random.categorical(jax.random.fold_in(rng, place), logits / jnp.where(greedy, 1.0, temperature))
+            token = jnp.where(greedy, logits.argmax(-1), drawn)
             token = jnp.where(place == max_length - 2, config.eos, token)
             token = jnp.where(done, config.pad, token).astype(jnp.int32)
             return (token, done | (token == config.eos), cache), token

@@ -1,14 +1,12 @@
-"""Swin transformer over a grid of cells (arXiv 2103.14030): attention within windows, and merging of cells.
+"""Swin transformer over a grid of cells (arXiv 2103.14030): attention within windows, and patch merging.
 
     block   x = x + attention(LN(x)) within windows of w × w cells,  x = x + W₂ gelu(W₁ LN(x))
-    merge   2 × 2 cells become one of twice the width: [H, W, C] -> [H/2, W/2, 2C]
+    merge   2 × 2 cells are merged into one of twice the width: [H, W, C] -> [H/2, W/2, 2C]
 
-A block may move its windows down and right. The windows that the edge of the grid then cuts are completed cyclically,
-and a mask keeps what is not adjacent apart. A cell sees another with a learned bias for every head and offset,
+A block may shift its windows by a cyclic roll of the grid; a mask prevents attention between cells that are adjacent
+only by the roll. The scores have a learned bias for every head and offset between two cells,
 
-    softmax(q·k / √d + table[offset] + mask) v;
-
-the index of the table and the mask are constants of the program.
+    softmax(q·k / √d + table[offset] + mask) v.
 """
 
 import math
@@ -22,19 +20,19 @@ from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
 
-# What published weights were trained with, in place of MASKED: its exponential vanishes in float32.
-APART = -100.0
+# The published weights were trained with this instead of MASKED; its exponential vanishes in float32.
+SHIFT_MASKED = -100.0
 
 
 def relative_index(window: int) -> np.ndarray:
-    """The entry of the bias table for every pair of cells of a window, [w², w²]: row by row over the offsets."""
+    """Index into the bias table for every pair of cells of a window, [w², w²], row-major over the offsets."""
     cell = np.stack(np.divmod(np.arange(window**2), window))
     down, across = cell[:, :, None] - cell[:, None, :] + window - 1
     return down * (2 * window - 1) + across
 
 
 def windows(x: Array | np.ndarray, side: int) -> Array | np.ndarray:
-    """[..., H, W, C] -> [..., H W / side², side², C], row by row."""
+    """[..., H, W, C] -> [..., H W / side², side², C], row-major."""
     *batch, height, width, features = x.shape
     x = x.reshape(*batch, height // side, side, width // side, side, features).swapaxes(-4, -3)
     return x.reshape(*batch, -1, side**2, features)
@@ -48,17 +46,17 @@ def unwindows(x: Array, grid: tuple[int, int], side: int) -> Array:
 
 
 def shift_mask(grid: tuple[int, int], side: int, shift: int) -> np.ndarray:
-    """What is added to the scores within every moved window, [H W / side², side², side²]: 0 or `APART`.
+    """Mask of the scores within every shifted window, [H W / side², side², side²]: 0 or `SHIFT_MASKED`.
 
-    After the grid has been rolled by `shift`, the last window along an axis holds cells from both edges of the grid.
+    After a roll of the grid by `shift`, the last window along an axis contains cells from both edges of the grid.
     """
     down, across = (np.digitize(np.arange(length), (length - side, length - shift)) for length in grid)
     region = windows(3 * down[:, None, None] + across[None, :, None], side)[..., 0]
-    return np.where(region[:, :, None] == region[:, None, :], 0.0, APART).astype(np.float32)
+    return np.where(region[:, :, None] == region[:, None, :], 0.0, SHIFT_MASKED).astype(np.float32)
 
 
 class WindowAttention(nn.Module):
-    """Self-attention within windows of `side`² cells, moved by `shift`."""
+    """Self-attention within windows of `side`² cells, shifted by `shift`."""
 
     heads: int
     side: int
@@ -67,7 +65,7 @@ class WindowAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps x [B, H, W, C] to its like."""
+        """x: [B, H, W, C]. Returns an array of the same shape."""
         grid, features, cells = x.shape[1:3], x.shape[-1], self.side**2
         table = self.param("table", nn.initializers.truncated_normal(0.02), ((2 * self.side - 1) ** 2, self.heads))
         bias = table.astype(jnp.float32)[relative_index(self.side)].transpose(2, 0, 1)  # [heads, cells, cells]
@@ -94,7 +92,7 @@ class SwinBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps x [B, H, W, C] to its like."""
+        """x: [B, H, W, C]. Returns an array of the same shape."""
         attention = WindowAttention(self.heads, self.side, self.shift, self.dtype, name="attention")
         x = x + attention(layer_norm(self.dtype, "norm1")(x))
         y = nn.Dense(self.feed_forward, dtype=self.dtype, name="fc1")(layer_norm(self.dtype, "norm2")(x))
@@ -102,7 +100,7 @@ class SwinBlock(nn.Module):
 
 
 class Merge(nn.Module):
-    """2 × 2 cells as one of width 4C, in the order (row, column) = (0, 0), (1, 0), (0, 1), (1, 1); normed; 4C to 2C."""
+    """Patch merging: concatenates cells (row, column) = (0, 0), (1, 0), (0, 1), (1, 1), norm, then 4C to 2C."""
 
     dtype: jnp.dtype = jnp.float32
 

@@ -1,10 +1,10 @@
-"""Tidies a drawn caption the way the public CoDi release does: repetitions out, punctuation glued.
+"""Post-processes a generated caption as the public CoDi release does: drops repetitions and joins punctuation.
 
-1. A word equal to the one before it is dropped ("on on a" → "on a").
-2. Brackets that open a word and punctuation that closes it become tokens of their own, tied to the word by a joint.
-3. For n = 1, 2, … an n-gram that repeats at once is dropped until none does ("a man a man is" → "a man is"). Joints
+1. Drop a word equal to the one before it ("on on a" → "on a").
+2. Split leading brackets and trailing punctuation from words; a joint token marks each split.
+3. For n = 1, 2, … drop n-grams equal to the n-gram before, until there is none ("a man a man is" → "a man is"). Joints
    count as tokens, so that "!!" becomes "!".
-4. Joints are closed. Punctuation that stood alone has a joint too, hence "table ." → "table.".
+4. Join tokens at the joints. Punctuation that was a word of its own has a joint, too: "table ." → "table.".
 """
 
 JOINT = "\0"  # cannot occur in a word
@@ -13,7 +13,7 @@ CLOSING = "?!.,:;}])"
 
 
 def _split(word: str) -> list[str]:
-    """A word to its tokens: "(so)!" → ( joint so joint ) joint !"""
+    """Splits a word into tokens: "(so)!" → ( joint so joint ) joint !"""
     core = word.lstrip(OPENING)
     before = word[: len(word) - len(core)]
     stem = core.rstrip(CLOSING)
@@ -23,7 +23,7 @@ def _split(word: str) -> list[str]:
 
 
 def _drop_repeats(tokens: list[str], n: int) -> list[str]:
-    """Drops n-grams that follow themselves, the leftmost first."""
+    """Drops n-grams equal to the n-gram before, from left to right."""
     tokens, i = list(tokens), 0
     while i + 2 * n <= len(tokens):
         if tokens[i : i + n] == tokens[i + n : i + 2 * n]:
@@ -35,7 +35,7 @@ def _drop_repeats(tokens: list[str], n: int) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    """Applies the four steps to one caption."""
+    """Applies steps 1 to 4 to one caption."""
     tokens = [token for word in _drop_repeats(text.split(), 1) for token in _split(word)]
     n = 1
     while 2 * n <= len(tokens):

@@ -24,7 +24,7 @@ def read(workdir: Path) -> dict[str, Any]:
     Raises:
       ConfigError: the file is missing or not readable.
     """
-    path = storage.place(workdir) / "metrics.json"
+    path = storage.as_path(workdir) / "metrics.json"
     try:
         metrics = in_order(json.loads(path.read_text()))
         metrics["joint"], metrics["matrix"], metrics["n"]

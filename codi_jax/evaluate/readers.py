@@ -68,7 +68,7 @@ class JudgeReader:
     ):
         self._modality, self._params, self._batch, self.factors = modality, params, batch, tuple(factors)
         self._measure = measure or (lambda values: {})
-        self._program = jax.jit(lambda params, media: judges.read(judge, params, modality.signal(media)))
+        self._program = jax.jit(lambda params, media: judges.read(judge, params, modality.codec_input(media)))
 
     def __call__(self, values: Sequence[Any]) -> Reading:
         program = partial(self._program, self._params)

@@ -13,8 +13,8 @@ import numpy as np
 from codi_jax.evaluate import matrix
 from codi_jax.evaluate.readers import Reading
 from codi_jax.evaluate.samples import in_batches
-from codi_jax.generate import Generator
 from codi_jax.modalities import Variables
+from codi_jax.pipeline import Generator
 
 
 def reconstruct(generator: Generator, variables: Variables, values: Mapping[str, Sequence[Any]]) -> dict[str, list]:

@@ -30,7 +30,7 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import digit_world
-from codi_jax.data.access import Source
+from codi_jax.data.source import Source
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import combinations, frechet, joint, matrix, mixing, pretrained, roundtrip, similarity, trained
 from codi_jax.evaluate.agreement import agreement
@@ -39,11 +39,12 @@ from codi_jax.evaluate.readers import Reading, make_readers
 from codi_jax.evaluate.samples import EvaluationSamples, array, take
 from codi_jax.evaluate.tables import table
 from codi_jax.evaluate.verdict import Verdict, verdict
-from codi_jax.generate import GenerateConfig, Generator
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import paths
+from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 
 __all__ = ["EvaluateConfig", "evaluate", "make_verdict", "table"]
 
@@ -353,7 +354,7 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
     start, cores = time.perf_counter(), time.process_time()
     evaluation = Evaluation(codi, config, variables)
     metrics, samples = evaluation.run()
-    with storage.whole(workdir / "samples.npz") as fresh:
+    with storage.atomic_write(workdir / "samples.npz") as fresh:
         np.savez_compressed(fresh, **samples)
     cost = _cost(workdir, evaluation.seconds, time.perf_counter() - start, time.process_time() - cores)
     storage.write_text(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.data.access import Source, read
+from codi_jax.data.source import Source, read_batch
 from codi_jax.modalities import Modality
 
 
@@ -28,9 +28,9 @@ class EvaluationSamples:
 
 def take(codi: CoDi, source: Source, indices: Iterable[int]) -> EvaluationSamples:
     """Reads samples `indices` of a source, in every modality of the model."""
-    rows = read(source, list(indices))
+    rows = read_batch(source, list(indices))
     return EvaluationSamples(
-        {name: modality.values(rows) for name, modality in codi.modalities.items()},
+        {name: modality.raw_from_batch(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
     )
 
@@ -44,7 +44,7 @@ def in_batches(modality: Modality, values: Sequence[Any], batch: int, function: 
     parts = []
     for start in range(0, len(values), batch):
         rows = list(values[start : start + batch])
-        media = modality.media(rows + rows[-1:] * (batch - len(rows)))
+        media = modality.preprocess(rows + rows[-1:] * (batch - len(rows)))
         parts.append(jax.device_get(function(jax.tree.map(jnp.asarray, media))))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(values)], *parts)
 

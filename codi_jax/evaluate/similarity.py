@@ -56,7 +56,7 @@ def init(codi: CoDi, key: jax.Array, names: Sequence[str]) -> dict[str, Any]:
 
 def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Unit-norm embeddings [B, D] by modality."""
-    return {name: codi[name].embed(params[component(name)], given, full=True) for name, given in media.items()}
+    return {name: codi[name].embed(params[component(name)], given, untruncated=True) for name, given in media.items()}
 
 
 def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):
@@ -82,7 +82,7 @@ class Similarity:
         self._codi, self._batch = codi, batch
         self._params = {name: params[component(name)] for name in codi.modalities}
         self._programs = {
-            name: jax.jit(lambda params, media, name=name: codi[name].embed(params, media, full=True))
+            name: jax.jit(lambda params, media, name=name: codi[name].embed(params, media, untruncated=True))
             for name in codi.modalities
         }
 

@@ -1,1 +1,1 @@
-"""Public checkpoints ↔ our parameters: one engine of name tables (`names`) and one table per family of models."""
+"""Conversion between public checkpoints and our parameters: name tables (`names`), one per family of models."""

@@ -1,4 +1,4 @@
-"""`encoders.AutoKL` ↔ the public KL autoencoders: keys below `autokl.` (pictures) or `audioldm.` (spectrograms)."""
+"""`encoders.AutoKL` ↔ the public KL autoencoders: keys below `autokl.` (images) or `audioldm.` (spectrograms)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,21 +36,21 @@ RULES: list[Rule] = [
     *affine("{where:quant|post_quant}_conv", "{where:quant|post_quant}", "conv2d"),
 ]
 
-# Pattern of keys that are not read -> why. Of the spectrogram's autoencoder: buffers of its front end.
+# Pattern of keys that are not read -> reason: buffers in the front end of the spectrogram autoencoder.
 RECOMPUTED = {r"fn_STFT\..*": "a Fourier basis or filter bank, which the mel front end computes"}
 IGNORE = RECOMPUTED
 
 
 def config(ddconfig: Mapping[str, Any], embed_dim: int) -> AutoKLConfig:
-    """Our config from the reference's fields.
+    """Translates the config fields of the release.
 
     Raises:
-      ConfigError: a structure that none of the public weights has.
+      ConfigError: a structure that no public checkpoint has.
     """
     if ddconfig["attn_resolutions"] or not ddconfig["double_z"] or ddconfig["in_channels"] != ddconfig["out_ch"]:
         raise ConfigError(
-            "an autoencoder with attention outside its middle, without double_z or whose channels differ between "
-            "input and output is not one of the public ones"
+            "not supported: an autoencoder with attention outside the middle block, without double_z or with different "
+            "numbers of input and output channels; no public checkpoint has these"
         )
     return AutoKLConfig(
         in_channels=ddconfig["in_channels"],

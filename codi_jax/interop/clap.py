@@ -32,23 +32,23 @@ RULES: list[Rule] = [
     *affine("audio_projection.2", "projection2"),
 ]
 
-# Pattern of keys that are not read -> why.
+# Pattern of keys that are not read -> reason.
 RECOMPUTED = {
-    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the mask of shifted windows",
-    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of offsets",
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn_mask": "the attention mask of shifted windows",
+    r"audio_branch\.layers\.[0-9]+\.blocks\.[0-9]+\.attn\.relative_position_index": "an index of relative positions",
     r"audio_branch\.(spectrogram_extractor|logmel_extractor)\..*": (
         "a Fourier basis or filter bank, which the mel front end computes"
     ),
 }
 UNREAD = {
-    r"audio_branch\.bn0\.num_batches_tracked": "a counter of training",
-    r"audio_branch\.(tscam_conv|head)\..*": "the classifier of AudioSet, which no prompt passes",
-    r"audio_transform\..*": "a second head, which no prompt passes",
-    r"(text_.*|logit_scale_.)": "CLAP's own text tower; text prompts pass CLIP's",
+    r"audio_branch\.bn0\.num_batches_tracked": "a training step counter",
+    r"audio_branch\.(tscam_conv|head)\..*": "the AudioSet classifier, which prompts do not use",
+    r"audio_transform\..*": "a second head, which prompts do not use",
+    r"(text_.*|logit_scale_.)": "CLAP's text tower; text prompts use CLIP's",
 }
 IGNORE = {**RECOMPUTED, **UNREAD}
 
-# Fields that change the structure, and the one value that the public weights have.
+# Fields that change the structure, with their value in the public checkpoints.
 _FIXED = {
     "ape": False,
     "patch_norm": True,
@@ -60,14 +60,18 @@ _FIXED = {
 
 
 def config(htsat: Mapping[str, Any], projection: int) -> CLAPAudioConfig:
-    """Our config from the reference's fields of the tower and the width of the shared space.
+    """Translates the config fields of the release's tower.
+
+    Args:
+      htsat: the fields.
+      projection: width of the shared space.
 
     Raises:
-      ConfigError: a structure that the public weights do not have.
+      ConfigError: a structure that no public checkpoint has.
     """
     for name, value in _FIXED.items():
         if htsat.get(name, value) != value:
-            raise ConfigError(f"{name}: an audio tower with {htsat[name]!r} is not one of the public ones")
+            raise ConfigError(f"{name}={htsat[name]!r} is not supported: no public audio tower has it")
     return CLAPAudioConfig(
         mel_bins=htsat["config"]["mel_bins"],
         spec_size=htsat["spec_size"],

@@ -1,6 +1,6 @@
 """`encoders.CLIPText`, `CLIPVision` and `LogitScale` ↔ the public CLIP with temporal layers: keys below `clip.model.`.
 
-The three are components of their own; `RULES` takes them together, as {"text": …, "vision": …, "scale": …}.
+The three are separate components; `RULES` is the table of all, for a tree {"text": …, "vision": …, "scale": …}.
 """
 
 from collections.abc import Mapping
@@ -54,19 +54,19 @@ SCALE = [Rule("logit_scale", "log_scale")]
 
 RULES: list[Rule] = [*at("", "text", TEXT), *at("", "vision", VISION), *at("", "scale", SCALE)]
 
-# Pattern of keys that are not read -> why.
+# Pattern of keys that are not read -> reason.
 RECOMPUTED = {r"(text|vision)_model\.embeddings\.position_ids": "counts from 0"}
 UNREAD = {
     r"vision_model\.encoder\.layers\.[0-9]+\.temporal_self_attn\.temporal_attn\.(pos|frame_rate)_embeds": (
-        "tables that the release holds, but does not add to anything"
+        "tables that the release stores but does not use"
     ),
 }
-UNREAD_SCALE = {r"logit_scale": "the temperature of CLIP's loss; bridging learns its own"}
+UNREAD_SCALE = {r"logit_scale": "the temperature of CLIP's loss; bridging alignment learns another"}
 IGNORE = {**RECOMPUTED, **UNREAD}
 
 
 def text_config(fields: Mapping[str, Any], projection: int) -> CLIPTextConfig:
-    """Our config of the text tower from the reference's fields and the width of the shared space."""
+    """Translates the release's config fields of the text tower; `projection` is the width of the shared space."""
     return CLIPTextConfig(
         vocab=fields["vocab_size"],
         width=fields["hidden_size"],
@@ -79,7 +79,7 @@ def text_config(fields: Mapping[str, Any], projection: int) -> CLIPTextConfig:
 
 
 def vision_config(fields: Mapping[str, Any], projection: int, temporal: bool = True) -> CLIPVisionConfig:
-    """Our config of the vision tower from the reference's fields and the width of the shared space."""
+    """Translates the release's config fields of the vision tower; `projection` is the width of the shared space."""
     return CLIPVisionConfig(
         image_size=fields["image_size"],
         patch=fields["patch_size"],

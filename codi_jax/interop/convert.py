@@ -1,10 +1,10 @@
-"""Public checkpoints to components on disk, leaf by leaf.
+"""Converts public checkpoints to component directories.
 
-Files are mapped into memory, names are sorted, every tensor is looked at once; only if all is well is anything
-written, one component after the other, each whole or not at all. A tensor keeps its type to the last bit, and no more
-than a few of them are ever in memory, so that a laptop converts what it could not hold.
+Files are mapped into memory and every tensor is checked once. Only if no check fails are the components written, one
+after the other, each atomically. Tensors keep their dtype and all their bits, and only a few of them are in memory at a
+time, so that checkpoints larger than memory can be converted.
 
-    DIRECTORY/COMPONENT/       {"params": {COMPONENT: tree}, "constants": {COMPONENT: …}}, as the stages of a recipe
+    DIRECTORY/COMPONENT/       {"params": {COMPONENT: tree}, "constants": {COMPONENT: …}}, as training stages write them
 """
 
 import collections
@@ -34,13 +34,15 @@ from codi_jax.rng import fold
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What became of one component.
+    """The result for one component.
 
     Attributes:
       component: its name.
-      leaves: their number; parameters and bytes, of all of them.
-      dtypes: of its leaves, by number of leaves.
-      fresh: paths of leaves that the files do not hold, and which were initialised.
+      leaves: number of leaves.
+      parameters: number of parameters of all leaves.
+      bytes: size of all leaves.
+      dtypes: dtype -> number of leaves.
+      initialized: paths of the leaves that the files do not hold (completely), which were initialized.
     """
 
     component: str
@@ -48,39 +50,41 @@ class Converted:
     parameters: int
     bytes: int
     dtypes: Mapping[str, int]
-    fresh: tuple[str, ...]
+    initialized: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was converted, and what was left aside and why (key -> reason)."""
+    """The converted components, and the ignored keys (key -> reason)."""
 
     components: tuple[Converted, ...]
-    aside: Mapping[str, str]
+    ignored: Mapping[str, str]
 
     def __str__(self) -> str:
-        rows = [("component", "leaves", "parameters", "bytes", "types", "fresh")]
+        rows = [("component", "leaves", "parameters", "bytes", "types", "initialized")]
         for c in self.components:
             types = ", ".join(c.dtypes)
-            rows.append((c.component, str(c.leaves), f"{c.parameters:,}", size(c.bytes), types, str(len(c.fresh))))
-        reasons = collections.Counter(self.aside.values())
+            rows.append(
+                (c.component, str(c.leaves), f"{c.parameters:,}", size(c.bytes), types, str(len(c.initialized)))
+            )
+        reasons = collections.Counter(self.ignored.values())
         lines = [table(rows, right=(1, 2, 3, 5))]
-        lines += [f"left aside: {count} keys: {why}" for why, count in reasons.items()]
+        lines += [f"ignored {count} keys: {why}" for why, count in reasons.items()]
         lines += [
-            f"initialised in {c.component}, since the files do not hold it: {_few(c.fresh)}"
+            f"initialized in {c.component}, since the files do not hold it: {_few(c.initialized)}"
             for c in self.components
-            if c.fresh
+            if c.initialized
         ]
         return "\n".join(lines)
 
 
-def _few(fresh: Sequence[str], shown: int = 4) -> str:
-    """A few of the paths and how many more there are."""
-    return ", ".join(fresh[:shown]) + (f" and {len(fresh) - shown} more" if len(fresh) > shown else "")
+def _few(names: Sequence[str], shown: int = 4) -> str:
+    """The first names and the number of the others."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def initialised(codi: CoDi, component: str, wanted: Sequence[str], seed: int) -> dict[str, np.ndarray]:
-    """Fresh values of some leaves of a component by path; the compiler drops what they do not need."""
+def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+    """Initializes some leaves of a component, by path; the compiler removes the other leaves' computations."""
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
         flat = traverse_util.flatten_dict(codi.init(key, (component,))[component], sep="/")
@@ -88,25 +92,28 @@ def initialised(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
 
     shapes = paths.flatten(codi.shapes(component))
     options = compiled_for_one_call(sum(math.prod(shapes[path].shape) for path in wanted))
-    made = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
-    return {path: np.asarray(leaf) for path, leaf in made.items()}
+    leaves = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
+    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 
 def read_release(codi: CoDi, state: Mapping[str, np.ndarray]) -> tuple[dict[str, Found], dict[str, str]]:
-    """The components that a state of the release holds, and what was left aside and why.
+    """Reads a state dict of the release.
+
+    Returns:
+      Component -> its leaves; and ignored key -> reason.
 
     Raises:
-      NamesError: naming whatever is missing, unexpected, misshaped, mistyped or not finite, of all components at once.
+      NamesError: naming every missing, unexpected, misshaped, mistyped or non-finite tensor of all components.
     """
     reader = release.Reader(codi)
-    mine, others = reader.split(state)
+    by_component, others = reader.split(state)
     problems = [f"unexpected: {', '.join(others['unexpected'])}"] if "unexpected" in others else []
     found = {}
-    for component, keys in mine.items():
+    for component, keys in by_component.items():
         part = reader.parts[component]
-        own = under({key: state[key] for key in keys}, part.prefix)
+        tensors = under({key: state[key] for key in keys}, part.prefix)
         try:
-            tree = from_release(own, part.rules, codi.shapes(component), optional=part.optional, cast=False)
+            tree = from_release(tensors, part.rules, codi.shapes(component), optional=part.optional, cast=False)
         except NamesError as error:
             problems.append(f"{component} ({part.prefix}…): {error}")
             continue
@@ -118,10 +125,10 @@ def read_release(codi: CoDi, state: Mapping[str, np.ndarray]) -> tuple[dict[str,
 
 
 def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict[str, str]]:
-    """What some files hold of every component, together, and what was left aside and why."""
+    """Reads all files; returns component -> its leaves, and ignored key -> reason."""
     of_release: dict[str, np.ndarray] = {}
     sources: list[tuple[str, dict[str, Found]]] = []
-    aside: dict[str, str] = {}
+    ignored: dict[str, str] = {}
     targets = {component: codi.shapes(component) for component in codi.component_names()}
     configs = {
         c: getattr(codi[name].config, "denoiser" if role == "cross" else role)
@@ -130,59 +137,61 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
     for file in files:
         state = open_state(file)
         if any(key.startswith(release.ROOTS) for key in state):
-            if twice := sorted(state.keys() & of_release.keys()):
-                raise ConfigError(f"{file}: {len(twice)} keys, {twice[0]} the first, are in another of the files, too")
+            if duplicates := sorted(state.keys() & of_release.keys()):
+                raise ConfigError(f"{file}: {len(duplicates)} keys, such as {duplicates[0]}, are in another file, too")
             of_release |= state
             continue
         try:
-            found, left = families.read(families.recognise(state), state, configs, targets, cast=False)
+            found, unread = families.read(families.recognise(state), state, configs, targets, cast=False)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
         sources.append((str(file), found))
-        aside |= left
+        ignored |= unread
     if of_release:
-        found, left = read_release(codi, of_release)
+        found, unread = read_release(codi, of_release)
         sources.append(("the release", found))
-        aside |= left
+        ignored |= unread
     out: dict[str, Found] = {}
     for name, found in sources:
         for component, part in found.items():
             before = traverse_util.flatten_dict(out[component].tree, sep="/") if component in out else {}
-            own = traverse_util.flatten_dict(part.tree, sep="/")
-            if twice := sorted(before.keys() & own.keys()):
-                raise ConfigError(f"{name}: {component}/{twice[0]} is in another of the files, too; give one of them")
-            whole = {**before, **own}
-            lacking = sorted(paths.flatten(targets[component]).keys() - whole.keys())
+            leaves = traverse_util.flatten_dict(part.tree, sep="/")
+            if duplicates := sorted(before.keys() & leaves.keys()):
+                raise ConfigError(f"{name}: {component}/{duplicates[0]} is in another file, too; give one of the two")
+            merged = {**before, **leaves}
+            missing = sorted(paths.flatten(targets[component]).keys() - merged.keys())
             rows = {**(out[component].rows if component in out else {}), **part.rows}
-            out[component] = Found(traverse_util.unflatten_dict(whole, sep="/"), tuple(lacking), rows)
-    return out, aside
+            out[component] = Found(traverse_util.unflatten_dict(merged, sep="/"), tuple(missing), rows)
+    return out, ignored
 
 
 def write(
     codi: CoDi, found: Mapping[str, Found], directory: Path, origin: Mapping[str, Any], seed: int
 ) -> tuple[Converted, ...]:
-    """Writes components, each completed by fresh values of what was not found of it.
+    """Writes components; leaves and rows that the files do not hold are initialized.
 
     Raises:
-      CheckpointError: they cannot be written.
+      CheckpointError: a component cannot be written.
     """
     done = []
     for component, part in found.items():
         flat = traverse_util.flatten_dict(part.tree, sep="/")
-        fresh = (*part.lacking, *part.rows)
-        if fresh:
-            made = initialised(codi, component, fresh, seed)
-            flat |= {path: made[path] for path in part.lacking}
-            flat |= {path: np.concatenate([flat[path], made[path][n:]]) for path, n in part.rows.items()}
+        initialized = (*part.missing, *part.rows)
+        if initialized:
+            values = init_leaves(codi, component, initialized, seed)
+            flat |= {path: values[path] for path in part.missing}
+            flat |= {path: np.concatenate([flat[path], values[path][n:]]) for path, n in part.rows.items()}
         out: dict[str, Any] = {"params": {component: traverse_util.unflatten_dict(flat, sep="/")}}
         if constants := release.constants(codi, component):
             out["constants"] = {component: constants}
-        meta = {"components": [component], "fresh": list(fresh), **origin}
+        meta = {"components": [component], "fresh": list(initialized), **origin}
         save_params(str(directory / component), out, meta)
         leaves = flat.values()
         dtypes = dict(collections.Counter(str(leaf.dtype) for leaf in leaves))
         done.append(
-            Converted(component, len(flat), sum(x.size for x in leaves), sum(x.nbytes for x in leaves), dtypes, fresh)
+            Converted(
+                component, len(flat), sum(x.size for x in leaves), sum(x.nbytes for x in leaves), dtypes, initialized
+            )
         )
     return tuple(done)
 
@@ -191,17 +200,18 @@ def convert(codi: CoDi, files: Sequence[Path], directory: Path, seed: int = 0) -
     """Reads public checkpoints and writes the components that they hold.
 
     Args:
-      codi: the model whose components they are to be.
-      files: of the release, any of its four, or of the families of `families`; two may hold halves of one component.
-      directory: what is made stands at DIRECTORY/COMPONENT, in place of what was there.
-      seed: of leaves that the files do not hold.
+      codi: the model.
+      files: any of the release's four files, or files of the layouts in `families`; two files may hold two parts of one
+        component.
+      directory: components are written to DIRECTORY/COMPONENT; existing ones are replaced.
+      seed: for the initialization of leaves that the files do not hold.
 
     Raises:
-      ConfigError: a file that cannot be read, or that does not fit the model; nothing has been written then.
-      CheckpointError: the components cannot be written.
+      ConfigError: a file cannot be read or does not fit the model; in this case nothing has been written.
+      CheckpointError: a component cannot be written.
     """
-    found, aside = _read_all(codi, files)
+    found, ignored = _read_all(codi, files)
     if not found:
-        raise ConfigError(f"{', '.join(map(str, files))}: nothing in it is of a component of this model")
+        raise ConfigError(f"{', '.join(map(str, files))}: no component of this model found")
     origin = {"files": [Path(file).name for file in files]}
-    return Report(write(codi, found, storage.place(directory), origin, seed), aside)
+    return Report(write(codi, found, storage.as_path(directory), origin, seed), ignored)

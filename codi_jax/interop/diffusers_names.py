@@ -1,10 +1,10 @@
-"""`nn.UNet` and `encoders.AutoKL` ↔ what diffusers calls them: `UNet2DConditionModel` and `AutoencoderKL`.
+"""`nn.UNet` and `encoders.AutoKL` ↔ diffusers' `UNet2DConditionModel` and `AutoencoderKL`.
 
-diffusers counts levels in the order in which they run, so that on the way up its block 0 is our coarsest level, and it
-counts residual blocks, attention and resampling of a level apart. The tables are therefore made from the configs.
+diffusers numbers levels in the order in which they run, so block 0 of the up path is our coarsest level, and it numbers
+residual blocks, attention and resampling of a level separately. The tables are therefore built from the configs.
 
-The U-Net is that of Stable Diffusion 1.x: 1×1 convolutions around every transformer, one layer in each, the same number
-of heads everywhere.
+The U-Net is that of Stable Diffusion 1.x: 1×1 convolutions around every transformer, one layer per transformer, the
+same number of heads on every level.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ import numpy as np
 from codi_jax.config import ConfigError
 from codi_jax.encoders.autokl import AutoKLConfig
 from codi_jax.interop.names import Rule, affine, at, norm
-from codi_jax.interop.unet import TRANSFORMER as TRANSFORMER  # diffusers kept its names
+from codi_jax.interop.unet import TRANSFORMER as TRANSFORMER  # diffusers uses the same names
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.layout import input_steps, output_steps
 
@@ -30,26 +30,27 @@ _RESIDUAL = [
 
 
 def unet_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state as it is.
+    """The state, unchanged.
 
     Raises:
-      ConfigError: it is of Stable Diffusion 2 or later: their heads have one width, so that levels differ in number.
-        Shapes do not tell that, but those have matrices around a transformer instead of 1×1 convolutions.
+      ConfigError: it is of Stable Diffusion 2 or later, whose heads have a fixed width, so that their number differs
+        between levels. Shapes do not show that, but these versions have matrices instead of 1×1 convolutions around a
+        transformer.
     """
     for key, value in state.items():
         if key.endswith(".proj_in.weight") and np.ndim(value) == 2:
-            raise ConfigError(f"{key}: a matrix, as in the U-Net of Stable Diffusion 2; ours is that of 1.x")
+            raise ConfigError(f"{key}: a matrix, as in the U-Net of Stable Diffusion 2; only 1.x is supported")
     return dict(state)
 
 
 def unet_rules(config: UNetConfig) -> list[Rule]:
-    """The table of a U-Net; of temporal layers, which diffusers' has not, it says nothing.
+    """The table of a U-Net without temporal layers, which diffusers' does not have.
 
     Raises:
-      ConfigError: a U-Net of vectors, which diffusers' is not.
+      ConfigError: a U-Net of vectors, which diffusers does not have.
     """
     if config.kind != "spatial":
-        raise ConfigError(f"kind: diffusers' U-Net is of maps, and cannot be read into one of kind {config.kind!r}")
+        raise ConfigError(f"kind: diffusers' U-Net is spatial and cannot be read into one of kind {config.kind!r}")
     rules = [
         *affine("conv_in", "inputs_0/stem", "conv2d"),
         *affine("time_embedding.linear_1", "time/layer_in"),
@@ -83,14 +84,14 @@ def unet_rules(config: UNetConfig) -> list[Rule]:
 
 _SIDE = "{side:encoder|decoder}"
 
-# What a residual block of the autoencoder, which knows no noise level, calls its layers.
+# The layers of a residual block of the autoencoder, which has no timestep embedding.
 _BLOCK = [
     *norm("norm{n}", "norm{n}"),
     *affine("conv{n}", "conv{n}", "conv2d"),
     *affine("conv_shortcut", "shortcut", "conv2d"),
 ]
 
-# Today's names, and those of files from before 2023. Either way matrices, where ours are 1×1 convolutions.
+# The present names and those of files from before 2023. Both have matrices where ours are 1×1 convolutions.
 _ATTENTION = [
     rule
     for names in (
@@ -103,7 +104,7 @@ _ATTENTION = [
 
 
 def autokl_rules(config: AutoKLConfig) -> list[Rule]:
-    """The table of a KL autoencoder; it reads both spellings of its attention, and writes the newer."""
+    """The table of a KL autoencoder; it reads both spellings of the attention layers and writes the present one."""
     rules = [
         *affine(_SIDE + ".conv_{end:in|out}", _SIDE + "/conv_{end:in|out}", "conv2d"),
         *norm(_SIDE + ".conv_norm_out", _SIDE + "/norm_out"),

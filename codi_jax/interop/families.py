@@ -1,10 +1,10 @@
-"""The public layouts, other than the release's, in which components of ours are published: one front door.
+"""The public checkpoint layouts (other than the release's) in which our components are published.
 
-    family = recognise(state)                     by the keys of one file alone, or one clear line
-    found, aside = read(family, state, configs, targets)
+    family = recognise(state)                     detects the layout by the keys of one file
+    found, ignored = read(family, state, configs, targets)
 
-`read` gives {component: Found}: a tree of the leaves that the file holds, and what is to be initialised besides.
-AudioLDM's autoencoder has the layout of the pictures': read it with `dataclasses.replace(part, component=…)`.
+`read` returns {component: Found}: a tree of the leaves that the file holds, and the leaves that it does not hold.
+AudioLDM's autoencoder has the layout of the image autoencoder: read it with `dataclasses.replace(part, component=…)`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
 from codi_jax.interop.diffusers_names import autokl_rules, unet_rules, unet_state
-from codi_jax.interop.family import Family, Found, Part, inside, read, reason
+from codi_jax.interop.family import CheckpointPart, Family, Found, read, reason, weight_keys
 from codi_jax.interop.names import Rule
 from codi_jax.interop.transformers_names import (
     bert_state,
@@ -26,23 +26,23 @@ from codi_jax.interop.transformers_names import (
     laion_state,
 )
 
-__all__ = ["FAMILIES", "Family", "Found", "Part", "read", "recognise"]
+__all__ = ["FAMILIES", "CheckpointPart", "Family", "Found", "read", "recognise"]
 
 
 def _always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
-    """A table that is the same for every config."""
+    """A table that does not depend on the config."""
     return lambda config: rules
 
 
 _COUNT = "counts from 0"
-_EMA = "an average of the U-Net's training, under names without dots; the U-Net itself is read"
+_EMA = "the EMA of the U-Net, under names without dots; the U-Net itself is read"
 _SCHEDULE = "the noise schedule, which is computed"
-_LOSS = "the loss of the autoencoder's training, a discriminator among it"
+_LOSS = "the training loss of the autoencoder, including a discriminator"
 _CLIP_IGNORE = {**clip.RECOMPUTED, **clip.UNREAD_SCALE}
-_FUSED = "a CLAP that fuses views of a long sound (enable_fusion) is another network; ours reads the unfused ones"
+_FUSED = "CLAP with fusion of several views of a long audio (enable_fusion) is not supported, only CLAP without"
 _CLIP_TEXT = r"text_(model|projection)\..*"
 _CLIP_VISION = r"(vision_model|visual_projection)\..*"
-_NOT_IN_PICTURES = (r".*/temporal(_[01])?/.*",)  # a clip's layers
+_TEMPORAL = (r".*/temporal(_[01])?/.*",)  # layers for video
 _NO_PROJECTION = ("projection/.*",)
 _VISION = _always(clip.VISION)
 _TEXT = _always(clip.TEXT)
@@ -57,9 +57,9 @@ FAMILIES: tuple[Family, ...] = (
         "Stable Diffusion 1.x, one file (U-Net, autoencoder, CLIP text tower)",
         (r"model\.diffusion_model\.input_blocks\.0\.0\.weight",),
         (
-            Part("vision_unet", _sd_rules, "model.diffusion_model.", lacks=_NOT_IN_PICTURES),
-            Part("vision_codec", _always(autokl.RULES), "first_stage_model."),
-            Part("clip_text", _TEXT, "cond_stage_model.transformer.", lacks=_NO_PROJECTION),
+            CheckpointPart("vision_unet", _sd_rules, "model.diffusion_model.", missing=_TEMPORAL),
+            CheckpointPart("vision_codec", _always(autokl.RULES), "first_stage_model."),
+            CheckpointPart("clip_text", _TEXT, "cond_stage_model.transformer.", missing=_NO_PROJECTION),
         ),
         ignore={
             r"cond_stage_model\.transformer\.text_model\.embeddings\.position_ids": _COUNT,
@@ -71,59 +71,59 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "Stable Diffusion 1.x, U-Net of diffusers",
         (r"down_blocks\.0\.resnets\.0\.time_emb_proj\.weight",),
-        (Part("vision_unet", unet_rules, lacks=_NOT_IN_PICTURES),),
+        (CheckpointPart("vision_unet", unet_rules, missing=_TEMPORAL),),
         rename=unet_state,
     ),
     Family(
         "KL autoencoder, original",
         (r"encoder\.down\.0\.block\.0\.norm1\.weight",),
-        (Part("vision_codec", _always(autokl.RULES)),),
-        ignore={r"loss\..*": _LOSS, r"model_ema\..*": "an average of the training; the autoencoder itself is read"},
+        (CheckpointPart("vision_codec", _always(autokl.RULES)),),
+        ignore={r"loss\..*": _LOSS, r"model_ema\..*": "the EMA of the autoencoder; the autoencoder itself is read"},
     ),
     Family(
         "KL autoencoder of diffusers",
         (r"encoder\.down_blocks\.0\.resnets\.0\.norm1\.weight",),
-        (Part("vision_codec", autokl_rules),),
+        (CheckpointPart("vision_codec", autokl_rules),),
     ),
     Family(
         "CLIP of transformers",
         (r"text_projection\.weight", r"visual_projection\.weight"),
         (
-            Part("clip_text", _TEXT, keys=_CLIP_TEXT),
-            Part("clip_vision", _VISION, keys=_CLIP_VISION, lacks=_NOT_IN_PICTURES),
+            CheckpointPart("clip_text", _TEXT, keys=_CLIP_TEXT),
+            CheckpointPart("clip_vision", _VISION, keys=_CLIP_VISION, missing=_TEMPORAL),
         ),
         ignore=_CLIP_IGNORE,
     ),
     Family(
         "CLIP text tower with projection, of transformers",
         (r"text_model\.embeddings\.token_embedding\.weight", r"text_projection\.weight"),
-        (Part("clip_text", _TEXT),),
+        (CheckpointPart("clip_text", _TEXT),),
         ignore=_CLIP_IGNORE,
     ),
     Family(
         "CLIP text tower without projection, of transformers",
         (r"(text_model\.)?embeddings\.token_embedding\.weight",),
-        (Part("clip_text", _TEXT, lacks=_NO_PROJECTION),),
+        (CheckpointPart("clip_text", _TEXT, missing=_NO_PROJECTION),),
         rename=clip_state,
         ignore=_CLIP_IGNORE,
     ),
     Family(
         "CLIP vision tower with projection, of transformers",
         (r"vision_model\.embeddings\.class_embedding", r"visual_projection\.weight"),
-        (Part("clip_vision", _VISION, lacks=_NOT_IN_PICTURES),),
+        (CheckpointPart("clip_vision", _VISION, missing=_TEMPORAL),),
         ignore=_CLIP_IGNORE,
     ),
     Family(
         "CLIP vision tower without projection, of transformers",
         (r"(vision_model\.)?embeddings\.class_embedding",),
-        (Part("clip_vision", _VISION, lacks=(*_NOT_IN_PICTURES, *_NO_PROJECTION)),),
+        (CheckpointPart("clip_vision", _VISION, missing=(*_TEMPORAL, *_NO_PROJECTION)),),
         rename=clip_state,
         ignore=_CLIP_IGNORE,
     ),
     Family(
         "CLAP of transformers",
         (r"audio_model\.audio_encoder\.patch_embed\.proj\.weight", r"audio_projection\.linear1\.weight"),
-        (Part("clap_audio", _always(clap.RULES)),),
+        (CheckpointPart("clap_audio", _always(clap.RULES)),),
         rename=clap_state,
         ignore=clap.IGNORE,
         refuse={r"audio_model\.audio_encoder\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
@@ -131,7 +131,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "CLAP of LAION",
         (r"(module\.)?audio_branch\.patch_embed\.proj\.weight", r"(module\.)?audio_projection\.0\.weight"),
-        (Part("clap_audio", _always(clap.RULES)),),
+        (CheckpointPart("clap_audio", _always(clap.RULES)),),
         rename=laion_state,
         ignore=clap.IGNORE,
         refuse={r"(module\.)?audio_branch\.patch_embed\.(fusion_model|mel_conv2d)\..*": _FUSED},
@@ -142,25 +142,25 @@ FAMILIES: tuple[Family, ...] = (
             r"(bert\.)?embeddings\.word_embeddings\.weight",
             r"(bert\.)?encoder\.layer\.0\.attention\.self\.query\.weight",
         ),
-        (Part("text_codec", _always(optimus.RULES), lacks=("moments/.*", "decoder/.*")),),
+        (CheckpointPart("text_codec", _always(optimus.RULES), missing=("moments/.*", "decoder/.*")),),
         rename=bert_state,
-        ignore={r"encoder\.embeddings\.position_ids": _COUNT, r"cls\..*": "a head of BERT's own training"},
+        ignore={r"encoder\.embeddings\.position_ids": _COUNT, r"cls\..*": "a head of BERT's pretraining"},
     ),
     Family(
         "GPT-2 of transformers",
         (r"(transformer\.)?wte\.weight", r"(transformer\.)?h\.0\.attn\.c_attn\.weight"),
         (
-            Part(
+            CheckpointPart(
                 "text_codec",
                 _always(optimus.RULES),
-                lacks=("encoder/.*", "moments/.*", "decoder/(memory|latent)/.*"),
+                missing=("encoder/.*", "moments/.*", "decoder/(memory|latent)/.*"),
                 rows=("decoder/token/embedding",),
             ),
         ),
         rename=gpt2_state,
         ignore={
             **optimus.RECOMPUTED,
-            r"decoder\.transformer\.h\.[0-9]+\.attn\.masked_bias": "the number that a mask is made of",
+            r"decoder\.transformer\.h\.[0-9]+\.attn\.masked_bias": "the value of masked logits",
         },
     ),
     Family(
@@ -169,29 +169,29 @@ FAMILIES: tuple[Family, ...] = (
             r"(generator\.)?conv_pre\.(weight|weight_v|parametrizations\.weight\.original1)",
             r"(generator\.)?(ups|upsampler)\.0\.(weight|weight_v|parametrizations\.weight\.original1)",
         ),
-        (Part("vocoder", _always(hifigan.RULES)),),
+        (CheckpointPart("vocoder", _always(hifigan.RULES)),),
         rename=hifigan_state,
-        ignore={r"(mean|scale)": "a normalisation of the spectrogram by 0 and 1"},
+        ignore={r"(mean|scale)": "a normalization of the spectrogram with mean 0 and scale 1"},
     ),
 )
 
 
 def recognise(keys: Iterable[str]) -> Family:
-    """The family of a file.
+    """Detects the family of a file.
 
     Args:
-      keys: of its tensors.
+      keys: the keys of its tensors.
 
     Raises:
-      ConfigError: no family fits, or the file is one of those that a family refuses.
+      ConfigError: no family matches, or its family refuses the file.
     """
-    keys = list(inside(list(keys)))
+    keys = list(weight_keys(list(keys)))
     for family in FAMILIES:
-        if all(any(re.fullmatch(sign, key) for key in keys) for sign in family.signs):
+        if all(any(re.fullmatch(pattern, key) for key in keys) for pattern in family.required):
             for key in keys:
                 if why := reason(family.refuse, key):
                     raise ConfigError(f"{family.name}: {key}: {why}")
             return family
     shown = ", ".join(keys[:3]) or "no tensor at all"
     known = "; ".join(family.name for family in FAMILIES)
-    raise ConfigError(f"a file of no known layout ({shown}, …). Known are, besides CoDi's release: {known}")
+    raise ConfigError(f"a file of unknown layout ({shown}, …). Supported are CoDi's release and: {known}")

@@ -1,8 +1,8 @@
-"""A public layout of components of ours: how its files are sorted and read. The layouts themselves are in `families`.
+"""Reading a public checkpoint layout that holds some of our components. The layouts are listed in `families`.
 
-What a file lacks of a component (`Part.lacks`: temporal layers, an Optimus's other half) the caller initialises, and a
-table that the file has shorter (`Part.rows`) he completes: see `Found`. Two files may each hold a part of one
-component, as BERT and GPT-2 do of `text_codec`; their trees have no leaf in common.
+The caller initializes what a file does not hold: leaves (`CheckpointPart.missing`: temporal layers, the other half of
+Optimus) and further rows of tables (`CheckpointPart.rows`); see `Found`. Two files may each hold a part of one
+component, as those of BERT and GPT-2 do for `text_codec`; their trees have no leaf in common.
 """
 
 import dataclasses
@@ -16,46 +16,46 @@ from flax import traverse_util
 from codi_jax.interop.names import NamesError, Rule, from_release
 
 _CONTAINER = "state_dict."
-_OUTSIDE = "kept by the training that wrote the file, beside its weights"
+_OUTSIDE = "training state outside of `state_dict`"
 
 
-def inside(keys: Collection[str]) -> dict[str, str]:
-    """Key of a weight -> key in the file: training programs save weights as one of several things, `state_dict`."""
-    held = {key.removeprefix(_CONTAINER): key for key in keys if key.startswith(_CONTAINER)}
-    return held or {key: key for key in keys}
+def weight_keys(keys: Collection[str]) -> dict[str, str]:
+    """Key of a weight -> key in the file, which has the prefix `state_dict.` if a training program wrote it."""
+    inner = {key.removeprefix(_CONTAINER): key for key in keys if key.startswith(_CONTAINER)}
+    return inner or {key: key for key in keys}
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class CheckpointPart:
     """One component in the files of a family.
 
     Attributes:
       component: its name in the model.
-      rules: config of the component -> the table of its keys without `prefix`.
-      prefix: of its keys, as the family renamed them.
-      keys: pattern of its whole keys without `prefix`; two parts may share a prefix.
-      lacks: patterns of our whole paths, of leaves that the files do not hold.
-      rows: our paths of tables that may have more rows than the file's; the first ones are the file's.
+      rules: config of the component -> the name table, for keys without `prefix`.
+      prefix: prefix of its keys after `Family.rename`.
+      keys: pattern that its keys without `prefix` match in full; two parts may share a prefix.
+      missing: patterns of our paths (full match) of leaves that the files do not hold.
+      rows: our paths of tables that may have more rows than those in the file, which are then the first rows.
     """
 
     component: str
     rules: Callable[[Any], list[Rule]]
     prefix: str = ""
     keys: str = ".*"
-    lacks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
 
-    def own(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Its tensors by their names in the table, out of a renamed state."""
+    def select(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Its tensors in a renamed state, by their names in the table."""
         inner = {key.removeprefix(self.prefix): key for key in state if key.startswith(self.prefix)}
         return {name: state[key] for name, key in inner.items() if re.fullmatch(self.keys, name)}
 
-    def fit(self, own: Mapping[str, Any], config: Any, target: Any) -> tuple[dict[str, Any], dict[str, int]]:
-        """The target with tables as long as the file has them, and for each that is shorter its number of rows."""
+    def fit(self, tensors: Mapping[str, Any], config: Any, target: Any) -> tuple[dict[str, Any], dict[str, int]]:
+        """The target with `rows` tables as long as in the file, and path -> number of rows of the shorter ones."""
         flat, rows = dict(traverse_util.flatten_dict(target, sep="/")), {}
         theirs = {r.ours: r.theirs for r in self.rules(config) if r.ours in self.rows and not r.tied}
         for path in self.rows:
-            table, leaf = own.get(theirs[path]), flat[path]
+            table, leaf = tensors.get(theirs[path]), flat[path]
             if table is not None and len(table.shape) == len(leaf.shape) and table.shape[0] < leaf.shape[0]:
                 rows[path] = table.shape[0]
                 flat[path] = jax.ShapeDtypeStruct((table.shape[0], *leaf.shape[1:]), leaf.dtype)
@@ -67,65 +67,65 @@ class Family:
     """A public layout of one or more components.
 
     Attributes:
-      name: for people.
-      signs: patterns of whole keys; a file in which each matches some key is of the family. Of this and what follows,
-        keys are those of `inside`.
-      parts: what its files may hold.
-      rename: state -> state under the names of the parts' tables. Arrays pass as they are, except where several become
-        one, which are made.
-      ignore: pattern of whole keys, as renamed -> why it is left aside.
-      refuse: pattern of whole keys -> why a file with such a key cannot be read at all.
+      name: a description for messages.
+      required: patterns; a file is of the family if each matches some key in full. Here and below, keys are those of
+        `weight_keys`.
+      parts: the components that its files may hold.
+      rename: state -> state with the names of the parts' tables. Arrays are passed unchanged, except where several are
+        joined into a new one.
+      ignore: pattern of keys (full match), after renaming -> reason why they are ignored.
+      refuse: pattern of keys (full match) -> reason why a file with such a key is refused.
     """
 
     name: str
-    signs: tuple[str, ...]
-    parts: tuple[Part, ...]
+    required: tuple[str, ...]
+    parts: tuple[CheckpointPart, ...]
     rename: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     ignore: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def split(self, state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """Sorts a file.
+        """Splits a file by component.
 
         Args:
-          state: its flat dictionary.
+          state: the flat dictionary of the file.
 
         Returns:
-          Component -> its tensors by their names in the table, for those parts of which there is any; and key, as
-          renamed -> why it is left aside.
+          Component -> its tensors by their names in the table, for components with any tensor; and ignored key (after
+          renaming) -> reason.
 
         Raises:
-          ConfigError: `rename` cannot; or a key is of no part and not to be ignored.
+          ConfigError: `rename` fails, or a key belongs to no part and is not ignored.
         """
-        weights = inside(state)
-        aside = dict.fromkeys(state.keys() - set(weights.values()), _OUTSIDE)
-        renamed = self.rename({key: state[place] for key, place in weights.items()})
-        aside |= {key: why for key in renamed for why in [reason(self.ignore, key)] if why}
-        rest = {key: value for key, value in renamed.items() if key not in aside}
-        mine = {part.component: own for part in self.parts if (own := part.own(rest))}
-        known = {part.prefix + name for part in self.parts for name in mine.get(part.component, ())}
-        if strange := [key for key in rest if key not in known]:
-            raise NamesError(f"the file looks like {self.name}, but holds what that does not: {', '.join(strange)}")
-        return mine, aside
+        weights = weight_keys(state)
+        ignored = dict.fromkeys(state.keys() - set(weights.values()), _OUTSIDE)
+        renamed = self.rename({key: state[original] for key, original in weights.items()})
+        ignored |= {key: why for key in renamed for why in [reason(self.ignore, key)] if why}
+        rest = {key: value for key, value in renamed.items() if key not in ignored}
+        by_component = {part.component: tensors for part in self.parts if (tensors := part.select(rest))}
+        known = {part.prefix + name for part in self.parts for name in by_component.get(part.component, ())}
+        if unexpected := [key for key in rest if key not in known]:
+            raise NamesError(f"the file looks like {self.name}, but has unexpected keys: {', '.join(unexpected)}")
+        return by_component, ignored
 
 
 def reason(patterns: Mapping[str, str], key: str) -> str | None:
-    """What is said of the first pattern that matches the whole key."""
+    """The value of the first pattern that matches the whole key; None if there is none."""
     return next((why for pattern, why in patterns.items() if re.fullmatch(pattern, key)), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a file holds of a component.
+    """The leaves of a component that a file holds.
 
     Attributes:
-      tree: nested dict of its leaves.
-      lacking: paths of the component's leaves that are not in it.
-      rows: path of a leaf -> how many of its first rows the tree has, where the component has more.
+      tree: nested dict of the leaves.
+      missing: paths of the component's other leaves.
+      rows: path of a leaf -> its number of rows in the tree, if the component has more.
     """
 
     tree: dict[str, Any]
-    lacking: tuple[str, ...]
+    missing: tuple[str, ...]
     rows: Mapping[str, int]
 
 
@@ -139,37 +139,39 @@ def read(
     """Reads a file of a family.
 
     Args:
-      family: see `recognise`.
-      state: the file's flat dictionary.
-      configs: component -> its config, for at least the components of `targets`.
-      targets: component -> nested dict of shapes and dtypes, of the components that the model has.
+      family: the family of the file, see `families.recognise`.
+      state: the flat dictionary of the file.
+      configs: component -> its config, for all components of `targets`.
+      targets: component -> nested dict of shapes and dtypes, for the components of the model.
       cast: see `names.from_release`.
 
     Returns:
-      Component -> what was found of it; and key, as renamed -> why it is left aside.
+      Component -> its leaves; and ignored key (after renaming) -> reason.
 
     Raises:
-      ConfigError: see `Family.split`; or, as a NamesError, whatever does not fit, of all components at once.
+      ConfigError: see `Family.split`.
+      NamesError: naming every tensor of all components that does not fit.
     """
-    mine, aside = family.split(state)
+    by_component, ignored = family.split(state)
     found, problems = {}, []
     for part in family.parts:
         component = part.component
-        if component not in mine:
+        if component not in by_component:
             continue
         if component not in targets:
-            aside |= {part.prefix + name: f"of {component}, which this model has not" for name in mine[component]}
+            reason_ignored = f"of {component}, which this model does not have"
+            ignored |= dict.fromkeys((part.prefix + name for name in by_component[component]), reason_ignored)
             continue
-        own, config, target = mine[component], configs[component], targets[component]
-        fitted, rows = part.fit(own, config, target)
+        tensors, config, target = by_component[component], configs[component], targets[component]
+        fitted, rows = part.fit(tensors, config, target)
         try:
-            tree = from_release(own, part.rules(config), fitted, optional=part.lacks, cast=cast)
+            tree = from_release(tensors, part.rules(config), fitted, optional=part.missing, cast=cast)
         except NamesError as error:
             problems.append(f"{component}: {error}")
             continue
-        held = traverse_util.flatten_dict(tree, sep="/")
-        lacking = sorted(traverse_util.flatten_dict(target, sep="/").keys() - held.keys())
-        found[component] = Found(tree, tuple(lacking), rows)
+        leaves = traverse_util.flatten_dict(tree, sep="/")
+        missing = sorted(traverse_util.flatten_dict(target, sep="/").keys() - leaves.keys())
+        found[component] = Found(tree, tuple(missing), rows)
     if problems:
         raise NamesError(f"{family.name}: {'; '.join(problems)}")
-    return found, aside
+    return found, ignored

@@ -1,6 +1,6 @@
 """`encoders.HiFiGAN` ↔ the public HiFi-GAN generators: keys below `audioldm.vocoder.`.
 
-Generators are trained with weight normalisation, W = g v / ‖v‖ with a norm for every index of the first axis, and are
+Generators are trained with weight normalization, W = g v / ‖v‖ with one norm per index of the first axis, and are
 published with W or with g and v: see `fused`.
 """
 
@@ -22,7 +22,7 @@ RULES: list[Rule] = [
 
 
 def fused(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state with every pair X.weight_g, X.weight_v made X.weight; all else, single halves too, as it is."""
+    """The state with every pair X.weight_g, X.weight_v fused to X.weight; other entries (also half pairs) unchanged."""
     out = dict(state)
     for key in state:
         stem = key.removesuffix("_v")
@@ -34,13 +34,13 @@ def fused(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config(fields: Mapping[str, Any]) -> HiFiGANConfig:
-    """Our config from the reference's fields.
+    """Translates the config fields of the release.
 
     Raises:
-      ConfigError: the residual blocks of the paper's V3, which none of the public weights has.
+      ConfigError: the residual blocks of the paper's V3, which no public checkpoint has.
     """
     if str(fields["resblock"]) != "1":
-        raise ConfigError(f"resblock: {fields['resblock']!r} is not the residual block of the public weights, '1'")
+        raise ConfigError(f"resblock: {fields['resblock']!r} is not supported, only '1'")
     return HiFiGANConfig(
         mels=fields["num_mels"],
         channels=fields["upsample_initial_channel"],

@@ -1,7 +1,7 @@
-"""Files of weights as arrays without copying: the file is mapped into memory, a tensor is a read-only view of the map.
+"""Files of weights as arrays without copies: the file is memory-mapped, a tensor is a read-only view of the map.
 
-Files come from strangers, so whatever they say of a tensor is held against the map before it becomes a view. Functions
-of this and of the modules above it raise `ConfigError` without the file's name, which `tensors.open_state` adds.
+Files are untrusted, so offsets, shapes and strides are validated against the map before a view is created. Functions of
+this module and of its users raise `ConfigError` without the file's name, which `tensors.open_state` adds.
 """
 
 import math
@@ -16,14 +16,14 @@ from codi_jax.config import ConfigError
 MAX_TENSORS = 1 << 16
 _MAX_KEY = 1024  # characters
 _MAX_AXES = 64  # numpy's own limit
-_MAX_EXPANDED = 1 << 24  # elements of a tensor that repeats what is stored, by strides of 0
+_MAX_EXPANDED = 1 << 24  # elements of a tensor that repeats stored elements by strides of 0
 
 
 def map_file(path: Path) -> np.ndarray:
-    """The bytes of a file as a read-only array that stays on disk until it is looked at.
+    """The bytes of a file as a read-only array [bytes], memory-mapped.
 
     Raises:
-      ConfigError: there is no such file, or it is empty or cannot be read.
+      ConfigError: the file does not exist, is empty or cannot be read.
     """
     try:
         if not path.exists():
@@ -38,26 +38,27 @@ def map_file(path: Path) -> np.ndarray:
 
 
 def plain(text: str) -> str:
-    """Text from a file as it may be shown: short, on one line and without control characters."""
+    """Text from a file made safe for messages: short, on one line and without control characters."""
     text = text if len(text) <= 100 else f"{text[:100]}…"
     return text if text.isprintable() else repr(text)
 
 
 def check_key(key: Any) -> str:
-    """A tensor's name, if it is one that messages can show.
+    """The name of a tensor, after a check that messages can show it.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: it is not a printable string, or too long.
     """
     if type(key) is not str or not key.isprintable():
-        raise ConfigError(f"refused: a tensor is named {plain(str(key)) if type(key) is str else 'by no text'}")
+        shown = plain(key) if type(key) is str else "by something other than a string"
+        raise ConfigError(f"refused: a tensor is named {shown}")
     if len(key) > _MAX_KEY:
         raise ConfigError(f"refused: a tensor's name is over {_MAX_KEY} characters long: {plain(key)}")
     return key
 
 
 def is_natural(number: Any) -> bool:
-    """Whether it is an integer that may be an index, a length or an offset; True is not."""
+    """Whether this is an integer (not a bool) that can be an index, a length or an offset."""
     return type(number) is int and 0 <= number < 1 << 63
 
 
@@ -65,30 +66,30 @@ def elements(shape: Sequence[int], itemsize: int) -> int:
     """The number of elements of a shape.
 
     Raises:
-      ConfigError: there can be no array of this shape.
+      ConfigError: no array can have this shape.
     """
     if len(shape) > _MAX_AXES or not all(map(is_natural, shape)):
-        raise ConfigError("its shape is not one")
-    # Without the axes of length 0, since numpy multiplies the others all the same.
+        raise ConfigError("has an invalid shape")
+    # Without the axes of length 0, since numpy also multiplies the others.
     if itemsize * math.prod(n for n in shape if n) >= 1 << 63:
         raise ConfigError(f"no tensor can be as large as {'x'.join(map(str, shape))}")
     return math.prod(shape)
 
 
 def view(data: np.ndarray, dtype: np.dtype, start: int, shape: Sequence[int]) -> np.ndarray:
-    """The elements from byte `start` on, row after row.
+    """A contiguous tensor (row-major) as a view.
 
     Args:
       data: the file, from `map_file`.
       dtype: of the elements.
-      start: where the first one is.
+      start: byte offset of the first element.
       shape: of the tensor.
 
     Raises:
-      ConfigError: that is not inside the file.
+      ConfigError: the tensor is not inside the file.
     """
     if start < 0 or start + elements(shape, dtype.itemsize) * dtype.itemsize > data.size:
-        raise ConfigError("reaches beyond the end of the file; was its download cut short?")
+        raise ConfigError("reaches beyond the end of the file; is the download incomplete?")
     return np.ndarray(tuple(shape), dtype, buffer=data, offset=start)
 
 
@@ -101,30 +102,30 @@ def strided_view(
     shape: Sequence[int],
     strides: Sequence[int],
 ) -> np.ndarray:
-    """Elements of a storage, which is what one or more tensors are taken from.
+    """A strided tensor as a view of a storage, which one or more tensors share.
 
     Args:
       data: the file, from `map_file`.
       dtype: of the elements.
-      start: byte at which the storage begins.
-      stored: its number of elements.
-      offset: the tensor's first element in it.
+      start: byte offset of the storage.
+      stored: number of elements of the storage.
+      offset: index of the tensor's first element in the storage.
       shape: of the tensor.
-      strides: in elements, an axis each.
+      strides: one per axis, in elements.
 
     Raises:
-      ConfigError: that is not inside the storage.
+      ConfigError: the tensor is not inside the storage.
     """
     count = elements(shape, dtype.itemsize)
     if len(strides) != len(shape) or not all(map(is_natural, (offset, *strides))):
-        raise ConfigError("its strides are not ones of its shape")
+        raise ConfigError("has strides that do not match its shape")
     if not count:
         return view(data, dtype, start, shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if last >= stored:
-        raise ConfigError(f"reaches to element {last} of a storage of {stored}")
+        raise ConfigError(f"reaches element {last} of a storage of {stored}")
     if count > max(stored, _MAX_EXPANDED):
-        raise ConfigError(f"has {count} elements, made of {stored} by repetition")
-    # The stride of an axis of length 1 may be any number, one that numpy cannot hold too.
+        raise ConfigError(f"has {count} elements, repeated from {stored}")
+    # The stride of an axis of length 1 may be any number, also one that numpy cannot represent.
     steps = [step * dtype.itemsize if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
     return np.ndarray(tuple(shape), dtype, buffer=data, offset=start + offset * dtype.itemsize, strides=steps)

@@ -1,6 +1,6 @@
 """`encoders.Optimus` ↔ the public Optimus: keys below `optimus.`.
 
-GPT-2 keeps its matrices as [in, out], like us; BERT as [out, in].
+Matrices are [in, out] in GPT-2, as in ours, and [out, in] in BERT.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ RULES: list[Rule] = [
     *at("decoder", "decoder", _GPT2),
 ]
 
-# Pattern of keys that are not read -> why.
+# Pattern of keys that are not read -> reason.
 RECOMPUTED = {r"decoder\.transformer\.h\.[0-9]+\.attn\.bias": "a causal mask"}
 IGNORE = RECOMPUTED
 
@@ -61,7 +61,16 @@ IGNORE = RECOMPUTED
 def config(
     encoder: Mapping[str, Any], decoder: Mapping[str, Any], latent: int, bos: int, eos: int, pad: int
 ) -> OptimusConfig:
-    """Our config from the reference's fields for BERT and GPT-2, the latent's width and the decoder's special ids."""
+    """Translates the release's config fields.
+
+    Args:
+      encoder: the fields of BERT.
+      decoder: the fields of GPT-2.
+      latent: width of the latent.
+      bos: token id of the decoder's beginning of sequence.
+      eos: token id of its end of sequence.
+      pad: token id of its padding.
+    """
     return OptimusConfig(
         encoder=BertConfig(
             vocab=encoder["vocab_size"],

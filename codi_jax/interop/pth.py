@@ -1,13 +1,13 @@
 """PyTorch's `.pth` files (also .pt, .bin, .ckpt), read as views and written without PyTorch.
 
-Since torch 1.6 such a file is a zip archive of plainly stored entries under one folder of any name:
+Since torch 1.6 such a file is a zip archive of uncompressed entries in one folder of any name:
 
     archive/data.pkl        a pickle: dicts of tensors, which refer to storages
-    archive/byteorder       "little"; older files lack it
-    archive/data/0, 1, …    the storages: elements, nothing else, at multiples of 64 bytes
+    archive/byteorder       "little"; absent in older files
+    archive/data/0, 1, …    the storages: only elements, aligned to 64 bytes
     archive/version         "3"
 
-Two tensors on one storage are tied. What came before torch 1.6, and TorchScript archives, are refused by name.
+Two tensors of one storage are tied. Files from before torch 1.6 and TorchScript archives are refused.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from codi_jax.interop.pth_pickle import DTYPES, Tensor
 from codi_jax.interop.pth_zip import Archive
 
 _MAX_DEPTH = 32
-_MAX_ITEMS = 1 << 20  # of all dicts together; one that is in several places counts in each
+_MAX_ITEMS = 1 << 20  # of all dicts together; a dict that is referenced several times counts each time
 _ALIGNMENT = 64
-_PADDING = 0x4246  # the extra field by which PyTorch aligns, "FB"
+_PADDING = 0x4246  # id of the extra field that PyTorch uses for alignment, "FB"
 
 
 def _flat(tree: dict) -> dict[str, Tensor]:
-    """The tensors of nested dicts by their dotted paths; whatever else is in them is left out."""
+    """The tensors of nested dicts by their dotted paths; other values are skipped."""
     out: dict[str, Tensor] = {}
     seen = 0
 
     def walk(node: dict, prefix: str, depth: int) -> None:
         nonlocal seen
         if depth > _MAX_DEPTH:
-            raise ConfigError(f"refused: its dicts are nested over {_MAX_DEPTH} deep")
+            raise ConfigError(f"refused: its dicts are nested over {_MAX_DEPTH} levels deep")
         for key, value in node.items():
             seen += 1
             if seen > _MAX_ITEMS:
@@ -52,9 +52,9 @@ def _flat(tree: dict) -> dict[str, Tensor]:
             elif isinstance(value, Tensor):
                 path = check_key(f"{prefix}{key}")
                 if path in out:
-                    raise ConfigError(f"refused: two tensors in it are named {plain(path)}")
+                    raise ConfigError(f"refused: it has two tensors named {plain(path)}")
                 if len(out) == MAX_TENSORS:
-                    raise ConfigError(f"refused: it holds over {MAX_TENSORS} tensors")
+                    raise ConfigError(f"refused: it has over {MAX_TENSORS} tensors")
                 out[path] = value
 
     walk(tree, "", 1)
@@ -62,7 +62,7 @@ def _flat(tree: dict) -> dict[str, Tensor]:
 
 
 def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch archive.
+    """Reads the tensors of a PyTorch archive.
 
     Args:
       data: the file, from `map_file`.
@@ -71,55 +71,55 @@ def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
       Key -> read-only view of `data`; the keys of nested dicts are joined by dots.
 
     Raises:
-      ConfigError: it is not an archive of tensors alone, or a broken one.
+      ConfigError: the archive is damaged, or holds objects other than tensors.
     """
     archive = Archive(data)
     folders = [name.partition("/")[0] for name in archive.ranges if name.partition("/")[2] == "data.pkl"]
     if len(folders) != 1:
-        raise ConfigError("is a zip archive, but not of PyTorch: it has no data.pkl")
+        raise ConfigError("is a zip archive, but not of PyTorch: it does not have one data.pkl")
     folder = folders[0]
     if any(name == f"{folder}/constants.pkl" or name.startswith(f"{folder}/code/") for name in archive.ranges):
         raise ConfigError(
-            "refused: it is a TorchScript archive, which is a program; save its tensors by themselves: "
+            "refused: it is a TorchScript archive, which is a program; save only its tensors: "
             "torch.save(torch.jit.load(...).state_dict(), ...)"
         )
     if archive.packed:
-        raise ConfigError(f"refused: {plain(archive.packed[0])} in it is compressed or encrypted, not stored plainly")
+        raise ConfigError(f"refused: its entry {plain(archive.packed[0])} is compressed or encrypted")
     if (order := f"{folder}/byteorder") in archive.ranges and archive.read(order, 16) != b"little":
         raise ConfigError("its byte order is not little-endian")
     tree = pth_pickle.load(archive.read(f"{folder}/data.pkl", pth_pickle.MAX_BYTES))
     if not isinstance(tree, dict):
-        raise ConfigError("it does not hold a dict of tensors by name, but something else")
+        raise ConfigError("it does not hold a dict of tensors by name")
     tensors = _flat(tree)
     if not tensors:
-        raise ConfigError("it holds no tensor")
-    return {key: _located(data, archive, folder, key, tensor) for key, tensor in tensors.items()}
+        raise ConfigError("it has no tensors")
+    return {key: _view(data, archive, folder, key, tensor) for key, tensor in tensors.items()}
 
 
-def _located(data: np.ndarray, archive: Archive, folder: str, key: str, tensor: Tensor) -> np.ndarray:
+def _view(data: np.ndarray, archive: Archive, folder: str, key: str, tensor: Tensor) -> np.ndarray:
     storage = tensor.storage
     start, end = archive.ranges.get(f"{folder}/data/{storage.key}", (0, -1))
     if end < start:
-        raise ConfigError(f"is damaged: {plain(key)} is stored as {plain(storage.key)}, which is not in it")
+        raise ConfigError(f"is damaged: the storage {plain(storage.key)} of {plain(key)} is missing")
     if storage.stored * storage.dtype.itemsize != end - start:
         raise ConfigError(
-            f"is damaged: {plain(key)} is stored as {storage.stored} {storage.dtype} in {end - start} bytes"
+            f"is damaged: the storage of {plain(key)} is {storage.stored} {storage.dtype} in {end - start} bytes"
         )
     try:
         return strided_view(data, storage.dtype, start, storage.stored, tensor.offset, tensor.shape, tensor.strides)
     except ConfigError as error:
-        raise ConfigError(f"refused: {plain(key)} in it {error}") from None
+        raise ConfigError(f"refused: tensor {plain(key)} {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A tensor to write: what is known of it before it is there.
+    """A tensor to write.
 
     Attributes:
       key: its name.
       shape: its shape.
-      dtype: one that PyTorch has.
-      read: makes it; called once, when its turn comes.
+      dtype: its dtype, one that PyTorch supports.
+      read: returns the array; called once, when the tensor is written.
     """
 
     key: str
@@ -156,7 +156,7 @@ def _global(module: str, name: str) -> bytes:
 
 
 def _pickled(item: Item, number: int) -> bytes:
-    """A contiguous tensor that fills storage `number`."""
+    """The pickle of a contiguous tensor that fills storage `number`."""
     count, strides, step = elements(item.shape, 1), [], 1
     for n in reversed(item.shape):
         strides.insert(0, step)
@@ -174,7 +174,7 @@ def _checked(items: Iterable[Item], ties: Mapping[str, str]) -> dict[str, Item]:
         if check_key(item.key) in out:
             raise ConfigError(f"two tensors are named {item.key}")
         if np.dtype(item.dtype) not in _STORAGES:
-            raise ConfigError(f"{item.key}: PyTorch's files have no {np.dtype(item.dtype)}")
+            raise ConfigError(f"{item.key}: PyTorch does not support {np.dtype(item.dtype)}")
         try:
             elements(item.shape, np.dtype(item.dtype).itemsize)
         except ConfigError as error:
@@ -182,18 +182,18 @@ def _checked(items: Iterable[Item], ties: Mapping[str, str]) -> dict[str, Item]:
         out[item.key] = item
     for alias, key in ties.items():
         if check_key(alias) in out or key not in out:
-            raise ConfigError(f"{alias} cannot be tied to {key}: the first has to be new, the second a tensor")
+            raise ConfigError(f"{alias} cannot be tied to {key}: the first must be a new name, the second a tensor")
     return out
 
 
 def _write_tensor(archive: zipfile.ZipFile, number: int, item: Item) -> None:
     array = np.asarray(item.read())
     if (array.shape, array.dtype) != (tuple(item.shape), np.dtype(item.dtype)):
-        said = f"{np.dtype(item.dtype)} {tuple(item.shape)}"
-        raise ConfigError(f"{item.key}: {array.dtype} {array.shape}, not {said} as it was announced")
+        expected = f"{np.dtype(item.dtype)} {tuple(item.shape)}"
+        raise ConfigError(f"{item.key}: {array.dtype} {array.shape}, expected {expected}")
     info = zipfile.ZipInfo(f"archive/data/{number}")
     info.file_size = array.nbytes
-    zip64 = array.nbytes * 1.05 > zipfile.ZIP64_LIMIT  # by which zipfile decides, too
+    zip64 = array.nbytes * 1.05 > zipfile.ZIP64_LIMIT  # the condition of zipfile
     header = archive.fp.tell() + 30 + len(info.filename) + (20 if zip64 else 0) + 4
     info.extra = struct.pack("<2H", _PADDING, -header % _ALIGNMENT) + bytes(-header % _ALIGNMENT)
     with archive.open(info, "w", force_zip64=zip64) as entry:
@@ -203,18 +203,18 @@ def _write_tensor(archive: zipfile.ZipFile, number: int, item: Item) -> None:
 def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] | None = None) -> None:
     """Writes a file that `torch.load(path, weights_only=True)` opens as an OrderedDict of tensors.
 
-    Tensors are made and written one after the other, so that no two are in memory. The file appears when it is whole.
+    Tensors are read and written one at a time, so that only one is in memory. The file is written atomically.
 
     Args:
-      path: of the file; one that is there is replaced.
-      items: the tensors, in their order.
-      ties: alias -> key of a tensor whose storage it shares; aliases come after the tensors.
+      path: of the file; an existing file is replaced.
+      items: the tensors, in order.
+      ties: alias -> key of the tensor whose storage it shares; aliases are written after the tensors.
 
     Raises:
-      ConfigError: an item or a tie cannot be written, an array is not as its item says, or the disk does not take it.
+      ConfigError: an item or a tie is invalid, an array does not match its item, or the file cannot be written.
     """
     path, ties = Path(path), ties or {}
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         tensors = _checked(items, ties)
         numbers = {key: number for number, key in enumerate(tensors)}
@@ -222,17 +222,17 @@ def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] |
         body = b"".join(_text(name) + _pickled(tensors[key], numbers[key]) for name, key in entries)
         program = pickle.PROTO + b"\2" + _call("collections", "OrderedDict")
         program += pickle.MARK + body + pickle.SETITEMS + pickle.STOP
-        with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(zipfile.ZipInfo("archive/data.pkl"), program)
             archive.writestr(zipfile.ZipInfo("archive/byteorder"), b"little")
             for key, item in tensors.items():
                 _write_tensor(archive, numbers[key], item)
             archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
-        fresh.replace(path)
+        temporary.replace(path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
-            fresh.unlink()
+            temporary.unlink()

@@ -1,13 +1,13 @@
-"""The pickle in a PyTorch file, read by a stack machine of our own that can do nothing but describe tensors.
+"""Reads the pickle in a PyTorch file with a restricted stack machine that can only describe tensors.
 
-A pickle is a program: its GLOBAL names any Python function and its REDUCE calls it, so `pickle.load` of a file from a
-stranger is running a stranger's code. PyTorch needs little of that: dicts, a tensor as
+A pickle is a program: GLOBAL names any Python function and REDUCE calls it, so `pickle.load` of an untrusted file runs
+untrusted code. PyTorch needs only a small part of that: dicts, a tensor as
 
     torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)
 
-and a storage as the persistent id ("storage", torch.FloatStorage, key, device, elements). Here a GLOBAL is a mere name
-that has to be in a list, REDUCE applies one of the few functions of this file to it, and an opcode that is not read
-below is an error. Nothing is imported, and no file can ask for more time or memory than the limits grant.
+and a storage as the persistent id ("storage", torch.FloatStorage, key, device, elements). Here GLOBAL accepts only
+names of a fixed list, REDUCE calls one of a few functions of this module, and any opcode that is not handled below is
+an error. Nothing is imported, and limits bound the time and memory that a file can use.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ DTYPES: dict[str, np.dtype] = {
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Elements in an entry of the archive: the entry's key, their type and number."""
+    """An entry of the archive with elements: its key, and their dtype and number."""
 
     key: str
     dtype: np.dtype
@@ -52,7 +52,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor before it is looked for: offset and strides are in elements of the storage."""
+    """The description of a tensor; offset and strides are in elements of the storage."""
 
     storage: Storage
     offset: int
@@ -66,11 +66,11 @@ class _Global:
 
 
 class _Ordered(dict):
-    """What an OrderedDict is read as: the one thing that BUILD may follow."""
+    """Stands for an OrderedDict, the only object that BUILD may modify."""
 
 
 def _bad(what: str) -> ConfigError:
-    return ConfigError(f"refused: {what} in its pickle is not as PyTorch writes it")
+    return ConfigError(f"refused: {what} in its pickle is not of the form that PyTorch writes")
 
 
 def _tensor(*args: Any) -> Tensor:
@@ -114,8 +114,8 @@ def _allowed(name: str) -> _Global:
     if name in _FUNCTIONS or name in DTYPES:
         return _Global(name)
     if name.startswith("torch.") and name.endswith("Storage"):
-        raise ConfigError(f"refused: it holds elements of type {plain(name)}, which is not read")
-    raise ConfigError(f"refused: it asks for {plain(name)}, and a file of weights may hold nothing but tensors")
+        raise ConfigError(f"refused: it has elements of the unsupported type {plain(name)}")
+    raise ConfigError(f"refused: it refers to {plain(name)}, but a file of weights may hold only tensors")
 
 
 class _Machine:
@@ -127,7 +127,7 @@ class _Machine:
 
     def take(self, count: int) -> bytes:
         if count > len(self.data) - self.at:
-            raise ConfigError("is damaged: its pickle ends in the middle")
+            raise ConfigError("is damaged: its pickle is truncated")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -138,7 +138,7 @@ class _Machine:
         try:
             return self.take(count).decode()
         except UnicodeDecodeError:
-            raise _bad("a text") from None
+            raise _bad("a string") from None
 
     def line(self) -> str:
         end = self.data.find(b"\n", self.at, self.at + _MAX_NAME)
@@ -147,9 +147,9 @@ class _Machine:
         return self.text(end + 1 - self.at)[:-1]
 
     def top(self, *kinds: type) -> Any:
-        """What is on top, of one of these types, if any are given; what is under a mark is out of reach."""
+        """The top of the stack above the last mark; if `kinds` are given, it must be of one of these types."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0) or (kinds and type(self.stack[-1]) not in kinds):
-            raise _bad("the order of things")
+            raise _bad("the order of opcodes")
         return self.stack[-1]
 
     def pop(self, *kinds: type) -> Any:
@@ -161,7 +161,7 @@ class _Machine:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise _bad("the order of things")
+            raise _bad("the order of opcodes")
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
@@ -172,9 +172,9 @@ class _Machine:
         if len(items) % 2:
             raise _bad("a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # A key of another type could be one whose hash takes for ever.
+            # Hashing a key of another type could take forever.
             if type(key) is not str and not is_natural(key):
-                raise ConfigError("refused: a key in it is neither text nor a number")
+                raise ConfigError("refused: it has a key that is neither a string nor an index")
             if key in target:
                 raise ConfigError(f"refused: it has the key {plain(str(key))} twice")
             target[key] = value
@@ -266,12 +266,14 @@ class _Machine:
                 case code.REDUCE:
                     push(self.call())
                 case code.BUILD:
-                    # Attributes of an OrderedDict, which are the versions of modules; nobody asks for them.
+                    # The attributes of an OrderedDict, which are versions of modules, are dropped.
                     self.pop(dict, _Ordered)
                     self.top(_Ordered)
                 case code.INST:
                     name = f"{self.line()}.{self.line()}"
-                    raise ConfigError(f"refused: it makes a {plain(name)}, and a file of weights may hold only tensors")
+                    raise ConfigError(
+                        f"refused: it creates a {plain(name)}, but a file of weights may hold only tensors"
+                    )
                 case code.PROTO:
                     if self.number("<B") not in range(2, 6):
                         raise _bad("the protocol")
@@ -285,15 +287,15 @@ class _Machine:
                 case _:
                     known = pickletools.code2op.get(opcode.decode("latin-1"))
                     what = f"the opcode {known.name}" if known else f"byte {opcode[0]}"
-                    raise ConfigError(f"refused: {what} in its pickle is not one that tensors need")
-        raise ConfigError(f"refused: its pickle has over {_MAX_OPCODES} steps")
+                    raise ConfigError(f"refused: {what} in its pickle is not needed for tensors")
+        raise ConfigError(f"refused: its pickle has over {_MAX_OPCODES} opcodes")
 
 
 def load(data: bytes) -> Any:
-    """What a pickle describes: dicts, lists, tuples, texts, numbers, None, and every tensor as a `Tensor`.
+    """Reads a pickle of dicts, lists, tuples, strings, numbers, None and tensors, each of which becomes a `Tensor`.
 
     Raises:
-      ConfigError: it asks for anything else, or exceeds a limit.
+      ConfigError: the pickle has anything else, or exceeds a limit.
     """
     if len(data) > MAX_BYTES:
         raise ConfigError(f"refused: its pickle has over {MAX_BYTES} bytes")

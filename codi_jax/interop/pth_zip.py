@@ -1,8 +1,9 @@
-"""The zip archive that a PyTorch file is, as names and byte ranges of a mapped file.
+"""The zip archive of a PyTorch file: names and byte ranges of its entries in a mapped file.
 
-From the back: an end record, before it for large files a zip64 end record and its locator, which say where the central
-directory is; a record an entry there holds name, size and the offset of the entry's local header; the entry's bytes
-follow its local header, whose own sizes may be blank. PyTorch stores entries uncompressed, so a range is the content.
+From the end of the file: an end record, preceded in large files by a zip64 end record and its locator, which give the
+position of the central directory. The directory has one record per entry with its name, size and the offset of its
+local header. The bytes of the entry follow its local header, whose own sizes may be blank. PyTorch stores entries
+uncompressed, so the byte range is the content.
 """
 
 import itertools
@@ -21,20 +22,20 @@ _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _RECORD = struct.Struct("<4s2B5H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_BLANK = 0xFFFFFFFF  # the number is in the zip64 extra field
+_BLANK = 0xFFFFFFFF  # the value is in the zip64 extra field
 
-_CUT_SHORT = "the zip directory at its end is missing or broken; was its download cut short?"
+_CUT_SHORT = "the zip directory at its end is missing or damaged; is the download incomplete?"
 
 
 class Archive:
     """The entries of an archive.
 
     Attributes:
-      ranges: name -> first byte and the byte after the last.
-      packed: names of entries that are compressed or encrypted, whose bytes are not their content.
+      ranges: name -> first byte and the byte after the last one.
+      packed: names of compressed or encrypted entries.
 
     Raises:
-      ConfigError: on making one: the archive is broken, or entries overlap.
+      ConfigError: by the constructor: the archive is damaged, or entries overlap.
     """
 
     def __init__(self, data: np.ndarray):
@@ -58,25 +59,25 @@ class Archive:
         spans = [*sorted(spans), (start, start, "")]
         for (_, end, name), (begin, _, _) in itertools.pairwise(spans):
             if end > begin:
-                raise ConfigError(f"refused: its archive's entry {plain(name)} overlaps what follows it")
+                raise ConfigError(f"refused: its archive's entry {plain(name)} overlaps the next one")
 
     def read(self, name: str, limit: int) -> bytes:
         """The content of a small entry.
 
         Raises:
-          ConfigError: it is over `limit` bytes, or its checksum is another.
+          ConfigError: it has more than `limit` bytes, or its checksum differs.
         """
         first, end = self.ranges[name]
         if end - first > limit:
-            raise ConfigError(f"refused: {plain(name)} in it has {end - first} bytes, over {limit}")
+            raise ConfigError(f"refused: its entry {plain(name)} has {end - first} bytes, over {limit}")
         content = self._data[first:end].tobytes()
         if zlib.crc32(content) != self._sums[name]:
-            raise ConfigError(f"is damaged: the checksum of {plain(name)} in it differs")
+            raise ConfigError(f"is damaged: the checksum of its entry {plain(name)} differs")
         return content
 
 
 def _directory(data: np.ndarray) -> tuple[int, int, int]:
-    """The central directory: its number of entries, first byte and size."""
+    """The number of entries, first byte and size of the central directory."""
     tail = max(0, data.size - _END.size - (1 << 16))
     content = data[tail:].tobytes()
     at = content.rfind(b"PK\5\6")
@@ -97,7 +98,7 @@ def _directory(data: np.ndarray) -> tuple[int, int, int]:
 
 
 def _record(directory: memoryview, at: int) -> tuple[str, bool, int, int, int, int]:
-    """One record: name, whether packed, checksum, offset of the local header, size, and where the next record is."""
+    """Parses a record: name, whether packed, checksum, offset of the local header, size, start of the next record."""
     if at + _RECORD.size > len(directory):
         raise ConfigError(_CUT_SHORT)
     numbers = _RECORD.unpack_from(directory, at)
@@ -111,7 +112,7 @@ def _record(directory: memoryview, at: int) -> tuple[str, bool, int, int, int, i
     try:
         text = str(directory[at : at + name], "utf-8")
     except UnicodeDecodeError:
-        raise ConfigError("refused: an entry of its archive is named by no text") from None
+        raise ConfigError("refused: the name of an entry of its archive is not UTF-8") from None
     full, stored, header = _zip64(directory[at + name : at + name + extra], full, stored, header)
     packed = method != 0 or flags & 1 != 0
     if stored != full and not packed:
@@ -120,7 +121,7 @@ def _record(directory: memoryview, at: int) -> tuple[str, bool, int, int, int, i
 
 
 def _zip64(extra: memoryview, *numbers: int) -> list[int]:
-    """The numbers of a record, those that are blank read from its extra fields, where they stand in the same order."""
+    """The numbers of a record; blank ones are read from the zip64 extra field, which has them in the same order."""
     out, at = list(numbers), 0
     blank = [i for i, number in enumerate(out) if number == _BLANK]
     while blank and at + 4 <= len(extra):
@@ -139,11 +140,11 @@ def _zip64(extra: memoryview, *numbers: int) -> list[int]:
 
 
 def _content(data: np.ndarray, header: int, name: str) -> int:
-    """The first byte after an entry's local header."""
+    """The first byte of the content of an entry, after its local header."""
     if header + _LOCAL.size > data.size:
         raise ConfigError(f"refused: its archive's entry {plain(name)} is outside the file")
     magic, *_, length, extra = _LOCAL.unpack_from(memoryview(data), header)
     at = header + _LOCAL.size
     if magic != b"PK\3\4" or data[at : at + length].tobytes() != name.encode():
-        raise ConfigError(f"is damaged: the header of {plain(name)} in it says something else than the directory")
+        raise ConfigError(f"is damaged: the local header of its entry {plain(name)} does not match the directory")
     return at + length + extra

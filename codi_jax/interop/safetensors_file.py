@@ -1,9 +1,9 @@
-"""Safetensors files as views.
+"""Safetensors files, read as views.
 
 8 bytes       length of the header, little-endian, at most 100 MB
-header        JSON: name -> {"dtype": "F16", "shape": [2, 3], "data_offsets": [first, end]}; offsets count from
-              its end. "__metadata__", texts by name, is left out
-the rest      the tensors' elements, row after row; every byte belongs to exactly one tensor
+header        JSON: name -> {"dtype": "F16", "shape": [2, 3], "data_offsets": [first, end]}, with offsets from the
+              end of the header. "__metadata__" (strings by name) is skipped
+the rest      the elements of the tensors, row-major; every byte belongs to exactly one tensor
 """
 
 import json
@@ -35,29 +35,29 @@ _DTYPES: dict[str, np.dtype] = {
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, nine at least, is of this format."""
+    """Whether a file that begins with these bytes (at least nine) is a safetensors file."""
     return len(head) >= 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
 
 
 def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
-    """The header without the metadata, and where the elements begin."""
+    """The header without the metadata, and the byte offset of the elements."""
     length = int.from_bytes(data[:8].tobytes(), "little")
     if length > data.size - 8:
-        raise ConfigError("is damaged: its header reaches beyond its end; was its download cut short?")
+        raise ConfigError("is damaged: its header reaches beyond its end; is the download incomplete?")
     objects = 0
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal objects
         objects += 1
         if objects > MAX_TENSORS + 2:
-            raise ConfigError(f"refused: it holds over {MAX_TENSORS} tensors")
+            raise ConfigError(f"refused: it has over {MAX_TENSORS} tensors")
         out = dict(pairs)
         if len(out) != len(pairs):
-            raise ConfigError("refused: a name in its header is there twice")
+            raise ConfigError("refused: its header has a name twice")
         return out
 
     try:
-        header = json.loads(data[8 : 8 + length].tobytes().decode(), object_pairs_hook=once)
+        header = json.loads(data[8 : 8 + length].tobytes().decode(), object_pairs_hook=unique_keys)
     except ConfigError:
         raise
     except (ValueError, RecursionError):
@@ -69,21 +69,21 @@ def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
 
 
 def _spec(entry: Any) -> tuple[np.dtype, list[int], int, int]:
-    """Type, shape, first byte and the byte after the last of an entry of the header."""
+    """The dtype, shape, first byte and the byte after the last one of an entry of the header."""
     match entry:
         case {"dtype": str(name), "shape": list(shape), "data_offsets": [first, end]} if len(entry) == 3:
             if name not in _DTYPES:
-                raise ConfigError(f"has the type {plain(name)}, which is not read")
+                raise ConfigError(f"has the unsupported type {plain(name)}")
             dtype = _DTYPES[name]
             size = elements(shape, dtype.itemsize) * dtype.itemsize
             if not is_natural(first) or not is_natural(end) or end - first != size:
-                raise ConfigError("has a place that does not go with its shape")
+                raise ConfigError("has data_offsets that do not match its shape")
             return dtype, shape, first, end
-    raise ConfigError("is not described by type, shape and place")
+    raise ConfigError("is not described by dtype, shape and data_offsets")
 
 
 def read_safetensors(data: np.ndarray) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file.
+    """Reads the tensors of a safetensors file.
 
     Args:
       data: the file, from `map_file`.
@@ -92,11 +92,11 @@ def read_safetensors(data: np.ndarray) -> dict[str, np.ndarray]:
       Key -> read-only view of `data`.
 
     Raises:
-      ConfigError: it is not as the format demands.
+      ConfigError: the file violates the format.
     """
     header, begin = _header(data)
     if not header:
-        raise ConfigError("it holds no tensor")
+        raise ConfigError("it has no tensors")
     out, spans = {}, []
     for key, entry in header.items():
         check_key(key)
@@ -104,13 +104,13 @@ def read_safetensors(data: np.ndarray) -> dict[str, np.ndarray]:
             dtype, shape, first, end = _spec(entry)
             out[key] = view(data, dtype, begin + first, shape)
         except ConfigError as error:
-            raise ConfigError(f"refused: {plain(key)} in it {error}") from None
+            raise ConfigError(f"refused: tensor {plain(key)} {error}") from None
         spans.append((first, end, key))
     at = 0
     for first, end, key in sorted(spans):
         if first != at:
             raise ConfigError(
-                f"refused: {plain(key)} in it {'overlaps' if first < at else 'leaves a gap after'} another"
+                f"refused: tensor {plain(key)} {'overlaps' if first < at else 'leaves a gap after'} another"
             )
         at = end
     if begin + at != data.size:

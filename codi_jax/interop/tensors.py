@@ -1,4 +1,4 @@
-"""Files of weights of either format, PyTorch's and safetensors, opened without copying and without trusting them."""
+"""Opens untrusted files of weights, PyTorch's or safetensors, without copies."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _LEGACY = (
     "refused: this is the legacy PyTorch format; load and save it again with torch >= 1.6: "
     "torch.save(torch.load(OLD, weights_only=True), NEW)"
 )
-# How torch < 1.6 begins: the pickle of its magic number.
+# The first bytes of files of torch < 1.6: the pickle of their magic number.
 _LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 
 
@@ -28,26 +28,26 @@ def _read(data: np.ndarray) -> dict[str, np.ndarray]:
     if is_safetensors(head):
         return read_safetensors(data)
     if head.startswith(b"version https://git-lfs"):
-        raise ConfigError("is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`")
+        raise ConfigError("is a Git LFS pointer, not the file itself; fetch the file with `git lfs pull`")
     if head[:1] == b"\x80" and head[1:2] <= b"\5":
-        raise ConfigError("refused: it is a bare pickle, which can run any program; no tensors are read from it")
+        raise ConfigError("refused: it is a bare pickle, which can run arbitrary code")
     raise ConfigError("is neither a PyTorch archive nor a safetensors file")
 
 
 def open_state(path: str | Path) -> dict[str, np.ndarray]:
-    """Opens a file of weights; its content decides which format it is of.
+    """Opens a file of weights; the format is detected by its content.
 
-    The file is mapped into memory and stays so as long as any of the arrays lives; it must not be changed meanwhile.
-    The checksums of a PyTorch archive's tensors are not computed, since that would be reading all of it.
+    The file stays mapped into memory as long as any of the arrays is alive, and must not change during that time. The
+    checksums of the tensors in a PyTorch archive are not verified, since that would read the whole file.
 
     Args:
       path: of a PyTorch archive (.pth, .pt, .bin, .ckpt) or of a safetensors file.
 
     Returns:
-      Key -> read-only view of the file. The keys of nested dicts are joined by dots; what is not a tensor is left out.
+      Key -> read-only view of the file. The keys of nested dicts are joined by dots; other values are skipped.
 
     Raises:
-      ConfigError: one line that names the file and what is wrong with it.
+      ConfigError: one line that names the file and the problem.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
-"""What transformers, and the projects whose models it took over, call the tensors that the CoDi release holds, too.
+"""Renames checkpoints of transformers, and of the original projects, to the names in the CoDi release.
 
-Every function takes a checkpoint's flat dictionary (key -> array) and returns it under the keys of the release, less
-their first prefix, as the tables beside this file read them:
+Every function takes a checkpoint's flat dictionary (key -> array) and returns it with the keys of the release (without
+their first prefix), which the following tables read:
 
     clip_state      CLIPModel and its towers alone        → `interop.clip`      TEXT, VISION
     clap_state      ClapModel and its audio tower alone   → `interop.clap`      RULES
@@ -10,8 +10,8 @@ their first prefix, as the tables beside this file read them:
     gpt2_state      GPT2Model, GPT2LMHeadModel            → `interop.optimus`   RULES, the decoder
     hifigan_state   SpeechT5HifiGan, the original         → `interop.hifigan`   RULES
 
-Arrays pass as they are, so that a file mapped into memory stays there; only those that are joined, or fused with their
-norms, are made. CLIP's file does not say which gelu it was trained with: ours is OpenAI's, `quick_gelu`.
+Arrays are passed unchanged, so that a memory-mapped file is not copied, except those that are joined or whose weight
+norms are fused. A file of CLIP does not record which GELU it was trained with; we use OpenAI's, `quick_gelu`.
 """
 
 import re
@@ -27,23 +27,23 @@ State = dict[str, Any]
 
 
 def _renamed(state: Mapping[str, Any], rename: Callable[[str], str]) -> State:
-    """The state under other keys.
+    """The state with renamed keys.
 
     Raises:
-      ConfigError: two of them become the same.
+      ConfigError: two keys become equal.
     """
     out: State = {}
     for key, value in state.items():
         if (new := rename(key)) in out:
-            raise ConfigError(f"{key}: the file holds two tensors of this name, one under a prefix")
+            raise ConfigError(f"{key}: the file has this tensor twice, with and without a prefix")
         out[new] = value
     return out
 
 
 def clip_state(state: Mapping[str, Any]) -> State:
-    """CLIP's keys; a tower that was saved alone by transformers 5 gets back the prefix that it lost."""
-    signs = {"embeddings.token_embedding.weight": "text_model.", "embeddings.class_embedding": "vision_model."}
-    prefix = next((prefix for sign, prefix in signs.items() if sign in state), "")
+    """CLIP's keys; a single tower saved by transformers 5 gets its prefix, which such files lack."""
+    prefixes = {"embeddings.token_embedding.weight": "text_model.", "embeddings.class_embedding": "vision_model."}
+    prefix = next((prefix for key, prefix in prefixes.items() if key in state), "")
     return _renamed(state, lambda key: prefix + key)
 
 
@@ -62,29 +62,29 @@ _CLAP = [
 _QUERY = re.compile(r"(audio_branch\..*\.attn)\.query\.(weight|bias)")
 
 
-def _in_turn(key: str, renames: list[tuple[str, str]]) -> str:
+def _replace_all(key: str, renames: list[tuple[str, str]]) -> str:
     for pattern, new in renames:
         key = re.sub(pattern, new, key)
     return key
 
 
 def clap_state(state: Mapping[str, Any]) -> State:
-    """The audio tower's keys; the three matrices of every attention become one, and so do their biases.
+    """The audio tower's keys; query, key and value of every attention are joined, as are their biases.
 
-    What is not the audio tower's stays as it is. So does an attention that lacks one of the three: no table reads
-    them, and the reader will name them.
+    Other keys are unchanged. So are those of an attention that lacks one of the three; no table matches them, so the
+    reader reports them.
     """
-    out = _renamed(state, lambda key: _in_turn(key, _CLAP) if key.startswith("audio_") else key)
+    out = _renamed(state, lambda key: _replace_all(key, _CLAP) if key.startswith("audio_") else key)
     for key in list(out):
         if m := _QUERY.fullmatch(key):
-            three = [f"{m[1]}.{part}.{m[2]}" for part in ("query", "key", "value")]
-            if all(name in out for name in three):
-                out[f"{m[1]}.qkv.{m[2]}"] = np.concatenate([np.asarray(out.pop(name)) for name in three])
+            names = [f"{m[1]}.{part}.{m[2]}" for part in ("query", "key", "value")]
+            if all(name in out for name in names):
+                out[f"{m[1]}.qkv.{m[2]}"] = np.concatenate([np.asarray(out.pop(name)) for name in names])
     return out
 
 
 def laion_state(state: Mapping[str, Any]) -> State:
-    """LAION's keys without the prefix that training on several devices gave them."""
+    """LAION's keys without the prefix of PyTorch's DistributedDataParallel."""
     return _renamed(state, lambda key: key.removeprefix("module."))
 
 
@@ -97,8 +97,8 @@ _BERT = [
 
 
 def bert_state(state: Mapping[str, Any]) -> State:
-    """BERT's keys, with or without `bert.`, in today's spelling or the first one; those of heads stay."""
-    return _renamed(state, lambda key: key if key.startswith("cls.") else _in_turn(key, _BERT))
+    """BERT's keys, with or without `bert.`, in the present or the first spelling; those of heads are unchanged."""
+    return _renamed(state, lambda key: key if key.startswith("cls.") else _replace_all(key, _BERT))
 
 
 def gpt2_state(state: Mapping[str, Any]) -> State:
@@ -119,13 +119,13 @@ _HIFIGAN = [
 
 
 def hifigan_state(state: Mapping[str, Any]) -> State:
-    """The generator's keys, weight norms fused.
+    """The generator's keys, with weight norms fused.
 
     Raises:
-      ConfigError: it normalises its spectrogram by a mean and scale other than 0 and 1, which ours does not.
+      ConfigError: it normalizes its spectrogram with a mean and scale other than 0 and 1, which ours does not.
     """
-    out = _renamed(state, lambda key: _in_turn(key, _HIFIGAN))
+    out = _renamed(state, lambda key: _replace_all(key, _HIFIGAN))
     for name, neutral in (("mean", 0), ("scale", 1)):
         if not (np.asarray(out.get(name, neutral)) == neutral).all():
-            raise ConfigError(f"{name}: this vocoder normalises its spectrogram, which ours does not")
+            raise ConfigError(f"{name}: this vocoder normalizes its spectrogram, which ours does not")
     return fused(out)

@@ -1,9 +1,9 @@
 """The U-Nets of the CoDi release: their constructor arguments and the names of their parameters.
 
-One U-Net file of the release holds three things that we keep apart: the body, the environment encoder
-(`connecters_out`) and the cross-modal attention (`input_block_connecters_in`, `output_block_connecters_in`); the
-spelling is theirs. Our steps have the release's numbers. The position of a layer within a block depends on what else
-the block holds, so the tables are made from the config.
+One U-Net file of the release holds three of our components: the U-Net, the environment encoder (`connecters_out`) and
+the cross-modal attention (`input_block_connecters_in`, `output_block_connecters_in`; sic). Our blocks have the numbers
+of the release. The index of a layer within a block depends on the other layers of the block, so the tables are built
+from the config.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.interop.names import Rule, affine, at, norm
 from codi_jax.nn.config import BlockConfig, EnvironmentConfig, UNetConfig
-from codi_jax.nn.layout import Step, environment_steps, input_steps, output_steps
+from codi_jax.nn.layout import BlockSpec, environment_steps, input_steps, output_steps
 
 BODY = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
 ENVIRONMENT = ("connecters_out",)
@@ -27,7 +27,7 @@ def owned_by_others(parts: tuple[str, ...]) -> list[str]:
 def _constant(name: str, values: Any) -> int:
     values = tuple(values) if hasattr(values, "__iter__") else (values,)
     if len(set(values)) != 1:
-        raise ConfigError(f"{name}: the number of tokens has to be the same on every level, got {values}")
+        raise ConfigError(f"{name}: the number of tokens must be the same on every level, got {values}")
     return values[0]
 
 
@@ -37,15 +37,18 @@ def unet_config_from_release(
     """Translates the constructor arguments of one of the release's U-Nets.
 
     Args:
-      args: by their names; what is absent takes the release's default.
-      kind: "spatial" or "vector"; by default vector if there is a `second_dim`.
+      args: the arguments by name; absent ones have the release's default.
+      kind: "spatial" or "vector"; by default "vector" if `args` has `second_dim`.
 
     Returns:
-      The U-Net; its environment encoder, None where `init_connector` is off; and E.
+      The configs of the U-Net and of its environment encoder (None if `init_connector` is false), and E.
+
+    Raises:
+      ConfigError: a structure that no public checkpoint has.
     """
     kind = kind or ("vector" if "second_dim" in args else "spatial")
     if args.get("output_channels", args["input_channels"]) != args["input_channels"]:
-        raise ConfigError("output_channels: a prediction has the channels of its latent")
+        raise ConfigError("output_channels: must equal input_channels, the channels of the latent")
     levels = len(tuple(args.get("channel_mult", (1, 2, 4, 8))))
     connectors = args.get("init_connector", True)
     width = args.get("connector_output_channel", 1280)
@@ -63,8 +66,10 @@ def unet_config_from_release(
         context_width=args.get("context_dim", 768),
         multipliers=tuple(args.get("channel_mult", (1, 2, 4, 8))),
         blocks=tuple(args.get("num_noattn_blocks", (2, 2, 2, 2))),
-        attend=tuple(args.get("with_attn", (True, True, True, False))),
-        connect=tuple(args.get("with_connector", (True, True, True, False))) if connectors else (False,) * levels,
+        attention_levels=tuple(args.get("with_attn", (True, True, True, False))),
+        cross_modal_levels=tuple(args.get("with_connector", (True, True, True, False)))
+        if connectors
+        else (False,) * levels,
         heads=args.get("num_heads", 8),
     )
     if not connectors:
@@ -149,7 +154,7 @@ TRANSFORMER = [
 
 
 def _pair(config: BlockConfig, theirs: str, ours: str, suffix: str = "") -> list[Rule]:
-    """A residual block; with the video architecture it is the first of a pair whose second is the temporal layer."""
+    """A residual block; in the video architecture, the first of a pair whose second is the temporal layer."""
     if not config.temporal:
         return at(theirs, f"{ours}/residual{suffix}", _residual(config))
     return [
@@ -158,7 +163,7 @@ def _pair(config: BlockConfig, theirs: str, ours: str, suffix: str = "") -> list
     ]
 
 
-def _step(config: BlockConfig, theirs: str, ours: str, step: Step) -> list[Rule]:
+def _step(config: BlockConfig, theirs: str, ours: str, step: BlockSpec) -> list[Rule]:
     layer = _layer(config, "linear")
     if step.content == "stem":
         return affine(f"{theirs}.0", f"{ours}/stem", layer)
@@ -175,7 +180,7 @@ def _step(config: BlockConfig, theirs: str, ours: str, step: Step) -> list[Rule]
 
 
 def body_rules(config: UNetConfig) -> list[Rule]:
-    """The table of the U-Net proper, `codi_jax.nn.UNet`."""
+    """The table of `codi_jax.nn.UNet`."""
     rules = [*affine("time_embed.0", "time/layer_in"), *affine("time_embed.2", "time/layer_out")]
     for theirs, steps in (("input_blocks", input_steps(config)), ("output_blocks", output_steps(config))):
         for step in steps:

@@ -1,19 +1,19 @@
-"""Audio: a wave of fixed length; a KL autoencoder of its log-mel spectrogram, a vocoder, a CLAP tower, a 2-D U-Net.
+"""Audio: waves of fixed length; a KL autoencoder of log-mel spectrograms, a vocoder, a CLAP tower, a 2-D U-Net.
 
     wave → log-mel [frames, mels] → codec ↔ latent [time, mel, C];       log-mel → HiFi-GAN or Griffin-Lim → wave
 
-The spectrogram is computed on the host, with the batch. Codec and prompt encoder read the same, unless `prompt_mel`
-gives the latter a front end of its own, as in the public release (`data.mel`), where the codec's wave is 16 kHz,
-centred and scaled to a peak of 1/2, and CLAP's is 48 kHz and ten seconds:
+The spectrogram is computed on the host. Codec and prompt encoder read the same one, unless `prompt_mel` gives the
+prompt encoder another front end, as in the public release (`data.mel`). There the codec's wave has 16 kHz, zero mean
+and a peak of 1/2, and CLAP's has 48 kHz and ten seconds:
 
-    wave → resampled → repeated and filled up, or cut, to prompt_samples → log-mel in dB [frames', mels]
+    wave → resampled → repeated and padded, or cropped, to prompt_samples → log-mel in dB [frames', mels]
 
-A longer wave is cut at a place drawn from its own samples and `prompt_seed`: the same sound is always heard alike,
-whatever stands beside it. (The release draws it anew each time.)
+The position of the crop is drawn with a seed made of `prompt_seed` and a checksum of the wave, so that the prompt of a
+wave does not depend on its batch. (The release draws it without a seed.)
 
-With a `vocoder` latents become sound as in the release: z is clipped if far out (`encoders.autokl.clip_outliers`), then
-brought to the codec's units and decoded; HiFi-GAN makes the wave, a few samples longer than `samples` (32 with the
-public weights), and all of them are kept.
+With a `vocoder` latents are decoded as in the release: z is clipped if it has outliers
+(`encoders.autokl.clip_outliers`), denormalised and decoded; HiFi-GAN makes the wave, a few samples longer than
+`samples` (32 with the public weights), and all of them are kept.
 """
 
 import base64
@@ -28,11 +28,12 @@ import numpy as np
 
 from codi_jax.data import files
 from codi_jax.data.mel import MelConfig, clap_waveform, log_mel, normalize
+from codi_jax.data.sheet import spectrogram
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -42,15 +43,17 @@ class AudioConfig:
     """`config.model.modalities.audio`.
 
     Attributes:
-      mel: the spectrogram of the codec; frames of it make a clip.
-      shift, scale: the codec's mel is (log-mel - shift) · scale; 0 and 1 in the release.
+      mel: the spectrogram of the codec.
+      frames: frames of the spectrogram; a wave has frames · hop samples.
+      shift, scale: the codec's input is (log-mel - shift) · scale; 0 and 1 in the release.
       iterations: of Griffin-Lim.
-      components: renames some of the class's.
-      normalize: the codec's waves lose their mean and are scaled to a peak of 1/2, as the release (`mel.normalize`).
-      prompt_mel: front end of the prompt encoder; None shows it the codec's spectrogram.
-      prompt_samples: length of a wave for it, at its rate.
-      prompt_seed: of the places where longer waves are cut for it.
-      vocoder: HiFi-GAN, in place of Griffin-Lim.
+      components: role -> component name, see `Modality.__init__`.
+      normalize: subtract the mean of the codec's waves and scale them to a peak of 1/2 (`mel.normalize`),
+        as in the release.
+      prompt_mel: front end of the prompt encoder; None for the codec's.
+      prompt_samples: length of its waves, at the rate of `prompt_mel`.
+      prompt_seed: seed of the crops of longer waves for it.
+      vocoder: HiFi-GAN, instead of Griffin-Lim.
     """
 
     mel: MelConfig
@@ -72,8 +75,8 @@ class AudioConfig:
 
 class Audio(Modality):
     """Media: normalised log-mel [B, frames, mels, 1]; with `prompt_mel`, {"mel": that, "prompt": the prompt encoder's
-    [B, frames', mels']}. Natural value: int16 [samples] at the mel's rate. Of a longer one the codec hears the first
-    `samples`, a shorter one it hears followed by silence; a prompt encoder with its own front end repeats it."""
+    [B, frames', mels']}. Raw value: int16 [samples] at the rate of `mel`. The codec crops longer waves at the end and
+    pads shorter ones with zeros; a prompt encoder with its own front end repeats shorter ones."""
 
     name = "audio"
     suffix = ".wav"
@@ -86,14 +89,14 @@ class Audio(Modality):
         "cross": "audio_cross",
     }
 
-    def __init__(self, config: AudioConfig, shared: Shared):
+    def __init__(self, config: AudioConfig, dims: ModelDims):
         if config.vocoder is not None:
             self.components = {**self.components, "vocoder": "vocoder"}
-        super().__init__(shared, config.components)
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         self.codec = AutoKL(config.codec, dtype=self.dtype)
-        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=dims.remat)
         self.vocoder = None if config.vocoder is None else HiFiGAN(config.vocoder, dtype=self.dtype)
         self._check_sizes()
         factor = config.codec.downscale
@@ -105,21 +108,21 @@ class Audio(Modality):
         factor = config.codec.downscale * config.denoiser.reduction
         self._require(
             config.frames > 0 and not any(side % factor for side in grid),
-            f": a mel of {grid} is not in multiples of {factor}",
+            f": frames and mels {grid} are not multiples of {factor}",
         )
         self._require(config.prompt_seed >= 0, f".prompt_seed: {config.prompt_seed} is negative")
-        frames, mels = self._heard
+        frames, mels = self._prompt_shape
         self._require(
             mels == config.prompt.mel_bins and frames <= config.prompt.frames,
-            f".prompt: takes {config.prompt.mel_bins} mels, up to {config.prompt.frames} frames; not {mels}, {frames}",
+            f".prompt: takes {config.prompt.mel_bins} mels, up to {config.prompt.frames} frames; got {mels}, {frames}",
         )
         if (vocoder := config.vocoder) is not None:
-            ours, theirs = (config.mel.mels, config.mel.hop), (vocoder.mels, math.prod(vocoder.rates))
-            self._require(ours == theirs, f".vocoder: its mels and samples a frame are {theirs}, those of mel {ours}")
+            ours, expected = (config.mel.mels, config.mel.hop), (vocoder.mels, math.prod(vocoder.rates))
+            self._require(ours == expected, f".vocoder: needs (mels, hop) {expected}, but mel has {ours}")
 
     @property
     def samples(self) -> int:
-        """Length of a wave."""
+        """Samples of a wave."""
         return self.config.frames * self.config.mel.hop
 
     @property
@@ -127,25 +130,26 @@ class Audio(Modality):
         return {"samples": self.samples, "rate": self.config.mel.sample_rate}
 
     @property
-    def _heard(self) -> tuple[int, int]:
-        """Frames and mels of what the prompt encoder is given."""
+    def _prompt_shape(self) -> tuple[int, int]:
+        """Frames and mels of the prompt encoder's input."""
         config = self.config
         if config.prompt_mel is None:
             return config.frames, config.mel.mels
         return 1 + config.prompt_samples // config.prompt_mel.hop, config.prompt_mel.mels
 
     def _codec_wave(self, waves: np.ndarray) -> np.ndarray:
-        """Waves [B, T] as the codec's front end wants them, [B, samples]."""
+        """Waves [B, T] padded or cropped, and normalised if configured, for the codec: [B, samples]."""
         if self.config.normalize:
             return normalize(waves, self.samples)
         return np.pad(waves[:, : self.samples], ((0, 0), (0, max(0, self.samples - waves.shape[1]))))
 
     def _mel(self, waves: np.ndarray) -> np.ndarray:
+        """The codec's input [B, frames, mels, 1] from waves [B, samples]."""
         mel = log_mel(waves, self.config.mel)[:, : self.config.frames]
         return ((mel - self.config.shift) * self.config.scale).astype(np.float32)[..., None]
 
     def _prompt_mel(self, wave: np.ndarray) -> np.ndarray:
-        """What the prompt encoder hears of a wave [1, T], with its own front end: [1, frames', mels']."""
+        """The prompt encoder's input [1, frames', mels'] from a wave [1, T], with its own front end."""
         config = self.config
         seed = [config.prompt_seed, zlib.crc32(files.to_int16(wave).tobytes())]
         wave = clap_waveform(
@@ -157,13 +161,15 @@ class Audio(Modality):
         waves = samples["audio"]
         if self.config.prompt_mel is None and waves.dtype != np.int16:
             return self._mel(self._codec_wave(waves))
-        return self.media(self.values(samples))
+        return self.preprocess(self.raw_from_batch(samples))
 
     def example(self, batch):
         mel = jnp.zeros((batch, self.config.frames, self.config.mel.mels, 1))
-        return mel if self.config.prompt_mel is None else {"mel": mel, "prompt": jnp.zeros((batch, *self._heard))}
+        return (
+            mel if self.config.prompt_mel is None else {"mel": mel, "prompt": jnp.zeros((batch, *self._prompt_shape))}
+        )
 
-    def signal(self, media):
+    def codec_input(self, media):
         return media if self.config.prompt_mel is None else media["mel"]
 
     def _prompt(self, media):
@@ -172,22 +178,26 @@ class Audio(Modality):
     @property
     def initialisers(self):
         makers = {
-            "codec": lambda key: self.codec.init(key, self.signal(self.example(1)))["params"],
+            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
             "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
         }
         if self.vocoder is not None:
-            mel = jnp.zeros((1, 2, self.config.mel.mels))  # any length makes the same parameters
+            mel = jnp.zeros((1, 2, self.config.mel.mels))  # parameters do not depend on the length
             makers["vocoder"] = lambda key: self.vocoder.init(key, mel)["params"]
         return makers
 
+    def unknown(self, values):
+        del values  # no sound is unknown to the model
+        return ""
+
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.signal(media), method="encode")
+        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
 
     def _decode_mel(self, params, latent):
         return self.codec.apply({"params": params}, clip_outliers(latent), method="decode")
 
     def _log_mel(self, mel):
-        """The codec's normalised mel [B, frames, mels, 1] as log-mel [B, frames, mels]."""
+        """Log-mel [B, frames, mels] from the codec's output [B, frames, mels, 1]."""
         return mel[..., 0] / self.config.scale + self.config.shift
 
     def decode(self, params, latent):
@@ -197,25 +207,27 @@ class Audio(Modality):
     def decode_latent(self, variables, z):
         """Waves [B, samples] by Griffin-Lim, or with a vocoder [B, vocoder.samples(frames)]; in [-1, 1]."""
         if self.vocoder is None:
-            return super().decode_latent(variables, z)
-        latent = self.codec_units(variables, clip_outliers(z))
+            return decode_by_codec(self, variables, z)
+        latent = self.denormalize(variables, clip_outliers(z))
         mel = self.codec.apply({"params": self.component(variables, "codec")}, latent, method="decode")
         return self.vocoder.apply({"params": self.component(variables, "vocoder")}, self._log_mel(mel))
 
     def reconstruction(self, params, media, latent, key):
-        """Squared error of the spectrogram, averaged."""
+        """Mean squared error of the spectrogram."""
         del key
-        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - self.signal(media)).mean((1, 2, 3))
+        error = jnp.square(self._decode_mel(params, latent).astype(jnp.float32) - self.codec_input(media)).mean(
+            (1, 2, 3)
+        )
         return error, {"mse": error.mean()}
 
-    def embed(self, params, media, full=False):
-        del full  # a sound is its own prompt
+    def embed(self, params, media, untruncated=False):
+        del untruncated  # audio prompts are not truncated
         return unit_or_zero(self.encoder.apply({"params": params}, self._prompt(media)))
 
-    def outputs(self, decoded):
+    def postprocess(self, decoded):
         return list(files.to_int16(decoded))
 
-    def media(self, values):
+    def preprocess(self, values):
         waves = [np.asarray(v, np.float32)[None] / files.FULL for v in values]
         mel = self._mel(np.concatenate([self._codec_wave(wave) for wave in waves]))
         if self.config.prompt_mel is None:
@@ -223,20 +235,24 @@ class Audio(Modality):
         return {"mel": mel, "prompt": np.concatenate([self._prompt_mel(wave) for wave in waves])}
 
     def empty(self, batch):
-        """Silence, as the release."""
-        silence = self.media([np.zeros(self.samples, np.int16)])
+        """Silence, as in the release."""
+        silence = self.preprocess([np.zeros(self.samples, np.int16)])
         return jax.tree.map(lambda x: jnp.asarray(np.repeat(x, batch, 0)), silence)
 
     def read(self, argument):
-        """A sound file: mono at the model's rate, its beginning; a shorter one is followed by silence."""
-        return self.outputs(files.read_audio(argument, self.samples, self.config.mel.sample_rate)[None])[0]
+        """Reads the beginning of an audio file as mono at the model's rate, padded with zeros to `samples`."""
+        return self.postprocess(files.read_audio(argument, self.samples, self.config.mel.sample_rate)[None])[0]
 
     def write(self, value, path):
         files.write_wav(path, value, self.config.mel.sample_rate)
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         waves = samples["audio"]
-        return list(waves) if waves.dtype == np.int16 else self.outputs(waves)
+        return list(waves) if waves.dtype == np.int16 else self.postprocess(waves)
+
+    def preview(self, values):
+        """The spectrograms in a row."""
+        return np.concatenate([spectrogram(wave, self.config.mel.sample_rate) for wave in values], axis=1)
 
     def html(self, value):
         file = io.BytesIO()

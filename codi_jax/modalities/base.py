@@ -1,11 +1,14 @@
-"""What CoDi asks of a modality.
+"""The interface of a modality.
 
 A modality refers to components by role: a codec, a prompt encoder C, a denoiser ε, an environment encoder V and the
-cross-modal attention X. Two modalities may name the same component. Everything here is a pure function of
-`variables = {"params": {component: ...}, "constants": {component: ...}}`: constants are what never trains, namely the
-latent statistics of a codec and the centre and scale of a prompt encoder,
+cross-modal attention X. Two modalities may refer to the same component. Everything here is a pure function of
+`variables = {"params": {component: ...}, "constants": {component: ...}}`. Constants are never trained: the latent
+statistics of a codec, and the centre and gain of a prompt encoder,
 
     z = (codec(x) - shift) · scale,        c = (C(x)/‖C(x)‖ - centre) · gain.
+
+A raw value is one item as a user reads and writes it (a string, an array of pixels or samples). Media is what the
+networks read: a pytree of arrays with a leading batch dimension.
 """
 
 import abc
@@ -27,19 +30,19 @@ from codi_jax.nn.unet import UNetConfig
 from codi_jax.types import Array, Tokens
 
 Variables = dict[str, dict[str, Any]]
-ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # of every modality; one may have more
+ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # required of every modality; one may have more
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared:
-    """What all modalities of one model share.
+class ModelDims:
+    """Sizes and options common to all modalities of one model.
 
     Attributes:
       width: D, width of the prompt space.
-      environment_width: E, width of the environment space; D unless the release's.
+      environment_width: E, width of the environment space.
       compat: `true` for CoDi as the paper defines it, `release` for the public code (aliased last skip).
       dtype: compute type; parameters are float32.
-      remat: networks that are trained compute each block's activations again in the backward pass.
+      remat: recompute the activations of each block of the trained networks in the backward pass.
     """
 
     width: int
@@ -50,182 +53,207 @@ class Shared:
 
 
 class Modality(abc.ABC):
-    """One modality: its media, its components, its files. Subclasses set the class attributes and build modules."""
+    """One modality: its media, components and files. Subclasses set the class attributes and build the modules."""
 
     name: str
     suffix: str  # of the files it writes
     components: Mapping[str, str]  # role -> component name
-    unet: UNetConfig
+    denoiser_config: UNetConfig
     environment_config: EnvironmentConfig
     codec: nn.Module
     encoder: nn.Module
     latent_shape: tuple[int, ...]  # without the batch
-    sampled_posterior = True  # whether a latent is drawn of its posterior, or is its mean
+    sampled_posterior = True  # whether a latent is a sample of its posterior, or its mean
 
-    def __init__(self, shared: Shared, components: Mapping[str, str] = MappingProxyType({})):
-        """`components` renames some of the class's, so that modalities share what they would not, or part."""
+    def __init__(self, dims: ModelDims, components: Mapping[str, str] = MappingProxyType({})):
+        """Renames components of the class.
+
+        Args:
+          dims: sizes and options of the model.
+          components: role -> component name, to share a component with another modality or to stop sharing it.
+
+        Raises:
+          ConfigError: an unknown role.
+        """
         if unknown := [role for role in components if role not in self.components]:
             raise ConfigError(
                 f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
                 f"there are {', '.join(self.components)}"
             )
         self.components = {**self.components, **components}
-        self.shared = shared
-        self.dtype = jnp.dtype(shared.dtype)
+        self.dims = dims
+        self.dtype = jnp.dtype(dims.dtype)
 
     def _build_denoiser(self) -> None:
         self.denoiser = Denoiser(
-            self.unet,
-            self.shared.environment_width,
+            self.denoiser_config,
+            self.dims.environment_width,
             dtype=self.dtype,
-            alias_skip=self.shared.compat == "release",
-            remat=self.shared.remat,
+            alias_skip=self.dims.compat == "release",
+            remat=self.dims.remat,
         )
-        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.shared.remat)
+        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.dims.remat)
 
-    def _require(self, condition: bool, what: str) -> None:
-        """Raises ConfigError, `what` being the place in this modality's config and what is wrong there."""
+    def _require(self, condition: bool, message: str) -> None:
+        """Raises ConfigError unless the condition holds; `message` is ".field: error" in this modality's config."""
         if not condition:
-            raise ConfigError(f"config.model.modalities.{self.name}{what}")
+            raise ConfigError(f"config.model.modalities.{self.name}{message}")
 
-    # What a subclass says of its media. "Media" is a pytree of arrays with a leading batch dimension.
+    # To be defined by subclasses.
 
     @abc.abstractmethod
     def prepare(self, samples: Mapping[str, Any]) -> Any:
-        """Stacked samples of a source to media, on the host."""
+        """Converts a batch of a source, {modality: stacked samples}, to media on the host."""
 
     @abc.abstractmethod
     def example(self, batch: int) -> Any:
-        """Media of zeros, for shapes."""
+        """Media of zeros, to trace with."""
 
     @abc.abstractmethod
     def encode_moments(self, params: Mapping, media: Any) -> tuple[Array, Array]:
-        """Posterior mean and log-variance of the codec, in its own units, each [B, *latent]."""
+        """Posterior mean and log-variance of the codec, not normalised, each [B, *latent_shape]."""
 
     @abc.abstractmethod
     def decode(self, params: Mapping, latent: Array) -> Any:
-        """Latent in the codec's own units to what `outputs` takes, on the device."""
+        """Decodes a latent [B, *latent_shape] that is not normalised to the input of `postprocess`, on the device."""
 
     @abc.abstractmethod
     def reconstruction(
         self, params: Mapping, media: Any, latent: Array, key: jax.Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Codec's reconstruction loss per sample [B] and metrics, from a latent drawn of the posterior."""
+        """Reconstruction loss of the codec per sample [B], and metrics, from a latent sampled from the posterior."""
 
     @abc.abstractmethod
-    def embed(self, params: Mapping, media: Any, full: bool = False) -> Array:
-        """Prompt embedding C(x), unit norm [B, D]; `full` embeds the target itself where prompt and target differ."""
+    def embed(self, params: Mapping, media: Any, untruncated: bool = False) -> Array:
+        """Prompt embedding C(x) [B, D], of unit norm.
+
+        Args:
+          params: parameters of the prompt encoder.
+          media: the prompts.
+          untruncated: embed the whole target where the media has a shorter prompt for it.
+        """
 
     @abc.abstractmethod
     def empty(self, batch: int) -> Any:
-        """Media that says nothing (an empty caption, mid-grey), for the release's null prompt."""
+        """Empty media (an empty caption, mid-grey, silence), for the null prompt of the release."""
 
     @abc.abstractmethod
-    def outputs(self, decoded: Any) -> list[Any]:
-        """Decoded media on the host as a list of natural values (a string, an array of pixels, …)."""
+    def postprocess(self, decoded: Any) -> list[Any]:
+        """Converts decoded arrays [B, ...] on the host to B raw values."""
 
     @abc.abstractmethod
     def read(self, argument: str) -> Any:
-        """A prompt from the command line (a text, a file) as one natural value; raises ConfigError."""
+        """Reads a prompt of the command line (a text, the path of a file) as one raw value.
+
+        Raises:
+          ConfigError: an empty text, or a file that cannot be read.
+        """
 
     @abc.abstractmethod
     def write(self, value: Any, path: Path) -> None:
-        """Writes one natural value to a file."""
+        """Writes one raw value to a file."""
 
     @abc.abstractmethod
-    def media(self, values: Sequence[Any]) -> Any:
-        """Natural values to media, batched: the inverse of `outputs`."""
+    def preprocess(self, values: Sequence[Any]) -> Any:
+        """Converts raw values to a batch of media."""
 
     @abc.abstractmethod
-    def values(self, samples: Mapping[str, Any]) -> list[Any]:
-        """Stacked samples of a source to natural values; of a caption that was truncated, the whole."""
+    def raw_from_batch(self, samples: Mapping[str, Any]) -> list[Any]:
+        """Converts a batch of a source, {modality: stacked samples}, to raw values; captions are not truncated."""
 
     @abc.abstractmethod
     def html(self, value: Any) -> str:
-        """One natural value as an element of a page, with its data inside."""
+        """One raw value as a self-contained HTML element."""
 
+    @abc.abstractmethod
+    def preview(self, values: Sequence[Any]) -> str | np.ndarray:
+        """Raw values for a training log: a text, or uint8 pixels [H, W, 3]."""
+
+    @abc.abstractmethod
     def unknown(self, values: Sequence[Any]) -> str:
-        """What in prompts this model does not know, in one line; empty if there is nothing."""
-        return ""
+        """One line that names what is unknown to the model in these prompts; empty if there is nothing."""
 
     @property
+    @abc.abstractmethod
     def value_format(self) -> dict[str, Any]:
-        """Sizes and rates of the natural values that this model makes, by name; {} where nothing has one."""
-        return {}
+        """Sizes and rates of raw values that this model generates, by name; {} if the modality has none."""
 
-    def signal(self, media: Any) -> Any:
-        """What the codec encodes of media, one array [B, ...] for all but text; the rest is for the prompt encoder."""
-        return media
+    @abc.abstractmethod
+    def codec_input(self, media: Any) -> Any:
+        """The part of media that the codec encodes: one array [B, ...] except for text."""
 
-    # What follows from it.
+    @abc.abstractmethod
+    def decode_latent(self, variables: Variables, z: Array) -> Any:
+        """Decodes a normalised latent z [B, *latent_shape] to the input of `postprocess`; see `decode_by_codec`."""
+
+    # Common to all modalities.
 
     @property
     @abc.abstractmethod
     def initialisers(self) -> Mapping[str, Callable[[jax.Array], dict]]:
-        """Role -> function of a key that makes that component's parameters; see `init` for those not named here."""
+        """Role -> function of a key that initialises that component; `init` has the roles not in here."""
 
     def init(self, role: str, key: jax.Array) -> dict:
-        """Parameters of one role. X is traced with environment tokens, or it would have none."""
+        """Initialises the component of one role. X is traced with environment tokens, without which it has none."""
         if role in self.initialisers:
             return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
         if role == "environment":
-            return self.environment.init(jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.unet.channels)))[
-                "params"
-            ]
-        inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.shared.width))))
+            return self.environment.init(
+                jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.denoiser_config.channels))
+            )["params"]
+        inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.dims.width))))
         if role == "denoiser":
             return self.denoiser.init(key, *inputs)["params"]["unet"]
-        environment = Tokens.of(jnp.zeros((1, 1, self.shared.environment_width)))
+        environment = Tokens.of(jnp.zeros((1, 1, self.dims.environment_width)))
         return self.denoiser.init(key, *inputs, environment, jnp.ones((1,)))["params"]["cross"]
 
     def component(self, variables: Variables, role: str) -> dict:
-        """Parameters of a role; raises ConfigError if they have not been made."""
+        """Parameters of the component of a role.
+
+        Raises:
+          ConfigError: `variables` lacks them.
+        """
         name = self.components[role]
         if name not in variables["params"]:
-            raise ConfigError(
-                f"the {role} of {self.name} ({name}) is not there; the stage that trains it has to be run"
-            )
+            raise ConfigError(f"the {role} of {self.name} ({name}) is missing; run the stage that trains it")
         return variables["params"][name]
 
     def constants(self, variables: Variables, role: str) -> dict:
+        """Constants of the component of a role."""
         return variables["constants"][self.components[role]]
 
     def default_constants(self) -> dict[str, dict[str, np.ndarray]]:
-        """Constants before any statistics: latents and prompts as their networks make them."""
+        """Constants before any statistics: latents and prompts are not changed."""
         shape = (self.latent_shape[-1],)
         return {
             self.components["codec"]: {"shift": np.zeros(shape, np.float32), "scale": np.ones(shape, np.float32)},
             self.components["prompt"]: {
-                "centre": np.zeros((self.shared.width,), np.float32),
+                "centre": np.zeros((self.dims.width,), np.float32),
                 "gain": np.ones((), np.float32),
             },
         }
 
     def encode(self, variables: Variables, media: Any) -> tuple[Array, Array]:
-        """Mean and standard deviation of the latent's posterior, normalised; each [B, *latent]."""
+        """Mean and standard deviation of the posterior of the normalised latent, each [B, *latent_shape]."""
         mean, logvar = self.encode_moments(self.component(variables, "codec"), media)
         constants = self.constants(variables, "codec")
         std = jnp.exp(0.5 * logvar) * self.sampled_posterior
         return (mean - constants["shift"]) * constants["scale"], std * constants["scale"]
 
-    def codec_units(self, variables: Variables, z: Array) -> Array:
-        """Normalised latent z in the codec's own units."""
+    def denormalize(self, variables: Variables, z: Array) -> Array:
+        """z / scale + shift: the normalised latent z [B, *latent_shape] as the codec decodes it."""
         constants = self.constants(variables, "codec")
         return z / constants["scale"] + constants["shift"]
 
-    def decode_latent(self, variables: Variables, z: Array) -> Any:
-        """Normalised latent z to decoded media; by the codec alone, unless a modality has more components for it."""
-        return self.decode(self.component(variables, "codec"), self.codec_units(variables, z))
-
-    def prompt(self, variables: Variables, media: Any, full: bool = False) -> Array:
-        """Context token of a prompt, centred and scaled, [B, D]."""
+    def prompt(self, variables: Variables, media: Any, untruncated: bool = False) -> Array:
+        """Prompt tokens [B, D], centred and scaled; `untruncated` as in `embed`."""
         constants = self.constants(variables, "prompt")
-        embedding = self.embed(self.component(variables, "prompt"), media, full)
+        embedding = self.embed(self.component(variables, "prompt"), media, untruncated)
         return (embedding - constants["centre"]) * constants["gain"]
 
     def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
-        """V(z_t, t): environment tokens [B, K, E]. The time embedding is the (frozen) denoiser's own."""
+        """V(z_t, t): environment tokens [B, K, E]. The time embedding is that of the modality's (frozen) denoiser."""
         emb = self.denoiser.apply(
             {"params": {"unet": self.component(variables, "denoiser")}}, t, method=lambda m, t: m.unet.embed_time(t)
         )
@@ -240,8 +268,22 @@ class Modality(abc.ABC):
         environment: Tokens | None = None,
         gate: Array | None = None,
     ) -> Array:
-        """The denoiser's prediction at (z_t, t) given context and, gated per sample, the others' environment."""
+        """The prediction of the denoiser, of the shape of z.
+
+        Args:
+          variables: parameters of the denoiser, and of X if there is an environment.
+          z: z_t, [B, *latent_shape].
+          t: timesteps [B].
+          context: prompt tokens [B, L, D].
+          environment: tokens [B, K, E] of the other outputs; None for none.
+          gate: [B], multiplies the output of X; None for 1.
+        """
         params = {"unet": self.component(variables, "denoiser")}
         if environment is not None:
             params["cross"] = self.component(variables, "cross")
         return self.denoiser.apply({"params": params}, z, t, context, environment, gate)
+
+
+def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> Any:
+    """`decode_latent` of a modality that needs its codec only."""
+    return modality.decode(modality.component(variables, "codec"), modality.denormalize(variables, z))

@@ -1,11 +1,11 @@
-"""Text: a caption as three id sequences; the Optimus codec, a CLIP text tower, the vector U-Net.
+"""Text: captions as sequences of token ids; the Optimus codec, a CLIP text tower, a vector U-Net.
 
-A sample may carry a shorter `prompt` beside its full `caption`: the prompt conditions, the caption is what the codec
-encodes (the paper's rule for joint training).
+A sample may have a shorter `prompt` in addition to its `caption`: the prompt is the condition, the caption is what the
+codec encodes (the paper's rule for joint training).
 
-As the public release has it: 77 ids for CLIP, lower-cased wordpieces for the codec's encoder, up to 30 ids out of its
-decoder, drawn at temperature 1, and captions tidied (`encoders.text_postprocess`). It pads the encoder's ids to the
-longest caption, up to 512; here shapes are fixed, so that a longer caption is cut and ends in its last marker.
+The public release uses 77 ids for CLIP, lower-cased wordpieces for the codec's encoder, up to 30 ids from its decoder,
+sampled at temperature 1, and post-processes captions (`encoders.text_postprocess`). It pads the encoder's ids to the
+longest caption, up to 512; here shapes are fixed, so that a longer caption is truncated and its last id is <eos>.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
-from codi_jax.modalities.base import Modality, Shared
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -35,16 +35,15 @@ class TextConfig:
 
     Attributes:
       tokenizers: of the prompt encoder, the codec's encoder and its decoder; see `data.tokenizer.make_tokenizer`.
-      length: tokens of a caption, the first and last marker included; one number, or one for each of the tokenizers
-        ((77, 64, 30), say; the third is how long a drawn caption can be).
-      word_dropout: probability with which the codec's training hides a token from its decoder, so that the latent,
-        not the previous words, carries the caption (Bowman et al. 2016).
-      components: renames some of the class's.
-      lower: whether captions are put in lower case for the codec's encoder.
-      temperature: of the decoder's draws; 0 takes the likeliest token.
-      seed: of these draws. Row i of a batch draws by (seed, i) whenever it is decoded: other rows draw otherwise, other
-        rows beside it change nothing, and what a caption owes to chance is otherwise in its latent.
-      tidy: whether drawn captions lose their repetitions and get their punctuation glued.
+      length: tokens of a caption, <bos> and <eos> included; one number, or one for each of the tokenizers, such as
+        (77, 64, 30). The third is the maximum length of a generated caption.
+      word_dropout: probability that the codec's training masks an input token of its decoder, so that the latent and
+        not the previous words determines the caption (Bowman et al. 2016).
+      components: role -> component name, see `Modality.__init__`.
+      lower: lower-case captions for the codec's encoder.
+      temperature: of sampling from the decoder; 0 takes the likeliest token.
+      seed: of sampling from the decoder. Row i of a batch samples with (seed, i), independently of the other rows.
+      tidy: remove repetitions and join punctuation in generated captions, see `encoders.text_postprocess`.
     """
 
     codec: OptimusConfig
@@ -62,12 +61,12 @@ class TextConfig:
 
 
 class Text(Modality):
-    """Media: {"prompt", "full", "source", "target"}, ids [B, its length]: the prompt and the full caption as the prompt
-    encoder reads them, and the full caption as the codec's encoder and decoder read it. Natural value: a string."""
+    """Media: {"prompt", "full", "source", "target"}, ids [B, length of each]: the prompt and the caption for the prompt
+    encoder, and the caption for the codec's encoder and for its decoder. Raw value: a string."""
 
     name = "text"
     suffix = ".txt"
-    sampled_posterior = False  # as the release, whose encoder returns the mean alone
+    sampled_posterior = False  # as in the release, whose encoder returns only the mean
     Config = TextConfig
     components = {
         "codec": "text_codec",
@@ -77,17 +76,19 @@ class Text(Modality):
         "cross": "text_cross",
     }
 
-    def __init__(self, config: TextConfig, shared: Shared):
-        super().__init__(shared, config.components)
+    def __init__(self, config: TextConfig, dims: ModelDims):
+        super().__init__(dims, config.components)
         self.config = config
-        self.unet, self.environment_config = config.denoiser, config.environment
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         if len(config.tokenizers) != 3:
-            raise ConfigError("config.model.modalities.text.tokenizers: expected three (prompt, encoder, decoder)")
+            raise ConfigError(
+                "config.model.modalities.text.tokenizers: expected three (prompt encoder, codec encoder, codec decoder)"
+            )
         length = config.length
         self.lengths = (length,) * 3 if isinstance(length, int) else tuple(length)
         self._check_sizes()
         self.codec = Optimus(config.codec, dtype=self.dtype)
-        self.encoder = CLIPText(config.prompt, dtype=self.dtype, remat=shared.remat)
+        self.encoder = CLIPText(config.prompt, dtype=self.dtype, remat=dims.remat)
         self.latent_shape = (config.codec.latent,)
         self._build_denoiser()
 
@@ -101,37 +102,42 @@ class Text(Modality):
         ):
             self._require(
                 2 <= length <= table.positions,
-                f".length: {length}, but {where} takes 2 (first and last marker) to {table.positions}",
+                f".length: {length}, but {where} takes 2 (<bos> and <eos>) to {table.positions}",
             )
 
     @functools.cached_property
     def tokenizers(self):
-        """Of prompt, codec's encoder and its decoder; read when a text is, since weights can be handled without."""
-        made = [make_tokenizer(name) for name in self.config.tokenizers]
-        prompt, source, target = made
+        """Tokenizers of the prompt encoder, the codec's encoder and its decoder; loaded at first use.
+
+        Raises:
+          ConfigError: a tokenizer that does not match its network.
+        """
+        tokenizers = [make_tokenizer(name) for name in self.config.tokenizers]
+        prompt, source, target = tokenizers
         config, codec = self.config, self.config.codec
         for i, table in enumerate((config.prompt, codec.encoder, codec.decoder)):
             self._require(
-                made[i].size <= table.vocab,
-                f".tokenizers[{i}]: {made[i].size} ids, but the network knows {table.vocab}",
+                tokenizers[i].size <= table.vocab,
+                f".tokenizers[{i}]: {tokenizers[i].size} ids, but the vocabulary of the network has {table.vocab}",
             )
         self._require(
             prompt.eos == prompt.size - 1,
-            ".tokenizers[0]: the end of a text must have the largest id, by which it is found",
+            ".tokenizers[0]: <eos> must have the largest id, by which the prompt encoder finds it",
         )
-        self._require(source.pad == PAD, f".tokenizers[1]: pads with {source.pad}, which the encoder takes for a word")
+        self._require(source.pad == PAD, f".tokenizers[1]: pads with {source.pad}, but the encoder with {PAD}")
         ours, theirs = (codec.bos, codec.eos, codec.pad), (target.bos, target.eos, target.pad)
         self._require(ours == theirs, f".tokenizers[2]: its bos, eos and pad are {theirs}, the codec's {ours}")
-        return made
+        return tokenizers
 
     def _ids(self, captions, prompts):
         prompt, source, target = self.tokenizers
-        prompted, encoded, decoded = self.lengths
+        prompt_length, source_length, target_length = self.lengths
+        lowered = [str(c).lower() for c in captions] if self.config.lower else captions
         return {
-            "prompt": prompt.encode(prompts, prompted),
-            "full": prompt.encode(captions, prompted),
-            "source": source.encode([str(c).lower() for c in captions] if self.config.lower else captions, encoded),
-            "target": target.encode(captions, decoded),
+            "prompt": prompt.encode(prompts, prompt_length),
+            "full": prompt.encode(captions, prompt_length),
+            "source": source.encode(lowered, source_length),
+            "target": target.encode(captions, target_length),
         }
 
     def prepare(self, samples):
@@ -140,8 +146,8 @@ class Text(Modality):
 
     def example(self, batch):
         ids = {length: jnp.ones((batch, length), jnp.int32) for length in dict.fromkeys(self.lengths)}
-        prompted, encoded, decoded = (ids[length] for length in self.lengths)
-        return {"prompt": prompted, "full": prompted, "source": encoded, "target": decoded}
+        prompt, source, target = (ids[length] for length in self.lengths)
+        return {"prompt": prompt, "full": prompt, "source": source, "target": target}
 
     @property
     def initialisers(self):
@@ -155,7 +161,7 @@ class Text(Modality):
         return self.codec.apply({"params": params}, media["source"], method="encode")
 
     def decode(self, params, latent):
-        """Ids [B, length], drawn at `temperature`; see `TextConfig.seed`."""
+        """Samples ids [B, length]; see `TextConfig.temperature` and `seed`."""
         return self.codec.apply(
             {"params": params},
             latent,
@@ -166,50 +172,64 @@ class Text(Modality):
         )
 
     def reconstruction(self, params, media, latent, key):
-        """Cross-entropy of the caption's tokens, summed over a caption; the padding does not count."""
+        """Cross-entropy of the caption's tokens, summed over a caption without its padding."""
         target = media["target"]
         inputs, labels = target[:, :-1], target[:, 1:]
         if self.config.word_dropout:
-            hidden = jax.random.bernoulli(key, self.config.word_dropout, inputs.shape).at[:, 0].set(False)
-            inputs = jnp.where(hidden, self.config.codec.pad, inputs)
+            masked = jax.random.bernoulli(key, self.config.word_dropout, inputs.shape).at[:, 0].set(False)
+            inputs = jnp.where(masked, self.config.codec.pad, inputs)
         logits = self.codec.apply({"params": params}, latent, inputs, method="decode_logits").astype(jnp.float32)
         mask = labels != self.config.codec.pad
         loss = (optax.softmax_cross_entropy_with_integer_labels(logits, labels) * mask).sum(-1)
-        right = ((logits.argmax(-1) == labels) | ~mask).all(-1)
-        return loss, {"exact": right.mean()}
+        exact = ((logits.argmax(-1) == labels) | ~mask).all(-1)
+        return loss, {"exact": exact.mean()}
 
-    def embed(self, params, media, full=False):
-        return unit(self.encoder.apply({"params": params}, media["full" if full else "prompt"]))
+    def embed(self, params, media, untruncated=False):
+        return unit(self.encoder.apply({"params": params}, media["full" if untruncated else "prompt"]))
 
-    def outputs(self, decoded):
+    def postprocess(self, decoded):
         texts = [self.tokenizers[2].decode(ids) for ids in np.asarray(decoded)]
         return [tidy(text) for text in texts] if self.config.tidy else texts
 
-    def media(self, values):
+    def preprocess(self, values):
         return {k: jnp.asarray(v) for k, v in self._ids(list(values), list(values)).items()}
+
+    @property
+    def value_format(self):
+        return {}
+
+    def codec_input(self, media):
+        return media
+
+    def decode_latent(self, variables, z):
+        return decode_by_codec(self, variables, z)
 
     def unknown(self, values):
         tokenizer = self.tokenizers[0]
-        if not (found := tokenizer.unknown(values)):
+        if not (unknown := tokenizer.unknown(values)):
             return ""
-        what = "is not a word" if len(found) == 1 else "are not words"
-        words = f"{', '.join(map(repr, found))} {what} of this model"
+        what = "is not a word" if len(unknown) == 1 else "are not words"
+        words = f"{', '.join(map(repr, unknown))} {what} of this model"
         return f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}"
 
     def empty(self, batch):
-        return self.media([""] * batch)
+        return self.preprocess([""] * batch)
 
     def read(self, argument):
         text = " ".join(argument.split())
         if not text:
-            raise ConfigError("an empty text prompt; leave the option out to generate without a prompt")
+            raise ConfigError("an empty text prompt; omit the option to generate without a prompt")
         return text
 
     def write(self, value, path):
         Path(path).write_text(value + "\n", encoding="utf-8")
 
-    def values(self, samples):
+    def raw_from_batch(self, samples):
         return [str(caption) for caption in samples["text"]["caption"]]
+
+    def preview(self, values):
+        """A list in Markdown."""
+        return "\n".join(f"- {text}" for text in values)
 
     def html(self, value):
         return f'<span class="text">{escape(value)}</span>' if value else '<span class="text none">(empty)</span>'

@@ -1,29 +1,31 @@
-"""Videos: clips [T, H, W, 3] in [-1, 1]; the vision components, with temporal layers in U-Net and CLIP tower.
+"""Video: frames [T, H, W, 3] in [-1, 1]; the vision components, with temporal layers in U-Net and CLIP tower.
 
-The codec sees every frame by itself; time is the business of the denoiser and of the prompt encoder.
+The codec encodes every frame independently; only the denoiser and the prompt encoder mix frames.
 """
 
 import base64
 import dataclasses
 import io
 
+import numpy as np
 from PIL import Image as Pillow
 
 from codi_jax.data import files
-from codi_jax.data.pictures import Resize, frame_shaper
-from codi_jax.modalities.base import Shared
-from codi_jax.modalities.image import Image, ImageConfig
+from codi_jax.data.images import Resize, frame_shaper
+from codi_jax.modalities.base import ModelDims
+from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoConfig(ImageConfig):
-    """`config.model.modalities.video`; `frames` of `size` pixels square, `rate` a second.
+class VideoConfig(PixelConfig):
+    """`config.model.modalities.video`; see `PixelConfig` for the other fields.
 
     Attributes:
-      frames: at most as many as the temporal layers know positions (30 in the release).
-      rate: a second.
-      resize: of a file's frames: `pillow`, the middle square by Pillow's bicubic filter; `torch`, the release's middle
-        and the filter of its torchvision (0.13); `torch_antialias`, that of later ones.
+      frames: number of frames, at most `max_frames` of the temporal layers (30 in the release).
+      rate: frames per second.
+      resize: how frames of a file are cropped and resized: `pillow`, the centre square with Pillow's bicubic filter;
+        `torch`, the release's centre crop and the filter of its torchvision (0.13); `torch_antialias`, the filter of
+        later versions.
     """
 
     frames: int
@@ -31,17 +33,23 @@ class VideoConfig(ImageConfig):
     resize: Resize = "pillow"
 
 
-class Video(Image):
-    """Media: as a picture's, pixels [B, T, H, W, 3]. Natural value: uint8 [T, H, W, 3]."""
+class Video(PixelModality):
+    """Media and raw values: see `PixelModality`, with T frames."""
 
     name = "video"
     suffix = ".mp4"
     Config = VideoConfig
-    components = Image.components | {"environment": "video_environment", "cross": "video_cross"}
+    components = {
+        "codec": "vision_codec",
+        "prompt": "clip_vision",
+        "denoiser": "vision_unet",
+        "environment": "video_environment",
+        "cross": "video_cross",
+    }
 
-    def __init__(self, config: VideoConfig, shared: Shared):
-        super().__init__(config, shared)
-        self._require(config.frames > 0, f".frames: {config.frames} frames are no clip")
+    def __init__(self, config: VideoConfig, dims: ModelDims):
+        super().__init__(config, dims)
+        self._require(config.frames > 0, f".frames: must be positive, got {config.frames}")
         for part, sizes in (("denoiser", config.denoiser), ("environment", config.environment)):
             self._require(
                 not sizes.temporal or config.frames <= sizes.max_frames,
@@ -49,9 +57,8 @@ class Video(Image):
             )
         self._require(
             config.resize == "pillow" or config.crop_seed is None,
-            f".crop_seed: {config.resize!r} takes the middle of a frame",
+            f".crop_seed: resize = {config.resize!r} crops the centre",
         )
-        self.latent_shape = (config.frames, *self.latent_shape)
 
     @property
     def _frames(self):
@@ -59,15 +66,19 @@ class Video(Image):
 
     @property
     def value_format(self):
-        return {**super().value_format, "frames": self.config.frames, "rate": self.config.rate}
+        return {"size": self.config.size, "frames": self.config.frames, "rate": self.config.rate}
 
     def read(self, argument):
-        """A video file, from its beginning: frames at the model's rate, cropped to a square and resized."""
+        """Reads the beginning of a video file: frames at the model's rate, cropped to a square and resized."""
         shape = frame_shaper(self.read_size, self.config.resize, self.config.crop_seed)
         return files.read_video(argument, self.config.frames, self.config.rate, self.read_size, shape)
 
     def write(self, value, path):
         files.write_video(path, value, self.config.rate)
+
+    def preview(self, values):
+        """A row of frames for each video."""
+        return np.concatenate([np.concatenate(list(frames), axis=1) for frames in values])
 
     def html(self, value):
         """An animated WebP, which plays in a loop."""

@@ -1,4 +1,4 @@
-"""Linen building blocks of the diffusion models; every size comes from a config, and no modality is named."""
+"""Flax building blocks of the diffusion models. Sizes come from configs; no module depends on a modality."""
 
 from codi_jax.nn.config import BlockConfig, EnvironmentConfig, UNetConfig
 from codi_jax.nn.cross_modal import CrossModalAttention

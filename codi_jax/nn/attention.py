@@ -2,7 +2,7 @@
 
     o = Σ_l softmax_l(q·k_l / √d + b_l) v_l
 
-With b_l = log w_l a token counts w_l times; b_l = MASKED removes it.
+With b_l = log w_l a token counts w_l times; b_l = MASKED masks it.
 """
 
 import flax.linen as nn
@@ -36,9 +36,9 @@ def split_heads(x: Array, heads: int) -> Array:
 
 
 class Attention(nn.Module):
-    """Attention of tokens to a context or, without one, to themselves.
+    """Cross-attention of tokens to a context or, without one, self-attention.
 
-    Queries, keys and values are as wide as the tokens and have no bias; the output layer has one.
+    Queries, keys and values have the width of the tokens and no bias; the output layer has a bias.
     """
 
     heads: int

@@ -1,9 +1,9 @@
-"""Sizes of the U-Net family. The defaults are those of the release where it has a single value."""
+"""Configs of U-Nets and environment encoders. Defaults are the values of the release where it has only one."""
 
 import dataclasses
 from typing import Literal
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, renamed
 
 
 def _require(condition: bool, message: str) -> None:
@@ -13,18 +13,21 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockConfig:
-    """What the blocks of a U-Net and of its environment encoder share.
+    """Fields common to a U-Net and its environment encoder.
 
     Attributes:
       kind: "spatial" for latents [B, H, W, C] or [B, T, H, W, C], "vector" for latents [B, C].
       latent_channels: C of the latent.
-      channels: the unit of width; a level is `channels` times its multiplier wide.
+      channels: base width; a level has `channels` times its multiplier channels.
       groups: groups of every group norm.
-      vector_tokens: a vector's features of width C are this many tokens of C channels, stored flat, channel-major.
-      temporal: whether residual blocks are followed by a temporal layer. It acts on [B, T, H, W, C] only.
+      vector_tokens: number of tokens of the features of a vector, which are stored flat, channel-major.
+      temporal: whether a temporal layer follows every residual block. It acts only on [B, T, H, W, C].
       temporal_heads: heads of the temporal attention.
-      temporal_divisor: the width of a temporal head is that of its features divided by this.
-      max_frames: length of the table of frame positions.
+      temporal_divisor: the width of a temporal head is that of the features divided by this.
+      max_frames: rows of the frame position table.
+
+    Raises:
+      ConfigError: sizes that do not fit together; also from the subclasses.
     """
 
     kind: Literal["spatial", "vector"]
@@ -40,40 +43,43 @@ class BlockConfig:
     def __post_init__(self):
         _require(self.kind in ("spatial", "vector"), f"kind: expected 'spatial' or 'vector', got {self.kind!r}")
         _require(not (self.temporal and self.kind == "vector"), "temporal: a vector has no frames")
-        _require(self.channels % 2 == 0, f"channels: {self.channels} has to be even for the time embedding")
+        _require(self.channels % 2 == 0, f"channels: {self.channels} must be even for the time embedding")
 
     def flat(self, width: int) -> int:
-        """Features of a block of this width as they are stored: a vector's tokens are flattened into it."""
+        """The size of the last axis of features of this width: times `vector_tokens` for vectors."""
         return width * self.vector_tokens if self.kind == "vector" else width
 
     def _check_groups(self, name: str, widths) -> None:
         for width in widths:
-            _require(width % self.groups == 0, f"{name}: a width of {width} is no multiple of groups = {self.groups}")
+            _require(
+                width % self.groups == 0, f"{name}: a width of {width} is not a multiple of groups = {self.groups}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig(BlockConfig):
-    """A U-Net; the four tuples have one entry a level, finest level first.
+    """A U-Net. The four tuples have one entry per level, finest level first.
 
     Attributes:
       context_width: D of the prompt tokens.
       multipliers: width of each level in units of `channels`.
       blocks: residual blocks of each level on the way down; the way up has one more.
-      attend: whether a level's blocks attend to themselves and to the prompt. The middle always does.
-      connect: whether a level's blocks are followed by a place for cross-modal attention.
+      attention_levels: whether the blocks of a level have self-attention and cross-attention to the prompt. The middle
+        always has both.
+      cross_modal_levels: whether cross-modal attention can follow the blocks of a level.
       heads: attention heads.
     """
 
     context_width: int
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
-    attend: tuple[bool, ...] = (True, True, True, False)
-    connect: tuple[bool, ...] = (True, True, True, False)
+    attention_levels: tuple[bool, ...] = renamed("attend", default=(True, True, True, False))
+    cross_modal_levels: tuple[bool, ...] = renamed("connect", default=(True, True, True, False))
     heads: int = 8
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("blocks", "attend", "connect"):
+        for name in ("blocks", "attention_levels", "cross_modal_levels"):
             n = len(getattr(self, name))
             _require(n == len(self.multipliers), f"{name}: {n} levels, but multipliers has {len(self.multipliers)}")
         widths = [m * self.channels for m in self.multipliers]
@@ -83,20 +89,19 @@ class UNetConfig(BlockConfig):
 
     @property
     def reduction(self) -> int:
-        """By how much the coarsest level is smaller; a spatial latent's height and width have to be multiples of it."""
+        """Factor by which the coarsest level is smaller; must divide height and width of a spatial latent."""
         return 1 if self.kind == "vector" else 2 ** (len(self.multipliers) - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvironmentConfig(BlockConfig):
-    """An environment encoder; it is driven by the time embedding of its modality's U-Net.
+    """An environment encoder. It receives the time embedding of its modality's U-Net.
 
     Attributes:
       width: E, the width of the environment space.
-      multipliers: width of each level in units of `channels`; the stem is half of `channels` wide.
+      multipliers: width of each level in units of `channels`; the stem has half of `channels`.
       blocks: residual blocks of each level.
-      tokens: "pooled": one token, the mean over all positions; "map": one token a position (for video, a position of a
-        frame).
+      tokens: "pooled": one token, the mean over all positions; "map": one token per position, of every frame for video.
       normalize: divide every token by its L2 norm, as the release does.
     """
 

@@ -1,9 +1,9 @@
-"""The 3×3 convolution of a map, as a convolution or as a matrix product.
+"""A 3×3 convolution, as a convolution or as a matrix product.
 
-Every output position reads the 9 positions around it. As one product of [.., 9·I] patches with a [9·I, O] matrix it is
-the same sum. XLA on CPU has fast convolutions only for maps of at least as many positions as the kernel has: on a 2×2
-map of 128 channels its convolution took 20 times as long as the product, with 512 channels 100 times. The coarse levels
-of small latents are such maps.
+Every output position reads the 9 positions around it; a product of [.., 9·I] patches with a [9·I, O] matrix is the same
+sum. XLA on CPU is fast only for maps with at least as many positions as the kernel: on a 2×2 map of 128 channels its
+convolution took 20 times as long as the product, with 512 channels 100 times. The coarse levels of small latents are
+such maps.
 """
 
 import flax.linen as nn
@@ -22,12 +22,12 @@ def patches(x: Array, stride: int) -> Array:
 
 
 class Conv3x3(nn.Module):
-    """A 3×3 convolution with padding 1 over the last axes [..., H, W, C]; everything before is batch.
+    """A 3×3 convolution with padding 1 over the last axes [..., H, W, C]; all axes before are batch axes.
 
     Attributes:
       width: channels of the result.
       stride: 1, or 2 to halve height and width.
-      zero: start at zero.
+      zero: initialise the kernel with zeros.
       dtype: of the computation.
     """
 

@@ -1,11 +1,11 @@
-"""Cross-modal attention X: the sublayers by which one modality's U-Net attends to the environments of others.
+"""Cross-modal attention X: the sublayers by which the U-Net of one modality attends to the environment of others.
 
-At each place of the plan that connects, a transformer block x on the U-Net's features:
+At each site of `layout` with `connect`, a transformer block x acts on the features of the U-Net:
 
     X(h) = h + g · x(h, environment)
 
-The gate g acts on the block's output. Masking the environment's tokens would not switch it off, since the block also
-holds self-attention and a feed-forward, and a softmax over nothing is undefined.
+The gate g acts on the output of the block. Masking the environment tokens would not disable the block, since it also
+has self-attention and a feed-forward, and a softmax over no tokens is undefined.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import UNetConfig
-from codi_jax.nn.layout import Place, input_steps, output_steps
+from codi_jax.nn.layout import BlockSite, input_steps, output_steps
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
 
@@ -22,7 +22,7 @@ class CrossModalAttention(nn.Module):
     """X of a modality, for the U-Net of `config`.
 
     Attributes:
-      config: of the U-Net.
+      config: that of the U-Net.
       width: E of the environment tokens.
       dtype: of the computation; parameters are float32.
       remat: recompute each block's activations in the backward pass.
@@ -42,21 +42,24 @@ class CrossModalAttention(nn.Module):
         self.inputs = blocks(input_steps(self.config))
         self.outputs = blocks(output_steps(self.config))
 
-    def __call__(self, place: Place, h: Array, environment: Tokens, gate: Array | None = None) -> Array:
-        """Attends at one place.
+    def __call__(self, place: BlockSite, h: Array, environment: Tokens, gate: Array | None = None) -> Array:
+        """Attends at one site.
 
         Args:
-          place: of the step just made.
-          h: its features.
-          environment: tokens [B, K, E] of the others.
-          gate: [B], 0 to leave a sample's features as they are; None is 1.
+          place: site of the block before.
+          h: its output features.
+          environment: tokens [B, K, E] of the other outputs.
+          gate: [B], multiplies the update; None for 1.
 
         Returns:
           Features of the shape of h.
+
+        Raises:
+          ConfigError: tokens of another width.
         """
         if environment.values.shape[-1] != self.width:
-            given = environment.values.shape[-1]
-            raise ConfigError(f"environment tokens of width {given}; the cross-modal attention takes {self.width}")
+            width = environment.values.shape[-1]
+            raise ConfigError(f"environment tokens of width {width}; the cross-modal attention takes {self.width}")
         side, index = place
         update = getattr(self, side)[str(index)](h, environment)
         if gate is not None:

@@ -1,4 +1,4 @@
-"""The denoiser of a modality: its U-Net and, where it takes part in joint generation, its cross-modal attention."""
+"""The denoiser of a modality: its U-Net and, for joint generation, its cross-modal attention."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ from codi_jax.types import Array, Tokens
 class Denoiser(nn.Module):
     """U-Net and cross-modal attention, with parameters {'unet': ..., 'cross': ...}.
 
-    The two are separate subtrees so that they can be stored apart and one U-Net can serve several modalities.
+    The two are separate subtrees, so that they are separate components and modalities can share one U-Net.
 
     Attributes:
-      config: of the U-Net.
+      config: that of the U-Net.
       cross_width: E of the environment tokens; None for a denoiser without cross-modal attention.
       dtype: of the computation; parameters are float32.
       alias_skip: see `UNet.__call__`.
@@ -45,18 +45,21 @@ class Denoiser(nn.Module):
 
         Args:
           z: [B, H, W, C], [B, T, H, W, C] or [B, C].
-          t: noise level [B].
+          t: timesteps [B].
           context: prompt tokens [B, L, D].
-          environment: tokens [B, K, E] of the other outputs; None leaves cross-modal attention out.
+          environment: tokens [B, K, E] of the other outputs; None for no cross-modal attention.
           gate: [B], see `CrossModalAttention`.
 
         Returns:
           The prediction, of the shape and dtype of z.
+
+        Raises:
+          ConfigError: an environment for a denoiser without cross-modal attention; see also `UNet`.
         """
         connect = None
         if environment is not None:
             if self.cross_width is None:
-                raise ConfigError("environment tokens given to a denoiser without cross-modal attention")
+                raise ConfigError("environment tokens for a denoiser without cross-modal attention")
 
             def connect(place, h):
                 return self.cross(place, h, environment, gate)

@@ -1,4 +1,4 @@
-"""Embedding of the noise level.
+"""Embedding of the timestep.
 
 f_k = 10000^(−k / (d/2)),  k = 0 .. d/2 − 1        e(t) = [cos(t f), sin(t f)]        emb = W₂ SiLU(W₁ e(t))
 """
@@ -10,16 +10,16 @@ import numpy as np
 
 from codi_jax.types import Array
 
-# How far below a tie, in units in the last place, the float32 exp that made the golden files still rounds up. Read off
-# those files: PyTorch's exp itself differs from one CPU to another by more than their tolerance (by 3e-5).
+# The float32 exp that made the golden files rounds up even this far below a tie, in units in the last place. Measured
+# from those files: PyTorch's exp differs between CPUs by more (3e-5) than their tolerance.
 ROUND_UP = 0.012
 
 
 def frequencies(half: int) -> np.ndarray:
     """f_k in float32, [half], rounded as in PyTorch.
 
-    The phase t·f is as large as 1000, so one unit in the last place of f is 6e-5 in the embedding: the arithmetic has
-    to be that of the weights' training. Its exponents are float32; its exp is correctly rounded but for near ties.
+    The phase t·f is up to 1000, so that one unit in the last place of f changes the embedding by 6e-5; the arithmetic
+    must equal that of the weights' training. Its exponents are float32; its exp is correctly rounded except near ties.
     """
     exponents = np.float32(-np.log(10000)) * np.arange(half, dtype=np.float32) / np.float32(half)
     exact = np.exp(exponents.astype(np.float64))
@@ -27,7 +27,7 @@ def frequencies(half: int) -> np.ndarray:
 
 
 def timestep_embedding(t: Array, width: int) -> Array:
-    """Sinusoids of the noise level, cosines first, in float32.
+    """Sinusoidal embedding of timesteps, cosines first, in float32.
 
     Args:
       t: [B], integer or real.
@@ -41,7 +41,7 @@ def timestep_embedding(t: Array, width: int) -> Array:
 
 
 class TimeEmbedding(nn.Module):
-    """Noise level [B] -> embedding [B, 4·width] that every residual block reads."""
+    """Timesteps [B] -> embedding [B, 4·width], an input of every residual block."""
 
     width: int
     dtype: jnp.dtype = jnp.float32

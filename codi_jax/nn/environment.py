@@ -1,7 +1,7 @@
-"""The environment encoder V: a noisy latent and its noise level to tokens that other modalities attend to.
+"""The environment encoder V: (z_t, t) to tokens that other modalities attend to.
 
-A stem, residual blocks with downsamplings between their levels, a head to width E; then a token for every position,
-or the mean of all. It has no attention and never sees the prompt.
+A stem, residual blocks with a downsampling between levels, a head to width E; then one token per position, or their
+mean. It has no attention and does not receive the prompt.
 """
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ class EnvironmentEncoder(nn.Module):
     Attributes:
       config: its sizes.
       dtype: of the computation; parameters are float32.
-      remat: recompute each stage's activations in the backward pass.
+      remat: recompute the activations of each block in the backward pass.
     """
 
     config: EnvironmentConfig
@@ -41,10 +41,10 @@ class EnvironmentEncoder(nn.Module):
 
         Returns:
           Tokens [B, K, E] in float32. K = 1 for pooled tokens and for vectors, else the number of positions of the last
-          stage, frame by frame.
+          block, over all frames.
 
         Raises:
-          ConfigError: the latent is not of the config's sizes.
+          ConfigError: a latent of other sizes than the config's.
         """
         check_latent(self.config, z)
         h = z.astype(self.dtype)

@@ -1,8 +1,8 @@
-"""What the two kinds of latent supply to the common plan: stem, residual block, downsampling, upsampling, head.
+"""The layers of the two kinds of latent, maps and vectors: stem, residual block, downsampling, upsampling, head.
 
-Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Vectors keep their features flat,
-[B, C·S] in channel-major order, the order of the release: a skip is then joined by concatenation and "down" and "up",
-which change no resolution, are dense layers. Only attention and the head's norm look at the S tokens.
+Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Features of a vector are S tokens
+stored flat, [B, C·S] in channel-major order, the order of the release: skips are concatenated, and "down" and "up",
+which do not change the resolution, are dense layers. Only attention and the norm of the head use the S tokens.
 """
 
 import flax.linen as nn
@@ -50,7 +50,7 @@ class Spatial:
 
 
 class Vector:
-    """Blocks for flat vectors [B, C·S]; widths are those of a token, C."""
+    """Blocks for flat vectors [B, C·S]; `width` is that of a token, C."""
 
     def __init__(self, config: BlockConfig, dtype: jnp.dtype):
         self.config, self.dtype = config, dtype
@@ -69,12 +69,12 @@ class Vector:
 
 
 def blocks_of(config: BlockConfig, dtype: jnp.dtype) -> Spatial | Vector:
-    """The blocks of the config's kind."""
+    """The blocks of the kind in the config."""
     return Spatial(config, dtype) if config.kind == "spatial" else Vector(config, dtype)
 
 
 class Head(nn.Module):
-    """Features to a result: norm over channels, SiLU, the kind's layer. Zero at the start if asked."""
+    """Output layer: norm over channels, SiLU, a layer of the kind, initialised with zeros if `zero`."""
 
     config: BlockConfig
     width: int

@@ -1,16 +1,16 @@
-"""Normalisations with their derivative in closed form; statistics are always float32.
+"""Norms with a custom backward pass in closed form; statistics are float32.
 
-With statistics over a set S of n numbers (μ, σ² of those that x_i shares one with), and the gradient g_i of y_i,
+With mean μ and variance σ² over a set S of elements, and the gradient g_i of y_i,
 
     r = 1 / √(σ² + ε)        x̂_i = (x_i − μ) · r        y_i = x̂_i · scale + bias
     h_i = g_i · scale        dx_i = r · (h_i − mean_S(h) − x̂_i · mean_S(h · x̂))
 
 Group norm: S is a group of channels over all positions. Layer norm: all channels of one position. Clamped norm: one
 axis, with r = 1 / √max(σ², ε), whose last term is 0 where σ² < ε, and no bias. The release uses it over channels and,
-in its temporal attention, over *frames*: what a (position, channel) pair has in common in all frames is removed.
+in its temporal attention, over *frames*, which removes the mean over frames of each (position, channel) pair.
 
-Left to automatic differentiation a norm is twice as many kernels, and keeps more of its input for the backward pass;
-in networks as small as the demo's, norms then are most of what there is to compile.
+With automatic differentiation a norm has twice as many kernels and more residuals for the backward pass; in networks as
+small as the demo's, norms would then be most of the compilation.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from codi_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What a norm takes mean and variance over.
+    """The set of elements that a norm computes mean and variance over.
 
     Attributes:
-      axes: of positions, each a negative number; () for every position by itself.
-      groups: into how many groups the channels (last) fall.
+      axes: axes of positions, negative numbers; () for each position separately.
+      groups: number of groups of the channels (the last axis).
       epsilon: ε.
-      clamped: whether ε is the least variance, in place of being added.
+      clamped: the variance is clamped to at least ε; otherwise ε is added.
     """
 
     axes: tuple[int, ...]
@@ -41,31 +41,31 @@ class Statistics:
     clamped: bool = False
 
     def sums(self, x: Array) -> Array:
-        """Σ over `axes` for every channel: contiguous sums, of which `means` has little left to add."""
+        """Sums over `axes` for every channel."""
         return x.sum(self.axes) if self.axes else x
 
     def means(self, sums: Array, like: Array) -> Array:
-        """From `sums` of what has the shape of `like`, means over S, in a shape that broadcasts to that of `like`."""
+        """Means over S from the `sums` of an array of the shape of `like`, to which the result broadcasts."""
         channels = sums.shape[-1]
-        kept = [1 if axis - like.ndim in self.axes else length for axis, length in enumerate(like.shape)]
+        shape = [1 if axis - like.ndim in self.axes else length for axis, length in enumerate(like.shape)]
         scale = self.groups / (math.prod(like.shape[axis] for axis in self.axes) * channels)
         if self.groups == channels:
-            return (sums * scale).reshape(kept)
+            return (sums * scale).reshape(shape)
         if self.groups == 1:
-            return (sums.sum(-1) * scale).reshape(*kept[:-1], 1)
+            return (sums.sum(-1) * scale).reshape(*shape[:-1], 1)
         grouped = sums.reshape(*sums.shape[:-1], self.groups, channels // self.groups)
         means = grouped.sum(-1) * scale
-        return jax.lax.broadcast_in_dim(means, grouped.shape, range(means.ndim)).reshape(kept)
+        return jax.lax.broadcast_in_dim(means, grouped.shape, range(means.ndim)).reshape(shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalize(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: jnp.dtype) -> Array:
-    """y of the module's formula.
+    """y of the module's formula, of the shape of x.
 
     Args:
       x: [..., C].
       scale, bias: [C]; no bias if None.
-      over: the statistics.
+      over: the set S.
       dtype: of the result.
     """
     return _forward(x, scale, bias, over, dtype)[0]
@@ -80,25 +80,25 @@ def _forward(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype
     rate = jax.lax.rsqrt(jax.lax.max(variance, over.epsilon) if over.clamped else variance + over.epsilon)
     y = centred * (rate * gain)
     y = (y if bias is None else y + bias).astype(dtype)
-    # x itself rather than what is made of it: it may be of half the size, and is there anyway.
+    # The residual is x, not `centred`: it may have half the size, and it is in memory anyway.
     return y, (x, mean, rate, gain, bias)
 
 
-def _backward(over: Statistics, dtype: jnp.dtype, kept: tuple, g: Array) -> tuple[Array, Array, Array | None]:
-    x, mean, rate, gain, bias = kept
+def _backward(over: Statistics, dtype: jnp.dtype, residuals: tuple, g: Array) -> tuple[Array, Array, Array | None]:
+    x, mean, rate, gain, bias = residuals
     g = g.astype(jnp.float32)
     normed = (x.astype(jnp.float32) - mean) * rate
     scaled = g * gain
-    along, across = over.sums(g), over.sums(g * normed)
-    own = gain.reshape((1,) * (along.ndim - 1) + gain.shape[-1:])
-    slope = over.means(across * own, x)
+    sum_g, sum_gx = over.sums(g), over.sums(g * normed)
+    channel_gain = gain.reshape((1,) * (sum_g.ndim - 1) + gain.shape[-1:])
+    slope = over.means(sum_gx * channel_gain, x)
     if over.clamped:
         slope = slope * (rate < over.epsilon**-0.5)
-    dx = rate * (scaled - over.means(along * own if over.axes else scaled, x) - normed * slope)
-    batch = range(along.ndim - 1)
-    dscale, dbias = across.sum(batch).astype(gain.dtype), None
+    dx = rate * (scaled - over.means(sum_g * channel_gain if over.axes else scaled, x) - normed * slope)
+    batch = range(sum_g.ndim - 1)
+    dscale, dbias = sum_gx.sum(batch).astype(gain.dtype), None
     if bias is not None:
-        dbias = along.sum(batch).astype(bias.dtype)
+        dbias = sum_g.sum(batch).astype(bias.dtype)
     return dx.astype(x.dtype), dscale, dbias
 
 
@@ -106,12 +106,12 @@ normalize.defvjp(_forward, _backward)
 
 
 class GroupNorm(nn.Module):
-    """Group norm over the last `positions` axes before the channels; all axes before those are batch.
+    """Group norm over the channels and the last `positions` axes before them; the other axes are batch axes.
 
     Attributes:
       groups: G.
-      positions: 2 for maps [..., H, W, C], so that every frame of a video stands alone; 1 for tokens [..., L, C]; 0 for
-        vectors [..., C].
+      positions: 2 for maps [..., H, W, C], each frame of a video separately; 1 for tokens [..., L, C]; 0 for vectors
+        [..., C].
       epsilon: ε.
       dtype: of the result.
     """
@@ -130,7 +130,7 @@ class GroupNorm(nn.Module):
 
 
 class ClampedNorm(nn.Module):
-    """Norm over one axis with a gain per channel, no bias, and ε as the least variance."""
+    """Norm over one axis with a scale per channel, no bias, and the variance clamped to at least ε."""
 
     axis: int
     epsilon: float = 1e-5

@@ -1,8 +1,8 @@
-"""Residual block with the noise level added between its two layers, for maps and for vectors.
+"""Residual block with the time embedding added between its two layers, for maps and for vectors.
 
     h + L₂ SiLU N(L₁ SiLU N(h) + W SiLU(emb))        with a linear layer on h where the width changes
 
-L is a 3×3 convolution of each frame of a map, or a dense layer of a flat vector; L₂ = 0 at the start.
+L is a 3×3 convolution of each frame of a map, or a dense layer of a flat vector; L₂ is initialised with zeros.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ class Residual(nn.Module):
     """A residual block.
 
     Attributes:
-      width: channels of the result, of a vector with its tokens flattened in.
+      width: size of the last axis of the result, for a vector with its tokens flattened.
       groups: groups of the norms.
-      positions: 2 for maps, 0 for vectors.
-      layer: (width, name, zero) -> the kind's layer.
+      positions: 2 for maps, 0 for vectors, see `GroupNorm`.
+      layer: (width, name, zero) -> a layer of the kind.
       dtype: of the computation.
     """
 

@@ -1,14 +1,15 @@
-"""The temporal layer that turns a network of images into one of video.
+"""The temporal layer, which extends a network for images to video.
 
 On features x [B, T, H, W, C]:
 
     x += A(x)                          attention over frames at each position
-    x += F(x)                          feed-forward whose second half is one frame late
-    x += shift(conv SiLU GN(x))        the k-th of 8 chunks of channels is k frames late
+    x += F(x)                          feed-forward whose second half is delayed by one frame
+    x += shift(conv SiLU GN(x))        the k-th of 8 chunks of channels is delayed by k frames
 
-A and the convolution start at zero. Attention reads N(x + p_t + r), with N the norm over *frames* (`norms`), p the
-position of the frame and r the frame rate; r is the same for all frames, so N removes it and it never acts, but the
-public weights hold it. Its scores have the bias B[i, j] = MLP(sign(i − j) ln(|i − j| + 1)), one a head.
+The output layer of A and the convolution are initialised with zeros. The input of the attention is N(x + p_t + r), with
+N the norm over *frames* (`norms`), p the position of the frame and r the frame rate; r is the same for all frames, so
+that N removes it, but the public weights contain it. The scores have a bias B[i, j] = MLP(sign(i − j) ln(|i − j| + 1))
+per head.
 """
 
 import flax.linen as nn
@@ -23,25 +24,25 @@ from codi_jax.nn.conv import Conv3x3
 from codi_jax.nn.norms import ClampedNorm, GroupNorm
 from codi_jax.types import Array
 
-FRAME_RATE_ROW = 3  # the release was trained and is run at one rate, row 4 − 1 of its table
+FRAME_RATE_ROW = 3  # the release uses one rate, row 4 − 1 of its table
 SHIFTS = 8
 
 
 def delay(x: Array, frames: int) -> Array:
-    """Moves x [B, T, ...] `frames` frames later; zeros come in, and what leaves the end is lost."""
+    """Delays x [B, T, ...] by `frames` frames: zeros are shifted in, and the last frames are dropped."""
     keep = x[:, : max(x.shape[1] - frames, 0)]
     return jnp.pad(keep, [(0, 0), (x.shape[1] - keep.shape[1], 0)] + [(0, 0)] * (x.ndim - 2))
 
 
 def delay_chunks(x: Array, chunks: int) -> Array:
-    """Cuts channels into chunks (each as large as the first, but for the last) and delays the k-th by k frames."""
+    """Splits channels into chunks of equal size (the last may be smaller) and delays the k-th by k frames."""
     size = -(-x.shape[-1] // chunks)
     parts = [x[..., start : start + size] for start in range(0, x.shape[-1], size)]
     return jnp.concatenate([delay(part, k) for k, part in enumerate(parts)], axis=-1)
 
 
 class PositionBias(nn.Module):
-    """Bias of temporal scores, [N, T, T], from the signed logarithm of the distance."""
+    """Bias of the temporal attention scores, [N, T, T], from the signed logarithm of the distance."""
 
     width: int
     heads: int
@@ -58,7 +59,7 @@ class PositionBias(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Attention over the frames of each position: [B, T, H, W, C] -> the same."""
+    """Attention over the frames at each position: [B, T, H, W, C] -> the same."""
 
     config: BlockConfig
     dtype: jnp.dtype = jnp.float32
@@ -73,7 +74,7 @@ class TemporalAttention(nn.Module):
         positions = self.param("positions", nn.initializers.normal(1.0), table)[:frames]
         rate = self.param("frame_rate", nn.initializers.normal(1.0), table)[FRAME_RATE_ROW]
         x = x + (positions + rate)[:, None, None, :].astype(self.dtype)
-        epsilon = 1e-5 if self.dtype == jnp.float32 else 1e-3  # what half precision needed in the release
+        epsilon = 1e-5 if self.dtype == jnp.float32 else 1e-3  # half precision needs it in the release
         x = ClampedNorm(axis=1, epsilon=epsilon, dtype=self.dtype, name="norm")(x)
 
         x = jnp.moveaxis(x, 1, 3).reshape(-1, frames, channels)
@@ -116,10 +117,10 @@ class FrameShift(nn.Module):
 
 
 class Temporal(nn.Module):
-    """The whole layer on [B, T, H, W, C].
+    """The temporal layer: [B, T, H, W, C] -> the same.
 
     Raises:
-      ConfigError: more frames than the table of positions has.
+      ConfigError: more frames than `max_frames`.
     """
 
     config: BlockConfig
@@ -128,7 +129,7 @@ class Temporal(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if x.shape[1] > self.config.max_frames:
-            raise ConfigError(f"{x.shape[1]} frames, but the temporal layers know {self.config.max_frames} positions")
+            raise ConfigError(f"{x.shape[1]} frames, but the temporal layers have {self.config.max_frames} positions")
         x = x + TemporalAttention(self.config, self.dtype, name="attention")(x)
         x = x + TemporalFeedForward(self.dtype, name="feed_forward")(x)
         return x + FrameShift(self.config, self.dtype, name="frame_shift")(x)

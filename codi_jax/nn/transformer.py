@@ -1,10 +1,10 @@
-"""The transformer block of a U-Net, for positions of a map, positions of a video's frames, and a vector's tokens.
+"""The transformer block of a U-Net, on the positions of a map or of the frames of a video, or the tokens of a vector.
 
 h' = GN(h) Wᵢₙ
 h' += SelfAttention(LN h')          within a frame
 h' += CrossAttention(LN h', context)
 h' += GEGLU(LN h')
-h  += h' Wₒᵤₜ                       Wₒᵤₜ = 0 at the start
+h  += h' Wₒᵤₜ                       Wₒᵤₜ initialised with zeros
 """
 
 import flax.linen as nn
@@ -21,7 +21,7 @@ def as_tokens(h: Array, vector_tokens: int) -> Array:
 
     Args:
       h: [B, H, W, C], [B, T, H, W, C], or a flat vector [B, C·vector_tokens] in channel-major order.
-      vector_tokens: P of a vector.
+      vector_tokens: P for a vector.
     """
     if h.ndim == 2:
         return h.reshape(h.shape[0], 1, -1, vector_tokens).swapaxes(2, 3)
@@ -47,7 +47,7 @@ class GEGLU(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Returns what the block *adds* to its input, so that a caller can gate it.
+    """Returns the update, without the residual connection, so that a caller can gate it.
 
     Attributes:
       heads: attention heads.
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
         x = GroupNorm(self.groups, positions=1, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
         x = nn.Dense(width, dtype=self.dtype, name="project_in")(x).reshape(per_frame)
         x = x + Attention(self.heads, self.dtype, name="self")(layer_norm(self.dtype, "norm_self")(x))
-        # Every frame sees the same context, so all frames may ask it at once and the context is never repeated.
+        # All frames attend to the same context, so that one call serves all frames without repeating the context.
         x = x.reshape(whole)
         x = x + Attention(self.heads, self.dtype, name="cross")(layer_norm(self.dtype, "norm_cross")(x), context)
         x = x + GEGLU(self.dtype, name="feed_forward")(layer_norm(self.dtype, "norm_feed_forward")(x))

@@ -1,4 +1,4 @@
-"""The U-Net: one plan (`layout`), two kinds of blocks (`kinds`).
+"""The U-Net: its blocks in order (`layout`), of two kinds (`kinds`).
 
 h = z;  for each step down: h = step(h), keep h
 h = middle(h)
@@ -15,33 +15,33 @@ from codi_jax.config import ConfigError
 from codi_jax.nn.config import BlockConfig, UNetConfig
 from codi_jax.nn.embeddings import TimeEmbedding
 from codi_jax.nn.kinds import Head, blocks_of
-from codi_jax.nn.layout import Place, Step, input_steps, output_steps
+from codi_jax.nn.layout import BlockSite, BlockSpec, input_steps, output_steps
 from codi_jax.nn.temporal import Temporal
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
 
-Connect = Callable[[Place, Array], Array]
+Connect = Callable[[BlockSite, Array], Array]
 
 
 def transformer(config: UNetConfig, dtype: jnp.dtype, name: str | None = None) -> Transformer:
-    """A transformer block of the config's sizes."""
+    """A transformer block with the sizes of the config."""
     return Transformer(config.heads, config.groups, config.vector_tokens, dtype, name=name)
 
 
 def residual_pair(config: BlockConfig, dtype: jnp.dtype, width: int, suffix: str, h: Array, emb: Array) -> Array:
-    """A residual block and, for frames, its temporal layer; to be called inside a compact method.
+    """A residual block and, for video, its temporal layer; to be called in a compact method.
 
-    A single map leaves the temporal layer out, so that images do not depend on it.
+    Images skip the temporal layer and do not depend on it.
     """
     h = blocks_of(config, dtype).residual(width, f"residual{suffix}")(h, emb)
     return Temporal(config, dtype, name=f"temporal{suffix}")(h) if h.ndim == 5 else h
 
 
 class Block(nn.Module):
-    """One step of the plan: (features, emb, context) -> features."""
+    """One step of `layout`: (features, emb, context) -> features."""
 
     config: BlockConfig
-    step: Step
+    step: BlockSpec
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -72,7 +72,7 @@ class Middle(nn.Module):
 
 
 def check_latent(config: BlockConfig, z: Array, reduction: int = 1) -> None:
-    """Raises ConfigError unless z is a latent that a network of this config, reducing it so much, can take."""
+    """Raises ConfigError unless z fits the config; `reduction` must divide its height and width."""
     ranks = {"vector": (2,), "spatial": (4, 5) if config.temporal else (4,)}[config.kind]
     if z.ndim not in ranks:
         raise ConfigError(
@@ -82,16 +82,16 @@ def check_latent(config: BlockConfig, z: Array, reduction: int = 1) -> None:
         raise ConfigError(f"a latent of {z.shape[-1]} channels; the network takes {config.latent_channels}")
     if config.kind == "spatial" and (z.shape[-3] % reduction or z.shape[-2] % reduction):
         size = f"{z.shape[-3]}x{z.shape[-2]}"
-        raise ConfigError(f"a latent of {size} cannot be halved evenly: each side has to be a multiple of {reduction}")
+        raise ConfigError(f"a latent of {size} cannot be halved evenly: each side must be a multiple of {reduction}")
 
 
 class UNet(nn.Module):
-    """The denoising network of a modality.
+    """The U-Net of a denoiser.
 
     Attributes:
       config: its sizes.
       dtype: of the computation; parameters are float32.
-      remat: recompute each step's activations in the backward pass instead of keeping them.
+      remat: recompute the activations of each block in the backward pass.
     """
 
     config: UNetConfig
@@ -107,7 +107,7 @@ class UNet(nn.Module):
         self.head = Head(self.config, self.config.latent_channels, zero=True, dtype=self.dtype)
 
     def embed_time(self, t: Array) -> Array:
-        """Noise level [B], in steps 0..1000, to the embedding [B, 4·channels] that steers every residual block."""
+        """Embeds timesteps [B] as [B, 4·channels], an input of every residual block."""
         return self.time(t)
 
     def __call__(
@@ -117,23 +117,23 @@ class UNet(nn.Module):
 
         Args:
           z: [B, H, W, C], [B, T, H, W, C] or [B, C].
-          t: noise level [B].
+          t: timesteps [B].
           context: prompt tokens [B, L, D].
-          connect: (place, h) -> h, called after each step where cross-modal attention may sit.
-          alias_skip: feed the middle's output instead of the last skip to the first step up, as the release does.
+          connect: (place, h) -> h, called after each step that cross-modal attention can follow.
+          alias_skip: use the output of the middle instead of the last skip in the first step up, as the release does.
 
         Returns:
           The prediction, of the shape and dtype of z.
 
         Raises:
-          ConfigError: the latent or the context is not of the config's sizes.
+          ConfigError: a latent or a context of other sizes than the config's.
         """
         check_latent(self.config, z, self.config.reduction)
         if context.values.shape[-1] != self.config.context_width:
-            given, width = context.values.shape[-1], self.config.context_width
-            raise ConfigError(f"prompt tokens of width {given}; the network attends to width {width}")
+            got, width = context.values.shape[-1], self.config.context_width
+            raise ConfigError(f"prompt tokens of width {got}; the network takes width {width}")
 
-        def connected(step: Step, h: Array) -> Array:
+        def connected(step: BlockSpec, h: Array) -> Array:
             return connect(step.place, h) if connect and step.connect else h
 
         emb = self.embed_time(t)

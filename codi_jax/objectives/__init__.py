@@ -1,1 +1,1 @@
-"""The losses of CoDi, each with its own jitted train step."""
+"""The training objectives of CoDi, each a loss with its own jitted train step."""

@@ -1,13 +1,14 @@
-"""Bridging alignment (stage 1): every prompt encoder is pulled to text by a contrastive loss.
+"""Bridging alignment (stage 1): a contrastive loss aligns every prompt encoder with that of text.
 
     InfoNCE   L = ½ [CE(s·A Bᵀ, diag) + CE(s·B Aᵀ, diag)],   s = exp(logit scale) ≤ cap            (Radford et al. 2021)
     SigLIP    L = -mean_i Σ_j log σ(y_ij (s·a_i·b_j + b)),    y_ij = ±1, positive on the diagonal     (Zhai et al. 2023)
 
-a_i, b_j are unit-norm embeddings of the global batch. The number of such objectives grows linearly with modalities:
-text-image, text-audio, text-video.
+a_i, b_j are unit-norm embeddings of the global batch. The number of such objectives is linear in the number of
+modalities: text-image, text-audio, text-video.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -17,9 +18,12 @@ import numpy as np
 import optax
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError
-from codi_jax.objectives import parts, ring
+from codi_jax.config import ConfigError, from_dict
+from codi_jax.objectives import microbatch, ring
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.batches import MediaBatches, components_of, pair_of
 from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.parallel import distributed
 from codi_jax.types import Array
 
 COMPONENT = "bridging"  # the learned temperature (and bias) of the contrastive loss
@@ -27,17 +31,17 @@ COMPONENT = "bridging"  # the learned temperature (and bias) of the contrastive 
 
 @dataclasses.dataclass(frozen=True)
 class BridgingConfig:
-    """The loss and the cap on its scale s.
+    """Settings of the loss.
 
-    A low cap lets no pair be told apart by a small angle: the towers then agree more closely, and what they learn
-    carries over better to combinations that they never saw.
-
-    `views` names modalities that come in two wordings, prompt and full: these are contrasted with one another, too. A
-    text tower that only ever met pictures would lose what no picture shows, before it is frozen for sound to be pulled
-    to it.
-
-    `ring` computes the loss block by block on a ring of devices (`objectives.ring`): for batches whose matrix of
-    logits would not fit.
+    Attributes:
+      loss: InfoNCE or SigLIP.
+      max_scale: cap on the scale s, > 0. With a low cap, small angles between embeddings cannot separate pairs, so the
+        towers agree more closely and generalize better to unseen combinations of factors.
+      views: modalities that have two versions, prompt and full; the loss also contrasts these with each other. Without
+        it a text tower trained on images alone would drop what images do not show, such as sound, before it is frozen
+        and the audio tower is aligned to it.
+      ring: whether to compute the loss block by block on a ring of devices (`objectives.ring`), for batches whose
+        matrix of logits does not fit in memory.
     """
 
     loss: Literal["infonce", "siglip"] = "infonce"
@@ -51,7 +55,7 @@ class BridgingConfig:
 
 
 def init(config: BridgingConfig) -> dict[str, dict[str, np.ndarray]]:
-    """Parameters of the loss itself: CLIP's initial temperature 1/0.07, or SigLIP's 10 and -10."""
+    """Initial parameters of the loss: scale 1/0.07 as in CLIP, or scale 10 and bias -10 as in SigLIP."""
     if config.loss == "infonce":
         return {COMPONENT: {"logit_scale": np.float32(np.log(1 / 0.07))}}
     return {COMPONENT: {"logit_scale": np.float32(np.log(10.0)), "logit_bias": np.float32(-10.0)}}
@@ -80,16 +84,17 @@ def loss(
     batch: dict,
     key: jax.Array,
     accumulate: int = 1,
-):
-    """Contrastive loss of a batch of media pairs, and retrieval accuracy within the batch.
+) -> LossTerms:
+    """Contrastive loss of a batch of media pairs, and the metrics "scale" and "retrieval" (accuracy within the batch).
 
-    With `accumulate` the towers see the batch in so many parts; the loss is over all of it.
+    With `accumulate` > 1 the towers process the batch in this number of microbatches; the loss is over all pairs of the
+    batch.
     """
     del key
 
     def embed(name: str, **options: Any) -> Array:
         tower = partial(codi[name].embed, codi[name].component(variables, "prompt"), **options)
-        return parts.embedded(tower, batch[name], accumulate)
+        return microbatch.embedded(tower, batch[name], accumulate)
 
     a, b = (embed(name) for name in pair)
     temperature = variables["params"][COMPONENT]
@@ -100,30 +105,84 @@ def loss(
         arguments = (x, y, scale) if config.loss == "infonce" else (x, y, scale, temperature["logit_bias"])
         if config.ring:
             return on_ring(*arguments)
-        whole = {"infonce": infonce, "siglip": siglip}[config.loss]
+        full = {"infonce": infonce, "siglip": siglip}[config.loss]
         hits = (x @ y.T).argmax(-1) == jnp.arange(x.shape[0])
-        return ring.Contrast(whole(*arguments), hits.mean())
+        return ring.Contrast(full(*arguments), hits.mean())
 
     value, retrieval = contrast(a, b)
     for name in (name for name in config.views if name in pair):
-        other = embed(name, full=True)
+        other = embed(name, untruncated=True)
         value += contrast(a if name == pair[0] else b, other).loss
-    return value, {"scale": scale, "retrieval": retrieval}
-
-
-def train_step(
-    codi: CoDi, pair: tuple[str, str], config: BridgingConfig, tx, ema_decay: float, **jit_options
-) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, pair, config), tx, ema_decay, **jit_options)
+    return LossTerms(value, {"scale": scale, "retrieval": retrieval})
 
 
 def prompt_statistics(embeddings: Array) -> dict[str, Array]:
-    """Constants {centre, gain} of a prompt encoder from embeddings [N, D]: zero mean, unit variance on average.
+    """Constants {centre [D], gain []} that give embeddings [N, D] zero mean and an average variance of 1.
 
-    Each modality's own centre closes the gap that contrastive training leaves between modalities (Liang et al. 2022).
+    Centring each modality closes the modality gap that contrastive training leaves (Liang et al. 2022).
     """
     return {
         "centre": embeddings.mean(0),
         "gain": 1 / jnp.sqrt(jnp.maximum(embeddings.var(0).mean(), 1e-12)),
     }
+
+
+@register("bridging")
+@dataclasses.dataclass(frozen=True, eq=False)
+class BridgingObjective:
+    """Trains the prompt encoders of pairs of modalities.
+
+    Attributes:
+      codi: the model.
+      modalities: a pair, or more, of which every batch holds a pair.
+      config: of the loss.
+      microbatches: in which the towers process a batch. The loss is over all pairs of the batch, so gradients are not
+        accumulated.
+    """
+
+    codi: CoDi
+    modalities: tuple[str, ...]
+    config: BridgingConfig
+    microbatches: int = 1
+    accumulate: int = 1
+    outputs: tuple[str, ...] = ()
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "BridgingObjective":
+        return cls(codi, stage.modalities, from_dict(BridgingConfig, stage.settings, SETTINGS), stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return (*components_of(self.codi, ("prompt",), self.modalities), COMPONENT)
+
+    @property
+    def batch_multiple(self) -> int:
+        return self.microbatches
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        temperature = init(self.config) if COMPONENT in components else {}
+        return {**self.codi.init(key, components), **temperature}
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return MediaBatches(self.codi, self.modalities, in_pairs=True).batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return MediaBatches(self.codi, self.modalities, in_pairs=True).example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        pair = pair_of(self.modalities, batch)
+        return loss(self.codi, pair, self.config, variables, batch, key, self.microbatches)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        return self.loss(variables, batch, key).scalars()
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        """Centre and gain of the embeddings of every modality."""
+        codi = self.codi
+        embed = jax.jit(lambda v, b: {n: codi[n].embed(codi[n].component(v, "prompt"), b[n]) for n in b})
+        parts = [distributed.fetch(embed(variables, batch)) for batch in batches]
+        embeddings = {n: jnp.concatenate([p[n] for p in parts if n in p]) for n in self.modalities}
+        return {codi[n].components["prompt"]: prompt_statistics(embeddings[n]) for n in self.modalities}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, **options)

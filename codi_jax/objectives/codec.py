@@ -2,29 +2,38 @@
 
     L = E_{z ~ q(z|x)} [-log p(x|z)] + β · Σ_i max(KL(q(z_i|x) ‖ N(0, 1)), λ)
 
-with the reconstruction term of the modality, β `kl_weight` and λ `free_bits` (nats a latent value; Kingma et al. 2016).
-The codec is frozen afterwards; the statistics of its latents become constants.
+with the reconstruction term of the modality, β = `kl_weight` and λ = `free_bits` (nats per latent value; Kingma et al.
+2016). Afterwards the codec is frozen, and the statistics of its latents become constants.
 """
 
 import dataclasses
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from codi_jax.codi import CoDi
+from codi_jax.config import from_dict
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, register
+from codi_jax.objectives.batches import MediaBatches, components_of
 from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.parallel import distributed
 from codi_jax.rng import fold
+from codi_jax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
+    """β and λ of the loss."""
+
     kl_weight: float = 1e-6
     free_bits: float = 0.0
 
 
-def loss(codi: CoDi, name: str, config: CodecConfig, variables: dict, batch: dict, key: jax.Array):
-    """Mean loss over the batch {name: media}, and metrics."""
+def loss(codi: CoDi, name: str, config: CodecConfig, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+    """Mean loss over the batch {name: media}, and the metrics "reconstruction", "kl" and those of the modality."""
     modality = codi[name]
     params = modality.component(variables, "codec")
     mean, logvar = (x.astype(jnp.float32) for x in modality.encode_moments(params, batch[name]))
@@ -33,21 +42,72 @@ def loss(codi: CoDi, name: str, config: CodecConfig, variables: dict, batch: dic
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar)
     penalty = jnp.maximum(kl, config.free_bits).reshape(kl.shape[0], -1).sum(-1)
     total = (reconstruction + config.kl_weight * penalty).mean()
-    return total, {"reconstruction": reconstruction.mean(), "kl": kl.reshape(kl.shape[0], -1).sum(-1).mean(), **metrics}
-
-
-def train_step(codi: CoDi, name: str, config: CodecConfig, tx, ema_decay: float, **jit_options) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, name, config), tx, ema_decay, **jit_options)
+    terms = {"reconstruction": reconstruction.mean(), "kl": kl.reshape(kl.shape[0], -1).sum(-1).mean()}
+    return LossTerms(total, {**terms, **metrics})
 
 
 def latent_statistics(mean: jax.Array, logvar: jax.Array | None) -> dict[str, jax.Array]:
-    """Constants {shift, scale} per channel that give latents zero mean and unit variance.
+    """Constants {shift [C], scale [C]} that give latents zero mean and unit variance per channel.
 
     Args:
-      mean, logvar: posterior moments [N, …, C]; the variance of z is that of the means plus the mean variance. None
-        where z is the mean itself.
+      mean, logvar: posterior moments [N, …, C]. The variance of z is the variance of the means plus the mean of the
+        variances. `logvar` is None if z is the mean.
     """
     axes = tuple(range(mean.ndim - 1))
     variance = mean.var(axes) + (0.0 if logvar is None else jnp.exp(logvar).mean(axes))
     return {"shift": mean.mean(axes), "scale": 1 / jnp.sqrt(jnp.maximum(variance, 1e-8))}
+
+
+@register("codec")
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodecObjective:
+    """Trains the codec of one modality on its media.
+
+    Attributes:
+      codi: the model.
+      name: the modality.
+      config: of the loss.
+      accumulate: number of microbatches.
+    """
+
+    codi: CoDi
+    name: str
+    config: CodecConfig
+    accumulate: int = 1
+    outputs: tuple[str, ...] = ()
+    batch_multiple: int = 1
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "CodecObjective":
+        (name,) = stage.modalities
+        return cls(codi, name, from_dict(CodecConfig, stage.settings, SETTINGS), stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return components_of(self.codi, ("codec",), (self.name,))
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        return self.codi.init(key, components)
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return MediaBatches(self.codi, (self.name,)).batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return MediaBatches(self.codi, (self.name,)).example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        return loss(self.codi, self.name, self.config, variables, batch, key)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        return self.loss(variables, batch, key).scalars()
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        """Shift and scale of the latents."""
+        modality = self.codi[self.name]
+        moments = jax.jit(lambda v, batch: modality.encode_moments(modality.component(v, "codec"), batch[self.name]))
+        parts = [distributed.fetch(moments(variables, batch)) for batch in batches]
+        mean, logvar = (jnp.concatenate(x) for x in zip(*parts, strict=True))
+        return {self.components[0]: latent_statistics(mean, logvar if modality.sampled_posterior else None)}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

@@ -1,4 +1,4 @@
-"""What the diffusion objectives share: encoded batches, the prompt of a training sample, a latent at a noise level."""
+"""Shared parts of the diffusion objectives: encoded batches, prompts of training samples, noisy latents, timesteps."""
 
 import dataclasses
 
@@ -17,10 +17,10 @@ class Encoded:
     """One modality of a batch after codec and prompt encoder.
 
     Attributes:
-      mean, std: moments of the normalised latent's posterior, [B, *latent].
-      prompt: prompt context [B, D], of the (possibly truncated) prompt.
-      full: prompt context [B, D] of the target itself.
-      present: [B], whether the sample has this modality at all; None if all have.
+      mean, std: moments of the posterior of the normalised latent, [B, *latent].
+      prompt: prompt context [B, D] of the (possibly truncated) prompt.
+      full: prompt context [B, D] of the untruncated target.
+      present: [B], 1 where the sample has this modality, else 0; None if all samples have it.
     """
 
     mean: Array
@@ -31,35 +31,41 @@ class Encoded:
 
 
 def encode(codi: CoDi, variables: dict, batch: dict) -> dict[str, Encoded]:
-    """Media {modality: media} to {modality: Encoded}; a pure function, to be run in a step or once for all steps."""
+    """Encodes {modality: media} to {modality: Encoded}. Pure, so it can run in the step or once before training."""
     out = {}
     for name, media in batch.items():
         mean, std = codi[name].encode(variables, media)
-        prompt, full = (codi[name].prompt(variables, media, full=flag) for flag in (False, True))
+        prompt, full = (codi[name].prompt(variables, media, untruncated=flag) for flag in (False, True))
         out[name] = Encoded(*(jax.lax.stop_gradient(x.astype(jnp.float32)) for x in (mean, std, prompt, full)))
     return out
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptConfig:
-    """How a diffusion objective is prompted.
+    """The prompts of a diffusion objective.
 
     Attributes:
-      sources: modalities whose prompt conditions; each sample draws one of those that it has, and its batch holds.
-      drop: probability of the null prompt (classifier-free guidance).
-      noise: standard deviation of Gaussian noise on the context, in units of the prompt space's own: it covers the gap
-        between a modality that was seen with this denoiser and one that is merely aligned.
+      sources: modalities that serve as prompts; for each sample one of those that it has is drawn uniformly.
+      drop: probability of the null prompt, for classifier-free guidance.
+      noise: standard deviation of Gaussian noise added to the context, relative to the standard deviation of the prompt
+        space. It bridges the gap between prompt modalities that this denoiser is trained with and others that are only
+        aligned with them.
     """
 
     sources: tuple[str, ...]
     drop: float = 0.1
     noise: float = 0.0
 
+    def null_components(self, codi: CoDi) -> tuple[str, ...]:
+        """Components that the null prompt is made by: the prompt encoders, if it is an empty prompt."""
+        encoders = tuple(codi[name].components["prompt"] for name in self.sources)
+        return encoders if codi.config.null == "empty" else ()
+
 
 def context(
     codi: CoDi, config: PromptConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array, name: str
 ) -> Tokens:
-    """Context [B, 1, D] that `name`'s denoiser is trained with."""
+    """Training context [B, 1, D] of the denoiser of `name`."""
     sources = [source for source in config.sources if source in batch]
     prompts = jnp.stack([batch[source].prompt for source in sources])
     size = prompts.shape[1]
@@ -69,16 +75,16 @@ def context(
         choice = (draws * jnp.stack(present)).argmax(0)
     else:
         choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(sources))
-    chosen = prompts[choice, jnp.arange(size)]
-    chosen += config.noise * jax.random.normal(fold(key, name, "prompt noise"), chosen.shape)
+    prompt = prompts[choice, jnp.arange(size)]
+    prompt += config.noise * jax.random.normal(fold(key, name, "prompt noise"), prompt.shape)
     null = jnp.concatenate(list(codi.null_prompts(variables, sources, 1).values()))[choice]
     dropped = jax.random.bernoulli(fold(key, name, "prompt drop"), config.drop, (size, 1))
-    return Tokens.of(jnp.where(dropped, null, chosen)[:, None])
+    return Tokens.of(jnp.where(dropped, null, prompt)[:, None])
 
 
 @flax.struct.dataclass
-class Noised:
-    """A clean latent z, its noise, the timestep [B] and z_t."""
+class NoisySample:
+    """A clean latent z [B, *latent], its noise, the timesteps t [B], and z_t."""
 
     z: Array
     noise: Array
@@ -86,19 +92,19 @@ class Noised:
     z_t: Array
 
 
-def noised(codi: CoDi, name: str, encoded: Encoded, t: Array, key: jax.Array) -> Noised:
-    """Draws the posterior and corrupts it to the timesteps t [B]."""
+def add_noise(codi: CoDi, name: str, encoded: Encoded, t: Array, key: jax.Array) -> NoisySample:
+    """Samples z from the posterior and adds noise at the timesteps t [B]."""
     z = encoded.mean + encoded.std * jax.random.normal(fold(key, name, "posterior"), encoded.mean.shape)
     noise = jax.random.normal(fold(key, name, "noise"), z.shape)
-    return Noised(z, noise, t, process.corrupt(codi.schedule, z, t, noise))
+    return NoisySample(z, noise, t, process.corrupt(codi.schedule, z, t, noise))
 
 
 def timesteps(codi: CoDi, size: int, key: jax.Array, name: str, shift: float = 1.0) -> Array:
-    """t ~ U{0, …, T-1}, [B]; with a shift s, u = t/T is moved to s·u / (1 + (s-1)·u), towards noise if s > 1.
+    """Timesteps [B], t ~ U{0, …, T-1}; a shift s maps u = t/T to s·u / (1 + (s-1)·u), towards noise if s > 1.
 
-    The more values of a latent say the same (frames of a clip, pixels of a large image), the more noise it takes to
-    hide it, and a uniform t spends few samples where it is hidden. The shift is equation (23) of Esser et al., "Scaling
-    rectified flow transformers" (arXiv 2403.03206).
+    The more redundant a latent is (frames of a video, pixels of a large image), the more noise it takes to hide its
+    contents, and a uniform t draws few samples at those noise levels. The shift is equation (23) of Esser et al.,
+    "Scaling rectified flow transformers" (arXiv 2403.03206).
     """
     total = codi.schedule.steps
     t = jax.random.randint(fold(key, name, "t"), (size,), 0, total)

@@ -8,21 +8,28 @@ t_A and t_B are drawn independently by default; the paper shares one t. `align` 
                                                          or of the modality itself (`target: own`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
-The anchor puts the tokens of every modality into one aligned space, so that outputs which were never trained together
-can read one another. A partner that carries less than the modality itself would teach V_A to forget the rest; then its
-own embedding is the better target. With E ≠ D, c̄ is lifted by a fixed matrix of orthonormal rows.
+The anchor puts the tokens of all modalities into one aligned space, so that outputs which were never trained together
+can attend to each other. If the partner carries less information than the modality itself, regressing the partner's
+embedding would make V_A discard the rest; then `target: own` is better. If E > D, c̄ is projected to E dimensions by a
+fixed matrix with orthonormal rows.
 """
 
 import dataclasses
-from functools import lru_cache, partial
-from typing import Literal
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from codi_jax.codi import CoDi
+from codi_jax.config import from_dict
 from codi_jax.objectives import conditioning, ring
+from codi_jax.objectives.base import SETTINGS, LossTerms, StageSpec, refuse_accumulation, register
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of, pair_of
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
@@ -35,14 +42,14 @@ class LatentAlignmentConfig:
     """Settings of one pair.
 
     Attributes:
-      losses: modalities whose diffusion loss is summed; of a batch, those that it holds.
+      losses: modalities whose diffusion losses are summed; those that a batch lacks are skipped.
       aligned: modalities whose V is trained by `align`.
-      prompts: the prompt; open (dropped) prompts are where the environment matters.
+      prompts: the prompts; where the prompt is dropped, the environment tokens are the only condition.
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
-      target: whose embedding the anchor regresses: the `partner`'s or its `own`.
+      target: the embedding that the anchor regresses, the `partner`'s or the modality's `own`.
       temperature: of the contrastive loss.
-      ring: compute it on a ring of devices (`objectives.ring`).
+      ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
     """
 
@@ -58,7 +65,7 @@ class LatentAlignmentConfig:
     min_snr: float = 0.0
 
     def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
-        """Those of the pair whose V the loss reads."""
+        """The modalities of the pair whose environment tokens the loss reads."""
         if self.align == "contrastive":
             return pair
         read = {other for name, other in (pair, pair[::-1]) if name in self.losses}
@@ -66,8 +73,12 @@ class LatentAlignmentConfig:
 
 
 @lru_cache
-def lift(width: int, environment_width: int) -> np.ndarray:
-    """Fixed [D, E] matrix: the identity if D = E, else orthonormal rows (E > D) drawn from seed 0."""
+def orthonormal_projection(width: int, environment_width: int) -> np.ndarray:
+    """Fixed [D, E] matrix: the identity if D = E, else random orthonormal rows (E > D) from seed 0.
+
+    Raises:
+      ValueError: E < D.
+    """
     if width == environment_width:
         return np.eye(width, dtype=np.float32)
     if environment_width < width:
@@ -77,13 +88,13 @@ def lift(width: int, environment_width: int) -> np.ndarray:
 
 
 def anchor(tokens: Array, embedding: Array) -> Array:
-    """Mean squared distance of tokens [B, K, E] to an embedding [B, D], lifted to E."""
-    target = embedding @ lift(embedding.shape[-1], tokens.shape[-1])
+    """Mean squared difference of tokens [B, K, E] and an embedding [B, D] projected to E dimensions."""
+    target = embedding @ orthonormal_projection(embedding.shape[-1], tokens.shape[-1])
     return jnp.square(tokens.astype(jnp.float32) - target[:, None]).mean()
 
 
 def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -> Array:
-    """InfoNCE between the unit-norm means of tokens a and b, [B, K, E]."""
+    """InfoNCE of the unit-norm means over K of tokens a and b, [B, K, E]."""
     a, b = (x.astype(jnp.float32).mean(1) for x in (a, b))
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
     scale = jnp.float32(1 / temperature)
@@ -97,36 +108,100 @@ def loss(
     variables: dict,
     batch: dict[str, Encoded],
     key: jax.Array,
-):
-    """Joint loss of an encoded batch of pairs, and its terms."""
+) -> LossTerms:
+    """Loss of an encoded batch of pairs, and its terms "loss/NAME" and "align/NAME" (or "align") as metrics."""
     partner = dict(zip(pair, reversed(pair), strict=True))
     size = batch[pair[0]].mean.shape[0]
     samples, tokens = {}, {}
     for name in pair:
         t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
-        samples[name] = conditioning.noised(codi, name, batch[name], t, key)
+        samples[name] = conditioning.add_noise(codi, name, batch[name], t, key)
         if name in config.environments(pair):
             tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
 
     denoising, aligning = {}, {}
-    # One prompt for the pair: both outputs are of one scene.
+    # Both outputs get the same prompt, since they belong to one sample.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
         sample, environment = samples[name], Tokens.of(tokens[partner[name]])
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
-        of = {"partner": partner, "own": {name: name for name in pair}}
+        target = {"partner": partner, "own": {name: name for name in pair}}[config.target]
         for name in (name for name in config.aligned if name in pair):
-            aligning[f"align/{name}"] = anchor(tokens[name], batch[of[config.target][name]].full)
+            aligning[f"align/{name}"] = anchor(tokens[name], batch[target[name]].full)
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
-    return total, {**denoising, **aligning}
+    return LossTerms(total, {**denoising, **aligning})
 
 
-def train_step(
-    codi: CoDi, pair: tuple[str, str], config: LatentAlignmentConfig, tx, ema_decay: float, **jit_options
-) -> TrainStep:
-    """The jitted step of this objective."""
-    return make_train_step(partial(loss, codi, pair, config), tx, ema_decay, **jit_options)
+@register("latent_alignment")
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatentAlignmentObjective:
+    """Trains V and X of pairs of modalities.
+
+    Attributes:
+      codi: the model.
+      modalities: a pair, or more, of which every batch holds a pair.
+      config: of the loss.
+      batches: of the modalities.
+      accumulate: number of microbatches.
+    """
+
+    codi: CoDi
+    modalities: tuple[str, ...]
+    config: LatentAlignmentConfig
+    batches: EncodedBatches | MediaBatches
+    accumulate: int = 1
+    batch_multiple: int = 1
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
+        config, names = from_dict(LatentAlignmentConfig, stage.settings, SETTINGS), stage.modalities
+        if config.align == "contrastive":
+            refuse_accumulation(stage, "align: contrastive")
+        online = MediaBatches(codi, names, in_pairs=True)
+        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else online
+        return cls(codi, names, config, batches, stage.accumulate)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        codi, losses = self.codi, self.config.losses
+        pairs = list(combinations(self.modalities, 2))
+        read = [name for name in self.modalities if any(name in self.config.environments(pair) for pair in pairs)]
+        return (
+            *components_of(codi, ("environment",), read),
+            # V uses the time embedding of its modality's denoiser.
+            *components_of(codi, ("denoiser",), dict.fromkeys((*losses, *read))),
+            *components_of(codi, ("cross",), losses),
+            *self.batches.components,
+            *self.config.prompts.null_components(codi),
+        )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.modalities if self.config.losses else ()
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        return self.codi.init(key, components)
+
+    def batch(self, samples: Any) -> dict[str, Any]:
+        return self.batches.batch(samples)
+
+    def example(self, size: int) -> dict[str, Any]:
+        return self.batches.example(size)
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        pair, encoded = pair_of(self.modalities, batch), self.batches.encode(variables, batch)
+        return loss(self.codi, pair, self.config, variables, encoded, key)
+
+    def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
+        return self.loss(variables, batch, key).scalars()
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        del variables, batches
+        return {}
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        return make_train_step(self.loss, tx, ema_decay, accumulate=self.accumulate, **options)

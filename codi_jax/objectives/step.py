@@ -1,8 +1,8 @@
 """From a loss to its jitted train step.
 
-The gradient is taken with respect to the trained leaves alone; frozen ones enter as a separate argument, so they have
-neither gradients nor optimizer state. The state is donated. The key of step n is fold(seed key, n): a resumed run draws
-what the uninterrupted one would have drawn.
+Gradients are taken with respect to the trained leaves alone; frozen leaves are a separate argument and have neither
+gradients nor optimizer state. The state is donated. The key of step n is fold(seed key, n), so a resumed run draws the
+same random numbers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from codi_jax.objectives import parts
+from codi_jax.objectives import microbatch
 from codi_jax.optim.packed import unpacked
 from codi_jax.optim.rules import merge
 from codi_jax.optim.state import TrainState, apply_gradients
@@ -28,31 +28,31 @@ def make_train_step(
     ema_decay: float,
     *,
     accumulate: int = 1,
-    used_as: Callable[[dict], dict] = lambda params: params,
+    cast_for_compute: Callable[[dict], dict] = lambda params: params,
     batch_as: Callable[[Any], Any] = lambda batch: batch,
-    on_host: Sequence[str] = (),
+    offload: Sequence[str] = (),
     **jit_options,
 ) -> TrainStep:
     """Jits `step(state, frozen, constants, batch, key) -> (state, metrics)`.
 
     Args:
-      loss: the objective on (variables, batch, key); a mean over samples if it is accumulated.
+      loss: the objective on (variables, batch, key); it must be a mean over samples if `accumulate` > 1.
       tx: the optimizer.
       ema_decay: of the exponential moving average of the trained leaves.
-      accumulate: parts in which the batch is taken, one gradient after the other (`objectives.parts`).
-      used_as: parameters to what the loss sees of them, such as a copy in half precision; gradients come back to the
-        parameters themselves.
-      batch_as: a batch, or a part of one, to what the loss sees of it: the same in another sharding.
-      on_host: fields of the state that wait in host memory between steps. Its shardings say so, too.
-      **jit_options: in_shardings, out_shardings, … of `jax.jit`; the state is donated.
+      accumulate: number of microbatches over which gradients are averaged (`objectives.microbatch`).
+      cast_for_compute: casts parameters for the loss, such as to bfloat16; gradients are taken with respect to the
+        original parameters.
+      batch_as: applied to each (micro)batch before the loss, such as a sharding constraint.
+      offload: fields of the state that are in host memory between steps; its shardings have to place them there.
+      **jit_options: in_shardings, out_shardings, … of `jax.jit`.
     """
 
     def step(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array):
-        state = state.fetched(on_host)
+        state = state.fetched(offload)
 
         def gradients(batch: Any, key: jax.Array) -> Any:
             def scalar(trained: Any):
-                params = used_as(merge(unpacked(trained), frozen))
+                params = cast_for_compute(merge(unpacked(trained), frozen))
                 return loss({"params": params, "constants": constants}, batch_as(batch), key)
 
             return jax.value_and_grad(scalar, has_aux=True)(state.params)
@@ -61,7 +61,7 @@ def make_train_step(
         if accumulate == 1:
             (value, metrics), grads = gradients(batch, key)
         else:
-            (value, metrics), grads = parts.mean_gradients(gradients, batch, key, accumulate)
+            (value, metrics), grads = microbatch.mean_gradients(gradients, batch, key, accumulate)
         state, norms = apply_gradients(state, grads, tx, loss=value, ema_decay=ema_decay)
         return state, {"loss": value, **metrics, **norms}
 

@@ -1,4 +1,4 @@
-"""What trains and how: freezing rules, the optimizer and its schedule, the average of weights, the train state."""
+"""Freezing rules, the optimizer and its schedule, the exponential moving average, the train state."""
 
 from codi_jax.optim.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from codi_jax.optim.rules import merge, partition, select, summary

@@ -2,8 +2,8 @@
 
     ema_n = d_n · ema_{n-1} + (1 − d_n) · params_n,     d_n = min(decay, (1 + n) / (10 + n)),
 
-n counting from 1 the updates that were applied. The warm-up of the decay (Stable Diffusion's) forgets the random
-start quickly: d_1 = 2/11, d_10 = 11/20, d_1000 = 0.991.
+where n counts the applied updates from 1. The warm-up of the decay, as in Stable Diffusion, quickly forgets the initial
+values: d_1 = 2/11, d_10 = 11/20, d_1000 = 0.991.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from codi_jax.types import Array
 
 
 def start(params: Any) -> Any:
-    """The average before the first update: a float32 copy of the parameters, never the same buffers."""
+    """The initial average: a float32 copy of the parameters in new buffers."""
     return jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params)
 
 
@@ -26,5 +26,5 @@ def warm_decay(decay: float, updates: Array | int) -> Array:
 
 
 def update(ema: Any, params: Any, decay: Array) -> Any:
-    """One step of the average with the factor `decay`, a scalar."""
+    """One update of the average with the scalar `decay`."""
     return jax.tree.map(lambda e, p: e + (1 - decay) * (p.astype(jnp.float32) - e), ema, params)

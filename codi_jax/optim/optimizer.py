@@ -1,16 +1,16 @@
-"""The optimizer of a stage: clip → rule (AdamW, Adam, Lion) → decoupled decay → learning rate → factor by path.
+"""The optimizer of a stage: clip → rule (AdamW, Adam, Lion) → decoupled decay → learning rate → multiplier by path.
 
-The learning rate of the update after `n` applied ones (n = 0, 1, …), with w warm-up updates of `steps` in all:
+The learning rate after n applied updates (n = 0, 1, …), with w warm-up updates and `steps` in total:
 
     η_n = η · (n + 1) / w                                                n < w
     η_n = η · (f + (1 − f) · (1 + cos(π · (n − w) / (steps − w))) / 2)   n ≥ w, schedule 'cosine'
     η_n = η                                                              n ≥ w, schedule 'constant'
 
-so that the first update already moves, the w-th has the full rate, and the cosine reaches f · η at n = steps.
-Decay is decoupled: p ← p − η_n · factor · (direction + weight_decay · p), for leaves of two or more dimensions.
+so the first update has a rate above 0, the w-th has the full rate, and the cosine reaches f · η at n = steps. Weight
+decay is decoupled: p ← p − η_n · multiplier · (direction + weight_decay · p), for leaves of two or more dimensions.
 
-The update is the same for a tree of leaves and for a tree packed into vectors (`optim.packed`), of which each holds
-leaves of one weight decay and one factor.
+The update is the same for a tree of leaves and for a tree packed into vectors (`optim.packed`); all leaves of a vector
+have the same weight decay and the same multiplier.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import optax
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import rules
-from codi_jax.optim.packed import Layout
+from codi_jax.optim.packed import VectorLayout
 from codi_jax.parallel import paths
 from codi_jax.types import Array
 
@@ -34,12 +34,12 @@ class OptimizerConfig:
 
     Attributes:
       learning_rate: η, the peak.
-      warmup: w, updates of linear warm-up.
-      final_fraction: f, where the cosine ends, as a fraction of η.
-      clip: largest global norm of the gradients; 0 leaves them alone.
-      no_decay: regexes over whole parameter paths of leaves that decay spares, beyond those of fewer than two
-        dimensions, which it always spares.
-      lr_multipliers: ordered pairs (regex over whole parameter paths, factor), the first that matches decides.
+      warmup: w, number of updates of linear warm-up.
+      final_fraction: f, the final learning rate of the cosine as a fraction of η.
+      clip: maximum global norm of the gradients; 0 for no clipping.
+      no_decay: regexes over whole parameter paths of leaves without weight decay; leaves with fewer than two dimensions
+        never have it.
+      lr_multipliers: ordered pairs (regex over whole parameter paths, multiplier); the first match decides.
     """
 
     name: Literal["adamw", "adam", "lion"] = "adamw"
@@ -69,7 +69,11 @@ class OptimizerConfig:
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Array | int], Array]:
-    """η_n as a function of the number of updates applied so far."""
+    """η_n as a function of n, the number of updates applied so far.
+
+    Raises:
+      ConfigError: the warm-up is longer than the stage.
+    """
     if config.warmup > steps:
         raise ConfigError(f"optimizer.warmup: {config.warmup} updates of warm-up in a stage of {steps} steps")
 
@@ -84,26 +88,30 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Array | int]
 
 
 def multipliers(config: OptimizerConfig, params: Any) -> dict[str, float]:
-    """The learning-rate factor of every trained leaf, by path."""
-    chosen = rules.assign(paths.flatten(params), config.lr_multipliers, 1.0, "optimizer.lr_multipliers")
-    for path, factor in chosen.items():
+    """The learning-rate multiplier of every trained leaf, by path.
+
+    Raises:
+      ConfigError: a multiplier is not a positive number, or a rule matches no leaf.
+    """
+    factors = rules.assign(paths.flatten(params), config.lr_multipliers, 1.0, "optimizer.lr_multipliers")
+    for path, factor in factors.items():
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor <= 0:
             raise ConfigError(f"optimizer.lr_multipliers: {factor!r} for {path} is not a positive number")
-    return chosen
+    return factors
 
 
 def decayed(config: OptimizerConfig, params: Any) -> dict[str, bool]:
     """Whether weight decay applies to each trained leaf, by path."""
     leaves = paths.flatten(params)
-    spared = rules.assign(leaves, [(p, True) for p in config.no_decay], False, "optimizer.no_decay")
-    return {p: config.weight_decay > 0 and len(leaf.shape) >= 2 and not spared[p] for p, leaf in leaves.items()}
+    excluded = rules.assign(leaves, [(p, True) for p in config.no_decay], False, "optimizer.no_decay")
+    return {p: config.weight_decay > 0 and len(leaf.shape) >= 2 and not excluded[p] for p, leaf in leaves.items()}
 
 
 def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` with the corrections of the bias as factors.
+    """`optax.scale_by_adam` with bias correction by multiplication.
 
-    There they are divisors, which XLA turns into factors or gathers in one divisor as it finds them shared or not: then
-    leaves and vectors would differ in the last bit.
+    optax divides by 1 - βⁿ. XLA rewrites these divisions in different ways for leaves and for packed vectors, so the
+    results would differ in the last bit.
     """
 
     def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
@@ -120,27 +128,27 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def packing(config: OptimizerConfig, params: Any) -> Layout:
-    """How `params` are packed for this optimizer: joined are leaves of one type, weight decay and factor."""
-    treated = list(zip(decayed(config, params).values(), multipliers(config, params).values(), strict=True))
-    return Layout.of(params, lambda i: treated[i])
+def packing(config: OptimizerConfig, params: Any) -> VectorLayout:
+    """The packing of `params` for this optimizer: leaves of the same dtype, decay and multiplier share vectors."""
+    groups = list(zip(decayed(config, params).values(), multipliers(config, params).values(), strict=True))
+    return VectorLayout.of(params, lambda i: groups[i])
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, params: Any, layout: Layout | None = None
+    config: OptimizerConfig, steps: int, params: Any, layout: VectorLayout | None = None
 ) -> optax.GradientTransformation:
     """The optimizer of a stage of `steps` steps.
 
     Args:
-      config: which.
-      steps: of the stage.
+      config: the optimizer.
+      steps: number of steps of the stage.
       params: its trained parameters, a tree of arrays or ShapeDtypeStructs.
-      layout: from `packing`, if the optimizer is to be of parameters that are packed so.
+      layout: from `packing`, for an optimizer of packed parameters.
 
     Raises:
-      ConfigError: warm-up longer than the stage, or a rule that matches no trained leaf.
+      ConfigError: the warm-up is longer than the stage, or a rule matches no trained leaf.
     """
-    factors, mask = (paths.replace(params, chosen(config, params)) for chosen in (multipliers, decayed))
+    factors, mask = (paths.replace(params, by_path(config, params)) for by_path in (multipliers, decayed))
     if layout is not None:
         factors, mask = layout.first(factors), layout.first(mask)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []

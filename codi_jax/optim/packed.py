@@ -1,17 +1,15 @@
-"""Trees of many small leaves as a few vectors, for what is done to every number alike.
+"""Packing trees of many small leaves into a few vectors, for element-wise operations.
 
-Clipping, the optimizer, the average and the test for finiteness are some 40 operations a leaf, so a network of hundreds
-of small leaves spends more compilation on them than on itself. Packed, all leaves that are treated alike (by type,
-decay and learning rate) lie end to end in vectors of up to LENGTH numbers, and these operations are over a few vectors.
-The same functions of the tree serve both forms: what they map over is a tree of leaves or a tree of vectors.
+Clipping, the optimizer, the EMA and the finiteness check take some 40 operations per leaf, so a network with hundreds
+of small leaves spends more compile time on them than on its forward and backward pass. Packing concatenates leaves of
+the same dtype, decay and learning rate into vectors of up to LENGTH elements, and these operations apply to a few
+vectors. The same `jax.tree.map` code serves both forms: a tree of leaves or a tree of vectors.
 
-    loss(unpacked(params)), differentiated with respect to the vectors: leaves are split off them, so gradients come
-    back joined
+    loss(unpacked(params)) is differentiated with respect to the vectors, so gradients are packed, too
 
-Vectors are no longer than that because an update passes over them some twenty times: of what fits into a core's cache
-only the first pass waits for memory. Larger leaves stay alone; a copy of them would cost memory, and they are never
-many. Vectors are a matter of the running program; checkpoints hold trees, so that a run can go on where parameters are
-split over devices.
+LENGTH is limited because an update passes over a vector some twenty times: if it fits in a core's cache, only the first
+pass reads from memory. Larger leaves are not concatenated: copies of them would cost memory, and there are few. Only
+the running program packs; checkpoints hold trees, so that a run can be resumed on a mesh that shards parameters.
 """
 
 import dataclasses
@@ -27,10 +25,13 @@ LENGTH = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """Which leaves of a tree, by their place in `jax.tree.leaves`, each vector holds, in which shapes.
+class VectorLayout:
+    """The leaves of each vector.
 
-    `joined[k]` are the leaves of vector k; one that is alone keeps its shape.
+    Attributes:
+      treedef: of the tree.
+      shapes: shape of each leaf, in the order of `jax.tree.leaves`.
+      joined: for each vector, the indices of its leaves. A vector with a single leaf keeps the leaf's shape.
     """
 
     treedef: jax.tree_util.PyTreeDef
@@ -38,62 +39,62 @@ class Layout:
     joined: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "Layout":
+    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "VectorLayout":
         """The layout for trees like `tree`, arrays or ShapeDtypeStructs.
 
         Args:
           tree: the tree.
-          kind: the place of a leaf -> what has to agree, beside the type, for leaves to be joined.
-          length: the most numbers in a vector of several leaves.
+          kind: index of a leaf -> a key; leaves share a vector only if their keys and dtypes are equal.
+          length: maximum number of elements of a vector with several leaves.
         """
         leaves, treedef = jax.tree.flatten(tree)
         joined: list[list[int]] = []
-        open_: dict[Hashable, tuple[list[int], int]] = {}  # kind -> the vector that takes more, and how many it has
+        open_: dict[Hashable, tuple[list[int], int]] = {}  # key -> the vector that is not full, and its size
         for i, leaf in enumerate(leaves):
             key, size = (leaf.dtype.name, kind(i)), math.prod(leaf.shape)
-            own, held = open_.get(key, ([], length))
-            if held + size > length:
-                own, held = [], 0
-                joined.append(own)
-            own.append(i)
-            open_[key] = own, held + size
+            indices, filled = open_.get(key, ([], length))
+            if filled + size > length:
+                indices, filled = [], 0
+                joined.append(indices)
+            indices.append(i)
+            open_[key] = indices, filled + size
         return cls(treedef, tuple(tuple(leaf.shape) for leaf in leaves), tuple(map(tuple, joined)))
 
     def first(self, tree: Any) -> "Packed":
-        """What a tree has at the first leaf of each vector; it stands for all of them where `kind` told them apart."""
+        """The value of `tree` at the first leaf of each vector, for trees that are constant over a vector's leaves."""
         leaves = self.treedef.flatten_up_to(tree)
-        return Packed([leaves[own[0]] for own in self.joined], self)
+        return Packed([leaves[indices[0]] for indices in self.joined], self)
 
     def pack(self, tree: Any) -> "Packed":
-        """Joins the leaves of a tree of jax or of numpy arrays."""
+        """Packs a tree of jax or of numpy arrays."""
         leaves = self.treedef.flatten_up_to(tree)
         numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
         join = np.concatenate if numpy else jnp.concatenate
         return Packed(
-            [leaves[own[0]] if len(own) == 1 else join([leaves[i].reshape(-1) for i in own]) for own in self.joined],
+            [leaves[k[0]] if len(k) == 1 else join([leaves[i].reshape(-1) for i in k]) for k in self.joined],
             self,
         )
 
 
 @dataclasses.dataclass
 class Packed:
-    """The vectors of a tree; a pytree of them, so that they can be mapped over as the tree can."""
+    """The vectors of a tree, as a pytree node."""
 
     vectors: list[Any]
-    layout: Layout
+    layout: VectorLayout
 
     def unpack(self) -> Any:
-        """The tree: of numpy arrays, views of the vectors if these are numpy's; inside a jitted function otherwise."""
+        """The tree. Leaves of numpy vectors are views; jax vectors should be unpacked inside a jitted function."""
         leaves: list[Any] = [None] * len(self.layout.shapes)
-        for vector, own in zip(self.vectors, self.layout.joined, strict=True):
-            shapes = [self.layout.shapes[i] for i in own]
-            if len(own) == 1:
+        for vector, indices in zip(self.vectors, self.layout.joined, strict=True):
+            shapes = [self.layout.shapes[i] for i in indices]
+            if len(indices) == 1:
                 parts = [vector]
             elif isinstance(vector, np.ndarray):
                 parts = np.split(vector, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
             else:
                 parts = jax.lax.split(vector, [math.prod(shape) for shape in shapes])
-            for i, part, shape in zip(own, parts, shapes, strict=True):
+            for i, part, shape in zip(indices, parts, shapes, strict=True):
                 leaves[i] = part.reshape(shape)
         return self.layout.treedef.unflatten(leaves)
 
@@ -106,7 +107,7 @@ def _is_packed(node: Any) -> bool:
 
 
 def unpacked(tree: Any) -> Any:
-    """`tree` with a tree for each `Packed` in it."""
+    """`tree` with every `Packed` node unpacked."""
     return jax.tree.map(lambda node: node.unpack() if _is_packed(node) else node, tree, is_leaf=_is_packed)
 
 

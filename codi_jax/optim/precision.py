@@ -1,8 +1,8 @@
-"""Which parameters are stored, or used, in which type: ordered rules over their paths.
+"""The dtypes in which parameters are stored and computed with, by ordered rules over their paths.
 
-Master parameters, optimizer state and averages are float32. A component that a stage leaves alone can be *stored* in
-bfloat16, which halves it. What is trained keeps its float32 and can be *used* in bfloat16: the copy that the loss sees
-is made of each device's own shard, so that what FSDP gathers is half as large, and gradients come back in float32.
+Master parameters, optimizer state and EMA are float32. A frozen component can be *stored* in bfloat16, which halves its
+memory. A trained one stays float32 and can be *cast* to bfloat16 for the loss: each device casts its own shard, so that
+FSDP gathers half as many bytes, and gradients are float32.
 """
 
 from collections.abc import Callable
@@ -22,35 +22,35 @@ TYPES = ("float32", "bfloat16", "float16")
 def precision(
     params: Params, trainable: Params, pairs: Any, where: str
 ) -> tuple[Callable[[Params], Params], Callable[[Params], Params]]:
-    """Functions `stored_as` and `used_as` of (parts of) `params` under ordered (regex, dtype) pairs.
+    """Functions `(cast_frozen, cast_for_compute)` of subtrees of `params`, under ordered (regex, dtype) pairs.
 
-    `stored_as` casts leaves of components of which no leaf is trained, `used_as` all others, so that the frozen leaves
-    of a trained component are saved with it as exactly as they came.
+    `cast_frozen` casts leaves of components without trained leaves, `cast_for_compute` those of all other components.
+    So the frozen leaves of a trained component keep their precision when the component is saved.
 
     Args:
       params: nested dicts of arrays or ShapeDtypeStructs, {component: tree}.
       trainable: the same of bool.
-      pairs: the rules; what none matches stays float32.
+      pairs: the rules; a leaf that none matches stays float32.
       where: names the rules in messages.
 
     Raises:
-      ConfigError: a rule that is malformed, decides over no leaf or names no floating-point type.
+      ConfigError: a rule is malformed, is the first match of no leaf, or names an unknown dtype.
     """
-    chosen = rules.assign(paths.flatten(params), pairs, "float32", where)
-    if wrong := next((name for name in chosen.values() if name not in TYPES), None):
+    names = rules.assign(paths.flatten(params), pairs, "float32", where)
+    if wrong := next((name for name in names.values() if name not in TYPES), None):
         raise ConfigError(f"{where}: {wrong!r} is none of {', '.join(TYPES)}")
     trained = {path.split("/")[0] for path, yes in paths.flatten(trainable).items() if yes}
-    types = {path: jnp.dtype(name) for path, name in chosen.items() if name != "float32"}
+    types = {path: jnp.dtype(name) for path, name in names.items() if name != "float32"}
 
     def cast(tree: Params, of_trained: bool) -> Params:
         leaves = paths.flatten(tree)
-        wanted = {p: types[p] for p in leaves if p in types and (p.split("/")[0] in trained) == of_trained}
-        return paths.replace(tree, {p: x.astype(wanted[p]) if p in wanted else x for p, x in leaves.items()})
+        dtypes = {p: types[p] for p in leaves if p in types and (p.split("/")[0] in trained) == of_trained}
+        return paths.replace(tree, {p: x.astype(dtypes[p]) if p in dtypes else x for p, x in leaves.items()})
 
     return (lambda tree: cast(tree, False)), (lambda tree: cast(tree, True))
 
 
 def cast_in_place(tree: Params, cast: Callable[[Params], Params]) -> Params:
-    """`cast` on arrays, each in the sharding that it has."""
+    """Applies `cast` to arrays and keeps their shardings."""
     shardings = jax.tree.map(lambda x: x.sharding, tree)
     return jax.jit(cast, out_shardings=shardings)(tree) if jax.tree.leaves(tree) else tree

@@ -1,14 +1,13 @@
-"""Which leaves train: ordered regular expressions over parameter paths `component/…/leaf`.
+"""Freezing rules: ordered regular expressions over parameter paths `component/…/leaf`.
 
-A stage lists patterns; a pattern has to match the whole path, and the first that matches decides: it trains the leaf,
-or, written with a leading '!', freezes it. A leaf that none matches is frozen.
+A stage lists patterns. A pattern has to match the whole path, and the first match decides: the leaf is trained, or
+frozen if the pattern starts with '!'. A leaf without a match is frozen.
 
     trainable=("!vision_unet/.*/norm/.*", "vision_unet/.*/temporal.*")
 
-A pattern of the stage that decides over no leaf is an error, since it is a misspelling or has been overruled by an
-earlier one. Frozen leaves are taken out of the tree that is differentiated, so they have neither gradients nor
-optimizer state: `trained, frozen = partition(params, select(params, patterns))`, and the loss sees
-`merge(trained, frozen)`.
+A pattern that is the first match of no leaf is an error: it is misspelt, or earlier patterns match everything that it
+matches. Frozen leaves are removed from the tree that is differentiated, so they have neither gradients nor optimizer
+state: `trained, frozen = partition(params, select(params, patterns))`, and the loss is of `merge(trained, frozen)`.
 """
 
 import math
@@ -23,7 +22,7 @@ from codi_jax.types import Params
 
 
 def assign(leaves: Iterable[str], rules: Iterable[Any], default: Any, where: str) -> dict[str, Any]:
-    """The value of every path under ordered (regex, value) rules: that of the first whose regex matches it whole.
+    """The value of every path under ordered (regex, value) rules: that of the first regex that matches the whole path.
 
     Args:
       leaves: the paths.
@@ -32,7 +31,7 @@ def assign(leaves: Iterable[str], rules: Iterable[Any], default: Any, where: str
       where: names the rules in messages.
 
     Raises:
-      ConfigError: a rule that is malformed or decides over no path.
+      ConfigError: a rule is malformed or is the first match of no path.
     """
     compiled = paths.compile_rules(rules, where)
     deciding = [0] * len(compiled)
@@ -50,41 +49,44 @@ def assign(leaves: Iterable[str], rules: Iterable[Any], default: Any, where: str
         if not matching[i]:
             raise ConfigError(f"{where}: {regex!r} matches no parameter; components: {', '.join(sorted(heads))}")
         if not deciding[i]:
-            raise ConfigError(f"{where}: {regex!r} decides nothing, since earlier rules match all that it matches")
+            raise ConfigError(f"{where}: {regex!r} has no effect, since earlier rules match all that it matches")
     return values
 
 
 def select(params: Params, patterns: Sequence[str], where: str = "trainable") -> Params:
-    """Which leaves of `params` (arrays or ShapeDtypeStructs) train: a tree like it of bool.
+    """A tree of bool like `params` (arrays or ShapeDtypeStructs): whether a leaf is trained.
 
     Raises:
-      ConfigError: a pattern is malformed or decides over no leaf, or nothing trains.
+      ConfigError: a pattern is malformed or is the first match of no leaf, or no leaf is trained.
     """
     if isinstance(patterns, str):
         raise ConfigError(f"{where}: expected a sequence of patterns, got the string {patterns!r}")
     rules = [(pattern.removeprefix("!"), not pattern.startswith("!")) for pattern in patterns]
-    chosen = assign(paths.flatten(params), rules, False, where)
-    if not any(chosen.values()):
-        raise ConfigError(f"{where}: nothing trains")
-    return paths.replace(params, chosen)
+    trained = assign(paths.flatten(params), rules, False, where)
+    if not any(trained.values()):
+        raise ConfigError(f"{where}: no parameter is trained")
+    return paths.replace(params, trained)
 
 
 def partition(params: Params, trainable: Params) -> tuple[Params, Params]:
-    """Splits nested dicts into (trained, frozen), nested dicts in which the other's leaves are absent.
+    """Splits nested dicts into (trained, frozen), each without the other's leaves.
 
     Args:
       params: nested dicts of arrays.
       trainable: the same of bool, from `select`.
+
+    Raises:
+      ValueError: the two trees have different paths.
     """
-    chosen = paths.flatten(trainable)
+    flags = paths.flatten(trainable)
     leaves = paths.flatten(params)
-    if chosen.keys() != leaves.keys():
-        raise ValueError(f"params and trainable differ at {min(chosen.keys() ^ leaves.keys())}")
-    return tuple(paths.nest({p: leaf for p, leaf in leaves.items() if chosen[p] is kind}) for kind in (True, False))
+    if flags.keys() != leaves.keys():
+        raise ValueError(f"params and trainable differ at {min(flags.keys() ^ leaves.keys())}")
+    return tuple(paths.nest({p: leaf for p, leaf in leaves.items() if flags[p] is kind}) for kind in (True, False))
 
 
 def merge(*parts: Params) -> Params:
-    """The tree of which `parts` are disjoint pieces: the inverse of `partition`.
+    """Merges trees with disjoint leaves: the inverse of `partition`.
 
     Raises:
       ValueError: two parts hold the same leaf.
@@ -105,24 +107,24 @@ def summary(
     decayed: dict[str, bool] | None = None,
     depth: int = 2,
 ) -> str:
-    """The resolved rules as a table, a line for each prefix of `depth` keys and each way its leaves are treated.
+    """The resolved rules as a table, one line per prefix of `depth` keys and treatment of its leaves.
 
     Args:
       params: arrays or ShapeDtypeStructs.
       trainable: from `select`.
-      multipliers: learning-rate factors of trained leaves by path, 1 where absent (`optimizer.multipliers`).
+      multipliers: learning-rate multipliers of trained leaves by path, 1 where absent (`optimizer.multipliers`).
       decayed: whether weight decay applies to a trained leaf, by path (`optimizer.decayed`).
-      depth: how many leading keys a prefix has.
+      depth: number of leading keys of a prefix.
     """
-    chosen, multipliers, decayed = paths.flatten(trainable), multipliers or {}, decayed or {}
+    trained, multipliers, decayed = paths.flatten(trainable), multipliers or {}, decayed or {}
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for path, leaf in paths.flatten(params).items():
         prefix = "/".join(path.split("/")[:-1][:depth]) or path
-        if chosen[path]:
-            treated = "trained", f"{multipliers.get(path, 1.0):g}", "yes" if decayed.get(path) else "no"
+        if trained[path]:
+            treatment = "trained", f"{multipliers.get(path, 1.0):g}", "yes" if decayed.get(path) else "no"
         else:
-            treated = "frozen", "", ""
-        groups[prefix, *treated].append(math.prod(leaf.shape))
+            treatment = "frozen", "", ""
+        groups[prefix, *treatment].append(math.prod(leaf.shape))
     lines = [("parameters", "leaves", "numbers", "", "lr ×", "decay")]
     for (prefix, kind, factor, decay), sizes in groups.items():
         lines.append((prefix, str(len(sizes)), f"{sum(sizes):,}", kind, factor, decay))

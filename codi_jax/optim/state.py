@@ -1,10 +1,10 @@
-"""The train state, and the one way it changes.
+"""The train state and its update.
 
-A step whose loss or gradient norm is not finite changes neither parameters, nor optimizer state, nor average: it is
-skipped and counted, and the step number advances. So an update that is *applied* is number `step − skipped`, and the
-schedule (which counts inside the optimizer state) and the warm-up of the average go by that number.
+A step whose loss or gradient norm is not finite changes neither parameters nor optimizer state nor EMA: it is skipped
+and counted, and the step number advances. So the number of *applied* updates is `step − skipped`; the learning-rate
+schedule (which counts inside the optimizer state) and the warm-up of the EMA decay use that number.
 
-Parameters, and all that belongs to them, are trees or `Packed` ones (`optim.packed`); nothing below depends on which.
+Parameters, optimizer state and EMA are trees or `Packed` (`optim.packed`); the code below works with both.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ import jax.numpy as jnp
 import optax
 
 from codi_jax.optim import ema
-from codi_jax.optim.packed import Layout, Packed, unpacked
+from codi_jax.optim.packed import Packed, VectorLayout, unpacked
 from codi_jax.types import Array, Params
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a stage's training changes.
+    """Everything that training changes.
 
     Attributes:
-      step: int32 scalar, steps taken, skipped ones included.
-      params: the trained parameters alone; the frozen ones live outside.
+      step: int32 scalar, number of steps taken, including skipped ones.
+      params: the trained parameters; frozen ones are not part of the state.
       opt_state: of the optimizer, for `params`.
-      ema: float32 average of `params`, or None.
-      skipped: int32 scalar, steps whose loss or gradients were not finite.
+      ema: float32 exponential moving average of `params`, or None.
+      skipped: int32 scalar, number of steps whose loss or gradients were not finite.
     """
 
     step: Array
@@ -40,11 +40,11 @@ class TrainState:
 
     @classmethod
     def create(
-        cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True, layout: Layout | None = None
+        cls, params: Params, tx: optax.GradientTransformation, averaged: bool = True, layout: VectorLayout | None = None
     ) -> "TrainState":
-        """The state before the first step; jit it with out_shardings to create it sharded.
+        """The state before the first step; jit this with out_shardings to create it sharded.
 
-        With a layout it is packed, and `tx` has to be of parameters that are packed so.
+        With `layout` the state is packed; `tx` then has to be made for the same layout.
         """
         if layout is not None:
             params = layout.pack(params)
@@ -57,12 +57,12 @@ class TrainState:
         )
 
     def averaged(self) -> Params:
-        """The average as a tree, in the types of the parameters."""
+        """The EMA as an unpacked tree, in the dtypes of the parameters."""
         return unpacked(jax.tree.map(lambda e, p: e.astype(p.dtype), self.ema, self.params))
 
-    def fetched(self, on_host: Sequence[str]) -> "TrainState":
-        """Inside a jitted function: the state with these fields, which wait in host memory, on the device."""
-        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in on_host})
+    def fetched(self, offload: Sequence[str]) -> "TrainState":
+        """The state with these fields moved from host memory to the device; for use inside a jitted function."""
+        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in offload})
 
 
 def global_norm(tree: Any) -> Array:
@@ -83,12 +83,12 @@ def apply_gradients(
       state: the state.
       grads: gradients of the loss with respect to `state.params`, packed as these are.
       tx: the optimizer that created `state`.
-      loss: scalar, only looked at for being finite.
-      ema_decay: the decay of the average after its warm-up, unused if `state.ema` is None.
+      loss: scalar; only checked for being finite.
+      ema_decay: the EMA decay after its warm-up, unused if `state.ema` is None.
 
     Returns:
-      The next state, and float32 scalars: grad_norm (before clipping), update_norm (of what was added; 0 for a skipped
-      step), param_norm (afterwards), skipped (so far).
+      The next state, and float32 scalars: grad_norm (before clipping), update_norm (0 for a skipped step), param_norm
+      (after the update), skipped (total so far).
     """
     grad_norm = global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

@@ -1,11 +1,11 @@
-"""Where arrays live: the mesh of devices and the rules that split parameters and batches over it."""
+"""The device mesh, and the rules that shard parameters and batches over it."""
 
 from codi_jax.parallel.mesh import MeshConfig, make_mesh
 from codi_jax.parallel.sharding import (
     ShardingConfig,
     batch_rows,
     batch_sharding,
-    on_host,
+    in_host_memory,
     place_batch,
     replicated,
     resolve,
@@ -16,8 +16,8 @@ __all__ = [
     "ShardingConfig",
     "batch_rows",
     "batch_sharding",
+    "in_host_memory",
     "make_mesh",
-    "on_host",
     "place_batch",
     "replicated",
     "resolve",

@@ -1,8 +1,8 @@
-"""Chips: what one can compute, hold and send.
+"""Peak compute, memory and bandwidths of TPU chips.
 
-Peaks, memory and bandwidths are those of Google's pages on each chip (docs.cloud.google.com/tpu/docs/v5e, …/v5p, …/v6e,
-…/tpu7x, read in 2026). Of its memory a program gets a little less; that figure is the TPU compiler's own, by which it
-refuses what does not fit. The pages give the interconnect in both directions together; what a chip can receive is half.
+Source: Google's page on each chip (docs.cloud.google.com/tpu/docs/v5e, …/v5p, …/v6e, …/tpu7x, read in 2026). A program
+can use a little less than a chip's memory; `memory` is the limit at which the TPU compiler reports out of memory. The
+pages give the interconnect bandwidth of both directions together; a chip can receive half of it.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One kind of chip; everything is of a whole chip.
+    """One kind of chip; all numbers are for a whole chip.
 
     Attributes:
-      flops: bf16 operations a second.
-      memory: bytes that a program can have.
-      bandwidth: bytes a second between chip and its memory.
-      interconnect: bytes a second that a chip receives from others.
-      devices: how many devices it is to jax, which share it evenly.
-      kinds: how jax names its devices.
+      flops: bf16 operations per second.
+      memory: bytes that a program can use.
+      bandwidth: bytes per second between the chip and its memory.
+      interconnect: bytes per second that a chip can receive from other chips.
+      devices: number of jax devices per chip, which share it evenly.
+      kinds: `device_kind` of its jax devices.
     """
 
     flops: float
@@ -35,7 +35,7 @@ class Chip:
     kinds: tuple[str, ...] = ()
 
 
-CHIPS = {  # as it is called in the name of a topology
+CHIPS = {  # by its name in a topology
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, kinds=("TPU v5 lite", "TPU v5e")),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, kinds=("TPU v5", "TPU v5p")),
     "v6e": Chip(918e12, 31.25 * GIB, 1600e9, 400e9, kinds=("TPU v6 lite", "TPU v6e")),
@@ -44,10 +44,10 @@ CHIPS = {  # as it is called in the name of a topology
 
 
 def chip_of(topology: str) -> Chip:
-    """The chip of a topology, 'v5e:4x4' for one.
+    """The chip of a topology such as 'v5e:4x4'.
 
     Raises:
-      ConfigError: it is not known here.
+      ConfigError: `CHIPS` does not have it.
     """
     name = topology.split(":")[0]
     if name not in CHIPS:
@@ -56,7 +56,7 @@ def chip_of(topology: str) -> Chip:
 
 
 def utilisation(flops_per_second: float, devices: list[jax.Device]) -> float | None:
-    """The part of their peak that devices are at; None if theirs is not known."""
+    """Achieved over peak FLOP/s of these devices; None if `CHIPS` does not have their kind."""
     kind = devices[0].device_kind
     chip = next((chip for chip in CHIPS.values() if kind in chip.kinds), None)
     return flops_per_second / (chip.flops / chip.devices * len(devices)) if chip else None

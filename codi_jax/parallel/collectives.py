@@ -1,15 +1,15 @@
-"""What a compiled program sends between devices, loops included.
+"""Bytes that a compiled program sends between devices, loops included.
 
-    kind                 bytes P, of one device      received over the wires by a device of a group of n
+    kind                 bytes P per device          bytes received by a device in a group of n
     all-gather           of the result               P (n − 1) / n
     all-reduce           of the result               2 P (n − 1) / n
-    reduce-scatter       of what is reduced          P (n − 1) / n
+    reduce-scatter       of the operand              P (n − 1) / n
     all-to-all           of the result               P (n − 1) / n
     collective-permute   of the result               P
 
-The last column is what the best algorithm on a ring or torus needs, and hence a bound. An asynchronous collective is
-counted where it starts. A TPU runs some inside fusions: a chain of pieces of one collective, which the first opens
-(`AsyncCollectiveStart`), or an all-reduce of which each device keeps a slice, which is a reduce-scatter.
+The last column is what the best algorithm on a ring or torus needs, hence a lower bound. An asynchronous collective is
+counted at its start. The TPU compiler puts some collectives into fusions: a chain of pieces of one collective, counted
+at the first (`AsyncCollectiveStart`), or an all-reduce whose result each device slices, counted as a reduce-scatter.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _ALIASES = {"ragged-all-to-all": "all-to-all", "collective-broadcast": "collecti
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Of one kind: how many a call runs, the bytes P of one device summed up, and those it receives over the wires."""
+    """Collectives of one kind: their number per call, the sum of P, and the bytes that a device receives (`wire`)."""
 
     count: int = 0
     bytes: int = 0
@@ -32,7 +32,7 @@ class Traffic:
 
 
 def collectives(program: Program) -> dict[str, Traffic]:
-    """By kind, those that the program has; groups of one device send nothing and do not count."""
+    """The collectives of a program by kind. Groups of one device send nothing and are not counted."""
     out: dict[str, Traffic] = {}
     for visit in program.visits():
         kind = _kind(visit)
@@ -53,7 +53,7 @@ def collectives(program: Program) -> dict[str, Traffic]:
 
 
 def _kind(visit: Visit) -> str | None:
-    """The kind that an instruction counts as; None if it is no collective, or a later piece of one."""
+    """The kind that an instruction is counted as; None if it is not a collective, or a later piece of one."""
     opcode = visit.instruction.opcode.removesuffix("-start")
     kind = _ALIASES.get(opcode, opcode)
     if kind not in KINDS:
@@ -68,13 +68,13 @@ def _kind(visit: Visit) -> str | None:
 
 
 def _sliced(visit: Visit) -> bool:
-    """Whether each device keeps but a slice of what a fusion sums up."""
+    """Whether each device keeps only a slice of an all-reduce inside a fusion."""
     users = [i for i in visit.computation.values() if visit.instruction.name in i.operands]
     return bool(users) and all(user.opcode == "dynamic-slice" for user in users)
 
 
 def _results(instruction: Instruction) -> tuple[Array, ...]:
-    """The arrays that a collective yields; while it runs, some kinds hold operands, results and semaphores."""
+    """The results of a collective; the type of some `-start` instructions is (operands, results, semaphores)."""
     if instruction.opcode in ("all-gather-start", "collective-permute-start"):
         count = len(instruction.operands)
         return instruction.result[count : 2 * count]
@@ -82,9 +82,9 @@ def _results(instruction: Instruction) -> tuple[Array, ...]:
 
 
 def _group(instruction: Instruction, devices: int) -> int:
-    """How many devices take part in one collective together.
+    """The number of devices in one replica group.
 
-    The compiler writes groups as lists, as an iota ([groups, size]<=…) or by axes of a mesh.
+    The compiler writes groups as lists, as an iota ([groups, size]<=…) or as mesh axes.
     """
     text = instruction.text
     if instruction.opcode.startswith("collective-permute"):

@@ -1,16 +1,16 @@
 """Floating-point operations of a program, counted on its jaxpr.
 
-    dot_general             2 · (numbers of the result) · (length that is summed over)
-    conv_general_dilated    2 · Σ over the pairs (place of the result, tap of the kernel) that meet a real number,
-                            not padding and not a hole of a dilated input, · (channels summed over) · batch · features
+    dot_general             2 · (size of the result) · (contracted length)
+    conv_general_dilated    2 · #{(output position, kernel tap): the tap reads an input element, not padding and not a
+                            hole of a dilated input} · (input channels of a group) · batch · (output channels)
     scan                    length × its body
-    while                   its body as often as it runs, where counter, bound and step are written in the program
-    cond                    the dearest branch
-    shard_map               its body, which is one shard's, × the shards
+    while                   trip count × its body, if counter, bound and step are literals in the program
+    cond                    the branch with the most operations
+    shard_map               number of shards × its body, which is the program of one shard
 
-What XLA reports of a compiled program counts the body of a loop once; this counts it as often as it runs. Elementwise
-work is not counted: beside the products it is small, and it is bound by memory. Recomputation (`remat`) is in the
-program and hence in the sum; what no result depends on is not, since the compiler leaves it out.
+XLA's `cost_analysis` counts a loop body once; this module multiplies it by the trip count. Elementwise operations are
+not counted: they are few compared with the products, and bound by memory. Recomputation (`remat`) is in the program and
+is counted; dead code is not, since the compiler removes it.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """A sum, and the loops in it whose number of turns nobody knows: each counts as one turn."""
+    """A number of operations, and the loops in it whose trip count is unknown; their body is counted once."""
 
     total: float
     unknown_loops: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Flops:
 
 
 def count(program: ClosedJaxpr) -> Flops:
-    """Operations of one call of a program, over all devices that share it."""
+    """Operations of one call of a program, summed over its devices."""
     return _count(dce_jaxpr(program.jaxpr, True)[0])
 
 
 def read_inputs(program: ClosedJaxpr) -> list[bool]:
-    """Which inputs the results depend on; a compiled program does not take the others."""
+    """Which inputs the results depend on; a compiled program drops the others."""
     return dce_jaxpr(program.jaxpr, True)[1]
 
 
@@ -64,10 +64,10 @@ def _equation(equation: Any) -> Flops:
     if name == "scan":
         return _count(params["jaxpr"]).times(params["length"])
     if name == "while":
-        turns = _turns(equation)
+        trips = _trip_count(equation)
         body = _count(params["body_jaxpr"]) + _count(params["cond_jaxpr"])
-        if turns is not None:
-            return body.times(turns)
+        if trips is not None:
+            return body.times(trips)
         loop = f"while at {jax.extend.source_info_util.summarize(equation.source_info)}" if body.total else ""
         return body + Flops(0.0, (loop,) if loop else ())
     if name == "cond":
@@ -79,7 +79,7 @@ def _equation(equation: Any) -> Flops:
 
 
 def programs_in(value: Any) -> Iterator[Any]:
-    """The jaxprs in a parameter of an equation: of jit, remat, custom derivatives and whatever else calls one."""
+    """The jaxprs in a parameter of an equation: of jit, remat, custom derivatives and other calls."""
     if isinstance(value, ClosedJaxpr | Jaxpr):
         yield value
     elif isinstance(value, tuple | list):
@@ -91,43 +91,45 @@ def _convolution(equation: Any) -> float:
     params, (x, kernel) = equation.params, [v.aval.shape for v in equation.invars]
     numbers = params["dimension_numbers"]
     result = equation.outvars[0].aval.shape
-    (batch, features, *places), (_, channels, *taps) = numbers.out_spec, numbers.rhs_spec
+    (batch, features, *positions), (_, channels, *taps) = numbers.out_spec, numbers.rhs_spec
     pairs = 1
-    for i, (place, tap) in enumerate(zip(places, taps, strict=True)):
+    for i, (position, tap) in enumerate(zip(positions, taps, strict=True)):
         pairs *= _pairs(
             x[numbers.lhs_spec[2 + i]],
             kernel[tap],
-            result[place],
+            result[position],
             params["window_strides"][i],
             params["padding"][i][0],
             params["lhs_dilation"][i],
             params["rhs_dilation"][i],
         )
-    # The kernel's own channels are those of one group.
+    # The kernel's input channels are those of one group.
     return 2.0 * result[batch] * result[features] * kernel[channels] * pairs
 
 
-def _pairs(length: int, taps: int, places: int, stride: int, padding: int, holes: int, spread: int) -> int:
-    """Along one dimension, how often a tap meets a number of the input."""
-    at = np.arange(places)[:, None] * stride + np.arange(taps) * spread - padding
-    return int(((at >= 0) & (at <= (length - 1) * holes) & (at % holes == 0)).sum())
+def _pairs(
+    length: int, taps: int, positions: int, stride: int, padding: int, lhs_dilation: int, rhs_dilation: int
+) -> int:
+    """Along one dimension, the number of pairs (output position, kernel tap) that read an input element."""
+    at = np.arange(positions)[:, None] * stride + np.arange(taps) * rhs_dilation - padding
+    return int(((at >= 0) & (at <= (length - 1) * lhs_dilation) & (at % lhs_dilation == 0)).sum())
 
 
-def _turns(equation: Any) -> int | None:
-    """How often a `while` runs that counts up from one written number to another."""
+def _trip_count(equation: Any) -> int | None:
+    """The trip count of a `while` that counts up from one literal to another; None for any other."""
     params = equation.params
     condition, body = params["cond_jaxpr"].jaxpr, params["body_jaxpr"].jaxpr
     if len(condition.eqns) != 1 or condition.eqns[0].primitive.name != "lt":
         return None
     conditions, bodies = params["cond_nconsts"], params["body_nconsts"]
-    given, start = equation.invars[:conditions], equation.invars[conditions + bodies :]
+    constants, start = equation.invars[:conditions], equation.invars[conditions + bodies :]
     counter, bound = condition.eqns[0].invars
     carried = list(condition.invars[conditions:])
     if counter not in carried:
         return None
     index = carried.index(counter)
     if bound in condition.invars[:conditions]:
-        bound = given[condition.invars.index(bound)]
+        bound = constants[condition.invars.index(bound)]
     step = _step(body.eqns, body.invars[bodies + index], body.outvars[index])
     if step is None or not (isinstance(bound, Literal) and isinstance(start[index], Literal)):
         return None
@@ -135,7 +137,7 @@ def _turns(equation: Any) -> int | None:
 
 
 def _step(equations: Sequence[Any], before: Any, after: Any) -> int | None:
-    """By how much one turn raises the counter."""
+    """By how much one iteration raises the counter."""
     for equation in equations:
         if after in equation.outvars and equation.primitive.name == "add" and before in equation.invars:
             (other,) = [v for v in equation.invars if v is not before] or [None]

@@ -1,9 +1,9 @@
-"""What is particular to a process: its memory, what compiling costs it, where it keeps programs, what it prints.
+"""Settings of a process: memory allocator, compiler options, compilation cache, garbage collector and logs.
 
-A program calls these; a library that only imports codi_jax is left as it is.
+The command-line program calls these functions; importing codi_jax as a library changes none of these settings.
 
-XLA on CPU asks the C library for the buffers of every step and gives them back after it. Large ones glibc takes from
-the kernel each time, which clears every page of them again: a fifth of the time of a step of 140 MB of buffers.
+XLA on CPU allocates the buffers of every step with malloc and frees them after it. glibc maps large buffers anew each
+time, and the kernel clears every page: a fifth of the time of a step with 140 MB of buffers.
 """
 
 import ctypes
@@ -29,54 +29,57 @@ def _mallopt(settings: dict[int, int]) -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep what it frees, for its next step; says whether it can (with glibc).
+    """Makes malloc keep freed memory for the next step. Returns whether the C library (glibc) supports it.
 
-    Its memory then stays at its highest, so it is for processes that train or sample, step after step.
+    The process then stays at its peak memory, so this is for processes that train or sample in a loop.
     """
     # One arena, since only the first can grow beyond 64 MiB without the kernel's help.
     return _mallopt({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _ARENA_MAX: 1})
 
 
 def return_freed_memory() -> bool:
-    """Has this process give back every large array that it frees; says whether it can (with glibc).
+    """Makes malloc return every freed large array to the system. Returns whether the C library (glibc) supports it.
 
-    For processes that handle one large array after the other, in many threads. Left to itself glibc stops giving back
-    what is below 32 MiB once it has seen it freed, and each thread keeps its own.
+    For processes that handle one large array after another in many threads. By default glibc raises its threshold up to
+    32 MiB as arrays are freed, and every thread keeps freed memory in an arena.
     """
     return _mallopt({_MMAP_THRESHOLD: 2**20, _ARENA_MAX: 2})
 
 
-# Options of the CPU compiler are decided here. For what runs many times none has paid. On the step of ldm.text of
-# configs/four.py, in core seconds of compilation and core milliseconds a step (the least of seven):
+# Options of the CPU compiler are chosen here. None is worthwhile for programs that run many times. Measured on the step
+# of ldm.text of configs/four.py, in core seconds of compilation and core milliseconds per step (minimum of seven):
 #     none                                       11.5 s   32 to 36 ms
 #     xla_backend_optimization_level=1           11.7 s   32 ms
-#     xla_backend_optimization_level=0            6.6 s   92 ms, so only for what runs once
+#     xla_backend_optimization_level=0            6.6 s   92 ms, so only for programs that run once
 #     xla_cpu_parallel_codegen_split_count=1     11.7 s   32 ms
 #     xla_cpu_use_fusion_emitters=false          17.2 s   36 ms
-# and xla_llvm_disable_expensive_passes=true took a tenth longer than none, with no faster a step.
-_WORTHWHILE = 50_000_000  # numbers; unoptimised code takes some 0.1 µs more for each
+# xla_llvm_disable_expensive_passes=true took a tenth longer to compile than none, and the step was no faster.
+_WORTHWHILE = 50_000_000  # output elements; unoptimized code takes about 0.1 µs more for each
 
 
 def compiled_for_one_call(numbers: int) -> dict[str, int] | None:
-    """Compiler options for a program that runs once and makes so many numbers, such as an initialiser.
+    """Compiler options for a program that runs once, such as an initializer.
 
-    On CPU it is not worth optimising unless they are many.
+    On CPU optimization is not worthwhile unless the program computes many numbers.
+
+    Args:
+      numbers: how many elements its results have.
     """
     once = jax.default_backend() == "cpu" and numbers < _WORTHWHILE
     return {"xla_backend_optimization_level": 0} if once else None
-
-
-def collect_garbage_less_often() -> None:
-    """For programs that trace: what tracing makes is kept, and a third of its time goes into looking for garbage."""
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _no_orbax(entry: logging.LogRecord) -> bool:
     return "orbax" not in entry.pathname or entry.levelno >= logging.CRITICAL
 
 
-def hide_orbax_logs() -> None:
-    """Keeps what Orbax tells its developers (barriers, timings, unknown sharding) out of the user's terminal."""
+def prepare_process() -> None:
+    """Settings of every process of the command line, its workers included; a library must not change these.
+
+    Garbage is collected less often: what tracing allocates stays alive, and collection takes a third of its time.
+    Orbax's messages to developers (barriers, timings, unknown sharding) are hidden from the user's terminal.
+    """
+    gc.set_threshold(50_000, 20, 50)
     logging.getLogger("absl").addFilter(_no_orbax)
 
 
@@ -88,17 +91,17 @@ _CACHE = (
 
 
 def keep_programs(workdir: Path) -> None:
-    """Lets compiled programs outlive this process in a workdir, unless JAX_COMPILATION_CACHE_DIR names another folder.
+    """Sets jax's persistent compilation cache to a workdir, unless JAX_COMPILATION_CACHE_DIR names another directory.
 
-    So an interrupted run goes on without compiling anew: not its step, and not the many small programs around it, each
-    of which takes longer to compile than to read. Buckets keep what takes a second to compile. From a workdir that may
-    not be written programs are only read.
+    So a run that is resumed does not compile again: neither its step nor the many small programs around it, each of
+    which takes longer to compile than to read. Buckets keep programs that take a second or more to compile. A read-only
+    workdir is only read from.
     """
-    # A full disk is told of once, by what has to be written.
+    # A full disk is reported once, by the write that needs it.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    if storage.in_store(workdir):  # XLA writes some files itself, to disks only
+    if storage.is_remote(workdir):  # XLA writes some files itself, to local disks only
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     else:
         workdir = workdir.absolute()
@@ -108,5 +111,5 @@ def keep_programs(workdir: Path) -> None:
 
 
 def kept_programs() -> dict[str, Any]:
-    """Where this process keeps programs, and which; for `jax.config` of a process that it starts."""
+    """The settings of the compilation cache, for `jax.config` of a process that this one starts."""
     return {name: getattr(jax.config, name) for name in _CACHE}

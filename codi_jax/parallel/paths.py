@@ -1,6 +1,6 @@
-"""The path of a leaf: the keys that lead to it, joined by '/', as in `vision_unet/mid/conv1/kernel`.
+"""The path of a leaf of a pytree: its keys, joined by '/', as in `vision_unet/mid/conv1/kernel`.
 
-Every rule (sharding, freezing, learning rate, decay) and every message about a checkpoint speaks of leaves by path.
+Rules (sharding, freezing, learning rate, weight decay) and messages about checkpoints name leaves by their path.
 """
 
 import re
@@ -17,24 +17,24 @@ def flatten(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by path, in the order of `jax.tree.leaves`.
 
     Raises:
-      ValueError: two leaves have one path, as in {'a/b': x, 'a': {'b': y}}.
+      ValueError: two leaves have the same path, as in {'a/b': x, 'a': {'b': y}}.
     """
     pairs = [(keystr(keys, simple=True, separator="/"), leaf) for keys, leaf in tree_flatten_with_path(tree)[0]]
     flat = dict(pairs)
     if len(flat) != len(pairs):
         seen: set[str] = set()
-        twice = next(path for path, _ in pairs if path in seen or seen.add(path))
-        raise ValueError(f"two leaves have the path {twice}")
+        duplicate = next(path for path, _ in pairs if path in seen or seen.add(path))
+        raise ValueError(f"two leaves have the path {duplicate}")
     return flat
 
 
 def replace(tree: Any, flat: dict[str, Any]) -> Any:
-    """A tree of the structure of `tree` with the leaves of `flat`, which has the same paths."""
+    """A tree with the structure of `tree` and the leaves of `flat`, which has the same paths."""
     return jax.tree.unflatten(jax.tree.structure(tree), [flat[path] for path in flatten(tree)])
 
 
 def nest(flat: dict[str, Any]) -> dict:
-    """Nested dicts from leaves by path: the inverse of `flatten` for a tree of dicts."""
+    """Nested dicts from leaves by path: the inverse of `flatten` for trees of dicts."""
     tree: dict = {}
     for path, leaf in flat.items():
         *parents, last = path.split("/")
@@ -46,10 +46,10 @@ def nest(flat: dict[str, Any]) -> dict:
 
 
 def compile_rules(rules: Iterable[Any], where: str) -> list[tuple[str, re.Pattern, Any]]:
-    """Ordered (regex, value) pairs as (source, pattern, value).
+    """Compiles ordered (regex, value) pairs to (regex, pattern, value).
 
     Raises:
-      ConfigError: an entry is not a pair, or its first half is not a regular expression.
+      ConfigError: an entry is not a pair, or its first element is not a regular expression.
     """
     compiled = []
     for rule in rules:

@@ -1,27 +1,27 @@
-"""Which dimension of which array is split over which mesh axis.
+"""Sharding rules: which dimension of which array is split over which mesh axis.
 
-Rules are an ordered list of (regex, spec); the first whose regex matches decides. A spec names a mesh axis (or
-several, or None) for each leading dimension of the array. The regex has to match a whole *tail* of the path, beginning
-at a key: a parameter's moments and average lie at paths that end with the parameter's own
-(`opt_state/1/mu/vision_unet/…`, `ema/vision_unet/…`), so one rule splits a parameter and all that belongs to it alike.
+Rules are an ordered list of (regex, spec); the first match decides. A spec gives a mesh axis (or several, or None) for
+each leading dimension of the array. The regex must match a *suffix* of the path that begins at a key: the paths of the
+Adam moments and the EMA of a parameter end with the parameter's path (`opt_state/1/mu/vision_unet/…`,
+`ema/vision_unet/…`), so one rule shards a parameter, its moments and its EMA in the same way.
 
-What no rule matches falls back to FSDP: an array of at least `fsdp_min_bytes` is split along its largest dimension
-that the fsdp axis divides (the last of equals, which is the output dimension of a kernel); smaller ones are repeated,
-since gathering them costs more than they weigh.
+An array that no rule matches falls back to FSDP: if it has at least `fsdp_min_bytes`, it is split along its largest
+dimension that the fsdp axis divides (of equal ones the last, which is the output dimension of a kernel). Smaller arrays
+are replicated, since gathering them costs more than the memory that sharding would save.
 """
 
 import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, renamed
 from codi_jax.parallel import paths
 from codi_jax.parallel.tables import size, table
 
@@ -30,28 +30,28 @@ BATCH_AXES = ("data", "fsdp")
 
 @dataclasses.dataclass(frozen=True)
 class ShardingConfig:
-    """How parameters and all that belongs to them are split.
+    """How parameters, optimizer state, EMA and batches are sharded.
 
     Attributes:
-      rules: ordered pairs (regex over a tail of the path, spec); a spec is a sequence with, for each leading dimension,
-        None, the name of a mesh axis, or a sequence of names. An empty one repeats the array on every device.
-      context: ordered pairs (regex over the whole path of an array of the batch, dimension): which dimension of it is
-        split over 'context', as in ("video/(mean|std)", 1) for the frames of clips, ("image", 1) for the rows of
-        pictures. What follows from it the compiler finds out.
-      fsdp_min_bytes: arrays that no rule matches are split over 'fsdp' from this size on.
-      least_sharded: of the bytes in arrays of that size, the share that has to be split where fsdp > 1; less is an
-        error, since what is repeated on every device is what a large mesh was to save.
+      rules: ordered pairs (regex over a suffix of the path, spec); a spec is a sequence with None, the name of a mesh
+        axis or a sequence of names for each leading dimension. An empty spec replicates the array.
+      context: ordered pairs (regex over the whole path of an array of the batch, dimension): the dimension of it that
+        is split over 'context', such as ("video/(mean|std)", 1) for the frames of videos, ("image", 1) for the rows of
+        images. The compiler propagates this sharding.
+      fsdp_min_bytes: least size of an array that no rule matches to be split over 'fsdp'.
+      min_sharded_fraction: if fsdp > 1, the least fraction of the bytes in arrays of that size that must be sharded;
+        less is an error, since replicated arrays take memory on every device.
     """
 
     rules: tuple[Any, ...] = ()
     context: tuple[Any, ...] = ()
     fsdp_min_bytes: int = 4 * 2**20
-    least_sharded: float = 0.98
+    min_sharded_fraction: float = renamed("least_sharded", default=0.98)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One array of the resolved table; `why` is the rule that decided."""
+    """One array of the resolved table; `why` is the rule that matched, or the reason of the fallback."""
 
     path: str
     shape: tuple[int, ...]
@@ -62,8 +62,8 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """What `resolve` decided, array by array; `str` sums it up by first key, spec and rule."""
+class ShardingTable:
+    """The result of `resolve` for every array; `str` summarizes it by first key, spec and rule."""
 
     rows: tuple[Row, ...]
     fsdp_min_bytes: int
@@ -74,32 +74,32 @@ class Table:
 
     @property
     def sharded_fraction(self) -> float:
-        """The share of the bytes in arrays of at least `fsdp_min_bytes` that are split at all; 1 if there are none."""
+        """The fraction of the bytes in arrays of at least `fsdp_min_bytes` that are sharded; 1 if there are none."""
         total = sum(row.bytes for row in self._large)
         return sum(row.bytes for row in self._large if row.shards > 1) / total if total else 1.0
 
     def require(self, mesh: Mesh, least: float) -> None:
-        """Holds `sharded_fraction` against the least that is allowed where the mesh splits parameters.
+        """Checks that `sharded_fraction` is at least `least`, if the mesh splits parameters.
 
         Raises:
-          ConfigError: it is less, with the largest arrays that are not split.
+          ConfigError: it is less; the message names the largest arrays that are not sharded.
         """
         if mesh.shape["fsdp"] == 1 or self.sharded_fraction >= least:
             return
-        whole = sorted((row for row in self._large if row.shards == 1), key=lambda row: -row.bytes)
-        shown = "; ".join(f"{row.path} {list(row.shape)} ({row.why})" for row in whole[:3])
-        more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+        replicated_rows = sorted((row for row in self._large if row.shards == 1), key=lambda row: -row.bytes)
+        shown = "; ".join(f"{row.path} {list(row.shape)} ({row.why})" for row in replicated_rows[:3])
+        more = f" and {len(replicated_rows) - 3} more" if len(replicated_rows) > 3 else ""
         raise ConfigError(
             f"fsdp = {mesh.shape['fsdp']} splits {self.sharded_fraction:.1%} of the bytes in arrays of "
-            f"{size(self.fsdp_min_bytes)} or more, {least:.0%} are required: not split are {shown}{more}; take a "
-            "smaller mesh.fsdp, add sharding.rules for these, or lower sharding.least_sharded"
+            f"{size(self.fsdp_min_bytes)} or more, {least:.0%} are required. Not split: {shown}{more}. Reduce "
+            "mesh.fsdp, add sharding.rules for these arrays, or lower sharding.min_sharded_fraction"
         )
 
     def __str__(self) -> str:
         groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         for row in self.rows:
             groups[row.path.split("/")[0], _show(row.spec), row.why].append(row)
-        lines = [("arrays", "leaves", "bytes", "a device", "split over", "rule")]
+        lines = [("arrays", "leaves", "bytes", "per device", "split over", "rule")]
         for (head, spec, why), rows in groups.items():
             lines.append((head, *_sums(rows), spec, why))
         large = f"{self.sharded_fraction:.1%} of the bytes in arrays of {size(self.fsdp_min_bytes)} or more are split"
@@ -107,7 +107,7 @@ class Table:
 
 
 def _sums(rows: Sequence[Row]) -> tuple[str, str, str]:
-    """Leaves, bytes and bytes a device of some rows."""
+    """The number of leaves, bytes and bytes per device of some rows."""
     return str(len(rows)), size(sum(r.bytes for r in rows)), size(sum(r.bytes // r.shards for r in rows))
 
 
@@ -120,10 +120,10 @@ def _names(entry: Any) -> tuple[str, ...]:
 
 
 def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: Mesh) -> PartitionSpec:
-    """The spec of a rule, checked against an array and the mesh."""
+    """The spec of a rule, validated against an array and the mesh."""
     where = f"sharding rule {rule!r}, {path} {list(shape)}"
     if isinstance(spec, str) or not hasattr(spec, "__len__"):
-        raise ConfigError(f"{where}: a spec is a sequence of axis names, one for each dimension, got {spec!r}")
+        raise ConfigError(f"{where}: a spec is a sequence of axis names, one per dimension, got {spec!r}")
     if len(spec) > len(shape):
         raise ConfigError(f"{where}: the spec names {len(spec)} dimensions")
     used: list[str] = []
@@ -141,7 +141,7 @@ def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: Mes
 
 
 def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfig) -> tuple[PartitionSpec, str]:
-    """The fallback for an array of `nbytes` bytes."""
+    """The FSDP fallback for an array of `nbytes` bytes, and its reason."""
     ways = mesh.shape["fsdp"]
     if ways == 1:
         return PartitionSpec(), "fsdp = 1"
@@ -153,8 +153,22 @@ def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfi
     return PartitionSpec(*(None,) * max(divisible)[1], "fsdp"), "fsdp"
 
 
-def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
-    """The sharding of every leaf of parameters, optimizer state, averages or a whole train state.
+def _compiled(rules: Sequence[Any]) -> list[tuple[str, re.Pattern[str], Any]]:
+    """(regex, pattern that matches whole paths whose tail the regex matches, spec)."""
+    return [
+        (regex, re.compile(f"(?:.*/)?(?:{regex})"), spec)
+        for regex, _, spec in paths.compile_rules(rules, "sharding rules")
+    ]
+
+
+def unmatched_rules(array_paths: Iterable[str], config: ShardingConfig) -> tuple[str, ...]:
+    """The regexes of `config.rules` that match none of the paths."""
+    array_paths = tuple(array_paths)
+    return tuple(regex for regex, pattern, _ in _compiled(config.rules) if not any(map(pattern.fullmatch, array_paths)))
+
+
+def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, ShardingTable]:
+    """Resolves the sharding of every leaf of a tree: parameters, optimizer state, EMA or a whole train state.
 
     Args:
       tree: arrays or ShapeDtypeStructs.
@@ -162,15 +176,12 @@ def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
       config: the rules.
 
     Returns:
-      A tree like `tree` of NamedShardings, and the table of what was decided and why.
+      A tree like `tree` of NamedShardings, and the table of all arrays with their specs and rules.
 
     Raises:
-      ConfigError: a rule's spec does not fit an array that it matches.
+      ConfigError: the spec of a rule does not fit an array that it matches.
     """
-    rules = [
-        (regex, re.compile(f"(?:.*/)?(?:{regex})"), spec)
-        for regex, _, spec in paths.compile_rules(config.rules, "sharding rules")
-    ]
+    rules = _compiled(config.rules)
     rows, shardings = [], {}
     for path, leaf in paths.flatten(tree).items():
         shape, nbytes = tuple(leaf.shape), math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
@@ -183,16 +194,16 @@ def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, Table]:
         shards = math.prod(mesh.shape[name] for entry in spec for name in _names(entry))
         rows.append(Row(path, shape, nbytes, spec, shards, why))
         shardings[path] = NamedSharding(mesh, spec)
-    return paths.replace(tree, shardings), Table(tuple(rows), config.fsdp_min_bytes)
+    return paths.replace(tree, shardings), ShardingTable(tuple(rows), config.fsdp_min_bytes)
 
 
-def on_host(shardings: Any) -> Any:
-    """The same shardings in host memory, from where a step has to fetch what it uses."""
+def in_host_memory(shardings: Any) -> Any:
+    """The same shardings in pinned host memory; a step must move such arrays to the device before it uses them."""
     return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device holds whole."""
+    """The sharding of an array that is replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -202,7 +213,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
-    """A batch [B, …] inside a jitted function, split over 'context' as well; see ShardingConfig.
+    """Inside a jitted function, constrains a batch [B, …] to be split over 'context' too; see `ShardingConfig.context`.
 
     Raises:
       ConfigError: a rule names a dimension that an array does not have, or that cannot be split evenly.
@@ -217,7 +228,7 @@ def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
             return array
         where = f"sharding.context, {path} {list(array.shape)}"
         if dimension not in range(1, array.ndim):
-            raise ConfigError(f"{where}: there is no dimension {dimension!r} beside the batch's, which is 0")
+            raise ConfigError(f"{where}: there is no dimension {dimension!r} other than the batch dimension 0")
         if array.shape[dimension] % ways:
             raise ConfigError(f"{where}: {array.shape[dimension]} cannot be split into {ways}")
         spec = PartitionSpec(BATCH_AXES, *(None,) * (dimension - 1), "context")
@@ -226,24 +237,24 @@ def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
     return paths.replace(batch, {path: split(path, array) for path, array in paths.flatten(batch).items()})
 
 
-def batch_ways(sizes: Mapping[str, int]) -> int:
-    """Into how many parts a mesh with axes of these sizes splits a batch."""
+def num_batch_shards(sizes: Mapping[str, int]) -> int:
+    """The number of parts into which a mesh with axes of these sizes splits a batch."""
     return math.prod(sizes[axis] for axis in BATCH_AXES)
 
 
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-    """Which equal parts of a batch the devices of this process hold, in order, and into how many it is split.
+    """The parts of a batch that the devices of this process hold, ascending, and the total number of equal parts.
 
-    The mesh decides: its order of devices need not be that of processes, the parts of one process need not lie side by
-    side, and where 'tensor' or 'context' span processes several hold the same.
+    Both follow from the mesh: its order of devices may differ from the order of processes, the parts of a process may
+    not be contiguous, and processes that 'tensor' or 'context' span hold the same parts.
     """
-    parts = batch_ways(mesh.shape)
+    parts = num_batch_shards(mesh.shape)
     held = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
     return tuple(sorted({part for (rows,) in held for part in range(*rows.indices(parts))})), parts
 
 
 def batch_rows(mesh: Mesh, size: int) -> np.ndarray:
-    """The rows of a global batch of `size` that this process reads: those which its devices hold, in order.
+    """The rows of a global batch of `size` that this process reads: those that its devices hold, ascending.
 
     Raises:
       ConfigError: the batch cannot be split evenly.
@@ -255,10 +266,10 @@ def batch_rows(mesh: Mesh, size: int) -> np.ndarray:
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
-    """Puts this process' rows of a batch on its devices, as global arrays split over ('data', 'fsdp').
+    """Puts the rows of this process on its devices, as part of global arrays split over ('data', 'fsdp').
 
     Args:
-      batch: a tree of numpy arrays, the rows `batch_rows` of [B, …]; scalars are repeated.
+      batch: a tree of numpy arrays with the rows `batch_rows` of [B, …]; scalars are replicated.
       mesh: from `make_mesh`.
 
     Returns:
@@ -268,7 +279,7 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
       ConfigError: the global batch cannot be split evenly.
     """
     mine, parts = batch_parts(mesh)
-    at = {part: i for i, part in enumerate(mine)}
+    position = {part: i for i, part in enumerate(mine)}
 
     def place(path: str, array: Any) -> jax.Array:
         array = np.asarray(array)
@@ -281,7 +292,7 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
 
         def read(index: tuple[slice, ...]) -> np.ndarray:
             start, stop, _ = index[0].indices(rows * parts)
-            first = at[start // rows] * rows
+            first = position[start // rows] * rows
             return array[first : first + stop - start]
 
         return jax.make_array_from_callback((rows * parts, *array.shape[1:]), batch_sharding(mesh), read)

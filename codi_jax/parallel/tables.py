@@ -1,10 +1,10 @@
-"""How the resolved tables that a run prints are laid out."""
+"""Layout of the tables that a run prints."""
 
 from collections.abc import Sequence
 
 
 def table(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Aligned columns, the first line being the head; the columns in `right` are aligned to the right."""
+    """Text with aligned columns; the first line is the header, the columns in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

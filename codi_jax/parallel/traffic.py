@@ -1,8 +1,8 @@
 """Bytes that a compiled program reads from and writes to a device's main memory, loops included.
 
-Every instruction reads its operands and writes its result, and what a fusion makes in between stays inside it. Of an
-array from which a slice is taken, only the slice is read; where a slice is put into an array, only the slice is
-written. What the compiler keeps on the chip (another memory space than 0) costs nothing here.
+Every instruction reads its operands and writes its result; intermediate values of a fusion are not counted. A slice
+reads only the slice, a dynamic-update-slice writes only the slice. Arrays that the compiler keeps on the chip (a memory
+space other than 0) are not counted.
 """
 
 from codi_jax.parallel.hlo import Array, Instruction, Program
@@ -15,7 +15,7 @@ _SLICES = {"slice", "dynamic-slice", "gather"}
 
 
 def memory_traffic(program: Program) -> int:
-    """Bytes of one device in one call."""
+    """Bytes read and written by one device in one call."""
     return sum(
         visit.times * _bytes(visit.instruction, visit.computation, program)
         for visit in program.visits()
@@ -40,37 +40,37 @@ def _bytes(instruction: Instruction, computation: dict[str, Instruction], progra
         return 2 * result
     if opcode == "dynamic-update-slice":
         return 2 * operands[1]
-    if opcode.endswith("-start"):  # its result may hold its operands, too
+    if opcode.endswith("-start"):  # the type of its result may include its operands
         result -= sum(operands) if len(instruction.result) > len(operands) else 0
     return sum(operands) + result
 
 
 def _fusion(body: dict[str, Instruction], operands: list[int], fusion: Instruction) -> int:
-    """What a fusion reads and writes, given the sizes of its operands."""
+    """Bytes that a fusion reads and writes, given the sizes of its operands."""
     total = 0
     for parameter in (i for i in body.values() if i.opcode == "parameter"):
         users = [i for i in body.values() if parameter.name in i.operands]
         whole = operands[int(parameter.literal)]
-        part = [_read(user, parameter.name, whole, body) for user in users]
-        total += min(whole, sum(part))
+        reads = [_read(user, parameter.name, whole, body) for user in users]
+        total += min(whole, sum(reads))
     (root,) = (i for i in body.values() if i.root)
-    made = [body[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    for instruction, array in zip(made, fusion.result, strict=False):
-        written = _unplaced(body[instruction.operands[1]]) if instruction.opcode == "dynamic-update-slice" else None
+    results = [body[name] for name in root.operands] if root.opcode == "tuple" else [root]
+    for instruction, array in zip(results, fusion.result, strict=False):
+        written = _total_bytes(body[instruction.operands[1]]) if instruction.opcode == "dynamic-update-slice" else None
         total += _size((array,)) if written is None or array.space else written
     return total
 
 
 def _read(user: Instruction, name: str, whole: int, body: dict[str, Instruction]) -> int:
-    """What one instruction of a fusion reads of a parameter of `whole` bytes."""
+    """Bytes that one instruction of a fusion reads of a parameter of `whole` bytes."""
     if user.operands[0] == name:
         if user.opcode in _SLICES:
-            return _unplaced(user)
+            return _total_bytes(user)
         if user.opcode == "dynamic-update-slice":
             return 0
     return whole
 
 
-def _unplaced(instruction: Instruction) -> int:
-    """The bytes of a result, wherever it lies: inside a fusion it lies nowhere."""
+def _total_bytes(instruction: Instruction) -> int:
+    """The bytes of a result in any memory space: inside a fusion it has none."""
     return sum(array.bytes for array in instruction.result)

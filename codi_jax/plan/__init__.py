@@ -1,1 +1,1 @@
-"""What a stage takes on hardware that need not be here: its step compiled for it, and read."""
+"""Planning: compiles training steps for hardware that need not be present and reads memory and traffic from them."""

@@ -1,4 +1,4 @@
-"""Rows that were compiled before, one JSON file each, under a hash of all that they depend on."""
+"""A cache of compiled rows, one JSON file each, keyed by a hash of everything that a row depends on."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from codi_jax.train.recipe import Run
 
 @functools.cache
 def _source() -> str:
-    """Hash of this package."""
+    """Hash of the source files of this package."""
     digest, root = hashlib.sha256(), Path(codi_jax.__file__).parent
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
@@ -32,11 +32,11 @@ def _version(package: str) -> str | None:
 
 
 def key(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> str:
-    """The hash of a row: model, stage, mesh and rules, devices, versions of jax and of the compilers, this package."""
-    depends = {
+    """The key of a row: a hash of model, stage, mesh, sharding rules, devices, versions and this package's source."""
+    inputs = {
         "model": dataclasses.asdict(run.codi.config),
         "stage": dataclasses.asdict(run.stage(name)),
-        "encodes": sorted(n for n, stage in run.stages.items() if stage.objective == "encode"),
+        "encodes": sorted(n for n, stage in run.stages.items() if not stage.trains),
         "mesh": dataclasses.asdict(mesh),
         "sharding": dataclasses.asdict(run.config.sharding),
         "target": [target.name, target.platform, len(target.devices)],
@@ -44,11 +44,11 @@ def key(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) 
         "versions": {package: _version(package) for package in ("jax", "jaxlib", "libtpu", "flax", "optax")},
         "source": _source(),
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def read(directory: Path, key: str) -> dict[str, Any] | None:
-    """The row of a key, if it is there; a file that is damaged is not."""
+    """The cached row of a key; None if there is none or its file is damaged."""
     try:
         return json.loads((directory / f"{key}.json").read_text())
     except (OSError, ValueError):
@@ -56,5 +56,6 @@ def read(directory: Path, key: str) -> dict[str, Any] | None:
 
 
 def write(directory: Path, key: str, row: dict[str, Any]) -> None:
+    """Adds a row to the cache."""
     directory.mkdir(parents=True, exist_ok=True)
     storage.write_text(directory / f"{key}.json", json.dumps(row, indent=1) + "\n")

@@ -1,12 +1,12 @@
-"""One row of a plan: a stage's step compiled for a mesh, and what the compiled program says.
+"""One row of a plan: the step of a stage compiled for a mesh, and the roofline of the compiled program.
 
-    seconds.compute        operations of the step / (chips · peak of one)
-    seconds.memory         bytes that a chip moves to and from its memory / its bandwidth
-    seconds.interconnect   bytes that a chip receives from others / its bandwidth
-    bound_seconds          the largest: no step is shorter; mfu_bound is the compute's part of it
+    seconds.compute        FLOPs of the step / (chips · peak FLOP/s of a chip)
+    seconds.memory         bytes that a chip reads from and writes to HBM / its bandwidth
+    seconds.interconnect   bytes that a chip receives from other chips / its bandwidth
+    bound_seconds          the largest of these, a lower bound of a step; mfu_bound is seconds.compute / bound_seconds
 
-Bytes are of one chip, `peak` being all that it holds at once: arguments, results that do not take their place,
-temporaries. Compilation for a TPU refuses what does not fit, and says how much it would have needed.
+Bytes are per chip. `peak` is the memory of arguments, results that do not alias arguments, and temporaries. The TPU
+compiler refuses a program that does not fit and reports how much memory it needs.
 """
 
 import re
@@ -36,31 +36,31 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB}
 def compiled_row(
     run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int, progress: ProgressFn | None
 ) -> Row:
-    """Compiles the step of a stage at a global batch; see the module.
+    """Compiles the step of a stage with a global batch size; see the module for the entries.
 
     Raises:
-      ConfigError: the mesh or the batch does not fit the devices, or the stage trains nothing.
+      ConfigError: the mesh or the batch does not fit the devices, or the stage has no step (`encode`).
     """
     grid = make_mesh(mesh, target.devices)
     program, arguments = step_of(run, name, grid, batch_size)
     held = bytes_per_device(arguments)
     if progress is not None:
         progress(f"tracing {name} for {target.name}")
-    # Nothing may be computed in here: the devices of a described slice cannot.
+    # Nothing may be executed in this block: the devices of a topology description cannot compute.
     with jax.set_mesh(grid):
         traced = program.step.trace(*arguments)
         flops, read = count(traced.jaxpr), read_inputs(traced.jaxpr)
         lowered = traced.lower(lowering_platforms=(target.platform,))
         if progress is not None:
             progress(f"compiling {name} for {target.name}")
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             compiled, refusal = lowered.compile(), ""
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             compiled, refusal = None, str(error)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     row = {
         "stage": name,
         "topology": target.name,
@@ -72,17 +72,18 @@ def compiled_row(
         "flops_per_step": flops.total,
         "flops_per_sample": flops.total / batch_size,
         "compile_seconds": round(seconds, 1),
-        "notes": [f"counted as one turn: {loop}" for loop in flops.unknown_loops],
+        "notes": [f"counted as one iteration: {loop}" for loop in flops.unknown_loops],
     }
     if compiled is None:
         return row | _refused(refusal, held, target)
-    # What the program does not take is there all the same: parameters of a frozen network that this loss passes by.
-    idle = bytes_per_device([x for x, taken in zip(jax.tree.leaves(arguments), read, strict=True) if not taken])
-    return row | _read(compiled, flops.total, batch_size, idle, target, row["notes"])
+    # jit drops arguments that the program does not use, such as parameters of frozen networks that the loss does not
+    # read; they are in memory all the same.
+    unused = bytes_per_device([x for x, used in zip(jax.tree.leaves(arguments), read, strict=True) if not used])
+    return row | _read(compiled, flops.total, batch_size, unused, target, row["notes"])
 
 
 def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> float:
-    """Operations of a step, which is traced and not compiled."""
+    """FLOPs of a step, which is traced but not compiled."""
     grid = make_mesh(mesh, target.devices)
     program, arguments = step_of(run, name, grid, batch_size)
     with jax.set_mesh(grid):
@@ -90,19 +91,19 @@ def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: i
 
 
 def _limit(target: Target) -> float | None:
-    """Bytes that a chip has for a program, if anybody says."""
+    """Bytes of memory that a chip has for a program; None if unknown."""
     if target.chip:
         return target.chip.memory
     try:
         stats = target.devices[0].memory_stats() or {}
-    except jax.errors.JaxRuntimeError:  # of devices that keep no account
+    except jax.errors.JaxRuntimeError:  # devices without memory statistics
         stats = {}
     return stats.get("bytes_limit")
 
 
-def _refused(said: str, held: int, target: Target) -> Row:
-    """What is known of a step that the compiler refuses: what it holds, and what it would need."""
-    needs = [float(number) * _UNITS[unit] for number, unit in _NEEDS.findall(said)]
+def _refused(message: str, held: int, target: Target) -> Row:
+    """The entries for a step that the compiler refuses: the memory of its arguments, and how much it would need."""
+    needs = [float(number) * _UNITS[unit] for number, unit in _NEEDS.findall(message)]
     peak = max(needs) * target.per_chip if needs else None
     arguments = held * target.per_chip
     memory = {
@@ -115,9 +116,10 @@ def _refused(said: str, held: int, target: Target) -> Row:
     return {"hbm": memory, "collectives": {}, **absent, "fits": False}
 
 
-def _read(compiled: Any, flops: float, batch_size: int, idle: int, target: Target, notes: list[str]) -> Row:
+def _read(compiled: Any, flops: float, batch_size: int, unused: int, target: Target, notes: list[str]) -> Row:
+    """The entries read from a compiled program; `unused` are bytes of arguments that it does not take."""
     stats, program = compiled.memory_analysis(), Program(compiled.as_text())
-    arguments = stats.argument_size_in_bytes + idle
+    arguments = stats.argument_size_in_bytes + unused
     peak = arguments + stats.output_size_in_bytes - stats.alias_size_in_bytes
     peak += stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
     memory = {
@@ -126,7 +128,7 @@ def _read(compiled: Any, flops: float, batch_size: int, idle: int, target: Targe
         "peak": peak * target.per_chip,
         "limit": _limit(target),
     }
-    notes += [f"counted as one turn: {loop} of the compiled program" for loop in program.unknown_loops()]
+    notes += [f"counted as one iteration: {loop} of the compiled program" for loop in program.unknown_loops()]
     sent = collectives(program)
     row = {
         "hbm": memory,
@@ -138,7 +140,7 @@ def _read(compiled: Any, flops: float, batch_size: int, idle: int, target: Targe
 
 
 def bound(flops: float, batch_size: int, traffic: dict[str, float], target: Target) -> Row:
-    """What no step can beat, from its operations and the bytes of one device; None where the chip is not known."""
+    """The roofline bound from FLOPs and the bytes of one device; entries are None if the chip is unknown."""
     if target.chip is None:
         return dict.fromkeys(("seconds", "bound_seconds", "mfu_bound", "samples_per_chip_hour"))
     chip = target.chip

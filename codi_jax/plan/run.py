@@ -1,4 +1,4 @@
-"""The plan of a recipe: a row a stage, what the whole training costs, and a table of it."""
+"""The plan of a recipe: one row per stage, the cost of the whole training, and tables of them."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ from codi_jax.parallel.tables import size, table
 from codi_jax.plan import cache
 from codi_jax.plan.fit import nearest
 from codi_jax.plan.row import Row, compiled_row
-from codi_jax.plan.sweep import chosen
+from codi_jax.plan.sweep import candidates
 from codi_jax.plan.target import Target
 from codi_jax.progress import ProgressFn, duration
 from codi_jax.train.recipe import Run
@@ -29,24 +29,24 @@ def plan(
     directory: Path | None = None,
     progress: ProgressFn | None = None,
 ) -> list[Row]:
-    """Rows of the named stages (all that train if none are).
+    """Rows of the named stages, or of all stages that train.
 
     Args:
-      run: the recipe; nothing of it has to be finished.
-      stages: their names.
-      target: where they are to run.
+      run: the recipe; no stage has to be finished.
+      stages: names of stages; empty for all.
+      target: the hardware.
       mesh: of its devices.
-      batch_size: global, in place of each stage's own.
-      sweep: compile what promises most beside the config's mesh, batch and remat, three rows a stage.
-      directory: where rows are kept, and found again; None for nowhere.
-      progress: called when a stage is traced or compiled, and while that goes on.
+      batch_size: global batch size for all stages; None for that of each stage.
+      sweep: whether to also compile the most promising other meshes, batches and remat, three rows per stage in total.
+      directory: cache of rows; None for no cache.
+      progress: called when a stage is traced or compiled, and regularly during compilation.
 
     Raises:
-      ConfigError: no such stage, or one that does not fit the devices.
+      ConfigError: a stage does not exist or does not fit the devices.
     """
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"--batch: expected a positive number, got {batch_size}")
-    training = [name for name in run.order if run.stage(name).objective != "encode"]
+    training = [name for name in run.order if run.stage(name).trains]
     for name in stages:
         run.stage(name)
     rows = []
@@ -54,7 +54,7 @@ def plan(
         first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, progress)
         rows.append(first)
         if sweep:
-            for other, *choice in chosen(run, first, target):
+            for other, *choice in candidates(run, first, target):
                 rows.append(_row(other, name, target, *choice, directory, progress))
     return rows
 
@@ -74,7 +74,7 @@ def _row(
         if progress is not None:
             progress(f"{name} was compiled before ({directory / key}.json)")
     else:
-        with _beating(progress, f"still at {name}"):
+        with _heartbeat(progress, f"still compiling {name}"):
             row = compiled_row(run, name, target, mesh, batch_size, progress)
         row["nearest"] = nearest(run, row, target) if row["fits"] is False else []
         if directory:
@@ -83,16 +83,16 @@ def _row(
 
 
 @contextlib.contextmanager
-def _beating(progress: ProgressFn | None, what: str, every: float = 30.0) -> Iterator[None]:
-    """Calls `progress` every so often: a compilation may take many minutes and says nothing itself."""
+def _heartbeat(progress: ProgressFn | None, activity: str, every: float = 30.0) -> Iterator[None]:
+    """Calls `progress` regularly during the block, since a compilation may take many minutes without output."""
     if progress is None:
         yield
         return
-    done, begun = threading.Event(), time.monotonic()
+    done, start = threading.Event(), time.monotonic()
 
     def beat() -> None:
         while not done.wait(every):
-            progress(f"{what}, {duration(time.monotonic() - begun)} so far")
+            progress(f"{activity}, {duration(time.monotonic() - start)} so far")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -104,7 +104,7 @@ def _beating(progress: ProgressFn | None, what: str, every: float = 30.0) -> Ite
 
 
 def training(run: Run, name: str, row: Row) -> dict[str, Any]:
-    """What all of a stage takes at its bound: the samples that its config asks for, whatever the batch."""
+    """The cost of a whole stage at its bound. The number of samples is that of its config, whatever the batch size."""
     samples, rate = run.stage(name).steps * run.stage(name).batch_size, row["samples_per_chip_hour"]
     hours = samples / rate if rate else None
     return {"samples": samples, "chip_hours": hours, "days": hours / row["chips"] / 24 if hours else None}
@@ -119,10 +119,10 @@ def _number(value: float | None, form: str) -> str:
 
 
 def shown(rows: list[Row]) -> str:
-    """Tables for people: memory and bounds, collectives, and what would fit where something does not."""
-    head = ("stage", "mesh", "batch a chip", "arguments", "temporaries", "peak", "limit", "fits")
-    head += ("TFLOP a step", "bound", "by", "MFU ≤", "samples a chip-hour", "chip-hours", "days", "compiled in")
-    lines, sent = [head], [("stage", "collective", "count", "bytes of a device")]
+    """The rows as text: memory and bounds, collectives, and suggestions for stages that do not fit."""
+    head = ("stage", "mesh", "batch per chip", "arguments", "temporaries", "peak", "limit", "fits")
+    head += ("TFLOP per step", "bound", "by", "MFU ≤", "samples per chip-hour", "chip-hours", "days", "compiled in")
+    lines, sent = [head], [("stage", "collective", "count", "bytes per device")]
     for row in rows:
         memory, seconds, whole = row["hbm"], row["seconds"], row["training"]
         held = [
@@ -158,5 +158,5 @@ def shown(rows: list[Row]) -> str:
     costs = [row["training"]["chip_hours"] for row in rows]
     if len({row["stage"] for row in rows}) == len(rows) > 1 and None not in costs:
         days = sum(row["training"]["days"] for row in rows)
-        text.append(f"all of it, at the bounds: {sum(costs):,.1f} chip-hours, {days:.2g} days one after the other")
+        text.append(f"all stages at their bounds: {sum(costs):,.1f} chip-hours, {days:.2g} days sequentially")
     return "\n".join(text)

@@ -1,4 +1,4 @@
-"""The arguments of a stage's step as shapes in shardings: what the loop would hold, and none of it."""
+"""The arguments of a stage's step as sharded ShapeDtypeStructs, without allocating anything."""
 
 import functools
 import math
@@ -8,56 +8,57 @@ import jax
 from jax.sharding import AbstractMesh, Mesh
 
 from codi_jax.config import ConfigError
+from codi_jax.objectives.base import Objective
 from codi_jax.optim import merge, partition
 from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
-from codi_jax.parallel.sharding import batch_ways
-from codi_jax.train.program import StageProgram, stage_program, task_of
+from codi_jax.parallel.sharding import num_batch_shards
+from codi_jax.train.program import StageProgram, objective_of, stage_program
 from codi_jax.train.recipe import Run
-from codi_jax.train.tasks import Task
 
 
 def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
     """A stage's program and the arguments of its step (state, frozen, constants, batch, key), as ShapeDtypeStructs.
 
     Raises:
-      ConfigError: the stage trains nothing, or its batch cannot be split over the mesh.
+      ConfigError: the stage has no step (`encode`), or its batch cannot be split over the mesh.
     """
-    if run.stage(name).objective == "encode":
-        raise ConfigError(f"stage {name!r} trains nothing: it computes latents once, and there is no step to plan")
-    parts = batch_ways(mesh.shape)
+    if not run.stage(name).trains:
+        raise ConfigError(f"stage {name!r} is an encode stage: it has no training step to plan")
+    parts = num_batch_shards(mesh.shape)
     if batch_size % parts:
         raise ConfigError(f"stage {name!r}: a batch of {batch_size} cannot be split over {parts} devices (data × fsdp)")
-    task, key, params = _parameters(run, name)
-    program = stage_program(run, name, task, params, mesh)
+    objective, key, params = _parameters(run, name)
+    program = stage_program(run, name, objective, params, mesh)
     trained, frozen = partition(params, program.trainable)
-    frozen = jax.eval_shape(program.stored_as, frozen)
+    frozen = jax.eval_shape(program.cast_frozen, frozen)
     frozen = _placed(frozen, partition(program.shardings, program.trainable)[1])
     state = _placed(jax.eval_shape(program.create, trained), program.layout)
     constants = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.codi.default_constants())
     constants = _placed(constants, jax.tree.map(lambda _: replicated(mesh), constants))
-    batch = jax.eval_shape(lambda: task.example(batch_size))
+    batch = jax.eval_shape(lambda: objective.example(batch_size))
     batch = _placed(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))
     return program, (state, frozen, constants, batch, key)
 
 
 def kept_for_backward(run: Run, name: str) -> float:
-    """Bytes of activations, a row of the batch, that the forward pass of a stage's loss leaves for the backward one.
+    """Bytes per row of the batch that the forward pass of a stage's loss keeps for the backward pass.
 
-    By shapes alone: what the linearised loss of two batches closes over, and what that has more of for the larger one
-    (weights, which it holds as well, cancel).
+    It is computed from shapes alone, as the difference of the residuals of the linearized loss for two batch sizes, so
+    that residuals which do not depend on the batch, such as weights, cancel.
     """
-    parts = run.stage(name).accumulate if run.stage(name).objective == "bridging" else 1
+    objective, _, _ = _parameters(run, name)
+    parts = objective.batch_multiple
     grid = AbstractMesh((1,) * len(AXES), AXES)
 
-    def closed_over(rows: int) -> int:
-        task, _, _ = _parameters(run, name)
+    def residual_bytes(rows: int) -> int:
         _, (state, frozen, constants, batch, key) = step_of(run, name, grid, rows)
 
-        def linearised(trained: Any, frozen: Any, constants: Any, batch: Any, key: Any) -> Any:
+        def linearized(trained: Any, frozen: Any, constants: Any, batch: Any, key: Any) -> Any:
             def loss(trained: Any) -> Any:
-                return task.loss({"params": merge(unpacked(trained), frozen), "constants": constants}, batch, key)[0]
+                variables = {"params": merge(unpacked(trained), frozen), "constants": constants}
+                return objective.loss(variables, batch, key).loss
 
             return jax.vjp(loss, trained)[1]
 
@@ -65,17 +66,17 @@ def kept_for_backward(run: Run, name: str) -> float:
         trained = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state.params)
         return sum(
             math.prod(x.shape) * x.dtype.itemsize
-            for x in jax.tree.leaves(jax.eval_shape(linearised, trained, *arguments))
+            for x in jax.tree.leaves(jax.eval_shape(linearized, trained, *arguments))
         )
 
-    return (closed_over(2 * parts) - closed_over(parts)) / parts
+    return (residual_bytes(2 * parts) - residual_bytes(parts)) / parts
 
 
-@functools.lru_cache(maxsize=16)  # many meshes are asked of one stage, and networks take their time to trace
-def _parameters(run: Run, name: str) -> tuple[Task, Any, Any]:
-    """The task of a stage, and the shapes of its key and its parameters."""
-    task, key = task_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
-    return task, key, jax.eval_shape(lambda key: task.init(key, task.components), key)
+@functools.lru_cache(maxsize=16)  # a sweep asks for one stage on many meshes, and tracing networks is slow
+def _parameters(run: Run, name: str) -> tuple[Objective, Any, Any]:
+    """The objective of a stage, and its key and its parameters as ShapeDtypeStructs."""
+    objective, key = objective_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
+    return objective, key, jax.eval_shape(lambda key: objective.init(key, objective.components), key)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:
@@ -83,7 +84,7 @@ def _placed(shapes: Any, shardings: Any) -> Any:
 
 
 def bytes_per_device(tree: Any) -> int:
-    """What one device holds of arrays, given as ShapeDtypeStructs in shardings; not what waits on the host."""
+    """Bytes of arrays on one device, from sharded ShapeDtypeStructs; arrays in host memory do not count."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

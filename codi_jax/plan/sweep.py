@@ -1,16 +1,17 @@
-"""Which mesh, batch and recomputation suit a stage: many estimated, the best three compiled.
+"""Searching mesh, batch and rematerialization for a stage: many are estimated, the best three compiled.
 
-The config's own are compiled first and are the yardstick. From it, of another mesh (data, fsdp, tensor), batch b of a
-device, and with or without `model.remat`,
+The config's own choice is compiled first, as the reference. For another mesh (data, fsdp, tensor), batch b per device
+and `model.remat` the bound is estimated from it:
 
-    compute        operations a sample (those of the other policy are counted) × batch, at the chips' peak
-    memory         what was moved, less the state read and written, × b / b₀ and × operations a sample / those before,
-                   and the state of the other mesh twice
-    interconnect   gathers of the split parameters, twice; gradients, scattered over fsdp and summed over data
+    compute        FLOPs per sample (counted for both values of remat) × batch, at the chips' peak
+    memory         traffic of the reference without its state, × b / b₀ × FLOPs per sample / those of the reference,
+                   plus the state on the other mesh, read and written
+    interconnect   two all-gathers of the sharded parameters; gradients, reduce-scattered over fsdp and all-reduced over
+                   data
 
-and a peak as in `fit`. The interconnect of `tensor` is not estimated, so such meshes are there only where a rule names
-the axis, and compilation judges them. What is ranked is samples a chip and hour; of those within 2 % of the best the
-smallest batch comes first, since that is where the bound stops improving.
+and the peak memory as in `fit`. Traffic over `tensor` is not estimated, so meshes with that axis are tried only if a
+sharding rule names it. Candidates are ranked by samples per chip-hour; of those within 2 % of the best the smallest
+batch is first, since a larger one hardly improves the bound.
 """
 
 import itertools
@@ -24,8 +25,8 @@ from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
-from codi_jax.parallel.mesh import AXES, MOST_FSDP
-from codi_jax.parallel.sharding import batch_ways
+from codi_jax.parallel.mesh import AXES, MAX_FSDP
+from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.plan.fit import estimated_peak, held, remat_keeps, with_remat
 from codi_jax.plan.row import Row, bound, counted
 from codi_jax.plan.shapes import step_of
@@ -48,22 +49,22 @@ def _names_tensor(config: ShardingConfig) -> bool:
 
 
 def meshes(devices: int, config: ShardingConfig) -> Iterator[dict[str, int]]:
-    """All of data × fsdp × tensor that use every device."""
+    """All meshes data × fsdp × tensor that use every device."""
     for tensor in _powers(devices if _names_tensor(config) else 1):
-        for fsdp in _powers(min(devices // tensor, MOST_FSDP)):
+        for fsdp in _powers(min(devices // tensor, MAX_FSDP)):
             if devices % (fsdp * tensor) == 0:
                 yield dict(zip(AXES, (devices // (fsdp * tensor), fsdp, tensor, 1), strict=True))
 
 
 def _wire(mesh: dict[str, int], weights: dict[str, float]) -> float:
-    """Bytes that a device receives in a step."""
+    """Estimated bytes that a device receives in a step."""
     fsdp, data = mesh["fsdp"], mesh["data"]
     gathered = 2 * weights["parameters"] * (fsdp - 1) / fsdp
     return gathered + weights["trained"] * ((fsdp - 1) / fsdp + 2 * (data - 1) / data / fsdp)
 
 
 def _weights(run: Run, name: str) -> dict[str, float]:
-    """Bytes of the parameters in the compute type, and of the trained ones in float32."""
+    """Bytes of all parameters in the compute dtype, and of the trained ones in float32."""
     grid = AbstractMesh((1,) * len(AXES), AXES)
     _, (state, frozen, *_) = step_of(run, name, grid, 1)
     trained, rest = (sum(math.prod(x.shape) for x in jax.tree.leaves(tree)) for tree in (state.params, frozen))
@@ -71,51 +72,51 @@ def _weights(run: Run, name: str) -> dict[str, float]:
 
 
 def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
-    """What should fit, the best first: {"mesh", "batch_size", "remat", "peak", "samples_per_chip_hour", …}."""
+    """Candidates that should fit, best first: {"mesh", "batch_size", "remat", "peak", "samples_per_chip_hour", …}."""
     name, weights = row["stage"], _weights(run, row["stage"])
     state = held(run, name, row["mesh"], row["batch_size"])
-    own = row["batch_size"] / batch_ways(row["mesh"])
+    row_batch = row["batch_size"] / num_batch_shards(row["mesh"])  # per device
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
-    own_mesh = MeshConfig(**row["mesh"])
+    row_mesh = MeshConfig(**row["mesh"])
     flops = {row["remat"]: row["flops_per_step"]}
-    if remat_keeps(run, name) < 1:  # else it changes nothing
-        flops[not row["remat"]] = counted(with_remat(run, not row["remat"]), name, target, own_mesh, row["batch_size"])
-    found = []
+    if remat_keeps(run, name) < 1:  # otherwise remat has no effect on the stage
+        flops[not row["remat"]] = counted(with_remat(run, not row["remat"]), name, target, row_mesh, row["batch_size"])
+    out = []
     for mesh, remat in itertools.product(meshes(len(target.devices), run.config.sharding), flops):
-        parts, more = batch_ways(mesh), flops[remat] / row["flops_per_step"]
-        for each in _powers(max(int(4 * own), 1)):
-            batch = each * parts
+        shards, more = num_batch_shards(mesh), flops[remat] / row["flops_per_step"]
+        for each in _powers(max(int(4 * row_batch), 1)):
+            batch = each * shards
             try:
                 peak = estimated_peak(run, row, target, mesh, batch, remat)
-                here = held(run, name, mesh, batch)
-            except ConfigError:  # a rule that this mesh does not fit
+                arguments = held(run, name, mesh, batch)
+            except ConfigError:  # a sharding rule does not fit this mesh
                 break
             if peak is None or peak > row["hbm"]["limit"]:
                 break
-            traffic = {"memory": 2 * here + moved * more * each / own, "interconnect": _wire(mesh, weights)}
+            traffic = {"memory": 2 * arguments + moved * more * each / row_batch, "interconnect": _wire(mesh, weights)}
             limits = bound(row["flops_per_sample"] * more * batch, batch, traffic, target)
-            found.append({"mesh": mesh, "batch_size": batch, "remat": remat, "peak": peak, **limits})
-    return ranked(found)
+            out.append({"mesh": mesh, "batch_size": batch, "remat": remat, "peak": peak, **limits})
+    return ranked(out)
 
 
-def ranked(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The fastest first; what is close to it counts as equal, and of equals the smaller batch comes first."""
-    fastest = max((e["samples_per_chip_hour"] for e in found), default=0.0)
-    close = [e for e in found if e["samples_per_chip_hour"] >= _CLOSE * fastest]
-    rest = [e for e in found if e["samples_per_chip_hour"] < _CLOSE * fastest]
+def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sorts candidates, fastest first; those close to the fastest are sorted by batch size."""
+    fastest = max((e["samples_per_chip_hour"] for e in rows), default=0.0)
+    close = [e for e in rows if e["samples_per_chip_hour"] >= _CLOSE * fastest]
+    rest = [e for e in rows if e["samples_per_chip_hour"] < _CLOSE * fastest]
     return sorted(close, key=lambda e: (e["batch_size"], e["peak"])) + sorted(
         rest, key=lambda e: -e["samples_per_chip_hour"]
     )
 
 
-def chosen(run: Run, row: Row, target: Target) -> list[tuple[Run, MeshConfig, int]]:
-    """What to compile beside the yardstick, which is one of the three.
+def candidates(run: Run, row: Row, target: Target) -> list[tuple[Run, MeshConfig, int]]:
+    """The (run, mesh, batch size) to compile in addition to the reference row.
 
     Raises:
-      ConfigError: nobody knows what the chip can do.
+      ConfigError: the peaks of the chip are unknown.
     """
     if target.chip is None:
         raise ConfigError(f"--sweep needs a chip whose peaks are known, as in --topology=v5e:4x4, not {target.name}")
-    asked = ("mesh", "batch_size", "remat")
-    others = [e for e in estimates(run, row, target) if any(e[field] != row[field] for field in asked)]
+    fields = ("mesh", "batch_size", "remat")
+    others = [e for e in estimates(run, row, target) if any(e[field] != row[field] for field in fields)]
     return [(with_remat(run, e["remat"]), MeshConfig(**e["mesh"]), e["batch_size"]) for e in others[: COMPILED - 1]]

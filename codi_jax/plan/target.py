@@ -1,7 +1,7 @@
-"""Where a stage is to run: a TPU slice by name, so many virtual CPU devices, or the devices that are here.
+"""The hardware of a plan: a TPU slice by name, virtual CPU devices, or the devices of this machine.
 
-A slice is only described: libtpu compiles for it on any machine. jax itself is kept on CPU meanwhile, or it would look
-for a TPU to start.
+For a slice there is only a topology description: libtpu compiles for it on any machine. jax itself is set to CPU, since
+it would look for a TPU otherwise.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from jax.experimental import topologies
 from codi_jax.config import ConfigError
 from codi_jax.parallel.chips import Chip, chip_of
 
-# libtpu would ask a cloud machine's metadata server what it runs on, and complain; what it compiles for is said to it.
+# Without these libtpu queries the metadata server of a cloud machine for its hardware, and complains if there is none.
 _NO_MACHINE = {
     "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"
@@ -26,11 +26,13 @@ _NO_MACHINE = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Attributes:
-    name: as it stands in a plan's rows.
-    platform: what to compile for.
-    devices: as jax sees them, there or described.
-    chip: what a chip of it can do; None where that is not known.
+    """The hardware of a plan.
+
+    Attributes:
+      name: as in the rows of a plan.
+      platform: to compile for.
+      devices: jax devices, present or of a topology description.
+      chip: peaks of one chip; None if they are unknown.
     """
 
     name: str
@@ -40,19 +42,20 @@ class Target:
 
     @property
     def per_chip(self) -> int:
-        """Devices a chip."""
+        """Number of jax devices per chip."""
         return self.chip.devices if self.chip else 1
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return len(self.devices) // self.per_chip
 
 
 def tpu(name: str) -> Target:
-    """A TPU slice, 'v5e:4x4' for one.
+    """A TPU slice such as 'v5e:4x4'.
 
     Raises:
-      ConfigError: libtpu is not installed, or the name is not one of a slice.
+      ConfigError: libtpu is not installed, or there is no slice of this name.
     """
     chip = chip_of(name)
     if not re.fullmatch(r"\w+:\d+(x\d+){1,2}", name):
@@ -66,26 +69,26 @@ def tpu(name: str) -> Target:
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name, **single)
     except jax.errors.JaxRuntimeError as error:
-        said = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
-        raise ConfigError(f"topology {name!r}: {said}") from None
+        message = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
+        raise ConfigError(f"topology {name!r}: {message}") from None
     return Target(name, "tpu", tuple(described.devices), chip)
 
 
 def virtual(count: int) -> Target:
-    """So many virtual CPU devices.
+    """`count` virtual CPU devices.
 
     Raises:
-      ConfigError: there are fewer, and it is too late to make more.
+      ConfigError: jax has already been initialized with fewer.
     """
     if count < 1:
         raise ConfigError(f"--devices: expected a positive number, got {count}")
     _stay_on_cpu()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        with contextlib.suppress(RuntimeError):  # jax has begun: what there is has to do
+        with contextlib.suppress(RuntimeError):  # jax is already initialized: its devices are used
             jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices("cpu")
     if len(devices) < count:
-        raise ConfigError(f"--devices={count}: this process has {len(devices)} CPU devices (XLA_FLAGS says how many)")
+        raise ConfigError(f"--devices={count}: this process has {len(devices)} CPU devices (set by XLA_FLAGS)")
     return Target(f"cpu:{count}", "cpu", tuple(devices[:count]))
 
 

@@ -254,7 +254,7 @@ def write(workdir: Path) -> Path:
     Raises:
       ConfigError: the workdir does not contain an evaluated run.
     """
-    workdir = storage.place(workdir)
+    workdir = storage.as_path(workdir)
     run = load_run(workdir)
     metrics, samples, cost = _load(workdir)
     body = _body(run, metrics, samples, cost)

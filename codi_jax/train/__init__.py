@@ -1,1 +1,1 @@
-"""Training: a recipe of stages, one loop for all of them."""
+"""Training: a recipe of stages and the trainer that runs them."""

@@ -1,4 +1,4 @@
-"""The card of a packaged model: its config, commit, hours of training, data, numbers and licence."""
+"""The model card of a packaged model: its config, commit, hours of training, data, metrics and licence."""
 
 import dataclasses
 import json
@@ -14,16 +14,16 @@ from codi_jax.packaged import Package
 from codi_jax.train.recipe import Run
 
 LICENCE = "MIT"
-_ORIGINS = {"digit_world": digit_world.ORIGIN}  # name of a source -> where what it shows comes from
+_ORIGINS = {"digit_world": digit_world.ORIGIN}  # name of a source -> the origin of its data
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a workdir does not tell.
+    """What the card says and the workdirs do not hold.
 
     Attributes:
       config, judges_config: the --config arguments of the two runs.
-      commit: of the code that trained them; that of the checkout around this package if empty.
+      commit: of the code that trained them; if empty, that of the checkout which contains this package.
     """
 
     config: str = ""
@@ -32,7 +32,7 @@ class About:
 
 
 def _commit() -> str:
-    """Commit of the checkout that this code runs in, with -dirty if it was changed; `unknown` outside of one."""
+    """Commit of the checkout of this package, with -dirty if it has changes; `unknown` if there is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -41,13 +41,18 @@ def _commit() -> str:
 
 
 def _hours(run: Run) -> float:
-    """Hours of all stages of a run, each in its own process, as they booked them."""
-    found = [json.loads(path.read_text()) for path in run.workdir.glob("stages/*/cost.json")]
-    return round(sum(cost.get("total", 0.0) for cost in found) / 3600, 2)
+    """Sum of the hours of all stages of a run, from their cost.json; stages that ran in parallel are added."""
+    costs = [json.loads(path.read_text()) for path in run.workdir.glob("stages/*/cost.json")]
+    return round(sum(cost.get("total", 0.0) for cost in costs) / 3600, 2)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Of metrics.json: direction -> factor -> {accuracy, ceiling}; set of outputs -> factor -> {joint, entropy}."""
+    """The card's numbers from metrics.json.
+
+    Returns:
+      {"n", "matrix", "held_out", "joint"}: "matrix" and "held_out" are direction -> factor -> {accuracy, ceiling},
+      "joint" is set of outputs -> factor -> {joint, entropy}.
+    """
     directions = {
         kind: {
             name: {f: {k: row[k] for k in ("accuracy", "ceiling")} for f, row in cell["factors"].items()}
@@ -64,26 +69,26 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
-    """What a card says of judges and similarity towers: "judges_config", "judges_commit" and "judges_hours".
+    """The card's entries about judges and similarity towers: "judges_config", "judges_commit" and "judges_hours".
 
-    Of those that are packaged already it is what their own card says.
+    For judges of a package they are read from its card.
 
     Raises:
-      ConfigError: the package has no card.
+      ConfigError: the card of the package is missing or lacks an entry.
     """
     if isinstance(judging, Run):
         commit = about.commit or _commit()
         return {"judges_config": about.judges_config, "judges_commit": commit, "judges_hours": _hours(judging)}
     path = judging.directory / "card.json"
     try:
-        told = json.loads(path.read_text())
+        entries = json.loads(path.read_text())
         return {
-            "judges_config": told["judges_config"],
-            "judges_commit": told.get("judges_commit", told["commit"]),
-            "judges_hours": float(told["judges_hours"]),
+            "judges_config": entries["judges_config"],
+            "judges_commit": entries.get("judges_commit", entries["commit"]),
+            "judges_hours": float(entries["judges_hours"]),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: does not tell how the judges were trained; name their workdir instead") from None
+        raise ConfigError(f"{path}: does not say how the judges were trained; name their workdir instead") from None
 
 
 def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: About) -> dict[str, Any]:
@@ -91,14 +96,14 @@ def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: A
 
     Args:
       run: the finished run of the model.
-      judging: that of its judges and similarity towers, or the package that holds them.
+      judging: the run of its judges and similarity towers, or a package that holds them.
       dtype: of the packaged parameters.
-      parameters: their number, of the model alone.
+      parameters: number of parameters of the model, without judges.
       about: see `About`.
 
     Returns:
       {"version", "config", "commit", "hours", "judges_config", "judges_commit", "judges_hours", "dtype", "parameters",
-      "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} where the run was not evaluated.
+      "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} if the run has not been evaluated.
     """
     path = run.workdir / "metrics.json"
     trained_on = {name for stage in run.stages.values() for name in _sources(run, stage.source)}
@@ -121,7 +126,7 @@ def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: A
 
 
 def _sources(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The sources of the config among what a stage reads."""
+    """The sources of the config that a stage reads directly, without `encode` stages."""
     return tuple(name for name in ((named,) if isinstance(named, str) else named) if name in run.config.sources)
 
 
@@ -131,7 +136,7 @@ def _rows(
     cells: Mapping[str, Mapping[str, Mapping[str, float]]],
     floors: Mapping[str, Mapping[str, float]],
 ) -> list[str]:
-    """A table; where some of its numbers have floors of their own, these are its last column."""
+    """A Markdown table; the floors of single numbers, where there are some, are its last column."""
     floored = bool(floors.keys() & cells.keys())
     head = (*columns, "floor") if floored else columns
     lines = [f"| {title} | factor | {' | '.join(head)} |", "|---|---|" + "---|" * len(head)]
@@ -145,7 +150,7 @@ def _rows(
 
 
 def text(card: Mapping[str, Any]) -> str:
-    """The card as Markdown."""
+    """The card in Markdown."""
     lines = [
         "# Model card",
         "",
@@ -159,7 +164,7 @@ def text(card: Mapping[str, Any]) -> str:
         "",
         "Trained on the sources",
         "",
-        *(f"- `{name}`: {_told(source)}" for name, source in card["data"].items()),
+        *(f"- `{name}`: {_describe(source)}" for name, source in card["data"].items()),
         "",
     ]
     if not (numbers := card["numbers"]):
@@ -173,8 +178,8 @@ def text(card: Mapping[str, Any]) -> str:
     if "held_out" in numbers:
         held_out = {f"{name}, combinations kept out of training": cell for name, cell in numbers["held_out"].items()}
         lines += _rows("direction", ("accuracy", "ceiling"), held_out, {})
-    return "\n".join(lines + _rows("outputs, open prompt", ("joint", "entropy"), numbers["joint"], cells))
+    return "\n".join(lines + _rows("outputs, unconditional", ("joint", "entropy"), numbers["joint"], cells))
 
 
-def _told(source: Mapping[str, Any]) -> str:
+def _describe(source: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {'+'.join(v) if isinstance(v, (list, tuple)) else v}" for key, v in source.items())

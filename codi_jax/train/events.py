@@ -1,7 +1,7 @@
-"""TensorBoard events, written by the thread that has them.
+"""TensorBoard events, written by the calling thread.
 
-tensorboardX's SummaryWriter hands events to a thread of its own. That thread dies of a full disk, with a traceback, and
-the tenth event after waits for it forever; here the error reaches the caller.
+tensorboardX's SummaryWriter passes events to a background thread. On a full disk that thread dies with a traceback, and
+the tenth event after that blocks forever. Here the error is raised in the caller.
 """
 
 import socket
@@ -17,24 +17,24 @@ _FLUSH = 10.0  # seconds
 
 
 class EventWriter:
-    """One file of events in a directory that exists."""
+    """One event file in an existing directory."""
 
     def __init__(self, directory: Path, resumed_step: int = 0):
-        """Opens the file; TensorBoard will forget what other files there hold of `resumed_step` and later ones."""
+        """Opens the file; of the other files there TensorBoard then ignores the events of `resumed_step` and later."""
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{resumed_step:08d}"
         self._file = RecordWriter(str(directory / name))
         self._flushed = time.monotonic()
-        self._add(0, file_version="brain.Event:2")  # without which TensorBoard does not read the file
+        self._add(0, file_version="brain.Event:2")  # TensorBoard does not read a file without it
         if resumed_step:
             self._add(resumed_step, session_log=SessionLog(status=SessionLog.START))
 
-    def _add(self, step: int, **what: Any) -> None:
-        self._file.write(Event(wall_time=time.time(), step=step, **what).SerializeToString())
+    def _add(self, step: int, **fields: Any) -> None:
+        self._file.write(Event(wall_time=time.time(), step=step, **fields).SerializeToString())
         if time.monotonic() - self._flushed > _FLUSH:
             self.flush()
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Adds a number."""
+        """Adds a scalar."""
         self._add(step, summary=summary.scalar(name, value))
 
     def text(self, name: str, text: str, step: int) -> None:
@@ -46,7 +46,7 @@ class EventWriter:
         self._add(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def flush(self) -> None:
-        """Brings all events to the disk."""
+        """Flushes all events to disk."""
         self._file.flush()
         self._flushed = time.monotonic()
 

@@ -1,9 +1,9 @@
-"""Independent stages side by side, in several processes on one machine.
+"""Training independent stages in parallel, in several processes on one machine.
 
-On a few cores two small stages, each on its own cores, get more done than one stage on all of them. A worker keeps its
-cores and takes one stage after the other; of the stages that are ready, the one with the dearest chain of stages behind
-it goes first (the critical path, by the `cost` of each). How many cores a stage runs on is part of the layout on which
-its numbers depend, so every stage runs on a worker, the last one too.
+On a machine with few cores two small stages on half the cores each finish sooner than one after the other on all cores.
+Every worker is pinned to its cores and runs one stage at a time; of the stages that are ready, the one with the longest
+critical path to the end starts first (by `scheduling_weight`). The number of cores is part of the device layout that a
+stage's numbers depend on, so every stage runs in a worker, also the last one.
 """
 
 import ctypes
@@ -23,22 +23,17 @@ import jax
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
-from codi_jax.parallel.host import (
-    collect_garbage_less_often,
-    hide_orbax_logs,
-    keep_freed_memory,
-    kept_programs,
-)
-from codi_jax.train.loop import train
-from codi_jax.train.overall import Overall, chains
+from codi_jax.parallel.host import keep_freed_memory, kept_programs, prepare_process
+from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
+from codi_jax.train.trainer import train
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class _Lines:
-    """A stream that is no terminal: the live views of several workers would draw over one another."""
+    """A stream that claims to be no terminal, since the live views of several workers would overwrite each other."""
 
     def __init__(self, stream: Any):
         self.write, self.flush = stream.write, stream.flush
@@ -48,7 +43,7 @@ class _Lines:
 
 
 class _Forward:
-    """In a worker: tells the parent's `Overall`, which shows it, of the progress, once in `every` seconds."""
+    """In a worker, in place of `Overall`: sends progress to the parent's `Overall`, at most every `every` seconds."""
 
     def __init__(self, connection: Connection, every: float = 2.0):
         self._connection, self._every, self._sent = connection, every, -math.inf
@@ -57,35 +52,38 @@ class _Forward:
         self._sent = -math.inf
 
     def end(self, name: str) -> None:
-        """The parent knows from what the worker answers."""
+        """Sends nothing: the worker's reply tells the parent."""
 
-    def __call__(self, name: str, done: int, of: int) -> None:
+    def __call__(self, name: str, done: int, total: int) -> None:
         if time.monotonic() - self._sent >= self._every:
             self._sent = time.monotonic()
-            self._connection.send((name, done, of))
+            self._connection.send((name, done, total))
 
     def due(self) -> bool:
         return False
 
 
 def _die_with(parent: int) -> None:
-    """Linux: lets no worker outlive a parent that was killed, and go on writing into the workdir."""
+    """On Linux, kills this worker when its parent dies, so that it does not go on writing into the workdir."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before
+    if os.getppid() != parent:  # it died before prctl
         os._exit(1)
 
 
 def _serve(
     connection: Connection, parent: int, cores: Sequence[int], workdir: Path, programs: dict[str, Any], quiet: bool
 ) -> None:
-    """A worker: stages come by name; (stage, steps done, of) go back, and in the end None or what went wrong."""
+    """The main function of a worker.
+
+    It receives names of stages until None. For each it sends (stage, steps done, total steps) as progress, and at the
+    end None or the exception.
+    """
     _die_with(parent)
     keep_freed_memory()
-    collect_garbage_less_often()
-    hide_orbax_logs()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
+    prepare_process()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent terminates the workers
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     sys.stdout = _Lines(sys.stdout)
@@ -105,30 +103,30 @@ def _serve(
 
 
 def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quiet: bool = False) -> None:
-    """Runs the named stages (all if None), up to `jobs` at a time; what is finished is left alone.
+    """Runs the named stages (all if None), up to `jobs` in parallel, and skips finished ones.
 
     Args:
       run: its config has been saved in the workdir.
-      stages: their names.
-      jobs: processes, at most one a core.
+      stages: names of stages.
+      jobs: number of worker processes, at most one per core.
       quiet: see `train`.
 
     Raises:
-      ConfigError: a stage that a named one needs is neither finished nor named; or what a stage raised.
+      ConfigError: a stage that a named one depends on is neither finished nor named, or a stage raised it.
       Preempted: SIGTERM or Ctrl-C came; everything is saved.
     """
-    wanted = run.order if stages is None else stages
+    requested = run.order if stages is None else stages
     waiting = []
-    for name in wanted:
+    for name in requested:
         if run.finished(name):
             print(f"{name}  finished", flush=True)
             continue
-        for need in run.stage(name).needs:
-            if need not in wanted and not run.finished(need):
-                raise ConfigError(f"stage {name!r} needs {need!r}, which is not finished in {run.workdir}")
+        for need in run.stage(name).depends_on:
+            if need not in requested and not run.finished(need):
+                raise ConfigError(f"stage {name!r} depends on {need!r}, which is not finished in {run.workdir}")
         waiting.append(name)
-    dearest = chains(run)
-    waiting.sort(key=lambda name: -dearest[name])
+    priority = critical_path(run)
+    waiting.sort(key=lambda name: -priority[name])
     if not waiting:
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
@@ -137,29 +135,29 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
     idle: list[Connection] = []
     workers: dict[Connection, Any] = {}
     for k in range(jobs):
-        connection, theirs = context.Pipe()
-        arguments = (theirs, os.getpid(), cores[k::jobs], run.workdir, kept_programs(), quiet)
+        connection, worker_end = context.Pipe()
+        arguments = (worker_end, os.getpid(), cores[k::jobs], run.workdir, kept_programs(), quiet)
         workers[connection] = context.Process(target=_serve, args=arguments, daemon=True)
         workers[connection].start()
-        theirs.close()
+        worker_end.close()
         idle.append(connection)
-    overall = Overall(run, wanted, jobs)
+    overall = Overall(run, requested, jobs)
     busy: dict[Connection, str] = {}
-    asked = False
+    stopping = False
 
     def stop(*_: Any) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal stopping
+        stopping = True
         for connection in busy:
             workers[connection].terminate()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     failed: Exception | None = None
     try:
-        while busy or (waiting and not asked and failed is None):
-            if idle and waiting and not asked and failed is None:
-                undone = {*waiting, *busy.values()}
-                ready = [name for name in waiting if undone.isdisjoint(run.stage(name).needs)]
+        while busy or (waiting and not stopping and failed is None):
+            if idle and waiting and not stopping and failed is None:
+                unfinished = {*waiting, *busy.values()}
+                ready = [name for name in waiting if unfinished.isdisjoint(run.stage(name).depends_on)]
                 for name in ready[: len(idle)]:
                     connection = idle.pop()
                     connection.send(name)
@@ -175,7 +173,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
                         continue
                 except EOFError:
                     code = workers[connection].join() or workers[connection].exitcode
-                    error = Preempted(f"stopped in {name}; run it again") if asked else _died(name, code)
+                    error = Preempted(f"stopped in {name}; run it again") if stopping else _died(name, code)
                 del busy[connection]
                 overall.end(name)
                 idle.append(connection)
@@ -183,7 +181,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
                     failed = error
                     for other in busy:
                         workers[other].terminate()
-            if overall.due() and len(wanted) > 1:
+            if overall.due() and len(requested) > 1:
                 overall.print()
     finally:
         for number, handler in before.items():
@@ -195,8 +193,8 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
             connection.close()
     if failed is not None:
         raise failed
-    if asked:
-        raise Preempted("stopped between stages; run it again for the stages that follow")
+    if stopping:
+        raise Preempted("stopped between stages; run it again for the remaining stages")
 
 
 def _died(name: str, code: int | None) -> ConfigError:

@@ -1,15 +1,15 @@
-"""Latents and prompts of a source, computed once.
+"""`encode` stages: latents and prompts of a source, computed once.
 
-stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
-stages/NAME/arrays.json   what they were computed from; training refuses arrays of other weights or another source
+    stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
+    stages/NAME/arrays.json   the weights and data they were computed from; training refuses arrays of any others
 
-For a source of which that is more than memory holds, with `settings.records`, ArrayRecord files instead of the .npz:
+With `settings.records` ArrayRecord files replace the .npz, for sources whose arrays do not fit in memory:
 
-stages/NAME/records/00000.arrayrecord    a record a sample, of so many batches; a run goes on where one has stopped
-stages/NAME/records/origin.json          what they are being computed from
+    stages/NAME/records/00000.arrayrecord    one record per sample, `records` batches per file; a run resumes by file
+    stages/NAME/records/origin.json          the weights and data they are computed from
 
-Each process of a run encodes its share of the batches (or of the files) on a device of its own, by the program that a
-single one would run; what lies on the disk in the end is the same to the last bit for any number of processes.
+Each process of a run encodes its share of the batches (or of the files) on one device, with the same program that a
+single process would run. So the files are bit-identical for any number of processes.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data import access, arrayrecord
-from codi_jax.data.access import Source
+from codi_jax.data import arrayrecord
 from codi_jax.data.arrayrecord import ArrayRecords
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import in_order
+from codi_jax.data.source import Source, read_batch
 from codi_jax.data.sources import Arrays
 from codi_jax.objectives.conditioning import encode
 from codi_jax.parallel import distributed, paths
@@ -42,14 +42,15 @@ class EncodeConfig:
     """Settings of an `encode` stage.
 
     Attributes:
-      records: batches in a file of records; 0 keeps all samples in one .npz, which training has in memory.
+      records: number of batches per ArrayRecord file; 0 writes all samples into one .npz, which training loads into
+        memory.
     """
 
     records: int = 0
 
     def __post_init__(self):
         if self.records < 0:
-            raise ConfigError(f"records: a number of batches, not {self.records}")
+            raise ConfigError(f"records: expected a number of batches, got {self.records}")
 
 
 def _settings(run: Run, name: str) -> EncodeConfig:
@@ -57,72 +58,89 @@ def _settings(run: Run, name: str) -> EncodeConfig:
 
 
 def _origin(run: Run, name: str) -> dict[str, Any]:
+    """The contents of arrays.json: the source and the modalities, and a fingerprint of them and of the weights."""
     stage = run.stage(name)
     source = dict(run.config.sources[stage.source].items())
-    given = json.dumps({"source": source, "modalities": stage.modalities}, default=lambda config: config.to_dict())
-    extra = json.loads(given)
+    text = json.dumps({"source": source, "modalities": stage.modalities}, default=lambda config: config.to_dict())
+    extra = json.loads(text)
     return {**extra, "fingerprint": run.fingerprint(run.ancestors(name), extra)}
 
 
 def _encoded(
     run: Run, name: str, variables: dict[str, Any], source: Source, shares: Sequence[Sequence[int]], overall: Any
 ) -> Iterator[tuple[int, dict[str, dict[str, np.ndarray]]]]:
-    """Batches of this process, as (number, {modality: fields}); `shares`: the numbers that each process encodes.
+    """Encodes the batches of this process.
+
+    Args:
+      run, name: the stage.
+      variables: of the codecs and prompt encoders.
+      source: the samples.
+      shares: of each process, the numbers of the batches that it encodes.
+      overall: the progress of the whole recipe, see `train.overall`.
+
+    Yields:
+      (number of the batch, {modality: fields of Encoded}), without padding.
 
     Raises:
       Preempted: SIGTERM came.
     """
-    stage, mine = run.stage(name), shares[jax.process_index()]
+    stage, share = run.stage(name), shares[jax.process_index()]
     program = jax.jit(lambda v, batch: encode(run.codi, v, batch))
 
     def transform(samples: Any) -> Any:
         return {m: run.codi[m].prepare(samples) for m in stage.modalities}
 
-    own = in_order(source, stage.batch_size, transform, mine, 2)
+    batches = in_order(source, stage.batch_size, transform, share, 2)
     left, done = sum(map(len, shares)), 0
     total = -(-len(source) // stage.batch_size)
     start = (total - left) * stage.batch_size
     with Progress(name, len(source), 1, start, overall=overall) as progress, Stop().listening() as stop:
-        for turn in range(max(map(len, shares))):  # all pass the same places, whatever their share
+        for turn in range(max(map(len, shares))):  # all processes pass the same number of sync points
             if stop.here():
-                kept = "goes on" if _settings(run, name).records else "begins anew"
-                raise Preempted(f"stopped in {name}, which {kept} when it is run again")
-            done += sum(turn < len(share) for share in shares)
-            if turn < len(mine):
-                batch = next(own)
+                effect = "resumes" if _settings(run, name).records else "starts again"
+                raise Preempted(f"stopped in {name}, which {effect} when it is run again")
+            done += sum(turn < len(numbers) for numbers in shares)
+            if turn < len(share):
+                batch = next(batches)
                 rows = len(jax.tree.leaves(batch)[0])
-                short = stage.batch_size - rows  # the last batch is padded, so that one program serves all
+                short = stage.batch_size - rows  # the last batch is padded, so that nothing is compiled again
                 batch = jax.tree.map(lambda x, n=short: np.pad(x, [(0, n)] + [(0, 0)] * (x.ndim - 1)), batch)
                 out = program(variables, batch)
                 fields = {m: {k: v for k, v in vars(e).items() if v is not None} for m, e in out.items()}
-                yield mine[turn], jax.tree.map(lambda x, n=rows: np.asarray(x)[:n], fields)
+                yield share[turn], jax.tree.map(lambda x, n=rows: np.asarray(x)[:n], fields)
             progress.update(min((total - left + done) * stage.batch_size, len(source)))
 
 
 def compute(run: Run, name: str, variables: dict[str, Any], source: Source, overall: Any = None) -> None:
-    """Encodes every sample of the stage's source and writes the arrays, complete or not at all.
+    """Encodes every sample of the stage's source and writes the arrays atomically.
 
-    `overall` is told of the progress, see `train.overall`.
+    Args:
+      run, name: the stage.
+      variables: of the codecs and prompt encoders.
+      source: the samples.
+      overall: the progress of the whole recipe, see `train.overall`.
 
     Raises:
       ConfigError: the source is a mixture, or there are records of other weights or another source.
-      Preempted: SIGTERM came; what has been encoded is forgotten, but for whole files of records.
+      Preempted: SIGTERM came; only complete files of records are kept.
     """
     stage, directory = run.stage(name), run.directory(name)
     if isinstance(source, Mixture):
-        raise ConfigError(f"stage {name!r}: encodes no mixture; give each part a stage, and these to those that train")
+        raise ConfigError(
+            f"stage {name!r}: cannot encode a mixture; encode each part in its own stage and train on all of them"
+        )
     total, processes = -(-len(source) // stage.batch_size), jax.process_count()
     directory.mkdir(parents=True, exist_ok=True)
     if _settings(run, name).records:
         _write_records(run, name, variables, source, total, overall)
     else:
         shares = [range(k, total, processes) for k in range(processes)]
-        mine = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
-        parts = _of_all(mine, directory, name)
+        encoded = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
+        parts = _gather(encoded, directory, name)
         if parts is not None:
-            with storage.whole(directory / "arrays.npz") as fresh:
-                np.savez(fresh, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
-    if distributed.first():
+            with storage.atomic_write(directory / "arrays.npz") as file:
+                np.savez(file, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
+    if distributed.is_primary():
         _write_origin(run, name, directory / "arrays.json")
     distributed.wait_for_all(f"encoded {name}")
 
@@ -132,19 +150,21 @@ def _write_origin(run: Run, name: str, path: Path) -> None:
 
 
 def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int, overall: Any) -> None:
-    """The files of records that are not there yet."""
+    """Writes the files of records that do not exist yet."""
     folder, size, processes = run.directory(name) / "records", _settings(run, name).records, jax.process_count()
-    if storage.in_store(folder):
-        raise ConfigError(f"{folder}: ArrayRecord files are written to disks only; leave settings.records out")
+    if storage.is_remote(folder):
+        raise ConfigError(
+            f"{folder}: ArrayRecord files cannot be written to an object store; leave settings.records out"
+        )
     origin = folder / "origin.json"
     if origin.exists() and json.loads(origin.read_text()) != _origin(run, name):
-        raise ConfigError(f"{folder} was begun with other weights or data; delete it and run the stage again")
+        raise ConfigError(f"{folder} was started with other weights or data; delete it and run the stage again")
     files = [folder / f"{k:05d}.arrayrecord" for k in range(-(-total // size))]
-    left = [k for k, file in enumerate(files) if not file.exists()]
-    batches = [range(k * size, min((k + 1) * size, total)) for k in left]
-    shares = [[number for own in batches[k::processes] for number in own] for k in range(processes)]
-    distributed.wait_for_all(f"records of {name}")  # all have looked, before the first is written
-    if distributed.first():
+    missing = [k for k, file in enumerate(files) if not file.exists()]
+    batches = [range(k * size, min((k + 1) * size, total)) for k in missing]
+    shares = [[number for numbers in batches[k::processes] for number in numbers] for k in range(processes)]
+    distributed.wait_for_all(f"records of {name}")  # every process lists the files before the first one is written
+    if distributed.is_primary():
         folder.mkdir(exist_ok=True)
         _write_origin(run, name, origin)
     distributed.wait_for_all(f"folder of {name}")
@@ -153,37 +173,37 @@ def _write_records(run: Run, name: str, variables: dict[str, Any], source: Sourc
         count = len(jax.tree.leaves(fields)[0])
         rows += [jax.tree.map(lambda x, i=i: x[i], fields) for i in range(count)]
         if (number + 1) % size == 0 or number + 1 == total:
-            with storage.whole(files[number // size]) as fresh:
-                arrayrecord.write(fresh, rows)
+            with storage.atomic_write(files[number // size]) as file:
+                arrayrecord.write(file, rows)
             rows = []
 
 
-def _of_all(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dict[str, Any]] | None:
-    """The batches of all processes in order, by way of the directory; None but in process 0."""
-    mine, processes = jax.process_index(), jax.process_count()
+def _gather(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dict[str, Any]] | None:
+    """The batches of all processes in order, exchanged through files; None except in process 0."""
+    index, processes = jax.process_index(), jax.process_count()
     if processes == 1:
         return parts
     files = [directory / f"arrays.part{k}.npz" for k in range(processes)]
-    if mine:
+    if index:
         flat = {f"{i}/{path}": x for i, part in enumerate(parts) for path, x in paths.flatten(part).items()}
-        with storage.whole(files[mine]) as fresh:
-            np.savez(fresh, **flat)
+        with storage.atomic_write(files[index]) as file:
+            np.savez(file, **flat)
     distributed.wait_for_all(f"parts of {name}")
-    if mine:
+    if index:
         return None
-    dealt = [parts]
+    shares = [parts]
     for file in files[1:]:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
-            dealt.append(list(paths.nest(dict(saved)).values()))
-    for file in directory.glob("arrays.part*.npz"):  # those of an interrupted run of more processes, too
+            shares.append(list(paths.nest(dict(saved)).values()))
+    for file in directory.glob("arrays.part*.npz"):  # also those of an interrupted run with more processes
         file.unlink()
-    return [part for row in itertools.zip_longest(*dealt) for part in row if part is not None]
+    return [part for row in itertools.zip_longest(*shares) for part in row if part is not None]
 
 
-def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The samples of several sets of arrays, one after the other, as one set.
+def concat_with_presence(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Concatenates the samples of several sets of arrays, {modality: {field: [n, …]}}, along the first axis.
 
-    A modality that a set lacks is zero there; {modality}/present [N] says which samples have it.
+    A modality that a set lacks is zero for its samples; {modality}/present [N] is 1 for samples that have it, else 0.
     """
     names = list(dict.fromkeys(name for part in parts for name in part))
     sizes = [len(jax.tree.leaves(part)[0]) for part in parts]
@@ -195,13 +215,13 @@ def mixed(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for part, size in zip(parts, sizes, strict=True)
         ]
         out[name] = {key: np.concatenate([row[key] for row in rows]) for key in like}
-        has = [np.full(size, name in part, np.float32) for part, size in zip(parts, sizes, strict=True)]
-        out[name]["present"] = np.concatenate(has)
+        present = [np.full(size, name in part, np.float32) for part, size in zip(parts, sizes, strict=True)]
+        out[name]["present"] = np.concatenate(present)
     return out
 
 
 def load(run: Run, name: str) -> dict[str, Any]:
-    """The samples of an `encode` stage in memory, as nested dicts of arrays.
+    """Loads the samples of an `encode` stage into memory, {modality: {field: [N, …]}}.
 
     Raises:
       ConfigError: there are none, or they were computed from other weights or another source.
@@ -209,7 +229,7 @@ def load(run: Run, name: str) -> dict[str, Any]:
     directory = _checked(run, name)
     if _settings(run, name).records:
         records = _records(directory, name)
-        return access.read(records, range(len(records)))
+        return read_batch(records, range(len(records)))
     try:
         with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return paths.nest(dict(file))
@@ -218,17 +238,25 @@ def load(run: Run, name: str) -> dict[str, Any]:
 
 
 def source(run: Run, name: str) -> Source:
-    """The samples of an `encode` stage, where they are; raises ConfigError as `load` does."""
+    """The samples of an `encode` stage as a source; records are read on demand.
+
+    Raises:
+      ConfigError: as for `load`.
+    """
     return _records(_checked(run, name), name) if _settings(run, name).records else Arrays(load(run, name))
 
 
 def _records(directory: Path, name: str) -> ArrayRecords:
-    # Not those that were being written when a run was killed.
+    # The pattern excludes files that were being written when a run was killed.
     return ArrayRecords(str(directory / "records" / "*[0-9].arrayrecord"))
 
 
 def _checked(run: Run, name: str) -> Path:
-    """The stage's directory, if what is in it is of these weights and this source."""
+    """The stage's directory.
+
+    Raises:
+      ConfigError: it holds no arrays, or arrays of other weights or another source.
+    """
     directory = run.directory(name)
     try:
         origin = json.loads((directory / "arrays.json").read_text())

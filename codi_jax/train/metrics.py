@@ -1,13 +1,13 @@
-"""What a stage tells while it trains: scalars to files, a view for the terminal, seconds by activity.
+"""Metrics of a stage while it trains: scalars in files, progress on the terminal, seconds by activity.
 
-`MetricWriter` appends one JSON object a step to `metrics.jsonl` and the same scalars to TensorBoard events. `step` is
-the index of the step that was taken, from 0; a stage resumed at step s takes step s next, so lines and events of steps
-≥ s come from the interrupted run and are dropped: the file reads as if there had been no interruption. A value that is
-not finite is `null` in JSON (which has no NaN) and left out of the events (a gap in the curve). In an object store,
-which cannot append, the files appear with the first checkpoint and grow with every further one (`send`).
+`MetricWriter` appends one JSON object per logged step to `metrics.jsonl` and the same scalars to TensorBoard events.
+`step` is the index of the step, from 0. A stage resumed at step s takes step s next, so lines and events of steps ≥ s
+come from the interrupted run and are dropped: the file reads as if there had been no interruption. A value that is not
+finite is `null` in JSON (which has no NaN) and omitted from the events (a gap in the curve). An object store cannot
+append, so there the files are uploaded with every checkpoint (`send`).
 
-`Clock` books every second to one activity: inner ones are taken out of outer ones, so the seconds add up.
-`Progress` shows step, loss, rates and time left: by rich on a terminal, else as a plain line every few seconds.
+`Clock` assigns every second to one activity: time of inner activities is subtracted from outer ones, so seconds add up.
+`Progress` shows step, loss, rates and time left, with rich on a terminal, else as a plain line every few seconds.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,29 +33,29 @@ from codi_jax.train.events import EventWriter
 
 
 class MetricWriter:
-    """Scalars of a stage, to `metrics.jsonl` and TensorBoard events in one directory. Only process 0 writes."""
+    """Writes scalars of a stage to `metrics.jsonl` and TensorBoard events in one directory. Only process 0 writes."""
 
     def __init__(self, directory: str | os.PathLike, resumed_step: int = 0, tensorboard: bool = True):
         """Opens the files.
 
         Args:
           directory: created if absent.
-          resumed_step: index of the next step; what the files hold of it and later ones is dropped.
+          resumed_step: index of the next step; lines and events of this step and later ones are dropped.
           tensorboard: whether to write events.
 
         Raises:
           ConfigError: `metrics.jsonl` holds a line that this class did not write.
         """
-        self.lost_steps = 0  # that an interrupted session took, and that are taken again
+        self.lost_steps = 0  # steps of an interrupted session that have to be taken again
         self._lines: TextIO | None = None
         self._events: EventWriter | None = None
-        self._outbox: storage.Outbox | None = None
+        self._outbox: storage.UploadBuffer | None = None
         if jax.process_index() != 0:
             return
-        self._outbox = storage.Outbox(storage.place(directory), fetch=("metrics.jsonl",))
+        self._outbox = storage.UploadBuffer(storage.as_path(directory), fetch=("metrics.jsonl",))
         path = self._outbox.folder / "metrics.jsonl"
         self.lost_steps = _rewind(path, resumed_step)
-        self._lines = path.open("a", encoding="utf-8", buffering=1)  # by line: a kill loses one at most
+        self._lines = path.open("a", encoding="utf-8", buffering=1)  # line buffered: a kill loses at most one line
         if tensorboard:
             self._events = EventWriter(path.parent, resumed_step)
 
@@ -66,10 +66,10 @@ class MetricWriter:
         self.close()
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Adds the scalars (numbers or arrays of one number) of a step; each is fetched from its device."""
+        """Adds the scalars (numbers or arrays of one element) of a step, fetched from their device."""
         if self._lines is None:
             return
-        fetched = jax.device_get(dict(scalars))  # at once, and in any order
+        fetched = jax.device_get(dict(scalars))  # all in one transfer; it may reorder the dict
         values = {name: float(fetched[name]) for name in scalars}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps({"step": int(step), **finite}, allow_nan=False) + "\n")
@@ -78,27 +78,23 @@ class MetricWriter:
                 if value is not None:
                     self._events.scalar(name, value, int(step))
 
-    def show(self, step: int, values: Mapping[str, Sequence[Any]]) -> None:
-        """Adds samples of a step to the events: pictures side by side, clips as rows of frames, captions as a list.
+    def show(self, step: int, previews: Mapping[str, str | np.ndarray]) -> None:
+        """Adds samples of a step to the events.
 
         Args:
-          step: as of `write`.
-          values: natural values (see `modalities`) by name; sounds are left to their files.
+          step: index of the step.
+          previews: name -> a text, or uint8 pixels [H, W, 3]; see `Modality.preview`.
         """
         if self._events is None:
             return
-        for name, samples in values.items():
-            if isinstance(samples[0], str):
-                self._events.text(f"samples/{name}", "\n".join(f"- {text}" for text in samples), int(step))
-            elif samples[0].dtype == np.uint8:
-                rows = samples if samples[0].ndim == 4 else [samples]
-                sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-                self._events.image(f"samples/{name}", sheet, int(step))
+        for name, preview in previews.items():
+            add = self._events.text if isinstance(preview, str) else self._events.image
+            add(f"samples/{name}", preview, int(step))
 
     def send(self) -> None:
-        """Brings what has been written into the object store, if the directory is of one.
+        """Uploads the files, if the directory is in an object store.
 
-        Before a checkpoint, so that whoever goes on from it finds the lines of all steps before.
+        Called before a checkpoint is saved, so that a run resumed from it finds the lines of all earlier steps.
         """
         if self._outbox is not None:
             if self._events is not None:
@@ -109,13 +105,15 @@ class MetricWriter:
         """Flushes and closes the files."""
         files = [file for file in (self._lines, self._events, self._outbox) if file is not None]
         self._lines = self._events = self._outbox = None
-        with contextlib.ExitStack() as stack:  # the outbox, which sends the others, last; each even if another fails
+        with (
+            contextlib.ExitStack() as stack
+        ):  # the outbox last, since it uploads the others; each is closed even if another fails
             for file in reversed(files):
                 stack.callback(file.close)
 
 
 def _rewind(path: Path, resumed_step: int) -> int:
-    """Drops the lines of steps from `resumed_step` on, and a last line that a kill has torn; says how many steps."""
+    """Drops the lines of steps ≥ `resumed_step` and an incomplete last line; returns the number of dropped steps."""
     if not path.exists():
         return 0
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -136,14 +134,14 @@ def _rewind(path: Path, resumed_step: int) -> int:
 
 
 class Clock:
-    """Seconds by activity: 'compile', 'data', 'step', 'checkpoint' or any other name."""
+    """Seconds by activity, such as 'compile', 'data', 'step' and 'checkpoint'."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
         self._stack: list[str] = []
         self._since = 0.0
 
-    def _book(self) -> None:
+    def _assign(self) -> None:
         now = time.perf_counter()
         if self._stack:
             self.seconds[self._stack[-1]] = self.seconds.get(self._stack[-1], 0.0) + now - self._since
@@ -151,43 +149,43 @@ class Clock:
 
     @contextlib.contextmanager
     def measure(self, activity: str) -> Iterator[None]:
-        """Books the time of the block; an activity that is going on around it pauses."""
-        self._book()
+        """Assigns the time of the block to an activity; an enclosing activity pauses."""
+        self._assign()
         self._stack.append(activity)
         try:
             yield
         finally:
-            self._book()
+            self._assign()
             self._stack.pop()
 
     @contextlib.contextmanager
     def waiting(self, pending: jax.Array | None) -> Iterator[None]:
-        """Books the time of the block, in which the next batch is fetched, as the device waiting for data.
+        """Assigns the time of the block, in which the next batch is fetched, to 'data' if the device waited for it.
 
         Args:
-          pending: a result of the step that was started before. If the device is still computing it when the block
-            ends, it has not waited, and the time counts as 'step'. If it finished during the block, all of the time
-            counts as 'data': the wait is never understated.
+          pending: a result of the previous step. If the device is still computing it when the block ends, the device
+            has not waited, and the time counts as 'step'. If it finished during the block, all of the time counts as
+            'data', so the wait is never understated.
         """
         activity = "data"
-        self._book()
+        self._assign()
         self._stack.append(activity)
         try:
             yield
         finally:
             if pending is not None and not pending.is_ready():
                 self._stack[-1] = "step"
-            self._book()
+            self._assign()
             self._stack.pop()
 
     def share(self, activity: str) -> float:
-        """The part of all booked time that an activity took; 0 before anything is booked."""
+        """The fraction of all measured time that an activity took; 0 if there is none."""
         total = sum(self.seconds.values())
         return self.seconds.get(activity, 0.0) / total if total else 0.0
 
 
 class Progress:
-    """The live view of a stage: step, loss, rates, time left, skipped steps, share of time waiting for data."""
+    """Shows the progress of a stage: step, loss, rates, time left, skipped steps, fraction of time waiting for data."""
 
     def __init__(
         self,
@@ -200,15 +198,17 @@ class Progress:
         stream: TextIO | None = None,
         overall: Any = None,
     ):
-        """Args:
-        stage: its name.
-        total: steps of the stage.
-        batch: samples a step, over all processes.
-        start: steps taken before, by an interrupted run.
-        clock: whose 'data' share is shown.
-        every: seconds between plain lines.
-        stream: stdout if None; rich draws on it if it is a terminal.
-        overall: the `Overall` of the recipe, which is told and shown, too.
+        """Prepares the view.
+
+        Args:
+          stage: its name.
+          total: number of steps of the stage.
+          batch: global batch size.
+          start: number of steps taken by earlier sessions.
+          clock: its fraction of 'data' is shown.
+          every: seconds between plain lines.
+          stream: stdout if None; on a terminal rich draws a live view.
+          overall: the `Overall` of the recipe; it is updated and shown as well.
         """
         self._overall = overall
         self._stage, self._total, self._batch, self._clock, self._every = stage, total, batch, clock, every
@@ -235,7 +235,7 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Shows where the stage stands, finished or not."""
+        """Shows the last state, whether the stage is finished or not."""
         if self._bar is not None:
             self._bar.stop()
         elif self._marks and jax.process_index() == 0 and self._printed < self._marks[-1][0]:
@@ -243,7 +243,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Steps a second over the last updates; 0 until there are two. Compilation, before the first, is not in it."""
+        """Steps per second over the last updates, without the compilation before the first; 0 until there are two."""
         if len(self._marks) < 2:
             return 0.0
         (t0, s0), (t1, s1) = self._marks[0], self._marks[-1]
@@ -253,9 +253,9 @@ class Progress:
         """Shows that `taken` steps are done.
 
         Args:
-          taken: steps, those of an interrupted run included.
-          loss: of the last one that is known; None where there is none.
-          skipped: steps without effect so far, since they were not finite.
+          taken: number of steps, including those of earlier sessions.
+          loss: the last known loss; None if there is none.
+          skipped: number of steps skipped so far because loss or gradients were not finite.
         """
         now = time.monotonic()
         self._marks.append((now, taken))

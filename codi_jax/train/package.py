@@ -1,15 +1,15 @@
-"""`codi-jax package`: finished runs to the files of a packaged model (`codi_jax.packaged`).
+"""`codi-jax package`: writes finished runs as the files of a packaged model (`codi_jax.packaged`).
 
-A run has trained the model, another one (or the same) the judges and similarity towers. What a folder holds is
-complete: every component of the model, a judge of every modality that nothing parses, a tower of every modality.
+One run has trained the model, another one (or the same) the judges and similarity towers. A package is complete: every
+component of the model, a judge for every modality without a parser, a similarity tower for every modality.
 
-The judges come first, since the card holds the numbers that they read off the model:
+The judges are packaged first, since the card holds the numbers of an evaluation with them:
 
     codi-jax package --judges=out/judges --out=out/package
     codi-jax evaluate --workdir=out/model --judges=out/package
     codi-jax package --workdir=out/model --judges=out/judges --out=out/package
 
-Judges may also be those of a package, so that a model trained anew is read as the one before it was.
+Judges may also be those of another package, so that a retrained model is evaluated by the same judges.
 """
 
 import json
@@ -28,19 +28,24 @@ from codi_jax.train import card
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import assemble
 
-_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")  # of a run's config; the rest is its machine's
+# Fields of a run's config; the others are of the machine.
+_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")
 
 
 def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:
-    """Variables of finished stages. Raises ConfigError with the names of all components that no stage has made."""
+    """Variables of finished stages.
+
+    Raises:
+      ConfigError: no stage has trained some of the components; the message names them all.
+    """
     stages = run.finished_stages()
-    if missing := [c for c in components if c not in run.providers(stages)]:
-        raise ConfigError(f"package: no finished stage of {run.workdir} has made {', '.join(missing)}")
+    if missing := [c for c in components if c not in run.component_sources(stages)]:
+        raise ConfigError(f"package: no finished stage of {run.workdir} has trained {', '.join(missing)}")
     return assemble(run, stages, components)
 
 
 def _judging(run: Run | Package) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(weights by kind, "judges" of the config) of a run that trained judges and towers, or of a package of them."""
+    """(weights by kind, the config's "judges") of a run that trained judges and towers, or of a package with them."""
     if isinstance(run, Package):
         return {kind: {"params": run.read(kind)["params"]} for kind in ("judges", "similarity")}, run.judges
     settings = {stage.modalities[0]: stage.settings for stage in run.stages.values() if stage.objective == "judge"}
@@ -51,13 +56,13 @@ def _judging(run: Run | Package) -> tuple[dict[str, Any], dict[str, Any]]:
         "judges": _weights(run, tuple(judges.component(name) for name in judged)),
         "similarity": _weights(run, tuple(similarity.component(name) for name in run.codi.modalities)),
     }
-    # Neither is built of components that have constants.
+    # Judges and towers have no constants; `assemble` returns those of the model.
     weights = {kind: {"params": variables["params"]} for kind, variables in weights.items()}
     return weights, {"model": run.config.model, "settings": {name: settings[name] for name in judged}}
 
 
 def _resolved(run: Run) -> dict[str, Any]:
-    """The config of a run as it was saved, less what is of the machine and the folders it ran on."""
+    """The saved config of a run, without the fields that name its machine and folders."""
     tree = json.loads((run.workdir / "config.json").read_text())
     tree["evaluate"] = {key: value for key, value in tree.get("evaluate", {}).items() if key != "judges"}
     return {key: tree[key] for key in _KEPT if key in tree}
@@ -69,29 +74,29 @@ def package(
     """Writes safetensors files, config.json and the card.
 
     Args:
-      run: with the model; None packages judges alone, to evaluate a model with that is not packaged yet.
-      judging: with the judges and similarity towers, a run or a package.
+      run: the run of the model; None packages judges alone, for evaluating a model before it is packaged.
+      judging: the run or package of the judges and similarity towers.
       out: directory for the files.
-      dtype: of the parameters there, a key of `packaged.DTYPES`.
-      about: what the card cannot read off the runs.
+      dtype: of the packaged parameters, a key of `packaged.DTYPES`.
+      about: the card's entries that the runs do not hold.
 
     Returns:
       A table of the files.
 
     Raises:
-      ConfigError: a component, a judge or a tower is not there, or does not fit the type.
+      ConfigError: a component, a judge or a tower is missing, or a parameter overflows `dtype`.
     """
-    weights, read_by = _judging(judging)
-    config = {"judges": read_by}
+    weights, judges_config = _judging(judging)
+    config = {"judges": judges_config}
     if run is not None:
         weights = {"model": _weights(run, tuple(run.codi.component_names())), **weights}
         config = {"run": _resolved(run), **config}
-        made = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
+        model_card = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
     packaged.write(out, weights, config, dtype)
     files = [packaged.FILES[kind] for kind in weights]
     if run is not None:
-        storage.write_text(out / "card.json", json.dumps(made, indent=1) + "\n")
-        storage.write_text(out / "card.md", card.text(made))
+        storage.write_text(out / "card.json", json.dumps(model_card, indent=1) + "\n")
+        storage.write_text(out / "card.md", card.text(model_card))
         files += ["card.json", "card.md"]
     counts = {packaged.FILES[kind]: f"{_count(variables):,}" for kind, variables in weights.items()}
     files += ["config.json"]

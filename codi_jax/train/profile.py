@@ -1,4 +1,4 @@
-"""A trace of some steps of a stage, for xprof (`pip install xprof; xprof STAGE/profile`) or Perfetto."""
+"""Tracing some steps of a stage for xprof (`pip install xprof; xprof STAGE/profile`) or Perfetto."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,14 +10,19 @@ from codi_jax.config import ConfigError
 
 
 class Profile:
-    """Records `steps` steps from the `start`-th of a session on (0 compiles) into a directory; nothing for None."""
+    """Traces some steps of a session into a directory.
+
+    Args:
+      directory: for the trace.
+      steps: (start, number of steps), counted from the first step of the session, which compiles; None traces nothing.
+    """
 
     def __init__(self, directory: Path, steps: tuple[int, int] | None):
         self._directory, self._steps, self._taken, self._on = directory, steps, 0, False
 
     @contextlib.contextmanager
     def step(self, index: int) -> Iterator[None]:
-        """Around step `index` of the stage, which names it in the trace."""
+        """A context around step `index` of the stage; the index names the step in the trace."""
         if self._steps is not None and self._taken == self._steps[0]:
             jax.profiler.start_trace(str(self._directory))
             self._on = True
@@ -26,13 +31,13 @@ class Profile:
         self._taken += 1
 
     def after(self, result: jax.Array) -> None:
-        """Ends the recording when the last of its steps has come to its result."""
+        """Called with a result of the step; ends the trace when the last traced step has finished on the device."""
         if self._on and self._taken == sum(self._steps):
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Ends the recording, if it is still on."""
+        """Ends the trace if it is still running."""
         if self._on:
             jax.profiler.stop_trace()
             print(f"profile  {self._directory}", flush=True)
@@ -40,10 +45,10 @@ class Profile:
 
 
 def parse(text: str) -> tuple[int, int]:
-    """`start,n` as numbers.
+    """Parses `start,n`.
 
     Raises:
-      ConfigError: it is something else.
+      ConfigError: `text` is not of this form, or n is 0.
     """
     start, comma, steps = text.partition(",")
     if not (comma and start.isdecimal() and steps.isdecimal() and int(steps)):

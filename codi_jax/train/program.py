@@ -1,11 +1,13 @@
-"""A stage's train step, from the shapes of its parameters alone: the loop runs it, `codi-jax plan` only compiles it.
+"""A stage's train step, built from the shapes of its parameters alone: the loop runs it, `codi-jax plan` compiles it.
 
-Where the mesh splits nothing of the train state, the state is packed (`optim.packed`); where it splits some, vectors
-would have to be gathered in every step, and the state stays a tree.
+If the mesh shards nothing of the train state, the state is packed (`optim.packed`). If it shards some leaves, the state
+stays a tree, since packed vectors would have to be gathered in every step.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,89 +15,126 @@ import optax
 from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
-from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.objectives.base import Objective, StageSpec, make_objective
+from codi_jax.objectives.step import TrainStep
 from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
 from codi_jax.optim.optimizer import decayed, multipliers, packing
-from codi_jax.optim.packed import Layout
+from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
-from codi_jax.parallel import batch_sharding, on_host, replicated, resolve
-from codi_jax.parallel.sharding import Table, batch_ways, split_context
+from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
+from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train.recipe import Run
-from codi_jax.train.tasks import Task, make_task
 
 
 @dataclasses.dataclass(frozen=True)
 class StageProgram:
-    """Attributes:
-    shardings: of every parameter; `table` says why.
-    trainable: which parameters train; `summary` says how.
-    stored_as: frozen parameters -> the types in which they are kept, see `optim.precision`.
-    create: trained parameters -> their fresh train state.
-    layout: shardings of that state.
-    step: see `objectives.step`.
+    """The train step of a stage on a mesh.
+
+    Attributes:
+      shardings: of every parameter.
+      table: the rules that `shardings` resulted from.
+      trainable: tree of bool, whether a parameter is trained.
+      summary: table of trained and frozen parameters.
+      cast_frozen: casts frozen parameters to the dtypes in which they are stored, see `optim.precision`.
+      create: trained parameters -> the initial train state.
+      layout: shardings of that state.
+      step: see `objectives.step`.
     """
 
     shardings: Any
-    table: Table
+    table: ShardingTable
     trainable: Any
     summary: str
-    stored_as: Callable[[Any], Any]
+    cast_frozen: Callable[[Any], Any]
     create: Callable[[Any], TrainState]
     layout: Any
     step: TrainStep
 
 
-def task_of(run: Run, name: str) -> Task:
-    """The task of a stage."""
-    source = run.stage(name).source
-    return make_task(run.codi, run.stage(name), encoded=not isinstance(source, str) or source in run.stages)
+def objective_of(run: Run, name: str) -> Objective:
+    """The objective of a stage, bound to the model and to the stage's settings."""
+    stage = run.stage(name)
+    mixed = not isinstance(stage.source, str)
+    encoded = mixed or stage.source in run.stages
+    spec = StageSpec(stage.modalities, stage.settings, encoded, mixed, stage.accumulate)
+    return make_objective(stage.objective, run.codi, spec)
 
 
-def stage_program(run: Run, name: str, task: Task, params: Any, mesh: Mesh) -> StageProgram:
-    """The program of a stage on a mesh; of `params`, arrays or ShapeDtypeStructs, only the shapes count.
+@functools.lru_cache(maxsize=4)
+def check_sharding_rules(run: Run) -> None:
+    """Compares the sharding rules with the parameters and train states of all stages of the recipe.
 
     Raises:
-      ConfigError: a rule (of sharding, training, learning rate or precision) that does not fit the parameters, too
-        little of them that the mesh splits, or a batch whose parts its devices cannot share.
+      ConfigError: a rule matches none of them.
+    """
+    if not run.config.sharding.rules:
+        return
+    found: set[str] = set()
+    for name in (n for n in run.order if run.stage(n).trains):
+        objective, config = objective_of(run, name), run.stage(name)
+        params = jax.eval_shape(partial(objective.init, components=objective.components), jax.random.key(0))
+        trained, _ = partition(params, select(params, config.trainable, f"config.stages.{name}.trainable"))
+        tx = make_optimizer(config.optimizer, config.steps, trained)
+        found |= {*paths.flatten(params), *paths.flatten(jax.eval_shape(partial(TrainState.create, tx=tx), trained))}
+    if unmatched := unmatched_rules(found, run.config.sharding):
+        raise ConfigError(f"config.sharding.rules: no parameter of any stage matches {', '.join(map(repr, unmatched))}")
+
+
+def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: Mesh) -> StageProgram:
+    """The program of a stage on a mesh.
+
+    Args:
+      run, name: the stage.
+      objective: of the stage.
+      params: arrays or ShapeDtypeStructs; only shapes and dtypes are used.
+      mesh: the mesh.
+
+    Raises:
+      ConfigError: a rule (of sharding, training, learning rate or precision) does not fit the parameters, the mesh
+        shards less of them than the config asks for, or its devices cannot share a microbatch evenly.
     """
     config, where = run.stage(name), f"config.stages.{name}"
-    rows = batch_ways(mesh.shape)
+    rows = num_batch_shards(mesh.shape)
     if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
         raise ConfigError(
-            f"{where}.accumulate: a batch of {config.batch_size} has no {config.accumulate} parts that {rows} devices "
-            "(data × fsdp) can share evenly"
+            f"{where}.accumulate: batch_size {config.batch_size} is not divisible by {config.accumulate} microbatches "
+            f"× {rows} devices (data × fsdp)"
         )
     shardings, table = resolve(params, mesh, run.config.sharding)
-    table.require(mesh, run.config.sharding.least_sharded)
-    trainable = select(params, config.train, f"{where}.train")
+    table.require(mesh, run.config.sharding.min_sharded_fraction)
+    trainable = select(params, config.trainable, f"{where}.trainable")
     trained, _ = partition(params, trainable)
-    stored_as, used_as = precision(params, trainable, config.precision, f"{where}.precision")
-    treated = summary(
+    cast_frozen, cast_for_compute = precision(params, trainable, config.precision, f"{where}.precision")
+    parameter_table = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
 
-    def update(packed: Layout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
+    def update(packed: VectorLayout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
         tx = make_optimizer(config.optimizer, config.steps, trained, packed)
         return tx, lambda params: TrainState.create(params, tx, layout=packed)
 
-    everywhere = replicated(mesh)
+    replicated_sharding = replicated(mesh)
     tx, create = update(None)
     layout, _ = resolve(jax.eval_shape(create, trained), mesh, run.config.sharding)
     if all(sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
         tx, create = update(packing(config.optimizer, trained))
-        layout = jax.tree.map(lambda _: everywhere, jax.eval_shape(create, trained))
-    layout = layout.replace(**{field: on_host(getattr(layout, field)) for field in config.on_host})
-    # Left to itself the compiler may lay out the new state otherwise, and compile again for that. What is given has to
-    # lie as it is to be used: anything else would be moved in every step, so it is an error.
-    step = make_train_step(
-        task.loss,
+        layout = jax.tree.map(lambda _: replicated_sharding, jax.eval_shape(create, trained))
+    layout = layout.replace(**{field: in_host_memory(getattr(layout, field)) for field in config.offload})
+    # Without out_shardings the compiler may choose other shardings for the new state, and then compile the next step
+    # again. With in_shardings an argument in another sharding is an error; otherwise it would be moved in every step.
+    step = objective.train_step(
         tx,
         config.ema,
-        accumulate=task.accumulate,
-        used_as=used_as,
+        cast_for_compute=cast_for_compute,
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
-        on_host=config.on_host,
-        in_shardings=(layout, partition(shardings, trainable)[1], everywhere, batch_sharding(mesh), everywhere),
-        out_shardings=(layout, everywhere),
+        offload=config.offload,
+        in_shardings=(
+            layout,
+            partition(shardings, trainable)[1],
+            replicated_sharding,
+            batch_sharding(mesh),
+            replicated_sharding,
+        ),
+        out_shardings=(layout, replicated_sharding),
     )
-    return StageProgram(shardings, table, trainable, treated, stored_as, create, layout, step)
+    return StageProgram(shardings, table, trainable, parameter_table, cast_frozen, create, layout, step)

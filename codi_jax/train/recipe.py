@@ -2,19 +2,20 @@
 
     workdir/config.json                  the resolved config
     workdir/stages/NAME/checkpoints/     the stage's train state, while it trains
-    workdir/stages/NAME/params/          what it made: its components' averaged parameters and their constants
-    workdir/stages/NAME/metrics.jsonl    and TensorBoard events
+    workdir/stages/NAME/params/          its result: the EMA parameters of its components, and their constants
+    workdir/stages/NAME/metrics.jsonl    scalars; TensorBoard events are in the same directory
     workdir/stages/NAME/cost.json        seconds by activity
 
-A stage reads what the stages it needs (and theirs) made; where several made one component, the latest in the order of
-the recipe counts. What none of them made may come from `config.weights`: a directory of converted public checkpoints
-(`codi-jax convert`), one component each, or the workdir of another run.
+A stage reads the components that its ancestors (`depends_on`, transitively) trained. If several of them trained one
+component, the last in the recipe's order is read. Other components may come from `config.weights`: a directory of
+converted public checkpoints (`codi-jax convert`), one component each, or the workdir of another run.
 """
 
 import dataclasses
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -22,21 +23,24 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from codi_jax import storage
-from codi_jax.checkpoint import read_meta, record
+from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError, from_dict, renamed
+from codi_jax.objectives.base import objective_names
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
+
+ENCODE = "encode"  # of a stage that trains nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """Loss on samples that are not trained on.
+    """The validation loss of a stage, see `train.validation`.
 
     Attributes:
-      source: as a stage's.
-      every: steps from one to the next; there is one at the end, too.
-      batches: of the stage's size, the same ones each time.
+      source: the held-out samples, named as a stage's `source` is.
+      every: steps between validations; the last step is always followed by one.
+      batches: number of batches, of the stage's batch size; they are the same every time.
     """
 
     source: str | tuple[str, ...]
@@ -46,13 +50,13 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplesConfig:
-    """What the averaged weights generate while a stage trains, see `train.sampling`.
+    """Samples that the EMA weights generate while a stage trains, see `train.sampling`.
 
     Attributes:
-      source: a name in `config.sources`, whose first samples prompt.
-      every: steps from one to the next; there is one at the end, too.
-      prompt: the modality of these samples that is shown to the model.
-      n: how many.
+      source: a name in `config.sources`; its first samples are the prompts.
+      every: steps between generations; the last step is always followed by one.
+      prompt: the modality of these samples that is the prompt.
+      n: number of samples.
     """
 
     source: str
@@ -66,62 +70,70 @@ class StageConfig:
     """One stage.
 
     Attributes:
-      objective: what it does; `encode` computes latents and prompts of a source once instead of training.
-      modalities: what a batch holds.
-      source: a name in `config.sources`, or an `encode` stage whose arrays are the data, or several of these, mixed.
-      needs: stages that have to be finished before.
-      train: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
-      start: component -> another one, made by a stage before, with whose parameters it starts where names and shapes
-        agree: a network of clips with what one of pictures has learnt.
-      steps, batch_size: of training; batch_size is global.
+      objective: the name of the objective to train with (`objectives.base`); `encode` instead computes the latents and
+        prompts of a source once.
+      modalities: the modalities of a batch.
+      source: a name in `config.sources`, or an `encode` stage whose arrays are the data, or several `encode` stages,
+        whose samples are concatenated.
+      depends_on: stages that have to be finished first.
+      trainable: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
+      init_from: component -> a component of an ancestor. Leaves with the same path and shape are copied from it before
+        training, such as the spatial layers of a video denoiser from an image denoiser.
+      steps, batch_size: number of training steps; global batch size.
       optimizer: see OptimizerConfig.
-      ema: decay of the average of the weights.
-      accumulate: parts in which a batch is taken, for what does not fit (`objectives.parts`).
-      precision: ordered pairs (regex over whole parameter paths, dtype): of a component that is frozen, as what it is
-        stored; of trained ones, as what the loss sees them, while they and their optimizer state stay float32.
-      on_host: of the train state, what waits in host memory between steps: `ema`, `opt_state`.
+      ema: decay of the exponential moving average of the weights.
+      accumulate: number of microbatches of a step, for batches that do not fit in memory (`objectives.microbatch`).
+      precision: ordered pairs (regex over whole parameter paths, dtype). A matching leaf of a frozen component is
+        stored in this dtype; one of a trained component is cast to it for the loss, and its master copy and optimizer
+        state stay float32.
+      offload: fields of the train state that are kept in host memory between steps: `ema`, `opt_state`.
       settings: the objective's own config.
-      statistics: samples from which the constants of what was trained (latent statistics, prompt centres) are taken
-        when it is done; 0 leaves them alone.
+      num_stats_samples: number of samples from which the constants of the trained components (latent statistics,
+        prompt centres) are computed after training; 0 keeps the constants as they are.
       validation: see ValidationConfig; None for none.
       samples: see SamplesConfig; None for none.
-      log_every, checkpoint_every: steps.
-      keep_last: how many of the newest checkpoints stay.
-      keep_every: checkpoints of steps divisible by it stay as well; 0 for none.
-      cost: what it takes, in any unit that all stages share; side by side (`train --jobs`), the stage that begins the
-        dearest chain goes first.
+      log_every, checkpoint_every: in steps.
+      keep_last: number of newest checkpoints to keep.
+      keep_every: checkpoints of steps divisible by it are kept as well; 0 for none.
+      scheduling_weight: relative duration of the stage, in a unit that all stages share. With `train --jobs` the stage
+        at the head of the longest path to the end of the recipe starts first (`train.overall.critical_path`).
     """
 
-    objective: Literal["codec", "bridging", "encode", "ldm", "latent_alignment", "judge", "similarity"]
+    objective: str
     modalities: tuple[str, ...]
     source: str | tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    train: tuple[str, ...] = ()
-    start: dict[str, str] = dataclasses.field(default_factory=dict)
+    depends_on: tuple[str, ...] = renamed("needs", default=())
+    trainable: tuple[str, ...] = renamed("train", default=())
+    init_from: dict[str, str] = renamed("start", default_factory=dict)  # noqa: RUF009
     steps: int = 0
     batch_size: int = 128
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     ema: float = 0.999
     accumulate: int = 1
     precision: tuple[Any, ...] = ()
-    on_host: tuple[Literal["ema", "opt_state"], ...] = ()
+    offload: tuple[Literal["ema", "opt_state"], ...] = renamed("on_host", default=())
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    statistics: int = 2048
+    num_stats_samples: int = renamed("statistics", default=2048)
     validation: ValidationConfig | None = None
     samples: SamplesConfig | None = None
     log_every: int = 10
     checkpoint_every: int = 200
     keep_last: int = 1
     keep_every: int = 0
-    cost: float = 1.0
+    scheduling_weight: float = renamed("cost", default=1.0)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains; an `encode` stage computes latents and prompts."""
+        return self.objective != ENCODE
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The whole config of a run; stage `GROUP.NAME` stands at `stages.GROUP.NAME`.
+    """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
 
-    `weights`: directory of components that were made elsewhere, WEIGHTS/COMPONENT, or another run's workdir; empty for
-    none. `data`: what a config file asks its user for; other fields refer to it.
+    `weights`: a directory of components, WEIGHTS/COMPONENT, or the workdir of another run; empty for none. `data`:
+    fields that the user of a config file sets and other fields refer to.
     """
 
     model: dict[str, Any]
@@ -137,34 +149,43 @@ class RunConfig:
 
 
 class Run:
-    """A config and its workdir; checks the recipe at once."""
+    """A config and its workdir.
+
+    Raises:
+      ConfigError: a stage names a stage or source that does not exist, has a value out of range, or is part of a
+        dependency cycle.
+    """
 
     def __init__(self, config: RunConfig, workdir: Path | None):
-        """Without a workdir there is a model, and no stage is finished."""
-        self.config, self.workdir = config, storage.place(workdir) if workdir is not None else None
+        """`workdir` may be None, for a run of which only the model or the plan is used: no stage is finished then."""
+        self.config, self.workdir = config, storage.as_path(workdir) if workdir is not None else None
         self.stages = {f"{group}.{leaf}": s for group, named in config.stages.items() for leaf, s in named.items()}
         for name, stage in self.stages.items():
-            for need in stage.needs:
+            for need in stage.depends_on:
                 if need not in self.stages:
-                    raise ConfigError(f"config.stages.{name}.needs: there is no stage {need!r}")
+                    raise ConfigError(f"config.stages.{name}.depends_on: there is no stage {need!r}")
             self._check_source(stage.source, f"config.stages.{name}.source")
             if stage.validation is not None:
                 self._check_source(stage.validation.source, f"config.stages.{name}.validation.source")
                 if stage.validation.every < 1 or stage.validation.batches < 1:
-                    raise ConfigError(f"config.stages.{name}.validation: every and batches are at least 1")
+                    raise ConfigError(f"config.stages.{name}.validation: every and batches must be at least 1")
             if stage.samples is not None:
                 if stage.samples.source not in self.config.sources:
                     raise ConfigError(f"config.stages.{name}.samples.source: no source {stage.samples.source!r}")
                 if stage.samples.every < 1 or stage.samples.n < 1:
-                    raise ConfigError(f"config.stages.{name}.samples: every and n are at least 1")
-            if stage.objective != "encode" and (stage.steps < 1 or stage.batch_size < 1):
+                    raise ConfigError(f"config.stages.{name}.samples: every and n must be at least 1")
+            if stage.trains and stage.objective not in objective_names():
+                known = ", ".join(map(repr, (*objective_names(), ENCODE)))
+                raise ConfigError(f"config.stages.{name}.objective: expected one of {known}, got {stage.objective!r}")
+            if stage.trains and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
                 raise ConfigError(
-                    f"config.stages.{name}.accumulate: a batch of {stage.batch_size} has no {stage.accumulate} parts"
+                    f"config.stages.{name}.accumulate: batch_size {stage.batch_size} is not divisible by "
+                    f"{stage.accumulate}"
                 )
             if stage.keep_last < 1 or stage.keep_every < 0:
-                raise ConfigError(f"config.stages.{name}: keep_last is at least 1, and keep_every at least 0")
+                raise ConfigError(f"config.stages.{name}: keep_last must be at least 1 and keep_every at least 0")
         self.order = tuple(self._topological())
         self.codi = CoDi.from_config(config.model)
 
@@ -175,11 +196,11 @@ class Run:
 
     def _topological(self) -> Iterator[str]:
         done: set[str] = set()
-        waiting = sorted(self.stages)  # by name: a ConfigDict keeps no order
+        waiting = sorted(self.stages)  # by name, since a ConfigDict does not keep the order of its keys
         while waiting:
-            ready = [name for name in waiting if done.issuperset(self.stages[name].needs)]
+            ready = [name for name in waiting if done.issuperset(self.stages[name].depends_on)]
             if not ready:
-                raise ConfigError(f"config.stages: {', '.join(waiting)} need one another in a circle")
+                raise ConfigError(f"config.stages: stages {', '.join(waiting)} form a dependency cycle")
             yield ready[0]
             done.add(ready[0])
             waiting.remove(ready[0])
@@ -193,65 +214,79 @@ class Run:
         return self.workdir / "stages" / name
 
     def ancestors(self, name: str) -> tuple[str, ...]:
-        """All stages that `name` builds on, in the recipe's order."""
-        found: set[str] = set()
-        stack = list(self.stage(name).needs)
+        """All stages that `name` depends on, directly or not, in the recipe's order."""
+        out: set[str] = set()
+        stack = list(self.stage(name).depends_on)
         while stack:
             need = stack.pop()
-            if need not in found:
-                found.add(need)
-                stack.extend(self.stage(need).needs)
-        return tuple(stage for stage in self.order if stage in found)
+            if need not in out:
+                out.add(need)
+                stack.extend(self.stage(need).depends_on)
+        return tuple(stage for stage in self.order if stage in out)
 
     def finished(self, name: str) -> bool:
-        """Whether the stage has been run to its end."""
-        if self.stage(name).objective == "encode":
+        """Whether the stage has finished."""
+        if not self.stage(name).trains:
             return (self.directory(name) / "arrays.json").exists()
-        return self.made(name) is not None
+        return self.finished_meta(name) is not None
 
     def finished_stages(self) -> tuple[str, ...]:
-        """Those that have been run to their end, in the recipe's order."""
+        """The finished stages, in the recipe's order."""
         return tuple(name for name in self.order if self.finished(name)) if self.workdir is not None else ()
 
-    def made(self, name: str) -> dict[str, Any] | None:
-        """What a finished training stage recorded of itself, `{"components": […], "stage": …, …}`; else None."""
+    def finished_meta(self, name: str) -> dict[str, Any] | None:
+        """The metadata that a finished training stage saved, `{"components": […], "stage": …, …}`; else None."""
         params = self.directory(name) / "params"
-        # Here it is put in place as a whole: without its record it is damaged. In a store it is then not complete yet.
-        there = params / record.NAME if storage.in_store(params) else params
-        return read_meta(str(params)) if there.exists() else None
+        # On a file system the directory is moved into place when it is complete, so one without an index is damaged. In
+        # an object store the index is written last, so one without an index is still incomplete.
+        marker = params / index.NAME if storage.is_remote(params) else params
+        return read_meta(str(params)) if marker.exists() else None
 
     @functools.cached_property
     def converted(self) -> dict[str, Path]:
-        """Component -> its directory in `config.weights`."""
+        """Component -> its directory in `config.weights`.
+
+        Raises:
+          ConfigError: `config.weights` holds no component.
+        """
         if not self.config.weights:
             return {}
-        if (storage.place(self.config.weights) / "config.json").exists():
-            there = load_run(Path(self.config.weights))
-            return there.providers(there.finished_stages())
-        found = sorted(path.parent for path in storage.place(self.config.weights).glob(f"*/{record.NAME}"))
-        out = {component: path for path in found for component in read_meta(str(path))["components"]}
+        if (storage.as_path(self.config.weights) / "config.json").exists():
+            other = load_run(Path(self.config.weights))
+            return other.component_sources(other.finished_stages())
+        directories = sorted(path.parent for path in storage.as_path(self.config.weights).glob(f"*/{index.NAME}"))
+        out = {component: path for path in directories for component in read_meta(str(path))["components"]}
         if not out:
             raise ConfigError(f"config.weights: no components in {self.config.weights}; `codi-jax convert` makes them")
         return out
 
-    def providers(self, stages: tuple[str, ...]) -> dict[str, Path]:
-        """Component -> where the version that counts is: of the latest of some finished stages, or a converted one."""
+    def component_sources(self, stages: tuple[str, ...]) -> dict[str, Path]:
+        """Component -> the directory to read it from.
+
+        This is that of the last of the given finished stages which trained it, or else one in `config.weights`.
+
+        Raises:
+          ConfigError: one of `stages` is not finished.
+        """
         out = dict(self.converted)
         for name in stages:
-            if self.stage(name).objective == "encode":
+            if not self.stage(name).trains:
                 continue
-            made = self.made(name)
-            if made is None:
+            meta = self.finished_meta(name)
+            if meta is None:
                 raise ConfigError(f"stage {name!r} is not finished in {self.workdir}; run `codi-jax train` first")
-            out.update(dict.fromkeys(made["components"], self.directory(name) / "params"))
+            out.update(dict.fromkeys(meta["components"], self.directory(name) / "params"))
         return out
 
     def fingerprint(self, stages: tuple[str, ...], extra: Any) -> str:
-        """Hash of the weights that `stages` can read and of `extra` (JSON-able): what computed data depends on."""
+        """Hash of the weights of `stages` and `config.weights` and of `extra` (JSON-able).
+
+        It identifies the inputs of data that are computed once, such as latents.
+        """
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
         for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
-            if (params / record.NAME).exists():
-                digest.update((params / record.NAME).read_bytes())
+            if (params / index.NAME).exists():
+                digest.update((params / index.NAME).read_bytes())
         return digest.hexdigest()[:16]
 
 
@@ -260,18 +295,40 @@ def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
     return Run(from_dict(RunConfig, config), workdir)
 
 
+def _parsed(text: str) -> tuple[Any, ...]:
+    """What a config says, whether it uses the present names of its keys or former ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        run = open_run(json.loads(text), None)
+    modalities = {name: modality.config for name, modality in run.codi.modalities.items()}
+    return (
+        dataclasses.replace(run.config, model={}),
+        dataclasses.replace(run.codi.config, modalities={}),
+        modalities,
+    )
+
+
+def _same_config(saved: str, given: str) -> bool:
+    if saved == given:
+        return True
+    try:
+        return _parsed(saved) == _parsed(given)
+    except ValueError:  # no config of this version
+        return False
+
+
 def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
-    """Writes the resolved config, once; without `write`, compares it with what is there.
+    """Writes the resolved config to the workdir if it has none; with `write=False` it only compares.
 
     Raises:
-      ConfigError: the workdir belongs to another config.
+      ConfigError: the workdir holds another config.
     """
     text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
-    path = storage.place(workdir) / "config.json"
+    path = storage.as_path(workdir) / "config.json"
     if path.exists():
-        if path.read_text() != text:
+        if not _same_config(path.read_text(), text):
             raise ConfigError(
-                f"{workdir} holds a run of another config ({path}); take another --workdir, or delete this one"
+                f"{workdir} holds a run of another config ({path}); choose another --workdir, or delete this one"
             )
         return
     if not write:
@@ -284,13 +341,13 @@ def load_run(workdir: Path) -> Run:
     """The run in a workdir.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: the workdir has no readable config.json.
     """
-    path = storage.place(workdir) / "config.json"
+    path = storage.as_path(workdir) / "config.json"
     try:
         config = json.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{workdir} is not a workdir: it has no config.json; `codi-jax train` makes one") from error
+        raise ConfigError(f"{workdir} is not a workdir: it has no config.json; `codi-jax train` writes it") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error})") from error
     return open_run(config, workdir)

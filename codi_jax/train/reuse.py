@@ -1,9 +1,9 @@
-"""Finished stages of another workdir, taken over where they would come out the same here.
+"""Copying finished stages from another workdir if they would give the same result here.
 
-A stage's definition is its config, the sources it reads, the seed, the mesh, the model (without what only environment
-encoders and cross-modal attention depend on, unless the stage trains these) and the definitions of the stages that it
-needs. Only a stage of equal definition is taken, so that a run which differs in its last stages does not repeat the
-first ones, and a stage trained elsewhere (`--stage ldm.audio`) finds its way home.
+A stage's definition is its config, the sources it reads, the seed, the mesh, the model (without the fields that only
+environment encoders and cross-modal attention depend on, unless the stage trains these) and the definitions of the
+stages that it depends on. Only a stage of equal definition is copied. So a run that differs in its last stages does not
+repeat the first ones, and a stage trained elsewhere (`--stage ldm.audio`) can be copied into the main run.
 """
 
 import dataclasses
@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax import storage
-from codi_jax.checkpoint import record
+from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run
 
-# What says "finished" comes last.
+# In order of copying: the entries that mark a stage as finished come last.
 _KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "records", "arrays.json", "params")
-_INDIFFERENT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "on_host", "cost")  # they change no number
+# Fields that do not change the result.
+_NO_EFFECT = ("log_every", "checkpoint_every", "keep_last", "keep_every", "offload", "scheduling_weight")
 
 
 def _plain(tree: Any) -> Any:
-    """A config as JSON has it, whether it came from a file or from Python: no tuples, no ConfigDict."""
+    """A config as JSON types, without tuples and ConfigDicts, so that one from a file compares with one from Python."""
     return json.loads(json.dumps(tree, default=lambda config: config.to_dict()))
 
 
@@ -36,10 +38,17 @@ def _model(run: Run, joint: bool) -> dict[str, Any]:
     return model
 
 
+def _is_joint(run: Run, name: str) -> bool:
+    """Whether a stage reads environment encoders or cross-modal attention."""
+    components = objective_of(run, name).components if run.stage(name).trains else ()
+    roles = ("environment", "cross")
+    return any(modality.components[role] in components for modality in run.codi.modalities.values() for role in roles)
+
+
 def definition(run: Run, name: str) -> dict[str, Any]:
-    """All that the outcome of a stage depends on."""
+    """Everything that the result of a stage depends on."""
     stage = run.stage(name)
-    config = {k: v for k, v in dataclasses.asdict(stage).items() if k not in _INDIFFERENT}
+    config = {k: v for k, v in dataclasses.asdict(stage).items() if k not in _NO_EFFECT}
     read = (stage.source,) if isinstance(stage.source, str) else stage.source
     return {
         "stage": _plain(config),
@@ -47,39 +56,44 @@ def definition(run: Run, name: str) -> dict[str, Any]:
         "seed": run.config.seed,
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),
-        "model": _model(run, stage.objective == "latent_alignment"),
-        "needs": {need: definition(run, need) for need in stage.needs},
+        "model": _model(run, _is_joint(run, name)),
+        "depends_on": {need: definition(run, need) for need in stage.depends_on},
         **({"weights": run.fingerprint((), {})} if run.converted else {}),
     }
 
 
 def reuse(run: Run, workdir: Path) -> tuple[str, ...]:
-    """Copies the finished stages of another workdir whose definition is the same here, and names them.
+    """Copies the finished stages of another workdir that have the same definition in this run.
 
-    What is finished or begun here is left alone.
+    Stages that have been started or finished here are skipped.
+
+    Returns:
+      Names of the copied stages.
 
     Raises:
-      ConfigError: there is no run in `workdir`, or nothing in it can serve here.
+      ConfigError: there is no run in `workdir`, or no stage can be copied and none is finished here.
     """
     other = load_run(workdir)
-    taken = []
+    copied = []
     for name in run.order:
         if name not in other.stages or run.directory(name).exists() or not other.finished(name):
             continue
-        if definition(run, name) != definition(other, name) or not all(run.finished(n) for n in run.stage(name).needs):
+        if definition(run, name) != definition(other, name) or not all(
+            run.finished(n) for n in run.stage(name).depends_on
+        ):
             continue
-        here = run.directory(name)
-        in_place = storage.in_store(here)  # where a directory cannot be renamed
-        fresh = here if in_place else here.with_name(here.name + ".new")
+        directory = run.directory(name)
+        in_place = storage.is_remote(directory)  # where a directory cannot be renamed
+        temporary = directory if in_place else directory.with_name(directory.name + ".new")
         if not in_place:
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         for part in (other.directory(name) / kept for kept in _KEPT):
             if part.exists():
-                fresh.mkdir(parents=True, exist_ok=True)
-                storage.copy(part, fresh / part.name, last=record.NAME)
+                temporary.mkdir(parents=True, exist_ok=True)
+                storage.copy(part, temporary / part.name, last=index.NAME)
         if not in_place:
-            fresh.rename(here)
-        taken.append(name)
-    if not taken and not any(run.finished(name) for name in run.order):
-        raise ConfigError(f"--reuse: no finished stage of {workdir} is defined as one of {run.workdir} is")
-    return tuple(taken)
+            temporary.rename(directory)
+        copied.append(name)
+    if not copied and not any(run.finished(name) for name in run.order):
+        raise ConfigError(f"--reuse: no finished stage of {workdir} has the definition of one in {run.workdir}")
+    return tuple(copied)

@@ -1,10 +1,10 @@
-"""What the averaged weights make while a stage trains, to look at and listen to.
+"""Samples generated from the EMA weights while a stage trains.
 
-    workdir/stages/NAME/samples/00000500/    the prompts as `prompt_0.txt`, …; what was generated as `image_0.png`, …
+    workdir/stages/NAME/samples/00000500/    the prompts as `prompt_0.txt`, …; the outputs as `image_0.png`, …
 
-Always the same prompts and the same noise, so that two steps differ by the weights alone. The outputs of a stage are
-what its loss trains to be generated, all of them together. Codecs and prompt encoders that the stage itself does not
-hold are read when they are called for, and not kept.
+Prompts and noise are the same every time, so that samples of two steps differ by the weights alone. All modalities that
+the stage trains to generate are generated jointly. Codecs and prompt encoders that the stage does not hold are read for
+each generation and not kept.
 """
 
 import itertools
@@ -16,68 +16,70 @@ import jax
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data import access
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
-from codi_jax.generate import GenerateConfig, Generator, save
+from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
+from codi_jax.pipeline import Generator, save
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import Run
-from codi_jax.train.tasks import Task
-from codi_jax.train.variables import Place, assemble
+from codi_jax.train.variables import ShardingFn, assemble
 
 
-class Samples:
-    """Samples of one stage; its programs are compiled at the first call.
+class TrainingSamples:
+    """Generates the samples of one stage; its programs are compiled at the first call.
 
     Args:
-      run, name: the stage, which has a `samples`.
-      task: what it trains.
+      run, name: the stage, with its config field `samples` set.
+      objective: of the stage.
       key: of the stage.
-      place: of what is read beside the state, see `train.variables.assemble`.
+      sharding_fn: of the components that are read for generation, see `train.variables.assemble`.
 
     Raises:
-      ConfigError: it trains nothing that generates, the source cannot prompt, or no stage has made what is needed.
+      ConfigError: the stage trains nothing that generates, the source does not have the prompt's modality, or no
+        ancestor has trained a component that generation reads.
     """
 
-    def __init__(self, run: Run, name: str, task: Task, key: jax.Array, place: Place):
+    def __init__(self, run: Run, name: str, objective: Objective, key: jax.Array, sharding_fn: ShardingFn):
         config, where = run.stage(name).samples, f"config.stages.{name}.samples"
-        if not task.outputs:
+        if not objective.outputs:
             raise ConfigError(f"{where}: {run.stage(name).objective} trains nothing that generates")
         source = make_source(run.config.sources[config.source], f"config.sources.{config.source}")
-        values = access.read(source, range(min(config.n, len(source))))
+        values = read_batch(source, range(min(config.n, len(source))))
         if config.prompt not in values:
             raise ConfigError(f"{where}.prompt: {config.source} has no {config.prompt}")
-        self._run, self._name, self._outputs, self._place = run, name, task.outputs, place
-        self._prompts = run.codi[config.prompt].values(values)
+        self._run, self._name, self._outputs, self._sharding_fn = run, name, objective.outputs, sharding_fn
+        self._prompts = run.codi[config.prompt].raw_from_batch(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
         self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
-        encoders, sampled, decoders = self._generator.components(task.outputs, (config.prompt,))
-        have = {*task.components, *run.providers(run.ancestors(name))}
-        wanted = itertools.chain(*encoders.values(), sampled, *decoders.values())
-        if missing := sorted(set(wanted) - have):
-            raise ConfigError(f"{where}: needs {', '.join(missing)}, which no stage before has made")
-        on_host = run.stage(name).on_host
-        self._averaged = jax.jit(lambda state: state.fetched(on_host).averaged())
+        encoders, sampled, decoders = self._generator.components(objective.outputs, (config.prompt,))
+        available = {*objective.components, *run.component_sources(run.ancestors(name))}
+        needed = itertools.chain(*encoders.values(), sampled, *decoders.values())
+        if missing := sorted(set(needed) - available):
+            raise ConfigError(f"{where}: needs {', '.join(missing)}, which no stage that it depends on has trained")
+        offload = run.stage(name).offload
+        self._averaged = jax.jit(lambda state: state.fetched(offload).averaged())
 
     def __call__(self, done: int, state: TrainState, frozen: dict, constants: dict) -> dict[str, list[Any]]:
-        """Generates after `done` steps and writes the files; every process of a run has to call it.
+        """Generates after `done` steps and writes the files; every process of a run must call it.
 
         Returns:
-          Natural values by output.
+          {output: raw values, as `Modality.write` takes them}.
         """
-        have = merge(self._averaged(state), frozen)
+        params = merge(self._averaged(state), frozen)
         ancestors = self._run.ancestors(self._name)
 
         def read(components: tuple[str, ...]) -> dict[str, Any]:
-            missing = tuple(c for c in components if c not in have)
-            more = assemble(self._run, ancestors, missing, place=self._place)
-            own = {c: value for c, value in constants.items() if c not in missing}
-            return {"params": {**have, **more["params"]}, "constants": {**more["constants"], **own}}
+            missing = tuple(c for c in components if c not in params)
+            loaded = assemble(self._run, ancestors, missing, sharding_fn=self._sharding_fn)
+            kept = {c: value for c, value in constants.items() if c not in missing}
+            return {"params": {**params, **loaded["params"]}, "constants": {**loaded["constants"], **kept}}
 
         n, prompts = len(self._prompts), {self._prompt: self._prompts}
         values = self._generator.generate(read, self._outputs, prompts, n, self._key)
-        if distributed.first():
+        if distributed.is_primary():
             with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
                 modality = self._run.codi[self._prompt]
                 for i, value in enumerate(self._prompts):

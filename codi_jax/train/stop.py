@@ -1,9 +1,9 @@
 """Stopping on SIGTERM, all processes of a run after the same step.
 
-One process stops at the first place where it may. Of several, the signal may reach only some, or all at slightly other
-steps. jax passes the notice on, in the background: the processes tell one another how many of the places where a run
-may stop they have passed, and the next one of the furthest is where all of them do. So every process has to pass the
-same places in the same order, and until a signal comes, passing one costs no message and no wait for a device.
+A single process stops at the next sync point. With several processes the signal may reach only some of them, or all at
+different steps. jax forwards the notice in the background: the processes exchange how many sync points each has passed,
+and all stop at the one after the furthest. So every process must pass the same sync points in the same order. Until a
+signal comes, passing one costs no message and no wait for a device.
 """
 
 import itertools
@@ -18,21 +18,22 @@ from codi_jax.parallel import distributed
 
 
 class Preempted(Exception):
-    """The run was asked to stop (SIGTERM) and has saved; run the same command again."""
+    """The run stopped on SIGTERM after saving; the same command resumes it."""
 
 
-_PLACES = itertools.count()  # of this process' whole life: jax knows one stop
+_SYNC_POINTS = itertools.count()  # counted over the life of the process: jax has one preemption notice per process
 
 
 class Stop:
-    """Whether the run has been asked to stop."""
+    """Tells whether SIGTERM has come, to all processes of a run after the same step."""
 
     def __init__(self) -> None:
         self._asked = False
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        if distributed.several():  # jax listens, from its start on
+        """Handles SIGTERM inside the block; with several processes jax already does."""
+        if distributed.is_multiprocess():
             yield self
             return
 
@@ -46,7 +47,7 @@ class Stop:
             signal.signal(signal.SIGTERM, before)
 
     def here(self) -> bool:
-        """Passes a place where the run may stop; whether it has to. Once it has, it has at every later one."""
-        if distributed.several() and not self._asked:
-            self._asked = multihost_utils.reached_preemption_sync_point(next(_PLACES))
+        """Passes a sync point; returns whether the run must stop there. Once True, it stays True."""
+        if distributed.is_multiprocess() and not self._asked:
+            self._asked = multihost_utils.reached_preemption_sync_point(next(_SYNC_POINTS))
         return self._asked

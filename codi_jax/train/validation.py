@@ -1,8 +1,8 @@
-"""The loss of the averaged weights on samples that are not trained on.
+"""The validation loss: that of the EMA weights on held-out samples.
 
-The same samples with the same noise every time, so that two values differ by the weights alone. Of a diffusion loss it
-is told by noise level, too: each sample of a batch has a level of its own, evenly over all of them, without dropped
-prompts. A mean over levels hides what is learnt last (in clips, what moves where) under what is learnt first.
+Samples and noise are the same every time, so that two values differ by the weights alone. A diffusion loss is also
+reported by range of timesteps (`objectives.ldm.loss_by_timestep`): the samples of a batch are spread evenly over all
+timesteps, and no prompt is dropped. The mean over all timesteps hides what is learnt last, such as motion in videos.
 """
 
 from itertools import islice
@@ -11,36 +11,38 @@ from typing import Any
 import jax
 import numpy as np
 
-from codi_jax.data.access import Source
 from codi_jax.data.pipeline import Batches
+from codi_jax.data.source import Source
+from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch
 from codi_jax.rng import fold
 from codi_jax.train.recipe import StageConfig
-from codi_jax.train.tasks import Task
 
 
 class Validation:
-    """Validates a stage; compiled once."""
+    """Computes the validation loss of a stage; its program is compiled once."""
 
-    def __init__(self, config: StageConfig, task: Task, source: Source, mesh: jax.sharding.Mesh, key: jax.Array):
-        self._source, self._task, self._mesh = source, task, mesh
+    def __init__(
+        self, config: StageConfig, objective: Objective, source: Source, mesh: jax.sharding.Mesh, key: jax.Array
+    ):
+        self._source, self._objective, self._mesh = source, objective, mesh
         self._key = fold(key, "validation")
-        self._batches, self._size = config.validation.batches, config.batch_size // task.accumulate
+        self._batches, self._size = config.validation.batches, config.batch_size // objective.accumulate
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:
-            params = merge(state.fetched(config.on_host).averaged(), frozen)
-            return task.validate({"params": params, "constants": constants}, batch, key)
+            params = merge(state.fetched(config.offload).averaged(), frozen)
+            return objective.validation({"params": params, "constants": constants}, batch, key)
 
         self._losses = jax.jit(losses)
 
     def __call__(self, state: TrainState, frozen: dict, constants: dict) -> dict[str, float]:
-        """Scalars by name, `validation/…`: means over the batches that have them."""
+        """Validation scalars {"validation/…": value}, each a mean over the batches that have it."""
         batches = Batches(
             self._source,
             self._size,
             int(jax.random.bits(self._key)),
-            transform=self._task.transform,
+            transform=self._objective.batch,
             rows=batch_rows(self._mesh, self._size),
             threads=1,
         )

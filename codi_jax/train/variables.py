@@ -1,9 +1,9 @@
-"""Where a stage, and whoever generates, takes its variables from.
+"""Loading and initializing variables, for training and generation.
 
     {"params": {component: tree}, "constants": {component: tree}}
 
-Parameters come from the latest stage that made their component, from `config.weights`, or are drawn afresh; either way
-each goes straight into its sharding: beside what stays there, a host holds no more than a few of them at a time.
+Parameters are read from the last stage that trained their component or from `config.weights`, or are initialized. Each
+goes directly into its sharding, so that a host never holds more than its shards and a few whole arrays.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from codi_jax.checkpoint import Leaves
+from codi_jax.checkpoint import CheckpointReader
 from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
 
-Place = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
+ShardingFn = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
 
 
-def place_on(run: Run, mesh: Mesh) -> Place:
-    """Shardings by the rules of the run."""
+def make_sharding_fn(run: Run, mesh: Mesh) -> ShardingFn:
+    """A function that resolves shardings on a mesh by the sharding rules of the run."""
     return lambda shapes: resolve(shapes, mesh, run.config.sharding)[0]
 
 
@@ -35,137 +35,146 @@ def assemble(
     stages: tuple[str, ...],
     components: tuple[str, ...] | None = None,
     dtype: Any = np.float32,
-    place: Place | None = None,
+    sharding_fn: ShardingFn | None = None,
 ) -> dict[str, Any]:
-    """Parameters and constants that finished stages made or `config.weights` holds.
+    """Reads parameters and constants of finished stages and of `config.weights`.
 
     Args:
       run: the run.
-      stages: finished stages in the recipe's order; the latest that made a component counts.
-      components: which (all that there are if None).
-      dtype: of the parameters, whatever they are stored in; constants are as they are.
-      place: {component: tree of shapes} -> shardings, into which parameters are read. If None they are on the default
-        device and not committed to it, so that a program compiled for one set of inputs serves all others.
+      stages: finished stages in the recipe's order; a component is read from the last that trained it.
+      components: which to read; all that there are if None.
+      dtype: to which parameters are cast; constants keep theirs.
+      sharding_fn: {component: tree of shapes} -> the shardings into which parameters are read. If None, parameters are
+        on the default device and not committed to it, so that a compiled program can be reused for all inputs.
 
     Raises:
-      ConfigError: a component that no stage has made.
+      ConfigError: no stage has trained a component, or its parameters do not have the shapes of the model.
     """
-    providers = run.providers(stages)
+    sources = run.component_sources(stages)
     if components is not None:
         for component in components:
-            if component not in providers:
-                raise ConfigError(f"no finished stage has made {component!r}; there are {', '.join(providers)}")
-    chosen = {c: s for c, s in providers.items() if components is None or c in components}
+            if component not in sources:
+                raise ConfigError(f"no finished stage has trained {component!r}; there are {', '.join(sources)}")
+    selected = {c: s for c, s in sources.items() if components is None or c in components}
     params, constants = {}, run.codi.default_constants()
-    for directory in dict.fromkeys(chosen.values()):
-        saved = Leaves(str(directory))
-        own = [component for component, provider in chosen.items() if provider == directory]
-        have = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in own})
-        shapes = have.get("params", {})
-        if empty := [component for component in own if component not in shapes]:
-            raise ConfigError(f"{directory} names {', '.join(empty)} and holds no parameters of it")
+    for directory in dict.fromkeys(selected.values()):
+        saved = CheckpointReader(str(directory))
+        names = [component for component, source in selected.items() if source == directory]
+        tree = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in names})
+        shapes = tree.get("params", {})
+        if empty := [component for component in names if component not in shapes]:
+            raise ConfigError(f"{directory} lists {', '.join(empty)} but holds no parameters of it")
         check(run, shapes)
-        numbers = saved.read_into(paths.flatten({"constants": have.get("constants", {})}))
+        numbers = saved.read_into(paths.flatten({"constants": tree.get("constants", {})}))
         constants |= paths.nest({path.removeprefix("constants/"): x for path, x in numbers.items()})
-        if place is None:
+        if sharding_fn is None:
             flat = {path: jnp.asarray(saved.read(f"params/{path}"), dtype) for path in paths.flatten(shapes)}
         else:
-            wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
-            wanted = jax.tree.map(lambda x, to: x.update(sharding=to), wanted, place(wanted))
-            flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": wanted})).items()}
+            target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+            target = jax.tree.map(lambda x, to: x.update(sharding=to), target, sharding_fn(target))
+            flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": target})).items()}
         params |= paths.nest(flat)
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
-def made_in_place(make: Callable[[jax.Array], dict], key: jax.Array, place: Place | None) -> dict:
-    """Fresh parameters, each made where it is to be; see `assemble`."""
+def init_sharded(make: Callable[[jax.Array], dict], key: jax.Array, sharding_fn: ShardingFn | None) -> dict:
+    """The parameters `make(key)`, initialized directly in their shardings; for `sharding_fn` see `assemble`."""
     shapes = jax.eval_shape(make, key)
     options = compiled_for_one_call(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)))
-    where = {} if place is None else {"out_shardings": place(shapes)}
+    where = {} if sharding_fn is None else {"out_shardings": sharding_fn(shapes)}
     return jax.jit(make, compiler_options=options, **where)(key)
 
 
 def check(run: Run, params: dict[str, Any]) -> None:
-    """Compares components with the model of the config.
+    """Compares the shapes of components with the model of the config.
 
     Raises:
-      ConfigError: the first leaf that is missing, extra or of another shape, by its path.
+      ConfigError: a leaf is missing, extra or of another shape; the message names the first one.
     """
     for component in (c for c in params if c in run.codi.component_names()):
         tree = run.codi.shapes(component)
-        have = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(params[component])}
-        want = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}
-        for path in sorted(have.keys() | want.keys()):
-            if have.get(path) != want.get(path):
+        saved = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(params[component])}
+        expected = {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}
+        for path in sorted(saved.keys() | expected.keys()):
+            if saved.get(path) != expected.get(path):
                 raise ConfigError(
-                    f"component {component}{path}: the checkpoint has {have.get(path)}, the config {want.get(path)}"
+                    f"component {component}{path}: the checkpoint has shape {saved.get(path)}, the config "
+                    f"{expected.get(path)}"
                 )
 
 
-def inherit(fresh: dict[str, Any], other: dict[str, Any], where: str) -> dict[str, Any]:
-    """`fresh` with every leaf of `other` that has its path and shape.
+def copy_matching(target: dict[str, Any], source: dict[str, Any], where: str) -> dict[str, Any]:
+    """`target` with its leaves replaced by those of `source` that have the same path and shape.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: no leaf matches.
     """
-    theirs = paths.flatten(other)
-    mine = paths.flatten(fresh)
-    shared = {path: leaf for path, leaf in theirs.items() if path in mine and mine[path].shape == leaf.shape}
-    if not shared:
+    leaves = paths.flatten(target)
+    matching = {
+        path: leaf
+        for path, leaf in paths.flatten(source).items()
+        if path in leaves and leaves[path].shape == leaf.shape
+    }
+    if not matching:
         raise ConfigError(f"{where}: the two components have no parameter in common")
-    return paths.nest({**mine, **shared})
+    return paths.nest({**leaves, **matching})
 
 
 def variables_of(run: Run) -> dict[str, Any]:
-    """The components of the model that the finished stages made, for generation."""
+    """All components of the model that finished stages trained or `config.weights` holds."""
     stages = run.finished_stages()
-    own = tuple(c for c in run.providers(stages) if c in run.codi.component_names())
-    return assemble(run, stages, own)
+    components = tuple(c for c in run.component_sources(stages) if c in run.codi.component_names())
+    return assemble(run, stages, components)
 
 
 def component_reader(
     run: Run, random: bool = False, wanted: Iterable[str] = ()
 ) -> Callable[[tuple[str, ...]], dict[str, Any]]:
-    """A function of names of components that reads just these, in the model's compute type.
+    """A function that reads the named components, in the model's compute dtype.
 
-    They are split as the run's mesh and rules say, over 'fsdp' only if it is given; a mesh of 'data' alone would only
-    repeat them, so one device then has them all, as it has where a run was trained on other devices than are here. With
-    `random`, what neither a finished stage nor `config.weights` has is drawn by the run's seed.
+    They are sharded by the run's mesh and rules if the mesh has an axis other than 'data'; 'fsdp' counts only if the
+    config sets it. Otherwise, and if the run was trained on other devices than this machine has, one device holds them.
+
+    Args:
+      run: the run.
+      random: whether to initialize, from the run's seed, components that neither a finished stage nor `config.weights`
+        has.
+      wanted: components to check for now, before any is read.
 
     Raises:
-      ConfigError: a component of `wanted` that is nowhere, or (the function) of those asked for.
+      ConfigError: a component is missing; by this function for `wanted`, by the returned one for those it reads.
     """
     stages = run.finished_stages()
     dtype = jnp.dtype(run.codi.config.dtype)
-    providers = run.providers(stages)
-    place = None
+    sources = run.component_sources(stages)
+    sharding_fn = None
     try:
         mesh = make_mesh(dataclasses.replace(run.config.mesh, fsdp=run.config.mesh.fsdp or 1))
-        place = place_on(run, mesh) if mesh.size > mesh.shape["data"] else None
+        sharding_fn = make_sharding_fn(run, mesh) if mesh.size > mesh.shape["data"] else None
     except ConfigError:
-        if run.workdir is None:  # the mesh was asked for now
+        if run.workdir is None:  # the mesh is of this command's config, not of a run trained elsewhere
             raise
 
-    def absent(components: Iterable[str]) -> tuple[str, ...]:
-        missing = tuple(dict.fromkeys(c for c in components if c not in providers))
+    def find_missing(components: Iterable[str]) -> tuple[str, ...]:
+        missing = tuple(dict.fromkeys(c for c in components if c not in sources))
         if missing and not random:
             raise ConfigError(
-                f"nothing has made {', '.join(missing)}: train it, name converted weights "
-                "(--config.weights=DIRECTORY), or take --random-weights to see the machinery run"
+                f"no weights for {', '.join(missing)}: train it, name converted weights "
+                "(--config.weights=DIRECTORY), or use --random-weights to run without trained weights"
             )
         return missing
 
     def read(components: tuple[str, ...]) -> dict[str, Any]:
-        missing = absent(components)
-        variables = assemble(run, stages, tuple(c for c in components if c in providers), dtype, place)
+        missing = find_missing(components)
+        variables = assemble(run, stages, tuple(c for c in components if c in sources), dtype, sharding_fn)
         for component in missing:
 
             def draw(key: jax.Array, component: str = component) -> dict:
-                made = run.codi.init(key, (component,))
-                return jax.tree.map(lambda x: x.astype(dtype), made)
+                params = run.codi.init(key, (component,))
+                return jax.tree.map(lambda x: x.astype(dtype), params)
 
-            variables["params"] |= made_in_place(draw, jax.random.key(run.config.seed), place)
+            variables["params"] |= init_sharded(draw, jax.random.key(run.config.seed), sharding_fn)
         return variables
 
-    absent(wanted)
+    find_missing(wanted)
     return read

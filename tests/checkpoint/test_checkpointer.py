@@ -54,7 +54,7 @@ def test_round_trip_is_bit_exact(tmp_path, capfd):
         assert checkpoints.latest() == 7
     assert identical(restored, state)
     assert meta == {"stage": "ldm", "data": {"next": 12}}
-    assert capfd.readouterr() == ("", "")  # the store keeps its remarks to itself
+    assert capfd.readouterr() == ("", "")  # Orbax prints nothing
 
 
 def test_saved_buffers_may_be_donated_at_once(tmp_path):
@@ -106,12 +106,12 @@ def test_every_difference_is_named(tmp_path):
     ]
 
 
-def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
+def test_old_checkpoints_are_deleted_and_a_step_is_saved_once(tmp_path):
     tree = {"w": jnp.ones(3)}
     with Checkpointer(tmp_path, keep_last=2, keep_every=4) as checkpoints:
         for step in range(1, 8):
             checkpoints.save(step, {"w": tree["w"] * step})
-        with pytest.raises(CheckpointError, match="step 7 has been saved"):
+        with pytest.raises(CheckpointError, match="step 7 has already been saved"):
             checkpoints.save(7, tree)
     with Checkpointer(tmp_path) as checkpoints:
         assert checkpoints.steps() == [4, 6, 7]
@@ -136,14 +136,14 @@ def test_only_arrays_are_stored(tmp_path):
 CHILD = """
 import os, signal, sys
 import jax.numpy as jnp
-from codi_jax.checkpoint import Checkpointer, record
+from codi_jax.checkpoint import Checkpointer, index
 checkpoints = Checkpointer(sys.argv[1])
 checkpoints.save(1, {"w": jnp.full((512, 1024), 1.0)})
 checkpoints.wait()
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "commit":
-    record.write = die
+    index.write = die
 checkpoints.save(2, {"w": jnp.full((512, 1024), 2.0)})
 if sys.argv[2] == "arrays":
     die()
@@ -152,7 +152,7 @@ checkpoints.wait()
 
 
 @pytest.mark.parametrize("moment", ["arrays", "commit"])
-def test_a_write_that_was_killed_does_not_count(tmp_path, moment):
+def test_a_killed_write_is_ignored(tmp_path, moment):
     child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), moment], env=os.environ, timeout=120)
     assert child.returncode == -signal.SIGKILL
     remains = sorted(path.name for path in tmp_path.iterdir())
@@ -160,7 +160,7 @@ def test_a_write_that_was_killed_does_not_count(tmp_path, moment):
     with Checkpointer(tmp_path) as checkpoints:
         assert checkpoints.latest() == 1
         assert float(checkpoints.restore(target)[0]["w"][0, 0]) == 1
-        assert sorted(path.name for path in tmp_path.iterdir()) == remains  # reading clears nothing away
+        assert sorted(path.name for path in tmp_path.iterdir()) == remains  # reading removes nothing
         checkpoints.save(2, {"w": jnp.full((512, 1024), 3.0)})
         assert float(checkpoints.restore(target)[0]["w"][0, 0]) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
@@ -172,8 +172,8 @@ import jax.numpy as jnp
 import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, CheckpointError
-from codi_jax.parallel.host import hide_orbax_logs
-hide_orbax_logs()  # as the program does
+from codi_jax.parallel.host import prepare_process
+prepare_process()  # as the command line does
 checkpoints = Checkpointer(sys.argv[1])
 checkpoints.save(1, {"w": jnp.arange(8.0)})
 checkpoints.wait()
@@ -185,21 +185,21 @@ except CheckpointError as error:
     print(storage.explain(error, "run"))
 print(checkpoints.restore({"w": jnp.zeros(8)})[0]["w"].sum(), checkpoints.steps())
 """
-# A file system of 2 MiB, seen by this process and its children alone.
+# A file system of 2 MiB that only this process and its children see.
 SMALL = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 MOUNT = 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"'
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path):
+def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path):
     if shutil.which("unshare") is None or subprocess.run([*SMALL, MOUNT, tmp_path, "true"]).returncode:
-        pytest.skip("this system lets no user mount a file system of their own")
+        pytest.skip("this system does not let users mount a file system")
     command = [*SMALL, MOUNT, tmp_path, sys.executable, "-c", FULL, tmp_path]
     child = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    line = "run: No space left on device: make room and run the same command again; what was saved before is whole"
+    line = "run: No space left on device: free some space and run the same command again; saved files are intact"
     assert child.stdout.splitlines() == [line, "28.0 [1]"] and child.stderr == "", child.stderr
 
 
-def test_half_written_directories_are_ignored_and_cleared_by_the_next_writer(tmp_path):
+def test_incomplete_directories_are_ignored_and_removed_by_the_next_writer(tmp_path):
     for name in ("00000009.orbax-checkpoint-tmp", "00000008"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.ocdbt").write_bytes(b"half")
@@ -210,31 +210,31 @@ def test_half_written_directories_are_ignored_and_cleared_by_the_next_writer(tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000008", "notes"]
 
 
-def test_damage_is_one_line(tmp_path):
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
     tree = {"w": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}
     save_params(tmp_path / "net", tree)
     files = [path for path in (tmp_path / "net").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     flipped = bytearray(largest.read_bytes())
     flipped[len(flipped) // 2] ^= 1
-    record = tmp_path / "net" / "checkpoint.json"
-    altered = record.read_text().replace('"float32"', '"float16"')
+    index_file = tmp_path / "net" / "checkpoint.json"
+    altered = index_file.read_text().replace('"float32"', '"float16"')
     for path, content, message in [
         (largest, largest.read_bytes()[:-5], r"has \d+ bytes instead of \d+"),
         (largest, bytes(flipped), "has been altered"),
         (largest, None, "is missing"),
-        (record, record.read_bytes()[:50], "checkpoint.json cannot be read"),
-        (record, altered.encode(), "checkpoint.json has been altered"),
-        (record, None, "no checkpoint in"),
+        (index_file, index_file.read_bytes()[:50], "checkpoint.json cannot be read"),
+        (index_file, altered.encode(), "checkpoint.json has been altered"),
+        (index_file, None, "no checkpoint in"),
     ]:
-        whole = path.read_bytes()
+        original = path.read_bytes()
         path.unlink()
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(CheckpointError, match=message) as error:
             load_params(tmp_path / "net")
         assert "\n" not in str(error.value)
-        path.write_bytes(whole)
+        path.write_bytes(original)
     assert identical(load_params(tmp_path / "net"), tree)
 
 
@@ -244,7 +244,7 @@ def test_a_failed_write_is_reported(tmp_path):
         save_params(tmp_path / "file" / "net", {"w": jnp.ones(1)})
 
 
-def test_components_are_replaced_as_a_whole(tmp_path):
+def test_components_are_replaced_completely(tmp_path):
     params = {"unet": {"kernel": jnp.ones((2, 2), jnp.bfloat16)}, "bias": jnp.zeros(2)}
     save_params(tmp_path / "deep" / "unet", params, {"stage": "ldm.image"})
     save_params(tmp_path / "deep" / "unet", {"bias": jnp.ones(3)}, {"stage": "joint"})

@@ -1,24 +1,24 @@
-"""Components read leaf by leaf, and written from where they are."""
+"""Components: reading single leaves, and saving views of files without copies."""
 
 import numpy as np
 import pytest
 
-from codi_jax.checkpoint import CheckpointError, Leaves, components, load_params, save_params
+from codi_jax.checkpoint import CheckpointError, CheckpointReader, components, load_params, save_params
 from codi_jax.parallel import paths
 
 
 def tree() -> dict:
     rng = np.random.default_rng(0)
     shapes = {"a/kernel": (64, 32), "a/bias": (32,), "b/kernel": (8, 8, 4), "c/scale": ()}
-    made = {f"params/{path}": rng.standard_normal(shape).astype(np.float16) for path, shape in shapes.items()}
-    return paths.nest({**made, "constants/a/shift": np.arange(3)})
+    params = {f"params/{path}": rng.standard_normal(shape).astype(np.float16) for path, shape in shapes.items()}
+    return paths.nest({**params, "constants/a/shift": np.arange(3)})
 
 
 @pytest.mark.parametrize("ahead", [0, 600, 1 << 20])
-def test_leaves_are_those_that_were_saved_in_whatever_order_they_are_asked_for(ahead, tmp_path, monkeypatch):
-    monkeypatch.setattr(components, "_AHEAD", ahead)
+def test_leaves_can_be_read_in_any_order(ahead, tmp_path, monkeypatch):
+    monkeypatch.setattr(components, "_READ_AHEAD", ahead)
     save_params(str(tmp_path / "c"), tree())
-    leaves, flat = Leaves(str(tmp_path / "c")), paths.flatten(tree())
+    leaves, flat = CheckpointReader(str(tmp_path / "c")), paths.flatten(tree())
     assert {path: (x.shape, x.dtype) for path, x in leaves.shapes.items()} == {
         path: (x.shape, x.dtype) for path, x in flat.items()
     }
@@ -26,25 +26,25 @@ def test_leaves_are_those_that_were_saved_in_whatever_order_they_are_asked_for(a
         np.testing.assert_array_equal(leaves.read(path), flat[path], strict=True)
 
 
-def test_leaves_that_are_read_ahead_stay_within_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(components, "_AHEAD", 5000)
+def test_reading_ahead_stays_within_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(components, "_READ_AHEAD", 5000)
     save_params(str(tmp_path / "c"), tree())
-    leaves = Leaves(str(tmp_path / "c"))
+    leaves = CheckpointReader(str(tmp_path / "c"))
     for path in leaves.shapes:
         leaves.read(path)
         assert sum(x.nbytes for x in leaves._ahead.values()) <= 5000
 
 
-def test_a_view_of_a_file_is_saved_as_it_looks(tmp_path):
+def test_a_strided_view_of_a_file_is_saved_correctly(tmp_path):
     rng = np.random.default_rng(0)
     rng.standard_normal((96, 64)).astype(np.float32).tofile(tmp_path / "raw")
     mapped = np.memmap(tmp_path / "raw", np.float32, "r", shape=(96, 64))
-    save_params(str(tmp_path / "c"), {"turned": np.asarray(mapped).T, "part": np.asarray(mapped)[3:5, ::2]})
-    back = load_params(str(tmp_path / "c"))
-    np.testing.assert_array_equal(back["turned"], np.asarray(mapped).T)
-    np.testing.assert_array_equal(back["part"], np.asarray(mapped)[3:5, ::2])
+    save_params(str(tmp_path / "c"), {"transposed": np.asarray(mapped).T, "part": np.asarray(mapped)[3:5, ::2]})
+    loaded = load_params(str(tmp_path / "c"))
+    np.testing.assert_array_equal(loaded["transposed"], np.asarray(mapped).T)
+    np.testing.assert_array_equal(loaded["part"], np.asarray(mapped)[3:5, ::2])
 
 
-def test_a_damaged_directory_is_refused(tmp_path):
+def test_a_directory_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        Leaves(str(tmp_path))
+        CheckpointReader(str(tmp_path))

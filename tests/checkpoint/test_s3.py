@@ -1,4 +1,4 @@
-"""Checkpoints in an object store, against a real S3 server; no store renames, so the record alone makes them count."""
+"""Checkpoints on a real S3 server, where the index alone marks a checkpoint as complete."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,15 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from codi_jax import storage
-from codi_jax.checkpoint import Checkpointer, CheckpointError, Leaves, load_params, read_meta, record, save_params
+from codi_jax.checkpoint import (
+    Checkpointer,
+    CheckpointError,
+    CheckpointReader,
+    index,
+    load_params,
+    read_meta,
+    save_params,
+)
 from codi_jax.parallel import MeshConfig, make_mesh
 from tests import s3, toy
 
@@ -26,66 +34,66 @@ def tree(seed=0.0):
 
 
 def split(*axes):
-    """`tree` with `w` over the devices."""
+    """`tree` with `w` sharded over the devices."""
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     sharded = jax.sharding.NamedSharding(mesh, P(*axes))
-    everywhere = jax.sharding.NamedSharding(mesh, P())
-    return jax.device_put(tree(), {"w": sharded, "n": {"steps": everywhere, "half": everywhere}})
+    replicated = jax.sharding.NamedSharding(mesh, P())
+    return jax.device_put(tree(), {"w": sharded, "n": {"steps": replicated, "half": replicated}})
 
 
 def test_saved_from_one_layout_and_restored_into_another(bucket):
     with Checkpointer(f"{bucket}/layout") as checkpoints:
         checkpoints.save(7, split("fsdp", "tensor"), {"place": 3})
     with Checkpointer(f"{bucket}/layout") as checkpoints:
-        wanted = split("tensor")
-        restored, meta = checkpoints.restore(wanted)
+        target = split("tensor")
+        restored, meta = checkpoints.restore(target)
         assert toy.same(restored, tree()) and meta == {"place": 3}
-        assert restored["w"].sharding == wanted["w"].sharding
+        assert restored["w"].sharding == target["w"].sharding
         with pytest.raises(CheckpointError, match=r"missing    x  .*(.|\n)*mistyped   n/half  saved bfloat16"):
             checkpoints.restore({**tree(), "n": {"steps": jnp.int32(0), "half": jnp.ones(3)}, "x": jnp.ones(1)})
 
 
-def test_the_newest_stay_and_every_second(bucket):
+def test_keep_last_and_keep_every(bucket):
     with Checkpointer(f"{bucket}/kept", keep_last=1, keep_every=2) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, tree(step))
     with Checkpointer(f"{bucket}/kept") as checkpoints:
         assert checkpoints.steps() == [2, 3]
         assert toy.same(checkpoints.restore(tree(), 2)[0], tree(2))
-    assert {path.name for path in storage.place(f"{bucket}/kept").iterdir()} == {"00000002", "00000003"}
+    assert {path.name for path in storage.as_path(f"{bucket}/kept").iterdir()} == {"00000002", "00000003"}
 
 
-def test_a_write_that_was_cut_short_does_not_count_and_is_cleared_away(bucket):
+def test_an_interrupted_write_is_ignored_and_removed(bucket):
     with Checkpointer(f"{bucket}/cut") as checkpoints:
         checkpoints.save(2, tree(2))
-    (storage.place(f"{bucket}/cut") / "00000002" / record.NAME).unlink()  # which is sent when all the rest is there
+    (storage.as_path(f"{bucket}/cut") / "00000002" / index.NAME).unlink()  # it is uploaded last
     with Checkpointer(f"{bucket}/cut") as checkpoints:
         assert checkpoints.latest() is None
         checkpoints.save(2, tree(20))
-    (storage.place(f"{bucket}/cut") / "00000002" / "commit_success.txt").unlink()  # sent after it
+    (storage.as_path(f"{bucket}/cut") / "00000002" / "commit_success.txt").unlink()  # uploaded after the index
     with Checkpointer(f"{bucket}/cut") as checkpoints:
         assert toy.same(checkpoints.restore(tree())[0], tree(20))
 
 
-def test_a_lost_or_shortened_object_is_one_line(bucket):
+def test_a_missing_or_truncated_object_is_refused_in_one_line(bucket):
     save_params(f"{bucket}/hurt", tree())
-    (manifest,) = (f for f in record.read(storage.place(f"{bucket}/hurt")).files if f == "manifest.ocdbt")
-    (storage.place(f"{bucket}/hurt") / manifest).write_bytes(b"short")
+    (manifest,) = (f for f in index.read(storage.as_path(f"{bucket}/hurt")).files if f == "manifest.ocdbt")
+    (storage.as_path(f"{bucket}/hurt") / manifest).write_bytes(b"short")
     with pytest.raises(CheckpointError, match=r"is damaged: manifest.ocdbt has 5 bytes instead of \d+$"):
         load_params(f"{bucket}/hurt")
-    (storage.place(f"{bucket}/hurt") / manifest).unlink()
+    (storage.as_path(f"{bucket}/hurt") / manifest).unlink()
     with pytest.raises(CheckpointError, match=r"is damaged: manifest.ocdbt is missing$"):
         load_params(f"{bucket}/hurt")
     with pytest.raises(CheckpointError, match="no checkpoint in s3://"):
         load_params(f"{bucket}/nothing")
 
 
-def test_components_replace_what_stood_there(bucket):
-    storage.write_text(storage.place(f"{bucket}/made") / "d" / "torn", "of a write that was cut short")
+def test_components_are_replaced_completely(bucket):
+    storage.write_text(storage.as_path(f"{bucket}/made") / "d" / "torn", "of an interrupted write")
     save_params(f"{bucket}/made", {"old": np.ones(3), "w": np.zeros(2)}, {"version": 1})
     save_params(f"{bucket}/made", jax.tree.map(np.asarray, tree()), {"version": 2})
     assert toy.same(load_params(f"{bucket}/made"), tree()) and read_meta(f"{bucket}/made") == {"version": 2}
-    assert "d/torn" not in storage.files(storage.place(f"{bucket}/made"))
-    leaves = Leaves(f"{bucket}/made")
+    assert "d/torn" not in storage.files(storage.as_path(f"{bucket}/made"))
+    leaves = CheckpointReader(f"{bucket}/made")
     assert set(leaves.shapes) == {"w", "n/steps", "n/half"}
     np.testing.assert_array_equal(leaves.read("w"), tree()["w"])

@@ -1,4 +1,4 @@
-"""A newcomer's own folder: 200 pictures, sounds, clips and captions, a table of them, and the command for it."""
+"""Fine-tuning on a user's folder of 200 images, audio files, videos and captions with a table."""
 
 import json
 
@@ -14,7 +14,7 @@ from codi_jax.data import files
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 
-# ml_collections loads a config file in a way that Python 3.12 will not have.
+# ml_collections loads a config file by a method that is deprecated in Python 3.12.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 ROWS = 200
@@ -22,32 +22,32 @@ ROWS = 200
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    root, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     lines = ["caption,image,audio,video"]
     for i in range(ROWS):
         Image.fromarray(rng.integers(0, 255, (48, 40, 3), np.uint8)).save(root / f"{i}.png")
         files.write_wav(root / f"{i}.wav", rng.integers(-9000, 9000, 9000).astype(np.int16), 8000)
-        if i < 8:  # making clips takes longest; the others are links to them
+        if i < 8:  # encoding videos is slow, so the other files are links
             files.write_video(root / f"{i}.mp4", rng.integers(0, 255, (8, 32, 32, 3), np.uint8), 8.0)
         else:
             (root / f"{i}.mp4").symlink_to(root / f"{i % 8}.mp4")
         lines.append(f"a red {i % 10},{i}.png,{i}.wav,{i}.mp4")
-    lines[8] = "a red seven,absent.png,7.wav,7.mp4"  # of 200, one is not there
-    (root / "own.csv").write_text("\n".join(lines) + "\n")
-    return root / "own.csv"
+    lines[8] = "a red seven,absent.png,7.wav,7.mp4"  # one file of 200 is missing
+    (root / "table.csv").write_text("\n".join(lines) + "\n")
+    return root / "table.csv"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The workdir of a finished run of four modalities, of random parameters."""
+    """The workdir of a finished run of four modalities with random parameters."""
     workdir = tmp_path_factory.mktemp("finished")
     config = ConfigDict(toy.recipe(toy.EVERYTHING) | {"model": toy.model(toy.EVERYTHING)})
     save_config(config, workdir)
     run = open_run(config, workdir)
     codi = toy.codi(*toy.EVERYTHING)
-    made = {"params": toy.params(codi), "constants": codi.default_constants()}
-    meta = {"components": sorted(made["params"]), "stage": "codec.text", "steps": 4, "skipped": 0}
-    save_params(str(run.directory("codec.text") / "params"), made, meta)
+    variables = {"params": toy.params(codi), "constants": codi.default_constants()}
+    meta = {"components": sorted(variables["params"]), "stage": "codec.text", "steps": 4, "skipped": 0}
+    save_params(str(run.directory("codec.text") / "params"), variables, meta)
     return workdir
 
 
@@ -66,22 +66,22 @@ def finetuned(finished, table, workdir, capsys, modalities):
     for name, stage in run.stages.items():
         after = load_params(str(run.directory(name) / "params"))["params"]
         (component,) = after
-        assert component in stage.train[0]
+        assert component in stage.trainable[0]
         assert not toy.same(after[component], before[component])
         moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - b).max(), after[component], before[component])
-        assert max(jax.tree.leaves(moved)) < 0.01  # from where it was, two steps on
+        assert max(jax.tree.leaves(moved)) < 0.01  # close to the initial parameters after two steps
         loss = [json.loads(line)["loss"] for line in (run.directory(name) / "metrics.jsonl").read_text().splitlines()]
         assert np.isfinite(loss).all()
     return run
 
 
-def test_pictures_and_captions_of_a_folder(finished, table, tmp_path, capsys):
+def test_fine_tuning_on_images_and_captions(finished, table, tmp_path, capsys):
     run = finetuned(finished, table, tmp_path / "mine", capsys, "text+image")
     assert set(run.stages) == {"finetune.image", "finetune.text"}
 
 
 @pytest.mark.slow
-def test_everything_of_a_folder_and_generation_afterwards(finished, table, tmp_path, capsys):
+def test_fine_tuning_on_all_modalities_and_generating(finished, table, tmp_path, capsys):
     run = finetuned(finished, table, tmp_path / "mine", capsys, "text+image+audio+video")
     assert set(run.stages) == {f"finetune.{name}" for name in toy.EVERYTHING}
     cli.main(
@@ -97,14 +97,14 @@ def test_everything_of_a_folder_and_generation_afterwards(finished, table, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("argument", "says"),
+    ("argument", "message"),
     [
-        ("run=nowhere", "nowhere is no workdir; `make four` makes out/four"),
+        ("run=nowhere", "nowhere is not a workdir; `make four` creates out/four"),
         ("modalities=text+smell", "has no smell"),
-        ("modalities=image", "text and something beside it"),
+        ("modalities=image", "expected text and at least one other modality"),
     ],
 )
-def test_what_is_refused(finished, table, tmp_path, capsys, argument, says):
+def test_invalid_arguments_are_refused(finished, table, tmp_path, capsys, argument, message):
     argument = argument if "run" in argument else f"run={finished},{argument}"
     with pytest.raises(SystemExit) as stop:
         cli.main(
@@ -115,10 +115,10 @@ def test_what_is_refused(finished, table, tmp_path, capsys, argument, says):
                 f"--workdir={tmp_path / 'x'}",
             ]
         )
-    assert stop.value.code == 2 and says in capsys.readouterr().err
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_without_a_table_it_says_so(finished, tmp_path, capsys):
+def test_a_missing_table_is_an_error(finished, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", f"--config=configs/finetune.py:run={finished}", f"--workdir={tmp_path / 'x'}"])
     assert stop.value.code == 2 and "a manifest ends in" in capsys.readouterr().err

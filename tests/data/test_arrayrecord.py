@@ -8,9 +8,9 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.data import arrayrecord
-from codi_jax.data.access import read
 from codi_jax.data.arrayrecord import ArrayRecords
 from codi_jax.data.files import MediaError
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 
 MEDIA = {"modalities": ("text", "image"), "size": 8}
@@ -45,7 +45,7 @@ def test_records_by_index_in_the_order_of_the_files(records):
 
 
 def test_media_are_decoded(records):
-    samples = read(source(records, media=MEDIA), [7, 2])
+    samples = read_batch(source(records, media=MEDIA), [7, 2])
     assert samples["image"].shape == (2, 8, 8, 3)
     assert [x.mean() for x in samples["image"]] == [7, 2]
     assert {text.split()[0] for text in samples["text"]["caption"]} <= {"caption", "other"}
@@ -81,7 +81,7 @@ def test_a_part_of_a_sound_is_taken(tmp_path):
     wav = io.BytesIO()
     files.write_wav(wav, np.arange(8000, dtype=np.int16), 8000)
     arrayrecord.write(tmp_path / "x.arrayrecord", [{"audio": wav.getvalue(), "start": 0.5, "duration": 0.25}])
-    media = {"modalities": ("audio",), "samples": 4000, "sample_rate": 8000, "patience": 0}
+    media = {"modalities": ("audio",), "samples": 4000, "sample_rate": 8000, "timeout_s": 0}
     rows = make_source({"name": "arrayrecord", "path": str(tmp_path / "x.arrayrecord"), "media": media})
     np.testing.assert_array_equal(rows[0]["audio"], [*range(4000, 6000), *[0] * 2000])
 

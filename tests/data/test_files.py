@@ -145,7 +145,7 @@ def flash_and_click(path, at, codec="aac", rate=16_000, fps=10, seconds=4):
 def test_sound_and_pictures_of_a_part_stay_in_step_to_the_sample(tmp_path, name, codec, start):
     path, at = tmp_path / name, 2.4
     flash_and_click(path, at, codec)
-    part = files.Medium(str(path), start=start)
+    part = files.MediaFile(str(path), start=start)
     heard = files.read_audio(part, 48_000, 16_000)
     assert np.abs(heard).argmax() in (round((at - start) * 16_000), round((at - start) * 16_000) + 1)
     seen = files.read_video(part, 25, 10.0, 16)
@@ -155,10 +155,10 @@ def test_sound_and_pictures_of_a_part_stay_in_step_to_the_sample(tmp_path, name,
 
 def test_a_part_ends_with_its_duration(tmp_path):
     flash_and_click(tmp_path / "x.mp4", 2.4)
-    part = files.Medium(str(tmp_path / "x.mp4"), start=1.0, duration=1.0)
+    part = files.MediaFile(str(tmp_path / "x.mp4"), start=1.0, duration=1.0)
     assert np.abs(files.read_audio(part, 32_000, 16_000)).max() < 0.05
     assert files.read_video(part, 30, 10.0, 16).max() < 30
-    part = files.Medium(str(tmp_path / "x.mp4"), start=2.0, duration=1.0)
+    part = files.MediaFile(str(tmp_path / "x.mp4"), start=2.0, duration=1.0)
     assert not files.read_audio(part, 32_000, 16_000)[16_000:].any()
     assert files.read_video(part, 30, 10.0, 16)[4].min() > 200
 
@@ -168,7 +168,7 @@ def test_what_lies_in_memory_is_read_alike(video, sound):
         (lambda m: files.read_video(m, 8, 8.0, 32), video),
         (lambda m: files.read_audio(m, 9000, RATE), sound),
     ):
-        np.testing.assert_array_equal(read(files.Medium("a/b", path.read_bytes())), read(path))
+        np.testing.assert_array_equal(read(files.MediaFile("a/b", path.read_bytes())), read(path))
 
 
 def test_a_part_that_is_not_there(video, sound):
@@ -177,10 +177,10 @@ def test_a_part_that_is_not_there(video, sound):
         (lambda m: files.read_audio(m, 900, RATE), sound),
     ):
         with pytest.raises(ConfigError, match="from second 5 on"):
-            read(files.Medium(str(path), start=5.0))
+            read(files.MediaFile(str(path), start=5.0))
         for wrong in ({"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}):
             with pytest.raises(ConfigError, match="no part of it begins at"):
-                files.Medium(str(path), **wrong)
+                files.MediaFile(str(path), **wrong)
 
 
 def test_samples_that_are_not_numbers(tmp_path):
@@ -206,7 +206,7 @@ def test_pictures_of_every_kind_are_rgb(tmp_path):
 
     def kept(name, picture, **options):
         picture.save(tmp_path / name, **options)
-        got = files.read_picture(tmp_path / name)
+        got = files.read_image(tmp_path / name)
         assert got.mode == "RGB"
         return np.asarray(got)
 
@@ -230,14 +230,14 @@ def test_pictures_of_every_kind_are_rgb(tmp_path):
 def test_what_is_no_picture(tmp_path, sound, monkeypatch):
     for content in (b"", b"a text", sound.read_bytes(), b"\x89PNG\r\n\x1a\n" + bytes(50)):
         (tmp_path / "x.png").write_bytes(content)
-        assert "not a readable picture" in refused(files.read_picture, tmp_path / "x.png")
-    assert "no such picture" in refused(files.read_picture, tmp_path / "absent.png")
+        assert "not a readable picture" in refused(files.read_image, tmp_path / "x.png")
+    assert "no such picture" in refused(files.read_image, tmp_path / "absent.png")
     Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
     whole = (tmp_path / "large.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:60])
-    assert "not a readable picture" in refused(files.read_picture, tmp_path / "cut.png")
+    assert "not a readable picture" in refused(files.read_image, tmp_path / "cut.png")
     monkeypatch.setattr(files, "MAX_PIXELS", 1000)
-    assert "40x40 is over 1000 pixels" in refused(files.read_picture, tmp_path / "large.png")
+    assert "40x40 is over 1000 pixels" in refused(files.read_image, tmp_path / "large.png")
 
 
 # What is no such file

@@ -8,10 +8,10 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.data import files
-from codi_jax.data.access import read
+from codi_jax.data.decoded_source import DecodedSource, MediaConfig, truncate_caption
 from codi_jax.data.files import MediaError
 from codi_jax.data.manifest import Manifest, ManifestConfig
-from codi_jax.data.media import Media, MediaConfig, beginning
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 
 RATE = 8000
@@ -64,7 +64,7 @@ def config(path, columns=None, **media):
 def test_every_format_gives_the_same_samples(folder, suffix):
     source = make_source(config(written(folder / f"table.{suffix}", rows())))
     assert len(source) == 4
-    batch = read(source, [2, 0])
+    batch = read_batch(source, [2, 0])
     assert batch["text"]["caption"].tolist() == ["shade 2", "shade 0"]
     assert batch["image"].shape == (2, 16, 16, 3) and (batch["image"][:, 8, 8, 0] == [120, 20]).all()
     assert batch["audio"].dtype == np.int16 and (batch["audio"][:, 500] == [3000, 1000]).all()
@@ -93,8 +93,8 @@ def test_the_papers_rules(folder):
     assert all("a b c d e f".startswith(prompt) for prompt in prompts)
     assert [source[i]["text"]["prompt"] for i in range(4)] == prompts
     np.testing.assert_array_equal(source[3]["image"], source[3]["video"][2])
-    assert {beginning("a b c", u) for u in np.linspace(0, 0.999, 50)} == {"a", "a b"}
-    assert beginning("a", 0.9) == "a"
+    assert {truncate_caption("a b c", u) for u in np.linspace(0, 0.999, 50)} == {"a", "a b"}
+    assert truncate_caption("a", 0.9) == "a"
 
 
 def test_crops_are_the_samples_own(folder):
@@ -143,7 +143,7 @@ def test_a_row_that_cannot_be_used(folder, change, reason):
     path = written(folder / "bad.jsonl", [{**row, **change} for row in rows()])
     records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns={"text": "caption", "video": "clip"}))
     with pytest.raises(MediaError) as error:
-        Media(records, records_config(path))[0]
+        DecodedSource(records, records_config(path))[0]
     assert error.value.reason == reason and "\n" not in str(error.value)
 
 

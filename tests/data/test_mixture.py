@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import Batches, in_order
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import Arrays, make_source
 
 SIZES = {"a": 23, "b": 7, "c": 11}
@@ -33,7 +33,7 @@ def test_samples_by_index_and_together_are_those_of_the_parts_in_order(indices):
     source = mixture()
     assert len(source) == 41
     assert [int(source[i]["x"]) for i in indices] == [all_of_them[i] for i in indices]
-    assert read(source, indices)["x"].tolist() == [all_of_them[i] for i in indices]
+    assert read_batch(source, indices)["x"].tolist() == [all_of_them[i] for i in indices]
 
 
 @pytest.mark.parametrize("whole_batches", [False, True])

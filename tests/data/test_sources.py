@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import SOURCES, Arrays, make_source
 
 
@@ -23,7 +23,7 @@ class Plain:
 
 
 def test_read_stacks_samples_of_any_source():
-    batch = read(Plain(), [4, 0])
+    batch = read_batch(Plain(), [4, 0])
     np.testing.assert_array_equal(batch["x"], [[4, 4, 4], [0, 0, 0]])
     assert batch["text"]["caption"].tolist() == ["word " * 4, ""]
 
@@ -32,7 +32,7 @@ def test_arrays():
     source = Arrays({"z": np.arange(12).reshape(6, 2), "deep": {"t": np.arange(6.0)}})
     assert len(source) == 6
     assert source[2]["z"].tolist() == [4, 5] and source[2]["deep"]["t"] == 2
-    batch = read(source, [5, 1])
+    batch = read_batch(source, [5, 1])
     assert batch["z"].tolist() == [[10, 11], [2, 3]] and batch["deep"]["t"].tolist() == [5, 1]
     for wrong in ({"a": np.zeros(3), "b": np.zeros(4)}, {"a": np.zeros(())}, {}):
         with pytest.raises(ConfigError, match="one length"):
@@ -94,7 +94,7 @@ COLUMNS = {"image": "picture", "text/caption": "about/said", "factors/digit": "a
 
 def test_tfds_without_tensorflow(prepared):
     source = make_source({"name": "tfds", "dataset": "tiny_captions", "data_dir": prepared, "columns": COLUMNS})
-    batch = read(source, range(10))
+    batch = read_batch(source, range(10))
     digit = batch["factors"]["digit"]
     assert sorted(digit) == list(range(10))
     assert batch["image"].shape == (10, 4, 4, 3) and (batch["image"] == digit[:, None, None, None]).all()

@@ -13,9 +13,9 @@ from PIL import Image
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import files, webdataset
-from codi_jax.data.access import read
+from codi_jax.data.decoded_source import MediaConfig
 from codi_jax.data.files import MediaError
-from codi_jax.data.media import MediaConfig
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
 from tests import s3
@@ -70,7 +70,7 @@ def records(path, **changes):
 def test_samples_of_all_shards_in_order(shards, pattern):
     source = make_source(config(shards / pattern))
     assert len(source) == 10
-    batch = read(source, range(10))
+    batch = read_batch(source, range(10))
     assert batch["text"]["caption"].tolist() == [f"caption {i}" for i in range(10)]
     assert batch["image"][:, 4, 4, 0].tolist() == list(range(10))
 
@@ -223,7 +223,7 @@ def test_patterns_that_name_nothing(shards, pattern, says):
 
 def test_shards_of_a_store(monkeypatch):
     bucket = s3.bucket(monkeypatch, "shards")
-    path = storage.place(f"{bucket}/x.tar")
+    path = storage.as_path(f"{bucket}/x.tar")
     members = {name: data for i in range(3) for name, data in sample(i).items()}
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
@@ -233,5 +233,5 @@ def test_shards_of_a_store(monkeypatch):
             tar.addfile(info, io.BytesIO(data))
     path.write_bytes(file.getvalue())
     source = make_source(config(f"{bucket}/*.tar", index=f"{bucket}/index"))
-    assert read(source, range(3))["text"]["caption"].tolist() == [f"caption {i}" for i in range(3)]
+    assert read_batch(source, range(3))["text"]["caption"].tolist() == [f"caption {i}" for i in range(3)]
     assert len(make_source(config(f"{bucket}/x.tar", index=f"{bucket}/index"))) == 3

@@ -7,7 +7,7 @@ import pytest
 from codi_jax import cli
 from codi_jax.checkpoint import save_params
 from codi_jax.demo import measure, page, verb
-from codi_jax.train import loop
+from codi_jax.train import trainer
 from codi_jax.train.stop import Preempted
 from tests import toy
 
@@ -67,7 +67,7 @@ def test_a_demo_that_is_interrupted_in_every_step_resumes_and_ends_with_the_verd
         assert demo(tmp_path, argument) == 130
     assert not (out / "index.html").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train", raises(Preempted("stopped in ldm.text at step 3 of 9; run it again")))
+        patch.setattr(trainer, "train", raises(Preempted("stopped in ldm.text at step 3 of 9; run it again")))
         assert demo(tmp_path, argument) == 75
     before = (out / "index.html").stat()
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ from codi_jax.data.digit_world import FACTORS
 from codi_jax.data.sources import make_source
 from codi_jax.demo import page
 from codi_jax.evaluate.samples import take
-from codi_jax.generate import Generator
+from codi_jax.pipeline import Generator
 from tests import toy
 from tests.report.test_page import TagChecker
 

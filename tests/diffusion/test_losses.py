@@ -33,21 +33,21 @@ def test_every_kind_has_the_same_loss_in_x0_space(kind, gamma):
     ],
 )
 @pytest.mark.parametrize("name", sorted(schedules.SCHEDULES))
-def test_weights_have_their_published_form(name, kind, closed_form):
+def test_min_snr_weights_have_their_published_form(name, kind, closed_form):
     schedule = schedules.make(name)
     weight = losses.min_snr_weight(schedule, np.arange(1000), kind, 5.0)
     snr = schedule.abar / (1 - schedule.abar)
     np.testing.assert_allclose(weight, closed_form(snr), rtol=2e-5)
 
 
-def test_without_gamma_the_loss_is_the_plain_mean_of_each_sample():
+def test_without_gamma_the_loss_is_the_mean_squared_error_of_each_sample():
     weight = losses.min_snr_weight(SCHEDULE, T, "v", None)
     prediction = jnp.arange(10.0).reshape(5, 2)
     loss = losses.diffusion_loss(prediction, jnp.zeros((5, 2)), weight)
     np.testing.assert_allclose(loss, [0.5, 6.5, 20.5, 42.5, 72.5])
 
 
-def test_the_loss_of_bf16_predictions_is_computed_in_f32():
+def test_the_loss_of_bf16_predictions_is_in_f32():
     prediction = jnp.full((1, 1 << 16), 1.0078125, jnp.bfloat16)
     loss = losses.diffusion_loss(prediction, jnp.ones(prediction.shape, jnp.bfloat16), jnp.ones(1))
     assert loss.dtype == jnp.float32

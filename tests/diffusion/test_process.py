@@ -9,7 +9,7 @@ from codi_jax.diffusion import process, schedules
 
 KINDS = sorted(process.KINDS)
 SCHEDULES = {name: schedules.make(name) for name in sorted(schedules.SCHEDULES)}
-AWAY_FROM_THE_ENDS = st.integers(20, 900)  # there 0.1 < α, σ or nearly so, and no conversion divides by almost nothing
+INNER_TIMESTEPS = st.integers(20, 900)  # where α and σ are at least about 0.1, so that conversions are well conditioned
 EXAMPLES = settings(max_examples=150, deadline=None)
 
 convert = jax.jit(process.convert, static_argnames=("source", "to"))
@@ -20,23 +20,23 @@ target = jax.jit(process.target, static_argnums=0, static_argnames="kind")
 def latents(seed: int, t: int):
     rng = np.random.default_rng(seed)
     z, noise = rng.normal(size=(2, 3, 4, 2, 2)).astype(np.float32)
-    return z, noise, np.array([t, 20, 900], np.int32)  # levels differ within the batch
+    return z, noise, np.array([t, 20, 900], np.int32)  # different timesteps in one batch
 
 
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(KINDS),
     st.sampled_from(list(SCHEDULES)),
-    AWAY_FROM_THE_ENDS,
+    INNER_TIMESTEPS,
     st.integers(0, 99),
 )
 @EXAMPLES
-def test_there_and_back_again(source, to, name, t, seed):
-    """Whatever a network says, even nonsense, survives a conversion to any kind and back."""
+def test_converting_to_any_kind_and_back_is_the_identity(source, to, name, t, seed):
+    """For arbitrary predictions."""
     z_t, prediction, t = latents(seed, t)
     level = SCHEDULES[name].at(t, z_t)
-    there = convert(prediction, z_t, level.alpha, level.sigma, source=source, to=to)
-    back = convert(there, z_t, level.alpha, level.sigma, source=to, to=source)
+    converted = convert(prediction, z_t, level.alpha, level.sigma, source=source, to=to)
+    back = convert(converted, z_t, level.alpha, level.sigma, source=to, to=source)
     np.testing.assert_allclose(back, prediction, atol=2e-4)
 
 
@@ -44,12 +44,12 @@ def test_there_and_back_again(source, to, name, t, seed):
     st.sampled_from(KINDS),
     st.sampled_from(KINDS),
     st.sampled_from(list(SCHEDULES)),
-    AWAY_FROM_THE_ENDS,
+    INNER_TIMESTEPS,
     st.integers(0, 99),
 )
 @EXAMPLES
-def test_the_target_of_one_kind_converts_into_that_of_another(source, to, name, t, seed):
-    """The true x0 and noise give targets by their definitions and z_t by the process: three ways that must agree."""
+def test_the_target_of_one_kind_converts_to_that_of_another(source, to, name, t, seed):
+    """The definitions of the targets, the forward process and the conversion agree."""
     z, noise, t = latents(seed, t)
     schedule = SCHEDULES[name]
     z_t = corrupt(schedule, z, t, noise)
@@ -58,7 +58,7 @@ def test_the_target_of_one_kind_converts_into_that_of_another(source, to, name, 
     np.testing.assert_allclose(got, target(schedule, z, noise, t, kind=to), atol=2e-4)
 
 
-def test_targets_by_their_definitions():
+def test_targets_match_their_definitions():
     z, noise, t = latents(0, 400)
     schedule = SCHEDULES["scaled_linear"]
     z_t = np.asarray(corrupt(schedule, z, t, noise))
@@ -72,20 +72,20 @@ def test_targets_by_their_definitions():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_slope_is_the_derivative_of_the_conversion(kind):
+def test_x0_slope_is_the_derivative_of_the_conversion(kind):
     alpha, sigma = np.float32(0.6), np.float32(0.8)
     derivative = jax.grad(lambda p: process.convert(p, np.float32(0.3), alpha, sigma, kind, "x0"))(np.float32(1.2))
     np.testing.assert_allclose(process.x0_slope(alpha, sigma, kind), derivative, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prediction_of_x0_at_the_clean_level_is_the_latent(kind):
+def test_x0_at_the_clean_level_is_the_latent(kind):
     z = latents(0, 20)[0]
     level = SCHEDULES["cosine"].at(schedules.CLEAN, z)
-    said = z if kind == "x0" else np.ones_like(z)
-    np.testing.assert_array_equal(process.convert(said, z, level.alpha, level.sigma, kind, "x0"), z)
+    prediction = z if kind == "x0" else np.ones_like(z)
+    np.testing.assert_array_equal(process.convert(prediction, z, level.alpha, level.sigma, kind, "x0"), z)
 
 
-def test_unknown_kinds_are_refused():
+def test_an_unknown_kind_raises():
     with pytest.raises(ConfigError, match="unknown kind 'epsilon'; known are eps, x0, v, flow"):
         process.convert(0, 0, 1.0, 0.0, "epsilon", "x0")

@@ -1,11 +1,11 @@
-"""Samplers against distributions whose every level is known in closed form.
+"""Samplers on distributions whose marginals are known in closed form.
 
-For data N(m, C) the marginal at level t is N(α m, α² C + σ² I), and the best possible network is
+For data N(m, C) the marginal at timestep t is N(α m, α² C + σ² I), and the optimal network is
 
     x̂0(z, t) = m + K (z - α m),    K = α C (α² C + σ² I)^-1.
 
-It is affine in z, so a sampler is an affine map of its noises, which a batch of basis vectors reads off exactly: no
-statistics over samples, and an error of the mean or covariance is the sampler's alone.
+It is affine in z, so that a sampler is an affine map of its noise. A batch of basis vectors determines that map
+exactly, without statistics over samples: any error of mean or covariance is the sampler's.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ COVARIANCE = np.array([[1.3, 0.5, -0.1], [0.5, 0.6, 0.2], [-0.1, 0.2, 0.2]])
 
 
 def grid(high: int, low: int, steps: int) -> np.ndarray:
-    """Levels from high to low in strides that are exactly equal."""
+    """Timesteps from high to low in exactly equal strides."""
     assert (high - low) % steps == 0
     levels = np.arange(high, low - 1, -((high - low) // steps), dtype=np.int32)
     return np.stack([levels[:-1], levels[1:]], axis=1)
@@ -34,7 +34,7 @@ def grid(high: int, low: int, steps: int) -> np.ndarray:
 
 @functools.cache
 def gaussian_network(schedule: schedules.Schedule):
-    """The best network for N(m, C), as a prediction of x0."""
+    """The optimal network for N(m, C), as a prediction of x0."""
 
     def predict(args, z, t):
         level = schedule.at(t[0])
@@ -49,12 +49,12 @@ def marginal(schedule: schedules.Schedule, t: int) -> tuple[np.ndarray, np.ndarr
 
 
 def basis_noise(rows, index):
-    """Row 4 + 3 k + i of the batch draws the i-th unit vector at step k, and every other row nothing."""
+    """At step k, row 4 + 3 k + i of the batch is the i-th unit vector; all other rows are zero."""
     return (rows[:, None] - 4 - 3 * index == jnp.arange(3)).astype(jnp.float64)
 
 
 def sampled(schedule, sampler, pairs, eta) -> tuple[np.ndarray, np.ndarray]:
-    """Exact mean and covariance at the end when the start has the true marginal."""
+    """Exact mean and covariance of the result if z_T has the true marginal."""
     noises = 3 * len(pairs) if eta else 0
     start = np.concatenate([np.zeros((1, 3)), np.eye(3), np.zeros((noises, 3))])
     end = sample(
@@ -70,8 +70,8 @@ def sampled(schedule, sampler, pairs, eta) -> tuple[np.ndarray, np.ndarray]:
     )
     offset, columns = np.asarray(end[0]), np.asarray(end[1:] - end[0]).T
     mean, covariance = marginal(schedule, pairs[0, 0])
-    transfer, fresh = columns[:, :3], columns[:, 3:]
-    return transfer @ mean + offset, transfer @ covariance @ transfer.T + fresh @ fresh.T
+    transfer, noise = columns[:, :3], columns[:, 3:]
+    return transfer @ mean + offset, transfer @ covariance @ transfer.T + noise @ noise.T
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def sampled(schedule, sampler, pairs, eta) -> tuple[np.ndarray, np.ndarray]:
     [("ddim", 0.0, 2), ("ddim", 0.5, 2), ("ddim", 1.0, 2), ("dpmpp_2m", 0.0, 4)],
 )
 @pytest.mark.parametrize("name, high, low", [("scaled_linear", 961, 65), ("cosine", 897, 129)])
-def test_a_gaussian_converges_at_the_order_of_the_sampler(name, high, low, sampler, eta, factor):
+def test_the_error_on_a_gaussian_falls_with_the_order_of_the_sampler(name, high, low, sampler, eta, factor):
     with jax.enable_x64(True):
         schedule = dataclasses.replace(schedules.make(name), dtype="float64")
         true_mean, true_covariance = marginal(schedule, low)
@@ -88,12 +88,12 @@ def test_a_gaussian_converges_at_the_order_of_the_sampler(name, high, low, sampl
             mean, covariance = sampled(schedule, sampler, grid(high, low, steps), eta)
             np.testing.assert_allclose(mean, true_mean, atol=1e-9)  # the mean moves on a straight line in (α, σ)
             errors.append(np.abs(covariance - true_covariance).max())
-    # An error against the truth that falls by the factor of the order, again and again, has no bias left in it.
+    # An error that keeps falling by the factor of the order has no constant part.
     np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], factor, rtol=0.12)
 
 
-def test_second_order_holds_down_to_the_last_levels():
-    """Near the data log-SNR runs away, and equal strides in t are coarse there: the order shows at stride 1."""
+def test_2m_is_of_second_order_down_to_the_last_timesteps():
+    """Near the data log-SNR changes fast, so that the order shows only at stride 1."""
     with jax.enable_x64(True):
         schedule = dataclasses.replace(SCHEDULE, dtype="float64")
         errors = [
@@ -105,7 +105,7 @@ def test_second_order_holds_down_to_the_last_levels():
 
 @functools.cache
 def point_network(kind: str):
-    """The best network when all data is the one point that args hold."""
+    """The optimal network if the data is a single point, in args."""
 
     def predict(args, z, t):
         level = SCHEDULE.at(t, z)
@@ -121,7 +121,7 @@ def random_noise(args, index):
 @pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
 @pytest.mark.parametrize("kind", sorted(process.KINDS))
 def test_a_point_mass_is_recovered_exactly(kind, sampler, eta):
-    """Any number of steps takes the marginal of one point to that point, but for the noise of the last level."""
+    """Any number of steps takes the marginal of one point to that point, up to the noise of the last timestep."""
     point, noise = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
     run = functools.partial(
         sample,
@@ -148,8 +148,8 @@ def test_a_point_mass_is_recovered_exactly(kind, sampler, eta):
             assert np.abs(end - level.alpha * point).max() < 4 * level.sigma
 
 
-def test_first_order_steps_of_2m_are_ddim():
-    """The first step, with no history, and the one to the clean level."""
+def test_2m_equals_ddim_in_its_first_order_steps():
+    """The first step, which has no history, and the step to the clean level."""
     z = np.random.default_rng(1).normal(size=(2, 5)).astype(np.float32)
     for pair in ([[600, 300]], [[600, schedules.CLEAN]]):
         one, other = (
@@ -163,7 +163,7 @@ def half(args, z, t):
 
 
 def test_eta_one_has_the_variance_of_ancestral_sampling():
-    """One level back with η = 1 is the posterior of the forward process: its mean and its variance."""
+    """One step back with η = 1 has the mean and variance of the posterior of the forward process."""
     buffers = schedules.ddpm_buffers(SCHEDULE)
     t = np.arange(1, 1000)
     now, then = SCHEDULE.at(t), SCHEDULE.at(t - 1)
@@ -197,7 +197,7 @@ def test_scan_and_host_loop_agree_on_a_tree_of_latents(sampler, eta):
         np.testing.assert_allclose(scan["bb"], alone, atol=1e-6)
 
 
-def test_a_delayed_latent_waits_before_and_after():
+def test_timesteps_of_a_delayed_latent_are_constant_before_and_after():
     pairs = np.array([[9, 5], [5, -1]], np.int32)
     assert delayed(pairs, 0, 2).tolist() == pairs.tolist()
     assert delayed(pairs, 1, 4).tolist() == [[9, 9], [9, 5], [5, -1], [-1, -1]]
@@ -205,23 +205,23 @@ def test_a_delayed_latent_waits_before_and_after():
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
 @pytest.mark.parametrize("loop", ["scan", "host"])
-def test_latents_that_do_not_go_in_step_end_where_each_goes_alone(loop, sampler):
+def test_a_delayed_latent_ends_as_if_sampled_alone(loop, sampler):
     rng = np.random.default_rng(4)
     z = {"a": rng.normal(size=(2, 3)).astype(np.float32), "b": rng.normal(size=(2, 3)).astype(np.float32)}
     pairs = timesteps(SCHEDULE, 6)
 
-    def by_level(args, z, t):
+    def predict(args, z, t):
         return jax.tree.map(lambda z, t: z * (t / 1000)[:, None], z, t)
 
-    apart = np.stack([delayed(pairs, 0, 8), delayed(pairs, 2, 8)], axis=1)
-    got = sample(by_level, z, SCHEDULE, apart, kind="v", sampler=sampler, loop=loop)
+    pairs_by_latent = np.stack([delayed(pairs, 0, 8), delayed(pairs, 2, 8)], axis=1)
+    got = sample(predict, z, SCHEDULE, pairs_by_latent, kind="v", sampler=sampler, loop=loop)
     for name in z:
-        alone = sample(by_level, z[name], SCHEDULE, pairs, kind="v", sampler=sampler, loop=loop)
+        alone = sample(predict, z[name], SCHEDULE, pairs, kind="v", sampler=sampler, loop=loop)
         np.testing.assert_allclose(got[name], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("loop", ["scan", "host"])
-def test_nothing_is_recompiled_for_new_data_eta_or_levels(loop):
+def test_new_data_eta_and_timesteps_do_not_recompile(loop):
     traces = []
 
     def predict(args, z, t):
@@ -238,14 +238,14 @@ def test_nothing_is_recompiled_for_new_data_eta_or_levels(loop):
     assert traces == [(2,)]
 
 
-def test_latents_and_predictions_of_bf16_are_sampled_in_f32():
+def test_bf16_latents_and_predictions_are_sampled_in_f32():
     z = jnp.ones((2, 3), jnp.bfloat16)
     end = sample(lambda args, z, t: z.astype(jnp.bfloat16), z, SCHEDULE, timesteps(SCHEDULE, 3), sampler="dpmpp_2m")
     assert end.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("steps, count, first", [(10, 10, 901), (50, 50, 981), (30, 31, 991)])
-def test_the_levels_of_the_release(steps, count, first):
+def test_timesteps_of_the_release(steps, count, first):
     pairs = timesteps(SCHEDULE, steps, "release")
     stride = 1000 // steps
     assert pairs.shape == (count, 2) and pairs.dtype == np.int32
@@ -254,7 +254,7 @@ def test_the_levels_of_the_release(steps, count, first):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 25, 1000])
-def test_trailing_levels_begin_at_the_last_and_end_clean(steps):
+def test_trailing_timesteps_start_at_the_last_and_end_at_the_clean_level(steps):
     pairs = timesteps(SCHEDULE, steps, "trailing")
     assert pairs.shape == (steps, 2) and pairs[0, 0] == 999 and pairs[-1, 1] == schedules.CLEAN
     np.testing.assert_array_equal(pairs[1:, 0], pairs[:-1, 1])
@@ -264,14 +264,14 @@ def test_trailing_levels_begin_at_the_last_and_end_clean(steps):
 @pytest.mark.parametrize(
     "steps, spacing, words",
     [
-        (1000, "release", "begin at t = 1000, but the schedule ends at 999"),
-        (333, "release", "begin at t = 1000"),
-        (1001, "trailing", "1001 steps asked of a schedule that has 1 to 1000"),
-        (0, "release", "0 steps"),
+        (1000, "release", "start at t = 1000, but the schedule ends at 999"),
+        (333, "release", "start at t = 1000"),
+        (1001, "trailing", "steps must be between 1 and 1000, got 1001"),
+        (0, "release", "between 1 and 1000, got 0"),
         (5, "linear", "unknown spacing 'linear'"),
     ],
 )
-def test_impossible_levels_are_refused(steps, spacing, words):
+def test_invalid_timesteps_raise(steps, spacing, words):
     with pytest.raises(ConfigError, match=words):
         timesteps(SCHEDULE, steps, spacing)
 
@@ -282,11 +282,11 @@ def test_impossible_levels_are_refused(steps, spacing, words):
         ({"sampler": "euler"}, "unknown sampler 'euler'"),
         ({"loop": "while"}, "unknown loop 'while'"),
         ({"eta": 1.5, "noise_fn": random_noise}, "between 0 and 1"),
-        ({"eta": 0.5}, "draws no noise"),
-        ({"eta": 0.5, "noise_fn": random_noise, "sampler": "dpmpp_2m"}, "draws no noise"),
+        ({"eta": 0.5}, "has no noise here"),
+        ({"eta": 0.5, "noise_fn": random_noise, "sampler": "dpmpp_2m"}, "has no noise here"),
         ({"kind": "score"}, "unknown kind 'score'"),
     ],
 )
-def test_impossible_samplings_are_refused(options, words):
+def test_invalid_sampler_options_raise(options, words):
     with pytest.raises(ConfigError, match=words):
         sample(half, np.ones((1, 2), np.float32), SCHEDULE, timesteps(SCHEDULE, 2), **options)

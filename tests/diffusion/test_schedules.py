@@ -10,7 +10,7 @@ NAMES = sorted(schedules.SCHEDULES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_noise_only_grows_and_variance_is_preserved(name):
+def test_noise_grows_and_variance_is_preserved(name):
     schedule = schedules.make(name, steps=500)
     level = schedule.at(np.arange(-1, 500))
     assert schedule.steps == 500
@@ -20,26 +20,26 @@ def test_noise_only_grows_and_variance_is_preserved(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_log_snr_is_that_of_the_coefficients(name):
+def test_log_snr_matches_the_coefficients(name):
     level = schedules.make(name).at(np.arange(10, 900))
     np.testing.assert_allclose(level.log_snr, 2 * jnp.log(level.alpha / level.sigma), atol=2e-5, rtol=1e-5)
 
 
-def test_scaled_linear_has_the_known_values():
+def test_scaled_linear_has_the_published_values():
     abar = schedules.scaled_linear().abar
     np.testing.assert_allclose(abar[[0, 1, 981, 999]], [0.99915, 0.99829603, 0.00577550, 0.00466010], rtol=2e-6)
 
 
-def test_cosine_follows_its_formula_until_beta_is_capped():
+def test_cosine_follows_its_formula_until_beta_is_clipped():
     schedule = schedules.cosine(steps=100, max_beta=0.5)
     f = np.cos((np.arange(101) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
-    free = np.asarray(schedule.betas) < 0.5
-    assert 90 < free.sum() < 100
-    np.testing.assert_allclose(schedule.abar[free], (f[1:] / f[0])[free], rtol=1e-12)
+    unclipped = np.asarray(schedule.betas) < 0.5
+    assert 90 < unclipped.sum() < 100
+    np.testing.assert_allclose(schedule.abar[unclipped], (f[1:] / f[0])[unclipped], rtol=1e-12)
     assert max(schedule.betas) == 0.5
 
 
-def test_clean_level_and_levels_that_do_not_exist():
+def test_the_clean_level_and_timesteps_out_of_range():
     schedule = schedules.scaled_linear(steps=10)
     level = jax.jit(schedule.at)(jnp.array([schedules.CLEAN, 9, 10, -2]))
     assert [float(x[0]) for x in level] == [1, 0, np.inf]
@@ -55,7 +55,7 @@ def test_coefficients_broadcast_against_a_latent():
     assert schedule.at(5).alpha.shape == ()
 
 
-def test_schedules_are_values_so_that_jit_compiles_once():
+def test_equal_schedules_compile_once():
     traces = []
 
     def f(schedule, t):
@@ -70,7 +70,7 @@ def test_schedules_are_values_so_that_jit_compiles_once():
     assert len(traces) == 2
 
 
-def test_posterior_buffers_reverse_the_forward_process():
+def test_posterior_buffers_are_the_posterior_of_the_forward_process():
     """The posterior of z_{t-1} given z_t and x0, by conditioning the joint Gaussian of (z_{t-1}, z_t) given x0."""
     schedule = schedules.scaled_linear()
     buffers = schedules.ddpm_buffers(schedule)
@@ -93,6 +93,6 @@ def test_posterior_buffers_reverse_the_forward_process():
         (lambda: schedules.Schedule(()), "strictly between 0 and 1"),
     ],
 )
-def test_bad_schedules_are_refused(build, words):
+def test_invalid_schedules_raise(build, words):
     with pytest.raises(ConfigError, match=words):
         build()

@@ -14,7 +14,7 @@ TINY = AutoKLConfig(in_channels=2, channels=8, mult=(1, 2), blocks=1, z_channels
 
 
 def random_params(model, *args):
-    """Parameters of order one everywhere: nothing is hidden by an initial zero, and nothing waits for a compiler."""
+    """Random parameters of order one, so that no layer is zero; drawn in NumPy to avoid compiling the initialisers."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *args)["params"]
 
@@ -39,11 +39,11 @@ def run(params, *args, method=None, dtype=jnp.float32):
     return jitted(method, dtype)(params, *args)
 
 
-def test_shapes_and_a_clip_is_its_frames(params):
-    clip = jax.random.normal(jax.random.key(1), (2, 3, 6, 4, 2))
-    frames = clip.reshape(6, 6, 4, 2)
-    one, many = run(params, frames), run(params, clip)
-    assert many[0].shape == clip.shape
+def test_frames_of_a_video_are_encoded_independently(params):
+    video = jax.random.normal(jax.random.key(1), (2, 3, 6, 4, 2))
+    frames = video.reshape(6, 6, 4, 2)
+    one, many = run(params, frames), run(params, video)
+    assert many[0].shape == video.shape
     assert many[1].shape == many[2].shape == (2, 3, 3, 2, 2)
     for a, b in zip(one, many, strict=True):
         np.testing.assert_allclose(a, b.reshape(a.shape), atol=1e-5)
@@ -51,23 +51,23 @@ def test_shapes_and_a_clip_is_its_frames(params):
     np.testing.assert_allclose(alone[0][0], one[0][3], atol=1e-5)
 
 
-def test_latent_is_drawn_around_the_mean(params):
+def test_the_latent_is_sampled_around_the_mean(params):
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 2))
-    still, mean, _ = run(params, x)
-    np.testing.assert_allclose(still, run(params, mean, method="decode"), atol=1e-5)
-    moved, *_ = run(params, x, jax.random.key(2))
-    assert np.abs(moved - still).max() > 1e-3
+    from_mean, mean, _ = run(params, x)
+    np.testing.assert_allclose(from_mean, run(params, mean, method="decode"), atol=1e-5)
+    sampled, *_ = run(params, x, jax.random.key(2))
+    assert np.abs(sampled - from_mean).max() > 1e-3
 
 
-def test_logvar_is_clamped(params):
-    wild = jnp.array([0.0, 0.0, 1e4, -1e4])
-    wild = {**params, "quant": {**params["quant"], "bias": wild}}
-    _, logvar = run(wild, jnp.zeros((1, 4, 4, 2)), method="encode")
+def test_logvar_is_clipped(params):
+    extreme = jnp.array([0.0, 0.0, 1e4, -1e4])
+    extreme = {**params, "quant": {**params["quant"], "bias": extreme}}
+    _, logvar = run(extreme, jnp.zeros((1, 4, 4, 2)), method="encode")
     assert logvar[..., 0].min() == 20
     assert logvar[..., 1].max() == -30
 
 
-def test_attention_with_equal_scores_is_the_mean():
+def test_grid_attention_with_equal_scores_is_the_mean():
     layer = GridAttention(TINY)
     x = jax.random.normal(jax.random.key(3), (1, 2, 3, 8))
     params = random_params(layer, x)
@@ -80,7 +80,7 @@ def test_attention_with_equal_scores_is_the_mean():
     np.testing.assert_allclose(layer.apply({"params": params}, x), want, atol=1e-6)
 
 
-def test_bfloat16_is_near_float32_and_every_kernel_learns(params):
+def test_bfloat16_is_close_to_float32_and_every_kernel_has_a_gradient(params):
     x = jax.random.uniform(jax.random.key(1), (2, 4, 4, 2), minval=-1)
 
     def loss(p):
@@ -93,16 +93,16 @@ def test_bfloat16_is_near_float32_and_every_kernel_learns(params):
     for path, g in jax.tree_util.tree_leaves_with_path(gradient):
         assert g.dtype == jnp.float32
         assert np.isfinite(g).all()
-        assert np.abs(g).max() > 0 or path[-1].key == "bias"  # a key's bias moves all scores alike
+        assert np.abs(g).max() > 0 or path[-1].key == "bias"  # the bias of the key shifts all scores equally
 
 
-def test_config_is_a_view_and_attention_optional():
+def test_the_config_is_read_from_a_dict_and_attention_is_optional():
     config = from_dict(AutoKLConfig, ConfigDict({**dataclasses.asdict(TINY), "mid_attention": False}))
     assert config == dataclasses.replace(TINY, mid_attention=False)
     leaves = jax.eval_shape(AutoKL(config).init, jax.random.key(0), jnp.zeros((1, 4, 4, 2)))["params"]
     assert "mid_attention" not in leaves["encoder"]
 
 
-def test_sides_must_divide(params):
+def test_a_side_that_is_no_multiple_raises(params):
     with pytest.raises(ValueError, match="multiples of 2"):
         run(params, jnp.zeros((1, 5, 4, 2)), method="encode")

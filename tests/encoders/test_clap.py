@@ -1,4 +1,4 @@
-"""The audio tower: resizing, folding, fixed statistics, sizes, and what it refuses."""
+"""CLAP's audio tower: resizing, folding, fixed statistics, sizes and errors."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ DEMO = CLAPAudioConfig(
 
 @functools.cache
 def tower(config, dtype=jnp.float32):
-    """A jitted tower and parameters of order one everywhere."""
+    """A jitted tower and random parameters of order one."""
     model = CLAPAudio(config, dtype)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, config.mel_bins)))["params"]
@@ -61,7 +61,7 @@ def log_mel():
 
 
 def test_cubic_matrix_by_hand():
-    """Weights at a half and a quarter of the way between samples; taps beyond an end fall on the end."""
+    """Weights at 1/2 and 1/4 between samples; taps beyond an end repeat the end."""
     half, quarter = [-0.09375, 0.59375, 0.59375, -0.09375], [-0.10546875, 0.87890625, 0.26171875, -0.03515625]
     np.testing.assert_allclose(cubic_matrix(4, 7)[3], half, atol=1e-7)
     np.testing.assert_allclose(cubic_matrix(5, 17)[5], [*quarter, 0], atol=1e-7)
@@ -71,7 +71,7 @@ def test_cubic_matrix_by_hand():
 
 
 @given(length=st.integers(2, 40), factor=st.integers(1, 4))
-def test_cubic_matrix_keeps_samples_constants_and_direction(length, factor):
+def test_cubic_matrix_keeps_samples_and_constants_and_is_symmetric(length, factor):
     matrix = cubic_matrix(length, factor * (length - 1) + 1)
     np.testing.assert_allclose(matrix[::factor], np.eye(length), atol=1e-5)
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-6)
@@ -79,8 +79,8 @@ def test_cubic_matrix_keeps_samples_constants_and_direction(length, factor):
     assert (np.count_nonzero(matrix, axis=1) <= 4).all()
 
 
-def test_positions_are_rounded_to_float32():
-    """At 1001 frames for 1024, half way between two samples near the end, the rounding shows in the weight."""
+def test_cubic_positions_are_rounded_to_float32():
+    """From 1001 to 1024 frames, between two samples near the end, the rounding changes the weight."""
 
     def weight(t):
         return (1.25 * t - 2.25) * t**2 + 1
@@ -91,8 +91,8 @@ def test_positions_are_rounded_to_float32():
     np.testing.assert_allclose(cubic_matrix(1001, 1024)[1001, 978], weight(rounded), atol=1e-7)
 
 
-def test_time_is_cut_and_stacked_along_frequency():
-    """A number per (time, bin): 2 bins, side 4, so two pieces of 4 frames, the first on top."""
+def test_fold_stacks_segments_of_time_along_frequency():
+    """A number per (time, bin): with 2 bins and side 4 there are two segments of 4 frames, the first on top."""
     config = dataclasses.replace(TINY, mel_bins=2, spec_size=4, depths=(1,), num_heads=(2,), window=2)
     x = 10 * np.arange(8)[:, None] + np.arange(2)
     want = [[0, 10, 20, 30], [1, 11, 21, 31], [40, 50, 60, 70], [41, 51, 61, 71]]
@@ -102,7 +102,7 @@ def test_time_is_cut_and_stacked_along_frequency():
     np.testing.assert_allclose(fold(jnp.asarray(short), config), fold(jnp.asarray(stretched), config), atol=1e-4)
 
 
-def test_statistics_are_applied_and_never_trained(log_mel):
+def test_fixed_statistics_are_applied_and_have_no_gradient(log_mel):
     run, params = tower(TINY)
     stats = params["norm_mel"]
     want = (log_mel - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * stats["scale"] + stats["bias"]
@@ -110,13 +110,15 @@ def test_statistics_are_applied_and_never_trained(log_mel):
 
     gradients = jax.jit(jax.grad(lambda p: jnp.square(run(p, log_mel)).sum()))(params)
     assert not gradients["norm_mel"]["mean"].any() and not gradients["norm_mel"]["var"].any()
-    moving = {**gradients, "norm_mel": {k: v for k, v in gradients["norm_mel"].items() if k not in ("mean", "var")}}
-    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in jax.tree.leaves(moving))
-    moved = run({**params, "norm_mel": {**stats, "mean": stats["mean"] + 1}}, log_mel + 1)  # and yet they count
+    trainable = {**gradients, "norm_mel": {k: v for k, v in gradients["norm_mel"].items() if k not in ("mean", "var")}}
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in jax.tree.leaves(trainable))
+    moved = run(
+        {**params, "norm_mel": {**stats, "mean": stats["mean"] + 1}}, log_mel + 1
+    )  # but the output depends on them
     np.testing.assert_allclose(moved, run(params, log_mel), atol=1e-5)
 
 
-def test_any_length_goes_and_a_batch_is_of_single_ones(log_mel):
+def test_shorter_inputs_are_resized_and_samples_are_independent(log_mel):
     run, params = tower(TINY)
     base = run(params, log_mel)
     assert base.shape == (2, 5) and base.dtype == jnp.float32
@@ -124,12 +126,12 @@ def test_any_length_goes_and_a_batch_is_of_single_ones(log_mel):
     assert np.abs(base[0] - base[1]).max() > 1e-3
     assert np.abs(run(params, log_mel[:, ::-1]) - base).max() > 1e-3
     resized = np.einsum("st,btf->bsf", cubic_matrix(40, 64), log_mel[:, :40])
-    blank = {k: jnp.full(4, float(k in ("scale", "var"))) for k in params["norm_mel"]}
-    params = {**params, "norm_mel": blank}  # resizing comes after the norm
+    identity = {k: jnp.full(4, float(k in ("scale", "var"))) for k in params["norm_mel"]}
+    params = {**params, "norm_mel": identity}  # resizing comes after the norm
     np.testing.assert_allclose(run(params, log_mel[:, :40]), run(params, resized), atol=1e-4)
 
 
-def test_as_many_bins_as_the_picture_is_high_and_one_stage():
+def test_one_stage_and_as_many_mel_bins_as_the_side():
     run, params = tower(DEMO)
     x = np.random.default_rng(2).normal(size=(3, 64, 64)).astype(np.float32)
     assert DEMO.frames == 64 and DEMO.grid(0) == (16, 16)
@@ -139,7 +141,7 @@ def test_as_many_bins_as_the_picture_is_high_and_one_stage():
 
 
 def test_patches_may_overlap_and_a_small_grid_is_one_window(log_mel):
-    """Patches of 4 every 2 down and every 4 across: 8 × 4 cells, then 4 × 2, where one window of 2 covers a side."""
+    """Patches of 4 with strides (2, 4): 8 × 4 cells, then 4 × 2, where a window of 2 covers one side."""
     config = dataclasses.replace(TINY, patch_size=4, patch_stride=(2, 4), depths=(2, 2))
     assert [config.grid(i) for i in range(2)] == [(8, 4), (4, 2)]
     assert [config.window_of(i) for i in range(2)] == [4, 2]
@@ -150,7 +152,7 @@ def test_patches_may_overlap_and_a_small_grid_is_one_window(log_mel):
     assert params["stage_1_block_0"]["attention"]["table"].shape == (9, 2)
 
 
-def test_bfloat16_is_near_float32(log_mel):
+def test_bfloat16_is_close_to_float32(log_mel):
     run, params = tower(TINY)
     near = tower(TINY, jnp.bfloat16)[0](params, log_mel)
     assert near.dtype == jnp.float32
@@ -163,20 +165,20 @@ def test_unit_or_zero():
     assert np.isfinite(jax.grad(lambda x: unit_or_zero(x).sum())(x)).all()
 
 
-def test_configs_are_views():
+def test_the_config_is_read_from_a_dict():
     assert from_dict(CLAPAudioConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
 
 
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 65, 4), "65 frames: the audio tower takes 1 to 64"),
+        ((1, 65, 4), "65 frames; the audio tower takes 1 to 64"),
         ((1, 0, 4), "0 frames"),
         ((1, 64, 5), r"expected a log-mel \[B, T, 4\], got \[1, 64, 5\]"),
         ((1, 1, 64, 4), "expected a log-mel"),
     ],
 )
-def test_other_spectrograms_are_errors(shape, message):
+def test_spectrograms_of_other_shapes_raise(shape, message):
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(CLAPAudio(TINY).init, jax.random.key(0), jnp.zeros(shape))
 
@@ -188,12 +190,12 @@ def test_other_spectrograms_are_errors(shape, message):
         ({"patch_stride": (2,)}, "expected two strides"),
         ({"patch_stride": (3, 3)}, "patches of 2 every 3 do not cover 16 evenly"),
         ({"patch_size": 3}, "patches of 3 every 2"),
-        ({"depths": (2,)}, "do not name the same stages"),
+        ({"depths": (2,)}, "must have the same length"),
         ({"num_heads": (2, 3)}, "3 do not divide the width 16 of stage 1"),
         ({"window": 3}, r"window: 3 does not divide the grid \(8, 8\) of stage 0"),
         ({"depths": (1,) * 5, "num_heads": (1,) * 5}, r"the grid \(8, 8\) cannot be halved 4 times"),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(change, message):
+def test_sizes_that_do_not_fit_raise(change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(TINY, **change)

@@ -18,7 +18,7 @@ PUBLIC = HiFiGANConfig(64, 1024, (5, 4, 2, 2, 2), (16, 16, 8, 4, 4), (3, 7, 11),
 
 @pytest.fixture(scope="module")
 def params():
-    """Of order one everywhere, biases too."""
+    """Random parameters of order one, biases included."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(HiFiGAN(TINY).init, jax.random.key(0), jnp.zeros((1, 4, 3)))["params"]
     return jax.tree.map(
@@ -49,7 +49,7 @@ def test_length_of_the_wave(params, mel):
     assert out.shape == (1, odd.samples(7)) == (1, 72)
 
 
-def test_a_frame_later_is_a_hop_later(params, mel):
+def test_a_shift_by_a_frame_is_a_shift_by_a_hop(params, mel):
     hop = 8
     a, b = run(params, mel[:, :-1]), run(params, mel[:, 1:])
     np.testing.assert_allclose(a[:, hop * 16 : hop * 24], b[:, hop * 15 : hop * 23], atol=1e-5)
@@ -57,13 +57,13 @@ def test_a_frame_later_is_a_hop_later(params, mel):
 
 
 def test_upsampling_is_a_transposed_convolution(params):
-    """A lone frame through the first upsampling alone, against the sum of its definition."""
+    """The first upsampling against the sum that defines it."""
     x = np.random.default_rng(2).normal(size=(1, 5, 3)).astype(np.float32)
     _, state = HiFiGAN(TINY).apply({"params": params}, x, capture_intermediates=True, mutable="intermediates")
     inner = state["intermediates"]
     h = np.asarray(inner["conv_in"]["__call__"][0])[0]
     h = np.where(h > 0, h, 0.1 * h)
-    kernel = np.asarray(params["up_0"]["kernel"])[::-1]  # ours is flipped: see interop.names
+    kernel = np.asarray(params["up_0"]["kernel"])[::-1]  # the kernel is flipped, see interop.names
     full = np.zeros((4 * 4 + 8, 4))
     for i, row in enumerate(h):
         full[4 * i : 4 * i + 8] += np.einsum("i,kio->ko", row, kernel)
@@ -71,13 +71,13 @@ def test_upsampling_is_a_transposed_convolution(params):
     np.testing.assert_allclose(inner["up_0"]["__call__"][0][0], want, atol=1e-5)
 
 
-def test_bfloat16_is_near_float32(params, mel):
+def test_bfloat16_is_close_to_float32(params, mel):
     near, exact = run(params, mel, jnp.bfloat16), run(params, mel)
     assert near.dtype == np.float32
     assert np.corrcoef(near.ravel(), exact.ravel())[0, 1] > 0.99
 
 
-def test_configs():
+def test_the_config_is_read_from_a_dict_and_checked():
     assert from_dict(HiFiGANConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
     for wrong in ({"kernels": (8,)}, {"kernels": (8, 1)}, {"res_kernels": (3, 4)}, {"channels": 6}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -24,7 +24,7 @@ TINY = OptimusConfig(
 
 
 def random_params(model, *args):
-    """Parameters of order one everywhere: nothing is hidden by an initial zero, and nothing waits for a compiler."""
+    """Random parameters of order one, so that no layer is zero; drawn in NumPy to avoid compiling the initialisers."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *args)["params"]
 
@@ -64,12 +64,12 @@ def zeroed(params, name):
     return {**params, "decoder": {**decoder, name: jax.tree.map(jnp.zeros_like, decoder[name])}}
 
 
-def test_greedy_generation_with_the_cache_is_argmax_without(params, z):
+def test_greedy_generation_with_a_cache_equals_argmax_without(params, z):
     got = generate(params, z)
     ids = np.full((len(z), LENGTH), PAD)
     ids[:, 0] = BOS
     for place in range(1, LENGTH):
-        logits = run(params, z, ids, method="decode_logits")  # causal: what stands after `place` is not seen
+        logits = run(params, z, ids, method="decode_logits")  # causal: tokens after `place` do not matter
         drawn = np.asarray(logits[:, place - 1].argmax(-1))
         ended = (ids[:, :place] == EOS).any(1)
         ids[:, place] = np.where(ended, PAD, EOS if place == LENGTH - 1 else drawn)
@@ -77,7 +77,7 @@ def test_greedy_generation_with_the_cache_is_argmax_without(params, z):
     assert len(np.unique(got, axis=0)) > 1
 
 
-def test_one_token_at_a_time_gives_the_same_logits(params, z):
+def test_token_by_token_logits_equal_those_of_one_pass(params, z):
     length = 4
     ids = np.asarray(jax.random.randint(jax.random.key(2), (len(z), length), 0, 13))
     want = run(params, z, ids, method="decode_logits")
@@ -92,7 +92,7 @@ def test_one_token_at_a_time_gives_the_same_logits(params, z):
     np.testing.assert_allclose(run(params, z, ids, method=by_steps), want, atol=1e-5)
 
 
-def test_tokens_see_the_past_and_the_latent_both_ways(params, z):
+def test_logits_depend_on_the_past_and_on_both_paths_of_the_latent(params, z):
     ids = np.full((len(z), 5), 7)
     base = run(params, z, ids, method="decode_logits")
     changed = ids.copy()
@@ -100,17 +100,17 @@ def test_tokens_see_the_past_and_the_latent_both_ways(params, z):
     difference = np.abs(run(params, z, changed, method="decode_logits") - base).max((0, 2))
     assert (difference[:3] == 0).all()
     assert (difference[3:] > 1e-4).all()
-    for name in ("memory", "latent"):  # either way alone carries z to every position
+    for name in ("memory", "latent"):  # each path alone carries z to every position
         one = zeroed(params, name)
         moved = run(one, z + 1, ids, method="decode_logits") - run(one, z, ids, method="decode_logits")
         assert (np.abs(moved).max((0, 2)) > 1e-4).all()
-    deaf = zeroed(zeroed(params, "memory"), "latent")
+    neither = zeroed(zeroed(params, "memory"), "latent")
     np.testing.assert_array_equal(
-        run(deaf, z + 1, ids, method="decode_logits"), run(deaf, z, ids, method="decode_logits")
+        run(neither, z + 1, ids, method="decode_logits"), run(neither, z, ids, method="decode_logits")
     )
 
 
-def test_positions_count_from_one(params, z):
+def test_token_positions_start_at_one(params, z):
     ids = np.full((len(z), 1), 7)
     base = run(params, z, ids, method="decode_logits")
     table = params["decoder"]["position"]["embedding"]
@@ -120,7 +120,7 @@ def test_positions_count_from_one(params, z):
         assert (moved > 1e-4) == moves
 
 
-def test_encoder_does_not_see_padding(params):
+def test_the_encoder_ignores_padding(params):
     ids = np.array([[3, 4, 5], [6, 7, 0]])
     padded = np.pad(ids, ((0, 0), (0, 3)))
     for short, long in zip(run(params, ids, method="encode"), run(params, padded, method="encode"), strict=True):
@@ -128,7 +128,7 @@ def test_encoder_does_not_see_padding(params):
         np.testing.assert_allclose(short, long, atol=1e-5)
 
 
-def test_draws_follow_the_softmax(params, z):
+def test_samples_follow_the_softmax(params, z):
     count, temperature = 4000, 0.7
     many = jnp.broadcast_to(z[:1], (count, 6))
     first = generate(params, many, seed=5, temperature=temperature)[:, 1]
@@ -140,7 +140,7 @@ def test_draws_follow_the_softmax(params, z):
     np.testing.assert_array_equal(first, again)
 
 
-def test_sequences_end_once(params, z):
+def test_sequences_end_at_eos_and_are_padded(params, z):
     ids = generate(params, jnp.tile(z, (20, 1)), temperature=2.0)
     assert (ids[:, 0] == BOS).all()
     end = (ids == EOS).argmax(1)
@@ -150,7 +150,7 @@ def test_sequences_end_once(params, z):
         assert (row[place + 1 :] == PAD).all()
 
 
-def test_training_pass_in_bfloat16(params):
+def test_a_training_pass_in_bfloat16_is_close_to_float32(params):
     ids = np.array([[3, 4, 5, 6], [6, 7, 0, 0]])
     exact = run(params, ids, ids)
     near = run(params, ids, ids, dtype=jnp.bfloat16)
@@ -163,11 +163,11 @@ def test_training_pass_in_bfloat16(params):
     assert generate(params, jnp.zeros((2, 6)), dtype=jnp.bfloat16).shape == (2, LENGTH)
 
 
-def test_config_is_a_view():
+def test_the_config_is_read_from_a_dict():
     assert from_dict(OptimusConfig, ConfigDict(dataclasses.asdict(TINY))) == TINY
 
 
-def test_limits_are_errors(params, z):
+def test_inputs_beyond_the_limits_raise(params, z):
     with pytest.raises(ValueError, match="exceed the 8 positions"):
         run(params, np.ones((1, 9), int), method="encode")
     with pytest.raises(ValueError, match="10 tokens need 11 positions"):

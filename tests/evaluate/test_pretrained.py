@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import pretrained
 
@@ -68,7 +68,7 @@ def test_spectrogram_of_a_tone():
 
 @pytest.fixture(scope="module")
 def samples():
-    return read(make_source(WORLD), list(range(24)))
+    return read_batch(make_source(WORLD), list(range(24)))
 
 
 @pytest.mark.parametrize(("name", "least"), [("image", 0.9), ("video", 0.8)])

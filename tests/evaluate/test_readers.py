@@ -19,10 +19,10 @@ from tests import toy
 class ImageStub:
     """The part of a modality that a judge uses."""
 
-    def media(self, values):
+    def preprocess(self, values):
         return np.stack(values)
 
-    def signal(self, media):
+    def codec_input(self, media):
         return media
 
 
@@ -119,14 +119,14 @@ def test_a_judge_uses_the_preprocessing_of_its_package(tmp_path):
     ours["modalities"]["audio"].update(shift=-1.0, scale=3.0)
     waves = list((np.random.default_rng(0).normal(size=(3, 8192)) * 3000).astype(np.int16))
     own = CoDi.from_config(theirs)["audio"]
-    logits, features = judge.apply({"params": params}, own.media(waves))
+    logits, features = judge.apply({"params": params}, own.preprocess(waves))
     for model in (theirs, ours):
         audio = CoDi.from_config(model)["audio"]
         (read,) = make_readers(SimpleNamespace(modalities={"audio": audio}), made, 2, ("digit",)).values()
         reading = read(waves)
         np.testing.assert_allclose(reading.features, features, atol=1e-5)
         np.testing.assert_array_equal(reading.factors["digit"], np.argmax(logits["digit"], -1))
-    assert np.abs(audio.media(waves) - own.media(waves)).max() > 1
+    assert np.abs(audio.preprocess(waves) - own.preprocess(waves)).max() > 1
 
 
 def test_measured_factors_replace_those_of_the_judge():

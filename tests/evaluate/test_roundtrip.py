@@ -9,7 +9,8 @@ from codi_jax.evaluate.agreement import UNREAD
 from codi_jax.evaluate.readers import Reading
 from codi_jax.evaluate.roundtrip import accuracy, reconstruct
 from codi_jax.evaluate.samples import take
-from codi_jax.generate import GenerateConfig, Generator
+from codi_jax.pipeline import Generator
+from codi_jax.sampling.config import GenerateConfig
 from tests import toy
 
 N = 3
@@ -25,8 +26,8 @@ def test_reconstruct_encodes_and_decodes():
     assert list(made) == list(samples.values) and all(len(values) == N for values in made.values())
     for name, modality in codi.modalities.items():
         params = modality.component(variables, "codec")
-        mean, _ = toy.quick(modality.encode_moments)(params, modality.media(samples.values[name]))
-        for i, value in enumerate(modality.outputs(jax.device_get(toy.quick(modality.decode)(params, mean)))):
+        mean, _ = toy.quick(modality.encode_moments)(params, modality.preprocess(samples.values[name]))
+        for i, value in enumerate(modality.postprocess(jax.device_get(toy.quick(modality.decode)(params, mean)))):
             if isinstance(value, str):
                 assert made[name][i] == value
             else:

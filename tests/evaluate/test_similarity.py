@@ -50,7 +50,10 @@ def test_the_towers_have_separate_weights(codi, params):
 
 
 def test_the_loss_is_the_mean_infonce_over_all_pairs(codi, params):
-    batch = {"text": codi["text"].media(["seven in red", "a blue one"]), "image": np.zeros((2, 32, 32, 3), np.float32)}
+    batch = {
+        "text": codi["text"].preprocess(["seven in red", "a blue one"]),
+        "image": np.zeros((2, 32, 32, 3), np.float32),
+    }
     batch["image"][1] = 0.5
     value, metrics = similarity.loss(codi, SimilarityConfig(0.5), {"params": params}, batch, jax.random.key(0))
     a, b = similarity.embed(codi, params, batch).values()

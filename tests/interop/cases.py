@@ -1,4 +1,4 @@
-"""Small components of every kind, and a file of every public family that holds some of them."""
+"""Small components of every kind, and a file of every public family."""
 
 import dataclasses
 import functools
@@ -16,13 +16,18 @@ from codi_jax.encoders.gpt2 import GPT2Config
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.interop import autokl, clap, unet
-from codi_jax.interop.names import LAYOUTS, Table
+from codi_jax.interop.names import LAYOUTS, NameTable
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.unet import UNet
 from codi_jax.types import Tokens
 from tests.interop import files
 
-LEVELS = {"multipliers": (1, 2), "blocks": (1, 1), "attend": (True, False), "connect": (True, False)}
+LEVELS = {
+    "multipliers": (1, 2),
+    "blocks": (1, 1),
+    "attention_levels": (True, False),
+    "cross_modal_levels": (True, False),
+}
 CONFIGS = {
     "vision_unet": UNetConfig(
         kind="spatial", latent_channels=4, channels=8, groups=4, heads=2, context_width=6, temporal=True, **LEVELS
@@ -64,7 +69,7 @@ def traced(model, *examples, **options):
 
 
 def unet_shapes(config, frames=()):
-    """The parameters of a U-Net; with frames its temporal layers, too."""
+    """The parameters of a U-Net; with frames, its temporal layers too."""
     tokens = Tokens(jnp.zeros((1, 2, config.context_width)), jnp.zeros((1, 2)))
     z = jnp.zeros((1, *frames, config.reduction, config.reduction, config.latent_channels))
     return traced(UNet(config), z, jnp.zeros(1), tokens)
@@ -72,7 +77,7 @@ def unet_shapes(config, frames=()):
 
 @functools.cache
 def targets():
-    """Every component at the sizes above, the shared ones with the layers of clips."""
+    """Every component at the sizes above, the vision components with temporal layers."""
     ids = jnp.zeros((1, 3), int)
     return {
         "vision_unet": unet_shapes(CONFIGS["vision_unet"], (2,)),
@@ -86,8 +91,8 @@ def targets():
 
 
 def their_shapes(rules, shapes):
-    """The keys and shapes that a table gives to a tree; nothing as large is made."""
-    table, out = Table(rules, "ours", "theirs"), {}
+    """The keys and shapes in the checkpoint for a tree of shapes; no arrays are allocated."""
+    table, out = NameTable(rules, "ours", "theirs"), {}
     for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items():
         rule, key = table.matches(path)[0]
         out[key] = LAYOUTS[rule.layout].to_theirs(np.broadcast_to(np.float32(0), leaf.shape)).shape
@@ -95,7 +100,7 @@ def their_shapes(rules, shapes):
 
 
 @functools.cache
-def pictures():
+def original_unet():
     config = dataclasses.replace(CONFIGS["vision_unet"], temporal=False)
     return their_shapes(unet.body_rules(config), unet_shapes(config))
 
@@ -118,14 +123,14 @@ def original_codec():
 
 
 def stable_diffusion():
-    """One file with all three networks, the schedule and an average."""
-    out = files.under("model.diffusion_model.", pictures()) | files.under("first_stage_model.", original_codec())
+    """One file with all three networks, the schedule and an EMA."""
+    out = files.under("model.diffusion_model.", original_unet()) | files.under("first_stage_model.", original_codec())
     out |= files.under("cond_stage_model.transformer.", TEXT)
     return out | {"betas": (9,), "sqrt_one_minus_alphas_cumprod": (9,), "model_ema.diffusion_modelout2bias": (4,)}
 
 
 def laion():
-    """LAION's file for the same tower: its training on several devices, weights and all."""
+    """LAION's checkpoint of the same tower, with the prefixes and the optimizer state of its training."""
     shapes = traced(CLAPAudio(CONFIGS["clap_audio"]), jnp.zeros((1, 4, 8)))
     out = their_shapes(clap.RULES, shapes)
     out |= {"text_branch.embeddings.position_ids": (1, 9), "text_projection.0.bias": (5,), "logit_scale_a": ()}
@@ -139,8 +144,8 @@ def laion():
     return out | {"optimizer.state.0.exp_avg": (4,)}
 
 
-def first_spelling(shapes):
-    """BERT as Google's weights were first published for PyTorch."""
+def original_bert(shapes):
+    """BERT with the names of the first PyTorch checkpoints of Google's weights."""
     names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     out = {}
     for key, shape in shapes.items():
@@ -151,7 +156,7 @@ def first_spelling(shapes):
 
 
 def normed(shapes, *halves):
-    """A generator with its weight norms: of every kernel a length for each of the first axis, and a direction."""
+    """A generator with weight norms: for every kernel g, one norm per index of the first axis, and v, a direction."""
     out = {}
     for key, shape in shapes.items():
         stem, kernel = key.removesuffix(".weight"), key.endswith(".weight")
@@ -164,18 +169,18 @@ def of_transformers(shapes):
     return {key.replace("ups.", "upsampler."): shape for key, shape in shapes.items()}
 
 
-# file -> (family, its keys and shapes, component -> pattern of the leaves that it must lack)
-CLIPS, ALL_BUT_BERT = r".*/temporal(_[01])?/", "moments/|decoder/"
+# file -> (index of its family, its keys and shapes, component -> pattern of the leaves that it does not hold)
+TEMPORAL, ALL_BUT_BERT = r".*/temporal(_[01])?/", "moments/|decoder/"
 ALL_BUT_GPT2 = "encoder/|moments/|decoder/(memory|latent)/"
 NOTHING = "(?!)"
 FILES = {
-    "SD": (0, stable_diffusion, {"vision_unet": CLIPS, "vision_codec": NOTHING, "clip_text": "projection/"}),
+    "SD": (0, stable_diffusion, {"vision_unet": TEMPORAL, "vision_codec": NOTHING, "clip_text": "projection/"}),
     "SD, from its training": (
         0,
         lambda: files.under("state_dict.", stable_diffusion()),
-        {"vision_unet": CLIPS, "vision_codec": NOTHING, "clip_text": "projection/"},
+        {"vision_unet": TEMPORAL, "vision_codec": NOTHING, "clip_text": "projection/"},
     ),
-    "U-Net": (1, lambda: UNET, {"vision_unet": CLIPS}),
+    "U-Net": (1, lambda: UNET, {"vision_unet": TEMPORAL}),
     "VAE, original": (2, lambda: original_codec() | {"loss.logvar": ()}, {"vision_codec": NOTHING}),
     "VAE": (3, lambda: CODEC, {"vision_codec": NOTHING}),
     "VAE, older": (
@@ -186,7 +191,7 @@ FILES = {
     "CLIP": (
         4,
         lambda: TEXT | VISION | TEXT_OUT | VISION_OUT | {"logit_scale": ()},
-        {"clip_text": NOTHING, "clip_vision": CLIPS},
+        {"clip_text": NOTHING, "clip_vision": TEMPORAL},
     ),
     "CLIP text, projected": (5, lambda: TEXT | TEXT_OUT, {"clip_text": NOTHING}),
     "CLIP text": (6, lambda: TEXT, {"clip_text": "projection/"}),
@@ -195,24 +200,28 @@ FILES = {
         lambda: {k.removeprefix("text_model."): v for k, v in TEXT.items()},
         {"clip_text": "projection/"},
     ),
-    "CLIP vision, projected": (7, lambda: VISION | VISION_OUT, {"clip_vision": CLIPS}),
-    "CLIP vision": (8, lambda: VISION, {"clip_vision": CLIPS + "|projection/"}),
+    "CLIP vision, projected": (7, lambda: VISION | VISION_OUT, {"clip_vision": TEMPORAL}),
+    "CLIP vision": (8, lambda: VISION, {"clip_vision": TEMPORAL + "|projection/"}),
     "CLIP vision, bare": (
         8,
         lambda: {k.removeprefix("vision_model."): v for k, v in VISION.items()},
-        {"clip_vision": CLIPS + "|projection/"},
+        {"clip_vision": TEMPORAL + "|projection/"},
     ),
     "CLAP": (9, lambda: CLAP, {"clap_audio": NOTHING}),
     "CLAP, LAION": (10, laion, {"clap_audio": NOTHING}),
     "BERT": (11, lambda: BERT, {"text_codec": ALL_BUT_BERT}),
-    "BERT, older": (11, lambda: first_spelling(BERT), {"text_codec": ALL_BUT_BERT}),
+    "BERT, older": (11, lambda: original_bert(BERT), {"text_codec": ALL_BUT_BERT}),
     "GPT-2": (12, lambda: GPT2, {"text_codec": ALL_BUT_GPT2}),
     "GPT-2, prefixed": (
         12,
         lambda: files.under("transformer.", GPT2),
         {"text_codec": ALL_BUT_GPT2},
     ),
-    "HiFi-GAN": (13, lambda: files.under("generator.", normed(GAN, "weight_g", "weight_v")), {"vocoder": NOTHING}),
+    "HiFi-GAN": (
+        13,
+        lambda: files.under("generator.", normed(GAN, "weight_g", "weight_v")),
+        {"vocoder": NOTHING},
+    ),
     "HiFi-GAN, fused": (13, lambda: GAN, {"vocoder": NOTHING}),
     "HiFi-GAN, transformers": (
         13,

@@ -1,4 +1,4 @@
-"""Files of the public families at any size: their keys and shapes, written down from their own projects' code."""
+"""Keys and shapes of files of the public families at any size, taken from the code of their projects."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +8,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def layer(name: str, *shape: int, bias: bool = True) -> Shapes:
-    """A kernel with its outputs first and, by default, a bias of as many."""
+    """A kernel with output channels first and, by default, a bias."""
     return {f"{name}.weight": shape} | ({f"{name}.bias": shape[:1]} if bias else {})
 
 
@@ -80,18 +80,18 @@ def diffusers_unet(widths=(320, 640, 1280, 1280), attend=(1, 1, 1, 0), blocks=2,
 
 
 def diffusers_autokl(widths=(128, 256, 512, 512), blocks=2, latent=4, names="to_q to_k to_v to_out.0") -> Shapes:
-    """AutoencoderKL; by default that of Stable Diffusion 1.5. `names`: of its attention's four matrices."""
+    """AutoencoderKL; by default that of Stable Diffusion 1.5. `names`: those of the four attention matrices."""
     top, levels, out = widths[-1], range(len(widths)), {}
     for side, start in (("encoder", 3), ("decoder", latent)):
         down = side == "encoder"
         out |= layer(f"{side}.conv_in", widths[0] if down else top, start, 3, 3)
         now = widths[0] if down else top
-        for place, level in enumerate(levels if down else reversed(levels)):
-            stage = f"{side}.{'down' if down else 'up'}_blocks.{place}"
+        for index, level in enumerate(levels if down else reversed(levels)):
+            stage = f"{side}.{'down' if down else 'up'}_blocks.{index}"
             for block in range(blocks if down else blocks + 1):
                 out |= residual(f"{stage}.resnets.{block}", now, widths[level], None)
                 now = widths[level]
-            if place < levels[-1]:
+            if index < levels[-1]:
                 out |= layer(f"{stage}.{'down' if down else 'up'}samplers.0.conv", now, now, 3, 3)
         middle = f"{side}.mid_block"
         out |= joined(residual(f"{middle}.resnets.{n}", top, top, None) for n in (0, 1))
@@ -113,7 +113,7 @@ def clip_layers(prefix: str, width: int, layers: int, inner: int) -> Shapes:
 
 
 def clip_text(width: int, layers: int, inner: int, vocab: int, positions: int) -> Shapes:
-    """The text tower of CLIPModel as files of 2022 have it, with its counter."""
+    """The text tower of CLIPModel as in files of 2022, with `position_ids`."""
     out = layer("text_model.embeddings.token_embedding", vocab, width, bias=False)
     out |= layer("text_model.embeddings.position_embedding", positions, width, bias=False)
     out |= {"text_model.embeddings.position_ids": (1, positions)}
@@ -121,7 +121,7 @@ def clip_text(width: int, layers: int, inner: int, vocab: int, positions: int) -
 
 
 def clip_vision(width: int, layers: int, inner: int, patch: int, cells: int) -> Shapes:
-    """The vision tower of CLIPModel, likewise."""
+    """The vision tower of CLIPModel as in files of 2022, with `position_ids`."""
     out: Shapes = {"vision_model.embeddings.class_embedding": (width,)}
     out |= layer("vision_model.embeddings.patch_embedding", width, 3, patch, patch, bias=False)
     out |= layer("vision_model.embeddings.position_embedding", cells + 1, width, bias=False)
@@ -173,7 +173,7 @@ def bert(width: int, layers: int, inner: int, vocab: int, positions: int) -> Sha
 
 
 def gpt2(width: int, layers: int, vocab: int, positions: int) -> Shapes:
-    """GPT2Model as files of 2019 have it, with its masks; matrices have their inputs first."""
+    """GPT2Model as in files of 2019, with causal masks; matrices are [in, out]."""
     out: Shapes = {"wte.weight": (vocab, width), "wpe.weight": (positions, width)}
     for n in range(layers):
         name = f"h.{n}"
@@ -187,7 +187,7 @@ def gpt2(width: int, layers: int, vocab: int, positions: int) -> Shapes:
 
 
 def hifigan(channels: int, kernels: tuple[int, ...], mels: int, res_kernels: tuple[int, ...], layers: int) -> Shapes:
-    """The original generator, weight norms fused."""
+    """The original generator, with weight norms fused."""
     out, block = layer("conv_pre", channels, mels, 7), 0
     for n, kernel in enumerate(kernels):
         out |= {f"ups.{n}.weight": (channels, channels // 2, kernel), f"ups.{n}.bias": (channels // 2,)}

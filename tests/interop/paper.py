@@ -1,4 +1,4 @@
-"""The model of `configs/codi.py` in very small sizes, and components of it on disk."""
+"""The model of `configs/codi.py` at very small sizes, and its components on disk."""
 
 import functools
 from pathlib import Path
@@ -19,12 +19,12 @@ D, E = 24, 40
 
 
 def config(argument: str = "compat=release") -> ConfigDict:
-    """The run, `dtype=float32` unless the argument says otherwise."""
+    """The config of the run, with `dtype=float32` unless the argument sets another."""
     tree = paper.get_config(f"size=64,frames=2,dtype=float32,tokenizers=digit_world,{argument}")
     tree.model.update(width=D, environment_width=E)
     for name, parts in tree.model.modalities.items():
         parts.denoiser.update(channels=64, context_width=D, multipliers=(1, 1), blocks=(1, 1), heads=4)
-        parts.denoiser.update(attend=(True, False), connect=(True, False))
+        parts.denoiser.update(attention_levels=(True, False), cross_modal_levels=(True, False))
         parts.environment.update(channels=64, multipliers=(1, 1), blocks=(1, 1), width=E)
         if name != "text":
             parts.codec.update(channels=32, mult=(1, 1), blocks=1)
@@ -49,7 +49,7 @@ def config(argument: str = "compat=release") -> ConfigDict:
 
 
 def codi(argument: str = "compat=release") -> CoDi:
-    """The model, made once."""
+    """The model, cached."""
     return _codi(argument)
 
 
@@ -59,7 +59,7 @@ def _codi(argument: str) -> CoDi:
 
 
 def components(model: CoDi, folder: Path, dtype: Any = np.float32, seed: int = 0) -> dict[str, Path]:
-    """Random components on disk, with the release's constants; component -> its directory."""
+    """Saves random components with the release's constants; returns component -> its directory."""
     out = {}
     for component, tree in toy.params(model, seed).items():
         cast = jax.tree.map(lambda x: np.asarray(x).astype(dtype), tree)

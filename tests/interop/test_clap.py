@@ -1,4 +1,4 @@
-"""The release's audio tower at its real size, and structures that it does not have."""
+"""The release's audio tower at its real size, and structures that are not supported."""
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +28,16 @@ def shapes(fields, projection):
     return jax.eval_shape(tower.init, jax.random.key(0), example)["params"]
 
 
-def test_the_real_tower_has_the_releases_keys_and_parameters():
-    """292 keys, 280,951,959 parameters; less 27 recomputed buffers, more mel statistics, less two heads never read."""
-    want = shapes(LARGE, 768)
-    never_read = (527 * 2048 * 2 * 3 + 527) + (527 * 527 + 527) + 2 * (768 * 768 + 768)
-    assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(want)) == 280_951_959 + 2 * 64 - never_read
-    stub = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), (1,) * len(leaf.shape)), want)
+def test_the_real_tower_has_the_keys_and_parameters_of_the_release():
+    """292 keys, 280,951,959 parameters; less 27 recomputed buffers, plus mel statistics, less two unread heads."""
+    target = shapes(LARGE, 768)
+    unread = (527 * 2048 * 2 * 3 + 527) + (527 * 527 + 527) + 2 * (768 * 768 + 768)
+    assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(target)) == 280_951_959 + 2 * 64 - unread
+    stub = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), (1,) * len(leaf.shape)), target)
     assert len(to_release(stub, RULES)) == 292 - 27 - 8
 
 
-def test_only_what_is_recomputed_or_never_read_may_be_ignored():
+def test_only_recomputed_and_unread_keys_are_ignored():
     small = {**LARGE, "embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2]}
     target = shapes(small, 5)
     state = to_release(jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), target), RULES)
@@ -52,8 +52,8 @@ def test_only_what_is_recomputed_or_never_read_may_be_ignored():
         "audio_branch.head.bias",
         "audio_transform.sequential.3.bias",
     ]
-    read = from_release(state | dict.fromkeys(ignored, np.ones(1)), RULES, target, IGNORE)
-    assert jax.tree.map(np.shape, read) == jax.tree.map(lambda leaf: leaf.shape, target)
+    tree = from_release(state | dict.fromkeys(ignored, np.ones(1)), RULES, target, IGNORE)
+    assert jax.tree.map(np.shape, tree) == jax.tree.map(lambda leaf: leaf.shape, target)
     for name in ("audio_branch.bn0.running_std", block + "attn.relative_position_bias", "audio_branch.heads.bias"):
         with pytest.raises(NamesError, match=f"unexpected: {name}"):
             from_release({**state, name: np.ones(1)}, RULES, target, IGNORE)
@@ -62,8 +62,8 @@ def test_only_what_is_recomputed_or_never_read_may_be_ignored():
         from_release(state, RULES, target, IGNORE)
 
 
-def test_what_we_do_not_have_is_refused():
+def test_unsupported_structures_are_refused():
     assert config({**LARGE, "ape": False, "mlp_ratio": 2.0}, 768).mlp_ratio == 2
     for name, value in {"ape": True, "norm_before_mlp": "bn", "enable_fusion": True}.items():
-        with pytest.raises(ConfigError, match=f"{name}: an audio tower with .* is not one of the public ones"):
+        with pytest.raises(ConfigError, match=f"{name}=.* is not supported"):
             config({**LARGE, name: value}, 768)

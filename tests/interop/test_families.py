@@ -1,4 +1,4 @@
-"""Files of other projects are recognised by their keys and read whole, no key unexplained."""
+"""Files of other projects are detected by their keys; every key is read or ignored for a reason."""
 
 import dataclasses
 import re
@@ -21,9 +21,9 @@ from tests.interop.cases import CONFIGS, FILES
 
 
 def load(name):
-    """Its family, random tensors, and what it has to lack."""
-    family, shapes, lacks = FILES[name]
-    return FAMILIES[family], files.filled(shapes()), lacks
+    """The family of a file, random tensors, and component -> pattern of the leaves that it does not hold."""
+    family, shapes, missing = FILES[name]
+    return FAMILIES[family], files.filled(shapes()), missing
 
 
 def flat(tree):
@@ -31,63 +31,63 @@ def flat(tree):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_recognised_and_read_whole(name):
-    """Reading is strict, so every key is a leaf or left aside for a reason; what lacks is what the family says."""
-    family, state, lacks = load(name)
+def test_every_file_is_detected_and_read_completely(name):
+    """Reading is strict, so every key is a leaf or ignored for a reason; missing leaves are those of the family."""
+    family, state, missing = load(name)
     assert recognise(state) is family
-    found, aside = read(family, state, CONFIGS, cases.targets())
-    assert found.keys() == lacks.keys()
+    found, ignored = read(family, state, CONFIGS, cases.targets())
+    assert found.keys() == missing.keys()
     for component, part in found.items():
         leaves = flat(cases.targets()[component]).keys()
-        want = {path for path in leaves if re.match(lacks[component], path)}
-        assert set(part.lacking) == want
-        assert flat(part.tree).keys() == leaves - want
-    assert all(len(why.split()) > 2 for why in aside.values())
+        expected = {path for path in leaves if re.match(missing[component], path)}
+        assert set(part.missing) == expected
+        assert flat(part.tree).keys() == leaves - expected
+    assert all(len(why.split()) > 2 for why in ignored.values())
 
 
-def test_every_family_has_a_file_and_a_name_of_its_own():
+def test_every_family_has_a_file_and_a_unique_name():
     assert {family for family, _, _ in FILES.values()} == set(range(len(FAMILIES)))
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_strange_or_missing_is_named(name):
+def test_unexpected_and_missing_keys_are_named(name):
     family, state, _ = load(name)
     with pytest.raises(NamesError, match=r"strange\.weight"):
-        inside = "state_dict." if any(key.startswith("state_dict.") for key in state) else ""
-        read(family, state | {f"{inside}strange.weight": np.ones(1, np.float32)}, CONFIGS, cases.targets())
-    # A bias: by those no family is recognised.
-    _, aside = family.split(state)
-    key = [k for k in state if k.endswith("bias") and not any(k.endswith(a) for a in aside)][-1]
+        prefix = "state_dict." if any(key.startswith("state_dict.") for key in state) else ""
+        read(family, state | {f"{prefix}strange.weight": np.ones(1, np.float32)}, CONFIGS, cases.targets())
+    # A bias, since no family is detected by one.
+    _, ignored = family.split(state)
+    key = [k for k in state if k.endswith("bias") and not any(k.endswith(a) for a in ignored)][-1]
     del state[key]
     with pytest.raises(NamesError, match="missing: "):
         read(family, state, CONFIGS, cases.targets())
 
 
-def test_a_component_that_the_model_lacks_is_left_aside():
+def test_components_that_the_model_does_not_have_are_ignored():
     family, state, _ = load("SD")
     shapes = {k: v for k, v in cases.targets().items() if k != "clip_text"}
-    found, aside = read(family, state, CONFIGS, shapes)
+    found, ignored = read(family, state, CONFIGS, shapes)
     assert found.keys() == {"vision_unet", "vision_codec"}
     key = "cond_stage_model.transformer.text_model.final_layer_norm.bias"
-    assert aside[key] == "of clip_text, which this model has not"
+    assert ignored[key] == "of clip_text, which this model does not have"
 
 
-def test_what_a_training_keeps_beside_the_weights_is_left_aside():
+def test_training_state_is_ignored():
     family, state, _ = load("CLAP, LAION")
-    assert "kept by the training" in read(family, state, CONFIGS, cases.targets())[1]["optimizer.state.0.exp_avg"]
+    assert "training state" in read(family, state, CONFIGS, cases.targets())[1]["optimizer.state.0.exp_avg"]
 
 
-def test_arrays_pass_as_they_are_but_for_those_that_are_joined():
-    made = {}
+def test_only_joined_and_fused_arrays_are_copied():
+    copied = {}
     for name in FILES:
         family, state, _ = load(name)
         found, _ = read(family, state, CONFIGS, cases.targets(), cast=False)
-        held = [leaf for part in found.values() for leaf in flat(part.tree).values()]
-        made[name] = sum(not any(np.shares_memory(leaf, array) for array in state.values()) for leaf in held)
+        leaves = [leaf for part in found.values() for leaf in flat(part.tree).values()]
+        copied[name] = sum(not any(np.shares_memory(leaf, array) for array in state.values()) for leaf in leaves)
     kernels = sum(len(shape) == 3 for shape in cases.GAN.values())
     blocks = 3
-    assert {name: n for name, n in made.items() if n} == {
+    assert {name: n for name, n in copied.items() if n} == {
         "CLAP": 2 * blocks,
         "HiFi-GAN": kernels,
         "HiFi-GAN, transformers": kernels,
@@ -98,16 +98,16 @@ def test_queries_keys_and_values_are_joined_in_that_order():
     family, state, _ = load("CLAP")
     tree = read(family, state, CONFIGS, cases.targets())[0]["clap_audio"].tree
     name = "audio_model.audio_encoder.layers.1.blocks.0.attention.self."
-    three = [(state[f"{name}{part}.weight"], state[f"{name}{part}.bias"]) for part in ("query", "key", "value")]
+    pairs = [(state[f"{name}{part}.weight"], state[f"{name}{part}.bias"]) for part in ("query", "key", "value")]
     qkv = tree["stage_1_block_0"]["attention"]["qkv"]
-    np.testing.assert_array_equal(qkv["kernel"], np.concatenate([weight.T for weight, _ in three], axis=1))
-    np.testing.assert_array_equal(qkv["bias"], np.concatenate([bias for _, bias in three]))
+    np.testing.assert_array_equal(qkv["kernel"], np.concatenate([weight.T for weight, _ in pairs], axis=1))
+    np.testing.assert_array_equal(qkv["bias"], np.concatenate([bias for _, bias in pairs]))
     del state[f"{name}key.bias"]
     with pytest.raises(NamesError, match=r"unexpected: audio_branch\.layers\.1\.blocks\.0\.attn\.query\.bias"):
         read(family, state, CONFIGS, cases.targets())
 
 
-def test_a_kernel_with_a_norm_is_its_direction_at_that_length():
+def test_weight_norms_are_fused():
     family, state, _ = load("HiFi-GAN, transformers")
     tree = read(family, state, CONFIGS, cases.targets())[0]["vocoder"].tree
     g, v = (state[f"upsampler.1.parametrizations.weight.original{n}"].astype(np.float64) for n in (0, 1))
@@ -115,13 +115,13 @@ def test_a_kernel_with_a_norm_is_its_direction_at_that_length():
     np.testing.assert_allclose(tree["up_1"]["kernel"], kernel[:, :, ::-1].transpose(2, 0, 1), rtol=1e-6)
 
 
-def test_a_vocoder_that_normalises_is_refused():
+def test_a_vocoder_that_normalizes_its_spectrogram_is_refused():
     family, state, _ = load("HiFi-GAN, transformers")
     neutral = {"mean": np.zeros(4, np.float32), "scale": np.ones(4, np.float32)}
     assert {"mean", "scale"} <= read(family, state | neutral, CONFIGS, cases.targets())[1].keys()
     for name in neutral:
         other = {**state, **neutral, name: np.full(4, 2, np.float32)}
-        with pytest.raises(ConfigError, match=f"{name}: this vocoder normalises"):
+        with pytest.raises(ConfigError, match=f"{name}: this vocoder normalizes"):
             read(family, other, CONFIGS, cases.targets())
 
 
@@ -133,7 +133,7 @@ def test_the_unet_of_stable_diffusion_2_is_refused():
         read(family, state, CONFIGS, cases.targets())
 
 
-def test_a_shorter_vocabulary_gives_the_first_rows():
+def test_a_smaller_vocabulary_gives_the_first_rows():
     family, state, _ = load("GPT-2")
     found = read(family, state, CONFIGS, cases.targets())[0]["text_codec"]
     assert found.rows == {"decoder/token/embedding": 13}
@@ -151,15 +151,15 @@ def test_a_shorter_vocabulary_gives_the_first_rows():
                 read(family, state, CONFIGS, cases.targets())
 
 
-def test_two_halves_of_a_sentence_codec_have_nothing_in_common():
+def test_bert_and_gpt2_hold_disjoint_leaves_of_the_text_codec():
     halves = [read(*load(name)[:2], CONFIGS, cases.targets())[0]["text_codec"] for name in ("BERT", "GPT-2")]
     assert not flat(halves[0].tree).keys() & flat(halves[1].tree).keys()
-    both = set(halves[0].lacking) & set(halves[1].lacking)
-    assert both == {"moments/kernel", "decoder/memory/kernel", "decoder/latent/kernel"}
+    in_neither = set(halves[0].missing) & set(halves[1].missing)
+    assert in_neither == {"moments/kernel", "decoder/memory/kernel", "decoder/latent/kernel"}
 
 
-def test_what_cannot_be_read_says_why():
-    with pytest.raises(ConfigError, match=r"no known layout \(a, b, …\).*; BERT of transformers;") as error:
+def test_unsupported_files_are_refused_with_a_reason():
+    with pytest.raises(ConfigError, match=r"unknown layout \(a, b, …\).*; BERT of transformers;") as error:
         recognise(["a", "b"])
     assert all(family.name in str(error.value) for family in FAMILIES)
     with pytest.raises(ConfigError, match="no tensor at all"):
@@ -169,10 +169,10 @@ def test_what_cannot_be_read_says_why():
         "CLAP, LAION": "state_dict.module.audio_branch.patch_embed.mel_conv2d.weight",
     }.items():
         shown = re.escape(key.removeprefix("state_dict."))
-        with pytest.raises(ConfigError, match=f"{shown}: a CLAP that fuses views"):
+        with pytest.raises(ConfigError, match=f"{shown}: CLAP with fusion of several views"):
             recognise([*load(name)[1], key])
     family, state, _ = load("BERT, older")
-    with pytest.raises(ConfigError, match=r"pooler\.dense\.bias: the file holds two tensors of this name"):
+    with pytest.raises(ConfigError, match=r"pooler\.dense\.bias: the file has this tensor twice"):
         read(family, state | {"pooler.dense.bias": state["bert.pooler.dense.bias"]}, CONFIGS, cases.targets())
 
 
@@ -181,7 +181,7 @@ SD15_CODEC = AutoKLConfig(in_channels=3, channels=128, mult=(1, 2, 4, 4), blocks
 
 
 def test_stable_diffusion_at_its_real_size():
-    """686 and 248 tensors, 859,520,964 and 83,653,863 numbers, in the original layout and in that of diffusers."""
+    """686 and 248 tensors, 859,520,964 and 83,653,863 parameters, in the original and the diffusers layout."""
     config = dataclasses.replace(SD15, temporal=False)
     networks = {
         (686, 859_520_964): (cases.unet_shapes(config), unet.body_rules(config), unet_rules(SD15)),
@@ -191,13 +191,13 @@ def test_stable_diffusion_at_its_real_size():
             autokl_rules(SD15_CODEC),
         ),
     }
-    theirs = [files.diffusers_unet(), files.diffusers_autokl()]
-    for ((keys, numbers), (shapes, original, diffusers)), want in zip(networks.items(), theirs, strict=True):
+    expected = [files.diffusers_unet(), files.diffusers_autokl()]
+    for ((keys, numbers), (shapes, original, diffusers)), theirs in zip(networks.items(), expected, strict=True):
         assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == numbers
         assert len(cases.their_shapes(original, shapes)) == keys
-        assert cases.their_shapes(diffusers, shapes) == want
+        assert cases.their_shapes(diffusers, shapes) == theirs
 
 
-def test_a_unet_of_vectors_is_not_diffusers():
-    with pytest.raises(ConfigError, match="kind: diffusers' U-Net is of maps"):
+def test_a_vector_unet_is_refused_by_the_diffusers_table():
+    with pytest.raises(ConfigError, match="kind: diffusers' U-Net is spatial"):
         unet_rules(dataclasses.replace(SD15, kind="vector", temporal=False))

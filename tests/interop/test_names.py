@@ -1,4 +1,4 @@
-"""The rule engine in both directions, and what it refuses."""
+"""Name tables in both directions, and their errors."""
 
 import jax
 import numpy as np
@@ -76,7 +76,7 @@ def test_a_transposed_convolution_is_flipped():
     assert LAYOUTS["conv1d_transpose"].to_ours(np.array([[[1, 2, 3]]])).ravel().tolist() == [3, 2, 1]
 
 
-def test_there_and_back_is_exact():
+def test_the_round_trip_is_exact():
     tree = from_release(state(), RULES, target())
     assert jax.tree.map(np.shape, tree) == jax.tree.map(lambda x: x.shape, target())
     np.testing.assert_array_equal(tree["block_0"]["dense"]["kernel"], state()["h.0.mlp.weight"].T)
@@ -86,7 +86,7 @@ def test_there_and_back_is_exact():
         np.testing.assert_array_equal(back[key], value)
 
 
-def test_the_first_rule_that_matches_decides():
+def test_the_first_matching_rule_is_used():
     rules = [Rule("a.{i}", "first_{i}"), Rule("a.0", "second")]
     tree = from_release({"a.0": np.ones(1)}, rules, {"first_0": np.zeros(1)})
     assert set(tree) == {"first_0"}
@@ -97,14 +97,14 @@ def test_floats_take_the_targets_dtype():
     assert {leaf.dtype for leaf in jax.tree.leaves(from_release(half, RULES, target()))} == {np.dtype(np.float32)}
 
 
-def test_declared_buffers_are_ignored_and_prefixes_taken_off():
+def test_ignored_buffers_and_removed_prefixes():
     full = {f"net.{k}": v for k, v in state().items()} | {"net.h.3.mask": np.ones(1), "other.x": np.ones(1)}
     from_release(under(full, "net."), RULES, target(), ignore=[r"h\.\d+\.mask"])
     with pytest.raises(NamesError, match=r"unexpected: h\.3\.mask"):
         from_release(under(full, "net."), RULES, target())
 
 
-def test_everything_wrong_is_named_at_once():
+def test_all_errors_are_named_at_once():
     broken = state()
     del broken["h.12.ln.bias"]
     broken["h.0.mlp.weight"] = np.ones((9, 3), np.float32)
@@ -131,9 +131,9 @@ def test_a_tensor_of_the_wrong_rank_is_named():
 
 
 def test_ties_may_be_absent_but_not_differ():
-    alone = state()
-    del alone["head"]
-    from_release(alone, RULES, target())
+    untied = state()
+    del untied["head"]
+    from_release(untied, RULES, target())
     with pytest.raises(NamesError, match="untied: head differs"):
         from_release({**state(), "head": state(1)["embed"]}, RULES, target())
 
@@ -144,6 +144,6 @@ def test_two_tensors_for_one_leaf_are_refused():
         from_release({**state(), "copy": state()["embed"]}, rules, target())
 
 
-def test_a_leaf_without_a_name_cannot_be_written():
+def test_a_leaf_without_a_rule_cannot_be_written():
     with pytest.raises(NamesError, match="without a rule: extra/kernel"):
         to_release({"extra": {"kernel": np.ones(1)}}, RULES)

@@ -1,4 +1,4 @@
-"""PyTorch's files: read as views, written without PyTorch, and hostile ones refused before anything of theirs runs."""
+"""PyTorch's files: read as views, written without PyTorch; hostile ones are refused before any of their code runs."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from codi_jax.config import ConfigError
 from codi_jax.interop import mapped, pth, pth_pickle
 from codi_jax.interop.tensors import Item, open_state, write_pth
 
-# torch.save of a state dict with a tied, a turned and a cut tensor, an empty one and a parameter, by torch 2.13.0.
+# torch.save (2.13.0) of a state dict with a tied, a transposed, a sliced and an empty tensor, and a parameter.
 BY_TORCH = """
 eNqdlc9v22QYx984rpu6rNBRumzA+D0ytqV2nKQNrD8wxUzygdYwKdolchO39nDjPvabVSBVioQa4AZnJATiyn3sxI0bBxAHDrtxQJz4F3h/OK
 ntJh3MimPZfj/f5/s8fh57y8yLCBUK6NQmoyI6XOrY2C4ffOQb+gK6M2brC+124PtOG3tBN5LfDztO6HQ2vTaWAV21IFdqSkTs0PH2XAxCGwdh
@@ -43,7 +43,7 @@ DTYPES = ("f8", "f4", "f2", ml_dtypes.bfloat16, "i8", "i4", "i2", "i1", "u1", "?
 
 
 def random_array(shape, dtype, seed=0):
-    """Every bit pattern of floats and integers, and both of a bool."""
+    """Random bit patterns for floats and integers, random bools."""
     dtype, rng = np.dtype(dtype), np.random.default_rng(seed)
     if dtype.kind == "b":
         return rng.random(shape) < 0.5
@@ -60,7 +60,7 @@ def same(a, b):
 
 
 def archive(path, program, storages=None, more=None, folder="archive", method=zipfile.ZIP_STORED):
-    """A zip as PyTorch makes it, around a pickle of the test's own."""
+    """Writes a zip archive like PyTorch's, with any pickle."""
     with zipfile.ZipFile(path, "w", method) as out:
         out.writestr(f"{folder}/data.pkl", program)
         for name, content in {"byteorder": b"little", **(more or {})}.items():
@@ -72,18 +72,18 @@ def archive(path, program, storages=None, more=None, folder="archive", method=zi
 
 @pytest.fixture
 def torch(monkeypatch):
-    """As much of torch as pickle needs in order to write what torch.save writes."""
+    """The part of torch that pickle needs to write what torch.save writes."""
 
     def module(name):
-        monkeypatch.setitem(sys.modules, name, made := types.ModuleType(name))
-        return made
+        monkeypatch.setitem(sys.modules, name, stub := types.ModuleType(name))
+        return stub
 
-    def function(home, name):
+    def function(owner, name):
         def stub(*args):
             raise AssertionError("never called")
 
-        stub.__module__, stub.__name__, stub.__qualname__ = home.__name__, name, name
-        setattr(home, name, stub)
+        stub.__module__, stub.__name__, stub.__qualname__ = owner.__name__, name, name
+        setattr(owner, name, stub)
         return stub
 
     root, utils = module("torch"), module("torch._utils")
@@ -120,7 +120,7 @@ def torch(monkeypatch):
 # Reading.
 
 
-def test_a_file_that_torch_wrote(tmp_path):
+def test_a_file_written_by_torch_is_read(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(zlib.decompress(base64.b64decode(BY_TORCH)))
     state = open_state(file)
@@ -143,7 +143,7 @@ def test_a_file_that_torch_wrote(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_nested_dicts_are_flattened_and_what_is_no_tensor_is_left_out(tmp_path, torch, protocol):
+def test_nested_dicts_are_flattened_and_other_values_skipped(tmp_path, torch, protocol):
     tree = {
         "generator": {"conv": torch.Tensor(), "free": torch.Parameter()},
         "steps": 3,
@@ -161,14 +161,14 @@ def test_nested_dicts_are_flattened_and_what_is_no_tensor_is_left_out(tmp_path, 
 
 
 @pytest.mark.parametrize("shape, strides, offset", [((3, 2), (1, 3), 0), ((2, 2), (3, 1), 1), ((4, 2), (0, 1), 4)])
-def test_strides_and_offsets(tmp_path, torch, shape, strides, offset):
+def test_strides_and_offsets_are_read(tmp_path, torch, shape, strides, offset):
     tree = {"w": torch.Tensor(offset=offset, shape=shape, strides=strides)}
     x = open_state(archive(tmp_path / "a.pth", torch.dumps(tree)))["w"]
     base = np.arange(6, dtype=np.float32)[offset:]
     assert same(x, np.lib.stride_tricks.as_strided(base, shape, [4 * s for s in strides]))
 
 
-def test_strides_that_nothing_uses_may_be_anything(tmp_path, torch):
+def test_unused_strides_may_have_any_value(tmp_path, torch):
     tree = {
         "one": torch.Tensor(shape=(1, 3), strides=((1 << 63) - 1, 1)),
         "none": torch.Tensor(shape=(0, 1 << 40), strides=((1 << 63) - 1, 1)),
@@ -179,7 +179,7 @@ def test_strides_that_nothing_uses_may_be_anything(tmp_path, torch):
     assert state["scalar"] == 5
 
 
-def test_nothing_is_copied_and_nothing_can_be_written(tmp_path):
+def test_arrays_are_read_only_views_of_the_file(tmp_path):
     file = tmp_path / "a.pth"
     write_pth(file, items({"a": random_array((3, 4), "f4"), "b": random_array((5,), "i8")}))
     for x in open_state(file).values():
@@ -192,7 +192,7 @@ def test_nothing_is_copied_and_nothing_can_be_written(tmp_path):
             x.flags.writeable = True
 
 
-def test_a_sparse_file_of_more_than_4_gib(tmp_path, torch):
+def test_a_sparse_file_of_more_than_4_gib_is_read(tmp_path, torch):
     file, big = tmp_path / "a.pth", 5 << 30
     tree = {"big": torch.Tensor("0", big // 4, big // 4 - 6), "after": torch.Tensor("1")}
     with zipfile.ZipFile(file, "w") as out:
@@ -213,9 +213,13 @@ def test_a_sparse_file_of_more_than_4_gib(tmp_path, torch):
 # Writing.
 
 
-def test_there_and_back_is_exact(tmp_path):
+def test_the_round_trip_is_bit_exact(tmp_path):
     arrays = {f"{np.dtype(d)}": random_array((2, 3, 5), d, i) for i, d in enumerate(DTYPES)}
-    arrays |= {"scalar": random_array((), "f4"), "none": np.zeros((0, 4), "f2"), "turned": random_array((2, 3), "f4").T}
+    arrays |= {
+        "scalar": random_array((), "f4"),
+        "none": np.zeros((0, 4), "f2"),
+        "transposed": random_array((2, 3), "f4").T,
+    }
     file = tmp_path / "a.pth"
     write_pth(file, items(arrays), ties={"head": "float32", "again": "float32"})
     state = open_state(file)
@@ -227,7 +231,7 @@ def test_there_and_back_is_exact(tmp_path):
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=4), st.sampled_from(DTYPES)), min_size=1, max_size=5))
-def test_any_shapes_and_types_come_back(tmp_path_factory, specs):
+def test_the_round_trip_keeps_all_shapes_and_dtypes(tmp_path_factory, specs):
     file = tmp_path_factory.mktemp("pth") / "a.pth"
     arrays = {f"layer.{i}": random_array(tuple(shape), dtype, i) for i, (shape, dtype) in enumerate(specs)}
     write_pth(str(file), items(arrays))
@@ -235,7 +239,7 @@ def test_any_shapes_and_types_come_back(tmp_path_factory, specs):
     assert list(state) == list(arrays) and all(same(state[k], v) for k, v in arrays.items())
 
 
-def test_the_file_is_laid_out_as_torch_lays_it_out(tmp_path):
+def test_the_file_has_the_layout_of_torch(tmp_path):
     file = tmp_path / "a.pth"
     write_pth(file, items({"a": random_array((3,), "f4"), "b": random_array((7,), "f2")}), {"c": "a"})
     with zipfile.ZipFile(file) as opened:
@@ -248,7 +252,7 @@ def test_the_file_is_laid_out_as_torch_lays_it_out(tmp_path):
     assert file.read_bytes() == first
 
 
-def test_zip64_in_both_directions(tmp_path, monkeypatch):
+def test_zip64_archives_are_written_and_read(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 20)
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
     arrays = {f"{i}": random_array((i + 1, 3), "f4", i) for i in range(6)}
@@ -266,14 +270,14 @@ def test_numbers_beyond_32_bits_are_written():
     assert tensor == pth_pickle.Tensor(storage, 0, (3, 1 << 33), (1 << 33, 1))
 
 
-def test_one_tensor_at_a_time_is_in_memory(tmp_path):
+def test_only_one_tensor_at_a_time_is_in_memory(tmp_path):
     alive = []
 
     def read():
         assert not any(ref() is not None for ref in alive)
-        made = np.ones((100, 100), np.float32)
-        alive.append(weakref.ref(made))
-        return made
+        array = np.ones((100, 100), np.float32)
+        alive.append(weakref.ref(array))
+        return array
 
     write_pth(tmp_path / "a.pth", [Item(f"{i}", (100, 100), np.float32, read) for i in range(5)])
     assert len(alive) == 5
@@ -283,33 +287,33 @@ ONE = Item("a", (2,), np.float32, lambda: np.ones(2, np.float32))
 
 
 @pytest.mark.parametrize(
-    "made, ties, message",
+    "tensors, ties, message",
     [
         ([ONE, ONE], {}, "two tensors are named a"),
         ([ONE], {"b": "c"}, "b cannot be tied to c"),
         ([ONE], {"a": "a"}, "a cannot be tied to a"),
-        ([Item("a", (2,), np.uint16, ONE.read)], {}, "have no uint16"),
-        ([Item("a", (2,), ">f4", ONE.read)], {}, "have no >f4"),
-        ([Item("a", (3,), np.float32, ONE.read)], {}, r"a: float32 \(2,\), not float32 \(3,\) as it was announced"),
-        ([Item("a", (2,), np.float16, ONE.read)], {}, "a: float32 .*, not float16"),
+        ([Item("a", (2,), np.uint16, ONE.read)], {}, "does not support uint16"),
+        ([Item("a", (2,), ">f4", ONE.read)], {}, "does not support >f4"),
+        ([Item("a", (3,), np.float32, ONE.read)], {}, r"a: float32 \(2,\), expected float32 \(3,\)"),
+        ([Item("a", (2,), np.float16, ONE.read)], {}, "a: float32 .*, expected float16"),
         ([Item("a", (1 << 62, 4), np.float32, ONE.read)], {}, "a: no tensor can be as large"),
         ([Item("a\nb", (2,), np.float32, ONE.read)], {}, r"named 'a\\nb'"),
     ],
 )
-def test_what_cannot_be_written_leaves_everything_as_it_was(tmp_path, made, ties, message):
+def test_a_failed_write_keeps_the_old_file(tmp_path, tensors, ties, message):
     file = tmp_path / "a.pth"
     file.write_text("before")
     with pytest.raises(ConfigError, match=message) as error:
-        write_pth(file, made, ties)
+        write_pth(file, tensors, ties)
     assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
     assert os.listdir(tmp_path) == ["a.pth"] and file.read_text() == "before"
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_path_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for place in ("nowhere/a.pth", "file/a.pth"):
+    for path in ("nowhere/a.pth", "file/a.pth"):
         with pytest.raises(ConfigError, match="cannot be written") as error:
-            write_pth(tmp_path / place, [ONE])
+            write_pth(tmp_path / path, [ONE])
         assert "\n" not in str(error.value)
 
 
@@ -322,7 +326,7 @@ def test_a_failing_reader_leaves_no_file(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-# Hostile pickles. Those that run in any Python are first run, to know that the refusal means something.
+# Hostile pickles. Those that any Python can run are run first, to prove that they are harmful.
 
 
 def text(value):
@@ -348,7 +352,7 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x06tQ"
 GOOD = TENSOR + b"(" + STORAGE + b"K\x00K\x02K\x03\x86K\x03K\x01\x86\x89" + ORDERED + b")RtR"
 
-# name -> (command -> pickle, what the message names)
+# name -> (command -> pickle, text in the message)
 RUNNING = {
     "__reduce__": (lambda c: pickle.dumps({"w": _Reduced(c)}, 2), "posix.system"),
     "__reduce__, protocol 0": (lambda c: pickle.dumps({"w": _Reduced(c)}, 0), "the opcode DICT"),
@@ -383,26 +387,26 @@ RUNNING = {
         ),
         "builtins.getattr",
     ),
-    "dropped again": (lambda c: PROTO2 + b"cos\nsystem\n" + text(c) + b"\x85R0}.", "os.system"),
-    "memoised": (lambda c: PROTO2 + b"cos\nsystem\nq\x00h\x00" + text(c) + b"\x85R.", "os.system"),
+    "discarded result": (lambda c: PROTO2 + b"cos\nsystem\n" + text(c) + b"\x85R0}.", "os.system"),
+    "memoized": (lambda c: PROTO2 + b"cos\nsystem\nq\x00h\x00" + text(c) + b"\x85R.", "os.system"),
 }
 
 
 @pytest.mark.parametrize("name", RUNNING)
-@pytest.mark.parametrize("place", ["alone", "beside a tensor"])
-def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path, name, place):
+@pytest.mark.parametrize("context", ["alone", "with a tensor"])
+def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path, name, context):
     make, reason = RUNNING[name]
     marker = tmp_path / "marker"
     program = make(f"mkdir {marker}")
-    if place == "beside a tensor":
+    if context == "with a tensor":
         start = 2 if program[:1] == b"\x80" else 0
         program = program[:start] + b"}" + text("w") + GOOD + b"s" + program[start:]
     else:
         try:
             pickle.loads(program)
-        except Exception as error:  # of what comes after the harm
+        except Exception as error:  # raised after the command has run
             assert marker.exists(), error
-        assert marker.exists(), "the attack is none"
+        assert marker.exists(), "the attack does nothing"
         marker.rmdir()
     file = archive(tmp_path / "weights.pth", program)
     with pytest.raises(ConfigError) as error:
@@ -413,13 +417,11 @@ def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path, name, place):
     assert reason in message
 
 
-def test_the_message_names_file_and_reason(tmp_path):
+def test_the_message_names_the_file_and_the_reason(tmp_path):
     file = archive(tmp_path / "weights.pth", PROTO2 + b"cos\nsystem\n" + text("true") + b"\x85R.")
     with pytest.raises(ConfigError) as error:
         open_state(file)
-    assert str(error.value) == (
-        f"{file}: refused: it asks for os.system, and a file of weights may hold nothing but tensors"
-    )
+    assert str(error.value) == (f"{file}: refused: it refers to os.system, but a file of weights may hold only tensors")
 
 
 @pytest.mark.parametrize(
@@ -444,16 +446,16 @@ def test_the_message_names_file_and_reason(tmp_path):
         (b"}2.", "the opcode DUP"),
         (b"\xff.", "byte 255"),
         (b"(ccollections\nOrderedDict\no.", "the opcode OBJ"),
-        (b"(icollections\nOrderedDict\n.", "it makes a collections.OrderedDict"),
+        (b"(icollections\nOrderedDict\n.", "it creates a collections.OrderedDict"),
     ],
 )
-def test_what_tensors_do_not_need_is_refused(tmp_path, program, reason):
+def test_opcodes_and_names_that_tensors_do_not_need_are_refused(tmp_path, program, reason):
     with pytest.raises(ConfigError) as error:
         open_state(archive(tmp_path / "a.pth", PROTO2 + program))
     assert "refused" in str(error.value) and reason in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_tensor_that_these_tests_vary_is_sound(tmp_path):
+def test_the_tensor_that_these_tests_modify_is_valid(tmp_path):
     state = open_state(archive(tmp_path / "a.pth", PROTO2 + b"}" + text("w") + GOOD + b"s."))
     assert same(state["w"], np.arange(6, dtype=np.float32).reshape(2, 3))
 
@@ -480,7 +482,7 @@ def test_the_tensor_that_these_tests_vary_is_sound(tmp_path):
         b"s.",
         b"}K\x01s.",
         b"}(K\x01u.",
-        b"}(K\x01K\x02K\x01K\x03u.",  # one key twice
+        b"}(K\x01K\x02K\x01K\x03u.",  # a duplicate key
         b"}(}K\x01u.",  # a dict as a key
         b"})K\x01s.",  # a tuple as a key
         b"}\x88K\x01s.",  # True as a key
@@ -495,7 +497,7 @@ def test_the_tensor_that_these_tests_vary_is_sound(tmp_path):
         b"\x87.",
         b"(\x85t.",
         b"}(b.",
-        b"}}b.",  # BUILD of what is no OrderedDict
+        b"}}b.",  # BUILD of something other than an OrderedDict
         GOOD + b"}b.",
         ORDERED + b"}b.",
         ORDERED + b")RK\x01b.",
@@ -526,37 +528,37 @@ def test_the_tensor_that_these_tests_vary_is_sound(tmp_path):
         b"}K\x01K\x02s.",
         b"}" + text("a\nb") + GOOD + b"s.",
         b"}" + text("a" * 2000) + GOOD + b"s.",
-        b"}" + text("a.b") + GOOD + b"s" + text("a") + b"}" + text("b") + GOOD + b"ss.",  # one name, two ways
-        b"}q\x00" + text("a") + b"h\x00s.",  # a dict in itself
+        b"}" + text("a.b") + GOOD + b"s" + text("a") + b"}" + text("b") + GOOD + b"ss.",  # one name twice
+        b"}q\x00" + text("a") + b"h\x00s.",  # a dict that contains itself
     ],
 )
-def test_a_broken_pickle_is_one_line(tmp_path, program):
+def test_a_malformed_pickle_is_refused_in_one_line(tmp_path, program):
     with pytest.raises(ConfigError) as error:
         open_state(archive(tmp_path / "a.pth", program if program[:1] == b"\x80" else PROTO2 + program))
     assert "\n" not in str(error.value)
 
 
-def test_two_tensors_of_one_name_are_named(tmp_path):
+def test_two_tensors_with_one_name_are_named(tmp_path):
     program = b"}" + text("a.b") + GOOD + b"s" + text("a") + b"}" + text("b") + GOOD + b"ss."
-    with pytest.raises(ConfigError, match=r"two tensors in it are named a\.b"):
+    with pytest.raises(ConfigError, match=r"it has two tensors named a\.b"):
         open_state(archive(tmp_path / "a.pth", PROTO2 + program))
 
 
-def test_dicts_that_multiply_stop_at_a_limit(tmp_path, torch, monkeypatch):
+def test_the_number_of_items_of_shared_dicts_is_limited(tmp_path, torch, monkeypatch):
     monkeypatch.setattr(pth, "_MAX_ITEMS", 1000)
     for tree in ({}, {"w": torch.Tensor()}):
-        for _ in range(30):  # each holds the one before it twice, and the pickle only once
+        for _ in range(30):  # each refers twice to the previous one, which is pickled once
             tree = {"a": tree, "b": tree}
         with pytest.raises(ConfigError, match="over 1000 items"):
             open_state(archive(tmp_path / "a.pth", torch.dumps(tree)))
 
 
-def test_limits(tmp_path, monkeypatch):
+def test_limits_are_enforced(tmp_path, monkeypatch):
     file = tmp_path / "a.pth"
     write_pth(file, items({f"{i}": random_array((2,), "f4") for i in range(5)}))
     for module, name, value, message in (
-        (pth_pickle, "_MAX_OPCODES", 50, "over 50 steps"),
-        (pth_pickle, "MAX_BYTES", 100, "data.pkl in it has [0-9]+ bytes, over 100"),
+        (pth_pickle, "_MAX_OPCODES", 50, "over 50 opcodes"),
+        (pth_pickle, "MAX_BYTES", 100, "data.pkl has [0-9]+ bytes, over 100"),
         (pth, "MAX_TENSORS", 4, "over 4 tensors"),
         (mapped, "_MAX_KEY", 0, "a tensor's name is over 0 characters long"),
     ):
@@ -567,11 +569,11 @@ def test_limits(tmp_path, monkeypatch):
     assert len(open_state(file)) == 5
 
 
-def test_dicts_nested_deeply(tmp_path, torch):
+def test_deeply_nested_dicts_are_refused(tmp_path, torch):
     tree = {"w": torch.Tensor()}
     for _ in range(40):
         tree = {"a": tree}
-    with pytest.raises(ConfigError, match="nested over 32 deep"):
+    with pytest.raises(ConfigError, match="nested over 32 levels deep"):
         open_state(archive(tmp_path / "a.pth", torch.dumps(tree)))
     deep = PROTO2 + b"}" + text("w") + GOOD + b"s" + text("t") + b")" + b"\x85" * 100_000 + b"s."
     assert list(open_state(archive(tmp_path / "b.pth", deep))) == ["w"]
@@ -580,19 +582,19 @@ def test_dicts_nested_deeply(tmp_path, torch):
 @pytest.mark.parametrize(
     "tensor, message",
     [
-        (dict(stored=5, shape=(5,), strides=(1,)), "w is stored as 5 float32 in 24 bytes"),
-        (dict(stored=1 << 62, shape=(5,), strides=(1,)), "w is stored as 4611686018427387904 float32 in 24 bytes"),
-        (dict(key="9"), "w is stored as 9, which is not in it"),
-        (dict(key="../../etc/passwd"), "which is not in it"),
-        (dict(shape=(7,), strides=(1,)), "w in it reaches to element 6 of a storage of 6"),
-        (dict(offset=1), "reaches to element 6"),
-        (dict(offset=1 << 62), "reaches to element"),
-        (dict(strides=(4, 1)), "reaches to element 6"),
-        (dict(strides=(1 << 62, 1)), "reaches to element"),
-        (dict(strides=(1,)), "its strides are not ones of its shape"),
-        (dict(shape=(1,) * 65, strides=(1,) * 65), "its shape is not one"),
+        (dict(stored=5, shape=(5,), strides=(1,)), "the storage of w is 5 float32 in 24 bytes"),
+        (dict(stored=1 << 62, shape=(5,), strides=(1,)), "the storage of w is 4611686018427387904 float32 in 24 bytes"),
+        (dict(key="9"), "the storage 9 of w is missing"),
+        (dict(key="../../etc/passwd"), "of w is missing"),
+        (dict(shape=(7,), strides=(1,)), "tensor w reaches element 6 of a storage of 6"),
+        (dict(offset=1), "reaches element 6"),
+        (dict(offset=1 << 62), "reaches element"),
+        (dict(strides=(4, 1)), "reaches element 6"),
+        (dict(strides=(1 << 62, 1)), "reaches element"),
+        (dict(strides=(1,)), "has strides that do not match its shape"),
+        (dict(shape=(1,) * 65, strides=(1,) * 65), "has an invalid shape"),
         (dict(shape=(1 << 62, 1 << 62, 0), strides=(1, 1, 1)), "no tensor can be as large"),
-        (dict(shape=(1 << 20, 1 << 20), strides=(0, 0)), "made of 6 by repetition"),
+        (dict(shape=(1 << 20, 1 << 20), strides=(0, 0)), "repeated from 6"),
     ],
 )
 def test_a_tensor_outside_its_storage_is_refused(tmp_path, torch, tensor, message):
@@ -600,16 +602,16 @@ def test_a_tensor_outside_its_storage_is_refused(tmp_path, torch, tensor, messag
         open_state(archive(tmp_path / "a.pth", torch.dumps({"w": torch.Tensor(**tensor)})))
 
 
-# Hostile and broken archives.
+# Hostile and damaged archives.
 
 
-def test_archives_that_are_something_else(tmp_path, torch):
+def test_other_archives_are_refused(tmp_path, torch):
     good = torch.dumps({"w": torch.Tensor()})
     for arguments, message in (
         ((good, None, {"byteorder": b"big"}), "byte order"),
         ((good, None, {"constants.pkl": b""}), "TorchScript archive"),
         ((good, None, {"code/__torch__.py": b""}), "TorchScript archive"),
-        ((good, None, None, "a", zipfile.ZIP_DEFLATED), "a/data.pkl in it is compressed"),
+        ((good, None, None, "a", zipfile.ZIP_DEFLATED), "its entry a/data.pkl is compressed"),
         ((good, None, None, "a/b"), "not of PyTorch"),
         ((good, None, None, "a" * 1100), "a name of over 1024 bytes"),
     ):
@@ -626,7 +628,7 @@ def test_archives_that_are_something_else(tmp_path, torch):
             open_state(tmp_path / name)
 
 
-def test_an_entry_twice_is_refused(tmp_path, torch):
+def test_a_duplicate_entry_is_refused(tmp_path, torch):
     file = tmp_path / "a.pth"
     with zipfile.ZipFile(file, "w") as out, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -637,12 +639,12 @@ def test_an_entry_twice_is_refused(tmp_path, torch):
 
 
 def records(content):
-    """Where the records of the central directory begin."""
-    found, at = [], content.find(b"PK\1\2")
+    """The offsets of the records of the central directory."""
+    offsets, at = [], content.find(b"PK\1\2")
     while at >= 0:
-        found.append(at)
+        offsets.append(at)
         at = content.find(b"PK\1\2", at + 1)
-    return found
+    return offsets
 
 
 @pytest.mark.parametrize(
@@ -650,18 +652,18 @@ def records(content):
     [
         (8, "<H", 1, "compressed or encrypted"),
         (10, "<H", 8, "compressed or encrypted"),
-        (16, "<L", 0, "the checksum of archive/data.pkl in it differs"),
-        (20, "<L", 5, "its end is missing or broken"),
-        (28, "<H", 5000, "its end is missing or broken"),
-        (30, "<H", 60000, "its end is missing or broken"),
-        (42, "<L", 1, "says something else"),
+        (16, "<L", 0, "the checksum of its entry archive/data.pkl differs"),
+        (20, "<L", 5, "its end is missing or damaged"),
+        (28, "<H", 5000, "its end is missing or damaged"),
+        (30, "<H", 60000, "its end is missing or damaged"),
+        (42, "<L", 1, "does not match the directory"),
         (42, "<L", 0xFFFFFFF0, "outside the file"),
-        (42, "<L", 0xFFFFFFFF, "its end is missing or broken"),
-        (46, "<B", 0xFF, "named by no text"),
-        (46, "<B", 0x20, "says something else"),
+        (42, "<L", 0xFFFFFFFF, "its end is missing or damaged"),
+        (46, "<B", 0xFF, "is not UTF-8"),
+        (46, "<B", 0x20, "does not match the directory"),
     ],
 )
-def test_a_directory_that_lies_is_refused(tmp_path, torch, offset, layout, value, message):
+def test_an_inconsistent_directory_is_refused(tmp_path, torch, offset, layout, value, message):
     file = archive(tmp_path / "a.pth", torch.dumps({"w": torch.Tensor()}))
     content = bytearray(file.read_bytes())
     struct.pack_into(layout, content, records(content)[0] + offset, value)
@@ -675,10 +677,10 @@ def test_overlapping_entries_are_refused(tmp_path, torch):
     content = file.read_bytes()
     first, last = records(content)[0], records(content)[-1]
     for record, size in ((first, 400), (last, 30)):
-        lies = bytearray(content)
-        struct.pack_into("<2L", lies, record + 20, size, size)
-        file.write_bytes(lies)
-        with pytest.raises(ConfigError, match="overlaps what follows it"):
+        forged = bytearray(content)
+        struct.pack_into("<2L", forged, record + 20, size, size)
+        file.write_bytes(forged)
+        with pytest.raises(ConfigError, match="overlaps the next one"):
             open_state(file)
 
 
@@ -692,10 +694,10 @@ def test_every_truncation_is_one_line(tmp_path, torch):
         assert "\n" not in str(error.value)
 
 
-# Anything at all: arrays, or one line.
+# Random damage: arrays, or one line.
 
 
-def opens_or_says_why(file):
+def opens_or_is_refused(file):
     try:
         state = open_state(file)
     except ConfigError as error:
@@ -715,34 +717,34 @@ EDITS = st.lists(
 def edited(content, edits):
     """Bytes set, inserted and deleted."""
     out = bytearray(content)
-    for place, value, kind in edits:
-        at = place % (len(out) + 1)
+    for position, value, kind in edits:
+        at = position % (len(out) + 1)
         out[at : at + (kind != "c")] = b"" if kind == "d" else bytes([value])
     return bytes(out)
 
 
 @given(EDITS)
-def test_any_damage_to_a_file(tmp_path_factory, edits):
+def test_random_damage_to_a_file(tmp_path_factory, edits):
     file = tmp_path_factory.mktemp("pth") / "a.pth"
     file.write_bytes(edited(zlib.decompress(base64.b64decode(BY_TORCH)), edits))
-    opens_or_says_why(file)
+    opens_or_is_refused(file)
 
 
 @given(EDITS)
-def test_any_damage_to_a_directory(tmp_path_factory, edits):
+def test_random_damage_to_a_directory(tmp_path_factory, edits):
     file = tmp_path_factory.mktemp("pth") / "a.pth"
     content = zlib.decompress(base64.b64decode(BY_TORCH))
     start = records(content)[0]
     file.write_bytes(content[:start] + edited(content[start:], edits))
-    opens_or_says_why(file)
+    opens_or_is_refused(file)
 
 
 @given(EDITS)
-def test_any_damage_to_a_pickle(tmp_path_factory, edits):
+def test_random_damage_to_a_pickle(tmp_path_factory, edits):
     with zipfile.ZipFile(io.BytesIO(zlib.decompress(base64.b64decode(BY_TORCH)))) as opened:
         program = opened.read("w/data.pkl")
         storages = {n.rpartition("/")[2]: opened.read(n) for n in opened.namelist() if n.startswith("w/data/")}
-    opens_or_says_why(archive(tmp_path_factory.mktemp("pth") / "a.pth", edited(program, edits), storages))
+    opens_or_is_refused(archive(tmp_path_factory.mktemp("pth") / "a.pth", edited(program, edits), storages))
 
 
 PIECES = (
@@ -781,5 +783,5 @@ PIECES += (
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
-def test_any_program(tmp_path_factory, pieces):
-    opens_or_says_why(archive(tmp_path_factory.mktemp("pth") / "a.pth", PROTO2 + b"".join(pieces) + b"."))
+def test_random_pickle_programs(tmp_path_factory, pieces):
+    opens_or_is_refused(archive(tmp_path_factory.mktemp("pth") / "a.pth", PROTO2 + b"".join(pieces) + b"."))

@@ -1,6 +1,6 @@
-"""Files of the release's real sizes, in and out again: to the last bit, and in little memory.
+"""Converting and exporting files of the release's real sizes is bit-exact and takes little memory.
 
-Slow, and large: `CODI_BIG` names a folder with 36 GB of room; by default it is the test's temporary folder.
+Slow and large: `CODI_BIG` names a folder with 36 GB of free space; by default it is the temporary folder of the test.
 """
 
 import gzip
@@ -28,7 +28,7 @@ CONFIG = "--config=configs/codi.py:compat=release"
 
 
 def numbers(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Finite numbers of any exponent, a function of the key alone."""
+    """Finite numbers of any exponent, a function of the key."""
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     bits = np.frombuffer(rng.bytes(math.prod(shape) * dtype.itemsize), f"u{dtype.itemsize}")
     return (bits & ~bits.dtype.type(1 << (8 * dtype.itemsize - 2))).view(dtype).reshape(shape)
@@ -36,7 +36,7 @@ def numbers(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def make_files(folder: Path, dtype: np.dtype, names: tuple[str, ...]) -> list[Path]:
     manifest = json.loads(gzip.decompress(MANIFEST.read_bytes()))
-    made = []
+    paths = []
     for name in names:
         modules = manifest["files"][name]
         shapes = {key: tuple(shape) for module in modules.values() for key, shape in module.items()}
@@ -48,12 +48,12 @@ def make_files(folder: Path, dtype: np.dtype, names: tuple[str, ...]) -> list[Pa
             if key not in tied
         ]
         write_pth(folder / name, items, tied)
-        made.append(folder / name)
-    return made
+        paths.append(folder / name)
+    return paths
 
 
 def run(*arguments: str) -> tuple[str, int]:
-    """Output of a verb and the highest anonymous memory of its process."""
+    """The output of a command and the peak anonymous memory of its process."""
     command = [sys.executable, "-m", "codi_jax.cli", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     peak = 0
@@ -72,15 +72,15 @@ ALONE = [("float32", (name,)) for name in release.FILES]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype, names", TOGETHER + ALONE, ids=lambda x: x if isinstance(x, str) else "+".join(x))
-def test_files_go_through_in_little_memory(dtype, names, tmp_path):
+def test_convert_and_export_are_bit_exact_in_little_memory(dtype, names, tmp_path):
     folder = Path(tempfile.mkdtemp(prefix=dtype, dir=os.environ.get("CODI_BIG", tmp_path)))
     try:
-        go_through(dtype, names, folder)
+        convert_and_export(dtype, names, folder)
     finally:
         shutil.rmtree(folder)
 
 
-def go_through(dtype, names, folder):
+def convert_and_export(dtype, names, folder):
     files = make_files(folder, np.dtype(dtype), names)
     largest = max(value.nbytes for file in files for value in open_state(file).values())
     limit = 2 * largest + (1 << 30)
@@ -90,15 +90,15 @@ def go_through(dtype, names, folder):
     output, peak = run("export", CONFIG, f"--config.weights={folder / 'weights'}", f"--out={folder / 'again'}")
     print(output, f"\nexport: peak of anonymous memory {peak >> 20} MiB, allowed {limit >> 20} MiB")
     assert peak <= limit
-    aside = {**release.RECOMPUTED, **release.UNREAD}
+    ignored = {**release.RECOMPUTED, **release.UNREAD}
     compared = 0
     for file in files:
-        there, back = open_state(file), open_state(folder / "again" / file.name)
-        assert not back.keys() - there.keys()
-        left = [key for key in there if key not in back]
-        assert all(any(re.fullmatch(p, key) for p in aside) for key in left)
-        for key, value in back.items():
-            assert there[key].dtype == value.dtype and there[key].shape == value.shape, key
-            assert np.array_equal(there[key].view(np.uint8), value.view(np.uint8)), key
+        before, after = open_state(file), open_state(folder / "again" / file.name)
+        assert not after.keys() - before.keys()
+        dropped = [key for key in before if key not in after]
+        assert all(any(re.fullmatch(p, key) for p in ignored) for key in dropped)
+        for key, value in after.items():
+            assert before[key].dtype == value.dtype and before[key].shape == value.shape, key
+            assert np.array_equal(before[key].view(np.uint8), value.view(np.uint8)), key
             compared += 1
-    print(f"{compared} tensors equal to the last bit")
+    print(f"{compared} tensors are equal bit by bit")

@@ -1,4 +1,4 @@
-"""Files of weights of either format: which it is, safetensors as the safetensors package writes it, and broken ones."""
+"""Files of weights: detection of the format, files of the safetensors package, and damaged files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def same(a, b):
 
 
 def raw(path, header, body=b""):
-    """A safetensors file with a header of the test's own."""
+    """Writes a safetensors file with any header."""
     header = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + body)
     return path
@@ -39,7 +39,7 @@ def entry(first=0, end=8, shape=(2,), dtype="F32"):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [first, end]}
 
 
-def test_safetensors_are_read_to_the_bit(tmp_path):
+def test_safetensors_are_read_bit_exactly(tmp_path):
     file = tmp_path / "a.safetensors"
     safetensors.numpy.save_file(arrays(), file, metadata={"format": "pt"})
     state = open_state(file)
@@ -48,7 +48,7 @@ def test_safetensors_are_read_to_the_bit(tmp_path):
         assert same(state[key], value), key
 
 
-def test_nothing_is_copied_and_nothing_can_be_written(tmp_path):
+def test_arrays_are_read_only_views_of_the_file(tmp_path):
     file = tmp_path / "a.safetensors"
     safetensors.numpy.save_file(arrays(), file)
     for x in open_state(file).values():
@@ -69,7 +69,7 @@ def test_a_tensor_of_64_gib_takes_no_memory(tmp_path):
     assert x.nbytes == size and not x[-1].any()
 
 
-def test_the_content_decides_not_the_name(tmp_path):
+def test_the_format_is_detected_by_content_not_by_name(tmp_path):
     weights = {"w": np.arange(3, dtype=np.float32)}
     safetensors.numpy.save_file(weights, tmp_path / "a.pth")
     write_pth(tmp_path / "a.safetensors", [Item("w", (3,), np.float32, lambda: weights["w"])])
@@ -78,7 +78,7 @@ def test_the_content_decides_not_the_name(tmp_path):
         assert same(open_state(str(tmp_path / name))["w"], weights["w"])
 
 
-def test_arrays_outlive_the_name_of_their_file(tmp_path):
+def test_arrays_stay_valid_after_the_file_is_unlinked(tmp_path):
     file = tmp_path / "a.safetensors"
     safetensors.numpy.save_file(arrays(), file)
     state = open_state(file)
@@ -93,16 +93,16 @@ def test_arrays_outlive_the_name_of_their_file(tmp_path):
         (b"\x80", "a bare pickle"),
         (b"x", "neither a PyTorch archive nor a safetensors file"),
         (b"PK", "neither"),
-        (b"PK\3\4" + bytes(100), "its end is missing or broken"),
+        (b"PK\3\4" + bytes(100), "its end is missing or damaged"),
         (pickle.dumps({"w": 1}), "a bare pickle"),
         (pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2), "legacy PyTorch format; load and save it"),
         (bytes(257) + b"ustar\x00" + bytes(300), "legacy PyTorch format"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n", "a Git LFS pointer"),
         (b"<!DOCTYPE html>", "neither"),
         ((100_000_001).to_bytes(8, "little") + b"{}", "neither"),
     ],
 )
-def test_what_is_no_file_of_weights(tmp_path, content, message):
+def test_files_of_other_formats_are_refused(tmp_path, content, message):
     file = tmp_path / "a.pth"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=message) as error:
@@ -110,7 +110,7 @@ def test_what_is_no_file_of_weights(tmp_path, content, message):
     assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
 
 
-def test_what_is_no_file_at_all(tmp_path):
+def test_paths_that_are_not_files_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "link")
     for name, message in (
@@ -135,40 +135,40 @@ TWO = bytes(16)
         (b"{\xff}", b"", "header is not JSON"),
         (b'{"a":' + b"[" * 100_000, b"", "header is not JSON"),
         (b'{"a":' + b"1" * 10_000 + b"}", b"", "header is not JSON"),
-        (b'{"a":{},"a":{}}', b"", "a name in its header is there twice"),
-        ({}, b"", "it holds no tensor"),
-        ({"__metadata__": {"a": "b"}}, b"", "it holds no tensor"),
-        ({"a": 1}, b"", "a in it is not described"),
-        ({"a": {"dtype": "F32", "shape": [2]}}, TWO, "a in it is not described"),
-        ({"a": {**entry(), "more": 1}}, TWO, "a in it is not described"),
-        ({"a": {**entry(), "shape": "2"}}, TWO, "a in it is not described"),
-        ({"a": {**entry(), "data_offsets": [0, 4, 8]}}, TWO, "a in it is not described"),
-        ({"a": {**entry(), "dtype": 1}}, TWO, "a in it is not described"),
-        ({"a": entry(dtype="F8_E4M3")}, TWO, "a in it has the type F8_E4M3, which is not read"),
-        ({"a": entry(shape=(2.0,))}, TWO, "its shape is not one"),
-        ({"a": entry(shape=(True, 2))}, TWO, "its shape is not one"),
-        ({"a": entry(shape=(-2, -1))}, TWO, "its shape is not one"),
-        ({"a": entry(shape=(1,) * 65)}, TWO, "its shape is not one"),
+        (b'{"a":{},"a":{}}', b"", "its header has a name twice"),
+        ({}, b"", "it has no tensors"),
+        ({"__metadata__": {"a": "b"}}, b"", "it has no tensors"),
+        ({"a": 1}, b"", "tensor a is not described"),
+        ({"a": {"dtype": "F32", "shape": [2]}}, TWO, "tensor a is not described"),
+        ({"a": {**entry(), "more": 1}}, TWO, "tensor a is not described"),
+        ({"a": {**entry(), "shape": "2"}}, TWO, "tensor a is not described"),
+        ({"a": {**entry(), "data_offsets": [0, 4, 8]}}, TWO, "tensor a is not described"),
+        ({"a": {**entry(), "dtype": 1}}, TWO, "tensor a is not described"),
+        ({"a": entry(dtype="F8_E4M3")}, TWO, "tensor a has the unsupported type F8_E4M3"),
+        ({"a": entry(shape=(2.0,))}, TWO, "has an invalid shape"),
+        ({"a": entry(shape=(True, 2))}, TWO, "has an invalid shape"),
+        ({"a": entry(shape=(-2, -1))}, TWO, "has an invalid shape"),
+        ({"a": entry(shape=(1,) * 65)}, TWO, "has an invalid shape"),
         ({"a": entry(0, 0, (1 << 62, 1 << 62, 0))}, b"", "no tensor can be as large"),
-        ({"a": entry(0, 8, (3,))}, TWO, "a place that does not go with its shape"),
-        ({"a": entry(8, 0)}, TWO, "a place that does not go with its shape"),
-        ({"a": entry(-8, 0)}, TWO, "a place that does not go with its shape"),
-        ({"a": entry(0.0, 8)}, TWO, "a place that does not go with its shape"),
-        ({"a": entry("0", 8)}, TWO, "a place that does not go with its shape"),
-        ({"a": entry(1 << 70, (1 << 70) + 8)}, TWO, "a place that does not go with its shape"),
-        ({"a": entry(0, 8)}, bytes(7), "a in it reaches beyond the end of the file"),
-        ({"a": entry(1 << 62, (1 << 62) + 8)}, TWO, "a in it reaches beyond the end of the file"),
-        ({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12), "b in it overlaps another"),
-        ({"a": entry(0, 8), "b": entry(0, 8)}, bytes(8), "b in it overlaps another"),
-        ({"a": entry(0, 8), "b": entry(12, 20)}, bytes(20), "b in it leaves a gap after another"),
-        ({"a": entry(4, 12)}, bytes(12), "a in it leaves a gap"),
+        ({"a": entry(0, 8, (3,))}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry(8, 0)}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry(-8, 0)}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry(0.0, 8)}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry("0", 8)}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry(1 << 70, (1 << 70) + 8)}, TWO, "data_offsets that do not match its shape"),
+        ({"a": entry(0, 8)}, bytes(7), "tensor a reaches beyond the end of the file"),
+        ({"a": entry(1 << 62, (1 << 62) + 8)}, TWO, "tensor a reaches beyond the end of the file"),
+        ({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12), "tensor b overlaps another"),
+        ({"a": entry(0, 8), "b": entry(0, 8)}, bytes(8), "tensor b overlaps another"),
+        ({"a": entry(0, 8), "b": entry(12, 20)}, bytes(20), "tensor b leaves a gap after another"),
+        ({"a": entry(4, 12)}, bytes(12), "tensor a leaves a gap"),
         ({"a": entry(0, 8)}, bytes(9), "bytes at its end belong to no tensor"),
         ({"a\nb": entry(0, 8)}, bytes(8), r"a tensor is named 'a\\nb'"),
         ({"\ud800": entry(0, 8)}, bytes(8), "a tensor is named"),
         ({"a" * 2000: entry(0, 8)}, bytes(8), "over 1024 characters"),
     ],
 )
-def test_a_safetensors_file_that_breaks_its_format(tmp_path, header, body, message):
+def test_safetensors_files_that_violate_the_format_are_refused(tmp_path, header, body, message):
     file = raw(tmp_path / "a.safetensors", header, body)
     with pytest.raises(ConfigError, match=message) as error:
         open_state(file)
@@ -197,16 +197,16 @@ def test_every_truncation_is_one_line(tmp_path):
     st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255), st.sampled_from("scd")), min_size=1, max_size=8),
     st.booleans(),
 )
-def test_any_damage_to_a_file(tmp_path_factory, edits, mend):
-    """Bytes set, inserted and deleted; with the length of the header set right again, half of the time."""
+def test_random_damage_gives_arrays_or_one_line(tmp_path_factory, edits, repair):
+    """Bytes set, inserted and deleted; in half of the cases the length of the header is corrected."""
     content = safetensors.numpy.save({"a": np.ones(3, np.float32), "b.c": np.ones((2, 2), np.float16)})
     length = int.from_bytes(content[:8], "little")
-    out = bytearray(content[8 : 8 + length] if mend else content)
+    out = bytearray(content[8 : 8 + length] if repair else content)
     for place, value, kind in edits:
         at = place % (len(out) + 1)
         out[at : at + (kind != "c")] = b"" if kind == "d" else bytes([value])
     file = tmp_path_factory.mktemp("safetensors") / "a"
-    if mend:
+    if repair:
         raw(file, bytes(out), content[8 + length :])
     else:
         file.write_bytes(out)

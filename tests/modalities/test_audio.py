@@ -1,4 +1,4 @@
-"""Sound: a wave on the host, a picture of its pitches on the device, and a wave again."""
+"""The audio modality: waves on the host, spectrograms on the device, and waves again."""
 
 import base64
 import io
@@ -33,30 +33,30 @@ def tone(hertz, samples=8192):
     return np.round(12000 * np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)).astype(np.int16)
 
 
-def test_media_are_the_normalised_spectrogram(audio, batch):
+def test_media_is_the_normalised_spectrogram(audio, batch):
     media = audio.prepare(batch)
     assert media.shape == (3, 64, 64, 1) and media.dtype == np.float32
-    assert -3 < media.min() < media.max() < 3  # shift and scale bring it to about unit size
-    values = audio.values(batch)
+    assert -3 < media.min() < media.max() < 3  # shift and scale give it about unit size
+    values = audio.raw_from_batch(batch)
     assert [(v.shape, v.dtype) for v in values] == [((8192,), np.dtype("int16"))] * 3
-    # What is heard in sixteen bits is what was heard in floats, but for their rounding: softest in the faint floor.
-    assert np.abs(audio.media(values) - media).mean() < 0.02
+    # The spectrogram of int16 waves differs from that of floats by rounding, mostly in the quiet parts.
+    assert np.abs(audio.preprocess(values) - media).mean() < 0.02
     assert jax.tree.map(jnp.shape, audio.example(3)) == media.shape
 
 
-def test_a_tone_lies_in_its_row(audio):
-    rows = [audio.media([tone(hertz)])[0, 8:-8, :, 0].mean(0).argmax() for hertz in (200, 500, 1000, 2000, 3500)]
+def test_higher_tones_have_higher_mel_bins(audio):
+    rows = [audio.preprocess([tone(hertz)])[0, 8:-8, :, 0].mean(0).argmax() for hertz in (200, 500, 1000, 2000, 3500)]
     assert rows == sorted(set(rows))
 
 
-def test_silence_is_the_empty_sound(audio):
+def test_empty_media_is_silence(audio):
     empty = np.asarray(audio.empty(2))
     np.testing.assert_allclose(empty, (np.log(1e-5) + 4.0) * 0.4, rtol=1e-5)
-    np.testing.assert_array_equal(empty, audio.media([np.zeros(8192, np.int16)] * 2))
+    np.testing.assert_array_equal(empty, audio.preprocess([np.zeros(8192, np.int16)] * 2))
 
 
-def test_outputs_are_sixteen_bits_and_clipped(audio):
-    (got,) = audio.outputs(np.array([[0.0, 0.5, 1.0, 3.0, -1.0, -3.0, 1e-9]]))
+def test_postprocess_clips_to_int16(audio):
+    (got,) = audio.postprocess(np.array([[0.0, 0.5, 1.0, 3.0, -1.0, -3.0, 1e-9]]))
     assert got.dtype == np.int16 and got.tolist() == [0, 16384, 32767, 32767, -32768, -32768, 0]
 
 
@@ -66,23 +66,22 @@ def test_decoding_gives_waves_of_the_right_length(audio):
     waves = toy.quick(audio.decode_latent)(variables, z)
     assert waves.shape == (2, audio.samples) == (2, 8192) and np.isfinite(waves).all()
     first = toy.quick(audio.decode_latent)(variables, z[:1])
-    np.testing.assert_allclose(first[0], waves[0], atol=1e-4)  # a sound does not depend on its company
+    np.testing.assert_allclose(first[0], waves[0], atol=1e-4)  # independent of the batch
 
 
-def test_what_the_codec_gives_back_sounds_like_what_it_was_given(audio, monkeypatch):
-    # With a codec that keeps everything: normalised mel to wave is the inverse of wave to normalised mel.
+def test_decode_inverts_preprocess_with_an_identity_codec(audio, monkeypatch):
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["iterations"] = 32
     modality = CoDi.from_config(tree)["audio"]
     monkeypatch.setattr(modality, "_decode_mel", lambda params, latent: latent)
     waves = [tone(700), tone(1500)]
-    media = modality.media(waves)
-    again = modality.media(modality.outputs(jax.jit(lambda mel: modality.decode({}, mel))(media)))
+    media = modality.preprocess(waves)
+    again = modality.preprocess(modality.postprocess(jax.jit(lambda mel: modality.decode({}, mel))(media)))
     assert np.abs(again - media).mean() < 0.5 * np.abs(media - media[::-1]).mean()
     np.testing.assert_array_equal(again[:, 8:-8].mean(1).argmax(1), media[:, 8:-8].mean(1).argmax(1))
 
 
-def test_a_sound_in_a_file(audio, tmp_path):
+def test_an_audio_file_round_trip(audio, tmp_path):
     value, path = tone(440), tmp_path / "x.wav"
     audio.write(value, path)
     with wave.open(str(path)) as file:
@@ -97,7 +96,7 @@ def test_a_sound_in_a_file(audio, tmp_path):
         audio.read(str(tmp_path / "absent.wav"))
 
 
-def test_a_page_holds_a_player_with_the_sound_inside(audio):
+def test_html_is_a_player_with_the_wave_inside(audio):
     value = tone(440)
     html = audio.html(value)
     assert html.startswith('<audio class="audio" controls') and html.endswith("</audio>")
@@ -106,10 +105,10 @@ def test_a_page_holds_a_player_with_the_sound_inside(audio):
         np.testing.assert_array_equal(np.frombuffer(file.readframes(8192), "<i2"), value)
 
 
-def test_sizes_that_do_not_fit():
+def test_sizes_that_do_not_fit_raise():
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["frames"] = 40
-    with pytest.raises(ConfigError, match=r"audio: a mel of \(40, 64\) is not in multiples of 32"):
+    with pytest.raises(ConfigError, match=r"audio: frames and mels \(40, 64\) are not multiples of 32"):
         CoDi.from_config(tree)
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["mel"]["fmax"] = 5000.0

@@ -1,4 +1,4 @@
-"""What the rest of the package asks of every modality in the registry."""
+"""The interface of every modality in the registry."""
 
 import re
 
@@ -44,7 +44,7 @@ def test_names_roles_and_files(name):
 
 
 @each
-def test_media_of_every_origin_are_alike(name):
+def test_media_of_every_origin_has_one_structure(name):
     modality = everything()[name]
 
     def kinds(media):
@@ -52,42 +52,42 @@ def test_media_of_every_origin_are_alike(name):
 
     want = kinds(modality.example(2))
     assert kinds(modality.empty(2)) == want
-    assert kinds(modality.media(VALUES[name])) == want
+    assert kinds(modality.preprocess(VALUES[name])) == want
 
 
 @each
-def test_codec_is_deterministic_and_of_the_latents_shape(name, variables):
+def test_the_codec_is_deterministic_and_has_the_shape_of_the_latent(name, variables):
     modality = everything()[name]
-    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    params, media = modality.component(variables, "codec"), modality.preprocess(VALUES[name])
     mean, logvar = toy.quick(modality.encode_moments)(params, media)
     assert mean.shape == logvar.shape == (2, *modality.latent_shape)
     decode = toy.quick(modality.decode_latent)
-    values = modality.outputs(jax.device_get(decode(variables, mean)))
-    again = modality.outputs(jax.device_get(decode(variables, mean)))
+    values = modality.postprocess(jax.device_get(decode(variables, mean)))
+    again = modality.postprocess(jax.device_get(decode(variables, mean)))
     assert len(values) == 2 and all(np.array_equal(a, b) for a, b in zip(values, again, strict=True))
     assert type(values[0]) is type(VALUES[name][0])
 
 
 @each
-def test_reconstruction_is_a_loss_for_each_sample(name, variables):
+def test_reconstruction_is_a_loss_per_sample(name, variables):
     modality = everything()[name]
-    params, media = modality.component(variables, "codec"), modality.media(VALUES[name])
+    params, media = modality.component(variables, "codec"), modality.preprocess(VALUES[name])
     latent = jax.random.normal(KEY, (2, *modality.latent_shape))
     loss, metrics = toy.quick(modality.reconstruction)(params, media, latent, KEY)
     assert loss.shape == (2,) and (loss > 0).all() and all(np.isfinite(x) for x in metrics.values())
 
 
 @each
-def test_prompts_lie_on_the_unit_sphere_before_they_are_centred(name, variables):
+def test_prompt_embeddings_have_unit_norm(name, variables):
     modality = everything()[name]
     embed = toy.quick(lambda v, m: modality.embed(modality.component(v, "prompt"), m))
-    prompts = embed(variables, modality.media(VALUES[name]))
+    prompts = embed(variables, modality.preprocess(VALUES[name]))
     np.testing.assert_allclose(jnp.linalg.norm(prompts, axis=-1), 1, rtol=1e-5)
     assert not np.allclose(prompts[0], prompts[1])
 
 
 @each
-def test_a_value_survives_its_file_and_shows_on_a_page(name, tmp_path):
+def test_a_raw_value_survives_its_file_and_has_html(name, tmp_path):
     modality, value = everything()[name], VALUES[name][0]
     path = tmp_path / f"x{modality.suffix}"
     modality.write(value, path)
@@ -95,28 +95,39 @@ def test_a_value_survives_its_file_and_shows_on_a_page(name, tmp_path):
     assert type(back) is type(value)
     if name in ("text", "image"):
         np.testing.assert_array_equal(back, value)
-    else:  # sounds are scaled to floats and back, films are compressed
+    else:  # audio is scaled to floats and back, video is compressed
         assert (back.shape, back.dtype) == (value.shape, value.dtype)
         assert np.abs(back.astype(int) - value).mean() < (1 if name == "audio" else 12)
     assert re.search(rf'class="{name}"|<{name} ', modality.html(value))
 
 
-def test_text_is_escaped_on_a_page():
+@each
+def test_previews_of_values_are_a_text_or_pixels_of_all_of_them(name):
+    one, two = (everything()[name].preview(VALUES[name][:1] * n) for n in (1, 2))
+    if name == "text":
+        assert two == f"{one}\n{one}"
+    else:
+        axis = 0 if name == "video" else 1
+        assert one.dtype == np.uint8 and one.shape[2] == 3
+        np.testing.assert_array_equal(two, np.concatenate([one, one], axis=axis))
+
+
+def test_html_of_text_is_escaped():
     assert "<b>" not in toy.codi()["text"].html("<b>bold</b>")
     assert "(empty)" in toy.codi()["text"].html("")
 
 
-def test_text_in_and_out():
+def test_text_round_trip():
     text = toy.codi()["text"]
-    assert text.outputs(text.media(VALUES["text"])["target"]) == VALUES["text"]
+    assert text.postprocess(text.preprocess(VALUES["text"])["target"]) == VALUES["text"]
     assert text.read("  a \t red\n seven ") == "a red seven"
 
 
-def test_the_loss_of_a_caption_is_the_cross_entropy_of_its_tokens_without_the_padding(variables):
+def test_text_reconstruction_is_the_cross_entropy_without_padding(variables):
     tree = toy.model()
     tree["modalities"]["text"]["word_dropout"] = 0.0
     text = type(toy.codi()).from_config(tree)["text"]
-    params, media, latent = text.component(variables, "codec"), text.media(VALUES["text"]), jnp.ones((2, 16))
+    params, media, latent = text.component(variables, "codec"), text.preprocess(VALUES["text"]), jnp.ones((2, 16))
 
     @toy.quick
     def both(params):
@@ -130,7 +141,7 @@ def test_the_loss_of_a_caption_is_the_cross_entropy_of_its_tokens_without_the_pa
         assert (ids == pad).sum() > 0 and float(loss[i]) == pytest.approx(want, rel=1e-5)
 
 
-def test_a_picture_is_cropped_to_its_middle_and_resized(tmp_path):
+def test_an_image_file_is_center_cropped_and_resized(tmp_path):
     image = toy.codi()["image"]
     pixels = np.zeros((40, 80, 4), np.uint8)
     pixels[:, 20:60] = (200, 100, 50, 255)
@@ -141,15 +152,15 @@ def test_a_picture_is_cropped_to_its_middle_and_resized(tmp_path):
     np.testing.assert_array_equal(got, np.broadcast_to([200, 100, 50], (32, 32, 3)))
 
 
-def test_pixels_go_to_minus_one_to_one_and_back():
+def test_pixels_are_scaled_to_minus_one_to_one_and_back():
     image, values = toy.codi()["image"], VALUES["image"]
-    media = np.asarray(image.media(values))
+    media = np.asarray(image.preprocess(values))
     assert media.min() >= -1 and media.max() <= 1
-    assert np.abs(np.asarray(image.outputs(media), int) - np.asarray(values, int)).max() <= 1
-    assert image.outputs(np.full((1, 2, 2, 3), 7.0))[0].max() == 255
+    assert np.abs(np.asarray(image.postprocess(media), int) - np.asarray(values, int)).max() <= 1
+    assert image.postprocess(np.full((1, 2, 2, 3), 7.0))[0].max() == 255
 
 
-def test_a_picture_of_too_many_pixels(tmp_path, monkeypatch):
+def test_an_image_of_too_many_pixels_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(image_module.files, "MAX_PIXELS", 100)
     path = tmp_path / "large.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
@@ -157,7 +168,7 @@ def test_a_picture_of_too_many_pixels(tmp_path, monkeypatch):
         toy.codi()["image"].read(str(path))
 
 
-def test_sizes_that_do_not_fit():
+def test_sizes_that_do_not_fit_raise():
     tree = toy.model()
     tree["modalities"]["image"]["size"] = 40
     with pytest.raises(ConfigError, match=r"image\.size: 40 is not a multiple of 16"):

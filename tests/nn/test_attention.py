@@ -1,4 +1,4 @@
-"""Attention and the weights of tokens."""
+"""Attention over weighted tokens."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def test_scores_are_scaled_by_the_width_of_a_head():
     np.testing.assert_allclose(attend(q, k, v)[0, :, 0], want, atol=1e-5)
 
 
-def test_a_masked_token_is_as_if_absent(setup):
+def test_a_masked_token_has_no_effect(setup):
     module, params, x = setup
     values = toy.CONTEXT.values
     junk = jnp.concatenate([values, 100 * values[:, :1]], axis=1)
@@ -32,7 +32,7 @@ def test_a_masked_token_is_as_if_absent(setup):
     np.testing.assert_allclose(masked, toy.apply(module, params, x, toy.CONTEXT), atol=1e-6)
 
 
-def test_a_token_of_weight_two_is_as_if_there_twice(setup):
+def test_a_token_of_weight_two_counts_twice(setup):
     module, params, x = setup
     values = toy.CONTEXT.values
     heavy = Tokens(values, jnp.log(jnp.array([[2.0, 1.0]] * toy.B)))
@@ -40,7 +40,7 @@ def test_a_token_of_weight_two_is_as_if_there_twice(setup):
     np.testing.assert_allclose(toy.apply(module, params, x, heavy), toy.apply(module, params, x, twice), atol=1e-6)
 
 
-def test_even_a_context_that_is_masked_whole_is_finite(setup):
+def test_attention_to_a_fully_masked_context_is_finite(setup):
     module, params, x = setup
     out = toy.apply(module, params, x, Tokens(toy.CONTEXT.values, jnp.full((toy.B, 2), MASKED)))
     assert np.isfinite(out).all()

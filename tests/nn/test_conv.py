@@ -1,4 +1,4 @@
-"""The 3×3 convolution against linen's, in both of its forms."""
+"""The 3×3 convolution against linen's, in both of its implementations."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.nn import toy
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 4), (3, 2), (4, 4), (5, 3)])
-def test_small_and_large_maps_are_convolved_alike(size, stride):
+def test_maps_of_all_sizes_match_linen(size, stride):
     x = toy.normal(0, 2, *size, 3)
     module = Conv3x3(5, stride=stride)
     params = toy.init(module, x)
@@ -22,7 +22,7 @@ def test_small_and_large_maps_are_convolved_alike(size, stride):
     np.testing.assert_allclose(frames[:, 0], got, atol=1e-6)
 
 
-def test_it_can_start_at_zero():
+def test_the_kernel_can_be_initialised_with_zeros():
     params = Conv3x3(5, zero=True).init(toy.KEY, jnp.ones((1, 2, 2, 3)))["params"]
     assert not params["kernel"].any()
     assert params["kernel"].shape == (3, 3, 3, 5)

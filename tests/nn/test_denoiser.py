@@ -1,4 +1,4 @@
-"""A U-Net with cross-modal attention: what the environment and its gate do."""
+"""A U-Net with cross-modal attention: the effect of the environment and its gate."""
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +17,26 @@ ENVIRONMENT = toy.tokens(4, 3, toy.E)
 
 @pytest.fixture(scope="module", params=KINDS)
 def net(request):
-    """A kind's denoiser, its moved parameters and a latent."""
+    """The denoiser of a kind, nonzero parameters and a latent."""
     denoiser = Denoiser(KINDS[request.param], cross_width=toy.E)
     z = toy.normal(2, *toy.LATENTS[request.param])
     return denoiser, toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT), z
 
 
-def test_a_closed_gate_shuts_the_environment_out(net):
+def test_with_a_gate_of_zero_the_environment_has_no_effect(net):
     denoiser, params, z = net
     gated = toy.quick(lambda tokens, gate: denoiser.apply({"params": params}, z, toy.T, toy.CONTEXT, tokens, gate))
     half = jnp.array([0.0, 1.0])
     closed, other = gated(ENVIRONMENT, half), gated(toy.tokens(9, 3, toy.E), half)
     np.testing.assert_array_equal(closed[0], other[0])
     assert np.abs(closed[1] - other[1]).max() > 1e-3
-    # Two programs differ in rounding, because the compiler fuses them differently; the norm over frames magnifies it.
+    # Two programs are fused differently and differ in rounding, which the norm over frames amplifies.
     alone = toy.apply(denoiser, params, z, toy.T, toy.CONTEXT)
     np.testing.assert_allclose(closed[0], alone[0], atol=1e-3 if z.ndim == 5 else 1e-5)
     assert np.abs(closed[1] - alone[1]).max() > 1e-3
 
 
-def test_a_closed_gate_returns_the_very_features():
+def test_with_a_gate_of_zero_the_features_are_unchanged():
     cross, h = CrossModalAttention(toy.SPATIAL, toy.E), toy.normal(3, toy.B, 4, 4, 32)
     place = ("inputs", 1)
     params = jax.eval_shape(lambda: cross.init(jax.random.key(0), place, h, ENVIRONMENT))["params"]
@@ -47,7 +47,7 @@ def test_a_closed_gate_returns_the_very_features():
     assert np.abs(attended(None) - h).max() > 1e-3
 
 
-def test_the_two_parts_are_two_subtrees():
+def test_unet_and_cross_modal_attention_are_separate_subtrees():
     denoiser = Denoiser(toy.SPATIAL, cross_width=toy.E)
     z = toy.normal(2, *toy.LATENTS["spatial"])
     params = jax.eval_shape(denoiser.init, jax.random.key(0), z, toy.T, toy.CONTEXT, ENVIRONMENT)["params"]
@@ -58,8 +58,8 @@ def test_the_two_parts_are_two_subtrees():
     assert set(traverse_util.flatten_dict(alone["unet"])) == set(traverse_util.flatten_dict(params["unet"]))
 
 
-def test_what_another_output_looks_like_now_changes_the_prediction():
-    """The true wiring: a vector attends to the environment of a map."""
+def test_the_prediction_depends_on_the_latent_of_another_output():
+    """A vector attends to the environment of a map."""
     image, vector = toy.normal(2, *toy.LATENTS["spatial"]), toy.normal(3, *toy.LATENTS["vector"])
     encoder, denoiser = EnvironmentEncoder(toy.SPATIAL_ENVIRONMENT), Denoiser(toy.VECTOR, cross_width=toy.E)
     emb = toy.normal(5, toy.B, 128)
@@ -76,7 +76,7 @@ def test_what_another_output_looks_like_now_changes_the_prediction():
     assert not change[0].any()
 
 
-def test_a_masked_environment_token_is_as_if_absent():
+def test_a_masked_environment_token_has_no_effect():
     denoiser = Denoiser(toy.VECTOR, cross_width=toy.E)
     z = toy.normal(2, *toy.LATENTS["vector"])
     params = toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT)
@@ -89,7 +89,7 @@ def test_a_masked_environment_token_is_as_if_absent():
     )
 
 
-def test_an_environment_that_does_not_fit_is_refused():
+def test_an_environment_that_does_not_fit_raises():
     z = jnp.zeros(toy.LATENTS["vector"])
     with pytest.raises(ConfigError, match="without cross-modal attention"):
         jax.eval_shape(Denoiser(toy.VECTOR).init, jax.random.key(0), z, toy.T, toy.CONTEXT, ENVIRONMENT)

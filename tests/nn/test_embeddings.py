@@ -1,4 +1,4 @@
-"""The embedding of the noise level."""
+"""The embedding of the timestep."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from codi_jax.nn.embeddings import frequencies, timestep_embedding
 
 
-def test_cosines_come_first_and_frequencies_fall_from_one_to_almost_1_over_10000():
+def test_timestep_embedding_matches_its_formula():
     t = np.array([0.0, 1.0, 2.5])
     got = timestep_embedding(jnp.asarray(t), 64)
     phase = t[:, None] * 10000.0 ** (-np.arange(32) / 32)
@@ -14,7 +14,7 @@ def test_cosines_come_first_and_frequencies_fall_from_one_to_almost_1_over_10000
     assert got.dtype == jnp.float32
 
 
-def test_integer_and_real_levels_agree():
+def test_integer_and_real_timesteps_agree():
     np.testing.assert_array_equal(
         timestep_embedding(jnp.array([0, 999]), 32), timestep_embedding(jnp.array([0.0, 999.0]), 32)
     )

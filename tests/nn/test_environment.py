@@ -1,4 +1,4 @@
-"""Environment encoders: one token or a map of them."""
+"""Environment encoders: one pooled token or a map of tokens."""
 
 import dataclasses
 
@@ -18,12 +18,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_pooled_is_the_mean_of_the_map_and_may_be_normalized(kind):
+def test_the_pooled_token_is_the_mean_of_the_map_and_can_be_normalized(kind):
     config, positions = CASES[kind]
     z, emb = toy.normal(0, *toy.LATENTS[kind]), toy.normal(1, toy.B, 128)
-    many = EnvironmentEncoder(dataclasses.replace(config, tokens="map"))
-    params = toy.init(many, z, emb)
-    tokens = toy.apply(many, params, z, emb)
+    encoder = EnvironmentEncoder(dataclasses.replace(config, tokens="map"))
+    params = toy.init(encoder, z, emb)
+    tokens = toy.apply(encoder, params, z, emb)
     assert (tokens.shape, tokens.dtype) == ((toy.B, positions, toy.E), jnp.float32)
     pooled = toy.apply(EnvironmentEncoder(config), params, z, emb)
     np.testing.assert_allclose(pooled, tokens.mean(1, keepdims=True), atol=1e-5)
@@ -31,7 +31,7 @@ def test_pooled_is_the_mean_of_the_map_and_may_be_normalized(kind):
     np.testing.assert_allclose(unit, pooled / np.linalg.norm(pooled, axis=-1, keepdims=True), atol=1e-5)
 
 
-def test_tokens_depend_on_the_noise_level_and_recomputation_does_not_matter():
+def test_tokens_depend_on_the_timestep_and_not_on_remat():
     z, emb = toy.normal(0, *toy.LATENTS["vector"]), toy.normal(1, toy.B, 128)
     encoder = EnvironmentEncoder(toy.VECTOR_ENVIRONMENT)
     params = toy.init(encoder, z, emb)

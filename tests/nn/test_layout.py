@@ -1,4 +1,4 @@
-"""The plan of steps against the tables of the release, and at other depths."""
+"""The layout of the U-Net against the release, and at other depths."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ def where(steps, field):
     return [step.place[1] for step in steps if getattr(step, field)]
 
 
-def test_the_way_down_of_the_release():
+def test_input_steps_of_the_release():
     steps = input_steps(PAPER)
     assert [s.place for s in steps] == [("inputs", i) for i in range(12)]
     assert [s.content for s in steps] == ["stem", *["residual", "residual", "down"] * 3, "residual", "residual"]
@@ -21,7 +21,7 @@ def test_the_way_down_of_the_release():
     assert where(steps, "attend") == where(steps, "connect") == [1, 2, 4, 5, 7, 8]
 
 
-def test_the_way_up_of_the_release():
+def test_output_steps_of_the_release():
     steps = output_steps(PAPER)
     assert [s.place for s in steps] == [("outputs", i) for i in range(12)]
     assert [s.width for s in steps] == [1280] * 6 + [640] * 3 + [320] * 3
@@ -29,16 +29,18 @@ def test_the_way_up_of_the_release():
     assert where(steps, "up") == [2, 5, 8]
 
 
-def test_the_environment_encoder_of_the_release():
+def test_environment_steps_of_the_release():
     steps = environment_steps(EnvironmentConfig(kind="spatial", latent_channels=4, channels=320, width=1280))
     assert [s.content for s in steps] == ["stem", "residual", "down", "residual", "down", "residual"]
     assert [s.width for s in steps] == [160, 320, 320, 640, 640, 1280]
     assert [s.place for s in steps] == [("stages", i) for i in range(6)]
 
 
-def test_every_depth_has_a_step_up_for_every_skip():
+def test_every_skip_has_an_output_step_at_any_depth():
     for levels, blocks in ((1, (3,)), (2, (1, 2)), (3, (2, 1, 1))):
         flags = (True,) * levels
-        config = dataclasses.replace(toy.SPATIAL, multipliers=(1,) * levels, blocks=blocks, attend=flags, connect=flags)
+        config = dataclasses.replace(
+            toy.SPATIAL, multipliers=(1,) * levels, blocks=blocks, attention_levels=flags, cross_modal_levels=flags
+        )
         assert len(input_steps(config)) == len(output_steps(config)) == sum(blocks) + levels
         assert sum(s.up for s in output_steps(config)) == sum(s.content == "down" for s in input_steps(config))

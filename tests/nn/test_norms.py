@@ -1,4 +1,4 @@
-"""Normalisations against their definitions."""
+"""Norms against their definitions."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from codi_jax.nn.norms import ClampedNorm, GroupNorm, Statistics, layer_norm, no
 from tests.nn import toy
 
 
-def test_group_norm_is_flaxs_on_a_map_and_takes_frames_one_by_one():
+def test_group_norm_of_a_map_matches_flax_for_each_frame():
     x = 3 + 5 * toy.normal(0, 2, 3, 4, 4, 16)
     ours = GroupNorm(4, positions=2, epsilon=1e-5)
     params = toy.init(ours, x)
@@ -20,7 +20,7 @@ def test_group_norm_is_flaxs_on_a_map_and_takes_frames_one_by_one():
         np.testing.assert_allclose(got[:, frame], flax.apply({"params": params}, x[:, frame]), atol=1e-5)
 
 
-def test_group_norm_of_a_vector_is_over_its_groups_alone():
+def test_group_norm_of_a_vector_is_over_its_groups():
     x = toy.normal(0, 2, 8)
     got = GroupNorm(2, positions=0, epsilon=0.0).apply({"params": {"scale": jnp.ones(8), "bias": jnp.zeros(8)}}, x)
     groups = x.reshape(2, 2, 4)
@@ -29,7 +29,7 @@ def test_group_norm_of_a_vector_is_over_its_groups_alone():
 
 
 def test_statistics_are_float32_under_bfloat16():
-    # Around 256 bfloat16 steps by 2: sums in it would lose the signal altogether.
+    # Near 256 the spacing of bfloat16 is 2, so that sums in it would lose the signal.
     x = (256 + 2 * jnp.arange(64.0).reshape(1, 64, 1) % 8).astype(jnp.bfloat16)
     norm = GroupNorm(1, positions=1, dtype=jnp.bfloat16)
     params = {"scale": jnp.ones(1), "bias": jnp.zeros(1)}
@@ -39,7 +39,7 @@ def test_statistics_are_float32_under_bfloat16():
     np.testing.assert_allclose(got.astype(jnp.float32), want, atol=0.01)
 
 
-def test_clamped_norm_removes_what_all_frames_share_and_never_divides_by_less_than_epsilon():
+def test_clamped_norm_subtracts_the_mean_over_frames_and_clamps_the_variance():
     norm = ClampedNorm(axis=1, epsilon=1e-5)
     params = {"scale": jnp.array([1.0, 2.0])}
     x = toy.normal(0, 1, 5, 2)
@@ -51,7 +51,7 @@ def test_clamped_norm_removes_what_all_frames_share_and_never_divides_by_less_th
     np.testing.assert_allclose(norm.apply({"params": params}, small), want, atol=1e-7)
 
 
-def test_layer_norm_is_flaxs():
+def test_layer_norm_matches_flax():
     x = 3 + 5 * toy.normal(0, 2, 7, 16)
     ours, flax = layer_norm(jnp.float32, "norm"), nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
     params = toy.init(ours, x)
@@ -59,7 +59,7 @@ def test_layer_norm_is_flaxs():
 
 
 def by_definition(x, scale, bias, over):
-    """The formula alone, in float64: what `normalize` and its derivative are held against."""
+    """The definition of `normalize`, differentiated automatically in float64."""
     shape = x.shape
     x = x.reshape(*shape[:-1], over.groups, -1)
     axes = (*(axis - 1 for axis in over.axes), -1)
@@ -81,8 +81,8 @@ STATISTICS = {
 
 
 @pytest.mark.parametrize("kind", STATISTICS)
-def test_the_derivative_is_that_of_the_definition(kind):
-    """With respect to all arguments; of clamped norms, half of the samples have less variance than ε."""
+def test_the_derivative_matches_that_of_the_definition(kind):
+    """With respect to all arguments; for clamped norms, half of the samples have a variance below ε."""
     over = STATISTICS[kind]
     rng = np.random.default_rng(0)
     shape = (4, 3, 2, 5, 8)
@@ -105,7 +105,7 @@ def _float64(a):
     return None if a is None else jnp.float64(a)
 
 
-def test_gradients_have_the_types_of_what_they_belong_to():
+def test_gradients_have_the_dtypes_of_their_arguments():
     x, scale = jnp.ones((2, 3, 8), jnp.bfloat16), jnp.ones(8, jnp.float32)
     over = Statistics((-2,), 2, 1e-5)
     y, pullback = jax.vjp(lambda *a: normalize(*a, over, jnp.bfloat16), x, scale, scale.astype(jnp.bfloat16))

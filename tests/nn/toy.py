@@ -1,4 +1,4 @@
-"""Toy sizes, and parameters that are nowhere zero, since a fresh network ends in zeros."""
+"""Toy sizes, and nonzero parameters, since the output layers are initialised with zeros."""
 
 import functools
 
@@ -13,7 +13,13 @@ B, D, E = 2, 16, 12
 KEY = jax.random.key(0)
 
 _SIZES = {"channels": 32, "groups": 8, "multipliers": (1, 2), "blocks": (1, 1)}
-_UNET = {**_SIZES, "context_width": D, "attend": (True, False), "connect": (True, False), "heads": 4}
+_UNET = {
+    **_SIZES,
+    "context_width": D,
+    "attention_levels": (True, False),
+    "cross_modal_levels": (True, False),
+    "heads": 4,
+}
 
 SPATIAL = UNetConfig(kind="spatial", latent_channels=4, **_UNET)
 VIDEO = UNetConfig(kind="spatial", latent_channels=4, temporal=True, **_UNET)
@@ -41,7 +47,7 @@ CONTEXT = tokens(1, 2, D)
 
 
 def init(module, *args):
-    """Parameters of a module's shapes that are nowhere 0: gains about 1, kernels of unit gain, the rest small."""
+    """Random nonzero parameters of a module: scales about 1, kernels of unit gain, the rest small."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -55,10 +61,10 @@ def init(module, *args):
     return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(draw, shapes))
 
 
-# Compiles with little optimization: these programs are large and run once.
+# With little optimization, since these programs are large and run once.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def apply(module, params, *args, **kwargs):
-    """A compiled application of a module."""
+    """`module.apply`, compiled."""
     return quick(lambda params, *args: module.apply({"params": params}, *args, **kwargs))(params, *args)

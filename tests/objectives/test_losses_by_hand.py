@@ -1,4 +1,4 @@
-"""Every loss on a case small enough for paper."""
+"""Every loss on a case that can be computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from codi_jax.diffusion import process
 from codi_jax.objectives import bridging, codec, conditioning, latent_alignment, ldm
 from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
-from tests.objectives.still import Still, StillModality, encoded
+from tests.objectives.constant_model import ConstantModality, ConstantModel, encoded
 
 KEY = jax.random.key(0)
 EYE = jnp.eye(4, 6)
@@ -37,10 +37,10 @@ def test_siglip_of_orthonormal_embeddings():
     assert float(bridging.siglip(EYE, EYE, jnp.float32(s), jnp.float32(b))) == pytest.approx(want, rel=1e-5)
 
 
-def test_the_temperature_begins_as_published_and_is_capped():
+def test_the_initial_temperature_is_as_published_and_is_capped():
     assert np.exp(bridging.init(bridging.BridgingConfig())["bridging"]["logit_scale"]) == pytest.approx(1 / 0.07)
-    own = bridging.init(bridging.BridgingConfig("siglip"))["bridging"]
-    assert (np.exp(own["logit_scale"]), own["logit_bias"]) == (pytest.approx(10.0), -10.0)
+    params = bridging.init(bridging.BridgingConfig("siglip"))["bridging"]
+    assert (np.exp(params["logit_scale"]), params["logit_bias"]) == (pytest.approx(10.0), -10.0)
 
     class Embeds:
         component = staticmethod(lambda variables, role: None)
@@ -59,14 +59,14 @@ def test_the_temperature_begins_as_published_and_is_capped():
         bridging.BridgingConfig(max_scale=0.0)
 
 
-def test_a_modality_of_two_wordings_is_contrasted_with_itself_too():
-    # Prompt: EYE, full: its rows in another order; the other modality is EYE. Of orthonormal rows, where the logits are
-    # s on the diagonal the loss is log(1 + 3 e^-s); where the s stand off it, that and s more.
+def test_views_contrast_a_modality_with_itself():
+    # Prompt: EYE, full: its rows in another order; the other modality is EYE. With orthonormal rows and logits s on the
+    # diagonal the loss is log(1 + 3 e^-s); with the s off the diagonal it is larger by s.
     s, right = 2.0, np.log1p(3 * np.exp(-2.0))
 
     class Words:
         component = staticmethod(lambda variables, role: None)
-        embed = staticmethod(lambda params, media, full=False: media["full" if full else "prompt"])
+        embed = staticmethod(lambda params, media, untruncated=False: media["full" if untruncated else "prompt"])
 
     class Sights:
         component = staticmethod(lambda variables, role: None)
@@ -91,8 +91,8 @@ def test_a_modality_of_two_wordings_is_contrasted_with_itself_too():
 
 def test_prompt_statistics_centre_and_scale():
     x = np.random.default_rng(0).normal(3, 2, (500, 4))
-    made = bridging.prompt_statistics(jnp.asarray(x))
-    c = (x - made["centre"]) * made["gain"]
+    constants = bridging.prompt_statistics(jnp.asarray(x))
+    c = (x - constants["centre"]) * constants["gain"]
     np.testing.assert_allclose(c.mean(0), 0, atol=1e-4)
     assert c.var(0).mean() == pytest.approx(1, rel=1e-4)
 
@@ -114,25 +114,25 @@ def test_codec_loss_is_reconstruction_and_kl_with_free_bits():
         assert float(metrics["kl"]) == pytest.approx(kl.sum(1).mean(), rel=1e-5)
 
 
-def test_latent_statistics_whiten_what_is_drawn_of_the_posterior():
+def test_latent_statistics_normalise_posterior_samples():
     rng = np.random.default_rng(0)
     mean, logvar = rng.normal(2, 3, (4000, 2, 2, 3)), rng.normal(-1, 0.3, (4000, 2, 2, 3))
-    made = codec.latent_statistics(jnp.asarray(mean), jnp.asarray(logvar))
+    constants = codec.latent_statistics(jnp.asarray(mean), jnp.asarray(logvar))
     z = mean + np.exp(0.5 * logvar) * rng.normal(size=mean.shape)
-    z = (z - made["shift"]) * made["scale"]
+    z = (z - constants["shift"]) * constants["scale"]
     np.testing.assert_allclose(z.mean((0, 1, 2)), 0, atol=0.02)
     np.testing.assert_allclose(z.std((0, 1, 2)), 1, atol=0.02)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "flow"])
 def test_ldm_loss_of_a_constant_answer(prediction):
-    model, batch = Still(prediction, a=StillModality(answer=0.5)), {"a": encoded(64)}
+    model, batch = ConstantModel(prediction, a=ConstantModality(answer=0.5)), {"a": encoded(64)}
     config = ldm.LDMConfig(PromptConfig(("a",), drop=0.0))
     value, _ = ldm.loss(model, "a", config, {}, batch, KEY)
     (call,) = model["a"].calls
     assert call.environment is None and call.gate is None
     np.testing.assert_array_equal(call.context.values, 1)
-    sample = conditioning.noised(model, "a", batch["a"], call.t, KEY)
+    sample = conditioning.add_noise(model, "a", batch["a"], call.t, KEY)
     target = process.target(model.schedule, sample.z, sample.noise, call.t, prediction)
     assert float(value) == pytest.approx(float(jnp.square(target - 0.5).mean()), rel=1e-5)
     if prediction == "x0":
@@ -145,30 +145,30 @@ def align(model, **options):
     return latent_alignment.loss(model, ("a", "b"), LatentAlignmentConfig(**options), {}, batch, KEY)
 
 
-def still_pair():
-    return Still("x0", a=StillModality(answer=0.5, token=3.0), b=StillModality(answer=1.0, token=4.0))
+def constant_pair():
+    return ConstantModel("x0", a=ConstantModality(answer=0.5, token=3.0), b=ConstantModality(answer=1.0, token=4.0))
 
 
 def test_alignment_sums_both_losses_and_the_anchor():
     # x0 is 0: the losses are 0.5² and 1². Tokens 3 and 4 against the partners' embeddings 2 and 1: (3-2)² and (4-1)².
-    value, metrics = align(still_pair(), align_weight=0.1)
+    value, metrics = align(constant_pair(), align_weight=0.1)
     got = {k: float(v) for k, v in metrics.items()}
     assert got == {"loss/a": 0.25, "loss/b": 1.0, "align/a": 1.0, "align/b": 9.0}
     assert float(value) == pytest.approx(1.25 + 0.1 * 10)
 
 
 def test_only_the_named_losses_and_alignments_count():
-    value, metrics = align(still_pair(), losses=("a",), aligned=("b",))
+    value, metrics = align(constant_pair(), losses=("a",), aligned=("b",))
     assert set(metrics) == {"loss/a", "align/b"} and float(value) == pytest.approx(0.25 + 9)
-    value, metrics = align(still_pair(), losses=())  # environment encoders by the anchor alone
+    value, metrics = align(constant_pair(), losses=())  # environment encoders by the anchor alone
     assert set(metrics) == {"align/a", "align/b"} and float(value) == pytest.approx(10)
-    value, metrics = align(still_pair(), align="none")
+    value, metrics = align(constant_pair(), align="none")
     assert set(metrics) == {"loss/a", "loss/b"} and float(value) == pytest.approx(1.25)
 
 
-def test_anchor_to_the_own_embedding():
+def test_anchor_with_target_own():
     # Tokens 3 and 4 against the own embeddings 1 and 2.
-    _, metrics = align(still_pair(), target="own")
+    _, metrics = align(constant_pair(), target="own")
     assert float(metrics["align/a"]) == 4.0 and float(metrics["align/b"]) == 4.0
 
 
@@ -188,7 +188,7 @@ def test_the_environment_encoders_that_a_loss_reads(losses, aligned, kind, read)
 
 
 def test_each_output_attends_to_its_partner_alone():
-    model = still_pair()
+    model = constant_pair()
     align(model)
     for name, other in (("a", 4.0), ("b", 3.0)):
         (call,) = model[name].calls
@@ -199,15 +199,15 @@ def test_each_output_attends_to_its_partner_alone():
 
 def test_timesteps_are_independent_or_shared():
     for timesteps in ("independent", "shared"):
-        model = still_pair()
+        model = constant_pair()
         align(model, timesteps=timesteps)
         a, b = (np.asarray(model[name].calls[0].t) for name in ("a", "b"))
         assert np.array_equal(a, b) == (timesteps == "shared")
-        assert not np.array_equal(model["a"].calls[0].z, model["b"].calls[0].z)  # the noise never is
+        assert not np.array_equal(model["a"].calls[0].z, model["b"].calls[0].z)  # the noise is always independent
 
 
 def test_contrastive_alignment_of_orthonormal_tokens():
-    tokens = EYE[:, None] * 7.0  # the norm does not count
+    tokens = EYE[:, None] * 7.0  # the norm does not matter
     want = np.log1p(3 * np.exp(-1 / 0.5))
     assert float(latent_alignment.contrastive(tokens, tokens, 0.5)) == pytest.approx(want, rel=1e-5)
 
@@ -217,11 +217,12 @@ def test_anchor_with_known_tokens():
     assert float(latent_alignment.anchor(tokens, jnp.array([[1.0, 1.0]]))) == pytest.approx((0 + 1 + 4 + 9) / 4)
 
 
-def test_lift_keeps_lengths_and_angles():
-    np.testing.assert_array_equal(latent_alignment.lift(5, 5), np.eye(5))
-    rows = latent_alignment.lift(5, 12)
+def test_orthonormal_projection_keeps_lengths_and_angles():
+    np.testing.assert_array_equal(latent_alignment.orthonormal_projection(5, 5), np.eye(5))
+    rows = latent_alignment.orthonormal_projection(5, 12)
     assert rows.shape == (5, 12)
     np.testing.assert_allclose(rows @ rows.T, np.eye(5), atol=1e-6)
-    np.testing.assert_array_equal(rows, latent_alignment.lift.__wrapped__(5, 12))  # fixed, drawn from one seed
+    again = latent_alignment.orthonormal_projection.__wrapped__(5, 12)
+    np.testing.assert_array_equal(rows, again)  # it is drawn from a fixed seed
     with pytest.raises(ValueError, match="at least the prompt width 5"):
-        latent_alignment.lift(5, 4)
+        latent_alignment.orthonormal_projection(5, 4)

@@ -12,11 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
+from codi_jax.objectives.batches import EncodedBatches
+from codi_jax.objectives.bridging import BridgingObjective
+from codi_jax.objectives.codec import CodecObjective
 from codi_jax.objectives.conditioning import PromptConfig
-from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
+from codi_jax.objectives.latent_alignment import LatentAlignmentConfig, LatentAlignmentObjective
+from codi_jax.objectives.ldm import LDMObjective
 from codi_jax.optim import TrainState, merge, partition, select
 from codi_jax.parallel import (
     MeshConfig,
@@ -35,7 +39,7 @@ PAIR, SIZE, KEY = toy.PAIR, 8, jax.random.key(1)
 PROMPTS = PromptConfig(PAIR, drop=0.5, noise=0.3)
 ALIGNMENT = LatentAlignmentConfig(losses=PAIR, aligned=PAIR, prompts=PROMPTS)
 
-# Remembers the gradient as it comes, before the optimizer.
+# Keeps the gradient as its state, before the optimizer.
 _remember = optax.GradientTransformation(
     lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, state, params=None: (grads, grads)
 )
@@ -43,8 +47,8 @@ TX = optax.chain(_remember, optax.adam(3e-3))
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    make: Callable[..., Any]  # (codi, optimizer, decay, **jit options) -> step
+class Case:
+    make: Callable[..., Any]  # codi -> objective
     reads: tuple[str, ...]  # components
     train: tuple[str, ...]
     batch: Callable[[], Any]
@@ -52,7 +56,7 @@ class Objective:
 
 def media():
     source = make_source({"name": "digit_world", "split": "train", "size": SIZE})
-    samples, codi = read(source, range(SIZE)), toy.codi()
+    samples, codi = read_batch(source, range(SIZE)), toy.codi()
     return {name: codi[name].prepare(samples) for name in PAIR}
 
 
@@ -60,31 +64,31 @@ def latents():
     return toy.encoded(toy.codi(), SIZE)
 
 
-def one(name):
+def media_of(name):
     return lambda: {name: media()[name]}
 
 
 DENOISERS = ("text_unet", "vision_unet")
 JOINT = ("text_environment", "image_environment", "text_cross", "image_cross")
 OBJECTIVES = {
-    "codec-text": Objective(
-        lambda codi, *a, **o: codec.train_step(codi, "text", codec.CodecConfig(0.1), *a, **o),
-        ("text_codec",), ("text_codec/.*",), one("text"),
+    "codec-text": Case(
+        lambda codi: CodecObjective(codi, "text", codec.CodecConfig(0.1)),
+        ("text_codec",), ("text_codec/.*",), media_of("text"),
     ),
-    "codec-image": Objective(
-        lambda codi, *a, **o: codec.train_step(codi, "image", codec.CodecConfig(), *a, **o),
-        ("vision_codec",), ("vision_codec/decoder.*",), one("image"),
+    "codec-image": Case(
+        lambda codi: CodecObjective(codi, "image", codec.CodecConfig()),
+        ("vision_codec",), ("vision_codec/decoder.*",), media_of("image"),
     ),
-    "bridging": Objective(
-        lambda codi, *a, **o: bridging.train_step(codi, PAIR, bridging.BridgingConfig(), *a, **o),
+    "bridging": Case(
+        lambda codi: BridgingObjective(codi, PAIR, bridging.BridgingConfig()),
         ("clip_text", "clip_vision", "bridging"), ("clip_vision/.*", "bridging/.*"), media,
     ),
-    "ldm": Objective(
-        lambda codi, *a, **o: ldm.train_step(codi, "text", ldm.LDMConfig(PROMPTS), *a, **o),
+    "ldm": Case(
+        lambda codi: LDMObjective(codi, "text", ldm.LDMConfig(PROMPTS), EncodedBatches(codi, PAIR)),
         ("text_unet",), ("!text_unet/time/.*", "text_unet/.*"), latents,
     ),
-    "latent_alignment": Objective(
-        lambda codi, *a, **o: latent_alignment.train_step(codi, PAIR, ALIGNMENT, *a, **o),
+    "latent_alignment": Case(
+        lambda codi: LatentAlignmentObjective(codi, PAIR, ALIGNMENT, EncodedBatches(codi, PAIR)),
         (*DENOISERS, *JOINT), tuple(f"{name}/.*" for name in JOINT), latents,
     ),
 }  # fmt: skip
@@ -117,7 +121,7 @@ SPLIT = ShardingConfig(fsdp_min_bytes=256)
 
 
 def compiled(objective, mesh=None, config=SPLIT):
-    """The step, the state before the first, and a function of a state that takes one; split as the config says."""
+    """(step, initial state, frozen parameters, function that takes a step from a state), sharded by the config."""
     trained, frozen = parameters(objective)
     options = {}
     constants = jax.tree.map(jnp.asarray, toy.codi().default_constants())
@@ -127,21 +131,21 @@ def compiled(objective, mesh=None, config=SPLIT):
     else:
         layout, _ = resolve(jax.eval_shape(create, trained), mesh, config)
         state = jax.jit(create, out_shardings=layout)(trained)
-        fixed, everywhere = resolve(frozen, mesh, config)[0], replicated(mesh)
+        fixed, replicated_sharding = resolve(frozen, mesh, config)[0], replicated(mesh)
         frozen = jax.device_put(frozen, fixed)
-        constants, batch = jax.device_put(constants, everywhere), place_batch(batch, mesh)
+        constants, batch = jax.device_put(constants, replicated_sharding), place_batch(batch, mesh)
         options = {
             "batch_as": lambda b: split_context(b, mesh, config.context),
-            "in_shardings": (layout, fixed, everywhere, batch_sharding(mesh), everywhere),
-            "out_shardings": (layout, everywhere),
+            "in_shardings": (layout, fixed, replicated_sharding, batch_sharding(mesh), replicated_sharding),
+            "out_shardings": (layout, replicated_sharding),
         }
-    step = objective.make(toy.codi(), TX, 0.9, compiler_options=toy.QUICK, **options)
+    step = objective.make(toy.codi()).train_step(TX, 0.9, compiler_options=toy.QUICK, **options)
     return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
 
 
 @pytest.fixture(scope="module", params=OBJECTIVES)
 def trained(request):
-    """Twenty steps on one batch, and then the first again: the same noise under the later parameters."""
+    """Twenty steps on one batch, then the first step again: the same noise with the trained parameters."""
     objective = OBJECTIVES[request.param]
     step, state, frozen, take = compiled(objective)
     before = jax.device_get(frozen)
@@ -155,15 +159,15 @@ def trained(request):
     return request.param, step, before, first, after, jax.device_get(last)
 
 
-def test_trained_leaves_change_and_frozen_ones_are_no_argument_of_the_gradient(trained):
+def test_trained_leaves_change_and_frozen_ones_have_no_gradient(trained):
     name, _, before, (_, gradients), (params, frozen), _ = trained
     start, _ = parameters(OBJECTIVES[name])
     assert toy.same(frozen, before)
     start, gradients = paths.flatten(start), paths.flatten(gradients)
-    still = {path for path, x in paths.flatten(params).items() if np.array_equal(x, start[path])}
-    # The softmax over a single token is 1 whatever the scores, so what makes the scores gets no gradient.
-    assert all(re.search("/(cross/(query|key)|norm_cross)/", path) for path in still)
-    assert still == {path for path, x in gradients.items() if not np.any(x)}
+    unchanged = {path for path, x in paths.flatten(params).items() if np.array_equal(x, start[path])}
+    # The softmax over a single token is 1 for all scores, so query and key get no gradient.
+    assert all(re.search("/(cross/(query|key)|norm_cross)/", path) for path in unchanged)
+    assert unchanged == {path for path, x in gradients.items() if not np.any(x)}
     assert gradients.keys() == start.keys()
     assert not gradients.keys() & paths.flatten(frozen).keys()
 
@@ -178,8 +182,8 @@ def test_nothing_is_compiled_after_the_first_step(trained):
     assert trained[1]._cache_size() == 1
 
 
-def hold(name, mesh, config, first):
-    """Two steps of an objective on a mesh; the first is that of one device, and nothing is compiled for the second."""
+def check_on_mesh(name, mesh, config, first):
+    """Takes two steps on a mesh: the first equals that of one device, and the second compiles nothing."""
     with jax.set_mesh(mesh):
         step, state, _, take = compiled(OBJECTIVES[name], mesh, config)
         state, metrics = take(state)
@@ -187,33 +191,33 @@ def hold(name, mesh, config, first):
         state, _ = take(state)
         assert step._cache_size() == 1
     want, want_gradients = first
-    shown = str(dict(mesh.shape))
+    axes = str(dict(mesh.shape))
     for metric in ("loss", "grad_norm"):
-        assert float(metrics[metric]) == pytest.approx(float(want[metric]), rel=1e-5), shown
+        assert float(metrics[metric]) == pytest.approx(float(want[metric]), rel=1e-5), axes
     wanted = paths.flatten(want_gradients)
     for path, got in paths.flatten(gradients).items():
         scale = np.abs(wanted[path]).max()
         np.testing.assert_allclose(
-            got, wanted[path], rtol=1e-5, atol=1e-5 * max(scale, 1e-2), err_msg=f"{path} on {shown}"
+            got, wanted[path], rtol=1e-5, atol=1e-5 * max(scale, 1e-2), err_msg=f"{path} on {axes}"
         )
     return state
 
 
 @pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
-def test_split_over_eight_devices_it_is_the_same_step(trained):
+def test_sharded_over_eight_devices_the_step_is_the_same(trained):
     name = trained[0]
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    state = hold(name, mesh, SPLIT, trained[3])
+    state = check_on_mesh(name, mesh, SPLIT, trained[3])
     assert resolve(state, mesh, SPLIT)[1].sharded_fraction > 0.8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
-def test_on_every_axis_and_their_combinations_it_is_the_same_step(trained):
+def test_on_every_axis_and_their_combinations_the_step_is_the_same(trained):
     for sizes in MESHES:
         mesh = make_mesh(MeshConfig(**{"data": 1, "fsdp": 1, **sizes}))
         rules = TENSOR if mesh.shape["tensor"] > 1 else ()
-        hold(trained[0], mesh, ShardingConfig(rules, CONTEXT, fsdp_min_bytes=256), trained[3])
+        check_on_mesh(trained[0], mesh, ShardingConfig(rules, CONTEXT, fsdp_min_bytes=256), trained[3])
 
 
 def test_the_loss_of_one_output_reaches_the_environment_encoder_of_the_other():

@@ -10,7 +10,7 @@ from codi_jax.optim import OptimizerConfig, learning_rate, make_optimizer
 
 def test_warmup_then_cosine_by_hand():
     rate = learning_rate(OptimizerConfig(learning_rate=2.0, warmup=4, final_fraction=0.1), 12)
-    # 4 updates up; then 8 down from 2 to 0.2, half way at the 8th.
+    # 4 updates of warm-up, then 8 of decay from 2 to 0.2, half way at the 8th.
     expected = {0: 0.5, 1: 1.0, 3: 2.0, 4: 2.0, 8: 2 * (0.1 + 0.9 / 2), 12: 0.2, 100: 0.2}
     expected[6] = 2 * (0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
     for n, value in expected.items():
@@ -74,6 +74,6 @@ def test_config_is_checked(field, message):
         from_dict(OptimizerConfig, field, "optimizer")
 
 
-def test_warmup_longer_than_the_stage():
+def test_a_warmup_longer_than_the_stage_is_refused():
     with pytest.raises(ConfigError, match="20 updates of warm-up in a stage of 10 steps"):
         learning_rate(OptimizerConfig(warmup=20), 10)

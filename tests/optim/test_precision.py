@@ -19,25 +19,25 @@ def types(tree):
     return {path: leaf.dtype.name for path, leaf in paths.flatten(tree).items()}
 
 
-def test_a_frozen_component_is_stored_and_a_trained_one_used_as_the_first_rule_says():
+def test_frozen_components_are_stored_and_trained_ones_cast_by_the_first_matching_rule():
     rules = (("unet/norm/.*", "float32"), ("unet/.*", "bfloat16"), ("tower/.*", "bfloat16"))
-    stored_as, used_as = precision(PARAMS, TRAINABLE, rules, "rules")
+    cast_frozen, cast_for_compute = precision(PARAMS, TRAINABLE, rules, "rules")
     trained, frozen = partition(PARAMS, TRAINABLE)
-    stored = cast_in_place(frozen, stored_as)
+    stored = cast_in_place(frozen, cast_frozen)
     assert types(stored) == {"unet/kernel": "bfloat16", "unet/norm/scale": "float32", "tower/frozen": "float32"}
-    # The frozen leaf of a trained component is saved with it: it stays as it came.
+    # A frozen leaf of a trained component keeps its precision, since it is saved with the component.
     np.testing.assert_array_equal(stored["tower"]["frozen"], PARAMS["tower"]["frozen"])
-    assert types(used_as(merge(trained, stored))) == {
+    assert types(cast_for_compute(merge(trained, stored))) == {
         "tower/kernel": "bfloat16", "tower/frozen": "bfloat16", "unet/kernel": "bfloat16", "unet/norm/scale": "float32"
     }  # fmt: skip
 
 
-def test_gradients_come_back_in_float32():
-    _, used_as = precision(PARAMS, TRAINABLE, (("tower/.*", "bfloat16"),), "rules")
+def test_gradients_are_float32():
+    _, cast_for_compute = precision(PARAMS, TRAINABLE, (("tower/.*", "bfloat16"),), "rules")
     trained, frozen = partition(PARAMS, TRAINABLE)
 
     def loss(trained):
-        kernel = used_as(merge(trained, frozen))["tower"]["kernel"]
+        kernel = cast_for_compute(merge(trained, frozen))["tower"]["kernel"]
         return (kernel * jnp.arange(4.0, dtype=kernel.dtype).reshape(2, 2)).sum().astype(jnp.float32)
 
     (gradient,) = jax.tree.leaves(jax.grad(loss)(trained))
@@ -52,6 +52,6 @@ def test_gradients_come_back_in_float32():
         ((("tower/nothing", "bfloat16"),), "'tower/nothing' matches no parameter"),
     ],
 )
-def test_rules_that_say_nothing(rules, message):
+def test_invalid_rules_are_refused(rules, message):
     with pytest.raises(ConfigError, match=message):
         precision(PARAMS, TRAINABLE, rules, "rules")

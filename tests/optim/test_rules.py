@@ -36,38 +36,38 @@ def test_first_pattern_that_matches_decides():
     ("patterns", "message"),
     [
         (("unet/temporl/.*",), "'unet/temporl/.*' matches no parameter; components: codec, unet"),
-        (("unet",), "matches no parameter"),  # a whole path is to match, not its beginning
-        (("unet/.*", "!unet/down/.*"), "'unet/down/.*' decides nothing"),
+        (("unet",), "matches no parameter"),  # a pattern has to match the whole path
+        (("unet/.*", "!unet/down/.*"), "'unet/down/.*' has no effect"),
         (("unet/(",), "is not a regular expression"),
-        (("!unet/.*",), "nothing trains"),
+        (("!unet/.*",), "no parameter is trained"),
         ("unet/.*", "expected a sequence"),
     ],
 )
-def test_patterns_that_cannot_be_meant(patterns, message):
+def test_invalid_patterns_are_refused(patterns, message):
     with pytest.raises(ConfigError, match=message):
         select(PARAMS, patterns, "stage.trainable")
 
 
 def test_partition_and_merge_are_inverse():
-    moving, frozen = partition(PARAMS, select(PARAMS, ("unet/temporal/.*",)))
-    assert list(moving) == ["unet"] and list(moving["unet"]) == ["temporal"]
+    trained_params, frozen = partition(PARAMS, select(PARAMS, ("unet/temporal/.*",)))
+    assert list(trained_params) == ["unet"] and list(trained_params["unet"]) == ["temporal"]
     assert sorted(frozen) == ["codec", "unet"] and list(frozen["unet"]) == ["down"]
-    whole = merge(moving, frozen)
+    whole = merge(trained_params, frozen)
     assert jax.tree.structure(whole) == jax.tree.structure(PARAMS)
     with pytest.raises(ValueError, match="codec/kernel is in two parts"):
         merge(frozen, {"codec": PARAMS["codec"]})
 
 
 def test_frozen_leaves_have_neither_gradient_nor_optimizer_state():
-    moving, frozen = partition(PARAMS, select(PARAMS, ("unet/temporal/.*",)))
+    trained_params, frozen = partition(PARAMS, select(PARAMS, ("unet/temporal/.*",)))
 
-    def loss(moving):
-        return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(merge(moving, frozen)))
+    def loss(trained_params):
+        return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(merge(trained_params, frozen)))
 
-    grads = jax.grad(loss)(moving)
+    grads = jax.grad(loss)(trained_params)
     assert list(paths.flatten(grads)) == ["unet/temporal/conv/bias", "unet/temporal/conv/kernel"]
-    tx = make_optimizer(OptimizerConfig(weight_decay=0.1), 10, moving)
-    state = TrainState.create(moving, tx)
+    tx = make_optimizer(OptimizerConfig(weight_decay=0.1), 10, trained_params)
+    state = TrainState.create(trained_params, tx)
     sizes = [leaf.size for leaf in jax.tree.leaves((state.opt_state, state.ema)) if leaf.ndim]
     assert sum(sizes) == 3 * (16 + 4)  # two moments and an average of the trained leaves, and nothing else
 
@@ -88,12 +88,12 @@ def test_learning_rate_and_decay_rules():
         make_optimizer(OptimizerConfig(lr_multipliers=(("codec/.*", "fast"),)), 10, PARAMS)
 
 
-def test_multiplier_scales_the_update_and_decay_spares_what_it_should():
+def test_multiplier_scales_the_update_and_biases_do_not_decay():
     config = OptimizerConfig(
         learning_rate=0.1, schedule="constant", weight_decay=0.5, clip=0.0, lr_multipliers=(("unet/temporal/.*", 0.5),)
     )
     tx = make_optimizer(config, 10, PARAMS)
-    zero = jax.tree.map(jnp.zeros_like, PARAMS)  # no gradient: decay alone moves
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)  # without a gradient only decay changes parameters
     updates, _ = tx.update(zero, tx.init(PARAMS), PARAMS)
     got = {path: float(leaf.ravel()[0]) for path, leaf in paths.flatten(updates).items()}
     assert got == {
@@ -109,9 +109,9 @@ def test_multiplier_scales_the_update_and_decay_spares_what_it_should():
 
 def test_summary_counts_every_parameter_once():
     config = OptimizerConfig(weight_decay=0.1, lr_multipliers=(("unet/.*", 0.5),))
-    chosen = select(PARAMS, ("unet/.*",))
-    moving, _ = partition(PARAMS, chosen)
-    text = summary(PARAMS, chosen, multipliers(config, moving), decayed(config, moving))
+    trainable = select(PARAMS, ("unet/.*",))
+    trained_params, _ = partition(PARAMS, trainable)
+    text = summary(PARAMS, trainable, multipliers(config, trained_params), decayed(config, trained_params))
     rows = [line.split() for line in text.splitlines()]
     assert ["codec", "1", "4", "frozen"] in rows
     assert ["unet/down", "1", "12", "trained", "0.5", "yes"] in rows

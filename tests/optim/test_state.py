@@ -31,17 +31,17 @@ def test_ema_by_hand():
         np.testing.assert_allclose(state.ema["net"]["kernel"], average, rtol=1e-6)
 
 
-def test_ema_is_float32_and_never_the_parameters_own_buffer():
+def test_ema_is_float32_and_has_its_own_buffers():
     state, step = start(jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.ema)} == {jnp.dtype("float32")}
-    step(state, gradient(state, 0.1), jnp.float32(1))  # donates every buffer, which it could not if two were one
+    step(state, gradient(state, 0.1), jnp.float32(1))  # donates every buffer, which fails for shared ones
     state, step = start()
     state, _ = step(state, gradient(state, 0.1), jnp.float32(1))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_types_are_stable_over_a_step(dtype):
+def test_dtypes_are_stable_over_a_step(dtype):
     state, step = start(dtype)
     before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
     state, _ = step(state, gradient(state, 0.1), jnp.float32(1))
@@ -49,7 +49,7 @@ def test_types_are_stable_over_a_step(dtype):
 
 
 @pytest.mark.parametrize(("value", "loss"), [(np.nan, 1.0), (np.inf, 1.0), (0.1, np.nan), (0.1, -np.inf)])
-def test_a_step_that_is_not_finite_changes_nothing_but_its_count(value, loss):
+def test_a_step_that_is_not_finite_changes_the_counts_only(value, loss):
     state, step = start()
     state, _ = step(state, gradient(state, 0.1), jnp.float32(1))
     before = jax.tree.map(np.array, (state.params, state.opt_state, state.ema))
@@ -62,7 +62,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_its_count(value, loss):
     assert float(metrics["update_norm"]) == 0 and float(metrics["skipped"]) == 1
 
 
-def test_after_a_skipped_step_training_goes_on_as_if_it_had_not_been():
+def test_a_skipped_step_does_not_affect_later_ones():
     (a, step), (b, _) = start(), start()
     for value in (0.3, -0.2):
         a, _ = step(a, gradient(a, value), jnp.float32(1))

@@ -1,4 +1,4 @@
-"""Compiled programs, read: what they send, and what they read and write; loops, and all the ways of writing a group."""
+"""HLO parsing: collectives, memory traffic, loops, and every notation for replica groups."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from codi_jax.parallel.traffic import memory_traffic
 
 
 def program(entry, before="", devices=8):
-    """A program whose entry computation has these lines; `%x` is f32[8,64], of 2048 bytes."""
+    """A program whose entry computation has these lines; `%x` is f32[8,64], 2048 bytes."""
     return Program(
         f"HloModule test, is_scheduled=true, num_partitions={devices}\n\n"
         "%add (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n  %b = f32[] parameter(1)\n"
@@ -27,7 +27,7 @@ def sent(*lines, **options):
     return collectives(program("\n".join(f"  {line}" for line in lines), **options))
 
 
-def test_types():
+def test_array_types_are_parsed():
     assert arrays("f32[8,256]{1,0:T(8,128)S(1)}") == (Array("f32", (8, 256), 1),)
     nested = arrays("((bf16[2,3]{1,0}), /*index=1*/pred[], (s32[]{:T(128)}, f8e4m3fn[5]{0}, token[]))")
     assert [(a.dtype, a.bytes) for a in nested] == [
@@ -52,7 +52,7 @@ def test_types():
         ("{}", 8),
     ],
 )
-def test_groups(groups, size):
+def test_the_group_size_is_read_from_every_notation(groups, size):
     got = sent(f"ROOT %r = f32[8,64]{{1,0}} all-reduce(%x), replica_groups={groups}, to_apply=%add")
     assert got == {"all-reduce": Traffic(1, 2048, pytest.approx(2 * 2048 * (size - 1) / size))}
 
@@ -62,7 +62,7 @@ def test_a_group_of_one_sends_nothing():
     assert sent("ROOT %r = f32[8,64]{1,0} all-reduce(%x), replica_groups={}, to_apply=%add", devices=1) == {}
 
 
-def test_every_kind():
+def test_every_kind_of_collective_is_counted():
     assert sent(
         "%g = f32[32,64]{1,0} all-gather(%x), replica_groups=[2,4]<=[8], dimensions={0}",
         "%s = f32[2,64]{1,0} reduce-scatter(%x), replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add",
@@ -76,7 +76,7 @@ def test_every_kind():
     }
 
 
-def test_asynchronous_ones_count_once():
+def test_asynchronous_collectives_count_once():
     groups = "replica_groups=[2,4]<=[8]"
     got = sent(
         f"%g = (f32[8,64]{{1,0}}, f32[32,64]{{1,0}}) all-gather-start(%x), {groups}, dimensions={{0}}",
@@ -104,7 +104,7 @@ def fusion(name, *lines):
     return f"%{name} (y: f32[8,64]) -> f32[8,64] {{\n  %y = f32[8,64]{{1,0}} parameter(0)\n{body}}}\n"
 
 
-def test_a_tpus_pieces_of_one_collective_count_once():
+def test_pieces_of_one_tpu_collective_count_once():
     piece = (
         "%g = f32[32,64]{1,0} all-gather(%y), channel_id=7, replica_groups=[2,4]<=[8], dimensions={0}, "
         'frontend_attributes={chain_id="0"}'
@@ -120,7 +120,7 @@ def test_a_tpus_pieces_of_one_collective_count_once():
     assert got == {"all-gather": Traffic(1, 4 * 2048, 3 * 2048)}
 
 
-def test_a_sum_of_which_each_keeps_a_slice():
+def test_an_all_reduce_that_is_sliced_counts_as_reduce_scatter():
     reduce = "%r = f32[8,64]{1,0} all-reduce(%y), replica_groups=[2,4]<=[8], to_apply=%add"
     got = sent(
         "ROOT %s = f32[2,64]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter",
@@ -151,12 +151,12 @@ LOOP = """%body (p: (s32[], f32[8,64])) -> (s32[], f32[8,64]) {
 @pytest.mark.parametrize(
     ("start", "note", "count", "unknown"),
     [
-        ("constant(1)", "", 4, ()),  # 1, 3, 5, 7: read off the loop, as a TPU's compiler notes nothing
+        ("constant(1)", "", 4, ()),  # 1, 3, 5, 7: derived from the loop; the TPU compiler annotates no trip count
         ("constant(1)", ', backend_config={"known_trip_count":{"n":"5"}}', 5, ()),
         ("custom-call()", "", 1, ("w",)),
     ],
 )
-def test_loops(start, note, count, unknown):
+def test_loop_bodies_count_once_per_iteration(start, note, count, unknown):
     lines = (
         f"  %zero = s32[] {start}\n  %t = (s32[], f32[8,64]{{1,0}}) tuple(%zero, %x)\n"
         f"  %w = (s32[], f32[8,64]{{1,0}}) while(%t), condition=%condition, body=%body{note}\n"
@@ -167,7 +167,7 @@ def test_loops(start, note, count, unknown):
     assert read.unknown_loops() == unknown
 
 
-def test_what_is_no_program():
+def test_text_that_is_not_a_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY computation"):
         Program("HloModule empty")
 
@@ -191,7 +191,7 @@ def test_memory_traffic_of_fusions_and_slices():
 
 @pytest.fixture(scope="module")
 def compiled():
-    """The gradient of six layers, scanned and not, FSDP over 4 × data over 2."""
+    """The gradient of six layers, scanned and unrolled, on a mesh of fsdp = 4, data = 2."""
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
 
     def loss(layers, x, unroll):
@@ -203,10 +203,10 @@ def compiled():
     return [gradient.lower(layers, x, unroll).compile() for unroll in (1, 6)]
 
 
-def test_a_real_program(compiled):
+def test_collectives_of_a_compiled_fsdp_program(compiled):
     scanned = collectives(Program(compiled[0].as_text()))
     weights = 64 * 64 * 4
-    # Each layer's weights are gathered forward and backward; each layer's gradient is summed.
+    # The weights of each layer are gathered in the forward and the backward pass; its gradient is reduced.
     assert (scanned["all-gather"].count, scanned["all-gather"].bytes) == (12, 12 * weights)
     summed = scanned.get("all-reduce", Traffic()), scanned.get("reduce-scatter", Traffic())
     assert sum(t.count for t in summed) >= 6
@@ -214,9 +214,9 @@ def test_a_real_program(compiled):
     assert Program(compiled[0].as_text()).unknown_loops() == ()
 
 
-def test_memory_traffic_as_the_compiler_counts_it_where_there_is_no_loop(compiled):
+def test_memory_traffic_without_loops_agrees_with_cost_analysis(compiled):
     scanned, unrolled = (memory_traffic(Program(c.as_text())) for c in compiled)
     theirs = [c.cost_analysis()["bytes accessed"] for c in compiled]
     assert unrolled == pytest.approx(theirs[1], rel=0.1)
-    assert theirs[0] < 0.5 * theirs[1]  # a body once
+    assert theirs[0] < 0.5 * theirs[1]  # it counts a loop body once
     np.testing.assert_allclose(scanned, unrolled, rtol=0.5)

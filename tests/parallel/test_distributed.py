@@ -21,10 +21,10 @@ OWN = {"CODI_COORDINATOR": "host-0:1234", "CODI_PROCESSES": "4", "CODI_PROCESS":
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
 
 
-# What the environment tells
+# Detection from the environment
 
 
-def test_own_variables():
+def test_codi_variables_are_read():
     arguments = {"coordinator_address": "host-0:1234", "num_processes": 4, "process_id": 3, "local_device_ids": []}
     assert requested(OWN) == Processes("CODI_PROCESSES", 4, arguments)
     assert requested({**OWN, "SLURM_NTASKS": "8"}) == requested(OWN)
@@ -34,24 +34,27 @@ def test_own_variables():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"CODI_PROCESS": ""}, "CODI_PROCESS not set: CODI_COORDINATOR, CODI_PROCESSES, CODI_PROCESS are set together"),
+        (
+            {"CODI_PROCESS": ""},
+            "CODI_PROCESS not set: set all of CODI_COORDINATOR, CODI_PROCESSES, CODI_PROCESS",
+        ),
         ({"CODI_COORDINATOR": "", "CODI_PROCESS": ""}, "CODI_COORDINATOR, CODI_PROCESS not set"),
         ({"CODI_PROCESSES": ""}, "CODI_PROCESSES not set"),
-        ({"CODI_PROCESSES": "four"}, "CODI_PROCESSES: expected a number from 1 on, got 'four'"),
-        ({"CODI_PROCESSES": "0"}, "CODI_PROCESSES: expected a number from 1 on, got '0'"),
-        ({"CODI_PROCESS": "-1"}, "CODI_PROCESS: expected a number from 0 on, got '-1'"),
-        ({"CODI_PROCESS": "4"}, "CODI_PROCESS=4: of 4 processes, the last is 3"),
+        ({"CODI_PROCESSES": "four"}, "CODI_PROCESSES: expected an integer >= 1, got 'four'"),
+        ({"CODI_PROCESSES": "0"}, "CODI_PROCESSES: expected an integer >= 1, got '0'"),
+        ({"CODI_PROCESS": "-1"}, "CODI_PROCESS: expected an integer >= 0, got '-1'"),
+        ({"CODI_PROCESS": "4"}, "CODI_PROCESS=4: the last of 4 processes is 3"),
         ({"CODI_COORDINATOR": "host-0"}, "CODI_COORDINATOR: expected HOST:PORT, got 'host-0'"),
         ({"CODI_COORDINATOR": ":1234"}, "CODI_COORDINATOR: expected HOST:PORT, got ':1234'"),
     ],
 )
-def test_own_variables_that_make_no_sense(change, message):
+def test_invalid_codi_variables_are_refused(change, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         requested({**OWN, **change})
 
 
 @pytest.mark.parametrize(
-    ("environment", "told_by", "count", "arguments"),
+    ("environment", "source", "count", "arguments"),
     [
         ({"SLURM_NTASKS": "8", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, "Slurm", 8, {}),
         ({"SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, "Slurm", 2, {"local_device_ids": []}),
@@ -60,20 +63,20 @@ def test_own_variables_that_make_no_sense(change, message):
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, "the Kubernetes job", None, {}),
     ],
 )
-def test_processes_that_others_tell_of(environment, told_by, count, arguments):
-    assert requested({**NO_TPU, **environment}) == Processes(told_by, count, arguments)
+def test_processes_of_schedulers_are_detected(environment, source, count, arguments):
+    assert requested({**NO_TPU, **environment}) == Processes(source, count, arguments)
 
 
-def test_tpus(monkeypatch):
+def test_tpu_processes_are_detected(monkeypatch):
     hosts = {"TPU_WORKER_HOSTNAMES": "a,b,c,d"}
-    for chips in ({}, NO_TPU):  # a host whose chips are not to be seen must not go on alone either
+    for chips in ({}, NO_TPU):  # a host that cannot see its chips must not continue alone either
         assert requested({**hosts, **chips}) == Processes("the TPU's environment", 4)
         assert requested({**hosts, **chips, "MEGASCALE_NUM_SLICES": "2"}) == Processes("the TPU's environment", 8)
     assert requested({"TPU_WORKER_HOSTNAMES": "a"}) is None
     assert requested({**hosts, "JAX_PLATFORMS": "cpu"}) is None
-    for libtpu, told in ((None, None), ("there", Processes("the TPU's metadata"))):
+    for libtpu, expected in ((None, None), ("installed", Processes("the TPU's metadata"))):
         monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda _, libtpu=libtpu: libtpu)
-        assert requested({}) == told
+        assert requested({}) == expected
         assert requested(NO_TPU) is None
 
 
@@ -87,80 +90,80 @@ def test_tpus(monkeypatch):
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
     ],
 )
-def test_one_process(environment, monkeypatch):
+def test_a_single_process_starts_nothing(environment, monkeypatch):
     assert requested({**NO_TPU, **environment}) is None
     monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("started"))
     distributed.start(None)
-    assert distributed.first() and not distributed.several()
-    assert distributed.agreed(2**40) == 2**40
+    assert distributed.is_primary() and not distributed.is_multiprocess()
+    assert distributed.broadcast_from_primary(2**40) == 2**40
 
 
 # Refusals
 
 
-def test_jobs_and_processes_do_not_go_together(capsys, tmp_path, monkeypatch):
+def test_jobs_are_refused_with_several_processes(capsys, tmp_path, monkeypatch):
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as exit:
         cli.main(["train", f"--workdir={tmp_path / 'run'}", "--jobs=2"])
     assert exit.value.code == cli.EXIT_BAD_INPUT
-    assert capsys.readouterr().err == "codi-jax: --jobs=2: stages run side by side in a run of one process only\n"
+    assert capsys.readouterr().err == "codi-jax: --jobs=2: parallel stages are not supported in a distributed run\n"
     assert not (tmp_path / "run").exists()
 
 
-class Left(BaseException):
+class Exited(BaseException):
     pass
 
 
 @pytest.fixture
-def leaves(monkeypatch):
+def exits(monkeypatch):
     """`os._exit` raises its code."""
 
-    def leave(code):
-        raise Left(code)
+    def exit_process(code):
+        raise Exited(code)
 
-    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(os, "_exit", exit_process)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
 
 
-def test_a_start_that_fails_ends_the_process(leaves, capsys, monkeypatch):
+def test_a_start_that_fails_ends_the_process(exits, capsys, monkeypatch):
     def fails(**_):
         raise RuntimeError("no route to host\nand much more")
 
     monkeypatch.setattr(jax.distributed, "initialize", fails)
-    with pytest.raises(Left, match=str(distributed.EXIT_NOT_STARTED)):
+    with pytest.raises(Exited, match=str(distributed.EXIT_NOT_STARTED)):
         distributed.start(requested(OWN))
-    joining, said = capsys.readouterr().err.splitlines()
-    assert joining == "codi-jax: joining the processes of 4 that CODI_PROCESSES tells of"
-    assert said.startswith(
-        "codi-jax: the processes that CODI_PROCESSES tells of have not come together: no route to host; make each"
+    connecting, error = capsys.readouterr().err.splitlines()
+    assert connecting == "codi-jax: connecting to the 4 processes named by CODI_PROCESSES"
+    assert error.startswith(
+        "codi-jax: the processes named by CODI_PROCESSES did not connect: no route to host; run the same"
     )
 
 
-def test_a_pod_of_which_jax_sees_one_process_is_no_pod(leaves, capsys, monkeypatch):
+def test_fewer_processes_than_named_end_the_process(exits, capsys, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
-    with pytest.raises(Left, match=str(distributed.EXIT_NOT_STARTED)):
+    with pytest.raises(Exited, match=str(distributed.EXIT_NOT_STARTED)):
         distributed.start(Processes("Slurm", 2))
-    assert "have not come together: jax counts 1 process, not 2; " in capsys.readouterr().err
+    assert "did not connect: jax sees 1 process, not 2; " in capsys.readouterr().err
 
 
-# For real
+# With real processes
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return str(found.getsockname()[1])
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        return str(bound.getsockname()[1])
 
 
 def children(mode, *environments):
-    """This file, as a program, in a process for each environment; their (exit code, output)."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("CODI_", "SLURM_", "XLA_FLAGS"))}
-    plain |= {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    """Runs this file as a program, one process per environment; returns their (exit code, output)."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("CODI_", "SLURM_", "XLA_FLAGS"))}
+    base |= {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     running = [
         subprocess.Popen(
             [sys.executable, __file__, mode],
-            env={**plain, **environment},
+            env={**base, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -171,26 +174,26 @@ def children(mode, *environments):
     return [(process.returncode, output) for process, output in zip(running, outputs, strict=True)]
 
 
-def test_two_processes_of_slurm_agree_and_each_places_the_rows_that_it_holds():
+def test_two_slurm_processes_connect_and_each_places_the_rows_that_it_holds():
     step = {**SLURM, "JAX_COORDINATOR_PORT": free_port(), "SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
     for code, output in children("agree", *({**step, "SLURM_PROCID": str(k)} for k in range(2))):
-        assert code == 0 and "all is well" in output, output
+        assert code == 0 and "all checks passed" in output, output
 
 
-def test_who_waits_in_vain_says_so_and_leaves():
-    own = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2"}
-    ((code, output),) = children("wait", {**own, "CODI_PROCESS": "1"})
+def test_a_process_that_waits_too_long_exits_with_one_line():
+    environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2"}
+    ((code, output),) = children("wait", {**environment, "CODI_PROCESS": "1"})
     assert code == distributed.EXIT_NOT_STARTED, output
     assert output.splitlines()[-1].startswith(
-        "codi-jax: the processes that CODI_PROCESSES tells of have not come together: not all were there after 2 s"
+        "codi-jax: the processes named by CODI_PROCESSES did not connect: not all connected within 2 s"
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_error_in_one_process_ends_all_and_keeps_its_code(which):
-    own = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "FAILS": str(which)}
-    results = children("fail", *({**own, "CODI_PROCESS": str(k)} for k in range(2)))  # within its timeout
+def test_an_error_in_one_process_ends_all_and_keeps_its_exit_code(which):
+    environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "FAILS": str(which)}
+    results = children("fail", *({**environment, "CODI_PROCESS": str(k)} for k in range(2)))  # each within its timeout
     assert results[which][0] == 2, results
     assert results[1 - which][0] not in (0, 2), results
 
@@ -199,29 +202,29 @@ def _agree() -> None:
     distributed.start(requested())
     mine = jax.process_index()
     assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 4, 8)
-    assert distributed.several() and distributed.first() == (mine == 0)
-    assert distributed.agreed(7 + mine) == 7
-    whole = np.arange(48.0).reshape(16, 3)
+    assert distributed.is_multiprocess() and distributed.is_primary() == (mine == 0)
+    assert distributed.broadcast_from_primary(7 + mine) == 7
+    batch = np.arange(48.0).reshape(16, 3)
     devices = np.array(jax.devices())
-    dealt = devices.reshape(2, 4).T.reshape(-1)  # in turn, as no mesh of ours would
+    interleaved = devices.reshape(2, 4).T.reshape(-1)  # alternating processes, unlike our meshes
     for order, sizes, rows in (
         (devices, (8, 1, 1, 1), 8),
         (devices, (2, 2, 2, 1), 8),
-        (devices, (1, 1, 8, 1), 16),  # every process holds it all
-        (dealt, (4, 2, 1, 1), 8),  # every second part
-        (dealt, (2, 2, 1, 2), 16),
+        (devices, (1, 1, 8, 1), 16),  # every process holds all parts
+        (interleaved, (4, 2, 1, 1), 8),  # every second part
+        (interleaved, (2, 2, 1, 2), 16),
     ):
         mesh = Mesh(order.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 4)
-        own = batch_rows(mesh, 16)
-        assert len(own) == rows and list(own) == sorted(own)
-        placed = place_batch({"x": whole[own], "n": 3}, mesh)
+        held = batch_rows(mesh, 16)
+        assert len(held) == rows and list(held) == sorted(held)
+        placed = place_batch({"x": batch[held], "n": 3}, mesh)
         for shard in placed["x"].addressable_shards:
-            np.testing.assert_array_equal(shard.data, whole[shard.index])
-        fetched = distributed.fetch({**placed, "host": whole, "own": jax.numpy.ones(2)})
-        for name, value in {"x": whole, "n": 3, "host": whole, "own": np.ones(2)}.items():
+            np.testing.assert_array_equal(shard.data, batch[shard.index])
+        fetched = distributed.fetch({**placed, "host": batch, "local": jax.numpy.ones(2)})
+        for name, value in {"x": batch, "n": 3, "host": batch, "local": np.ones(2)}.items():
             np.testing.assert_array_equal(fetched[name], value)
     distributed.wait_for_all("the end")
-    print("all is well", flush=True)
+    print("all checks passed", flush=True)
 
 
 if __name__ == "__main__":
@@ -232,8 +235,8 @@ if __name__ == "__main__":
     else:
         distributed.start(requested())
         if os.environ["CODI_PROCESS"] == os.environ["FAILS"]:
-            distributed.leave(2)
+            distributed.exit_process(2)
         try:
-            distributed.wait_for_all("what never comes")
-        except Exception:  # as `main` does: of whatever kind, since the collective decides how it breaks
-            distributed.leave(1)
+            distributed.wait_for_all("never reached by the other")
+        except Exception:  # as `main` does; the kind of the error depends on the collective
+            distributed.exit_process(1)

@@ -1,4 +1,4 @@
-"""Operations counted on a jaxpr: by hand, and as the compiler counts where it counts right."""
+"""Operations counted on a jaxpr, compared with counts by hand and with `cost_analysis` where that is right."""
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +21,23 @@ def total(function, *arguments):
     return flops.total
 
 
-def test_products():
+def test_products_are_counted():
     assert total(lambda x, w: x @ w, X, W) == PRODUCT
     # [3, 8, 16] · [3, 16, 5] over a batch of 3
     assert total(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), jnp.ones((3, 8, 16)), jnp.ones((3, 16, 5))) == (
         2 * 3 * 8 * 5 * 16
     )
-    # Two forward; backward two for w and one for what lies between them.
+    # Two products forward; backward two for w and one for the intermediate value.
     assert total(jax.value_and_grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
 
 
-def test_what_no_result_depends_on_is_not_computed():
-    def passes_by(x, w, v):
+def test_dead_code_is_not_counted():
+    def with_dead_code(x, w, v):
         loss = lambda w: ((x @ w).sum(), jax.jit(jnp.matmul)(x, v))  # noqa: E731
         return jax.grad(loss, has_aux=True)(w)[0]
 
-    program = jax.make_jaxpr(passes_by)(X, W, W)
-    assert count(program).total == PRODUCT  # of the gradient: the loss itself is not asked for, nor is x @ v
+    program = jax.make_jaxpr(with_dead_code)(X, W, W)
+    assert count(program).total == PRODUCT  # of the gradient: neither the loss nor x @ v is returned
     assert read_inputs(program) == [True, False, False]
 
 
@@ -48,21 +48,21 @@ def convolution(x, kernel, **options):
 @pytest.mark.parametrize(
     ("x", "kernel", "options", "expected"),
     [
-        # All nine taps meet a number at each of 4 × 4 places.
+        # All nine taps read an input element at each of 4 × 4 positions.
         ((2, 6, 6, 3), (3, 3, 3, 5), {"padding": "VALID"}, 2 * 2 * 5 * 3 * (4 * 3) ** 2),
-        # With padding, along a side of 6: the ends meet two taps, the four in between three.
+        # With padding, along a side of 6: two taps at each end, three at the four positions in between.
         ((2, 6, 6, 3), (3, 3, 3, 5), {"padding": "SAME"}, 2 * 2 * 5 * 3 * (2 * 2 + 4 * 3) ** 2),
-        # A kernel of 1 × 1 at every second place.
+        # A kernel of 1 × 1 at every second position.
         ((2, 6, 6, 4), (1, 1, 4, 5), {"padding": "VALID", "window_strides": (2, 2)}, 2 * 2 * 5 * 4 * 3**2),
         # Two groups: each feature sums over half of the channels.
         ((2, 6, 6, 4), (3, 3, 2, 6), {"padding": "VALID", "feature_group_count": 2}, 2 * 2 * 6 * 2 * (4 * 3) ** 2),
-        # Taps two apart fit at two places a side.
+        # With rhs_dilation = 2 there are two positions per side.
         ((1, 6, 6, 1), (3, 3, 1, 1), {"padding": "VALID", "rhs_dilation": (2, 2)}, 2 * (2 * 3) ** 2),
-        # Three numbers with holes between them, two taps: at each of four places one of them meets a number.
+        # Three elements with holes between them, two taps: at each of four positions one tap reads an element.
         ((1, 3, 3, 1), (2, 2, 1, 1), {"padding": ((0, 0), (0, 0)), "lhs_dilation": (2, 2)}, 2 * 4**2),
     ],
 )
-def test_convolutions(x, kernel, options, expected):
+def test_convolutions_count_taps_that_read_an_input_element(x, kernel, options, expected):
     options = {"window_strides": (1, 1), **options}
     assert total(lambda a, b: convolution(a, b, **options), jnp.ones(x), jnp.ones(kernel)) == expected
 
@@ -76,7 +76,7 @@ def test_the_gradient_of_a_strided_convolution_is_twice_itself():
     assert total(jax.value_and_grad(function, (0, 1)), x, kernel) == 3 * total(function, x, kernel)
 
 
-def test_loops_count_as_often_as_they_run():
+def test_loop_bodies_count_once_per_iteration():
     def scanned(x, w):
         return jax.lax.scan(lambda x, _: (x @ w, None), x, length=7)[0]
 
@@ -91,22 +91,22 @@ def test_loops_count_as_often_as_they_run():
     assert total(counted, X, W) == 3 * PRODUCT
 
 
-def test_a_loop_that_nobody_can_count_is_named():
+def test_a_loop_with_unknown_trip_count_is_named():
     def until(x, w, n):
         return jax.lax.fori_loop(0, n, lambda i, x: x @ w, x)
 
     flops = count(jax.make_jaxpr(until)(X, W, 3))
     assert flops.total == PRODUCT
-    (named,) = flops.unknown_loops
-    assert "test_flops.py" in named
+    (loop,) = flops.unknown_loops
+    assert "test_flops.py" in loop
 
-    def harmless(x, n):
+    def without_products(x, n):
         return jax.lax.fori_loop(0, n, lambda i, x: x + 1, x)
 
-    assert total(harmless, X, 3) == 0
+    assert total(without_products, X, 3) == 0
 
 
-def test_branches_and_programs_within():
+def test_branches_jit_custom_derivatives_and_remat():
     def branches(x, w):
         return jax.lax.cond(x[0, 0] > 0, lambda x: x @ w @ w, lambda x: x @ w, x)
 
@@ -121,20 +121,20 @@ def test_branches_and_programs_within():
     assert total(lambda x, w: twice(x, w), X, W) == PRODUCT
     assert total(jax.value_and_grad(lambda x, w: twice(x, w).sum(), (0, 1)), X, W) == 3 * PRODUCT
 
-    # What is recomputed is computed: x @ w once more.
+    # Recomputation is counted: two products more.
     deep = lambda w, x: jax.checkpoint(lambda x: jnp.tanh(jnp.tanh(x @ w) @ w))(x).sum()  # noqa: E731
     plain = lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w).sum()  # noqa: E731
     assert total(jax.value_and_grad(deep), W, X) - total(jax.value_and_grad(plain), W, X) == pytest.approx(2 * PRODUCT)
 
 
-def test_shards_add_up():
+def test_shard_map_counts_every_shard():
     mesh = make_mesh(MeshConfig(fsdp=1))
     split = jax.shard_map(lambda x, w: x @ w, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
     assert total(split, X, W) == PRODUCT
 
 
-def test_a_denoiser_as_the_compiler_counts_it():
-    """The compiler counts elementwise work too, so it finds a little more and never less."""
+def test_the_count_of_a_denoiser_agrees_with_cost_analysis():
+    """`cost_analysis` includes elementwise operations, so it is a little higher, never lower."""
     tree = toy.model()
     tree["modalities"]["image"]["denoiser"]["channels"] = 128  # so that products are most of the work
     modality = CoDi.from_config(tree)["image"]
@@ -142,7 +142,7 @@ def test_a_denoiser_as_the_compiler_counts_it():
     z = jax.ShapeDtypeStruct((2, *modality.latent_shape), jnp.float32)
 
     def loss(params, z):
-        context = Tokens.of(jnp.zeros((2, 1, modality.shared.width)))
+        context = Tokens.of(jnp.zeros((2, 1, modality.dims.width)))
         return modality.denoiser.apply({"params": params}, z, jnp.zeros((2,), jnp.int32), context).sum()
 
     traced = jax.jit(jax.value_and_grad(loss)).trace(params, z)

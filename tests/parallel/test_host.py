@@ -1,4 +1,4 @@
-"""What is kept of a process, memory and programs; in one of its own, since it cannot be taken back."""
+"""Allocator settings and the compilation cache, each in a subprocess, since they cannot be undone."""
 
 import os
 import subprocess
@@ -41,11 +41,11 @@ assert platform.system() != "Linux" or anonymous() - before < 8192, (before, ano
 """
 
 
-def test_what_many_threads_free_is_given_back():
+def test_memory_freed_by_many_threads_is_returned():
     subprocess.run([sys.executable, "-c", RETURN], check=True, timeout=120)
 
 
-def test_large_arrays_cost_new_pages_only_once():
+def test_large_arrays_fault_pages_in_only_once():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)
 
 

@@ -21,7 +21,7 @@ from codi_jax.parallel import MeshConfig, make_mesh, mesh
         (MeshConfig(fsdp=2, context=2), (2, 2, 1, 2)),
     ],
 )
-def test_sizes_and_inferred_axis(config, sizes):
+def test_sizes_and_inferred_axes(config, sizes):
     mesh = make_mesh(config)
     assert tuple(mesh.shape.items()) == tuple(zip(("data", "fsdp", "tensor", "context"), sizes, strict=True))
     assert mesh.axis_types == (AxisType.Auto,) * 4
@@ -38,7 +38,7 @@ def test_sizes_and_inferred_axis(config, sizes):
         (MeshConfig(), 67, (67, 1, 1, 1)),
     ],
 )
-def test_unless_it_is_given_fsdp_is_at_most_64(config, devices, sizes):
+def test_default_fsdp_is_at_most_64(config, devices, sizes):
     assert config.sizes(devices) == sizes
 
 
@@ -52,7 +52,7 @@ def test_unless_it_is_given_fsdp_is_at_most_64(config, devices, sizes):
         (MeshConfig(data=4), 2, (4, 32, 1, 1)),
     ],
 )
-def test_only_data_goes_across_slices(config, slices, sizes):
+def test_only_data_spans_slices(config, slices, sizes):
     each = 128 // slices
     devices = [
         types.SimpleNamespace(id=i, slice_index=i % slices, process_index=i % 4, platform="any", device_kind="any")
@@ -60,14 +60,14 @@ def test_only_data_goes_across_slices(config, slices, sizes):
     ]
     grid = mesh._grid(config, devices)
     assert grid.shape == sizes
-    of = np.vectorize(lambda device: device.slice_index)(grid)
-    assert (of == (np.arange(sizes[0]) // (sizes[0] // slices))[:, None, None, None]).all()
+    slice_of = np.vectorize(lambda device: device.slice_index)(grid)
+    assert (slice_of == (np.arange(sizes[0]) // (sizes[0] // slices))[:, None, None, None]).all()
     assert np.unique(np.vectorize(lambda device: device.id)(grid)).size == slices * each
-    with pytest.raises(ConfigError, match=f"data is 1, which {slices} slices cannot share"):
+    with pytest.raises(ConfigError, match=f"data is 1, which is not a multiple of {slices} slices"):
         mesh._grid(MeshConfig(data=1, fsdp=-1), devices)
 
 
-def test_one_device_is_a_mesh_too():
+def test_a_single_device_is_a_mesh():
     assert make_mesh(MeshConfig(), jax.devices()[:1]).devices.shape == (1, 1, 1, 1)
 
 
@@ -81,6 +81,6 @@ def test_one_device_is_a_mesh_too():
         (MeshConfig(data=0), "at least 1"),
     ],
 )
-def test_sizes_that_do_not_fit(config, message):
+def test_sizes_that_do_not_fit_are_refused(config, message):
     with pytest.raises(ConfigError, match=message):
         make_mesh(config)

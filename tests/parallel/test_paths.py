@@ -18,12 +18,12 @@ def test_flatten_nest_and_replace_are_inverse():
     }
 
 
-def test_two_leaves_of_one_path():
+def test_two_leaves_with_one_path_are_refused():
     with pytest.raises(ValueError, match="a/b"):
         paths.flatten({"a/b": 1, "a": {"b": 2}})
 
 
-def test_malformed_rules():
+def test_malformed_rules_are_refused():
     with pytest.raises(ConfigError, match=re.escape("rules: '(' is not a regular expression")):
         paths.compile_rules([("(", 1)], "rules")
     with pytest.raises(ConfigError, match="is a pair"):

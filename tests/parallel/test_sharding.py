@@ -36,7 +36,7 @@ def test_fsdp_fallback_takes_the_largest_divisible_dimension():
     tree = abstract(square=(16, 16), tall=(64, 12), conv=(3, 3, 8, 30), odd=(31, 33), small=(4, 4), scalar=())
     got, table = specs(tree, mesh, ShardingConfig(fsdp_min_bytes=1000))
     assert got == {
-        "square": P(None, "fsdp"),  # the last of equals
+        "square": P(None, "fsdp"),  # of equal dimensions the last
         "tall": P("fsdp"),
         "conv": P(None, None, "fsdp"),  # 30 is larger, but 4 does not divide it
         "odd": P(),
@@ -49,7 +49,7 @@ def test_fsdp_fallback_takes_the_largest_divisible_dimension():
     assert "no dimension divisible by 4" in text and "below 1000 B" in text and "(·, fsdp)" in text
 
 
-def test_too_little_split_is_an_error_that_names_the_largest_that_are_not():
+def test_a_low_sharded_fraction_is_refused_and_names_the_largest_replicated_arrays():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     tree = abstract(a=(100, 100), odd=(31, 33), odder=(31, 35), small=(3, 3))
     _, table = specs(tree, mesh, ShardingConfig(fsdp_min_bytes=1000))
@@ -58,17 +58,17 @@ def test_too_little_split_is_an_error_that_names_the_largest_that_are_not():
     with pytest.raises(ConfigError) as error:
         table.require(mesh, 0.98)
     assert f"fsdp = 4 splits {share:.1%} of the bytes in arrays of 1000 B or more, 98% are required" in str(error.value)
-    assert "not split are odder [31, 35] (no dimension divisible by 4); odd [31, 33]" in str(error.value)
+    assert "Not split: odder [31, 35] (no dimension divisible by 4); odd [31, 33]" in str(error.value)
     one = make_mesh(MeshConfig(fsdp=1))
     specs(tree, one, ShardingConfig(fsdp_min_bytes=1000))[1].require(one, 0.98)
 
 
-def test_without_an_fsdp_axis_everything_is_repeated():
+def test_without_an_fsdp_axis_every_array_is_replicated():
     got, table = specs(abstract(w=(1024, 1024)), make_mesh(MeshConfig(fsdp=1)), ShardingConfig(fsdp_min_bytes=0))
     assert got == {"w": P()} and table.rows[0].shards == 1
 
 
-def test_first_rule_decides_and_binds_a_parameter_with_its_state():
+def test_the_first_matching_rule_shards_a_parameter_and_its_state():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     params = {"unet": {"attn": {"kernel": jnp.ones((8, 8))}, "out": {"kernel": jnp.ones((8, 6))}}}
     state = jax.eval_shape(lambda: TrainState.create(params, optax.adam(1e-3)))
@@ -91,12 +91,12 @@ def test_first_rule_decides_and_binds_a_parameter_with_its_state():
         (("w", "fsdp"), "a sequence of axis names"),
     ],
 )
-def test_specs_that_do_not_fit(rule, message):
+def test_specs_that_do_not_fit_are_refused(rule, message):
     with pytest.raises(ConfigError, match=message):
         resolve(abstract(w=(8, 8)), make_mesh(MeshConfig(data=1, fsdp=8)), ShardingConfig((rule,)))
 
 
-def test_state_is_created_into_its_shardings_and_a_sharded_step_is_the_unsharded_one():
+def test_state_is_created_sharded_and_a_sharded_step_equals_the_unsharded_one():
     tx = optax.adam(1e-2)
     params = {"w": jax.random.normal(jax.random.key(0), (16, 32)), "b": jnp.zeros(32)}
     batch = {"x": np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32), "gate": np.float32(2)}
@@ -132,7 +132,7 @@ def test_state_is_created_into_its_shardings_and_a_sharded_step_is_the_unsharded
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, results[0][1])
 
 
-def test_batch_is_split_over_data_and_fsdp():
+def test_a_batch_is_split_over_data_and_fsdp():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     batch = place_batch({"x": np.arange(24.0).reshape(8, 3), "n": 3}, mesh)
     assert batch["x"].sharding == batch_sharding(mesh)
@@ -143,14 +143,14 @@ def test_batch_is_split_over_data_and_fsdp():
         place_batch({"x": np.zeros((6, 2))}, mesh)
 
 
-def test_one_process_reads_every_row():
+def test_a_single_process_reads_every_row():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     np.testing.assert_array_equal(batch_rows(mesh, 8), np.arange(8))
     with pytest.raises(ConfigError, match="batch of 6 cannot be split over 4 devices"):
         batch_rows(mesh, 6)
 
 
-def test_context_is_split_where_a_rule_says_so_and_it_can_be():
+def test_context_rules_split_the_named_dimension():
     mesh = make_mesh(MeshConfig(data=2, fsdp=1, context=4))
     batch = place_batch({"video": {"mean": np.zeros((4, 8, 2)), "prompt": np.zeros((4, 6))}}, mesh)
     split = jax.jit(lambda b: split_context(b, mesh, (("video/mean", 1),)))(batch)
@@ -158,7 +158,7 @@ def test_context_is_split_where_a_rule_says_so_and_it_can_be():
     assert split["video"]["prompt"].addressable_shards[0].data.shape == (2, 6)
     for rule, message in (
         (("video/prompt", 1), r"sharding.context, video/prompt \[4, 6\]: 6 cannot be split into 4"),
-        (("video/mean", 3), r"video/mean \[4, 8, 2\]: there is no dimension 3 beside the batch's"),
+        (("video/mean", 3), r"video/mean \[4, 8, 2\]: there is no dimension 3 other than the batch dimension"),
         (("video/mean", 0), "there is no dimension 0"),
     ):
         with pytest.raises(ConfigError, match=message):

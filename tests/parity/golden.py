@@ -1,7 +1,7 @@
-"""The golden files: weights, inputs and outputs of the reference at small sizes, and how closely to agree with them.
+"""The golden files: weights, inputs and outputs of the reference at small sizes, and the tolerances.
 
-A file is `PREFIX_NN[b][_NN...]_words.npz`; its `config` entry says everything that a test may assume. See INDEX.md
-beside the files for the layout and the tolerances. Another folder of such files is taken by `$CODI_GOLDEN`.
+A file is `PREFIX_NN[b][_NN...]_words.npz`; its `config` entry describes it. See INDEX.md in the folder of the files for
+the layout and the tolerances. `$CODI_GOLDEN` names another folder.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Case:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every array of the file but its config, by its stored name (`in/...`, `out/...`, `w/...`)."""
+        """All arrays of the file except its config, by their stored names (`in/...`, `out/...`, `w/...`)."""
         return {key: value for key, value in _load(self.path).items() if key != "config"}
 
     @property
@@ -52,12 +52,12 @@ class Case:
         return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
 
     def outputs(self, subcase: str = "") -> list[str]:
-        """The names, as `check` takes them, of the outputs of a subcase, or of all of them."""
+        """The names of the outputs of a subcase, or of all, as `check` takes them."""
         prefix = f"out/{subcase}/" if subcase else "out/"
         return [k.removeprefix("out/") for k in self.arrays if k.startswith(prefix)]
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The reference's state dict, float16 made float32, from this file or those that its config names."""
+        """The reference's state dict, float16 cast to float32, from this file or those that its config names."""
         files = self.config.get("weights_file") or [self.path.name]
         files = [files] if isinstance(files, str) else files
         out = {}
@@ -68,9 +68,9 @@ class Case:
         return out
 
     def tolerance(self, name: str) -> float:
-        """The absolute tolerance of an output: max(1e-5·max(1, max|x|), 30·d), d the reference's own float32 noise.
+        """The absolute tolerance of an output: max(1e-5·max(1, max|x|), 30·d), d the float32 noise of the reference.
 
-        Video outputs have at least 1e-3. An intermediate has no noise of its own: it takes the largest of its subcase.
+        For video it is at least 1e-3. For an intermediate d is the largest of its subcase.
         """
         noise = self.config["float32_noise"]
         if name in noise:
@@ -90,9 +90,9 @@ class Case:
         return bool(output) and subcase.get("xtype", [])[int(output[1])] == "video"
 
     def check(self, name: str, array, atol: float | None = None) -> None:
-        """Compares an array in PyTorch's layout with the output `name`; a long intermediate is stored strided.
+        """Compares an array in PyTorch's layout with the output `name`; long intermediates are stored strided.
 
-        `atol` overrides `tolerance` where INDEX.md makes an exception. Integers and strings are compared exactly.
+        `atol` overrides `tolerance` for the exceptions in INDEX.md. Integers and strings are compared exactly.
         """
         want, got = self.arrays[f"out/{name}"], np.asarray(array)
         if name in (sub := self.config.get("sub", {})):
@@ -107,22 +107,22 @@ class Case:
 
 
 def cases(number: str) -> list[Case]:
-    """The files of a case, by number ("03", "02b") or by number and words ("14_schedule"), files of weights left out.
+    """The files of a case, by number ("03", "02b") or by number and words ("14_schedule"), without files of weights.
 
-    A file may carry several numbers, as `A_01_02_unet_image.npz` does, and is a case of each.
+    A file may have several numbers, such as `A_01_02_unet_image.npz`, and is a case of each.
     """
-    found = []
+    matching = []
     for path in sorted(FOLDER.glob("*.npz")):
         m = re.fullmatch(r"[A-Za-z][A-Za-z0-9]*_(((?:\d+[a-z]?_)*\d+[a-z]?)(?:_\w+)?)", path.stem)
         if m and number in (m[1], *m[2].split("_")):
             case = Case(m[1], path)
             if not case.config.get("weights_only"):
-                found.append(case)
-    return found
+                matching.append(case)
+    return matching
 
 
 def check_weights_return(params: dict, weights: dict[str, np.ndarray], rules, ignore) -> None:
-    """Our parameters go back to the reference's names bit for bit; only what `ignore` matches stays behind."""
+    """Checks that our parameters convert back to the reference exactly, except for keys that `ignore` matches."""
     back = to_release(params, rules)
     assert back.keys() == {k for k in weights if not any(re.fullmatch(p, k) for p in ignore)}
     for key, value in back.items():

@@ -1,4 +1,4 @@
-"""The KL autoencoder against the reference: pictures and clips (case 07), spectrograms (case 08)."""
+"""The KL autoencoder against the reference: image and video (case 07), spectrograms (case 08)."""
 
 import re
 
@@ -19,14 +19,14 @@ def load(case: Case, prefix: str) -> tuple[AutoKL, dict, dict]:
     config = case.config
     model = AutoKL(interop.config(config["ddconfig"], config["embed_dim"]))
     side = 2 * model.config.downscale
-    picture = jax.ShapeDtypeStruct((1, side, side, model.config.in_channels), jnp.float32)
-    target = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    example = jax.ShapeDtypeStruct((1, side, side, model.config.in_channels), jnp.float32)
+    target = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
     weights = under(case.weights(), prefix)
     return model, from_release(weights, interop.RULES, target, interop.IGNORE), weights
 
 
 def run(model: AutoKL, params: dict, x, method: str):
-    """A method's result and what every submodule returned, by path; arrays channels first, as the reference's."""
+    """The result of a method and the outputs of all submodules by path, channels first as in the reference."""
 
     def apply(params, x):
         return model.apply({"params": params}, x, method=method, capture_intermediates=True, mutable="intermediates")
@@ -39,49 +39,49 @@ def run(model: AutoKL, params: dict, x, method: str):
 
 
 def ours(name: str) -> str:
-    """Our path of a module of the reference: decoder.up.3.block.0 → decoder/up_3_block_0."""
+    """Our path for a module of the reference: decoder.up.3.block.0 → decoder/up_3_block_0."""
     return re.sub(r"\.(\d|block)", r"_\1", name.replace("mid.attn_1", "mid_attention")).replace(".", "/")
 
 
 @pytest.mark.parametrize("case", cases("07"), ids=lambda c: c.path.stem)
 @pytest.mark.parametrize("kind", ["image", "video"])
-def test_picture_autoencoder(case, kind):
+def test_image_and_video_autoencoder(case, kind):
     model, params, _ = load(case, "autokl.")
-    scale, given = case.config["vision_scale_factor"], case.inputs(kind)
-    (mean, logvar), inner = run(model, params, given["x"], "encode")
-    decoded, more = run(model, params, given["z"] / scale, "decode")
+    scale, inputs = case.config["vision_scale_factor"], case.inputs(kind)
+    (mean, logvar), inner = run(model, params, inputs["x"], "encode")
+    decoded, more = run(model, params, inputs["z"] / scale, "decode")
     inner |= more
     std = np.exp(0.5 * logvar)
     moments = inner["quant"]
     if kind == "video":  # folded: [B T, C, h, w] → [B, C, T, h, w]
         moments = np.moveaxis(moments.reshape(mean.shape[0], mean.shape[2], *moments.shape[1:]), 1, 2)
-    found = {"moments": moments, "mean": mean, "logvar": logvar, "std": std, "decoded": decoded}
-    found |= {"scaled_mean": scale * mean, "scaled_sample": scale * (mean + std * given["noise"])}
+    outputs = {"moments": moments, "mean": mean, "logvar": logvar, "std": std, "decoded": decoded}
+    outputs |= {"scaled_mean": scale * mean, "scaled_sample": scale * (mean + std * inputs["noise"])}
     names = case.outputs(kind)
-    assert set(found) <= {n.removeprefix(f"{kind}/") for n in names}
+    assert set(outputs) <= {n.removeprefix(f"{kind}/") for n in names}
     for name in names:
         short = name.removeprefix(f"{kind}/")
-        case.check(name, found[short] if short in found else inner[ours(short.removeprefix("inter/"))])
+        case.check(name, outputs[short] if short in outputs else inner[ours(short.removeprefix("inter/"))])
 
 
 @pytest.mark.parametrize("case", cases("08"), ids=lambda c: c.path.stem)
-def test_spectrogram_autoencoder_is_the_same_class(case):
+def test_spectrogram_autoencoder(case):
     model, params, _ = load(case, "audioldm.")
-    scale, given = case.config["audio_scale_factor"], case.inputs()
-    (mean, logvar), inner = run(model, params, given["mel"], "encode")
+    scale, inputs = case.config["audio_scale_factor"], case.inputs()
+    (mean, logvar), inner = run(model, params, inputs["mel"], "encode")
     std = np.exp(0.5 * logvar)
-    found = {"moments": inner["quant"], "mean": mean, "logvar": logvar, "std": std, "scaled_mean": scale * mean}
-    found["scaled_sample"] = scale * (mean + std * given["noise"])
-    for name in ("z", "z_large"):  # a usual latent, and one with outliers
-        found[f"decoded_{name}"], inner = run(model, params, clip_outliers(given[name]) / scale, "decode")
-        found[f"{name}_inter/decoder.mid.attn_1"] = inner["decoder/mid_attention"]
+    outputs = {"moments": inner["quant"], "mean": mean, "logvar": logvar, "std": std, "scaled_mean": scale * mean}
+    outputs["scaled_sample"] = scale * (mean + std * inputs["noise"])
+    for name in ("z", "z_large"):  # without and with outliers
+        outputs[f"decoded_{name}"], inner = run(model, params, clip_outliers(inputs[name]) / scale, "decode")
+        outputs[f"{name}_inter/decoder.mid.attn_1"] = inner["decoder/mid_attention"]
     assert {"decoded_z", "decoded_z_large"} < set(case.outputs())
     for name in case.outputs():
-        case.check(name, found[name])
+        case.check(name, outputs[name])
 
 
 @pytest.mark.parametrize("case", cases("08"), ids=lambda c: c.path.stem)
-def test_latents_are_clipped_only_where_one_of_them_is_far_out(case):
+def test_latents_are_clipped_only_with_outliers(case):
     usual, large = case.inputs()["z"], case.inputs()["z_large"]
     assert np.abs(usual).max() <= 100 < np.abs(large).max()
     clip = jax.jit(clip_outliers)
@@ -92,6 +92,6 @@ def test_latents_are_clipped_only_where_one_of_them_is_far_out(case):
 
 
 @pytest.mark.parametrize("case", cases("07") + cases("08"), ids=lambda c: c.path.stem)
-def test_weights_return_bit_for_bit(case):
+def test_weights_convert_back_exactly(case):
     _, params, weights = load(case, "autokl." if "07" in case.name else "audioldm.")
     check_weights_return(params, weights, interop.RULES, interop.IGNORE)

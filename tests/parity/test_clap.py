@@ -1,4 +1,4 @@
-"""The CLAP audio tower against the reference (case 13): from the log-mel to the token, with every layer's output."""
+"""The CLAP audio tower against the reference (case 13): log-mel to token, with the output of every layer."""
 
 import jax
 import jax.numpy as jnp
@@ -38,28 +38,28 @@ def test_spectrogram_to_token(case):
     inner = {k.removesuffix("/__call__"): np.asarray(v[0]) for k, v in inner.items()}
     cells = {k: v.reshape(v.shape[0], -1, v.shape[-1]) for k, v in inner.items()}
 
-    found = {"projected": projected, "token": unit_or_zero(projected)[:, None], "embedding": cells["norm"].mean(1)}
-    found["inter/bn0_bfta"] = inner["norm_mel"].swapaxes(1, 2)[..., None]
-    found["inter/reshape_wav2img"] = fold(inner["norm_mel"], config)[:, None]
-    found["inter/patch_embed"], found["inter/norm"] = cells["norm_in"], cells["norm"]
+    outputs = {"projected": projected, "token": unit_or_zero(projected)[:, None], "embedding": cells["norm"].mean(1)}
+    outputs["inter/bn0_bfta"] = inner["norm_mel"].swapaxes(1, 2)[..., None]
+    outputs["inter/reshape_wav2img"] = fold(inner["norm_mel"], config)[:, None]
+    outputs["inter/patch_embed"], outputs["inter/norm"] = cells["norm_in"], cells["norm"]
     for stage, depth in enumerate(config.depths):
         blocks = [f"stage_{stage}_block_{block}" for block in range(depth)]
-        found |= {f"inter/layers.{stage}.blocks.{i}": cells[name] for i, name in enumerate(blocks)}
-        found[f"inter/layers.{stage}"] = cells.get(f"stage_{stage}_merge", cells[blocks[-1]])
-    assert found.keys() == set(case.outputs())
-    for name, value in found.items():
+        outputs |= {f"inter/layers.{stage}.blocks.{i}": cells[name] for i, name in enumerate(blocks)}
+        outputs[f"inter/layers.{stage}"] = cells.get(f"stage_{stage}_merge", cells[blocks[-1]])
+    assert outputs.keys() == set(case.outputs())
+    for name, value in outputs.items():
         case.check(name, value)
 
 
 @CASES
-def test_weights_return_bit_for_bit(case):
+def test_weights_convert_back_exactly(case):
     _, params, weights = load(case)
     check_weights_return(params, weights, interop.RULES, interop.IGNORE)
 
 
 @CASES
-def test_recomputed_buffers_are_the_references(case):
-    """Indices and masks that the checkpoint holds and we do not read."""
+def test_computed_indices_and_masks_match_the_checkpoint(case):
+    """We compute the indices and masks that the checkpoint contains."""
     tower, _, weights = load(case)
     config, shifted = tower.config, set()
     for stage, depth in enumerate(config.depths):

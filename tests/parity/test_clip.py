@@ -1,4 +1,4 @@
-"""The CLIP towers against the reference (case 12): text, pictures and clips, with every layer's output."""
+"""The CLIP towers against the reference (case 12): text, image and video, with the output of every layer."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def load(case: Case) -> tuple[CLIPText, CLIPVision, dict, dict]:
 
 
 def run(tower, params, x):
-    """Normalised token [B, 1, D] and what every submodule returned, by path."""
+    """Normalised token [B, 1, D] and the outputs of all submodules by path."""
 
     def apply(params, x):
         return tower.apply({"params": params}, x, capture_intermediates=True, mutable="intermediates")
@@ -72,6 +72,6 @@ def test_vision(case, kind):
 
 
 @CASES
-def test_weights_return_bit_for_bit(case):
+def test_weights_convert_back_exactly(case):
     *_, params, weights = load(case)
     check_weights_return(params, weights, interop.RULES, interop.IGNORE)

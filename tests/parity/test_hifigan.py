@@ -1,4 +1,4 @@
-"""The HiFi-GAN generator against the reference (case 09), stage by stage, with plain and with weight-normed weights."""
+"""The HiFi-GAN generator against the reference (case 09), layer by layer, with plain and weight-normalised weights."""
 
 import re
 
@@ -24,7 +24,7 @@ def load(case: Case) -> tuple[HiFiGAN, dict, dict]:
 
 
 @CASES
-def test_every_stage(case):
+def test_wave_and_intermediates(case):
     model, target, weights = load(case)
     params = from_release(weights, interop.RULES, target)
     mel = case.inputs()["mel_b1tf"][:, 0]
@@ -46,7 +46,7 @@ def test_every_stage(case):
 
 
 @CASES
-def test_weights_return_bit_for_bit(case):
+def test_weights_convert_back_exactly(case):
     _, target, weights = load(case)
     back = to_release(from_release(weights, interop.RULES, target), interop.RULES)
     assert back.keys() == weights.keys()

@@ -1,4 +1,4 @@
-"""The mel front ends against the reference: the spectrogram codec's (case 10) and the prompt encoder's (case 13b)."""
+"""The mel front ends against the reference: of the codec (case 10) and of the prompt encoder (case 13b)."""
 
 import dataclasses
 
@@ -25,14 +25,14 @@ def test_codec_front_end(case, name, seconds):
     frames = int(seconds * 102.4)
     wave = mel.normalize(case.inputs(name)["wave"], frames * mel.AUDIOLDM.hop)
     magnitudes = mel.magnitudes(wave, mel.AUDIOLDM)
-    found = {
+    outputs = {
         "inter/processed_wave": wave,
         "inter/stft_magnitude": magnitudes.swapaxes(1, 2),
         "logmel": mel.log_mel(wave, mel.AUDIOLDM, frames)[:, None],
     }
     assert f"{name}/logmel" in case.outputs(name)
     for full in case.outputs(name):
-        case.check(full, found[full.removeprefix(f"{name}/")])
+        case.check(full, outputs[full.removeprefix(f"{name}/")])
 
 
 @pytest.mark.parametrize("case", cases("10"), ids=lambda c: c.path.stem)

@@ -79,6 +79,6 @@ def test_greedy_generation(case):
 
 
 @CASES
-def test_weights_return_bit_for_bit(case):
+def test_weights_convert_back_exactly(case):
     _, params, weights = load(case)
     check_weights_return(params, weights, interop.RULES, interop.IGNORE)

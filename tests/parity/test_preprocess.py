@@ -1,7 +1,7 @@
-"""Pictures before the networks (case 16) and captions around them (case 11c) against the reference.
+"""Preprocessing of images and video (case 16) and of captions (case 11c) against the reference.
 
-INDEX.md allows case 16 one uint8 level. On the files of this repository no value differs at all; where some do, they
-must be few.
+INDEX.md allows case 16 a difference of one uint8 level. On the files of this repository no value differs; on others few
+may.
 """
 
 import json
@@ -10,49 +10,49 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax.data import pictures
+from codi_jax.data import images
 from codi_jax.data.tokenizer import make_tokenizer
 from tests.parity.golden import cases
 
 LEVEL = 2 / 255 * (1 + 1e-4)  # of pixels in [−1, 1]
-FEW = 1e-3  # share of values that may be off by that level
+FEW = 1e-3  # fraction of values that may differ by that level
 
 
 def of_kind(kind):
-    """(case, subcase) of every subcase whose input has this name."""
-    found = [(case, key) for case in cases("16") for key in case.inputs() if key.endswith(f"/{kind}")]
-    return [pytest.param(case, key.split("/")[0], id=f"{case.path.stem}-{key.split('/')[0]}") for case, key in found]
+    """(case, subcase) for every subcase with an input of this name."""
+    inputs = [(case, key) for case in cases("16") for key in case.inputs() if key.endswith(f"/{kind}")]
+    return [pytest.param(case, key.split("/")[0], id=f"{case.path.stem}-{key.split('/')[0]}") for case, key in inputs]
 
 
 def check(case, name, got, level):
-    """`got` is the output `name` within one level, and nearly everywhere the same."""
+    """Checks that `got` is the output `name` within one level, and equal for nearly all values."""
     case.check(name, got, atol=level)
     assert (np.abs(got - case.arrays[f"out/{name}"]) > 1e-5).mean() <= FEW, name
 
 
 @pytest.mark.parametrize(("case", "name"), of_kind("rgb_uint8"))
-def test_codec_pixels_of_a_picture(case, name):
+def test_codec_pixels_of_an_image(case, name):
     (pixels,) = case.inputs(name).values()
-    got = pictures.square(Image.fromarray(pixels), case.config["image_size"][name])
+    got = images.crop_resize(Image.fromarray(pixels), case.config["image_size"][name])
     check(case, f"{name}/out_uint8", got.transpose(2, 0, 1).astype(int), 1)
-    check(case, f"{name}/out", pictures.signed(got).transpose(2, 0, 1), LEVEL)
+    check(case, f"{name}/out", images.to_float(got).transpose(2, 0, 1), LEVEL)
 
 
 @pytest.mark.parametrize(("case", "name"), of_kind("fhwc_uint8"))
-def test_codec_pixels_of_a_clip(case, name):
+def test_codec_pixels_of_a_video(case, name):
     (frames,) = case.inputs(name).values()
-    crop = pictures.middle(frames)
+    crop = images.center_crop(frames)
     case.check(f"{name}/center_crop", crop)
     for antialias in (False, True):
-        got = pictures.resize_frames(crop, case.config["image_size"][name], antialias)
-        check(case, f"{name}/out_antialias_{antialias}", pictures.signed(got).transpose(3, 0, 1, 2), LEVEL)
+        got = images.resize_frames(crop, case.config["image_size"][name], antialias)
+        check(case, f"{name}/out_antialias_{antialias}", images.to_float(got).transpose(3, 0, 1, 2), LEVEL)
 
 
 @pytest.mark.parametrize(("case", "name"), of_kind("bchw_pm1"))
 def test_prompt_pixels(case, name):
     (pixels,) = case.inputs(name).values()
-    got = pictures.clip_pixels(pixels.transpose(0, 2, 3, 1), case.config["clip_size"][name])
-    level = (1 + 1e-4) / 255 / min(pictures.CLIPPixels().std)
+    got = images.clip_pixels(pixels.transpose(0, 2, 3, 1), case.config["clip_size"][name])
+    level = (1 + 1e-4) / 255 / min(images.CLIPPixels().std)
     check(case, f"{name}/pixel_values", got.transpose(0, 3, 1, 2), level)
 
 
@@ -64,8 +64,8 @@ def test_every_output_of_case_16_is_compared():
         assert {f"{name}/{output}" for name, kind in named for output in kinds[kind]} == set(case.outputs())
 
 
-# The release's vocabularies are not in this repository. These are as large, and hold what the texts below need, at its
-# places; every other word is made up.
+# The vocabularies of the release are not in this repository. These have their sizes and, at the same ids, the words
+# that the texts below need; all other words are placeholders.
 
 TEXTS = ["A cat, sitting on a wooden table.", "Don't stop the music!", "Ünïcode naïve café 123", ""]
 CAPTIONS = [case for case in cases("11c") if list(case.inputs()["texts"]) == TEXTS]
@@ -94,7 +94,7 @@ def folder(tmp_path_factory):
     (folder / "bert-base-cased-vocab.txt").write_text("\n".join(vocabulary(WORDPIECES, 28996)) + "\n")
     words = {word: i for i, word in enumerate(vocabulary(PAIRS, 50257))}
     merges = {}
-    for word in PAIRS:  # a word is put together letter by letter
+    for word in PAIRS:  # merges build a word letter by letter
         for end in range(2, len(word) + 1):
             merges[word[: end - 1], word[end - 1]] = None
     parts = {part for a, b in merges for part in (a, b, a + b)} - set(words)
@@ -118,7 +118,7 @@ def test_byte_pairs_and_captions_of_the_codecs_decoder(case, folder):
     case.check("special_ids", np.array([tokenizer.pad, tokenizer.bos, tokenizer.eos]))
     want = case.arrays["out/gpt2_encode_ids"]
     for text, ids in zip(case.inputs()["texts"], want, strict=True):
-        if str(text).isascii():  # of others the vocabulary above does not know the pairs
+        if str(text).isascii():  # the vocabulary above lacks the pairs of others
             ids = [i for i in ids if i >= 0]
             row = tokenizer.encode([text], len(ids) + 3)[0]
             assert row.tolist() == [tokenizer.bos, *ids, tokenizer.eos, tokenizer.pad]

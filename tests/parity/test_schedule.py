@@ -1,4 +1,4 @@
-"""The release's noise schedule, sampling levels and forward process, against golden case 14."""
+"""The noise schedule, timesteps and forward process against the reference; case 14."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def schedule(case):
     )
 
 
-def test_there_are_files():
+def test_golden_files_exist():
     assert CASES, f"no golden file of case 14_schedule in {golden.FOLDER}"
 
 
@@ -39,9 +39,9 @@ def test_ddpm_buffers(case, schedule):
         case.check(name, values)
 
 
-def test_levels_and_coefficients_of_ddim(case, schedule):
+def test_timesteps_and_coefficients_of_ddim(case, schedule):
     for steps in case.config["S"]:
-        pairs = samplers.timesteps(schedule, steps, "release")[::-1]  # the file's are ascending
+        pairs = samplers.timesteps(schedule, steps, "release")[::-1]  # ascending in the file
         now, then = schedule.at(pairs[:, 0]), schedule.at(pairs[:, 1])
         case.check(f"ddim{steps}/timesteps", pairs[:, 0])
         case.check(f"ddim{steps}/alphas", now.alpha**2)
@@ -50,7 +50,7 @@ def test_levels_and_coefficients_of_ddim(case, schedule):
 
 
 def test_sigmas_of_ddim(case, schedule):
-    """η σ of a step, read off the step itself: x̂0 = z = 0 leaves the fresh noise alone."""
+    """With x̂0 = z = 0 a step returns only its noise."""
     for steps in case.config["S"]:
         pairs = samplers.timesteps(schedule, steps, "release")[::-1]
         state = samplers.State(jnp.zeros(len(pairs)), None)
@@ -61,6 +61,6 @@ def test_sigmas_of_ddim(case, schedule):
 
 
 def test_forward_process(case, schedule):
-    given = case.inputs("q")
-    z_t = jax.jit(process.corrupt, static_argnums=0)(schedule, given["x0"], given["t"], given["noise"])
+    inputs = case.inputs("q")
+    z_t = jax.jit(process.corrupt, static_argnums=0)(schedule, inputs["x0"], inputs["t"], inputs["noise"])
     case.check("q/xt", z_t)

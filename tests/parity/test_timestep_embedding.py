@@ -1,4 +1,4 @@
-"""The sinusoids of the noise level; case 15."""
+"""The sinusoidal timestep embedding against the reference; case 15."""
 
 import jax
 import pytest

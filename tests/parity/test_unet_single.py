@@ -1,4 +1,4 @@
-"""The U-Nets against the release: one modality at a time, its aliased skip and the true one; cases 1 to 4 and 6."""
+"""The U-Nets against the release, one modality at a time, with and without aliased skip; cases 1 to 4 and 6."""
 
 import jax
 import pytest
@@ -7,15 +7,21 @@ from tests.parity import unets
 from tests.parity.golden import cases
 
 FILES = {case.name: case for number in ("01", "02", "02b", "03", "04", "06") for case in cases(number)}
+# The image U-Net in its other sizes: of more frames, and what its images show as well.
+LONG = ("video_long-video_released", "video_trueskip", "video_ctx4")
 SUBCASES = [
-    pytest.param(case, subcase, id=f"{case.name}-{subcase['name']}")
+    pytest.param(
+        *(case, subcase),
+        id=f"{case.name}-{subcase['name']}",
+        marks=[pytest.mark.slow] if f"{case.name}-{subcase['name']}".endswith(LONG) else [],
+    )
     for case in FILES.values()
     for subcase in case.config["subcases"]
 ]
 
 
 @pytest.mark.parametrize(("case", "subcase"), SUBCASES)
-def test_prediction_and_every_step_agree(case, subcase):
+def test_prediction_and_intermediates(case, subcase):
     with jax.default_matmul_precision("highest"):
         got = unets.run(case, subcase, 0)
     names = case.outputs(subcase["name"])

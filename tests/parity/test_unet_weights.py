@@ -1,4 +1,4 @@
-"""Every weight of the golden U-Nets is used, and goes back bit for bit; cases 1 to 5."""
+"""The golden U-Nets convert completely and back exactly; cases 1 to 5."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ NETS = [
 
 
 @pytest.mark.parametrize(("case", "name"), NETS)
-def test_there_and_back_is_exact_and_complete(case, name):
+def test_conversion_is_complete_and_back_exact(case, name):
     net, params = unets.load(case, name)
     state = under(case.weights(), f"model.diffusion_model.{name}.")
     back = {}
@@ -28,7 +28,7 @@ def test_there_and_back_is_exact_and_complete(case, name):
         np.testing.assert_array_equal(back[key], value)
 
 
-def test_a_lost_weight_is_named():
+def test_a_missing_weight_is_named():
     param = NETS[0].values
     net, params = unets.load(*param)
     state = under(param[0].weights(), f"model.diffusion_model.{param[1]}.")

@@ -1,4 +1,4 @@
-"""Runs a golden U-Net subcase through our modules: layouts, weights, contexts and the release's wiring."""
+"""Runs a golden U-Net subcase with our modules: layouts, weights, contexts and the connectivity of the release."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from tests.parity.golden import Case
 
 
 def unet_of(modality: str) -> str:
-    """The release's U-Net that serves a modality."""
+    """The U-Net of the release for a modality."""
     return "unet_image" if modality in ("image", "video") else f"unet_{modality}"
 
 
@@ -41,7 +41,7 @@ def to_torch(x: jax.Array) -> np.ndarray:
 
 
 def features_to_torch(h: jax.Array, tokens: int) -> np.ndarray:
-    """Features of any kind in the release's layout; a flat vector [B, C·S] is [B, C, S, 1] there."""
+    """Features of any kind in the layout of the release, where a flat vector [B, C·S] is [B, C, S, 1]."""
     return np.asarray(h).reshape(h.shape[0], -1, tokens, 1) if h.ndim == 2 else to_torch(h)
 
 
@@ -60,14 +60,14 @@ def abstract(module, *args) -> dict:
 
 
 def abstract_latent(config: UNetConfig) -> jax.ShapeDtypeStruct:
-    """A latent that makes every layer of a U-Net appear."""
+    """A latent with which all layers of a U-Net are initialised."""
     side = config.reduction
     shape = {"vector": (1,), "spatial": (1, 2, side, side) if config.temporal else (1, side, side)}[config.kind]
     return jax.ShapeDtypeStruct((*shape, config.latent_channels), jnp.float32)
 
 
 def targets(unet: UNetConfig, environment: EnvironmentConfig | None, width: int) -> dict:
-    """The trees of shapes that a U-Net file is converted into: 'unet', 'environment', 'cross'."""
+    """The shapes of the parameters of a U-Net file: 'unet', 'environment', 'cross'."""
     z, t = abstract_latent(unet), jax.ShapeDtypeStruct((1,), jnp.float32)
     context = jax.eval_shape(Tokens.of, jax.ShapeDtypeStruct((1, 1, unet.context_width), jnp.float32))
     if environment is None:
@@ -79,7 +79,7 @@ def targets(unet: UNetConfig, environment: EnvironmentConfig | None, width: int)
 
 
 def tables(unet: UNetConfig, environment: EnvironmentConfig | None) -> dict:
-    """The name tables of the parts, each with the patterns of the keys that are not its own."""
+    """The name tables of the parts, each with patterns of the keys of other parts."""
     parts = {"unet": (body_rules(unet), owned_by_others(BODY))}
     if environment is not None:
         parts["environment"] = (environment_rules(environment), owned_by_others(ENVIRONMENT))
@@ -89,7 +89,7 @@ def tables(unet: UNetConfig, environment: EnvironmentConfig | None) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def load(case: Case, name: str) -> tuple[Net, dict]:
-    """Converts the U-Net `name`, such as "unet_text", of a golden file; strict, so that every weight is used.
+    """Converts the U-Net `name`, such as "unet_text", of a golden file, strictly.
 
     Returns:
       The network and its parameters, {'unet': ..., 'environment': ..., 'cross': ...}.
@@ -105,18 +105,18 @@ def load(case: Case, name: str) -> tuple[Net, dict]:
 
 
 def context_of(inputs: dict[str, np.ndarray], subcase: dict) -> Tokens:
-    """The convex sum of the conditions' tokens, weighted by `mix_weight` (absent: equally)."""
+    """The convex combination of the tokens of the conditions, by `mix_weight` (equal if absent)."""
     weights = [(subcase.get("mix_weight") or {}).get(kind, 1) for kind in subcase["condition_types"]]
     total = sum(w * inputs[f"cond{k}"] for k, w in enumerate(weights)) / sum(weights)
     return Tokens.of(jnp.asarray(total, jnp.float32))
 
 
-# The cheapest compilation: the programs are large and run once. It changes no mathematics.
+# With little optimization, since these programs are large and run once.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
 def _kept(module, method: str) -> bool:
-    """Which outputs to keep: those of a network's own children, and of every call of cross-modal attention."""
+    """Whether to capture an output: those of direct children, and of every call of cross-modal attention."""
     return method == "__call__" and len(module.path) in (1, 2) and module.name not in ("unet", "attend")
 
 
@@ -127,15 +127,15 @@ def _captured(module, params, *args):
 
 @functools.partial(jax.jit, static_argnames=("net", "alias_skip", "joint"), compiler_options=QUICK)
 def _forward(net: Net, params: dict, z, t, context: Tokens, alias_skip: bool, joint: bool):
-    """The prediction, the environment token and what was kept of a modality that attends, if joint, to itself."""
+    """The prediction, environment token and intermediates of a modality that attends to itself if joint."""
     denoiser = Denoiser(net.unet, net.width if joint else None, alias_skip=alias_skip)
-    own, stages, environment = None, {}, None
+    token, stages, environment = None, {}, None
     if joint:
         emb = UNet(net.unet).apply({"params": params["unet"]}, t, method="embed_time")
-        own, stages = _captured(EnvironmentEncoder(net.environment), params["environment"], z, emb)
-        environment = Tokens.of(own)
+        token, stages = _captured(EnvironmentEncoder(net.environment), params["environment"], z, emb)
+        environment = Tokens.of(token)
     prediction, kept = _captured(denoiser, params, z, t, context, environment)
-    return prediction, own, stages, kept
+    return prediction, token, stages, kept
 
 
 def _their_names(net: Net, stages: dict, kept: dict) -> dict[str, jax.Array]:
@@ -157,20 +157,20 @@ def _their_names(net: Net, stages: dict, kept: dict) -> dict[str, jax.Array]:
 
 
 def run(case: Case, subcase: dict, output: int) -> dict[str, np.ndarray]:
-    """Computes one output modality of a subcase, wired as in the release.
+    """Computes one output modality of a subcase, with the connectivity of the release.
 
     Returns:
-      Every output that the file may hold for it, intermediates included, by the file's names in PyTorch's layout.
+      All outputs that the file may have for it, intermediates included, by the file's names in PyTorch's layout.
     """
     modality, name = subcase["xtype"][output], subcase["name"]
     net, params = load(case, unet_of(modality))
     inputs, joint = case.inputs(name), len(subcase["xtype"]) > 1
     z, t = jnp.asarray(from_torch(inputs[f"x{output}"])), jnp.asarray(inputs["t"], jnp.int32)
     context = context_of(inputs, subcase)
-    prediction, own, stages, kept = _forward(net, params, z, t, context, subcase["mode"] == "codi", joint)
+    prediction, token, stages, kept = _forward(net, params, z, t, context, subcase["mode"] == "codi", joint)
     out = {f"{name}/eps{output}": to_torch(prediction)}
     if joint:
-        out[f"{name}/h_con{output}"] = np.asarray(own)
+        out[f"{name}/h_con{output}"] = np.asarray(token)
     inter = f"{name}/inter/{modality}"
     out[f"{inter}/timestep_embedding"] = np.asarray(timestep_embedding(t, net.unet.channels))
     for key, h in _their_names(net, stages, kept).items():
@@ -183,7 +183,7 @@ def run(case: Case, subcase: dict, output: int) -> dict[str, np.ndarray]:
 
 
 def probe(case: Case, subcase: dict) -> np.ndarray:
-    """Applies one block of cross-modal attention alone."""
+    """Applies one block of cross-modal attention."""
     (net, params), inputs = load(case, unet_of(subcase["unet"])), case.inputs(subcase["name"])
     place = "inputs" if subcase["list"].startswith("input") else "outputs", subcase["index"]
     h = inputs["h"]

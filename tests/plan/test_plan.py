@@ -1,4 +1,4 @@
-"""Rows of a plan: compiled as the loop compiles, bounds by hand, what fits, what is kept."""
+"""Plans: compiled rows, bounds by hand, suggestions that fit, the cache."""
 
 import importlib.util
 import json
@@ -10,6 +10,7 @@ import pytest
 
 from codi_jax import cli
 from codi_jax.config import ConfigError
+from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
 from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of
 from codi_jax.plan import cache, fit, row, run, shapes, sweep, target
@@ -38,31 +39,31 @@ def planned(recipe):
 
 
 def test_memory_and_traffic_of_a_real_program(recipe, planned):
-    """Held against what the step's arguments are; that these are the loop's is held in test_shapes."""
+    """Compared with the arguments of the step; test_shapes compares these with those of the loop."""
     _, (state, *others) = step_of(recipe, STAGE, make_mesh(recipe.config.mesh), 8)
-    held, own = bytes_per_device((state, *others)), bytes_per_device(state)
-    # Constants, which this step does not read, are held all the same.
+    held, state_bytes = bytes_per_device((state, *others)), bytes_per_device(state)
+    # Constants, which this step does not read, are in memory all the same.
     assert planned["hbm"]["arguments"] == held + 8  # and the key
     assert planned["hbm"]["temporaries"] > 0
-    # The next state takes the place of the state; beside it there are the metrics.
+    # The next state aliases the state; the other results are the metrics.
     results = planned["hbm"]["peak"] - planned["hbm"]["arguments"] - planned["hbm"]["temporaries"]
-    assert 0 <= results < 0.05 * own
-    # Every device has its own gradients of all parameters, which are summed.
+    assert 0 <= results < 0.05 * state_bytes
+    # Every device has gradients of all parameters, which are all-reduced.
     assert planned["collectives"]["all-reduce"]["bytes"] >= bytes_per_device(state.params)
-    assert planned["traffic"]["memory"] > 2 * own
+    assert planned["traffic"]["memory"] > 2 * state_bytes
 
 
-def test_a_row(planned):
+def test_entries_of_a_row(planned):
     assert (planned["stage"], planned["topology"], planned["chips"]) == (STAGE, "cpu:8", 8)
     assert planned["mesh"] == {
         "data": 1,
         "fsdp": 8,
         "tensor": 1,
         "context": 1,
-    }  # unless it is given, fsdp takes up to 64
+    }  # by default fsdp takes up to 64
     assert planned["batch_per_chip"] == 1
     assert planned["flops_per_sample"] == planned["flops_per_step"] / 8 > 0
-    # Nobody knows what a CPU can do.
+    # The peaks of a CPU are unknown.
     assert planned["bound_seconds"] is planned["mfu_bound"] is planned["fits"] is planned["hbm"]["limit"] is None
     assert json.loads(json.dumps(planned)) == planned
     assert planned["notes"] == []
@@ -80,7 +81,7 @@ def test_bounds_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("said", "needed"),
+    ("message", "needed"),
     [
         (
             "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (31.25G) "
@@ -91,8 +92,8 @@ def test_bounds_by_hand():
         ("RESOURCE_EXHAUSTED: in some other words", None),
     ],
 )
-def test_what_the_compiler_refuses(said, needed):
-    got = row._refused(said, GIB, Target("v5e:2x2", "tpu", (None,) * 4, CHIPS["v5e"]))
+def test_memory_is_read_from_the_message_of_the_compiler(message, needed):
+    got = row._refused(message, GIB, Target("v5e:2x2", "tpu", (None,) * 4, CHIPS["v5e"]))
     assert got["fits"] is False and got["bound_seconds"] is None
     assert got["hbm"] == {
         "arguments": GIB,
@@ -111,7 +112,7 @@ def refused(recipe, limit, temporaries, mesh, batch):
     return row, Target("x", "tpu", (None,) * 8, chip)
 
 
-def test_the_nearest_thing_that_fits():
+def test_suggestions_that_fit():
     config = toy.config()
     with config.unlocked():
         config.sharding = {"fsdp_min_bytes": 256}
@@ -120,40 +121,45 @@ def test_the_nearest_thing_that_fits():
     halved = {**mesh, "data": 4, "fsdp": 2}
     whole, half = (fit.held(recipe, STAGE, m, 64) for m in (mesh, halved))
     assert half < 0.7 * whole
-    # A third of the temporaries' room is there, and all the state's: a quarter of the batch.
+    # The state fits, and a third of the temporaries: a quarter of the batch.
     too_much = refused(recipe, whole + 100_000, 300_000, mesh, 64)
     (line,) = fit.nearest(recipe, *too_much)
     assert line.startswith("batch_size=16 (estimated: ")
-    # The state alone is too large; split in two it is not, and half of it leaves room for all temporaries.
+    # The whole state is too large; sharded over two devices it fits with all temporaries.
     (line,) = fit.nearest(recipe, *refused(recipe, half + 50_000, 50_000, mesh, 64))
     assert line.startswith("mesh.data=4 mesh.fsdp=2 (estimated: ")
-    # Only both.
+    # Only both together.
     (line,) = fit.nearest(recipe, *refused(recipe, half + 2_000, whole, mesh, 64))
     assert line.startswith("batch_size=") and " and mesh.data=" in line
-    assert "a larger one" in fit.nearest(recipe, *refused(recipe, 1_000, 50_000, mesh, 64))[0]
+    assert "use a larger one" in fit.nearest(recipe, *refused(recipe, 1_000, 50_000, mesh, 64))[0]
 
 
-def test_recomputation_keeps_less_and_is_said_where_it_helps(recipe):
-    """Only U-Nets and towers recompute: of a codec everything is kept either way."""
+def test_remat_keeps_less_and_is_suggested_where_it_helps(recipe):
+    """Only U-Nets and towers support remat; a codec keeps all activations either way."""
     assert fit.remat_keeps(recipe, STAGE) == 1.0
     kept = fit.remat_keeps(recipe, "ldm.image")
     assert 0 < kept < 0.8
     mesh = {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
     arguments, temporaries = fit.held(recipe, "ldm.image", mesh, 8), 1e6
     limit = arguments + (kept + 0.01) * temporaries
-    made = {"stage": "ldm.image", "mesh": mesh, "batch_size": 8, "remat": False}
-    made["hbm"] = {"arguments": arguments, "temporaries": temporaries, "peak": arguments + temporaries, "limit": limit}
-    lines = fit.nearest(recipe, made, Target("x", "tpu", (None,) * 8, Chip(1e6, limit, 1e3, 500.0)))
+    refused_row = {"stage": "ldm.image", "mesh": mesh, "batch_size": 8, "remat": False}
+    refused_row["hbm"] = {
+        "arguments": arguments,
+        "temporaries": temporaries,
+        "peak": arguments + temporaries,
+        "limit": limit,
+    }
+    lines = fit.nearest(recipe, refused_row, Target("x", "tpu", (None,) * 8, Chip(1e6, limit, 1e3, 500.0)))
     assert lines[-1].startswith("model.remat=True (estimated: ")
 
 
-def test_what_a_loss_keeps_for_its_backward_pass_by_hand(recipe, monkeypatch):
+def test_residuals_of_a_loss_by_hand(recipe, monkeypatch):
     """Σ exp(w x) of rows of 3 numbers: exp(w x), which is its own derivative, and x; w itself cancels."""
 
     def loss(variables, batch, key):
-        return jnp.exp(variables["params"]["w"] * batch).sum(), {}
+        return LossTerms(jnp.exp(variables["params"]["w"] * batch).sum(), {})
 
-    task = types.SimpleNamespace(loss=loss)
+    objective = types.SimpleNamespace(loss=loss, batch_multiple=1)
     arguments = lambda rows: (  # noqa: E731
         types.SimpleNamespace(params={"w": jax.ShapeDtypeStruct((3,), "float32")}),
         {},
@@ -161,37 +167,37 @@ def test_what_a_loss_keeps_for_its_backward_pass_by_hand(recipe, monkeypatch):
         jax.ShapeDtypeStruct((rows, 3), "float32"),
         jax.eval_shape(lambda: jax.random.key(0)),
     )
-    monkeypatch.setattr(shapes, "_parameters", lambda *a: (task, None, None))
+    monkeypatch.setattr(shapes, "_parameters", lambda *a: (objective, None, None))
     monkeypatch.setattr(shapes, "step_of", lambda run, name, grid, rows: (None, arguments(rows)))
     assert shapes.kept_for_backward(recipe, STAGE) == 2 * 3 * 4
 
 
-def test_meshes_and_their_order():
+def test_meshes_and_ranking():
     plain = ShardingConfig()
     assert [(m["data"], m["fsdp"]) for m in sweep.meshes(8, plain)] == [(8, 1), (4, 2), (2, 4), (1, 8)]
     assert max(m["fsdp"] for m in sweep.meshes(256, plain)) == 64
     named = ShardingConfig(rules=((".*/kernel", (None, ("tensor",))),))
     assert {"data": 2, "fsdp": 2, "tensor": 2, "context": 1} in list(sweep.meshes(8, named))
     speeds = [(100.0, 64), (99.0, 16), (50.0, 4), (98.5, 32)]
-    found = [{"samples_per_chip_hour": s, "batch_size": b, "peak": 0} for s, b in speeds]
-    assert [e["batch_size"] for e in sweep.ranked(found)] == [16, 32, 64, 4]
+    rows = [{"samples_per_chip_hour": s, "batch_size": b, "peak": 0} for s, b in speeds]
+    assert [e["batch_size"] for e in sweep.ranked(rows)] == [16, 32, 64, 4]
 
 
-def test_a_sweep_prefers_what_fits_and_what_is_fast(recipe, planned):
-    # So little computing that only what is sent counts, as much memory as nobody needs: the largest batch wins.
-    roomy = Target("x", "tpu", (None,) * 8, Chip(1e15, 1e12, 1e12, 1e6))
-    yardstick = planned | {"hbm": planned["hbm"] | {"limit": 1e12}}
-    best = sweep.estimates(recipe, yardstick, roomy)
+def test_a_sweep_ranks_by_speed_what_fits(recipe, planned):
+    # Only the interconnect limits, and memory is unlimited: the largest batch wins.
+    unlimited = Target("x", "tpu", (None,) * 8, Chip(1e15, 1e12, 1e12, 1e6))
+    reference = planned | {"hbm": planned["hbm"] | {"limit": 1e12}}
+    best = sweep.estimates(recipe, reference, unlimited)
     assert best[0]["batch_size"] == max(e["batch_size"] for e in best) == 4 * 8
-    assert len(sweep.chosen(recipe, yardstick, roomy)) == 2
-    # Hardly more than there is: larger batches are out.
-    tight = planned | {"hbm": planned["hbm"] | {"limit": planned["hbm"]["peak"] + 5_000}}
-    assert {e["batch_size"] for e in sweep.estimates(recipe, tight, roomy)} == {8}
+    assert len(sweep.candidates(recipe, reference, unlimited)) == 2
+    # Hardly more memory than the reference needs: larger batches do not fit.
+    limited = planned | {"hbm": planned["hbm"] | {"limit": planned["hbm"]["peak"] + 5_000}}
+    assert {e["batch_size"] for e in sweep.estimates(recipe, limited, unlimited)} == {8}
     with pytest.raises(ConfigError, match="--sweep needs a chip whose peaks are known"):
-        sweep.chosen(recipe, planned, target.virtual(8))
+        sweep.candidates(recipe, planned, target.virtual(8))
 
 
-def test_rows_are_kept_under_all_that_they_depend_on(recipe, planned, tmp_path, monkeypatch):
+def test_the_cache_key_covers_everything_a_row_depends_on(recipe, planned, tmp_path, monkeypatch):
     eight, two = target.virtual(8), target.virtual(2)
     keys = [
         cache.key(recipe, STAGE, eight, MeshConfig(), 8),
@@ -213,33 +219,33 @@ def test_rows_are_kept_under_all_that_they_depend_on(recipe, planned, tmp_path, 
     assert len(calls) == 2
 
 
-def test_what_the_training_costs(recipe, planned):
+def test_the_cost_of_a_stage(recipe, planned):
     stage = recipe.stage(STAGE)
     got = run.training(recipe, STAGE, planned | {"samples_per_chip_hour": 2.0, "chips": 8})
     samples = stage.steps * stage.batch_size
     assert got == {"samples": samples, "chip_hours": samples / 2, "days": samples / 2 / 8 / 24}
 
 
-def test_tables(recipe, planned):
+def test_text_of_a_plan(recipe, planned):
     known = planned | row.bound(8e6, 8, planned["traffic"], Target("x", "tpu", (None,) * 8, CHIP))
     known |= {"fits": False, "nearest": ["batch_size=4 (estimated)"], "training": run.training(recipe, STAGE, known)}
     text = run.shown([known, {**known, "stage": "codec.image"}])
     assert f"{STAGE} does not fit; would: batch_size=4 (estimated)" in text
-    assert "all-reduce" in text and "fsdp 8" in text and "all of it, at the bounds: " in text
+    assert "all-reduce" in text and "fsdp 8" in text and "all stages at their bounds: " in text
     unknown = run.shown([{**planned, "training": run.training(recipe, STAGE, planned)}])
-    assert "all of it" not in unknown and "cpu:8, 8 chips" in unknown
+    assert "all stages" not in unknown and "cpu:8, 8 chips" in unknown
 
 
-def test_it_is_said_that_it_goes_on():
+def test_progress_is_reported_during_compilation():
     heard = []
-    with run._beating(heard.append, "still at it", every=0.01):
+    with run._heartbeat(heard.append, "still at it", every=0.01):
         while len(heard) < 2:
             pass
     assert heard[0].startswith("still at it, 0s so far")
     assert len(heard) == (after := len(heard)) and after >= 2
 
 
-# The command
+# The command line
 
 
 @pytest.fixture
@@ -251,7 +257,7 @@ def workdir(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--topology=v5e:4x4", "--devices=2"], "--topology and --devices: name one of them"),
+        (["--topology=v5e:4x4", "--devices=2"], "--topology and --devices: use only one of them"),
         (["--topology=h100:8"], "topology 'h100:8': no chip 'h100'; there are v5e, v5p, v6e, tpu7x"),
         (["--topology=v5e:four"], "a slice is named as in 'v5e:4x4'"),
         (["--topology=v5e:4x4"], "--topology needs the TPU compiler, which is not installed: pip install"),
@@ -259,7 +265,10 @@ def workdir(tmp_path):
         (["--devices=64"], "--devices=64: this process has 8 CPU devices"),
         (["--devices=2", "--batch=0"], "--batch: expected a positive number, got 0"),
         (["--devices=2", "--batch=3"], "a batch of 3 cannot be split over 2 devices"),
-        (["--devices=2", "--mesh=data=2,rows=1"], "--mesh: expected AXIS=NUMBER,… of data, fsdp, tensor, context, got"),
+        (
+            ["--devices=2", "--mesh=data=2,rows=1"],
+            "--mesh: expected AXIS=NUMBER,… with axes data, fsdp, tensor, context, got",
+        ),
         (
             ["--devices=2", "--mesh=data=3"],
             "mesh(data=3, fsdp=0, tensor=1, context=1): the sizes make 3, but there are 2",
@@ -268,7 +277,7 @@ def workdir(tmp_path):
         (["--devices=2", "--stage=encode.pairs"], "no stage 'encode.pairs'"),
     ],
 )
-def test_what_is_refused(capsys, monkeypatch, workdir, options, message):
+def test_invalid_arguments_are_refused(capsys, monkeypatch, workdir, options, message):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as exit:
         cli.main(["plan", f"--workdir={workdir}", *options])
@@ -277,7 +286,7 @@ def test_what_is_refused(capsys, monkeypatch, workdir, options, message):
     assert message in err and err.count("\n") == 1, err
 
 
-def test_the_command(capsys, monkeypatch, planned, workdir):
+def test_the_plan_command(capsys, monkeypatch, planned, workdir):
     file, calls = workdir / "new" / "plan.json", []
 
     def compiled(*arguments):
@@ -299,34 +308,34 @@ def test_the_command(capsys, monkeypatch, planned, workdir):
     )
     out, err = capsys.readouterr()
     assert calls == [(STAGE, target.virtual(2), MeshConfig(data=1, fsdp=-1), 4)]
-    (made,) = json.loads(file.read_text())
-    assert made["stage"] == STAGE and made["training"]["samples"] == 4 * 8
+    (written,) = json.loads(file.read_text())
+    assert written["stage"] == STAGE and written["training"]["samples"] == 4 * 8
     assert STAGE in out and f"compiling {STAGE}" in err
 
 
-# Slices of TPUs, described
+# TPU slices by topology description
 
 
 @pytest.mark.parametrize(("name", "devices", "chips"), [("v5e:2x2", 4, 4), ("v5p:2x2x1", 4, 4), ("tpu7x:2x2x1", 8, 4)])
-def test_slices(name, devices, chips):
+def test_devices_and_chips_of_a_slice(name, devices, chips):
     pytest.importorskip("libtpu")
-    made = target.tpu(name)
-    assert (len(made.devices), made.chips) == (devices, chips)
+    slice_ = target.tpu(name)
+    assert (len(slice_.devices), slice_.chips) == (devices, chips)
 
 
-def test_a_slice_that_there_is_not():
+def test_an_unknown_slice_is_refused():
     pytest.importorskip("libtpu")
     with pytest.raises(ConfigError, match="topology 'v5e:3x5': "):
         target.tpu("v5e:3x5")
 
 
-def test_a_stage_on_a_slice(recipe):
+def test_a_stage_compiled_for_a_slice(recipe):
     pytest.importorskip("libtpu")
-    made = row.compiled_row(recipe, STAGE, target.tpu("v5e:2x2"), MeshConfig(), 8, silent)
-    assert made["fits"] is True and made["hbm"]["limit"] == chip_of("v5e:2x2").memory
-    assert made["bound_seconds"] == max(made["seconds"].values()) > 0
-    assert made["collectives"]["all-reduce"]["count"] >= 1
-    assert made["hbm"]["arguments"] <= made["hbm"]["peak"] < made["hbm"]["limit"]
+    compiled = row.compiled_row(recipe, STAGE, target.tpu("v5e:2x2"), MeshConfig(), 8, silent)
+    assert compiled["fits"] is True and compiled["hbm"]["limit"] == chip_of("v5e:2x2").memory
+    assert compiled["bound_seconds"] == max(compiled["seconds"].values()) > 0
+    assert compiled["collectives"]["all-reduce"]["count"] >= 1
+    assert compiled["hbm"]["arguments"] <= compiled["hbm"]["peak"] < compiled["hbm"]["limit"]
 
 
 @pytest.mark.slow
@@ -346,7 +355,7 @@ def test_memory_of_chips_is_what_the_compiler_allows(name):
 def test_a_batch_that_no_chip_holds(recipe):
     pytest.importorskip("libtpu")
     described = target.tpu("v5e:2x2")
-    made = row.compiled_row(recipe, STAGE, described, MeshConfig(), 2**24, silent)
-    assert made["fits"] is False and made["bound_seconds"] is None
-    assert made["hbm"]["peak"] > made["hbm"]["limit"]
-    assert fit.nearest(recipe, made, described)[0].startswith("batch_size=")
+    compiled = row.compiled_row(recipe, STAGE, described, MeshConfig(), 2**24, silent)
+    assert compiled["fits"] is False and compiled["bound_seconds"] is None
+    assert compiled["hbm"]["peak"] > compiled["hbm"]["limit"]
+    assert fit.nearest(recipe, compiled, described)[0].startswith("batch_size=")

@@ -1,4 +1,4 @@
-"""What a plan takes for a stage's arguments is what the loop gives its step."""
+"""The arguments of a planned step equal those that the loop passes to it."""
 
 import jax
 import numpy as np
@@ -6,22 +6,22 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
-from codi_jax.data.access import read
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES
 from codi_jax.plan.shapes import bytes_per_device, step_of
-from codi_jax.train.latents import mixed
-from codi_jax.train.loop import Stage
-from codi_jax.train.program import task_of
+from codi_jax.train.latents import concat_with_presence
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run
+from codi_jax.train.stage import Stage
 from configs import codi as public
 from tests import toy
 
 
 def kinds(tree):
-    """Shape and type of every leaf by path, as the device has them."""
+    """Shape and dtype of every leaf by path, as on the device."""
     return {p: (tuple(x.shape), jax.dtypes.canonicalize_dtype(x.dtype)) for p, x in paths.flatten(tree).items()}
 
 
@@ -30,23 +30,23 @@ def kinds(tree):
     [toy.recipe(toy.EVERYTHING), public.get_config("tokenizers=digit_world")],
     ids=["small", "public"],
 )
-def test_an_example_is_of_the_shape_of_a_batch(config):
+def test_an_example_has_the_shapes_of_a_batch(config):
     run = open_run(config, None)
     seen = set()
     for name in run.order:
         stage = run.stage(name)
         kind = stage.modalities, stage.objective, stage.source
-        if stage.objective == "encode" or stage.source not in run.config.sources or kind in seen:
+        if not stage.trains or stage.source not in run.config.sources or kind in seen:
             continue
         seen.add(kind)
-        task = task_of(run, name)
-        samples = read(make_source(run.config.sources[stage.source]), range(2))
-        example = jax.eval_shape(lambda task=task: task.example(2))
-        assert kinds(task.transform(samples)) == kinds(example), name
+        objective = objective_of(run, name)
+        samples = read_batch(make_source(run.config.sources[stage.source]), range(2))
+        example = jax.eval_shape(lambda objective=objective: objective.example(2))
+        assert kinds(objective.batch(samples)) == kinds(example), name
     assert len(seen) >= 6
 
 
-def test_an_example_of_what_is_encoded_is_what_encode_gives():
+def test_an_example_of_an_encoded_batch_has_the_shapes_that_encode_gives():
     run = open_run(toy.recipe(toy.EVERYTHING) | {"model": toy.model(toy.EVERYTHING)}, None)
     variables = {"params": toy.shapes(run.codi), "constants": run.codi.default_constants()}
     media = {m: jax.eval_shape(lambda m=m: run.codi[m].example(2)) for m in toy.EVERYTHING}
@@ -54,18 +54,18 @@ def test_an_example_of_what_is_encoded_is_what_encode_gives():
     arrays = {
         m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(e).items() if x is not None} for m, e in encoded.items()
     }
-    several = {m: conditioning.Encoded(**leaves) for m, leaves in mixed([arrays]).items()}
-    kept = set()
+    concatenated = {m: conditioning.Encoded(**leaves) for m, leaves in concat_with_presence([arrays]).items()}
+    tested = set()
     for name in (n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")):
-        stage, task = run.stage(name), task_of(run, name)
-        wanted = encoded if isinstance(stage.source, str) else several
-        example = jax.eval_shape(lambda task=task: task.example(2))
-        assert kinds(example) == kinds({m: wanted[m] for m in stage.modalities}), name
-        kept.add(wanted is several)
-    assert kept == {True, False}
+        stage, objective = run.stage(name), objective_of(run, name)
+        expected = encoded if isinstance(stage.source, str) else concatenated
+        example = jax.eval_shape(lambda objective=objective: objective.example(2))
+        assert kinds(example) == kinds({m: expected[m] for m in stage.modalities}), name
+        tested.add(expected is concatenated)
+    assert tested == {True, False}
 
 
-def test_the_step_and_its_arguments_are_the_loops(tmp_path):
+def test_the_step_and_its_arguments_equal_those_of_the_loop(tmp_path):
     config = toy.config()
     with config.unlocked():
         config.mesh, config.sharding = {"data": 2, "fsdp": 4}, {"fsdp_min_bytes": 256}
@@ -86,16 +86,16 @@ def test_the_step_and_its_arguments_are_the_loops(tmp_path):
         assert program.step.lower(*planned).as_text() == stage.step.lower(*real).as_text()
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(real[:-1]))
     assert bytes_per_device(planned) == held
-    # A mesh of which no device is there says the same.
+    # An abstract mesh, without devices, gives the same.
     described = AbstractMesh((2, 4, 1, 1), AXES)
     assert bytes_per_device(step_of(run, "codec.text", described, stage.config.batch_size)[1]) == held
 
 
-def test_what_has_no_step_or_no_even_batch():
+def test_encode_stages_and_uneven_batches_are_refused():
     run = open_run(toy.recipe(), None)
     mesh = make_mesh(run.config.mesh)
     encodes = next(name for name in run.order if run.stage(name).objective == "encode")
-    with pytest.raises(ConfigError, match="trains nothing: it computes latents once"):
+    with pytest.raises(ConfigError, match="is an encode stage: it has no training step"):
         step_of(run, encodes, mesh, 8)
     with pytest.raises(ConfigError, match="a batch of 12 cannot be split over 8 devices"):
         step_of(run, "codec.text", mesh, 12)

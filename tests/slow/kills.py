@@ -1,9 +1,9 @@
-"""SIGKILL at random moments of a tiny run: in its start, its steps, its checkpoint writes; again and again to its end.
+"""Sends SIGKILL at random moments of a tiny run: during its start, its steps and its checkpoint writes.
 
     python -m tests.slow.kills --kills=50
 
-Then the same stage once more without interruption, and both have to be alike to the last bit: parameters, and every
-line of their metrics but for the clock's.
+Then runs the same stage without interruption; parameters and all metrics except those of the clock must be equal bit by
+bit.
 """
 
 import argparse
@@ -14,18 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from codi_jax.checkpoint import load_params, record
+from codi_jax.checkpoint import index, load_params
 from tests import toy
 from tests.command import finish, log, start
 
 STAGE = "codec.text"
-# Few and quick steps between checkpoints, so that a write is under way most of the time.
+# Few and short steps between checkpoints, so that a write is in progress most of the time.
 CONFIG = (
     "--config=configs/two.py:tiny",
     f"--config.stages.{STAGE}.steps=2000",
     f"--config.stages.{STAGE}.checkpoint_every=5",
     f"--config.stages.{STAGE}.log_every=1",
-    f"--config.stages.{STAGE}.statistics=64",
+    f"--config.stages.{STAGE}.num_stats_samples=64",
 )
 TRAIN = ("train", *CONFIG, f"--stage={STAGE}", "--quiet")
 CLOCK = ("steps_per_second", "data_wait", "flops_per_second")
@@ -41,58 +41,58 @@ def _metrics(workdir: Path) -> list[dict]:
 
 
 def _unfinished(workdir: Path) -> set[int]:
-    """The checkpoints that no writer has finished, by inode: another of the same step is another."""
+    """The incomplete checkpoints by inode, which differs if a step is written again."""
     checkpoints = workdir / "stages" / STAGE / "checkpoints"
-    found = checkpoints.iterdir() if checkpoints.exists() else ()
-    return {path.stat().st_ino for path in found if not (path / record.NAME).exists()}
+    directories = checkpoints.iterdir() if checkpoints.exists() else ()
+    return {path.stat().st_ino for path in directories if not (path / index.NAME).exists()}
 
 
 def _kill(workdir: Path, cache: Path, rng: random.Random) -> str:
-    """Starts a process and kills it; says in what it was."""
-    left = _unfinished(workdir)  # by the one that was killed before
+    """Starts a process and kills it; returns the phase in which it was."""
+    incomplete = _unfinished(workdir)  # left by the process that was killed before
     process = start(workdir, cache, *TRAIN)
     metrics = workdir / "stages" / STAGE / "metrics.jsonl"
     if rng.random() < 0.2:
         time.sleep(rng.uniform(0, 6))
-        where = "start"
+        phase = "start"
     else:
-        least = 1 << 62  # the file gets shorter, where steps are taken again, and then grows
+        least = 1 << 62  # the file is first truncated to the checkpoint, then it grows
         while process.poll() is None and (size := metrics.stat().st_size if metrics.exists() else 0) <= least:
             least = size
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 4))
-        where = "steps"
+        phase = "steps"
     if process.poll() is not None:
         raise RuntimeError(f"ended by itself, code {process.returncode}: {log(workdir).read_text()[-2000:]}")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return "checkpoint writes" if _unfinished(workdir) - left else where
+    return "checkpoint writes" if _unfinished(workdir) - incomplete else phase
 
 
 def main(kills: int = 50, seed: int = 0) -> dict[str, int]:
-    """Kills so many times, finishes, compares; returns how many kills came in what.
+    """Kills `kills` times, finishes the run and compares; returns phase -> number of kills.
 
     Raises:
-      AssertionError: the ends differ.
+      AssertionError: parameters or metrics differ.
     """
     rng, counts = random.Random(seed), {"start": 0, "steps": 0, "checkpoint writes": 0}
     with tempfile.TemporaryDirectory(prefix="codi-jax-kills-") as folder:
-        whole, broken, cache = (Path(folder) / name for name in ("whole", "broken", "compiled"))
+        uninterrupted, killed, cache = (Path(folder) / name for name in ("uninterrupted", "killed", "compiled"))
         for n in range(kills):
-            counts[_kill(broken, cache, rng)] += 1
-            reached = len(_lines(broken))
+            counts[_kill(killed, cache, rng)] += 1
+            reached = len(_lines(killed))
             print(f"kill {n + 1}/{kills}: {counts}, {reached} steps logged", flush=True)
-        finish(broken, cache, *TRAIN)
-        finish(whole, cache, *TRAIN)
-        a, b = (load_params(str(d / "stages" / STAGE / "params")) for d in (whole, broken))
+        finish(killed, cache, *TRAIN)
+        finish(uninterrupted, cache, *TRAIN)
+        a, b = (load_params(str(d / "stages" / STAGE / "params")) for d in (uninterrupted, killed))
         assert toy.same(a, b), "the parameters differ"
-        assert _metrics(whole) == _metrics(broken), "the metrics differ"
-    print(f"{sum(counts.values())} kills ({counts}); parameters and metrics are those of the uninterrupted run")
+        assert _metrics(uninterrupted) == _metrics(killed), "the metrics differ"
+    print(f"{sum(counts.values())} kills ({counts}); parameters and metrics equal those of the uninterrupted run")
     return counts
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="how many (50)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills (50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
     main(**vars(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""TensorBoard events on a disk that is full; what is in them, test_metrics reads."""
+"""TensorBoard events on a full disk; test_metrics tests their contents."""
 
 import errno
 import io
@@ -16,7 +16,7 @@ def full(monkeypatch):
     monkeypatch.setattr(record_writer, "open_file", lambda path: io.BufferedWriter(io.FileIO("/dev/full", "w")))
 
 
-def test_a_full_disk_is_an_error_of_the_caller(full, tmp_path):
+def test_a_full_disk_raises_in_the_caller(full, tmp_path):
     threads = threading.active_count()
     events = EventWriter(tmp_path)
     with pytest.raises(OSError) as caught:
@@ -27,7 +27,7 @@ def test_a_full_disk_is_an_error_of_the_caller(full, tmp_path):
     assert caught.value.errno == errno.ENOSPC and threading.active_count() == threads
 
 
-def test_the_other_files_are_closed_all_the_same(full, tmp_path):
+def test_the_other_files_are_closed_even_so(full, tmp_path):
     writer = MetricWriter(tmp_path)
     writer.write(0, {"loss": 1.0})
     lines = writer._lines

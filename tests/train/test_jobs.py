@@ -1,4 +1,4 @@
-"""Stages side by side in processes of their own."""
+"""Stages that train in parallel, in several processes."""
 
 import functools
 import json
@@ -19,13 +19,13 @@ from codi_jax.config import ConfigError
 from codi_jax.parallel import paths
 from codi_jax.train import jobs
 from codi_jax.train.ledger import wall_seconds
-from codi_jax.train.loop import train
 from codi_jax.train.overall import Overall
 from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.trainer import train
 from tests import toy
 
 
-def fresh(workdir, change=lambda tree: None):
+def new_run(workdir, change=lambda tree: None):
     config = toy.config()
     with config.unlocked():
         change(config)
@@ -37,15 +37,19 @@ def params(run, name):
     return paths.flatten(load_params(str(run.directory(name) / "params")))
 
 
-def test_the_longest_chain_goes_first():
+def test_the_critical_path_starts_at_a_first_stage():
     run = open_run(toy.config(), "nowhere")
-    chains = jobs.chains(run)
-    assert chains["joint.text+image"] == run.stage("joint.text+image").cost
-    assert all(chains[need] >= chains[n] + run.stage(need).cost for n in run.order for need in run.stage(n).needs)
-    assert max(chains, key=chains.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
+    length = jobs.critical_path(run)
+    assert length["joint.text+image"] == run.stage("joint.text+image").scheduling_weight
+    assert all(
+        length[need] >= length[n] + run.stage(need).scheduling_weight
+        for n in run.order
+        for need in run.stage(n).depends_on
+    )
+    assert max(length, key=length.__getitem__) in ("codec.text", "codec.image", "bridging.text+image")
 
 
-def test_a_worker_tells_of_its_steps_once_in_a_while(monkeypatch):
+def test_a_worker_sends_progress_at_most_every_two_seconds(monkeypatch):
     clock, sent = iter([10.0, 10.0, 11.0, 12.5, 12.5, 13.0, 13.0]), []
     monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
     forward = jobs._Forward(SimpleNamespace(send=sent.append), every=2.0)
@@ -57,49 +61,49 @@ def test_a_worker_tells_of_its_steps_once_in_a_while(monkeypatch):
     assert sent == [("ldm.image", 1, 9), ("ldm.image", 3, 9), ("ldm.text", 5, 6)] and not forward.due()
 
 
-def test_side_by_side_makes_what_one_after_the_other_makes(tmp_path, monkeypatch, capsys):
+def test_parallel_training_gives_the_results_of_sequential_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(jobs, "Overall", functools.partial(Overall, every=0))
     stages = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image")
-    side, alone = fresh(tmp_path / "side"), fresh(tmp_path / "alone")
-    jobs.train_side_by_side(side, stages, jobs=2, quiet=True)
+    parallel, sequential = new_run(tmp_path / "side"), new_run(tmp_path / "alone")
+    jobs.train_side_by_side(parallel, stages, jobs=2, quiet=True)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all  ")]
     assert said[0].startswith("all  stages 1 and 2 of 4  ") and "  100% done  " in said[-1]
-    parts = [int(re.search(r"(\d+)% done", line)[1]) for line in said]
-    assert parts == sorted(parts)
-    train(alone, stages, quiet=True)
-    assert all(side.finished(name) for name in stages)
-    costs = [json.loads((side.directory(name) / "cost.json").read_text()) for name in stages]
-    assert 0 < wall_seconds(costs) < sum(cost["total"] for cost in costs)  # the codecs were trained at the same time
+    percent = [int(re.search(r"(\d+)% done", line)[1]) for line in said]
+    assert percent == sorted(percent)
+    train(sequential, stages, quiet=True)
+    assert all(parallel.finished(name) for name in stages)
+    costs = [json.loads((parallel.directory(name) / "cost.json").read_text()) for name in stages]
+    assert 0 < wall_seconds(costs) < sum(cost["total"] for cost in costs)  # the codecs trained at the same time
     for name in stages[:3]:
-        a, b = params(side, name), params(alone, name)
+        a, b = params(parallel, name), params(sequential, name)
         assert a.keys() == b.keys()
-        for path in a:  # other cores, other sums; of four steps
+        for path in a:  # another number of cores sums in another order
             np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
-    jobs.train_side_by_side(side, stages, jobs=2, quiet=True)  # nothing is left to do
+    jobs.train_side_by_side(parallel, stages, jobs=2, quiet=True)  # nothing is left to do
 
 
-def test_what_a_worker_finds_wrong_is_said_here(tmp_path):
+def test_a_config_error_in_a_worker_reaches_the_parent(tmp_path):
     def change(config):
         config.sources.captions.size = 0
 
-    run = fresh(tmp_path, change)
+    run = new_run(tmp_path, change)
     with pytest.raises(ConfigError, match="size must be at least 1, got 0"):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 
-def test_what_a_worker_may_not_write_is_said_here_in_one_line(tmp_path):
+def test_a_write_error_in_a_worker_reaches_the_parent_as_one_line(tmp_path):
     def change(config):
-        config.sources.captions.size = 0  # so that it stops at once, and writes what that took
+        config.sources.captions.size = 0  # so that it fails at once, and then writes cost.json
 
-    run = fresh(tmp_path, change)
-    (tmp_path / "stages").symlink_to("/sys/kernel")  # in which nobody makes a directory
-    with pytest.raises(ConfigError, match=r"/codec.text: .*: name a directory that you may read and write$"):
+    run = new_run(tmp_path, change)
+    (tmp_path / "stages").symlink_to("/sys/kernel")  # where no directory can be created
+    with pytest.raises(ConfigError, match=r"/codec.text: .*: choose a directory that you may read and write$"):
         jobs.train_side_by_side(run, ("codec.text",), jobs=1, quiet=True)
 
 
-def test_a_stage_whose_needs_are_neither_finished_nor_asked_for(tmp_path):
-    with pytest.raises(ConfigError, match="needs 'codec"):
-        jobs.train_side_by_side(fresh(tmp_path), ("encode.text+image",), jobs=2)
+def test_a_stage_with_an_unfinished_dependency_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="depends on 'codec"):
+        jobs.train_side_by_side(new_run(tmp_path), ("encode.text+image",), jobs=2)
 
 
 def children(pid):
@@ -107,7 +111,7 @@ def children(pid):
     return [int(x) for x in listed]
 
 
-def gone(pid):
+def has_exited(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
     except OSError:
@@ -119,7 +123,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
     def change(config):
         config.stages.codec.image.steps = 10**6  # it would run for hours
 
-    fresh(tmp_path, change)
+    new_run(tmp_path, change)
     command = [sys.executable, "-m", "codi_jax.cli", "train", f"--workdir={tmp_path}", "--jobs=2", "--quiet"]
     with open(tmp_path / "log", "w") as log:
         parent = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"JAX_PLATFORMS": "cpu"})
@@ -131,6 +135,6 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
     assert workers
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    while not all(gone(pid) for pid in workers):
+    while not all(has_exited(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)

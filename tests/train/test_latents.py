@@ -1,9 +1,9 @@
-"""Arrays of several encode stages as one set of samples."""
+"""Arrays of several `encode` stages, concatenated."""
 
 import numpy as np
 
 from codi_jax.data.sources import Arrays
-from codi_jax.train.latents import mixed
+from codi_jax.train.latents import concat_with_presence
 
 
 def part(size, start, *names):
@@ -17,25 +17,25 @@ def part(size, start, *names):
     }
 
 
-def test_mixed_by_hand():
-    a, b = part(2, 10, "text", "image"), part(3, 20, "text", "sound", "clip")
-    got = mixed([a, b])
-    assert list(got) == ["text", "image", "sound", "clip"]
+def test_concat_with_presence_by_hand():
+    a, b = part(2, 10, "text", "image"), part(3, 20, "text", "audio", "video")
+    got = concat_with_presence([a, b])
+    assert list(got) == ["text", "image", "audio", "video"]
     assert got["text"]["mean"].ravel().tolist() == [10, 11, 20, 21, 22]
     assert got["text"]["present"].tolist() == [1, 1, 1, 1, 1]
     assert got["image"]["mean"].tolist() == [[10, 10], [11, 11], [0, 0], [0, 0], [0, 0]]
     assert got["image"]["present"].tolist() == [1, 1, 0, 0, 0]
-    assert got["sound"]["mean"].tolist() == [[0, 0], [0, 0], [20, 20], [21, 21], [22, 22]]
-    assert got["clip"]["prompt"].tolist() == [[0, 0], [0, 0], [20, 20], [20, 20], [20, 20]]
-    assert got["clip"]["present"].tolist() == [0, 0, 1, 1, 1]
+    assert got["audio"]["mean"].tolist() == [[0, 0], [0, 0], [20, 20], [21, 21], [22, 22]]
+    assert got["video"]["prompt"].tolist() == [[0, 0], [0, 0], [20, 20], [20, 20], [20, 20]]
+    assert got["video"]["present"].tolist() == [0, 0, 1, 1, 1]
     assert all(leaf.dtype == np.float32 for tree in got.values() for leaf in tree.values())
     sample = Arrays(got)[3]
     assert sample["text"]["mean"] == [21] and sample["image"]["present"] == 0
 
 
-def test_one_part_is_itself_with_everything_present():
+def test_a_single_part_is_unchanged_and_everything_is_present():
     a = part(4, 0, "text", "image")
-    got = mixed([a])
+    got = concat_with_presence([a])
     for name, tree in got.items():
         assert tree.pop("present").tolist() == [1] * 4
         assert tree.keys() == a[name].keys()
@@ -43,7 +43,7 @@ def test_one_part_is_itself_with_everything_present():
             np.testing.assert_array_equal(leaf, a[name][key])
 
 
-def test_the_parts_are_left_as_they_were():
+def test_the_parts_are_not_modified():
     a, b = part(2, 10, "text"), part(2, 20, "text")
-    mixed([a, b])
+    concat_with_presence([a, b])
     assert all("present" not in tree for tree in (*a.values(), *b.values()))

@@ -1,4 +1,4 @@
-"""cost.json: when a stage ran, over all its sessions."""
+"""cost.json: seconds and sessions of a stage."""
 
 import json
 
@@ -21,14 +21,14 @@ def test_wall_time_is_counted_once_and_only_while_a_stage_runs(stages, wall):
     assert wall_seconds([{"sessions": sessions} for sessions in stages]) == wall
 
 
-def test_what_one_stage_has_not_recorded_is_unknown():
+def test_seconds_are_unknown_if_one_stage_lacks_them():
     assert wall_seconds([{"sessions": [[0, 1]]}, {"total": 3.0}]) is None and wall_seconds([]) is None
     assert core_seconds([{"core_seconds": 1.5}, {"core_seconds": 2.0}]) == 3.5
     assert core_seconds([{"core_seconds": 1.5}, {}]) is None
 
 
 class Time:
-    """A clock that stands still until it is told; the process computes half of the time."""
+    """A clock that tests advance by hand; the processor is busy half of the time."""
 
     def __init__(self):
         self.now = 1e9
@@ -52,16 +52,16 @@ def clock(monkeypatch):
 
 
 def session(path, clock, seconds):
-    """A session that is killed `seconds` after its checkpoint, which is at `seconds`."""
-    booked = ledger.Ledger(path, metrics.Clock())
-    with booked.clock.measure("step"):
+    """A session that saves a checkpoint after `seconds` and is killed after another `seconds`."""
+    recorder = ledger.Ledger(path, metrics.Clock())
+    with recorder.clock.measure("step"):
         clock.now += seconds
-        booked.write()
+        recorder.write()
         clock.now += seconds
     return json.loads(path.read_text())
 
 
-def test_sessions_are_kept_and_what_lies_between_them_does_not_count(tmp_path, clock):
+def test_time_between_sessions_does_not_count(tmp_path, clock):
     first = session(tmp_path / "cost.json", clock, 10)
     assert first["sessions"] == [[1e9, 1e9 + 10]] and first["core_seconds"] == 5
     clock.now += 1000
@@ -71,15 +71,15 @@ def test_sessions_are_kept_and_what_lies_between_them_does_not_count(tmp_path, c
     assert sum(seconds for activity, seconds in both.items() if activity not in ledger.COUNTS) == 17
 
 
-def test_a_session_is_one_however_often_it_is_written(tmp_path, clock):
-    booked = ledger.Ledger(tmp_path / "cost.json", metrics.Clock())
+def test_writing_repeatedly_keeps_one_session(tmp_path, clock):
+    recorder = ledger.Ledger(tmp_path / "cost.json", metrics.Clock())
     for _ in range(3):
         clock.now += 2
-        booked.write()
-    assert wall_seconds([booked.cost()]) == 6 and len(booked.cost()["sessions"]) == 1
+        recorder.write()
+    assert wall_seconds([recorder.cost()]) == 6 and len(recorder.cost()["sessions"]) == 1
 
 
-def test_a_stage_begun_before_sessions_were_recorded_does_not_pretend_to_know(tmp_path, clock):
+def test_a_cost_file_without_sessions_stays_without_them(tmp_path, clock):
     (tmp_path / "cost.json").write_text('{"step": 50.0, "total": 50.0}')
     cost = session(tmp_path / "cost.json", clock, 1)
     assert cost["total"] == 51 and wall_seconds([cost]) is None and core_seconds([cost]) is None

@@ -34,7 +34,7 @@ def scalars(directory):
     return [(e.step, v.tag, v.simple_value) for e in events(directory) for v in e.summary.value]
 
 
-def test_scalars_reach_both_files(tmp_path):
+def test_scalars_are_written_to_both_files(tmp_path):
     with MetricWriter(tmp_path / "new" / "stage") as writer:
         writer.write(0, {"loss": jnp.float32(0.5), "grad_norm": 2})
         writer.write(1, {"loss": jnp.float32(jnp.nan), "grad_norm": math.inf})
@@ -47,7 +47,7 @@ def test_scalars_reach_both_files(tmp_path):
     assert scalars(tmp_path / "new" / "stage") == [(0, "loss", 0.5), (0, "grad_norm", 2.0), (2, "loss", 0.25)]
 
 
-def test_a_resumed_stage_leaves_no_duplicates(tmp_path):
+def test_a_resumed_stage_writes_no_duplicates(tmp_path):
     with MetricWriter(tmp_path) as writer:
         for step in range(5):
             writer.write(step, {"loss": step})
@@ -68,7 +68,7 @@ def test_a_resumed_stage_leaves_no_duplicates(tmp_path):
     assert [e.step for e in events(tmp_path) if e.session_log.status == 1] == [3]  # TensorBoard purges from there on
 
 
-def test_lines_survive_a_kill_as_they_are_written(tmp_path):
+def test_lines_are_on_disk_as_soon_as_they_are_written(tmp_path):
     writer = MetricWriter(tmp_path, tensorboard=False)
     writer.write(0, {"loss": 1.0})
     assert lines(tmp_path) == [{"step": 0, "loss": 1.0}]  # without close
@@ -93,14 +93,14 @@ class Pending:
 
 @pytest.fixture
 def now(monkeypatch):
-    """A time that tests move by hand."""
+    """A time that tests advance by hand."""
     time_ = [100.0]
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: time_[0])
     monkeypatch.setattr(metrics.time, "monotonic", lambda: time_[0])
     return time_
 
 
-def test_clock_books_every_second_once(now):
+def test_clock_assigns_every_second_once(now):
     clock = Clock()
     assert clock.share("data") == 0
     with clock.measure("step"):
@@ -108,14 +108,14 @@ def test_clock_books_every_second_once(now):
         with clock.measure("checkpoint"):
             now[0] += 1
         now[0] += 2
-    now[0] += 50  # outside: nobody's
+    now[0] += 50  # outside of any activity
     with clock.waiting(None):
         now[0] += 4
     assert clock.seconds == {"step": 5, "checkpoint": 1, "data": 4}
     assert clock.share("data") == 0.4
 
 
-def test_fetching_while_the_device_computes_is_no_wait(now):
+def test_fetching_while_the_device_computes_counts_as_step(now):
     clock = Clock()
     for ready in (False, True):
         with clock.waiting(Pending(ready)):
@@ -169,13 +169,13 @@ def test_live_progress_on_a_terminal(monkeypatch):
 
 
 class AllStages:
-    """In place of an `Overall`."""
+    """A fake `Overall`."""
 
     def __init__(self):
-        self.told, self.printed = [], 0
+        self.calls, self.printed = [], 0
 
-    def __call__(self, name, done, of):
-        self.told.append((name, done, of))
+    def __call__(self, name, done, total):
+        self.calls.append((name, done, total))
 
     def part(self):
         return 0.25
@@ -191,7 +191,7 @@ class AllStages:
         print(f"all  {self.line()}", file=stream)
 
 
-def test_all_stages_have_a_line_beside_the_stages_own(now, monkeypatch):
+def test_the_progress_of_all_stages_has_its_own_line(now, monkeypatch):
     out, overall = io.StringIO(), AllStages()
     with Progress("ldm.image", 100, 32, every=10, stream=out, overall=overall) as progress:
         for taken in range(1, 8):
@@ -199,11 +199,11 @@ def test_all_stages_have_a_line_beside_the_stages_own(now, monkeypatch):
             progress.update(taken)
     assert [line.split("  ")[:2] for line in out.getvalue().splitlines()] == [
         ["ldm.image", "1/100"],
-        ["all", "stage 3 of 9"],  # when it is due
+        ["all", "stage 3 of 9"],  # when `due()` is true
         ["ldm.image", "4/100"],
         ["ldm.image", "7/100"],
     ]
-    assert overall.told == [("ldm.image", taken, 100) for taken in range(1, 8)]
+    assert overall.calls == [("ldm.image", taken, 100) for taken in range(1, 8)]
     monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setenv("TERM", "xterm")
     live = Terminal()

@@ -1,15 +1,15 @@
-"""Progress of a whole recipe, by a clock of our own."""
+"""Progress of a whole recipe, with a fake clock."""
 
 import json
 
 import pytest
 
-from codi_jax.train.overall import Overall, chains, schedule_length
+from codi_jax.train.overall import Overall, critical_path, schedule_length
 from codi_jax.train.recipe import open_run
 from tests import toy
 
 STAGES = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image", "ldm.text", "ldm.image")
-COSTS = {"codec.text": 10.0, "codec.image": 20.0, "bridging.text+image": 30.0, "encode.text+image": 5.0}
+WEIGHTS = {"codec.text": 10.0, "codec.image": 20.0, "bridging.text+image": 30.0, "encode.text+image": 5.0}
 STEPS = 100
 
 
@@ -20,14 +20,14 @@ class Clock:
         return self.now
 
 
-class Fake:
-    """A run of which stages are finished by saying so; `seconds` is what their cost.json says."""
+class FakeRun:
+    """A run whose stages are finished by calling `finish`; `seconds` is the total in their cost.json."""
 
     def __init__(self, workdir):
         config = toy.config()
         for name in STAGES:
             group, leaf = name.split(".")
-            config.stages[group][leaf].cost = COSTS.get(name, 40.0)
+            config.stages[group][leaf].scheduling_weight = WEIGHTS.get(name, 40.0)
         self._run, self._done = open_run(config, workdir), set()
         self.order, self.stage, self.directory = self._run.order, self._run.stage, self._run.directory
 
@@ -43,7 +43,7 @@ class Fake:
 
 @pytest.fixture
 def run(tmp_path):
-    return Fake(tmp_path)
+    return FakeRun(tmp_path)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def clock():
     return Clock()
 
 
-def test_the_schedule_by_hand():
+def test_schedule_length_by_hand():
     needs = {"a": (), "b": (), "c": ("a",), "d": ("a", "b")}
     seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0}
     priority = {"a": 7.0, "b": 6.0, "c": 1.0, "d": 4.0}
@@ -63,7 +63,7 @@ def test_the_schedule_by_hand():
     assert schedule_length({}, {}, needs, priority, 2) == 0
 
 
-def test_nothing_is_foreseen_before_anything_is_timed(run, clock):
+def test_no_time_left_is_shown_before_anything_is_timed(run, clock):
     overall = Overall(run, STAGES, clock=clock)
     assert overall.left() is None and overall.line() == "0 of 6 stages  0% done"
     overall.begin("codec.text")
@@ -72,15 +72,15 @@ def test_nothing_is_foreseen_before_anything_is_timed(run, clock):
     assert overall.left() is None and overall.line() == "stage 1 of 6  1% done"
 
 
-def test_one_after_the_other(run, clock):
-    """Costs are 10, 20, 30, 5, 40, 40; a unit of cost turns out to take 2 seconds."""
+def test_time_left_of_sequential_stages(run, clock):
+    """Weights are 10, 20, 30, 5, 40, 40; one unit takes 2 seconds."""
     overall = Overall(run, STAGES, clock=clock)
     overall.begin("codec.text")
     clock.now += 4  # compiles
     overall("codec.text", 0, STEPS)
     clock.now += 8
     overall("codec.text", 50, STEPS)
-    # 4 + 100 · 0.16 = 20 s in all, so 2 s a unit of cost; 8 s are left of it, and 135 units
+    # 4 + 100 · 0.16 = 20 s in total, so 2 s per unit; 8 s are left of this stage, and 135 units of the others
     assert overall.left() == pytest.approx(8 + 2 * 135)
     assert overall.line() == "stage 1 of 6  3% done  4m38s left"
     clock.now += 3  # since the last step
@@ -90,13 +90,13 @@ def test_one_after_the_other(run, clock):
     overall.end("codec.text")
     assert overall.left() == pytest.approx(2 * 135) and overall.line() == "1 of 6 stages  7% done  4m30s left"
     overall.begin("codec.image")
-    clock.now += 15  # compiling: what was foreseen for it runs off
+    clock.now += 15  # compiling: the estimate for this stage counts down
     assert overall.left() == pytest.approx(2 * 135 - 15)
-    clock.now += 60  # longer than foreseen: it is not less than nothing
+    clock.now += 60  # longer than estimated: it does not become negative
     assert overall.left() == pytest.approx(2 * 115)
 
 
-def test_side_by_side_it_is_the_longest_way(run, clock):
+def test_time_left_of_parallel_stages_is_the_longest_path(run, clock):
     overall = Overall(run, STAGES, workers=2, clock=clock)
     for name in ("bridging.text+image", "codec.image"):
         overall.begin(name)
@@ -105,13 +105,13 @@ def test_side_by_side_it_is_the_longest_way(run, clock):
     clock.now += 10
     overall("codec.image", 50, STEPS)
     overall("bridging.text+image", 50, STEPS)
-    # 20 s each for costs of 20 and 30, so 0.8 s a unit. In 10 s codec.text begins, 8 s; then encode, 4; both ldm, 32.
+    # 20 s each for weights of 20 and 30: 0.8 s per unit. In 10 s codec.text starts, 8 s; then encode, 4; both ldm, 32.
     assert overall.left() == pytest.approx(10 + 8 + 4 + 32)
     assert overall.line() == "stages 1 and 2 of 6  17% done  54s left"
 
 
-def test_after_a_resume_it_counts_what_was_done_before(run, clock):
-    run.finish("codec.text", 30.0)  # 3 s a unit of cost
+def test_a_resumed_stage_counts_its_earlier_steps(run, clock):
+    run.finish("codec.text", 30.0)  # 3 s per unit
     run.finish("codec.image", 60.0)
     overall = Overall(run, STAGES, clock=clock)
     assert overall.left() == pytest.approx(3 * 115) and overall.line() == "2 of 6 stages  21% done  5m45s left"
@@ -120,7 +120,7 @@ def test_after_a_resume_it_counts_what_was_done_before(run, clock):
     overall("bridging.text+image", 80, STEPS)  # an earlier session made 80 steps
     clock.now += 2
     overall("bridging.text+image", 82, STEPS)
-    # 1 s a step: 18 s are left; 5 + 100 s for a cost of 30 beside 90 s for 30
+    # 1 s per step: 18 s are left; 5 + 100 s for a weight of 30, and 90 s for the other 30
     scale = (30 + 60 + 105) / 60
     assert overall.left() == pytest.approx(18 + scale * 85)
     assert overall.line().startswith("stage 3 of 6  38% done")
@@ -141,7 +141,7 @@ def test_only_the_stages_of_this_call_count(run, clock):
     assert overall.line() == "0 of 2 stages  0% done"
 
 
-def test_a_line_every_few_seconds(run, clock, capsys):
+def test_a_line_is_due_every_few_seconds(run, clock, capsys):
     overall = Overall(run, STAGES, every=20, clock=clock)
     assert not overall.due()
     clock.now += 20
@@ -150,6 +150,6 @@ def test_a_line_every_few_seconds(run, clock, capsys):
     assert capsys.readouterr().out == "all  0 of 6 stages  0% done\n" and not overall.due()
 
 
-def test_the_longest_chain(run):
-    found = chains(run)
-    assert found["ldm.image"] >= 40 and found["encode.text+image"] == 5 + max(found["ldm.image"], found["ldm.text"])
+def test_critical_path(run):
+    length = critical_path(run)
+    assert length["ldm.image"] >= 40 and length["encode.text+image"] == 5 + max(length["ldm.image"], length["ldm.text"])

@@ -1,7 +1,7 @@
-"""Several processes for real, on this machine, against one with as many devices.
+"""Training in several real processes on this machine, against one process with as many devices.
 
-Float tolerance: sums over the batch and over split parameters are taken in another order (between processes by Gloo,
-within one by XLA), which is a relative 1e-6 in the first step and grows with every update that is made of it.
+Float tolerance: sums over the batch and over sharded parameters have another order (between processes by Gloo, within
+one by XLA). The relative difference is 1e-6 in the first step and grows with every update.
 """
 
 import json
@@ -16,9 +16,9 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.parallel import make_mesh, paths
-from codi_jax.train import loop
-from codi_jax.train.loop import train
+from codi_jax.train import stage
 from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.trainer import train
 from tests import toy
 from tests.train import pod
 from tests.train.pod import STAGE, Pod
@@ -27,13 +27,13 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture
-def alone(tmp_path, monkeypatch):
-    """Runs a config in this process, on some of its devices; its workdir, and the folder of its batches."""
+def single(tmp_path, monkeypatch):
+    """A function that trains a config in this process and returns the workdir and the folder of batches."""
 
     def run(config, devices=8):
-        workdir, seen = tmp_path / "alone", tmp_path / "alone-batches"
+        workdir, seen = tmp_path / "single", tmp_path / "single-batches"
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
+            patch.setattr(stage, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:devices]))
             pod.watch(seen, patch.setattr)
             save_config(config, workdir)
             train(open_run(config, workdir), quiet=True)
@@ -48,13 +48,13 @@ def lines(workdir: Path, stage: str = STAGE) -> list[dict]:
 
 
 def assert_same_batches(seen, reference, processes):
-    """Every step has been seen by each of these numbers of processes that it says, and bit by bit as it was alone."""
+    """Each of these numbers of processes took some steps, with batches bit-identical to the reference."""
     want, got = pod.rows_seen(reference), pod.rows_seen(seen)
     assert got.keys() == want.keys()
     assert {n for step in got.values() for n in step} == set(processes)
-    for step, (whole,) in ((step, found.values()) for step, found in want.items()):
+    for step, (expected,) in ((step, batches.values()) for step, batches in want.items()):
         for rows in got[step].values():
-            assert toy.same(rows, whole), step
+            assert toy.same(rows, expected), step
 
 
 def assert_same_curve(workdir, reference, stage=STAGE):
@@ -65,22 +65,25 @@ def assert_same_curve(workdir, reference, stage=STAGE):
 
 
 def assert_same_outcome(workdir, reference, stage=STAGE):
-    """The record is the same, and each array by and large: where its gradient is 0 but for rounding, such as that of a
-    bias before a norm, Adam makes steps of full length of it, each of which may go either way."""
-    assert load_run(workdir).made(stage) == load_run(reference).made(stage)
+    """The metadata are equal and the arrays close.
+
+    The tolerance is wide because of leaves whose gradient is 0 up to rounding, such as a bias before a norm: Adam
+    scales that to steps of full length in either direction.
+    """
+    assert load_run(workdir).finished_meta(stage) == load_run(reference).finished_meta(stage)
     got, want = (paths.flatten(load_params(str(d / "stages" / stage / "params"))) for d in (workdir, reference))
     assert got.keys() == want.keys()
-    steps = load_run(workdir).stage(stage)
+    config = load_run(workdir).stage(stage)
     for path, leaf in got.items():
-        furthest = 2 * steps.steps * steps.optimizer.learning_rate
+        furthest = 2 * config.steps * config.optimizer.learning_rate
         np.testing.assert_allclose(leaf, want[path], atol=furthest, rtol=TOLERANCE, err_msg=path)
-    apart = np.sqrt(sum(np.sum((got[path] - want[path]) ** 2.0) for path in got))
-    assert apart < 1e-2 * np.sqrt(sum(np.sum(leaf**2.0) for leaf in want.values()))
+    distance = np.sqrt(sum(np.sum((got[path] - want[path]) ** 2.0) for path in got))
+    assert distance < 1e-2 * np.sqrt(sum(np.sum(leaf**2.0) for leaf in want.values()))
 
 
-def test_two_processes_train_what_one_does(tmp_path, alone):
+def test_two_processes_train_the_same_as_one(tmp_path, single):
     config = pod.config(steps=3)
-    reference, batches = alone(config, devices=4)
+    reference, batches = single(config, devices=4)
     save_config(config, tmp_path / "run")
     run = Pod(tmp_path / "seen", tmp_path / "run", 2, 2)
     run.ends()
@@ -92,9 +95,9 @@ def test_two_processes_train_what_one_does(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_one_process_killed_ends_the_other_and_the_same_command_resumes(tmp_path, alone):
+def test_killing_one_process_ends_the_other_and_the_same_command_resumes(tmp_path, single):
     config = pod.config(steps=24)
-    reference, batches = alone(config)
+    reference, batches = single(config)
     workdir = tmp_path / "run"
     save_config(config, workdir)
     for victim, at in ((1, 5), (0, 12)):
@@ -102,7 +105,7 @@ def test_one_process_killed_ends_the_other_and_the_same_command_resumes(tmp_path
         began = run.signal(victim, signal.SIGKILL, lambda at=at: len(lines(workdir)) >= at)
         run.ends(128 + signal.SIGKILL)
         assert time.monotonic() - began < 120
-        assert "local_pod: " not in run.log.read_text()  # the other ended by itself
+        assert "local_pod: " not in run.log.read_text()  # the other one exited without help of the launcher
         assert not load_run(workdir).finished(STAGE)
     run = Pod(tmp_path / "seen", workdir, 2, 4)
     run.ends()
@@ -111,9 +114,9 @@ def test_one_process_killed_ends_the_other_and_the_same_command_resumes(tmp_path
 
 
 @pytest.mark.slow
-def test_four_processes_then_two_then_four_are_one_run(tmp_path, alone):
+def test_a_run_continues_with_other_numbers_of_processes(tmp_path, single):
     config = pod.config(steps=24)
-    reference, batches = alone(config)
+    reference, batches = single(config)
     workdir = tmp_path / "run"
     save_config(config, workdir)
 
@@ -121,7 +124,7 @@ def test_four_processes_then_two_then_four_are_one_run(tmp_path, alone):
     run.signal(3, signal.SIGKILL, lambda: len(lines(workdir)) >= 6)
     run.ends(128 + signal.SIGKILL)
 
-    run = Pod(tmp_path / "seen", workdir, 2, 2)  # half the devices, too
+    run = Pod(tmp_path / "seen", workdir, 2, 2)  # also half the devices
     run.signal(1, signal.SIGTERM, lambda: len(lines(workdir)) >= 14)
     run.ends(75)
     (said,) = [line for line in run.log.read_text().splitlines() if "stopped in" in line]
@@ -135,10 +138,10 @@ def test_four_processes_then_two_then_four_are_one_run(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_statistics_latents_and_what_is_built_on_them(tmp_path, alone):
+def test_statistics_and_latents_and_a_stage_trained_on_them(tmp_path, single):
     stages = ("codec.text", "codec.image", "bridging.text+image", "encode.text+image", "ldm.text")
     config = pod.config(4, *stages)
-    reference, _ = alone(config)
+    reference, _ = single(config)
     workdir, encode = tmp_path / "run", stages[3]
     save_config(config, workdir)
     run = Pod(tmp_path / "seen", workdir, 2, 4)
@@ -147,7 +150,7 @@ def test_statistics_latents_and_what_is_built_on_them(tmp_path, alone):
         if name != encode:
             assert_same_curve(workdir, reference, name)
             assert_same_outcome(workdir, reference, name)
-    # The same program on the same weights: what one process encodes is the same to the last bit.
+    # One process encodes with the same program and the same weights: the files are bit-identical.
     again = tmp_path / "again"
     shutil.copytree(workdir, again)
     shutil.rmtree(again / "stages" / encode)

@@ -1,4 +1,4 @@
-"""A recipe is checked as a whole before anything runs."""
+"""Recipes are validated as a whole before anything runs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests import toy
 
 
 def recipe(tmp_path, **changes):
-    """The toy's, with stages changed: {"ldm.text": {"needs": ...}} (None takes the stage out)."""
+    """The toy recipe with changed stages, {"ldm.text": {"depends_on": ...}}; None removes the stage."""
     tree = toy.config().to_dict()
     for name, change in changes.items():
         group, leaf = name.split(".")
@@ -25,33 +25,33 @@ def recipe(tmp_path, **changes):
 
 
 @pytest.mark.parametrize("more", [(), ("audio",), ("audio", "video")], ids="+".join)
-def test_the_demo_trains_every_component_of_every_part_of_it_on_samples_of_pools(tmp_path, more):
+def test_the_demo_trains_every_component_for_every_set_of_modalities_on_pairs(tmp_path, more):
     names = (*toy.PAIR, *more)
     tree = toy.recipe(names)
     tree["model"] = toy.model(names)
     run = open_run(ConfigDict(tree), tmp_path)
-    patterns = [pattern for stage in run.stages.values() for pattern in stage.train]
+    patterns = [pattern for stage in run.stages.values() for pattern in stage.trainable]
     untrained = [c for c in run.codi.component_names() if not any(re.fullmatch(p, f"{c}/x") for p in patterns)]
     assert not untrained
     for name, config in run.config.sources.items():
         source = make_source(config, f"sources.{name}")
         if source.config.split == "train":
             assert not source.config.merged and len(source.config.modalities) <= 2
-    # Whoever trains a component that others have trained before begins where they ended.
+    # A stage that trains a component further starts from the version of the stages that trained it before.
     for i, name in enumerate(run.order):
-        own = {p for p in run.stage(name).train if p != "bridging/.*"}
-        before = {other for other in run.order[:i] if own & set(run.stage(other).train)}
+        patterns = {p for p in run.stage(name).trainable if p != "bridging/.*"}
+        before = {other for other in run.order[:i] if patterns & set(run.stage(other).trainable)}
         assert before <= set(run.ancestors(name)), name
 
 
-def test_stages_come_after_what_they_need(tmp_path):
+def test_stages_are_ordered_after_their_dependencies(tmp_path):
     run = recipe(tmp_path)
     assert set(run.order) == set(run.stages) == {
         "bridging.text+image", "codec.image", "codec.text", "encode.text+image", "environment.image",
         "environment.text", "joint.text+image", "ldm.image", "ldm.text",
     }  # fmt: skip
     for i, name in enumerate(run.order):
-        assert set(run.stage(name).needs) <= set(run.order[:i])
+        assert set(run.stage(name).depends_on) <= set(run.order[:i])
     first = {"bridging.text+image", "codec.image", "codec.text"}
     assert set(run.ancestors("encode.text+image")) == first
     assert run.ancestors("ldm.text") == run.order[: run.order.index("encode.text+image") + 1]
@@ -65,19 +65,19 @@ def test_the_order_does_not_depend_on_how_the_config_was_written(tmp_path):
     assert open_run(ConfigDict(tree), tmp_path).order == recipe(tmp_path).order
 
 
-def test_a_circle(tmp_path):
-    with pytest.raises(ConfigError, match=r"^config\.stages: .*codec\.text.* need one another in a circle$"):
-        recipe(tmp_path, **{"codec.text": {"needs": ("ldm.text",)}})
+def test_a_dependency_cycle_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"^config\.stages: .*codec\.text.* form a dependency cycle$"):
+        recipe(tmp_path, **{"codec.text": {"depends_on": ("ldm.text",)}})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"ldm.text": {"needs": ("encode.nothing",)}},
-            r"stages\.ldm\.text\.needs: there is no stage 'encode",
+            {"ldm.text": {"depends_on": ("encode.nothing",)}},
+            r"stages\.ldm\.text\.depends_on: there is no stage 'encode",
         ),
-        ({"codec.text": None}, r"stages\.encode\.text\+image\.needs: there is no stage 'codec\.text'"),
+        ({"codec.text": None}, r"stages\.encode\.text\+image\.depends_on: there is no stage 'codec\.text'"),
         ({"ldm.text": {"source": "nowhere"}}, r"stages\.ldm\.text\.source: neither a source nor a stage: 'nowhere'"),
         (
             {"ldm.text": {"source": ("encode.text+image", "no")}},
@@ -86,29 +86,49 @@ def test_a_circle(tmp_path):
         ({"ldm.text": {"source": ("text+image",)}}, r"ldm\.text\.source: neither a source nor a stage: 'text\+image'"),
         ({"ldm.text": {"steps": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
         ({"ldm.text": {"batch_size": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
-        ({"ldm.text": {"keep_last": 0}}, r"stages\.ldm\.text: keep_last is at least 1, and keep_every at least 0"),
-        ({"ldm.text": {"keep_every": -2}}, r"stages\.ldm\.text: keep_last is at least 1, and keep_every at least 0"),
+        ({"ldm.text": {"keep_last": 0}}, r"stages\.ldm\.text: keep_last must be at least 1 and keep_every at least 0"),
+        (
+            {"ldm.text": {"keep_every": -2}},
+            r"stages\.ldm\.text: keep_last must be at least 1 and keep_every at least 0",
+        ),
         ({"ldm.text": {"stepz": 3}}, r"stages\.ldm\.text\.stepz: unknown key; StageConfig knows objective, "),
         ({"ldm.text": {"objective": "gan"}}, r"stages\.ldm\.text\.objective: expected one of 'codec', "),
         ({"ldm.text": {"optimizer": {"lr": 1.0}}}, r"stages\.ldm\.text\.optimizer\.lr: unknown key"),
     ],
 )
-def test_what_is_wrong_is_one_line_with_its_path(tmp_path, changes, message):
+def test_an_invalid_config_is_one_line_with_its_path(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message) as error:
         recipe(tmp_path, **changes)
     assert "\n" not in str(error.value)
 
 
-def test_unknown_stages_and_unfinished_ones(tmp_path):
+def test_former_keys_of_a_stage_are_read_with_a_warning(tmp_path):
+    former = {
+        "depends_on": "needs", "trainable": "train", "init_from": "start", "offload": "on_host",
+        "num_stats_samples": "statistics", "scheduling_weight": "cost",
+    }  # fmt: skip
+    tree = toy.config().to_dict()
+    stage = tree["stages"]["ldm"]["text"] | {"offload": ("ema",)}
+    tree["stages"]["ldm"]["text"] = {former.get(key, key): value for key, value in stage.items()}
+    with pytest.warns(FutureWarning) as warned:
+        run = open_run(ConfigDict(tree), tmp_path)
+    where = "stages.ldm.text"
+    assert {str(w.message) for w in warned} == {
+        f"config.{where}.{old} is now called {where}.{new}" for new, old in former.items()
+    }
+    assert run.stage("ldm.text") == recipe(tmp_path, **{"ldm.text": {"offload": ("ema",)}}).stage("ldm.text")
+
+
+def test_unknown_and_unfinished_stages_are_refused(tmp_path):
     run = recipe(tmp_path)
     with pytest.raises(ConfigError, match=r"^no stage 'codec\.smell' in this recipe; it has bridging"):
         run.stage("codec.smell")
     assert not any(run.finished(name) for name in run.order)
     with pytest.raises(ConfigError, match=r"^stage 'codec\.text' is not finished in "):
-        run.providers(("codec.text",))
+        run.component_sources(("codec.text",))
 
 
-def test_a_workdir_belongs_to_one_config(tmp_path):
+def test_a_workdir_accepts_one_config_only(tmp_path):
     workdir = tmp_path / "a" / "run"
     config = toy.config()
     save_config(config, workdir)
@@ -121,18 +141,31 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
 
 
-def test_a_saved_config_is_the_same_run(tmp_path):
+def test_a_workdir_with_former_names_of_keys_accepts_its_config(tmp_path):
     save_config(toy.config(), tmp_path)
-    loaded, own = load_run(tmp_path), open_run(toy.config(), tmp_path)
-    assert loaded.order == own.order
-    for name in own.order:
-        assert loaded.stage(name).train == own.stage(name).train
-        assert loaded.stage(name).optimizer == own.stage(name).optimizer
-    assert loaded.codi.config.width == own.codi.config.width
-    assert loaded.fingerprint((), {"x": 1}) == own.fingerprint((), {"x": 1}) != own.fingerprint((), {"x": 2})
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"depends_on"', '"needs"').replace('"trainable"', '"train"'))
+    before = path.read_bytes()
+    save_config(toy.config(), tmp_path)
+    assert path.read_bytes() == before
+    config = toy.config()
+    config.stages.ldm.text.steps += 1
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        save_config(config, tmp_path)
 
 
-def test_not_a_workdir(tmp_path):
+def test_a_saved_config_gives_the_same_run(tmp_path):
+    save_config(toy.config(), tmp_path)
+    loaded, original = load_run(tmp_path), open_run(toy.config(), tmp_path)
+    assert loaded.order == original.order
+    for name in original.order:
+        assert loaded.stage(name).trainable == original.stage(name).trainable
+        assert loaded.stage(name).optimizer == original.stage(name).optimizer
+    assert loaded.codi.config.width == original.codi.config.width
+    assert loaded.fingerprint((), {"x": 1}) == original.fingerprint((), {"x": 1}) != original.fingerprint((), {"x": 2})
+
+
+def test_a_directory_without_a_config_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"is not a workdir: it has no config\.json"):
         load_run(tmp_path)
     (tmp_path / "config.json").write_text("{")

@@ -20,63 +20,63 @@ def changed(tmp_path, change):
     return open_run(config, tmp_path / "run")
 
 
-def test_a_run_of_other_last_stages_takes_all_the_others(tmp_path):
-    there = load_run(toy.trained())
+def test_a_run_that_differs_in_its_last_stage_reuses_all_others(tmp_path):
+    finished = load_run(toy.trained())
     run = changed(tmp_path, lambda c: c.stages["joint"]["text+image"]["settings"].update(align_weight=0.5))
-    taken = reuse(run, there.workdir)
-    assert set(taken) == set(run.order) - {"joint.text+image"}
-    for name in taken:
+    copied = reuse(run, finished.workdir)
+    assert set(copied) == set(run.order) - {"joint.text+image"}
+    for name in copied:
         assert run.finished(name)
         if run.stage(name).objective == "encode":
-            assert toy.same(load(run, name), load(there, name))  # which is refused where the weights are others
+            assert toy.same(load(run, name), load(finished, name))  # loading fails if the weights differ
         else:
-            a, b = (load_params(str(r.directory(name) / "params")) for r in (run, there))
+            a, b = (load_params(str(r.directory(name) / "params")) for r in (run, finished))
             assert toy.same(a, b)
     assert not run.finished("joint.text+image")
-    assert reuse(run, there.workdir) == ()  # again: all is there
+    assert reuse(run, finished.workdir) == ()  # again: nothing is left to copy
 
 
-def test_what_changes_nothing_does_not_count(tmp_path):
+def test_fields_without_effect_on_the_result_do_not_count(tmp_path):
     run = changed(tmp_path, lambda c: c.stages["joint"]["text+image"].update(log_every=3, checkpoint_every=1))
     assert set(reuse(run, toy.trained())) == set(run.order)
 
 
-def test_environment_settings_concern_the_last_stages_alone(tmp_path):
+def test_environment_settings_affect_the_last_stages_only(tmp_path):
     run = changed(tmp_path, lambda c: c.model.update(environment_tokens="map"))
     assert set(reuse(run, toy.trained())) == set(run.order) - LAST
 
 
-def test_a_changed_stage_takes_all_that_follow_with_it(tmp_path):
+def test_a_changed_stage_and_its_dependents_are_not_reused(tmp_path):
     run = changed(tmp_path, lambda c: c.stages["ldm"]["image"].update(batch_size=4))
     assert set(run.order) - set(reuse(run, toy.trained())) == {"ldm.image", "environment.image", "joint.text+image"}
 
 
-def test_a_source_and_the_seed_count(tmp_path):
-    there = load_run(toy.trained())
+def test_the_source_and_the_seed_are_part_of_the_definition(tmp_path):
+    finished = load_run(toy.trained())
     other = changed(tmp_path, lambda c: c.sources["captions"].update(seed=77))
-    differ = {name for name in there.order if definition(there, name) != definition(other, name)}
+    differ = {name for name in finished.order if definition(finished, name) != definition(other, name)}
     assert "codec.text" in differ and "codec.image" not in differ and "encode.text+image" in differ
     other = changed(tmp_path, lambda c: c.update(seed=1))
     with pytest.raises(ConfigError, match="--reuse: no finished stage of"):
-        reuse(other, there.workdir)
+        reuse(other, finished.workdir)
 
 
-def test_a_stage_that_was_begun_here_is_left_alone(tmp_path):
+def test_a_stage_that_was_started_here_is_not_overwritten(tmp_path):
     run = changed(tmp_path, lambda c: None)
-    begun = run.directory("codec.image")
-    begun.mkdir(parents=True)
-    taken = reuse(run, toy.trained())
-    assert "codec.text" in taken and "codec.image" not in taken and not list(begun.iterdir())
-    assert "encode.text+image" not in taken  # it builds on what is not there
+    started = run.directory("codec.image")
+    started.mkdir(parents=True)
+    copied = reuse(run, toy.trained())
+    assert "codec.text" in copied and "codec.image" not in copied and not list(started.iterdir())
+    assert "encode.text+image" not in copied  # it depends on a stage that is not finished
 
 
-def test_no_run_to_reuse(tmp_path):
+def test_a_missing_workdir_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is not a workdir"):
         reuse(changed(tmp_path, lambda c: None), tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("argument", ["loss=paper", "tokens=map"])
-def test_the_variants_differ_after_the_denoisers_alone(tmp_path, argument):
+def test_variants_differ_only_after_the_denoisers(tmp_path, argument):
     ours = open_run(four.get_config(), tmp_path / "a")
     theirs = open_run(four.get_config(argument), tmp_path / "b")
     same = {n for n in theirs.order if n in ours.stages and definition(ours, n) == definition(theirs, n)}
@@ -90,7 +90,7 @@ def test_the_variants_differ_after_the_denoisers_alone(tmp_path, argument):
         assert {m.config.environment.tokens for m in theirs.codi.modalities.values()} == {"map"}
 
 
-def test_pairs_of_everything(tmp_path):
+def test_merged_pools_train_every_pair(tmp_path):
     ours = open_run(four.get_config(), tmp_path / "a")
     merged = open_run(four.get_config("pools=merged"), tmp_path / "b")
     same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
@@ -98,10 +98,10 @@ def test_pairs_of_everything(tmp_path):
     stages = merged.stages.values()
     assert all(paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
     assert all(together(stages, pair) for pair in combinations(four.MODALITIES, 2))
-    with pytest.raises(ConfigError, match="takes all modalities"):
+    with pytest.raises(ConfigError, match="needs all modalities"):
         four.get_config("pools=merged,modalities=text+image")
 
 
-def test_variants_that_do_not_exist():
-    with pytest.raises(ConfigError, match="loss: ours or paper"):
+def test_unknown_variants_are_refused():
+    with pytest.raises(ConfigError, match="loss: expected ours or paper"):
         four.get_config("loss=theirs")

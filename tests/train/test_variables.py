@@ -1,4 +1,4 @@
-"""Where variables come from: stages, `config.weights`, fresh ones; each straight into its sharding."""
+"""Variables from stages, from `config.weights` and initialized, each directly in its sharding."""
 
 import shutil
 
@@ -10,7 +10,7 @@ from codi_jax.checkpoint import load_params, save_params
 from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh, paths
 from codi_jax.train.recipe import open_run
-from codi_jax.train.variables import assemble, component_reader, inherit, made_in_place, place_on
+from codi_jax.train.variables import assemble, component_reader, copy_matching, init_sharded, make_sharding_fn
 from tests import toy
 
 
@@ -33,7 +33,7 @@ def run(weights, workdir=None):
     return open_run(config, workdir)
 
 
-def test_they_are_read_as_float32_with_their_constants(weights):
+def test_converted_weights_are_read_as_float32_with_their_constants(weights):
     variables = assemble(run(weights), (), ("vision_codec",))
     saved = load_params(str(weights / "vision_codec"))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {np.dtype(np.float32)}
@@ -41,13 +41,15 @@ def test_they_are_read_as_float32_with_their_constants(weights):
     assert toy.same(variables["constants"]["vision_codec"], saved["constants"]["vision_codec"])
 
 
-def test_a_stage_that_made_one_comes_first(weights):
-    own = run(weights, toy.trained())
-    assert own.providers(("codec.image",))["vision_codec"] == toy.trained() / "stages" / "codec.image" / "params"
-    assert own.providers(("codec.image",))["vision_unet"] == weights / "vision_unet"
+def test_a_stage_takes_precedence_over_converted_weights(weights):
+    both = run(weights, toy.trained())
+    assert (
+        both.component_sources(("codec.image",))["vision_codec"] == toy.trained() / "stages" / "codec.image" / "params"
+    )
+    assert both.component_sources(("codec.image",))["vision_unet"] == weights / "vision_unet"
 
 
-def test_what_was_computed_from_others_is_told_apart(weights):
+def test_the_fingerprint_depends_on_the_converted_weights(weights):
     before = run(weights).fingerprint((), {})
     assert before != run("").fingerprint((), {})
     saved = load_params(str(weights / "vision_unet"))
@@ -57,41 +59,41 @@ def test_what_was_computed_from_others_is_told_apart(weights):
     assert run(weights).fingerprint((), {}) != before
 
 
-def test_components_are_read_one_by_one_and_what_is_nowhere_is_named(weights):
+def test_only_named_components_are_read_and_missing_ones_are_reported(weights):
     read = component_reader(run(weights))
     assert set(read(("vision_unet",))["params"]) == {"vision_unet"}
-    with pytest.raises(ConfigError, match="nothing has made image_cross, text_unet: train it"):
+    with pytest.raises(ConfigError, match="no weights for image_cross, text_unet: train it"):
         read(("vision_unet", "image_cross", "text_unet"))
 
 
-def test_one_of_another_size_or_none_at_all_is_refused(weights, tmp_path):
+def test_weights_of_another_shape_or_an_empty_directory_are_refused(weights, tmp_path):
     saved = load_params(str(weights / "vision_unet"))
     saved["params"]["vision_unet"]["head"]["layer"]["bias"] = np.zeros(99, np.float16)
     save_params(str(weights / "vision_unet"), saved, {"components": ["vision_unet"]})
-    with pytest.raises(ConfigError, match=r"vision_unet.*bias.*: the checkpoint has \(99,\)"):
+    with pytest.raises(ConfigError, match=r"vision_unet.*bias.*: the checkpoint has shape \(99,\)"):
         assemble(run(weights), (), ("vision_unet",))
     shutil.rmtree(weights)
     with pytest.raises(ConfigError, match="no components in"):
-        run(weights).providers(())
+        run(weights).component_sources(())
 
 
-def test_leaves_of_one_path_and_shape_are_taken_over():
-    fresh = {"block": {"kernel": np.zeros(2), "bias": np.zeros(1)}, "temporal": {"kernel": np.ones(3)}}
-    other = {"block": {"kernel": np.array([5.0, 6.0]), "bias": np.zeros(4)}, "head": {"kernel": np.ones(1)}}
-    made = inherit(fresh, other, "start")
-    assert made.keys() == fresh.keys() and made["block"].keys() == fresh["block"].keys()
-    np.testing.assert_array_equal(made["block"]["kernel"], [5, 6])
-    np.testing.assert_array_equal(made["block"]["bias"], [0])  # of another shape
-    np.testing.assert_array_equal(made["temporal"]["kernel"], 1)
+def test_copy_matching_copies_leaves_of_the_same_path_and_shape():
+    target = {"block": {"kernel": np.zeros(2), "bias": np.zeros(1)}, "temporal": {"kernel": np.ones(3)}}
+    source = {"block": {"kernel": np.array([5.0, 6.0]), "bias": np.zeros(4)}, "head": {"kernel": np.ones(1)}}
+    copied = copy_matching(target, source, "start")
+    assert copied.keys() == target.keys() and copied["block"].keys() == target["block"].keys()
+    np.testing.assert_array_equal(copied["block"]["kernel"], [5, 6])
+    np.testing.assert_array_equal(copied["block"]["bias"], [0])  # of another shape
+    np.testing.assert_array_equal(copied["temporal"]["kernel"], 1)
 
 
-def test_nothing_in_common_is_an_error():
+def test_copy_matching_without_a_match_is_an_error():
     with pytest.raises(ConfigError, match="start: the two components have no parameter in common"):
-        inherit({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
+        copy_matching({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
 
 
 def split(weights):
-    """The run on a mesh of eight, its larger arrays split four ways."""
+    """The run on a mesh of eight devices, its larger arrays in four shards."""
     config = toy.config()
     with config.unlocked():
         config.weights = str(weights)
@@ -100,34 +102,34 @@ def split(weights):
     return open_run(config, None)
 
 
-def parts(tree):
-    """Into how many different parts the largest leaf is split."""
+def num_shards(tree):
+    """The number of different shards of the largest leaf."""
     leaf = max(jax.tree.leaves(tree), key=lambda x: x.nbytes)
     return leaf.nbytes // leaf.addressable_shards[0].data.nbytes
 
 
-def test_converted_and_fresh_components_arrive_in_shards(weights):
-    there, names = split(weights), ("vision_unet",)
-    place = place_on(there, make_mesh(there.config.mesh))
-    read = assemble(there, (), names, place=place)["params"]
-    for path, leaf in paths.flatten(place(read)).items():
+def test_converted_and_initialized_components_are_sharded(weights):
+    run_on_mesh, names = split(weights), ("vision_unet",)
+    sharding_fn = make_sharding_fn(run_on_mesh, make_mesh(run_on_mesh.config.mesh))
+    read = assemble(run_on_mesh, (), names, sharding_fn=sharding_fn)["params"]
+    for path, leaf in paths.flatten(sharding_fn(read)).items():
         assert paths.flatten(read)[path].sharding == leaf, path
-    assert parts(read) == 4
+    assert num_shards(read) == 4
     assert toy.same(read, assemble(run(weights), (), names)["params"])
 
-    def fresh(key):
-        return there.codi.init(key, ("text_unet",))
+    def init(key):
+        return run_on_mesh.codi.init(key, ("text_unet",))
 
-    made = made_in_place(fresh, jax.random.key(0), place)
-    assert parts(made) == 4
-    for path, leaf in paths.flatten(fresh(jax.random.key(0))).items():
-        np.testing.assert_allclose(paths.flatten(made)[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
+    initialized = init_sharded(init, jax.random.key(0), sharding_fn)
+    assert num_shards(initialized) == 4
+    for path, leaf in paths.flatten(init(jax.random.key(0))).items():
+        np.testing.assert_allclose(paths.flatten(initialized)[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
 
 
-def test_generation_reads_into_the_mesh_if_it_splits_anything(weights):
-    assert parts(component_reader(split(weights))(("vision_unet",))["params"]) == 4
+def test_generation_reads_into_the_mesh_if_it_shards_anything(weights):
+    assert num_shards(component_reader(split(weights))(("vision_unet",))["params"]) == 4
     whole = component_reader(run(weights))(("vision_unet",))["params"]
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(whole)} == {1}
-    fresh = component_reader(run(weights), random=True)(("text_unet",))["params"]
-    # An array committed to its device would have every program compiled again for it.
-    assert not any(leaf.committed for leaf in jax.tree.leaves((whole, fresh)))
+    initialized = component_reader(run(weights), random=True)(("text_unet",))["params"]
+    # Programs would be compiled again for an array that is committed to its device.
+    assert not any(leaf.committed for leaf in jax.tree.leaves((whole, initialized)))

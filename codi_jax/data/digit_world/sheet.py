@@ -9,9 +9,9 @@ from pathlib import Path
 
 from codi_jax.config import from_dict
 from codi_jax.data import files
-from codi_jax.data.digit_world.clips import RATE as FRAME_RATE
 from codi_jax.data.digit_world.factors import CARRIES
 from codi_jax.data.digit_world.speech import RATE
+from codi_jax.data.digit_world.videos import RATE as FRAME_RATE
 from codi_jax.data.digit_world.world import DigitWorld, WorldConfig
 from codi_jax.data.sheet import contact_sheet, pixels
 

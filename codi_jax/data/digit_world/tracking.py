@@ -4,7 +4,7 @@ With F_k the Fourier transform of the brightness of frame k, low-passed by W,
 
     r_k = F⁻¹[ W F_{k+1} F_k* / |F_{k+1} F_k*| ]         peaks where frame k + 1 lies relative to frame k
 
-A motion m with its bounce in frame e moves the picture by d_k(m, e) from frame k to k + 1 (`clips.offsets`), so
+A motion m with its bounce in frame e moves the picture by d_k(m, e) from frame k to k + 1 (`videos.offsets`), so
 
     s(m, e) = mean_k r_k[d_k(m, e)] / max r              1 for a clip of this world, near 0 for noise or a still one
     motion  = argmax_m max_e s(m, e),   event = argmax_e s(motion, e)
@@ -14,8 +14,8 @@ What does not reach `READABLE` is unread, and so is what two motions, or two mom
 
 import numpy as np
 
-from codi_jax.data.digit_world.clips import FRAMES, offsets
 from codi_jax.data.digit_world.factors import MOMENTS, MOTIONS
+from codi_jax.data.digit_world.videos import FRAMES, offsets
 from codi_jax.data.digit_world.world import EVENTS, moment_of
 
 CUTOFF = 0.22  # cycles a pixel: what a codec keeps

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import clips, sounds
+from codi_jax.data.digit_world import audio, videos
 from codi_jax.data.digit_world.captions import WAYS, Wordings, caption, truncate
-from codi_jax.data.digit_world.clips import move
 from codi_jax.data.digit_world.draws import choose, uniform
 from codi_jax.data.digit_world.factors import (
     CARRIES,
@@ -24,7 +23,8 @@ from codi_jax.data.digit_world.factors import (
     allowed,
 )
 from codi_jax.data.digit_world.glyphs import Split, glyph_index, glyphs
-from codi_jax.data.digit_world.pictures import paint, warp
+from codi_jax.data.digit_world.images import paint, warp
+from codi_jax.data.digit_world.videos import move
 
 SHIFT, SCALE, ANGLE = 2.0, 0.1, np.deg2rad(10)  # pixels, fraction, radians: the largest a picture is off the glyph
 
@@ -81,7 +81,7 @@ class WorldConfig:
             raise ConfigError("digit_world: the train split has wordings 'trained' only; the others are for the test")
 
 
-EVENTS = range(1, clips.FRAMES - 1)  # the frames that a bounce may have its top in
+EVENTS = range(1, videos.FRAMES - 1)  # the frames that a bounce may have its top in
 _PER_MOMENT = len(EVENTS) // len(MOMENTS)
 
 
@@ -180,15 +180,17 @@ class DigitWorld:
         return paint(brightness, factors["colour"])
 
     def _frame(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
-        clips = self._video(index, factors)
-        time = choose(uniform(self._seed, ("time",), index)["time"], clips.shape[1])
-        return clips[np.arange(len(index)), time]
+        frames = self._video(index, factors)
+        time = choose(uniform(self._seed, ("time",), index)["time"], frames.shape[1])
+        return frames[np.arange(len(index)), time]
 
     def _video(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         return move(self._image(index, factors, "video "), factors["motion"], factors["event"], MOTIONS)
 
     def _audio(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
-        u = uniform(self._seed, tuple(f"audio {name}" for name in sounds.DRAWS), index)
-        draws = dict(zip(sounds.DRAWS, u.values(), strict=True))
-        seconds = (factors["event"] + 0.5) / clips.RATE
-        return sounds.sounds(self.config.split, factors["digit"], factors["voice"], factors["motion"], seconds, draws)
+        u = uniform(self._seed, tuple(f"audio {name}" for name in audio.DRAWS), index)
+        draws = dict(zip(audio.DRAWS, u.values(), strict=True))
+        seconds = (factors["event"] + 0.5) / videos.RATE
+        return audio.synthesize(
+            self.config.split, factors["digit"], factors["voice"], factors["motion"], seconds, draws
+        )

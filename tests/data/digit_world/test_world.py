@@ -9,9 +9,9 @@ import pytest
 
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.digit_world import COLOURS, DIGITS, PALETTE, DigitWorld, WorldConfig, parse
-from codi_jax.data.digit_world.clips import RATE, move, offsets
 from codi_jax.data.digit_world.factors import CARRIES, FACTORS, MOTIONS, NEVER_PAIRED, held_out_colour, held_out_motion
 from codi_jax.data.digit_world.tracking import track
+from codi_jax.data.digit_world.videos import RATE, move, offsets
 
 DIGEST = """
 import hashlib, jax, numpy as np

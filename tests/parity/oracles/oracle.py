@@ -54,7 +54,7 @@ def loaded(weights: dict[str, np.ndarray], component: str, config: Any, shapes: 
     known = recognise(weights)
     assert known.name == family
     found, _ = read(known, weights, {component: config}, {component: shapes})
-    assert not found[component].lacking
+    assert not found[component].missing
     assert not found[component].rows
     return found[component].tree
 

@@ -25,8 +25,8 @@ UNET = UNetConfig(
     context_width=24,
     multipliers=(1, 2, 3),
     blocks=(2, 2, 2),
-    attend=(True, True, False),
-    connect=(True, True, False),
+    attention_levels=(True, True, False),
+    cross_modal_levels=(True, True, False),
 )
 CODEC = AutoKLConfig(in_channels=3, channels=32, mult=(1, 2, 3), blocks=2, z_channels=4, embed_dim=4)
 

@@ -44,14 +44,14 @@ def clip_shapes():
 
 def test_clip():
     oracle = clip()
-    found, aside = read(
+    found, ignored = read(
         recognise(oracle.state_dict()),
         state(oracle),
         {"clip_text": TEXT, "clip_vision": VISION},
         clip_shapes(),
     )
-    assert not any(part.lacking for part in found.values())
-    assert aside.keys() == {"logit_scale"}
+    assert not any(part.missing for part in found.values())
+    assert ignored.keys() == {"logit_scale"}
     with torch.no_grad():
         text = oracle.get_text_features(torch.from_numpy(IDS)).pooler_output
         vision = oracle.get_image_features(torch.from_numpy(PIXELS).movedim(-1, 1)).pooler_output
@@ -74,7 +74,7 @@ def test_a_clip_tower_by_itself(tower, projection):
     everything = read(recognise(given), given, configs, clip_shapes())[0][component].tree
     found = read(recognise(weights), weights, configs, clip_shapes())[0]
     assert found.keys() == {component}
-    assert found[component].lacking == (() if projection else ("projection/kernel",))
+    assert found[component].missing == (() if projection else ("projection/kernel",))
     if not projection:
         del everything["projection"]
     np.testing.assert_equal(found[component].tree, everything)
@@ -153,9 +153,9 @@ def completed(tree):
 def test_bert(whole):
     config = transformers.BertConfig(**TOWER, vocab_size=50, max_position_embeddings=16)
     oracle = shaken((transformers.BertForPreTraining if whole else transformers.BertModel)(config))
-    found, aside = read(recognise(oracle.state_dict()), state(oracle), {"text_codec": OPTIMUS}, optimus_shapes())
-    assert (len(aside) > 0) == whole
-    assert {path.split("/")[0] for path in found["text_codec"].lacking} == {"moments", "decoder"}
+    found, ignored = read(recognise(oracle.state_dict()), state(oracle), {"text_codec": OPTIMUS}, optimus_shapes())
+    assert (len(ignored) > 0) == whole
+    assert {path.split("/")[0] for path in found["text_codec"].missing} == {"moments", "decoder"}
     bert = oracle.bert if whole else oracle
     ids = np.array([[7, 3, 9, 2, 0, 0], [4, 4, 5, 6, 30, 49]])
     with torch.no_grad():
@@ -174,7 +174,7 @@ def test_gpt2_with_the_latent_as_past_and_in_the_embedding(whole):
     weights = state(oracle)
     found = read(recognise(weights), weights, {"text_codec": OPTIMUS}, optimus_shapes())[0]["text_codec"]
     assert found.rows == {"decoder/token/embedding": 37}
-    assert {p for p in found.lacking if p.startswith("decoder/")} == {"decoder/memory/kernel", "decoder/latent/kernel"}
+    assert {p for p in found.missing if p.startswith("decoder/")} == {"decoder/memory/kernel", "decoder/latent/kernel"}
 
     rng = np.random.default_rng(1)
     memory, latent = (rng.standard_normal((6, n)).astype(np.float32) / 6 for n in (layers * width, width))

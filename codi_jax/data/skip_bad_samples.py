@@ -39,7 +39,7 @@ class FaultsConfig:
     seed: int = 0
 
 
-class Replacing:
+class SkipBadSamples:
     """A source whose samples that raise MediaError are replaced; for several threads.
 
     Args:

@@ -2,7 +2,7 @@ import numpy as np
 
 from codi_jax.data.digit_world.factors import PALETTE
 from codi_jax.data.digit_world.glyphs import glyphs
-from codi_jax.data.digit_world.pictures import paint, warp
+from codi_jax.data.digit_world.images import paint, warp
 
 
 def draw(glyph=17, shift=(0.0, 0.0), scale=1.0, angle=0.0):

@@ -24,17 +24,17 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Of this machine, as many as this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), "read")
+    return ThreadPoolExecutor(available_cores(), "read")
 
 
-def read(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
+def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     """Samples `indices` of a source, stacked leaf by leaf along a new first axis."""
     if hasattr(source, "read"):
         return source.read(indices)

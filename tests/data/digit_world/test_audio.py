@@ -7,17 +7,17 @@ import time
 import numpy as np
 import pytest
 
+from codi_jax.data.digit_world.audio import DRAWS, LENGTH, synthesize
 from codi_jax.data.digit_world.draws import choose, uniform
 from codi_jax.data.digit_world.make_speech import pitch_of
-from codi_jax.data.digit_world.sounds import DRAWS, LENGTH, sounds
 from codi_jax.data.digit_world.speech import RATE, SPLITS, speech, utterance_index
 
 DIGEST = """
 import hashlib, numpy as np
 from codi_jax.data.digit_world.draws import uniform
-from codi_jax.data.digit_world.sounds import DRAWS, sounds
+from codi_jax.data.digit_world.audio import DRAWS, synthesize
 n = np.arange(20)
-print(hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest())
+print(hashlib.sha256(synthesize("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest())
 """
 
 
@@ -30,7 +30,7 @@ def batch(split="test", n=200, seed="0"):
 
 
 def make(split, factors, draws):
-    return sounds(split, **factors, draws=draws)
+    return synthesize(split, **factors, draws=draws)
 
 
 def still(n=1, **changed):
@@ -72,7 +72,9 @@ def test_a_sample_is_the_same_in_any_company():
 
 def test_a_sample_is_the_same_in_any_process():
     n = np.arange(20)
-    local = hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest()
+    local = hashlib.sha256(
+        synthesize("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()
+    ).hexdigest()
     env = os.environ | {"PYTHONHASHSEED": "77"}
     out = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, env=env)
     assert out.stdout.strip() == local
@@ -97,7 +99,7 @@ def rms(x):
 
 def test_the_tone_lies_31_dB_below_the_word():
     digit, voice, draws = np.arange(20) % 10, np.arange(20) // 10, still(20)
-    left, right = (sounds("val", digit, voice, np.full(20, motion), np.full(20, 0.5), draws) for motion in (0, 1))
+    left, right = (synthesize("val", digit, voice, np.full(20, motion), np.full(20, 0.5), draws) for motion in (0, 1))
     word = utterance_index("val", digit, voice, draws["utterance"])
     level = speech().level[word] * np.sqrt(0.36 * 0.72)  # in the middle of the loudness, in decibels
     tone = rms(left - right) / np.sqrt(2)  # two tones that have nothing to do with each other
@@ -105,14 +107,14 @@ def test_the_tone_lies_31_dB_below_the_word():
 
 
 def test_the_floor_lies_60_dB_below_full_scale():
-    one, other = (sounds("val", *np.zeros((4, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
+    one, other = (synthesize("val", *np.zeros((4, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
     assert abs(20 * np.log10(rms(one - other) / np.sqrt(2)) + 60) < 0.3
     assert rms(one[:, :16]).min() > 1e-4  # nowhere silent
 
 
 def test_the_word_wanders_about_the_middle():
     onset = np.array([0.0, 0.5, 1 - 2.0**-53])
-    waves = sounds("val", *np.zeros((3, 3), int), np.full(3, 0.9), still(3, onset=onset))
+    waves = synthesize("val", *np.zeros((3, 3), int), np.full(3, 0.9), still(3, onset=onset))
     first = np.argmax(np.abs(waves) > 0.1, axis=1)
     np.testing.assert_array_equal(np.diff(first), [640, 640])
 
@@ -121,7 +123,7 @@ def test_the_click_is_where_it_is_told_and_on_average_as_loud_in_all_bands():
     when = np.linspace(0.1, 0.9, 20)
     zeros = np.zeros(20, int)
     draws = still(20, click=np.arange(20) / 20)
-    early, late = (sounds("val", zeros, zeros, zeros, t, draws) for t in (when, np.full(20, 1.0)))
+    early, late = (synthesize("val", zeros, zeros, zeros, t, draws) for t in (when, np.full(20, 1.0)))
     for i in range(20):  # but for the other one's click, which comes at the end
         difference = (early - late)[i, :7900]
         at = np.flatnonzero(np.abs(difference) > 1e-4)
@@ -134,8 +136,8 @@ def test_the_click_is_where_it_is_told_and_on_average_as_loud_in_all_bands():
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_every_draw_matters(name):
-    one = sounds("train", *np.ones((3, 1), int), np.array([0.5]), still())
-    other = sounds("train", *np.ones((3, 1), int), np.array([0.5]), still(**{name: np.array([0.1])}))
+    one = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), still())
+    other = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), still(**{name: np.array([0.1])}))
     assert np.abs(one - other).max() > 1e-4
 
 

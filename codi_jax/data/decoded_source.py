@@ -1,6 +1,6 @@
 """Records of media as samples of the sizes that a model wants.
 
-    record   {"text": caption, or several, "image": Medium, "audio": Medium, "video": Medium}
+    record   {"text": caption, or several, "image": MediaFile, "audio": MediaFile, "video": MediaFile}
     sample   {"text": {"caption", "prompt"}, "image": uint8 [S, S, 3], "audio": int16 [N], "video": uint8 [T, S, S, 3]}
 
 Whatever is drawn (which of several captions, where to cut a prompt or a picture) is drawn from the sample's own seed:
@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, renamed
 from codi_jax.data import files
-from codi_jax.data.access import cores
-from codi_jax.data.apart import Several
+from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.files import MediaError
-from codi_jax.data.pictures import square
+from codi_jax.data.images import crop_resize
+from codi_jax.data.source import available_cores
 
 KINDS = ("text", "image", "audio", "video")
 TIMED = ("audio", "video")  # of whose files there may be a part
@@ -46,7 +46,7 @@ class MediaConfig:
       middle_frame: take the picture from the middle of the clip: the prompt of a clip, as the paper has it.
       seed: of what is drawn.
       views: how often each record is there, drawn anew every time; so an `encode` stage can compute several.
-      patience: seconds that a sound or clip may take in a process of its own, which is killed after them; 0 decodes it
+      timeout_s: seconds that a sound or clip may take in a process of its own, which is killed after them; 0 decodes it
         here, where a hang or crash of the decoder is one of the run.
     """
 
@@ -61,7 +61,7 @@ class MediaConfig:
     middle_frame: bool = False
     seed: int = 0
     views: int = 1
-    patience: float = 30.0
+    timeout_s: float = renamed("patience", default=30.0)
 
     def __post_init__(self):
         unknown = [name for name in self.modalities if name not in KINDS]
@@ -89,7 +89,7 @@ class Records(Protocol):
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
-class Media:
+class DecodedSource:
     """The samples of records."""
 
     parallel = True
@@ -98,7 +98,7 @@ class Media:
         self.records, self.config = records, config
         if set(TIMED) & set(config.modalities):
             files.pyav()  # not to be missed sample by sample
-        self._reader = Several(config.patience, cores()) if config.patience else files
+        self._reader = DecoderPool(config.timeout_s, available_cores()) if config.timeout_s else files
 
     def __len__(self) -> int:
         return self.config.views * len(self.records)
@@ -110,10 +110,10 @@ class Media:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Raises MediaError for a sample that cannot be used."""
         rng = np.random.default_rng([self.config.seed, index])
-        return decoded(self.record(index), self.config, rng, self._reader)
+        return decode_record(self.record(index), self.config, rng, self._reader)
 
 
-def decoded(
+def decode_record(
     record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator, reader: Any = files
 ) -> dict[str, Any]:
     """A record as a sample; `reader`: the module `files`, or a reader of `data.apart`.
@@ -134,13 +134,15 @@ def decoded(
         if given is None or (name == "text" and not given):
             raise MediaError("missing", f"{record.get('name', 'a sample')}: no {name}")
         if name == "text":
-            caption = chosen(given, which)
+            caption = pick_caption(given, which)
             sample["text"] = {
                 "caption": caption,
-                "prompt": beginning(caption, at) if cut < config.truncate else caption,
+                "prompt": truncate_caption(caption, at) if cut < config.truncate else caption,
             }
         elif name == "image":
-            sample["image"] = square(files.read_picture(given), config.size, crop if config.crop == "random" else None)
+            sample["image"] = crop_resize(
+                files.read_image(given), config.size, crop if config.crop == "random" else None
+            )
         elif name == "audio":
             sample["audio"] = files.to_int16(reader.read_audio(given, config.samples, config.sample_rate))
         elif name == "video":
@@ -155,7 +157,7 @@ def is_caption(name: str) -> bool:
     return name == "text"
 
 
-def chosen(captions: Any, u: float) -> str:
+def pick_caption(captions: Any, u: float) -> str:
     """One of several captions, by a number in [0, 1); white space made single spaces.
 
     Raises:
@@ -173,7 +175,7 @@ def chosen(captions: Any, u: float) -> str:
     return caption
 
 
-def beginning(caption: str, u: float) -> str:
+def truncate_caption(caption: str, u: float) -> str:
     """The first words of a caption: any number of them but all, by a number in [0, 1); one word stays."""
     words = caption.split()
     return " ".join(words[: 1 + int(u * max(len(words) - 1, 1))])

@@ -26,28 +26,28 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from codi_jax.data import files
-from codi_jax.data.files import MediaError, Medium
+from codi_jax.data.files import MediaError, MediaFile
 
 MEMORY = 4 << 30  # bytes of address space that a decoder may have
 _LENGTHS = struct.Struct("<QQ")
 
 
-class Apart:
+class SubprocessDecoder:
     """Reads as `files` does, in another process; for several threads, one file at a time.
 
     Args:
-      patience: seconds that a file may take.
+      timeout_s: seconds that a file may take.
     """
 
-    def __init__(self, patience: float):
-        self._patience, self._lock = patience, threading.Lock()
+    def __init__(self, timeout_s: float):
+        self._timeout_s, self._lock = timeout_s, threading.Lock()
         self._process: subprocess.Popen | None = None
 
-    def read_video(self, medium: Medium, frames: int, rate: float, size: int) -> np.ndarray:
+    def read_video(self, medium: MediaFile, frames: int, rate: float, size: int) -> np.ndarray:
         """See `files.read_video`; raises MediaError `crash` or `hang` as well."""
         return self._call("read_video", medium, (frames, rate, size), np.uint8, (frames, size, size, 3))
 
-    def read_audio(self, medium: Medium, samples: int, rate: int) -> np.ndarray:
+    def read_audio(self, medium: MediaFile, samples: int, rate: int) -> np.ndarray:
         """See `files.read_audio`; raises MediaError `crash` or `hang` as well."""
         return self._call("read_audio", medium, (samples, rate), np.float32, (samples,))
 
@@ -63,18 +63,18 @@ class Apart:
     def __del__(self):
         self.close()
 
-    def _call(self, read: str, medium: Medium, arguments: tuple, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _call(self, read: str, medium: MediaFile, arguments: tuple, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         about = {"read": read, "name": medium.name, "start": medium.start, "duration": medium.duration}
         about |= {"has": medium.data is not None, "arguments": arguments}
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self.close()
-                self._process = _started()
+                self._process = _start_process()
             try:
                 answer, data = self._exchange(about, medium.data or b"", math.prod(shape) * np.dtype(dtype).itemsize)
             except TimeoutError:
                 self.close()
-                raise MediaError("hang", f"{medium.name}: not decoded within {self._patience:g} seconds") from None
+                raise MediaError("hang", f"{medium.name}: not decoded within {self._timeout_s:g} seconds") from None
             except (OSError, EOFError, ValueError) as error:
                 self.close()
                 raise MediaError("crash", f"{medium.name}: the decoder broke down ({type(error).__name__})") from None
@@ -83,7 +83,7 @@ class Apart:
         return np.frombuffer(data, dtype).reshape(shape).copy()
 
     def _exchange(self, about: dict, data: bytes, expected: int) -> tuple[dict, bytes]:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout_s
         text = json.dumps(about).encode()
         sending = threading.Thread(target=_send, args=(self._process.stdin, text, data), daemon=True)
         sending.start()  # a decoder that does not read must not hold up the one who waits for it
@@ -112,27 +112,27 @@ class Apart:
         return bytes(out)
 
 
-class Several:
+class DecoderPool:
     """So many of them, for as many threads: each takes one that is free.
 
     Args:
-      patience: seconds that a file may take.
+      timeout_s: seconds that a file may take.
       count: processes, at most; each is started when it is first needed.
     """
 
-    def __init__(self, patience: float, count: int):
-        self._free: queue.LifoQueue[Apart] = queue.LifoQueue()  # the last one used is running
-        self._all = [Apart(patience) for _ in range(count)]
+    def __init__(self, timeout_s: float, count: int):
+        self._free: queue.LifoQueue[SubprocessDecoder] = queue.LifoQueue()  # the last one used is running
+        self._all = [SubprocessDecoder(timeout_s) for _ in range(count)]
         for reader in self._all:
             self._free.put(reader)
 
     def read_video(self, *arguments: Any) -> np.ndarray:
-        """See `Apart.read_video`."""
+        """See `SubprocessDecoder.read_video`."""
         with self._one() as reader:
             return reader.read_video(*arguments)
 
     def read_audio(self, *arguments: Any) -> np.ndarray:
-        """See `Apart.read_audio`."""
+        """See `SubprocessDecoder.read_audio`."""
         with self._one() as reader:
             return reader.read_audio(*arguments)
 
@@ -142,7 +142,7 @@ class Several:
             reader.close()
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[Apart]:
+    def _one(self) -> Iterator[SubprocessDecoder]:
         reader = self._free.get()
         try:
             yield reader
@@ -159,8 +159,8 @@ def _send(pipe: BinaryIO, text: bytes, data: bytes) -> None:
         pass
 
 
-def _started() -> subprocess.Popen:
-    command = [sys.executable, "-m", "codi_jax.data.apart"]
+def _start_process() -> subprocess.Popen:
+    command = [sys.executable, "-m", "codi_jax.data.decoder_pool"]
     paths = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -181,7 +181,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         lengths = _LENGTHS.unpack(_exactly(requests, _LENGTHS.size))
         about, data = json.loads(_exactly(requests, lengths[0])), _exactly(requests, lengths[1])
         try:
-            medium = Medium(about["name"], data if about["has"] else None, about["start"], about["duration"])
+            medium = MediaFile(about["name"], data if about["has"] else None, about["start"], about["duration"])
             read = {"read_video": files.read_video, "read_audio": files.read_audio}[about["read"]]
             answer, out = {}, np.ascontiguousarray(read(medium, *about["arguments"])).tobytes()
         except MediaError as error:

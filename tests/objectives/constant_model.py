@@ -1,4 +1,4 @@
-"""A model that does next to nothing, so that a loss can be computed by hand."""
+"""A model with constant outputs, so that a loss can be computed by hand."""
 
 from types import SimpleNamespace
 
@@ -9,8 +9,8 @@ from codi_jax.diffusion import schedules
 from codi_jax.objectives.conditioning import Encoded
 
 
-class StillModality:
-    """Predicts `answer` everywhere; its environment token is `token`. Keeps what it was called with."""
+class ConstantModality:
+    """Predicts `answer` everywhere, has the environment token `token`, and records the calls of `denoise`."""
 
     def __init__(self, answer=0.0, token=0.0, width=4):
         self.answer, self.token, self.width, self.calls = answer, token, width, []
@@ -23,8 +23,8 @@ class StillModality:
         return jnp.full((z.shape[0], 1, self.width), self.token)
 
 
-class Still(dict):
-    """A CoDi of such modalities."""
+class ConstantModel(dict):
+    """A CoDi of constant modalities."""
 
     def __init__(self, prediction="eps", **modalities):
         super().__init__(modalities)
@@ -37,6 +37,6 @@ class Still(dict):
 
 
 def encoded(size, prompt=1.0, full=1.0):
-    """Latents of zeros with no spread; prompts of a single number."""
+    """An encoded batch: zero latents with zero std, prompts filled with one number."""
     zeros, ones = np.zeros((size, 3), np.float32), np.ones((size, 4), np.float32)
     return Encoded(zeros, zeros, prompt * ones, full * ones)

@@ -1,11 +1,11 @@
-"""A batch in parts: what it costs in memory is a part, what it computes is the whole."""
+"""Microbatches give the gradients and embeddings of the whole batch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codi_jax.objectives import parts
+from codi_jax.objectives import microbatch
 from codi_jax.parallel import MeshConfig, make_mesh, place_batch
 from codi_jax.rng import fold
 
@@ -14,8 +14,8 @@ BATCH = {"x": np.arange(24, dtype=np.float32).reshape(8, 3), "gate": np.float32(
 W = jnp.linspace(-1, 1, 3)
 
 
-def test_parts_take_every_nth_row_and_every_scalar():
-    got = parts.split(BATCH, 4)
+def test_split_takes_every_nth_row_and_repeats_scalars():
+    got = microbatch.split(BATCH, 4)
     np.testing.assert_array_equal(got["x"], [BATCH["x"][k::4] for k in range(4)])
     np.testing.assert_array_equal(got["gate"], [2, 2, 2, 2])
 
@@ -23,14 +23,14 @@ def test_parts_take_every_nth_row_and_every_scalar():
 def test_rows_stay_on_their_devices():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
-        text = jax.jit(lambda b: parts.split(b, 2)).lower(place_batch(BATCH, mesh)).compile().as_text()
+        text = jax.jit(lambda b: microbatch.split(b, 2)).lower(place_batch(BATCH, mesh)).compile().as_text()
     assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute", "all-reduce"))
 
 
-@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("unrolled", [True, False])
 @pytest.mark.parametrize("n", [2, 8])
-def test_gradients_are_the_mean_of_those_of_the_parts(n, written_out, monkeypatch):
-    monkeypatch.setattr(parts, "_written_out", lambda: written_out)
+def test_mean_gradients_equal_the_mean_over_parts(n, unrolled, monkeypatch):
+    monkeypatch.setattr(microbatch, "_unrolled", lambda: unrolled)
 
     def loss(w, batch, key):
         noise = jax.random.normal(key, batch["x"].shape)
@@ -40,20 +40,20 @@ def test_gradients_are_the_mean_of_those_of_the_parts(n, written_out, monkeypatc
     def value_and_grad(batch, key):
         return jax.value_and_grad(loss, has_aux=True)(W, batch, key)
 
-    (value, metrics), gradient = jax.jit(lambda: parts.mean_gradients(value_and_grad, BATCH, KEY, n))()
+    (value, metrics), gradient = jax.jit(lambda: microbatch.mean_gradients(value_and_grad, BATCH, KEY, n))()
     each = [value_and_grad({"x": BATCH["x"][k::n], "gate": BATCH["gate"]}, fold(KEY, "part", k)) for k in range(n)]
     np.testing.assert_allclose(value, np.mean([v for (v, _), _ in each]), rtol=1e-5)
     np.testing.assert_allclose(metrics["square"], np.mean([m["square"] for (_, m), _ in each]), rtol=1e-5)
     np.testing.assert_allclose(gradient, np.mean([g for _, g in each], axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("written_out", [True, False])
-def test_embeddings_in_parts_are_those_of_the_batch_in_its_order_and_so_are_their_gradients(written_out, monkeypatch):
-    monkeypatch.setattr(parts, "_written_out", lambda: written_out)
+@pytest.mark.parametrize("unrolled", [True, False])
+def test_embedded_keeps_the_order_of_rows_and_the_gradients(unrolled, monkeypatch):
+    monkeypatch.setattr(microbatch, "_unrolled", lambda: unrolled)
     w = jax.random.normal(KEY, (3, 4))
 
-    def pairs(w, n):  # a loss over all pairs: no part of it stands alone
-        e = parts.embedded(lambda b: jnp.tanh(b["x"] @ w / 10), {"x": BATCH["x"]}, n)
+    def pairs(w, n):  # a loss over all pairs, which is no mean over parts
+        e = microbatch.embedded(lambda b: jnp.tanh(b["x"] @ w / 10), {"x": BATCH["x"]}, n)
         return jax.nn.logsumexp(e @ e.T), e
 
     (value, e), gradient = jax.value_and_grad(pairs, has_aux=True)(w, 1)

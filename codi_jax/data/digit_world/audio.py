@@ -64,7 +64,7 @@ def _clicks() -> np.ndarray:
     return (_CLICK * bursts / np.abs(bursts).max(axis=1, keepdims=True)).astype(np.float32)
 
 
-def sounds(
+def synthesize(
     split: Split,
     digit: np.ndarray,
     voice: np.ndarray,

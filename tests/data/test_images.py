@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax.data import pictures
+from codi_jax.data import images
 
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), np.uint8)
 
 
 def test_without_a_seed_the_middle_is_taken():
-    got = pictures.square(Image.fromarray(NOISE[0]), 40)
+    got = images.crop_resize(Image.fromarray(NOISE[0]), 40)
     np.testing.assert_array_equal(got, NOISE[0, :, 12:52])
 
 
@@ -18,8 +18,8 @@ def test_a_seed_draws_a_place_and_whether_to_mirror():
     picture = Image.fromarray(NOISE[0])
     places = set()
     for seed in range(40):
-        got = pictures.square(picture, 40, seed)
-        np.testing.assert_array_equal(got, pictures.square(picture, 40, seed))
+        got = images.crop_resize(picture, 40, seed)
+        np.testing.assert_array_equal(got, images.crop_resize(picture, 40, seed))
         found = [
             (left, mirrored)
             for left in range(25)
@@ -33,16 +33,16 @@ def test_a_seed_draws_a_place_and_whether_to_mirror():
 
 
 def test_the_middle_of_frames():
-    assert pictures.middle(NOISE).shape == (2, 40, 40, 3)
-    np.testing.assert_array_equal(pictures.middle(NOISE), NOISE[:, :, 12:52])
-    np.testing.assert_array_equal(pictures.middle(NOISE[:, :, :41]), NOISE[:, :, 1:41])  # half a pixel to the right
-    np.testing.assert_array_equal(pictures.middle(NOISE[:, :, :17]), NOISE[:, 12:29, :17])
+    assert images.center_crop(NOISE).shape == (2, 40, 40, 3)
+    np.testing.assert_array_equal(images.center_crop(NOISE), NOISE[:, :, 12:52])
+    np.testing.assert_array_equal(images.center_crop(NOISE[:, :, :41]), NOISE[:, :, 1:41])  # half a pixel to the right
+    np.testing.assert_array_equal(images.center_crop(NOISE[:, :, :17]), NOISE[:, 12:29, :17])
 
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize(("length", "target"), [(9, 9), (16, 5), (5, 16), (64, 63)])
 def test_weights_keep_what_is_flat_and_move_nothing(length, target, antialias):
-    weights = pictures.cubic_weights(length, target, antialias)
+    weights = images.cubic_weights(length, target, antialias)
     assert weights.shape == (target, length)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
     np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-9)  # left is as right
@@ -53,8 +53,8 @@ def test_weights_keep_what_is_flat_and_move_nothing(length, target, antialias):
 def test_shrinking_with_antialias_averages_and_without_picks():
     stripes = np.zeros((1, 64, 64, 3), np.uint8)
     stripes[:, :, ::2] = 255
-    smooth = pictures.resize_frames(stripes, 8, antialias=True)[0, 2:6, 2:6]
-    coarse = pictures.resize_frames(stripes[:, :, :63], 9)[0, 2:6]
+    smooth = images.resize_frames(stripes, 8, antialias=True)[0, 2:6, 2:6]
+    coarse = images.resize_frames(stripes[:, :, :63], 9)[0, 2:6]
     assert np.abs(smooth.astype(int) - 127.5).max() < 4
     assert set(np.unique(coarse)) == {0, 255}
 
@@ -62,32 +62,32 @@ def test_shrinking_with_antialias_averages_and_without_picks():
 def test_the_round_trip_to_levels_loses_one_on_63_of_256():
     levels = np.arange(256, dtype=np.uint8)
     flat = np.broadcast_to(levels[:, None, None, None], (256, 6, 6, 3))
-    normal = pictures.CLIPPixels(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    seen = np.round(pictures.clip_pixels(pictures.signed(flat), 4, normal) * 255).astype(int)
+    normal = images.CLIPPixels(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    seen = np.round(images.clip_pixels(images.to_float(flat), 4, normal) * 255).astype(int)
     lost = levels - seen[:, 0, 0, 0]
     assert (lost == 1).sum() == 63 and set(lost) == {0, 1}
     assert (seen == seen[:, :1, :1, :1]).all()
 
 
 def test_a_tower_is_shown_the_middle_of_a_picture():
-    pixels = pictures.signed(NOISE)
-    got = pictures.clip_pixels(pixels, 20)
+    pixels = images.to_float(NOISE)
+    got = images.clip_pixels(pixels, 20)
     assert got.shape == (2, 20, 20, 3) and got.dtype == np.float32
-    wider = pictures.clip_pixels(pixels[:, :, 12:52], 20)
+    wider = images.clip_pixels(pixels[:, :, 12:52], 20)
     np.testing.assert_allclose(got[:, 4:16, 4:16], wider[:, 4:16, 4:16], atol=0.02)  # 20 x 32 cut to 20 x 20
-    grey = pictures.clip_pixels(np.zeros((1, 8, 8, 3), np.float32), 4)
-    want = (127 / 255 - np.array(pictures.CLIPPixels().mean)) / np.array(pictures.CLIPPixels().std)
+    grey = images.clip_pixels(np.zeros((1, 8, 8, 3), np.float32), 4)
+    want = (127 / 255 - np.array(images.CLIPPixels().mean)) / np.array(images.CLIPPixels().std)
     np.testing.assert_allclose(grey, np.broadcast_to(want, grey.shape), rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["pillow", "torch", "torch_antialias"])
 def test_frames_of_a_file_are_shaped_as_asked_for(how):
-    got = pictures.frame_shaper(8, how)(Image.fromarray(NOISE[0]))
+    got = images.frame_shaper(8, how)(Image.fromarray(NOISE[0]))
     crop = NOISE[0, :, 12:52]
     want = {
-        "pillow": pictures.resize(crop, 8, 8),
-        "torch": pictures.resize_frames(crop, 8),
-        "torch_antialias": pictures.resize_frames(crop, 8, antialias=True),
+        "pillow": images.resize(crop, 8, 8),
+        "torch": images.resize_frames(crop, 8),
+        "torch_antialias": images.resize_frames(crop, 8, antialias=True),
     }
     assert got.dtype == np.uint8 and not np.array_equal(want["torch"], want["torch_antialias"])
     np.testing.assert_array_equal(got, want[how])

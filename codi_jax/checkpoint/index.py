@@ -1,15 +1,15 @@
-"""The record of a checkpoint: one JSON file that says what the arrays beside it have to be.
+"""The index of a checkpoint: a JSON file that describes the arrays and files in the same directory.
 
     checkpoint.json
       leaves   path → {shape, dtype}
-      files    file of the array store → {bytes, crc32}; in an object store, which guards what it holds, bytes alone
-      meta     whatever the caller wants to keep with the tree (place in the recipe, position in the data, …)
+      files    file of the array store → {bytes, crc32}; only bytes in an object store, which has its own checksums
+      meta     what the caller saves with the tree (stage of the recipe, position in the data, …)
       crc32    of all of the above
 
-It is written when all others are, before Orbax commits the directory by renaming it, so a directory without it is a
-write that was cut short and does not count; in an object store, where nothing is renamed, it alone commits. On the way
-back it is read first. The target is compared with `leaves` in full before an array is touched; the files are compared
-with `files`, since the array store itself notices a truncated file only in passing and a flipped bit not at all.
+It is written last, before Orbax commits the directory by renaming it, so a directory without it is an interrupted write
+and is ignored. In an object store, which cannot rename, the index alone marks a checkpoint as complete. A restore reads
+the index first. It compares the target with all `leaves` before it reads an array, and the files with `files`, since
+the array store itself does not reliably detect truncated files and does not detect flipped bits.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from codi_jax import storage
 from codi_jax.parallel import paths
 
 NAME = "checkpoint.json"
-# Orbax writes these about the commit itself, after the record.
-_OWN_FILES = {NAME, "_CHECKPOINT_METADATA", "commit_success.txt"}
+# Orbax writes the last two when it commits, after the index.
+_NOT_INDEXED = {NAME, "_CHECKPOINT_METADATA", "commit_success.txt"}
 _SHOWN = 20
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be read, written, or does not hold what was asked for; the message is for the user."""
+    """A checkpoint cannot be read or written, or does not fit the target; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Leaf:
 
     @classmethod
     def of(cls, path: str, leaf: Any) -> "Leaf":
-        """Of an array or a ShapeDtypeStruct."""
+        """The shape and dtype of an array or a ShapeDtypeStruct.
+
+        Raises:
+          CheckpointError: it is neither, or a random key.
+        """
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise CheckpointError(f"{path}: only arrays can be stored, not {type(leaf).__name__}")
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -55,8 +59,8 @@ class Leaf:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """What stands in `checkpoint.json`."""
+class CheckpointIndex:
+    """The contents of `checkpoint.json`."""
 
     leaves: dict[str, Leaf]
     files: dict[str, dict[str, int]]
@@ -64,7 +68,7 @@ class Record:
 
 
 def leaves_of(tree: Any) -> dict[str, Leaf]:
-    """Shapes and dtypes by path of a tree of arrays or ShapeDtypeStructs."""
+    """The shapes and dtypes of a tree of arrays or ShapeDtypeStructs, by path."""
     return {path: Leaf.of(path, leaf) for path, leaf in paths.flatten(tree).items()}
 
 
@@ -81,68 +85,68 @@ def _digest(content: dict[str, Any]) -> int:
 
 
 def write(directory: epath.Path, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
-    """Describes the array store that is complete in `directory`."""
+    """Writes the index of the complete array store in `directory`."""
     files = {}
     for name, size in sorted(storage.files(directory).items(), key=lambda file: file[0].split("/")):
-        if name.split("/")[-1] not in _OWN_FILES:
+        if name.split("/")[-1] not in _NOT_INDEXED:
             files[name] = {"bytes": size}
-            if not storage.in_store(directory):  # there every host that reads it would have to fetch all of it
+            if not storage.is_remote(directory):  # to verify it, every host would have to download all files
                 files[name]["crc32"] = _crc32(directory / name)
     content = {"leaves": {p: dataclasses.asdict(leaf) for p, leaf in leaves.items()}, "files": files, "meta": meta}
     (directory / NAME).write_text(json.dumps({**content, "crc32": _digest(content)}, indent=1))
 
 
-def read(directory: epath.Path) -> Record:
-    """The record of the checkpoint in `directory`.
+def read(directory: epath.Path) -> CheckpointIndex:
+    """Reads the index of the checkpoint in `directory`.
 
     Raises:
-      CheckpointError: there is none, or it is damaged.
+      CheckpointError: there is no index, or it is damaged.
     """
     try:
         content = json.loads((directory / NAME).read_text())
         digest = content.pop("crc32")
         leaves = {p: Leaf(tuple(leaf["shape"]), leaf["dtype"]) for p, leaf in content["leaves"].items()}
-        record = Record(leaves, content["files"], content["meta"])
+        index = CheckpointIndex(leaves, content["files"], content["meta"])
     except OSError:
         raise CheckpointError(f"no checkpoint in {directory}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"checkpoint {directory} is damaged: {NAME} cannot be read") from None
     if digest != _digest(content):
         raise CheckpointError(f"checkpoint {directory} is damaged: {NAME} has been altered")
-    return record
+    return index
 
 
 def compare(directory: epath.Path, saved: dict[str, Leaf], target: dict[str, Leaf]) -> None:
-    """Holds a checkpoint's leaves against those asked for.
+    """Compares the leaves of a checkpoint with those of the target.
 
     Raises:
-      CheckpointError: every leaf that is missing, extra, of another shape or of another dtype, by path.
+      CheckpointError: naming every leaf that is missing, extra, misshaped or mistyped, by path.
     """
     wrong = [f"  missing    {path}  {leaf}" for path, leaf in target.items() if path not in saved]
     wrong += [f"  extra      {path}  {leaf}" for path, leaf in saved.items() if path not in target]
     for path in saved.keys() & target.keys():
-        have, want = saved[path], target[path]
-        if have.shape != want.shape:
-            wrong.append(f"  misshaped  {path}  saved {have}, expected {want}")
-        elif have.dtype != want.dtype:
-            wrong.append(f"  mistyped   {path}  saved {have}, expected {want}")
+        actual, expected = saved[path], target[path]
+        if actual.shape != expected.shape:
+            wrong.append(f"  misshaped  {path}  saved {actual}, expected {expected}")
+        elif actual.dtype != expected.dtype:
+            wrong.append(f"  mistyped   {path}  saved {actual}, expected {expected}")
     if wrong:
         raise CheckpointError(
             f"checkpoint {directory} does not fit: {len(wrong)} differences\n" + "\n".join(sorted(wrong))
         )
 
 
-def verify(directory: epath.Path, record: Record) -> None:
-    """Holds the files of the array store against the record.
+def verify(directory: epath.Path, index: CheckpointIndex) -> None:
+    """Compares the files of the array store with the index.
 
     Raises:
-      CheckpointError: a file is gone, of another length, or altered.
+      CheckpointError: a file is missing, of another length, or altered.
     """
-    found = storage.files(directory)
-    for name, expected in record.files.items():
-        if name not in found:
+    present = storage.files(directory)
+    for name, expected in index.files.items():
+        if name not in present:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} is missing")
-        length = found[name]
+        length = present[name]
         if length != expected["bytes"]:
             raise CheckpointError(
                 f"checkpoint {directory} is damaged: {name} has {length} bytes instead of {expected['bytes']}"

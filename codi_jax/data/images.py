@@ -31,7 +31,7 @@ class CLIPPixels:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
 
-def square(picture: Image.Image, size: int, seed: int | None = None) -> np.ndarray:
+def crop_resize(picture: Image.Image, size: int, seed: int | None = None) -> np.ndarray:
     """A square of a picture, resized (bicubic, antialiased) to uint8 [size, size, 3].
 
     Args:
@@ -58,7 +58,7 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return out.reshape(*pixels.shape[:-3], height, width, pixels.shape[-1])
 
 
-def middle(pixels: np.ndarray) -> np.ndarray:
+def center_crop(pixels: np.ndarray) -> np.ndarray:
     """The middle square of [..., H, W, C], half a pixel right of and below the centre where it cannot be exact."""
     height, width = pixels.shape[-3:-1]
     side = min(height, width)
@@ -103,14 +103,14 @@ Resize = Literal["pillow", "torch", "torch_antialias"]
 
 
 def frame_shaper(size: int, how: Resize, seed: int | None = None) -> Callable[[Image.Image], np.ndarray]:
-    """What makes a frame of a video file uint8 [size, size, 3]: `square`, or the release's `middle` and resize."""
+    """The function from a video frame to uint8 [size, size, 3]: `crop_resize`, or the release's crop and resize."""
     if how == "pillow":
-        return lambda picture: square(picture, size, seed)
+        return lambda picture: crop_resize(picture, size, seed)
     antialias = how == "torch_antialias"
-    return lambda picture: resize_frames(middle(np.asarray(picture.convert("RGB"))), size, antialias)
+    return lambda picture: resize_frames(center_crop(np.asarray(picture.convert("RGB"))), size, antialias)
 
 
-def signed(pixels: np.ndarray) -> np.ndarray:
+def to_float(pixels: np.ndarray) -> np.ndarray:
     """uint8 to float32 in [−1, 1], in the release's order of operations: v/255, then ·2 − 1."""
     return np.asarray(pixels).astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from codi_jax.data.digit_world.clips import FRAMES, LEAP, SPEED, move, offsets
 from codi_jax.data.digit_world.factors import MOTIONS
+from codi_jax.data.digit_world.videos import FRAMES, LEAP, SPEED, move, offsets
 
 OFFSETS = [-4, -3, -2, -1, 0, 1, 2, 3]  # frame k is k - 4 pixels further
 LEAPS = [0, 0, 2, 5, 2, 0, 0, 0]  # across the way, of an event in frame 3

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from codi_jax.config import ConfigError
-from codi_jax.data.faults import FaultsConfig, Replacing, _stride
 from codi_jax.data.files import MediaError
 from codi_jax.data.pipeline import Batches
+from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples, _stride
 
 
 class Some:
@@ -42,7 +42,7 @@ def test_the_stride_reaches_every_sample(length, seed):
 def test_a_replacement_depends_on_the_data_alone(length, data):
     bad = data.draw(st.sets(st.integers(0, length - 1), max_size=length - 1))
     order = data.draw(st.permutations(range(length)))
-    one, other = Replacing(Some(length, bad), ANY), Replacing(Some(length, bad), ANY)
+    one, other = SkipBadSamples(Some(length, bad), ANY), SkipBadSamples(Some(length, bad), ANY)
     forwards = {i: int(one[i]["x"]) for i in range(length)}
     assert {i: int(other[i]["x"]) for i in order} == forwards
     for i, got in forwards.items():
@@ -51,7 +51,7 @@ def test_a_replacement_depends_on_the_data_alone(length, data):
 
 def test_batches_are_the_same_for_any_share_of_the_rows():
     def batch(rows):
-        source = Replacing(Some(40, {3, 4, 5, 30}), ANY)
+        source = SkipBadSamples(Some(40, {3, 4, 5, 30}), ANY)
         return next(Batches(source, 16, seed=1, rows=rows, threads=0))["x"]
 
     whole = batch(None)
@@ -61,7 +61,7 @@ def test_batches_are_the_same_for_any_share_of_the_rows():
 def test_what_is_refused_is_written_and_not_tried_again(tmp_path):
     config = FaultsConfig(1.0, str(tmp_path / "log" / "refused"))
     first = Some(20, {2, 7})
-    one = Replacing(first, config, process=1)
+    one = SkipBadSamples(first, config, process=1)
     seen = [int(one[i]["x"]) for i in range(20)]
     assert one.counts() in ("empty 1, unreadable 1", "unreadable 1, empty 1")
     lines = [json.loads(line) for line in (tmp_path / "log" / "refused.1").read_text().splitlines()]
@@ -72,11 +72,11 @@ def test_what_is_refused_is_written_and_not_tried_again(tmp_path):
     with (tmp_path / "log" / "refused.1").open("a") as log:
         log.write('{"index": 3, "rea')  # torn by a kill
     again = Some(20, {2, 7})
-    other = Replacing(again, config, process=0)
+    other = SkipBadSamples(again, config, process=0)
     assert [int(other[i]["x"]) for i in range(20)] == seen
     assert not {2, 7} & set(again.tried)
     assert not (tmp_path / "log" / "refused.0").exists()  # nothing is written twice
-    Replacing(Some(20, {2, 7, 9}), config, process=1)[9]  # goes on behind what the kill has torn
+    SkipBadSamples(Some(20, {2, 7, 9}), config, process=1)[9]  # goes on behind what the kill has torn
     assert [json.loads(line)["index"] for line in (tmp_path / "log" / "refused.1").read_text().splitlines()] == [
         2,
         7,
@@ -88,21 +88,21 @@ def test_a_log_of_something_else_is_refused(tmp_path):
     for line in ('{"index": 99, "reason": "empty"}', '{"index": 1}', "[]", "not JSON"):
         (tmp_path / "refused.0").write_text(line + "\n")
         with pytest.raises(ConfigError, match="line 1: not a refusal of this source"):
-            Replacing(Some(20), FaultsConfig(log=str(tmp_path / "refused")))
+            SkipBadSamples(Some(20), FaultsConfig(log=str(tmp_path / "refused")))
 
 
 def test_too_many_end_the_run_with_one_line():
-    source = Replacing(Some(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.03))
+    source = SkipBadSamples(Some(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.03))
     with pytest.raises(
         ConfigError, match=r"^data: \d+ of 2\d\d samples cannot be used \(.*\), more than .*; the last:"
     ) as e:
         for i in range(1000):
             source[i]
     assert "\n" not in str(e.value)
-    tolerant = Replacing(Some(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.05))
+    tolerant = SkipBadSamples(Some(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.05))
     assert all(tolerant[i] for i in range(1000))
 
 
 def test_nothing_that_can_be_used():
     with pytest.raises(ConfigError, match=r"none of 3 samples can be used \(unreadable 2, empty 1\)"):
-        Replacing(Some(3, range(3)), ANY)[0]
+        SkipBadSamples(Some(3, range(3)), ANY)[0]

@@ -1,0 +1,178 @@
+"""The protocol of an objective, and the registry in which a stage finds its objective by name.
+
+An objective is a loss bound to a model and its settings, with all that training needs to run it: the components it
+reads, their initial parameters, the batches it takes, its own jitted train step, and the constants it computes when
+training is done. `train` knows objectives by this protocol alone.
+
+A module outside of this package adds one by `register`; `config.stages.GROUP.NAME.objective` then names it.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import optax
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.objectives.step import TrainStep
+from codi_jax.types import Array
+
+SETTINGS = "stages.*.settings"  # where an objective's settings are in the config, for errors
+
+
+class LossTerms(NamedTuple):
+    """The result of a loss.
+
+    Attributes:
+      loss: [], what is minimised.
+      metrics: scalars by name that are reported, the terms of the loss among them.
+    """
+
+    loss: Array
+    metrics: dict[str, Array]
+
+    def scalars(self) -> dict[str, Array]:
+        """All of them by name, the loss as "loss"."""
+        return {"loss": self.loss, **self.metrics}
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSpec:
+    """What a stage's config tells its objective.
+
+    Attributes:
+      modalities: the modalities of a batch.
+      settings: the objective's own config.
+      encoded: whether the source holds the results of `conditioning.encode` instead of media.
+      mixed: whether it is several encoded sources, whose samples lack some of the modalities.
+      accumulate: number of microbatches of a batch.
+    """
+
+    modalities: tuple[str, ...]
+    settings: Mapping[str, Any]
+    encoded: bool = False
+    mixed: bool = False
+    accumulate: int = 1
+
+
+class Objective(Protocol):
+    """A loss with what training it needs.
+
+    `variables` is {"params": {component: …}, "constants": {component: …}}. `batch` is a pytree of arrays [B, …].
+    """
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """All components whose parameters the loss reads."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Modalities that the trained components generate, jointly; empty if they generate nothing."""
+        ...
+
+    @property
+    def accumulate(self) -> int:
+        """Number of microbatches over which the train step averages gradients."""
+        ...
+
+    @property
+    def batch_multiple(self) -> int:
+        """The batch size has to be a multiple of it."""
+        ...
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        """Initial parameters {component: …} of some of `components`."""
+        ...
+
+    def batch(self, samples: Any) -> Any:
+        """A batch from stacked samples of the source, on the host."""
+        ...
+
+    def example(self, size: int) -> Any:
+        """A batch of zeros of `size` rows, for shapes."""
+        ...
+
+    def loss(self, variables: dict, batch: Any, key: jax.Array) -> LossTerms:
+        """The loss of a batch."""
+        ...
+
+    def validation(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Array]:
+        """Scalars of a held-out batch, "loss" among them."""
+        ...
+
+    def statistics(self, variables: dict, batches: Iterable[Any]) -> dict[str, Any]:
+        """Constants {component: …} of what was trained, from batches of its data; {} if it has none."""
+        ...
+
+    def train_step(self, tx: optax.GradientTransformation, ema_decay: float, **options: Any) -> TrainStep:
+        """The jitted train step; see `step.make_train_step`, which takes the options."""
+        ...
+
+
+class ObjectiveClass(Protocol):
+    """A class of objectives, as `register` takes it."""
+
+    def from_stage(self, codi: CoDi, stage: StageSpec) -> Objective:
+        """The objective of a stage.
+
+        Raises:
+          ConfigError: its settings, its modalities or `accumulate` do not fit the objective.
+        """
+        ...
+
+
+_Class = TypeVar("_Class", bound=ObjectiveClass)
+
+_REGISTRY: dict[str, ObjectiveClass] = {}
+_BUILT_IN = {  # name -> the module that registers it, imported when it is asked for
+    "codec": "codi_jax.objectives.codec",
+    "bridging": "codi_jax.objectives.bridging",
+    "ldm": "codi_jax.objectives.ldm",
+    "latent_alignment": "codi_jax.objectives.latent_alignment",
+    "judge": "codi_jax.evaluate.judge_objective",
+    "similarity": "codi_jax.evaluate.similarity_objective",
+}
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator that makes an objective known by a name.
+
+    Raises:
+      ValueError: another class has the name.
+    """
+
+    def add(cls: _Class) -> _Class:
+        if _REGISTRY.get(name, cls) is not cls:
+            raise ValueError(f"objective {name!r} is registered already, by {_REGISTRY[name]}")
+        _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def objective_names() -> tuple[str, ...]:
+    """All known names, in the order of the recipe for built-in ones."""
+    return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTRY)))
+
+
+def make_objective(name: str, codi: CoDi, stage: StageSpec) -> Objective:
+    """The objective of a stage.
+
+    Raises:
+      ConfigError: no objective has the name, or it does not fit the stage.
+    """
+    if name not in objective_names():
+        raise ConfigError(f"no objective {name!r}; there are {', '.join(objective_names())}")
+    if name not in _REGISTRY:
+        importlib.import_module(_BUILT_IN[name])
+    return _REGISTRY[name].from_stage(codi, stage)
+
+
+def refuse_accumulation(stage: StageSpec, what: str) -> None:
+    """Raises ConfigError if a stage accumulates gradients over microbatches, which `what` does not allow."""
+    if stage.accumulate > 1:
+        raise ConfigError(f"stages.*.accumulate: {what} compares all samples of a batch, so it needs accumulate=1")

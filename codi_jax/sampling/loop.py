@@ -1,0 +1,155 @@
+"""The loop over sampler steps, for all outputs together.
+
+All outputs take the same step at the same time, unless one is delayed. Training draws the timestep of every modality
+independently, so that any combination of timesteps is in distribution, and a delayed output attends to outputs that are
+less noisy than itself.
+
+On CPU a host loop calls one compiled step for each modality (`loop: host`). The number of programs grows with the
+number of modalities, not of their subsets: absent outputs enter as zero tokens of zero weight. On accelerators the
+whole sampler is one program (`loop: scan`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, delayed, sample, timesteps
+from codi_jax.parallel import replicated
+from codi_jax.progress import ProgressFn
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.joint import JointDenoiser, SamplerInputs
+from codi_jax.types import Array
+
+
+class Programs:
+    """Jitted functions by kind and modality, each made at its first use."""
+
+    def __init__(self) -> None:
+        self._programs: dict[tuple[str, str], Any] = {}
+
+    def get(self, kind: str, name: str, function: Callable[..., Any]) -> Any:
+        """The jitted function of this kind and modality."""
+        if (kind, name) not in self._programs:
+            self._programs[kind, name] = jax.jit(function)
+        return self._programs[kind, name]
+
+    def compiled(self) -> int:
+        """Number of programs compiled so far, over all batch sizes."""
+        return sum(program._cache_size() for program in self._programs.values())
+
+
+def mesh_replicator(variables: dict) -> Callable[[Any], Any]:
+    """A function that replicates a pytree over the mesh of the parameters; the identity if they are on no mesh.
+
+    jit recompiles for inputs with other shardings. All inputs of a step are replicated, so that its compilation does
+    not depend on how they were computed.
+    """
+    leaf = next(iter(jax.tree.leaves(variables["params"])), None)
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding):
+        return partial(jax.device_put, device=replicated(sharding.mesh))
+    return lambda tree: tree
+
+
+class JointSampler:
+    """Samples latents with one model, one sampler and its timesteps.
+
+    Args:
+      codi: the model.
+      config: sampler, timesteps and delays.
+      programs: where compiled steps are kept.
+
+    Raises:
+      ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
+    """
+
+    def __init__(self, codi: CoDi, config: GenerateConfig, programs: Programs):
+        for name, steps in config.delay.items():
+            codi[name]
+            if steps < 0:
+                raise ConfigError(f"delay of {name}: {steps} steps; must be 0 or more")
+        if not 0 <= config.eta <= (1 if SAMPLERS[config.sampler].stochastic else 0):
+            raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} does not support")
+        self._codi, self._config, self._programs = codi, config, programs
+        self._denoiser = JointDenoiser(codi)
+        self._pairs = timesteps(codi.schedule, config.steps, config.spacing)
+        self._scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
+
+    def __call__(
+        self, inputs: SamplerInputs, z: dict[str, Array], progress: ProgressFn | None = None
+    ) -> dict[str, Array]:
+        """Latents {output: [n, *latent_shape]} from noise z of the same shapes.
+
+        `progress` is called before every step of the host loop; once, before a scan.
+        """
+        if not self._scan:
+            return self._host_loop(inputs, z, progress)
+        if progress is not None:
+            progress("sampling")
+        return sample(
+            self._denoiser.predict_all,
+            z,
+            self._codi.schedule,
+            np.stack([levels for _, levels in sorted(self._levels(tuple(z)).items())], axis=1),
+            args=inputs,
+            kind=self._codi.config.prediction,
+            sampler=self._config.sampler,
+            eta=self._config.eta,
+            noise_fn=self._denoiser.noise_of_all if self._config.eta else None,
+            loop="scan",
+        )
+
+    def _levels(self, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The timesteps (t, t_next) of every step by output, each [S, 2] with the same S."""
+        delay = {name: self._config.delay.get(name, 0) for name in outputs}
+        first, last = min(delay.values()), max(delay.values())
+        steps = len(self._pairs) + last - first
+        return {name: delayed(self._pairs, delay[name] - first, steps) for name in outputs}
+
+    def _step(self, name: str, alone: bool) -> Any:
+        """The compiled sampler step of one output; `alone` without environment."""
+        predict, noise = self._denoiser.predict, self._denoiser.noise
+        step = JointStep(
+            predict=lambda inputs, z, t: predict(inputs, name, z, t, None if alone else inputs.tokens),
+            schedule=self._codi.schedule,
+            sampler=self._config.sampler,
+            kinds=(self._codi.config.prediction,),
+            noise_fn=(lambda inputs, index: noise(inputs, name, index)) if self._config.eta else None,
+        )
+        return self._programs.get("advance alone" if alone else "advance", name, step)
+
+    def _tokens(self, name: str, variables: dict, state: State, t: Array) -> Array:
+        return self._denoiser.environment_tokens(variables, name, state.z, jnp.full(state.z.shape[:1], t, jnp.int32))
+
+    def _host_loop(self, inputs: SamplerInputs, z: dict[str, Array], progress: ProgressFn | None) -> dict[str, Array]:
+        alone, replicate = len(z) == 1, mesh_replicator(inputs.variables)
+        states = {name: SAMPLERS[self._config.sampler].init(x) for name, x in z.items()}
+        levels = self._levels(tuple(z))
+        steps = len(next(iter(levels.values())))
+        for i in range(steps):
+            if progress is not None:
+                jax.block_until_ready(states)
+                progress("sampling", i, steps)
+            now = {name: rows[i] for name, rows in levels.items()}
+            tokens = dict(inputs.tokens)
+            if not alone:
+                for name, state in states.items():
+                    program = self._programs.get("environment", name, partial(self._tokens, name))
+                    tokens[name] = replicate(program(inputs.variables, state, now[name][0]))
+            new = {}
+            for name, state in states.items():
+                t, t_next = now[name]
+                if t == t_next:  # no step for this output: it has not started, or it is finished
+                    new[name] = state
+                    continue
+                step, own = self._step(name, alone), inputs.of(name).replace(tokens=tokens)
+                new[name] = replicate(step(state, own, jnp.float32(self._config.eta), i, t, t_next))
+            states = new
+        return {name: state.z for name, state in states.items()}

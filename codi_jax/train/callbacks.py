@@ -1,0 +1,95 @@
+"""What is done after the steps of a stage: metrics, validation, samples.
+
+A callback is called after every step, in the order of the list, by every process of a run. It sees the state after the
+step (`stage.state`) and must not change it. One that prints or writes does so on process 0 alone.
+"""
+
+from typing import Protocol
+
+import jax
+
+from codi_jax.data.pipeline import Batches
+from codi_jax.parallel.chips import utilisation
+from codi_jax.train.metrics import Clock, MetricWriter, Progress
+from codi_jax.train.stage import Stage
+from codi_jax.train.steps import StepRunner
+from codi_jax.types import Array
+
+
+class Callback(Protocol):
+    """Called after every step."""
+
+    def __call__(self, done: int, metrics: dict[str, Array]) -> None:
+        """Args:
+        done: number of steps taken, those before a resume included.
+        metrics: of the step, on the device; reading one waits for the step.
+        """
+        ...
+
+
+class LogMetrics:
+    """Writes the metrics of every `log_every`th step and of the last, and shows them as progress."""
+
+    def __init__(
+        self, stage: Stage, steps: StepRunner, batches: Batches, writer: MetricWriter, progress: Progress, clock: Clock
+    ):
+        self._stage, self._steps, self._batches = stage, steps, batches
+        self._writer, self._progress, self._clock = writer, progress, clock
+        self._flops: list[float] = []  # of each step since the last logged one
+
+    def __call__(self, done: int, metrics: dict[str, Array]) -> None:
+        self._flops.append(self._steps.flops)
+        if not self._stage.is_due(done, self._stage.config.log_every):
+            return
+        scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self._progress.update(done, scalars["loss"], int(scalars["skipped"]))
+        rate = self._progress.rate
+        scalars |= {"steps_per_second": rate, "data_wait": self._clock.share("data"), **self._batches.epochs()}
+        self._writer.write(done - 1, scalars | self._speed(rate * sum(self._flops) / len(self._flops)))
+        self._flops.clear()
+
+    def _speed(self, flops_per_second: float) -> dict[str, float]:
+        """FLOP/s per device, and the utilisation (fraction of the peak) if the chip is known."""
+        devices = list(self._stage.mesh.devices.flat)
+        used = utilisation(flops_per_second, devices)
+        speed = {"flops_per_second": flops_per_second / len(devices)}
+        return speed if used is None else {**speed, "utilisation": used}
+
+
+class ValidateWeights:
+    """Writes the validation loss of the EMA weights."""
+
+    def __init__(self, stage: Stage, writer: MetricWriter, clock: Clock):
+        self._stage, self._writer, self._clock = stage, writer, clock
+
+    def __call__(self, done: int, metrics: dict[str, Array]) -> None:
+        stage = self._stage
+        if stage.validation is not None and stage.is_due(done, stage.config.validation.every):
+            with self._clock.measure("validation"):
+                self._writer.write(done - 1, stage.validation(stage.state, stage.frozen, stage.constants))
+
+
+class ShowSamples:
+    """Writes samples that the EMA weights generate."""
+
+    def __init__(self, stage: Stage, writer: MetricWriter, clock: Clock):
+        self._stage, self._writer, self._clock = stage, writer, clock
+
+    def __call__(self, done: int, metrics: dict[str, Array]) -> None:
+        stage = self._stage
+        if stage.samples is not None and stage.is_due(done, stage.config.samples.every):
+            with self._clock.measure("samples"):
+                values = stage.samples(done, stage.state, stage.frozen, stage.constants)
+                previews = {name: stage.run.codi[name].preview(generated) for name, generated in values.items()}
+                self._writer.show(done - 1, previews)
+
+
+def standard_callbacks(
+    stage: Stage, steps: StepRunner, batches: Batches, writer: MetricWriter, progress: Progress, clock: Clock
+) -> list[Callback]:
+    """The callbacks of every stage."""
+    return [
+        LogMetrics(stage, steps, batches, writer, progress, clock),
+        ValidateWeights(stage, writer, clock),
+        ShowSamples(stage, writer, clock),
+    ]

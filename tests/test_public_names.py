@@ -1,0 +1,66 @@
+"""What is public changes on purpose only: names that packages export, the command line, config keys of a stage.
+
+A difference is a change for users: say it in CHANGELOG.md, and run `python -m tests.test_public_names` to accept it.
+"""
+
+import argparse
+import ast
+import collections
+import dataclasses
+import importlib
+from pathlib import Path
+
+from codi_jax.arguments import make_parser
+from codi_jax.cli import _VERBS
+from codi_jax.objectives.base import objective_names
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.recipe import RunConfig, StageConfig
+
+ROOT = Path(__file__).parents[1]
+RECORD = Path(__file__).with_name("public_names.txt")
+
+
+def exports():
+    for path in sorted((ROOT / "codi_jax").rglob("__init__.py")):
+        module = ".".join(path.parent.relative_to(ROOT).parts)
+        names = getattr(importlib.import_module(module), "__all__", ())
+        yield from (f"{module}: {name}" for name in sorted(names))
+
+
+def flags(parser):
+    return sorted(flag for action in parser._actions for flag in action.option_strings if flag.startswith("--"))
+
+
+def command_line():
+    for action in make_parser(_VERBS, Path)._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from (
+                f"codi-jax {verb}: {' '.join(flags(parser))}" for verb, parser in sorted(action.choices.items())
+            )
+
+
+def keys():
+    for config in (RunConfig, StageConfig, GenerateConfig):
+        yield f"{config.__name__}: {' '.join(field.name for field in dataclasses.fields(config))}"
+    yield f"objectives: {' '.join(objective_names()[:6])}"
+
+
+def public_names():
+    return "\n".join([*exports(), *command_line(), *keys()]) + "\n"
+
+
+def test_public_names_are_those_of_the_record():
+    assert public_names().splitlines() == RECORD.read_text().splitlines(), __doc__
+
+
+def test_no_two_public_classes_have_one_name():
+    found = collections.defaultdict(list)
+    for path in (ROOT / "codi_jax").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+if __name__ == "__main__":
+    RECORD.write_text(public_names())
