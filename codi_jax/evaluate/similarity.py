@@ -56,7 +56,7 @@ def init(codi: CoDi, key: jax.Array, names: Sequence[str]) -> dict[str, Any]:
 
 def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Unit-norm embeddings [B, D] by modality."""
-    return {name: codi[name].embed(params[component(name)], given, untruncated=True) for name, given in media.items()}
+    return {name: codi[name].embed(params[component(name)], x, untruncated=True) for name, x in media.items()}
 
 
 def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):

@@ -49,12 +49,12 @@ def test_every_metric_has_its_floor():
 
 def test_cells_override_the_floors():
     cells = {"text->image": {LEADING: 0.97}, "text+image": {"colour": 0.5}, "text+image+audio": {LEADING: 0.7}}
-    given = metrics(n=256, real={("image", LEADING): 0.9}, matrix={("text", "image", LEADING): 0.96})
-    row = given["joint"]["text+image"][LEADING]
-    given["joint"]["text+image"]["colour"] = {**row, "joint": 0.45}
-    given["joint"]["text+image+audio"] = {"n": 256, LEADING: row}
-    given["joint"]["text+image+video"] = {"n": 256, LEADING: row}
-    every = {(c.kind, c.modalities, c.factor): c for c in checks(given, FloorsConfig(hard=("video",), cells=cells))}
+    changed = metrics(n=256, real={("image", LEADING): 0.9}, matrix={("text", "image", LEADING): 0.96})
+    row = changed["joint"]["text+image"][LEADING]
+    changed["joint"]["text+image"]["colour"] = {**row, "joint": 0.45}
+    changed["joint"]["text+image+audio"] = {"n": 256, LEADING: row}
+    changed["joint"]["text+image+video"] = {"n": 256, LEADING: row}
+    every = {(c.kind, c.modalities, c.factor): c for c in checks(changed, FloorsConfig(hard=("video",), cells=cells))}
     direction = every["direction", ("text", "image"), LEADING]
     assert direction.bound == 0.97 and not direction.passed  # absolute
     assert every["direction", ("text", "image"), "colour"].bound == 0.8

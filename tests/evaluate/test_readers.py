@@ -109,34 +109,34 @@ def test_value_formats():
 
 def test_a_judge_uses_the_preprocessing_of_its_package(tmp_path):
     """The spectrogram settings of the evaluated model do not matter."""
-    theirs, settings = toy.model(toy.EVERYTHING), {"factors": {"digit": 10}, "channels": (8,), "features": 5}
+    reference_config, settings = toy.model(toy.EVERYTHING), {"factors": {"digit": 10}, "channels": (8,), "features": 5}
     judge = judges.Judge(judges.JudgeConfig({"digit": 10}, channels=(8,), features=5))
     params = judge.init(jax.random.key(0), np.zeros((1, 64, 64, 1), np.float32))["params"]
-    config = {"judges": {"model": theirs, "settings": {"audio": settings}}}
+    config = {"judges": {"model": reference_config, "settings": {"audio": settings}}}
     packaged.write(tmp_path, {"judges": {"params": {"audio_judge": params}}}, config, "float32")
-    made = packaged.open_package(str(tmp_path))
-    ours = toy.model(("text", "audio"))
-    ours["modalities"]["audio"].update(shift=-1.0, scale=3.0)
+    packaged_judge = packaged.open_package(str(tmp_path))
+    other_config = toy.model(("text", "audio"))
+    other_config["modalities"]["audio"].update(shift=-1.0, scale=3.0)
     waves = list((np.random.default_rng(0).normal(size=(3, 8192)) * 3000).astype(np.int16))
-    own = CoDi.from_config(theirs)["audio"]
-    logits, features = judge.apply({"params": params}, own.preprocess(waves))
-    for model in (theirs, ours):
+    reference = CoDi.from_config(reference_config)["audio"]
+    logits, features = judge.apply({"params": params}, reference.preprocess(waves))
+    for model in (reference_config, other_config):
         audio = CoDi.from_config(model)["audio"]
-        (read,) = make_readers(SimpleNamespace(modalities={"audio": audio}), made, 2, ("digit",)).values()
+        (read,) = make_readers(SimpleNamespace(modalities={"audio": audio}), packaged_judge, 2, ("digit",)).values()
         reading = read(waves)
         np.testing.assert_allclose(reading.features, features, atol=1e-5)
         np.testing.assert_array_equal(reading.factors["digit"], np.argmax(logits["digit"], -1))
-    assert np.abs(audio.preprocess(waves) - own.preprocess(waves)).max() > 1
+    assert np.abs(audio.preprocess(waves) - reference.preprocess(waves)).max() > 1
 
 
 def test_measured_factors_replace_those_of_the_judge():
     judge, params = judge_and_params()
     values = list(np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype(np.float32))
-    judged = JudgeReader(ImageStub(), judge, params, ("digit", "colour"), 3)(values)
+    by_judge = JudgeReader(ImageStub(), judge, params, ("digit", "colour"), 3)(values)
     bright = lambda x: {"colour": (x.mean((1, 2, 3)) > 0).astype(np.int64), "size": x[:, 0, 0, 0]}  # noqa: E731
     reading = JudgeReader(ImageStub(), judge, params, ("digit", "colour"), 3, bright)(values)
     assert set(reading.factors) == {"digit", "colour"}
     assert reading.factors["colour"].tolist() == [int(value.mean() > 0) for value in values]
-    np.testing.assert_array_equal(reading.factors["digit"], judged.factors["digit"])
-    np.testing.assert_array_equal(reading.features, judged.features)
+    np.testing.assert_array_equal(reading.factors["digit"], by_judge.factors["digit"])
+    np.testing.assert_array_equal(reading.features, by_judge.features)
     assert set(digit_world.MEASURES) == {"video"}

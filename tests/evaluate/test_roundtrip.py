@@ -22,17 +22,17 @@ def test_reconstruct_encodes_and_decodes():
     for constants in variables["constants"].values():  # make the normalisation of latents matter
         constants.update({k: v + 0.5 for k, v in constants.items() if k in ("shift", "scale")})
     samples = take(codi, make_source({**toy.recipe()["sources"]["test_seen"]}), range(N))
-    made = reconstruct(Generator(codi, GenerateConfig({})), variables, samples.values)
-    assert list(made) == list(samples.values) and all(len(values) == N for values in made.values())
+    decoded = reconstruct(Generator(codi, GenerateConfig({})), variables, samples.values)
+    assert list(decoded) == list(samples.values) and all(len(values) == N for values in decoded.values())
     for name, modality in codi.modalities.items():
         params = modality.component(variables, "codec")
         mean, _ = toy.quick(modality.encode_moments)(params, modality.preprocess(samples.values[name]))
         for i, value in enumerate(modality.postprocess(jax.device_get(toy.quick(modality.decode)(params, mean)))):
             if isinstance(value, str):
-                assert made[name][i] == value
+                assert decoded[name][i] == value
             else:
-                assert made[name][i].dtype == value.dtype and made[name][i].shape == value.shape
-                np.testing.assert_allclose(made[name][i].astype(float), value.astype(float), atol=1)
+                assert decoded[name][i].dtype == value.dtype and decoded[name][i].shape == value.shape
+                np.testing.assert_allclose(decoded[name][i].astype(float), value.astype(float), atol=1)
 
 
 def test_accuracy_by_hand():

@@ -27,8 +27,8 @@ def on_a_phone(selector, name):
     rules = [block for width, block in zip(blocks[1::2], blocks[2::2], strict=True) if int(width) >= PHONE]
     for block in [*reversed(rules), blocks[0]]:
         for body in re.findall(r"(?:^|[\n{}])\s*" + re.escape(selector) + r" \{([^}]*)\}", block):
-            if found := re.search(rf"(?<![-\w]){name}: ([^;]+);", body + ";"):
-                return float(found[1].split()[:2][-1].removesuffix("px"))
+            if match := re.search(rf"(?<![-\w]){name}: ([^;]+);", body + ";"):
+                return float(match[1].split()[:2][-1].removesuffix("px"))
     return 0.0
 
 
