@@ -1,16 +1,16 @@
-"""What the train step of every stage of a config costs before its first and in every step, on this machine.
+"""Cost of compilation and of a step, for the train step of every stage of a config on this machine.
 
     python -m benchmarks.compile --config=configs/four.py --stage=joint.text+image --json=out/compile.json
 
-    operations     primitives of the traced program (jaxpr), those inside others (loops, custom derivatives) included
-    instructions   of the compiled program (HLO), fused ones included
-    fusions        how many of these are fusions, each of which is a kernel to be generated
-    trace … compile   core seconds (of processor time, over all threads), without a cache of compiled programs
-    step, step core   milliseconds by the clock and of processor time, medians of `--steps` steps after the first, on
-                      random numbers; loading of data is not in it
+    operations        primitives of the traced program (jaxpr), including nested ones (loops, custom derivatives)
+    instructions      instructions of the compiled program (HLO), including fused ones
+    fusions           fusions among the instructions; each is a kernel to generate
+    trace … compile   core seconds (processor time over all threads), without the compilation cache
+    step, step core   wall time and processor time in milliseconds, medians of `--steps` steps after the first on random
+                      numbers, without loading of data
 
-`--files` adds, for each stage, the source files that most operations come from. Stages of `encode` train nothing and
-have no step. Beside other work on the machine, core seconds are comparable and those by the clock are not.
+`--files` adds, for each stage, the source files of most operations. Stages with objective `encode` have no train step.
+If the machine is also doing other work, core seconds remain comparable and wall times do not.
 """
 
 import argparse
@@ -41,7 +41,7 @@ COLUMNS = ("operations", "instructions", "fusions", "trace_s", "lower_s", "compi
 
 
 def equations(program: Any) -> Iterator[Any]:
-    """All equations of a jaxpr, those of the jaxprs in it included."""
+    """All equations of a jaxpr, including those of nested jaxprs."""
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     for equation in jaxpr.eqns:
         yield equation
@@ -51,7 +51,7 @@ def equations(program: Any) -> Iterator[Any]:
 
 
 def random_like(shape: jax.ShapeDtypeStruct, rng: np.random.Generator) -> jax.Array:
-    """Small random numbers where it is of floats, a key, or zeros."""
+    """Small random numbers for floating-point types, a key for key types, otherwise zeros."""
     if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jax.random.key(0)
     if not jax.numpy.issubdtype(shape.dtype, np.floating):
@@ -62,12 +62,12 @@ def random_like(shape: jax.ShapeDtypeStruct, rng: np.random.Generator) -> jax.Ar
 def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
     """The row of a stage, and its operations by source file."""
     mesh, rng = make_mesh(run.config.mesh), np.random.default_rng(0)
-    seconds, begun = {}, time.process_time()
+    seconds, start = {}, time.process_time()
 
-    def lap(what: str) -> None:
-        nonlocal begun
-        seconds[what] = round(time.process_time() - begun, 2)
-        begun = time.process_time()
+    def lap(phase: str) -> None:
+        nonlocal start
+        seconds[phase] = round(time.process_time() - start, 2)
+        start = time.process_time()
 
     with jax.set_mesh(mesh):
         program, arguments = step_of(run, name, mesh, run.stage(name).batch_size)
@@ -81,10 +81,10 @@ def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
         state, *others = jax.tree.map(lambda x: random_like(x, rng), arguments)
         durations = []
         for _ in range(steps + 1):
-            begun, core = time.perf_counter(), time.process_time()
+            start, core = time.perf_counter(), time.process_time()
             state, metrics = compiled(state, *others)
             jax.block_until_ready(metrics)
-            durations.append((time.perf_counter() - begun, time.process_time() - core))
+            durations.append((time.perf_counter() - start, time.process_time() - core))
     computations = Program(compiled.as_text()).computations.values()
     opcodes = Counter(instruction.opcode for computation in computations for instruction in computation.values())
     files: Counter = Counter()
@@ -97,15 +97,15 @@ def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
         "fusions": opcodes["fusion"],
         **{column: seconds[column] for column in ("trace_s", "lower_s", "compile_s")},
         **{
-            column: round(1e3 * statistics.median(taken), 1)
-            for column, taken in zip(("step_ms", "step_core_ms"), zip(*durations[1:], strict=True), strict=True)
+            column: round(1e3 * statistics.median(values), 1)
+            for column, values in zip(("step_ms", "step_core_ms"), zip(*durations[1:], strict=True), strict=True)
         },
     }
     return row, files
 
 
-def shown(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table with a line of sums."""
+def to_table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table with a line of totals."""
     total = {"stage": "total", **{column: round(sum(row[column] for row in rows), 1) for column in COLUMNS[:-2]}}
     lines = [("stage", *(column.replace("_", " ") for column in COLUMNS))]
     for row in (*rows, total):
@@ -116,9 +116,11 @@ def shown(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
-    parser.add_argument("--steps", type=int, default=5, help="to time, after a first one (5)")
-    parser.add_argument("--files", type=int, default=0, metavar="N", help="show the N files of most operations (0)")
-    parser.add_argument("--json", type=Path, help="file for the rows")
+    parser.add_argument("--steps", type=int, default=5, help="number of timed steps, after a first one (5)")
+    parser.add_argument(
+        "--files", type=int, default=0, metavar="N", help="show the N source files of most operations (0)"
+    )
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
     args, rest = parser.parse_known_args()
     run = open_run(read_config(rest), None)
     names = args.stage or [name for name in run.order if run.stage(name).objective != "encode"]
@@ -130,7 +132,7 @@ def main() -> None:
         for file, count in files.most_common(args.files):
             print(f"  {count:6} {file}", flush=True)
         jax.clear_caches()
-    print(shown(rows))
+    print(to_table(rows))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(rows, indent=1) + "\n")

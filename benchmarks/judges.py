@@ -1,16 +1,17 @@
-"""What the packaged judges credit to samples that show nothing, beside judges from elsewhere on the same samples.
+"""Accuracy of the packaged judges on degraded samples, compared with the pretrained judges on the same samples.
 
     python -m benchmarks.judges --n=64 --json=out/judges.json        (extra `judges`)
 
-Real test samples are degraded as values, in ways and by severities s that no training of the judges has seen applied to
-values (it degrades what a judge sees, for audio the spectrogram):
+Raw values of real test samples are degraded with severity s. (The training of the judges degrades their input instead,
+which for audio is the spectrogram.)
 
     noise    cos(πs/2) x + sin(πs/2) σ n, n ~ N(0, I), σ the standard deviation of x
     blend    (1 - s) x + s · mean of three other samples
 
-Columns: how often a judge, and the one from elsewhere, reads the leading factor right, and how often the judge says
-that nothing is to be read. `credit` is the largest accuracy of the judge where the other reads at most twice what
-chance gives, that is, where hardly anything is left to read. A judge whose credit is above 0.15 does not lead a table.
+Columns: accuracy of the packaged judge on the leading factor, the fraction of samples that it calls unreadable, and the
+accuracy of the pretrained judge. `credit` is the largest accuracy of the packaged judge at a severity at which the
+pretrained judge reads at most twice the chance rate. A packaged judge with a credit above 0.15 is not reliable on
+samples without content, and the pretrained judge should be reported first.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from codi_jax.data.digit_world import FACTORS, LEADING
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import pretrained
 from codi_jax.evaluate.agreement import UNREAD, agreement
-from codi_jax.evaluate.readers import Judged, make_readers
+from codi_jax.evaluate.readers import JudgeReader, make_readers
 from codi_jax.evaluate.samples import array
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel.tables import table
@@ -45,16 +46,18 @@ def blend(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def measure(name: str, n: int) -> list[dict[str, Any]]:
-    """A row for each judged modality, way and severity of a packaged model."""
+    """A row for each modality with a judge, degradation and severity."""
     package, rng = open_package(name), np.random.default_rng(0)
     readers = make_readers(package.codi, package, n)
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
     rows = source.read(range(n))
     truth = np.asarray(rows["factors"][LEADING])
     real = {
-        m: array(package.codi[m].raw_from_batch(rows)) for m, reader in readers.items() if isinstance(reader, Judged)
+        m: array(package.codi[m].raw_from_batch(rows))
+        for m, reader in readers.items()
+        if isinstance(reader, JudgeReader)
     }
-    outside, _ = pretrained.make(package.codi, real)
+    others, _ = pretrained.make_readers(package.codi, real)
     out = []
     for modality in real:
         for way, function in (("none", None), ("noise", noise), ("blend", blend)):
@@ -62,7 +65,7 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
                 x = function(rows[modality], s, rng) if function else rows[modality]
                 values = package.codi[modality].raw_from_batch({**rows, modality: jnp.clip(jnp.float32(x), -1, 1)})
                 read = readers[modality](values).factors[LEADING]
-                other = outside[modality](array(values)) if modality in outside else None
+                other = others[modality](array(values)) if modality in others else None
                 out.append(
                     {
                         "modality": modality,
@@ -77,16 +80,17 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
 
 
 def credit(rows: list[dict[str, Any]], modality: str) -> float | None:
-    """See the module; None where nothing from elsewhere reads the modality."""
-    most = 2 / len(FACTORS[LEADING])
-    own = [row for row in rows if row["modality"] == modality and row["elsewhere"] is not None]
-    blank = [row["judge"] for row in own if row["elsewhere"] <= most]
-    return max(blank) if blank else None
+    """See the module's docstring; None if no pretrained judge reads the modality."""
+    limit = 2 / len(FACTORS[LEADING])
+    compared = [row for row in rows if row["modality"] == modality and row["elsewhere"] is not None]
+    unreadable = [row["judge"] for row in compared if row["elsewhere"] <= limit]
+    return max(unreadable) if unreadable else None
 
 
-def shown(rows: list[dict[str, Any]]) -> str:
+def to_table(rows: list[dict[str, Any]]) -> str:
+    """The rows and the credit of each modality as text."""
     number = lambda x: "-" if x is None else f"{x:.3f}"  # noqa: E731
-    lines = [("modality", "way", "severity", "judge", "unread", "elsewhere")]
+    lines = [("modality", "degradation", "severity", "judge", "unread", "pretrained")]
     lines += [
         (
             r["modality"],
@@ -98,25 +102,25 @@ def shown(rows: list[dict[str, Any]]) -> str:
         )
         for r in rows
     ]
-    said = [table(lines, right=range(2, 6)), ""]
+    parts = [table(lines, right=range(2, 6)), ""]
     for modality in dict.fromkeys(row["modality"] for row in rows):
-        found = credit(rows, modality)
-        leads = "-" if found is None else "the judge leads" if found <= CREDIT else "the judge from elsewhere leads"
-        said.append(f"{modality}: credit {number(found)}, {leads}")
-    return "\n".join(said)
+        value = credit(rows, modality)
+        first = "-" if value is None else "packaged judge first" if value <= CREDIT else "pretrained judge first"
+        parts.append(f"{modality}: credit {number(value)}, {first}")
+    return "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEFAULT, help=f"a packaged model, or its folder ({DEFAULT})")
-    parser.add_argument("--n", type=int, default=64, help="samples of each kind (64)")
-    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--model", default=DEFAULT, help=f"a packaged model, or a folder of one ({DEFAULT})")
+    parser.add_argument("--n", type=int, default=64, help="number of samples (64)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     args = parser.parse_args()
     rows = measure(args.model, args.n)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(shown(rows))
+    print(to_table(rows))
 
 
 if __name__ == "__main__":

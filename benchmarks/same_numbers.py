@@ -1,10 +1,10 @@
-"""Whether this tree computes the same numbers as another commit, bit for bit: for changes that are to change none.
+"""Checks that this tree computes bit-identical metrics to another commit, for changes that must not alter any number.
 
     python -m benchmarks.same_numbers --base=COMMIT
 
-Both trees train and evaluate configs/two.py:tiny and configs/four.py:tiny, and evaluate the packaged model on few
-samples, each through its own command line. Compared are all lines of metrics.jsonl, but for rates and seconds, and all
-of metrics.json. What a commit gave is kept in out/same_numbers, so that the base is run once. Some ten minutes.
+Both trees train and evaluate configs/two.py:tiny and configs/four.py:tiny, and evaluate the packaged model on a few
+samples, each with its own command line. All lines of metrics.jsonl are compared, except rates and seconds, and all of
+metrics.json. Results of a commit are cached in out/same_numbers. Takes about ten minutes.
 """
 
 import argparse
@@ -23,14 +23,14 @@ MEASURED = ("steps_per_second", "data_wait", "flops_per_second", "utilisation", 
 
 
 def without_times(tree: Any) -> Any:
-    """A JSON tree without what is measured by the clock."""
+    """Removes times and rates from a JSON tree."""
     if isinstance(tree, dict):
         return {key: without_times(value) for key, value in tree.items() if key not in MEASURED}
     return [without_times(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two JSON trees differ."""
+    """The differences of two JSON trees, one line each."""
     if isinstance(a, dict) and isinstance(b, dict):
         return [d for key in sorted({*a, *b}) for d in differences(a.get(key), b.get(key), f"{path}/{key}")]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
@@ -39,20 +39,20 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 def count(tree: Any) -> int:
-    """Leaves of a JSON tree."""
+    """Number of leaves of a JSON tree."""
     inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else None
     return 1 if inner is None else sum(count(value) for value in inner)
 
 
 def numbers_of(tree: Path) -> dict[str, Any]:
-    """What the tiny runs and the packaged model of a working tree give."""
+    """Metrics of the tiny runs and of the packaged model of a working tree."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(tree)}
 
     def command(*arguments: str, below_floors: bool = False) -> None:
         line = [sys.executable, "-m", "codi_jax.cli", *arguments]
-        done = subprocess.run(line, cwd=tree, env=environment, capture_output=True, text=True)
-        if done.returncode not in ((0, 1) if below_floors else (0,)):
-            raise SystemExit(f"{' '.join(line)}\n{done.stdout}\n{done.stderr}")
+        result = subprocess.run(line, cwd=tree, env=environment, capture_output=True, text=True)
+        if result.returncode not in ((0, 1) if below_floors else (0,)):
+            raise SystemExit(f"{' '.join(line)}\n{result.stdout}\n{result.stderr}")
 
     out: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +64,8 @@ def numbers_of(tree: Path) -> dict[str, Any]:
                 out[f"{name}/{path.parent.name}"] = [json.loads(line) for line in path.read_text().splitlines()]
             out[f"{name}/metrics.json"] = json.loads((workdir / "metrics.json").read_text())
         package, workdir = Path(folder, "package"), Path(folder, "packaged")
-        found = next(tree.glob("codi_jax/**/weights/config.json")).parent
-        shutil.copytree(found, package)
+        source = next(tree.glob("codi_jax/**/weights/config.json")).parent
+        shutil.copytree(source, package)
         config = json.loads((package / "config.json").read_text())
         config["run"]["evaluate"]["n"] = SAMPLES
         (package / "config.json").write_text(json.dumps(config))
@@ -78,9 +78,9 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def numbers_at(commit: str, kept: Path) -> dict[str, Any]:
-    """`numbers_of` a commit, from the folder where they are kept or now."""
-    file = kept / f"{git('rev-parse', commit)}.json"
+def numbers_at(commit: str, cache: Path) -> dict[str, Any]:
+    """`numbers_of` a commit, from the cache if they are there."""
+    file = cache / f"{git('rev-parse', commit)}.json"
     if not file.exists():
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder, "tree")
@@ -89,23 +89,23 @@ def numbers_at(commit: str, kept: Path) -> dict[str, Any]:
                 numbers = numbers_of(tree)
             finally:
                 git("worktree", "remove", "--force", str(tree))
-        kept.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(numbers, indent=1))
     return json.loads(file.read_text())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--base", required=True, help="the commit to compare with")
-    parser.add_argument("--kept", default="out/same_numbers", help="folder of what commits gave")
+    parser.add_argument("--base", required=True, help="commit to compare with")
+    parser.add_argument("--kept", default="out/same_numbers", help="folder of the cached results")
     args = parser.parse_args()
     base = numbers_at(args.base, Path(args.kept))
-    here = json.loads(json.dumps(numbers_of(Path.cwd())))
-    found = differences(base, here)
-    for line in found[:40]:
+    current = json.loads(json.dumps(numbers_of(Path.cwd())))
+    lines = differences(base, current)
+    for line in lines[:40]:
         print(line)
-    print(f"{len(found)} of {count(base)} values differ from those of {args.base}")
-    sys.exit(bool(found))
+    print(f"{len(lines)} of {count(base)} values differ from those of {args.base}")
+    sys.exit(bool(lines))
 
 
 if __name__ == "__main__":

@@ -285,7 +285,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from ml_collections import ConfigDict
 
-    from codi_jax.evaluate.run import evaluate, judged, table
+    from codi_jax.evaluate.run import evaluate, make_verdict, table
     from codi_jax.packaged import open_package
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.recipe import load_run, open_run, save_config
@@ -305,7 +305,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     keep_freed_memory()
     metrics = evaluate(run.codi, config, variables, run.workdir)
     print(table(metrics))
-    _end_on(judged(metrics, config))
+    _end_on(make_verdict(metrics, config))
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:

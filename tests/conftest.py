@@ -1,7 +1,7 @@
-"""The suite runs offline on CPU, with eight virtual devices; a warning of ours or of jax is an error.
+"""The suite runs offline on CPU, with eight virtual devices; a warning from our package or jax is an error.
 
-Its programs are large for what they compute, so they are compiled with little optimization, and once for all: its
-workers and the processes that tests start share a folder of compiled programs, which goes with the suite.
+Compilation takes most of its time, so programs are compiled with little optimization and only once: the workers and the
+processes that tests start share a cache of compiled programs, which is deleted after the suite.
 """
 
 import atexit
@@ -13,19 +13,19 @@ from importlib import metadata
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program has it
-if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit all this
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the program
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit these variables
     suite = tempfile.mkdtemp(prefix="codi-jax-suite-")
     atexit.register(shutil.rmtree, suite, ignore_errors=True)
     os.environ["CODI_JAX_SUITE"] = suite
     os.environ["XDG_CACHE_HOME"] = os.path.join(suite, "cache")
-    # 60 small programs that are compiled take 9 s of a core, without optimization 4.6, without the emitters of fusions,
-    # which set up a compiler of their own for each, 2.2, and 1.2 where they are in the folder.
+    # Compiling 60 small programs takes 9 core seconds, 4.6 without optimization, 2.2 also without the fusion emitters
+    # (which set up a compiler for each program), and 1.2 with the cache.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(suite, "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     flags = ["--xla_force_host_platform_device_count=8"]
-    if metadata.version("jaxlib").startswith("0.10."):  # later ones have no other emitters, and refuse the flag
+    if metadata.version("jaxlib").startswith("0.10."):  # later ones do not have these flags
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
@@ -33,20 +33,20 @@ import hypothesis
 import jax
 import pytest
 
-gc.set_threshold(50_000, 20, 50)  # as the program has it
+gc.set_threshold(50_000, 20, 50)  # as in the program
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs_of_a_file():
-    """A worker that keeps what every file has traced and compiled grows to five gigabytes."""
+def clear_caches():
+    """Clears compiled programs after each file; otherwise a worker grows to five gigabytes."""
     yield
     jax.clear_caches()
 
 
-# What takes longest, so that no worker is left with it alone at the end.
+# The slowest files, started first so that the workers finish at about the same time.
 FIRST = (
     "test_packaged_model.py",
     "train/test_trainer.py",
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """The tests of a file run in one process, in the order above (`--dist loadfile` begins with the most tests)."""
+    """Runs the tests of a file in one process, in the order above (`--dist loadfile` starts with the largest files)."""
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False

@@ -283,7 +283,7 @@ def test_evaluate_prints_the_verdict_and_exits_by_it(monkeypatch, capsys, tmp_pa
     first, *verdict = capsys.readouterr().out.splitlines()
     assert first == "the table" and len(verdict) <= 6 and bool(verdict) == (floors is not None)
     if code:
-        assert verdict[2].startswith("text cannot name the digit: its codec keeps 0 of 48 samples")
+        assert verdict[2].startswith("text cannot name the digit: its codec preserves 0 of 48 samples")
 
 
 def test_reuse_and_compare_refuse_workdirs_without_results(workdir, tmp_path, capsys):

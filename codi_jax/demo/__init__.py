@@ -1,1 +1,1 @@
-"""`codi-jax demo`: a page made by the packaged model at once; then a model of one's own, trained, measured, judged."""
+"""`codi-jax demo`: a page of samples of the packaged model; then a model is trained from scratch and evaluated."""

@@ -1,6 +1,6 @@
-"""The last step of `codi-jax demo`: what was trained is measured, shown and judged, once.
+"""The last step of `codi-jax demo`: the trained model is evaluated once, and the report is written.
 
-workdir/measured.json    what the measurement depends on; written last, so that an interrupted one is done again
+workdir/measured.json    fingerprint of the evaluation's inputs; written last, so that an interrupted one is repeated
 """
 
 import json
@@ -15,28 +15,28 @@ from codi_jax.report.page import write
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import variables_of
 
-MARK = "measured.json"
+MARKER = "measured.json"
 
 
 def measure(run: Run) -> tuple[dict[str, Any], Path]:
-    """Metrics and the report of a run that is trained; those that are there of the same weights are kept.
+    """Evaluates a trained run and writes its report, unless both exist for the same weights.
 
     Returns:
-      What `evaluate` returns, and the path of report.html.
+      The metrics, as from `evaluate`, and the path of report.html.
 
     Raises:
       ConfigError: a stage is not finished, or the run cannot be evaluated.
     """
     report = run.workdir / "report.html"
     settings = {name: getattr(run.config, name) for name in ("generate", "evaluate", "seed")}
-    mark = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
+    marker = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
     try:
-        known = json.loads((run.workdir / MARK).read_text()) == mark
+        up_to_date = json.loads((run.workdir / MARKER).read_text()) == marker
     except (OSError, ValueError):
-        known = False
-    if known and report.exists() and (run.workdir / "metrics.json").exists():
+        up_to_date = False
+    if up_to_date and report.exists() and (run.workdir / "metrics.json").exists():
         return in_order(read(run.workdir)), report
     metrics = evaluate(run.codi, run.config, variables_of(run), run.workdir)
     write(run.workdir)
-    storage.write_text(run.workdir / MARK, json.dumps(mark) + "\n")
+    storage.write_text(run.workdir / MARKER, json.dumps(marker) + "\n")
     return metrics, report

@@ -1,4 +1,4 @@
-"""The steps of `codi-jax demo`. Each leaves what the next call finds, so that an interrupted one goes on.
+"""The steps of `codi-jax demo`. Each step writes its results to files, so that an interrupted demo resumes.
 
 page       OUT/index.html, see `demo.page`
 train      the stages of a config in the workdir OUT, as `codi-jax train` runs them
@@ -11,7 +11,7 @@ from typing import Any
 
 from codi_jax.config import ConfigError
 from codi_jax.demo import measure, page
-from codi_jax.evaluate.run import judged, table
+from codi_jax.evaluate.run import make_verdict, table
 from codi_jax.evaluate.verdict import Verdict
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel import distributed
@@ -20,43 +20,43 @@ from codi_jax.train.recipe import load_run, open_run, save_config
 
 
 def demo(args: argparse.Namespace, config: Any, train: Callable[[], None]) -> Verdict | None:
-    """Runs the steps and prints what they make; there is only the page if no config is given or in the workdir.
+    """Runs the steps and prints their results; without a config, given or in the workdir, only the page.
 
     Args:
       args: `workdir`, `page`, `model`, `jobs`, see `codi_jax.arguments`.
-      config: the ConfigDict that was asked for, or None.
+      config: the ConfigDict to train, or None.
       train: `codi-jax train` with the arguments of this call.
 
     Returns:
-      The verdict on what was trained; None if nothing was, or its config has no floors.
+      The verdict on the trained model; None if none was trained, or if its config has no floors.
 
     Raises:
-      ConfigError: an argument, the config or the package is not what it has to be.
+      ConfigError: an argument, the config or the package is invalid, or several processes are requested.
     """
     if distributed.requested() is not None:
-        raise ConfigError("demo runs in one process; see `codi-jax train` for several")
+        raise ConfigError("demo runs in one process; use `codi-jax train` for several")
     if args.jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
-    if config is not None:  # what is wrong with it is said before anything is generated
+    if config is not None:  # report its errors before generating the page
         open_run(config, args.workdir)
         save_config(config, args.workdir, write=False)
     steps = ("page", "train", "measure") if args.page else ("train", "measure")
 
-    def begin(step: str, what: str) -> None:
-        print(f"[{steps.index(step) + 1}/{len(steps)}] {what}", flush=True)
+    def start(step: str, title: str) -> None:
+        print(f"[{steps.index(step) + 1}/{len(steps)}] {title}", flush=True)
 
     if args.page:
         package = open_package(args.model or DEFAULT)
-        begin("page", f"samples by the packaged model {package.name}")
+        start("page", f"samples of the packaged model {package.name}")
         path, commands = page.write(package, args.workdir, ProgressLines())
-        print("\n".join([f"open {path}", "to type next:", *(f"  {command}" for command in commands)]), flush=True)
+        print("\n".join([f"open {path}", "commands to try:", *(f"  {command}" for command in commands)]), flush=True)
     if config is None and not (args.workdir / "config.json").exists():
         print("--config=configs/four.py, in a checkout of the repository, trains a model from scratch", flush=True)
         return None
-    begin("train", "training from scratch")
+    start("train", "training from scratch")
     train()
-    begin("measure", "measuring what was trained")
+    start("measure", "evaluating the trained model")
     run = load_run(args.workdir)
     metrics, report = measure.measure(run)
     print(f"{table(metrics)}\n\nopen {report}", flush=True)
-    return judged(metrics, run.config)
+    return make_verdict(metrics, run.config)

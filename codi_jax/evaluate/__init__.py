@@ -1,6 +1,6 @@
-"""What generation is worth: judges, the any-to-any matrix, joint coherence.
+"""Evaluation of generated samples: judges, the any-to-any matrix, joint coherence.
 
-Everything is counted by the factors of digit_world: a value (a caption, a picture, …) is read back into factors by a
-`Reader`, and what was read is compared with what the prompt says or with what the other outputs say. Which modality
-carries which factor is the world's to know.
+All metrics are computed on the factors of digit_world. A `Reader` predicts the factors of a raw value (a caption, an
+image, …), and its predictions are compared with the factors of the prompt or with those of the other outputs.
+`digit_world.CARRIES` lists the factors of each modality.
 """

@@ -1,15 +1,16 @@
-"""Do several readings of the same samples agree, and would they by chance?
+"""Agreement of several readings of the same samples, and the agreement expected by chance.
 
-A reading is an int array [n] of values of one factor, `UNREAD` where the medium says nothing, or contradicts itself.
-With r_m the readings of M media and p_m their distributions over the K values (what is unread has its share, too),
+A reading is an int array [n] of values of one factor, `UNREAD` where a sample shows no value of it or several. With r_m
+the readings of M modalities and p_m their distributions over the K values (which sum to less than 1 if some samples are
+unread),
 
     agreement = mean_i [ r_1(i) = … = r_M(i) ≠ UNREAD ]
-    shuffled  = the agreement after r_m is moved by m samples: same marginals, no relation
-    chance    = Σ_k Π_m p_m(k)                             what independent media of these marginals reach
-    entropy   = - Σ_k q(k) ln q(k) / ln K                  of one medium, q over what was read; 1 is uniform
+    shuffled  = the agreement after r_m is rolled by m samples: same marginals, independent
+    chance    = Σ_k Π_m p_m(k)                             expected of independent readings with these marginals
+    entropy   = - Σ_k q(k) ln q(k) / ln K                  of one reading, q over the values read; 1 is uniform
 
-A model that always shows the same agrees with itself: an agreement is worth its distance from `chance`, and no more
-than its entropy. Accuracy is the agreement with the truth.
+A model that always generates one value agrees with itself, so compare an agreement with `chance` and with the entropy.
+Accuracy is the agreement with the truth.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ Readings = Sequence[np.ndarray]
 
 
 def agrees(readings: Readings) -> np.ndarray:
-    """Whether all readings [n] of a sample are one and the same value: bool [n]."""
+    """Whether all readings [n] of a sample are the same value, bool [n]; False where one is unread."""
     first = readings[0]
     return np.logical_and.reduce([first != UNREAD, *(r == first for r in readings[1:])])
 
 
 def agreement(readings: Readings) -> float:
-    """The part of samples in which all readings agree."""
+    """The fraction of samples in which all readings agree."""
     return float(agrees(readings).mean())
 
 
@@ -38,17 +39,17 @@ def shuffled(readings: Readings) -> float:
 
 
 def distribution(reading: np.ndarray, count: int) -> np.ndarray:
-    """The part of samples [count] in which each value was read; sums to less than 1 if some are unread."""
+    """The fraction of samples in which each value was read, [count]; sums to less than 1 if some are unread."""
     return np.bincount(reading[reading != UNREAD], minlength=count) / len(reading)
 
 
 def chance(readings: Readings, count: int) -> float:
-    """The expected agreement of independent media with these marginals over `count` values."""
+    """The expected agreement of independent readings with these marginals over `count` values."""
     return float(np.prod([distribution(r, count) for r in readings], axis=0).sum())
 
 
 def entropy(reading: np.ndarray, count: int) -> float:
-    """Entropy of what was read as a part of that of the uniform distribution; 0 if nothing was."""
+    """Entropy of the values read, divided by that of the uniform distribution; 0 if all are unread."""
     p = distribution(reading, count)
     if not p.any():
         return 0.0
@@ -57,7 +58,7 @@ def entropy(reading: np.ndarray, count: int) -> float:
 
 
 def combine(readings: Readings, counts: Sequence[int]) -> np.ndarray:
-    """Readings of several factors [n] of one medium as one, of Π counts values; unread where one of them is."""
+    """Joins readings [n] of several factors into one reading [n] of Π counts values; unread where one of them is."""
     read = np.logical_and.reduce([r != UNREAD for r in readings])
     index = np.ravel_multi_index([np.where(read, r, 0) for r in readings], tuple(counts))
     return np.where(read, index, UNREAD)

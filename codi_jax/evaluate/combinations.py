@@ -1,7 +1,7 @@
 """Every non-empty set of prompts to every non-empty set of outputs.
 
-With M modalities there are (2^M - 1)² cells. Those of one set of outputs share batches: a row that is not prompted by a
-modality gives it the mix weight 0, so that cells differ in data alone and cost no programs.
+With M modalities there are (2^M - 1)² cells. Cells with the same outputs share batches: a modality that does not prompt
+a row has mix weight 0 there, so that cells differ in data only and one compiled program serves all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,20 +18,20 @@ from codi_jax.evaluate.readers import Reading
 
 
 def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """All non-empty subsets, the small ones first, each in the order of `names`."""
+    """All non-empty subsets by increasing size, each in the order of `names`."""
     return [s for size in range(1, len(names) + 1) for s in combinations(names, size)]
 
 
-def rows(names: Sequence[str], n: int, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """The batches of one set of outputs: which test sample a row is prompted with, and by which modalities.
+def batches(names: Sequence[str], n: int, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """The batches of one set of outputs: the test sample that prompts each row, and the modalities that prompt it.
 
     Args:
       names: modalities of the model.
       n: samples of every cell; row i of cell c uses test sample i.
-      batch: rows of a batch; the last one is filled up with its first rows.
+      batch: rows per batch; the last batch is padded with its first row.
 
     Yields:
-      Row numbers in cell-major order [batch], and a weight 0 or 1 a modality [batch].
+      Row numbers in cell-major order [batch], and a weight 0 or 1 for each modality [batch].
     """
     sets = subsets(names)
     masks = {name: np.array([name in s for s in sets], np.float32) for name in names}
@@ -44,37 +44,38 @@ def rows(names: Sequence[str], n: int, batch: int) -> Iterator[tuple[np.ndarray,
 def cells(
     names: Sequence[str], outputs: Sequence[str], n: int, truth: Mapping[str, np.ndarray], read: Mapping[str, Reading]
 ) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The numbers of all cells of one set of outputs.
+    """The metrics of all cells of one set of outputs.
 
     Args:
-      names, n: as for `rows`.
-      outputs: what was generated.
-      truth: factor -> [N], N >= n, of the test samples.
-      read: output -> what was read, in cell-major order [cells · n].
+      names: as for `batches`.
+      outputs: the generated modalities.
+      n: as for `batches`.
+      truth: factor -> int [N], N >= n, of the test samples.
+      read: output -> its reading, in cell-major order [cells · n].
 
     Yields:
-      "A+B->C+D" and {"n", factor: {output: accuracy}, "upper": {output: 95 % Wilson bound of digit}}; of a factor, the
-      outputs that carry it where a prompt does.
+      "A+B->C+D" and {"n", factor: {output: accuracy}, "upper": {output: upper 95 % Wilson bound of the digit}}. A
+      factor is listed if a prompt carries it, with the outputs that carry it.
     """
     for c, inputs in enumerate(subsets(names)):
-        at = slice(c * n, (c + 1) * n)
+        rows = slice(c * n, (c + 1) * n)
         cell: dict[str, Any] = {"n": n}
         for factor in digit_world.FACTORS:
             if not any(factor in digit_world.CARRIES[name] for name in inputs):
                 continue
-            found = {
-                name: agreement((truth[factor][:n], read[name].factors[factor][at]))
+            accuracy = {
+                name: agreement((truth[factor][:n], read[name].factors[factor][rows]))
                 for name in outputs
                 if factor in read[name].factors
             }
-            if found:
-                cell[factor] = found
+            if accuracy:
+                cell[factor] = accuracy
         cell["upper"] = {name: wilson(rate, n)[1] for name, rate in cell[LEADING].items()}
         yield f"{'+'.join(inputs)}->{'+'.join(outputs)}", cell
 
 
 def summary(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean digit accuracy over all cells (each the mean of its outputs), and the worst cells."""
+    """Mean digit accuracy over all cells (of a cell: the mean over its outputs), and the five worst cells."""
     means = {name: float(np.mean(list(cell[LEADING].values()))) for name, cell in table.items()}
     worst = sorted(means, key=means.__getitem__)[:5]
     return {"cells": len(means), LEADING: float(np.mean(list(means.values()))), "worst": {w: means[w] for w in worst}}

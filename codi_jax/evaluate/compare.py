@@ -1,9 +1,9 @@
-"""`codi-jax compare`: several runs, a few columns each.
+"""`codi-jax compare`: the metrics of several runs in one table.
 
-For every direction: how often the output shows what the prompt says, ★ where a run never paired the two. For every set
-of outputs under the open prompt: how often all show the same (together), what agreement the generated marginals give by
-chance, and their entropy as a part of uniform. A collapsed model agrees with itself, so no run is better for its
-agreement alone.
+For every direction: the accuracy of the output, with ★ where a run never trained on this pair of modalities. For every
+set of outputs generated jointly from the null prompt: their agreement (joint), the agreement expected by chance from
+the generated marginals, and their entropy relative to uniform. A collapsed model agrees with itself, so agreement alone
+does not rank runs.
 """
 
 import json
@@ -19,10 +19,10 @@ from codi_jax.parallel.tables import table as aligned
 
 
 def read(workdir: Path) -> dict[str, Any]:
-    """metrics.json of an evaluated run, in the order of `evaluate`.
+    """Reads metrics.json of an evaluated run, in the order of `evaluate`.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: the file is missing or not readable.
     """
     path = storage.as_path(workdir) / "metrics.json"
     try:
@@ -34,7 +34,7 @@ def read(workdir: Path) -> dict[str, Any]:
 
 
 def _common(runs: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
-    """What every run has of a kind, in the order of the first."""
+    """The keys that `kind` has in all runs, in the order of the first run."""
     return [name for name in next(iter(runs.values()))[kind] if all(name in m[kind] for m in runs.values())]
 
 
@@ -48,7 +48,7 @@ def _directions(runs: Mapping[str, Mapping[str, Any]], factor: str) -> str:
 
 
 def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADING) -> str:
-    """Lines of text: a row for every direction and every set of outputs that each of the runs {name: metrics} has."""
+    """A text table with a row for every direction and set of outputs that all of the runs {name: metrics} have."""
     sets = _common(runs, "joint")
     columns = ("joint", "chance", "entropy", "fidelity")
     lines = [("", *(text for name in runs for text in (name, "", "", "")))]
@@ -57,7 +57,7 @@ def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADI
         cells = [metrics["joint"][outputs][factor] for metrics in runs.values()]
         lines.append((outputs, *("" if cell[c] is None else f"{cell[c]:.3f}" for cell in cells for c in columns)))
     counts = ", ".join(f"{name} n = {metrics['n']}" for name, metrics in runs.items())
-    together = aligned(lines, right=range(1, 1 + 4 * len(runs)))
+    joint = aligned(lines, right=range(1, 1 + 4 * len(runs)))
     return "\n".join(
-        (f"Prompt to output: {counts}", _directions(runs, factor), "", "Outputs together, open prompt", together)
+        (f"Prompt to output: {counts}", _directions(runs, factor), "", "Outputs generated together, null prompt", joint)
     )

@@ -1,17 +1,17 @@
-"""Floors: the numbers below which a trained model does not work, and the one rule by which a number meets its floor.
+"""Floors: the smallest acceptable values of the metrics, and the rule by which a metric meets its floor.
 
-    n >= 256:  the estimate meets the floor
-    n <  256:  the upper end of its 95 % interval does, since a small sample may lie below a floor that the model meets
+    n >= 256:  the estimate must reach the floor
+    n <  256:  the upper end of its 95 % interval must, since the estimate of a small sample may be low by chance
 
-A floor may be a part of a ceiling, the rate at which the same reader reads real samples: the bound is floor x ceiling.
+A floor may be relative to a ceiling, the accuracy of the same reader on real samples: the bound is floor x ceiling.
 
 Checks are listed in the order of the pipeline, so that the first one that fails is nearest to the cause:
 
-    reader      real samples are read right; below it nothing that this reader says counts
-    codec       real samples, encoded and decoded, are read right
-    direction   outputs show what their prompt says
-    joint       outputs generated together show the same
-    entropy     and do not show one value all the time
+    reader      accuracy of the reader on real samples; if it is too low, metrics from this reader mean nothing
+    codec       accuracy on real samples after encoding and decoding
+    direction   accuracy of the outputs given their prompts
+    joint       agreement of outputs generated together
+    entropy     diversity of outputs generated together
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ from codi_jax.evaluate.intervals import wilson
 from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 
-ENOUGH = 256  # samples from which on the estimate itself has to meet the floor
+ENOUGH_SAMPLES = 256  # from this number of samples on, the estimate itself must reach the floor
 
 
 def _check_rate(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ConfigError(f"config.evaluate.floors.{name}: expected a number within 0 and 1, got {value}")
+        raise ConfigError(f"config.evaluate.floors.{name}: expected a number between 0 and 1, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +37,16 @@ class FloorsConfig:
     """`config.evaluate.floors`.
 
     Attributes:
-      reader: of every factor, the part of real samples that has to be read right.
-      codec: of every factor that a codec keeps, as a part of the ceiling.
-      leading: of every direction, the world's leading factor, as a part of the ceiling.
-      other: of every direction, all other factors, as a part of the ceiling.
+      reader: accuracy of the readers on real samples, for every factor.
+      codec: accuracy after a codec round trip, relative to the ceiling, for every factor.
+      leading: accuracy of every direction on the world's leading factor, relative to the ceiling.
+      other: accuracy of every direction on the other factors, relative to the ceiling.
       joint: agreement of two outputs on the leading factor.
-      hard_joint: the same where one of the two is in `hard`.
-      entropy: of the leading factor in every pair of outputs, as a part of the uniform distribution's.
+      hard_joint: the same if one of the two is in `hard`.
+      entropy: entropy of the leading factor in every pair of outputs, relative to the uniform distribution.
       hard: modalities that are harder to generate together with others.
-      cells: floors of single numbers, no parts of a ceiling, in place of the above: "prompt->output" or "output+output"
-        -> factor -> floor. So sets of more than two outputs, and other factors than the leading one, have floors too.
+      cells: absolute floors that replace or extend the above: "prompt->output" or "output+output" -> factor -> floor.
+        They can name sets of more than two outputs, and factors other than the leading one.
     """
 
     reader: float = 0.5
@@ -77,30 +77,30 @@ class FloorsConfig:
 
 
 def meets(estimate: float, n: int, floor: float, interval: tuple[float, float] | None = None) -> bool:
-    """Whether a number that was measured on n samples meets its floor, by the rule of this module.
+    """Whether an estimate from n samples meets its floor, by the rule in the module's docstring.
 
     Args:
-      estimate: the number.
-      n: samples.
-      floor: the bound; of a ceiling, the product.
-      interval: its 95 % interval; Wilson's, as of a proportion, if not given.
+      estimate: the estimate.
+      n: number of samples.
+      floor: the bound, already multiplied by the ceiling if it is relative to one.
+      interval: 95 % interval of the estimate; by default the Wilson interval of a proportion.
     """
-    return (estimate if n >= ENOUGH else (interval or wilson(estimate, n))[1]) >= floor
+    return (estimate if n >= ENOUGH_SAMPLES else (interval or wilson(estimate, n))[1]) >= floor
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One number and its floor.
+    """One metric and its floor.
 
     Attributes:
-      kind: see the module.
-      modalities: the one that is read, (prompt, output) of a direction, or the outputs of a set.
-      factor: of the world.
+      kind: reader, codec, direction, joint or entropy, see the module's docstring.
+      modalities: (modality,) of a reader or codec, (prompt, output) of a direction, or the outputs of a set.
+      factor: factor of the world.
       value: the estimate.
-      n: samples that it was measured on.
-      ceiling: what the same reader finds in real samples; 1 where the floor is no part of it.
+      n: number of samples.
+      ceiling: accuracy of the same reader on real samples; 1 if the floor is absolute.
       floor: as in the config.
-      passed: whether it meets the floor.
+      passed: whether the value meets the floor.
     """
 
     kind: str
@@ -117,17 +117,17 @@ class Check:
         return self.floor * self.ceiling
 
     @property
-    def part(self) -> float:
-        """The value as a part of its ceiling."""
+    def fraction(self) -> float:
+        """The value divided by the ceiling; 0 if the ceiling is 0."""
         return self.value / self.ceiling if self.ceiling else 0.0
 
 
 def checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> tuple[Check, ...]:
-    """Every check of an evaluation, in the order of the pipeline.
+    """All checks of an evaluation, in the order of the pipeline.
 
     Args:
-      metrics: as `codi-jax evaluate` writes them to metrics.json.
-      floors: the config's.
+      metrics: contents of metrics.json.
+      floors: the floors of the config.
     """
     return tuple(_checks(in_order(metrics), floors))
 
@@ -146,10 +146,10 @@ def _checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> Iterator[Check]
         for factor, row in cell["factors"].items():
             yield _rate("codec", (name,), factor, row, cell["n"], floors.codec)
     for direction, cell in metrics["matrix"].items():
-        own = floors.cells.get(direction, {})
+        absolute = floors.cells.get(direction, {})
         for factor, row in cell["factors"].items():
-            floor = own.get(factor, floors.leading if factor == LEADING else floors.other)
-            row = {**row, "ceiling": 1.0} if factor in own else row
+            floor = absolute.get(factor, floors.leading if factor == LEADING else floors.other)
+            row = {**row, "ceiling": 1.0} if factor in absolute else row
             yield _rate("direction", tuple(direction.split("->")), factor, row, cell["n"], floor)
     bounds = {title: _joint_bounds(title, floors) for title in metrics["joint"]}
     for title, cell in metrics["joint"].items():
@@ -161,7 +161,7 @@ def _checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> Iterator[Check]
 
 
 def _joint_bounds(title: str, floors: FloorsConfig) -> dict[str, float]:
-    """Factor -> floor of the agreement of a set of outputs."""
+    """Floors of the agreement of a set of outputs, by factor."""
     bounds, outputs = dict(floors.cells.get(title, {})), title.split("+")
     if len(outputs) == 2:
         bounds.setdefault(LEADING, floors.hard_joint if set(outputs) & set(floors.hard) else floors.joint)

@@ -1,18 +1,16 @@
-"""How far to trust a proportion, and an entropy.
+"""Confidence intervals of a proportion and of an entropy.
 
-A proportion has the Wilson interval.
-
-For k of n the p with (p̂ - p)² ≤ z² p(1-p)/n,  p̂ = k/n,  are those between
+The Wilson interval of a proportion p̂ = k/n is the set of p with (p̂ - p)² ≤ z² p(1-p)/n, which has the bounds
 
     ( p̂ + z²/2n ± z √( p̂(1-p̂)/n + z²/4n² ) ) / ( 1 + z²/n )
 
-(Wilson 1927). Unlike p̂ ± z·s.e. it stays within [0, 1] and has a width at 0 of n and at n of n.
+(Wilson 1927). Unlike p̂ ± z·s.e. it stays within [0, 1] and has a positive width at k = 0 and k = n.
 
-The entropy Ĥ of n draws of one of K values is too low by (K-1)/2n on average (Miller 1955), and to the second order
+The plug-in entropy Ĥ of n draws of K values is biased by -(K-1)/2n (Miller 1955), and to second order
 
     var Ĥ = ( Σ p̂ ln² p̂ - Ĥ² )/n + (K-1)/2n²
 
-(Harris 1975); the first term is 0 for a uniform distribution. The interval is Ĥ + (K-1)/2n ± z √(var Ĥ), within
+(Harris 1975); the first term is 0 for a uniform distribution. The interval is Ĥ + (K-1)/2n ± z √(var Ĥ), clipped to
 [0, ln K].
 """
 
@@ -24,7 +22,11 @@ Z95 = 1.959963984540054  # two-sided 95 %
 
 
 def wilson(proportion: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """Bounds of a proportion that was seen in n samples."""
+    """Wilson interval of a proportion observed in n samples.
+
+    Raises:
+      ValueError: n < 1, or a proportion outside [0, 1].
+    """
     if n < 1 or not 0 <= proportion <= 1:
         raise ValueError(f"expected a proportion of at least one sample, got {proportion} of {n}")
     middle = proportion + z * z / (2 * n)
@@ -34,11 +36,15 @@ def wilson(proportion: float, n: int, z: float = Z95) -> tuple[float, float]:
 
 
 def entropy_interval(counts: np.ndarray, z: float = Z95) -> tuple[float, float]:
-    """Bounds of the entropy of a distribution over K values, as parts of ln K, from how often each was drawn [K]."""
+    """Interval of the entropy of a distribution over K values, divided by ln K, from the counts of n draws [K].
+
+    Raises:
+      ValueError: K < 2, or no draws.
+    """
     counts = np.asarray(counts)
     size, n = len(counts), int(counts.sum())
     if size < 2 or n < 1:
-        raise ValueError(f"expected a draw of at least two possible values, got counts {counts.tolist()}")
+        raise ValueError(f"expected counts [K] with K >= 2 and at least one draw, got {counts.tolist()}")
     p = counts[counts > 0] / n
     entropy = float(-(p * np.log(p)).sum())
     middle = entropy + (size - 1) / (2 * n)

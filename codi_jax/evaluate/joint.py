@@ -1,8 +1,8 @@
-"""Joint coherence: do outputs that were generated together show the same?
+"""Joint coherence: agreement of outputs that were generated together.
 
-Under the open prompt nothing but the other outputs can tell an output what to show. The same outputs generated alone,
-from the same noise, are the baseline; it has to sit at chance. Guidance on the environment buys agreement with
-fidelity, so both are reported: the Fréchet distance of the outputs to real samples, in their judge's features.
+With the null prompt, outputs can only agree by attending to one another. The baseline is the same outputs generated
+separately from the same noise; it must be at chance. Environment guidance trades fidelity for agreement, so both are
+reported; fidelity is the Fréchet distance of the outputs to real samples in the features of their judge.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from codi_jax.evaluate.readers import Reading
 
 
 def fidelity(reading: Reading, real: frechet.Gaussian | None) -> float | None:
-    """Fréchet distance of what was generated to real samples; None where no judge has features."""
+    """Fréchet distance of generated samples to real samples; None if their reader has no features."""
     if reading.features is None or real is None:
         return None
     return frechet.distance(frechet.fit(reading.features), real)
 
 
 def _entropy_interval(reading: np.ndarray, count: int) -> tuple[float, float]:
-    """Of what was read; 0 where nothing was, as `entropy` has it."""
+    """Interval of the entropy of the values read; (0, 0) if all are unread, in agreement with `entropy`."""
     read = reading[reading != UNREAD]
     return entropy_interval(np.bincount(read, minlength=count)) if len(read) else (0.0, 0.0)
 
@@ -33,17 +33,17 @@ def _entropy_interval(reading: np.ndarray, count: int) -> tuple[float, float]:
 def coherence(
     together: Mapping[str, Reading], alone: Mapping[str, Reading], real: Mapping[str, frechet.Gaussian]
 ) -> dict[str, Any]:
-    """The numbers of one set of outputs.
+    """The metrics of one set of outputs.
 
     Args:
-      together: output -> what was read off it, generated together with the others.
-      alone: the same, generated alone.
-      real: output -> fit of the judge's features of real samples, where there is a judge.
+      together: output -> its reading when generated jointly with the others.
+      alone: output -> its reading when generated separately.
+      real: output -> Gaussian fit of the judge's features of real samples, for outputs that have a judge.
 
     Returns:
       {"n", factor: {"joint", "interval" (95 %), "independent", "shuffled", "chance", "entropy", "entropy_interval"
       (95 %), "fidelity", "outputs"}} for every factor that at least two outputs carry. `entropy` and `fidelity` are the
-      worst of the outputs that carry the factor; "outputs" has both for each of them, together and alone.
+      worst over the outputs that carry the factor; "outputs" has both for each of them, joint and independent.
     """
     (n,) = {len(r) for reading in together.values() for r in reading.factors.values()}
     distances = {
@@ -61,7 +61,7 @@ def coherence(
             detail[name] = {"entropy": entropy(a, len(values)), "entropy_independent": entropy(b, len(values))}
             if distances[name][0] is not None:
                 detail[name]["fidelity"], detail[name]["fidelity_independent"] = distances[name]
-        known = [row["fidelity"] for row in detail.values() if "fidelity" in row]
+        fidelities = [row["fidelity"] for row in detail.values() if "fidelity" in row]
         rate, worst = agreement(joint), min(joint, key=lambda reading: entropy(reading, len(values)))
         out[factor] = {
             "joint": rate,
@@ -71,7 +71,7 @@ def coherence(
             "chance": chance(joint, len(values)),
             "entropy": entropy(worst, len(values)),
             "entropy_interval": list(_entropy_interval(worst, len(values))),
-            "fidelity": max(known) if known else None,
+            "fidelity": max(fidelities) if fidelities else None,
             "outputs": detail,
         }
     return out

@@ -54,7 +54,7 @@ class JudgeObjective(BatchObjective):
     Attributes:
       codi: the model, whose modality preprocesses the media.
       name: the modality.
-      config: of the judge.
+      config: config of the judge.
       accumulate: number of microbatches.
     """
 

@@ -1,21 +1,21 @@
-"""Judges: small networks that read the factors off a modality's media, trained on samples that no generator has seen.
+"""Judges: small classifiers of the factors of a modality, trained on samples that no generator was trained on.
 
-Each head has one class more than its factor has values: `unreadable`. While training, some samples are degraded by a
-severity s ~ U(0, 1), in one of the ways in which a generator fails,
+Each head has one class more than its factor has values: `unreadable`. In training, some samples are degraded with a
+severity s ~ U(0, 1), in one of the ways in which generators fail,
 
-    noise    cos(πs/2) x + sin(πs/2) σ n, n ~ N(0, I), σ the standard deviation of x about its mean
-    blur     a Gaussian of width BLUR · s of the media's sides
-    blend    (1 - s) x + s · mean of three other samples, as an average over what could have been
-    both     the last two
-    drown    max(x, floor + noise), the floor s of the way from the least of x to the largest: what white noise in a
-             wave does to its spectrogram
+    noise        cos(πs/2) x + sin(πs/2) σ n, n ~ N(0, I), σ the standard deviation of x about its mean
+    blur         a Gaussian of width MAX_BLUR · s of the side
+    blend        (1 - s) x + s · mean of three other samples, as from a generator that averages over modes
+    both         blend, then blur
+    noise_floor  max(x, floor + noise), the floor at the fraction s between the minimum and maximum of x, as white noise
+                 in a waveform appears in its spectrogram
 
 and the target moves from the value to `unreadable` with u = clip((s - .4) / .3, 0, 1):
 
     L = Σ_factors CE(head_f(features(degraded x)), (1 - u) onehot(f) + u · unreadable)
 
-So a judge gives no credit to what only leans towards a digit. The features, the last hidden layer, also serve for a
-Fréchet distance, which is named for its judge and never FID.
+So a judge gives no credit to samples that only resemble a digit. The features, those of the last hidden layer, are also
+used for a Fréchet distance, which is not FID.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from codi_jax.types import Array
 
 
 def component(modality: str) -> str:
-    """Name of the component that holds the judge of a modality."""
+    """Component name of the judge of a modality."""
     return f"{modality}_judge"
 
 
@@ -41,12 +41,12 @@ class JudgeConfig:
     """Attributes:
     factors: factor -> number of its values.
     channels: widths of the convolutions, each of stride 2.
-    features: width of the last hidden layer.
-    dropout: on it, while training.
-    noise: standard deviation of Gaussian noise on the media while training, so that a judge does not lean on pixels
-      that no codec keeps.
-    degraded: the part of the samples that are degraded while training.
-    survive_blur: the factors that a blurred sample still shows.
+    features: F, width of the last hidden layer.
+    dropout: dropout rate on the features in training.
+    noise: standard deviation of Gaussian noise on the media in training, so that a judge does not depend on details
+      that no codec preserves.
+    degraded: fraction of the training samples that are degraded.
+    survive_blur: factors that stay readable in a blurred sample.
     """
 
     factors: dict[str, int]
@@ -59,14 +59,16 @@ class JudgeConfig:
 
 
 class Judge(nn.Module):
-    """Strided convolutions over [B, *space, C], one linear head a factor; the frames of a clip are channels."""
+    """Strided convolutions over [B, *space, C] and one linear head per factor; the frames of a video are channels."""
 
     config: JudgeConfig
 
     @nn.compact
     def __call__(self, media: Array, key: jax.Array | None = None) -> tuple[dict[str, Array], Array]:
-        """Logits by factor [B, values + 1], the last of `unreadable`, and features [B, F]; a key turns noise and
-        dropout on."""
+        """Logits by factor [B, values + 1], the last for `unreadable`, and features [B, F].
+
+        Noise and dropout are applied if a key is given.
+        """
         config, x = self.config, media
         if x.ndim == 5:
             x = jnp.moveaxis(x, 1, 3).reshape(*x.shape[:1], *x.shape[2:4], -1)
@@ -83,15 +85,15 @@ class Judge(nn.Module):
         return {name: nn.Dense(size + 1, name=name)(head) for name, size in config.factors.items()}, x
 
 
-BLUR = 0.2  # of the media's sides, the width of the worst blur
-KINDS = ("noise", "blur", "blend", "both", "drown")
-ROUGH = 0.3  # of σ, the standard deviation of the floor that drowns
+MAX_BLUR = 0.2  # width of the strongest blur, relative to the side
+DEGRADATIONS = ("noise", "blur", "blend", "both", "noise_floor")
+FLOOR_NOISE = 0.3  # standard deviation of the noise floor, relative to σ
 
 
-def blurred(media: Array, width: Array) -> Array:
-    """Media [B, *space, C] under a Gaussian of widths [B], as parts of the sides, over the last two axes of space."""
+def gaussian_blur(media: Array, width: Array) -> Array:
+    """Blurs media [B, *space, C] over the last two spatial axes; widths [B] are relative to the sides."""
     axes = (-3, -2)
-    frequencies = [jnp.fft.fftfreq(media.shape[axis]) * media.shape[axis] for axis in axes]  # cycles a side
+    frequencies = [jnp.fft.fftfreq(media.shape[axis]) * media.shape[axis] for axis in axes]  # cycles per side
     square = frequencies[0][:, None] ** 2 + frequencies[1] ** 2
     shape = (-1, *(1,) * (media.ndim - 1))
     gain = jnp.exp(-2 * jnp.pi**2 * width.reshape(shape) ** 2 * square[..., None])
@@ -99,45 +101,49 @@ def blurred(media: Array, width: Array) -> Array:
 
 
 def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array:
-    """Media [B, *space, C], each degraded in its way, kind [B] an index into `KINDS`, by its severity [B] in [0, 1]."""
+    """Degrades media [B, *space, C] by kind [B], an index into `DEGRADATIONS`, and severity [B] in [0, 1]."""
     shape = (-1, *(1,) * (media.ndim - 1))
     s = severity.reshape(shape)
-    is_kind = {name: (kind == i).reshape(shape) for i, name in enumerate(KINDS)}
+    is_kind = {name: (kind == i).reshape(shape) for i, name in enumerate(DEGRADATIONS)}
     axes = tuple(range(1, media.ndim))
     mean, std = media.mean(axes, keepdims=True), media.std(axes, keepdims=True)
     noise = std * jax.random.normal(key, media.shape, media.dtype)
     noisy = mean + jnp.cos(jnp.pi / 2 * s) * (media - mean) + jnp.sin(jnp.pi / 2 * s) * noise
     others = sum(jnp.roll(media, i, axis=0) for i in (1, 2, 3)) / 3
     blended = jnp.where(is_kind["blend"] | is_kind["both"], (1 - s) * media + s * others, media)
-    soft = blurred(blended, jnp.where((kind == KINDS.index("blend")), 0.0, BLUR * severity))
+    soft = gaussian_blur(blended, jnp.where((kind == DEGRADATIONS.index("blend")), 0.0, MAX_BLUR * severity))
     least, most = media.min(axes, keepdims=True), media.max(axes, keepdims=True)
-    drowned = jnp.maximum(media, least + s * (most - least) + jnp.minimum(s / 0.1, 1) * ROUGH * noise)
-    return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["drown"], drowned, soft))
+    floored = jnp.maximum(media, least + s * (most - least) + jnp.minimum(s / 0.1, 1) * FLOOR_NOISE * noise)
+    return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["noise_floor"], floored, soft))
 
 
 def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array):
-    """Cross-entropy of a batch {"media", "factors"}; the accuracy of each factor on samples that are not degraded."""
+    """Cross-entropy of a batch {"media", "factors"}, and accuracy by factor on the samples that are not degraded."""
     config, media, key = judge.config, batch["media"], fold(key, "judge")
     size = media.shape[0]
-    kind = jax.random.randint(fold(key, "kind"), (size,), 0, len(KINDS))
-    chosen = jax.random.bernoulli(fold(key, "degraded"), config.degraded, (size,))
-    severity = jnp.where(chosen, jax.random.uniform(fold(key, "severity"), (size,)), 0.0)
+    kind = jax.random.randint(fold(key, "kind"), (size,), 0, len(DEGRADATIONS))
+    degraded = jax.random.bernoulli(fold(key, "degraded"), config.degraded, (size,))
+    severity = jnp.where(degraded, jax.random.uniform(fold(key, "severity"), (size,)), 0.0)
     media = degrade(media, kind, severity, fold(key, "noise"))
     logits, _ = judge.apply({"params": variables["params"][name]}, media, key)
     unreadable = jnp.clip((severity - 0.4) / 0.3, 0, 1)
     total, metrics = 0.0, {}
     for factor, values in logits.items():
         labels, count = batch["factors"][factor], config.factors[factor]
-        u = jnp.where(kind == KINDS.index("blur"), 0.0, unreadable) if factor in config.survive_blur else unreadable
+        u = (
+            jnp.where(kind == DEGRADATIONS.index("blur"), 0.0, unreadable)
+            if factor in config.survive_blur
+            else unreadable
+        )
         target = (1 - u)[:, None] * jax.nn.one_hot(labels, count + 1) + u[:, None] * jax.nn.one_hot(count, count + 1)
         total += optax.softmax_cross_entropy(values, target).mean()
-        right = (values.argmax(-1) == labels) & ~chosen
-        metrics[f"accuracy/{factor}"] = right.sum() / jnp.maximum((~chosen).sum(), 1)
+        correct = (values.argmax(-1) == labels) & ~degraded
+        metrics[f"accuracy/{factor}"] = correct.sum() / jnp.maximum((~degraded).sum(), 1)
     return total, metrics
 
 
 def read(judge: Judge, params: Mapping, media: Array) -> tuple[dict[str, Array], Array]:
-    """Most likely value by factor [B], UNREAD where that is `unreadable`, and features [B, F]."""
+    """The most likely value by factor [B], UNREAD if it is `unreadable`, and features [B, F]."""
     logits, features = judge.apply({"params": params}, jnp.asarray(media))
     best = {factor: values.argmax(-1) for factor, values in logits.items()}
     return {f: jnp.where(x == judge.config.factors[f], UNREAD, x) for f, x in best.items()}, features

@@ -1,8 +1,9 @@
-"""The any-to-any matrix: prompts of one modality, outputs of another, factor by factor.
+"""The any-to-any matrix: accuracy by factor, for prompts of one modality and outputs of another.
 
-For each factor that both carry, and for all of these at once: the accuracy, beside the ceiling (the real media of the
-same samples, read by the same reader), chance and a control in which outputs are compared with the prompts of other
-samples. For what only the output carries: its entropy, since a model should stay diverse in what nobody asked of it.
+For each factor that both modalities carry, and for all of these jointly: the accuracy, the ceiling (the accuracy of the
+same reader on the real values of the same samples), chance, and a control in which outputs are compared with the
+prompts of other samples. For each factor that only the output carries: its entropy, since a model should stay diverse
+in factors that the prompt does not determine.
 """
 
 import math
@@ -29,17 +30,17 @@ def _row(truth: np.ndarray, generated: np.ndarray, real: np.ndarray, size: int) 
 
 
 def direction(source: str, truth: Mapping[str, np.ndarray], generated: Reading, real: Reading) -> dict[str, Any]:
-    """The numbers of one direction.
+    """The metrics of one direction.
 
     Args:
       source: modality of the prompts.
-      truth: factor -> int [n], of the samples that the prompts are of.
-      generated: what was read off the outputs [n].
-      real: what was read off the real media of the same samples.
+      truth: factor -> int [n], of the samples that the prompts come from.
+      generated: reading of the outputs [n].
+      real: reading of the real values of the output modality for the same samples [n].
 
     Returns:
-      {"n", "factors": {factor: row}, "all": row, "free": {factor: {"entropy"}}}, a row being {"accuracy", "interval"
-      (95 %), "ceiling", "chance", "shuffled"}; "all" counts outputs that show every shared factor right.
+      {"n", "factors": {factor: row}, "all": row, "free": {factor: {"entropy"}}} with rows {"accuracy", "interval"
+      (95 %), "ceiling", "chance", "shuffled"}. "all" counts an output as correct if all shared factors are.
     """
     sizes = {factor: len(values) for factor, values in digit_world.FACTORS.items()}
     shared = [factor for factor in generated.factors if factor in digit_world.CARRIES[source]]

@@ -1,8 +1,9 @@
-"""The mix-weight curve: two prompts that disagree, and whom the output follows.
+"""The mix-weight curve: which of two conflicting prompts the output follows.
 
     c(w) = (1 - w) c_A + w c_B,        w from 0 to 1
 
-Sample i prompts by A, and another sample, of another value of the leading factor, by B.
+The prompt in modality A is that of sample i, the prompt in modality B that of a sample with another value of the
+leading factor.
 """
 
 import re
@@ -18,20 +19,20 @@ from codi_jax.evaluate.readers import Reading
 WEIGHTS = np.linspace(0, 1, 11)
 
 
-def parts(title: str) -> tuple[str, str, str]:
-    """A, B and C of "A|B->C".
+def parse_title(title: str) -> tuple[str, str, str]:
+    """Parses "A|B->C" to (A, B, C).
 
     Raises:
-      ConfigError: the title is not of that form.
+      ConfigError: the title does not have this form, or A and B are the same.
     """
-    found = re.fullmatch(r"(\w+)\|(\w+)->(\w+)", title)
-    if not found or found[1] == found[2]:
+    match = re.fullmatch(r"(\w+)\|(\w+)->(\w+)", title)
+    if not match or match[1] == match[2]:
         raise ConfigError(f"config.evaluate.mixes: expected A|B->C with two different prompts, got {title!r}")
-    return found[1], found[2], found[3]
+    return match[1], match[2], match[3]
 
 
-def rivals(truth: np.ndarray) -> np.ndarray:
-    """For every sample the next one, cyclically, of another value; itself if there is none."""
+def conflicting_samples(truth: np.ndarray) -> np.ndarray:
+    """For every sample the index of the next one, cyclically, with another value; its own index if there is none."""
     n = len(truth)
     out = np.arange(n)
     for i in range(n):
@@ -39,26 +40,36 @@ def rivals(truth: np.ndarray) -> np.ndarray:
     return out
 
 
-def rows(truth: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The batch that draws one curve: samples that prompt by A and by B, and the weight of B, each [batch].
+def curve_batch(truth: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The batch for one curve: indices of the prompts in A and in B, and the weight of B, each [batch].
 
-    `batch` // 11 samples stand at every weight; rows left over repeat the first ones at weight 0.
+    Every weight has the same `batch` // 11 samples; the remaining rows have weight 0 and are ignored.
     """
     n = batch // len(WEIGHTS)
     row = np.arange(batch) % max(n, 1)
     weight = np.zeros(batch)
     weight[: n * len(WEIGHTS)] = np.repeat(WEIGHTS, n)
-    return row, rivals(truth)[row], weight
+    return row, conflicting_samples(truth)[row], weight
 
 
 def curve(a: str, b: str, truth: Mapping[str, np.ndarray], first: np.ndarray, second: np.ndarray, read: Reading):
-    """{"n", "weights", "digit": {A: […], B: […]}}: how often the output shows what A, and what B says, by weight."""
-    n = len(first) // len(WEIGHTS)
-    at = slice(n * len(WEIGHTS))
+    """Accuracy with respect to prompt A and to prompt B, by weight.
 
-    def follows(rows_: np.ndarray) -> list[float]:
-        hits = truth[LEADING][rows_[at]] == read.factors[LEADING][at]
+    Args:
+      a, b: modalities of the prompts.
+      truth: factor -> int [N] of the samples.
+      first, second: indices of the samples that prompt in A and in B [batch], from `curve_batch`.
+      read: reading of the outputs [batch].
+
+    Returns:
+      {"n", "weights", "digit": {A: […], B: […]}}.
+    """
+    n = len(first) // len(WEIGHTS)
+    rows = slice(n * len(WEIGHTS))
+
+    def follows(indices: np.ndarray) -> list[float]:
+        hits = truth[LEADING][indices[rows]] == read.factors[LEADING][rows]
         return [float(rate) for rate in hits.reshape(len(WEIGHTS), n).mean(1)]
 
-    found: dict[str, Any] = {"n": n, "weights": WEIGHTS.tolist()}
-    return {**found, LEADING: {a: follows(first), b: follows(second)}}
+    out: dict[str, Any] = {"n": n, "weights": WEIGHTS.tolist()}
+    return {**out, LEADING: {a: follows(first), b: follows(second)}}

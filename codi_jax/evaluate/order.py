@@ -1,7 +1,7 @@
 """The order of metrics that were read from a file.
 
-A JSON object has no order, and metrics.json is sorted by key so that the same weights give the same bytes. What shows
-the metrics restores it here, and takes neither an order nor which of two prompts is the first from the file.
+metrics.json is sorted by key, so that the same weights give the same bytes. Code that displays the metrics restores
+their order with `in_order`, and does not rely on the order of the file.
 """
 
 import re
@@ -13,7 +13,7 @@ from codi_jax.modalities import REGISTRY
 
 
 def _rank(key: str) -> tuple[int, list[tuple[int, list[int]]]]:
-    """Other keys come first, then modalities and what is made of them ("A", "A+B", "A|B->C"), then factors."""
+    """Sort key: other keys first, then modalities and combinations of them ("A", "A+B", "A|B->C"), then factors."""
     modalities, factors = list(REGISTRY), list(FACTORS)
     sides = [re.split(r"[+|]", side) for side in key.split("->")]
     if all(name in modalities for side in sides for name in side):
@@ -22,8 +22,9 @@ def _rank(key: str) -> tuple[int, list[tuple[int, list[int]]]]:
 
 
 def in_order(tree: Any) -> Any:
-    """Metrics whose objects are in the order of `evaluate`: modalities as in the registry, sets by their size, factors
-    as in the world. Keys of other kinds keep their places.
+    """Sorts the keys of metrics: modalities as in the registry, sets by size, factors as in the world.
+
+    Other keys come first and keep their order.
     """
     if isinstance(tree, Mapping):
         return {key: in_order(tree[key]) for key in sorted(tree, key=_rank)}

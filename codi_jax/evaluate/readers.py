@@ -1,10 +1,10 @@
-"""Readers: values of a modality back to the world's factors.
+"""Readers: functions from raw values of a modality to the factors of the world.
 
-What says its factors in words is parsed by the world, and what the world can measure without a network (how a video
-moves) is measured; the rest is read by the judges of a packaged model, networks
-trained on glyphs that no generator saw. They are frozen, so that numbers of different runs can be compared. A judge
-sees the values as a user would (decoded, quantised) and preprocesses them as it was packaged to, whatever the model
-does: whoever judges the saved samples again gets the same numbers.
+Text is parsed by the world's parser, and factors that can be measured without a network (the motion of a video) are
+measured. All other factors are read by the judges of a packaged model, which were trained on glyphs that no generator
+was trained on and are frozen, so that metrics of different runs are comparable. A judge reads raw values (decoded,
+quantised) and preprocesses them as configured in its package, independently of the evaluated model, so that saved
+samples give the same metrics when they are read again.
 """
 
 import dataclasses
@@ -28,33 +28,33 @@ from codi_jax.packaged import Package
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was read off n values.
+    """The factors read from n values.
 
     Attributes:
       factors: factor -> int [n], an index into the factor's values or UNREAD.
-      features: [n, F] of the judge, None where values are parsed.
+      features: features of the judge [n, F], None if values are parsed.
     """
 
     factors: dict[str, np.ndarray]
     features: np.ndarray | None = None
 
 
-class Parsed:
-    """Reads by the world's own parser; what is not said, or said twice, is unread."""
+class ParserReader:
+    """Reads values with the world's parser; a factor that is missing or ambiguous is UNREAD."""
 
     def __init__(self, parse: Any, factors: Sequence[str]):
         self._parse, self.factors = parse, tuple(factors)
 
     def __call__(self, values: Sequence[Any]) -> Reading:
-        found = [self._parse(value) for value in values]
+        parsed = [self._parse(value) for value in values]
         number = lambda x: UNREAD if x is None else x  # noqa: E731
-        return Reading({f: np.array([number(row[f]) for row in found], np.int64) for f in self.factors})
+        return Reading({f: np.array([number(row[f]) for row in parsed], np.int64) for f in self.factors})
 
 
-class Judged:
-    """Reads by a judge, in batches of one size, so that one program serves all.
+class JudgeReader:
+    """Reads values with a judge, in batches of one size, so that one compiled program serves all.
 
-    `measure`, natural values [n, ...] -> factor -> int [n], reads those factors in the judge's place.
+    `measure`, a function of raw values [n, ...] to {factor: int [n]}, replaces the judge for the factors it returns.
     """
 
     def __init__(
@@ -77,52 +77,52 @@ class Judged:
         return Reading({f: factors[f].astype(np.int64) for f in self.factors}, features)
 
 
-Reader = Parsed | Judged
+Reader = ParserReader | JudgeReader
 
 
 def make_readers(
     codi: CoDi, package: Package, batch: int, factors: Sequence[str] = tuple(FACTORS)
 ) -> dict[str, Reader]:
-    """One reader a modality of the model.
+    """One reader for each modality of the model.
 
     Args:
       codi: the model.
-      package: whose judges read.
-      batch: values that a judge sees at a time.
-      factors: those of the world that are to be read.
+      package: the package with the judges.
+      batch: batch size of the judges.
+      factors: factors of the world to read.
 
     Raises:
-      ConfigError: a modality that the world does not know, or that nothing reads, or a factor that its judge omits, or
-        values of a size or rate that its judge was not trained on; the judges' file is missing or damaged.
+      ConfigError: a modality is not in the world or has no judge, a judge does not read one of the factors or was
+        trained on values of another size or rate, or the file of the judges is missing or damaged.
     """
     readers: dict[str, Reader] = {}
     for name, modality in codi.modalities.items():
         if name not in digit_world.CARRIES:
-            raise ConfigError(f"evaluate: digit_world has no {name}, so nothing of it can be counted")
+            raise ConfigError(f"evaluate: digit_world has no {name}, so it cannot be evaluated")
         carried = tuple(factor for factor in digit_world.CARRIES[name] if factor in factors)
         if name in digit_world.READERS:
-            readers[name] = Parsed(digit_world.READERS[name], carried)
+            readers[name] = ParserReader(digit_world.READERS[name], carried)
             continue
         if name not in package.judges["settings"]:
             raise ConfigError(
-                f"evaluate: nothing reads {name}; the judges of {package.name} read "
+                f"evaluate: no judge reads {name}; the judges of {package.name} read "
                 f"{', '.join(package.judges['settings'])}"
             )
         config = from_dict(judges.JudgeConfig, package.judges["settings"][name], f"judges.settings.{name}")
         if unread := [f for f in carried if f not in config.factors]:
             raise ConfigError(f"evaluate: the judge of {name} does not read its {', '.join(unread)}")
-        theirs = package.judging[name]
-        if modality.value_format != theirs.value_format:
+        packaged = package.judging[name]
+        if modality.value_format != packaged.value_format:
             raise ConfigError(
-                f"evaluate: the judge of {name} reads {_said(theirs.value_format)}; "
-                f"this model makes {_said(modality.value_format)}"
+                f"evaluate: the judge of {name} reads {_describe_format(packaged.value_format)}; "
+                f"this model generates {_describe_format(modality.value_format)}"
             )
         component = judges.component(name)
         params = package.read("judges", (component,))["params"][component]
         measure = digit_world.MEASURES.get(name)
-        readers[name] = Judged(theirs, judges.Judge(config), params, carried, batch, measure)
+        readers[name] = JudgeReader(packaged, judges.Judge(config), params, carried, batch, measure)
     return readers
 
 
-def _said(value_format: Mapping[str, Any]) -> str:
+def _describe_format(value_format: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in value_format.items())

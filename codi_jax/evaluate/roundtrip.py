@@ -1,7 +1,7 @@
 """Codec round trips: real samples, encoded and decoded by the codec of their modality.
 
-What a codec does not keep no later stage can show, so this is the first place to look at in a model that fails. The
-latent is the posterior's mean, which a perfect denoiser would return.
+No later stage can generate what the codec loses, so look here first if a model fails. The latent is the mean of the
+posterior, which a perfect denoiser would return.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ from codi_jax.pipeline import Generator
 
 
 def reconstruct(generator: Generator, variables: Variables, values: Mapping[str, Sequence[Any]]) -> dict[str, list]:
-    """Natural values [n] by modality, through the codec and back; decoded by the generator's own programs."""
+    """Encodes and decodes raw values [n] by modality, decoding with the programs of the generator."""
     latents = {}
-    for name, given in values.items():
+    for name, raw in values.items():
         program = jax.jit(generator.codi[name].encode)
-        latents[name], _ = in_batches(generator.codi[name], given, len(given), lambda x, p=program: p(variables, x))
+        latents[name], _ = in_batches(generator.codi[name], raw, len(raw), lambda x, p=program: p(variables, x))
     return generator.decode(variables, latents)
 
 
-def kept(
-    truth: Mapping[str, np.ndarray], made: Mapping[str, Reading], real: Mapping[str, Reading]
+def accuracy(
+    truth: Mapping[str, np.ndarray], reconstructed: Mapping[str, Reading], real: Mapping[str, Reading]
 ) -> dict[str, dict[str, Any]]:
-    """What is left of every factor.
+    """Accuracy of every factor after the round trip.
 
     Args:
       truth: factor -> int [n], of the samples.
-      made: modality -> what was read off their reconstructions.
-      real: modality -> what was read off the samples themselves.
+      reconstructed: modality -> reading of the reconstructions [n].
+      real: modality -> reading of the samples themselves [n].
 
     Returns:
-      modality -> the numbers of `matrix.direction`, from the modality to itself by its codec alone.
+      modality -> the metrics of `matrix.direction`, from the modality to itself through its codec.
     """
-    return {name: matrix.direction(name, truth, made[name], real[name]) for name in made}
+    return {name: matrix.direction(name, truth, reconstructed[name], real[name]) for name in reconstructed}

@@ -1,4 +1,4 @@
-"""Real samples, as natural values with their factors; values in batches."""
+"""Real samples as raw values with their factors, and functions over raw values in batches."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -14,11 +14,11 @@ from codi_jax.modalities import Modality
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class EvaluationSamples:
     """n samples.
 
     Attributes:
-      values: modality -> n natural values.
+      values: modality -> n raw values.
       factors: factor -> int [n].
     """
 
@@ -26,20 +26,20 @@ class Samples:
     factors: dict[str, np.ndarray]
 
 
-def take(codi: CoDi, source: Source, indices: Iterable[int]) -> Samples:
-    """Samples `indices` of a source in every modality of the model."""
+def take(codi: CoDi, source: Source, indices: Iterable[int]) -> EvaluationSamples:
+    """Reads samples `indices` of a source, in every modality of the model."""
     rows = read_batch(source, list(indices))
-    return Samples(
+    return EvaluationSamples(
         {name: modality.raw_from_batch(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
     )
 
 
 def in_batches(modality: Modality, values: Sequence[Any], batch: int, function: Callable[[Any], Any]) -> Any:
-    """A function of media over any number of values, `batch` at a time; the last value fills up the last batch.
+    """Applies a function of media to raw values, `batch` at a time; the last batch is padded with the last value.
 
     Returns:
-      What it returns, on the host, a row for every value.
+      The function's outputs on the host, concatenated, with one row for each value.
     """
     parts = []
     for start in range(0, len(values), batch):
@@ -50,5 +50,5 @@ def in_batches(modality: Modality, values: Sequence[Any], batch: int, function: 
 
 
 def array(values: list[Any]) -> np.ndarray:
-    """Values as one array that .npz holds without pickling: strings, or media of one shape."""
+    """Stacks raw values of one shape, or strings, to an array that is stored in .npz without pickling."""
     return np.stack([np.asarray(v) for v in values]) if not isinstance(values[0], str) else np.array(values, np.str_)

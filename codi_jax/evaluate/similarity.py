@@ -1,15 +1,16 @@
-"""SIM, how much outputs look alike to towers that took no part in making them (the paper's coherence, section 5.2).
+"""SIM, the cosine similarity of outputs in a contrastive embedding space (the paper's coherence, section 5.2).
 
     sim(A, B) = mean_i cos(T_A(a_i), T_B(b_i))
 
-T are prompt encoders with weights of their own, part of a packaged model (`codi_jax.packaged`) and frozen. A stage of
-objective `similarity` trained them on samples that no generator has seen, all pairs of modalities at once,
+The towers T are prompt encoders with separate weights, frozen, from a packaged model (`codi_jax.packaged`). A stage
+with objective `similarity` trained them on samples that no generator was trained on, on all pairs of modalities,
 
     L = mean_{A < B} InfoNCE(T_A, T_B)                                              at a fixed temperature
 
-plus InfoNCE between two wordings of what comes in two, or a tower of text learns no more than pictures show.
+plus InfoNCE between two wordings of a caption, without which the text tower learns only what images show.
 
-The cosine of unrelated media is not zero (towers keep a gap between modalities): read `joint` beside `shuffled`.
+The cosine of unrelated samples is not zero (embeddings of different modalities keep a gap): compare `joint` with
+`shuffled`.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from codi_jax.rng import fold
 
 @dataclasses.dataclass(frozen=True)
 class SimilarityConfig:
-    """temperature: of the contrastive loss; views: see `objectives.bridging.BridgingConfig`."""
+    """temperature: of the contrastive loss, positive; views: see `objectives.bridging.BridgingConfig`."""
 
     temperature: float = 0.1
     views: tuple[str, ...] = ()
@@ -43,23 +44,23 @@ class SimilarityConfig:
 
 
 def component(modality: str) -> str:
-    """Name of the component that holds the tower of a modality."""
+    """Component name of the tower of a modality."""
     return f"{modality}_similarity"
 
 
 def init(codi: CoDi, key: jax.Array, names: Sequence[str]) -> dict[str, Any]:
-    """Parameters of the named components; towers start alike where they are alike, as in `CoDi.init`."""
-    made = {component(name): name for name in codi.modalities}
-    return {c: codi[made[c]].init("prompt", fold(key, "prompt")) for c in names}
+    """Initialises the named components; parameters of one path and shape start equal in all, as in `CoDi.init`."""
+    modality = {component(name): name for name in codi.modalities}
+    return {c: codi[modality[c]].init("prompt", fold(key, "prompt")) for c in names}
 
 
 def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Unit-norm embeddings [B, D] by modality."""
-    return {name: codi[name].embed(params[component(name)], given, untruncated=True) for name, given in media.items()}
+    return {name: codi[name].embed(params[component(name)], x, untruncated=True) for name, x in media.items()}
 
 
 def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):
-    """The contrastive loss of a batch of media that show the same, and retrieval accuracy within the batch by pair."""
+    """The contrastive loss of a batch of corresponding media, and the retrieval accuracy in the batch by pair."""
     del key
     embedded = embed(codi, variables["params"], batch)
     scale = jnp.float32(1 / config.temperature)
@@ -75,7 +76,7 @@ def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mappin
 
 
 class Similarity:
-    """Embeds natural values in batches of one size, so that one program a modality serves all."""
+    """Embeds raw values in batches of one size, so that one compiled program per modality serves all."""
 
     def __init__(self, codi: CoDi, params: Mapping[str, Any], batch: int):
         self._codi, self._batch = codi, batch
@@ -88,20 +89,20 @@ class Similarity:
     def __call__(self, values: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
         """Unit-norm embeddings [n, D] by modality."""
         return {
-            name: in_batches(self._codi[name], given, self._batch, partial(self._programs[name], self._params[name]))
-            for name, given in values.items()
+            name: in_batches(self._codi[name], raw, self._batch, partial(self._programs[name], self._params[name]))
+            for name, raw in values.items()
         }
 
 
-def packaged(codi: CoDi, package: Package, batch: int) -> Similarity | None:
-    """The towers of a package for the values of a model; None where a modality of it has none."""
+def from_package(codi: CoDi, package: Package, batch: int) -> Similarity | None:
+    """The towers of a package for the modalities of a model; None if one of them has no tower."""
     if not set(codi.modalities) <= set(package.judging.modalities):
         return None
     return Similarity(package.judging, package.read("similarity")["params"], batch)
 
 
 def sim(embeddings: Sequence[np.ndarray]) -> float:
-    """Mean cosine over samples and pairs of media, of unit-norm embeddings [n, D] each."""
+    """Mean cosine over samples and pairs of modalities, of unit-norm embeddings [n, D] each."""
     return float(np.mean([np.einsum("nd,nd->n", a, b).mean() for a, b in combinations(embeddings, 2)]))
 
 
@@ -109,11 +110,11 @@ def coherence(together: Mapping[str, np.ndarray], alone: Mapping[str, np.ndarray
     """SIM of one set of outputs.
 
     Args:
-      together: output -> embeddings [n, D], generated together with the others.
-      alone: the same, generated alone.
+      together: output -> embeddings [n, D] when generated jointly with the others.
+      alone: output -> embeddings [n, D] when generated separately.
 
     Returns:
-      {"n", "joint", "independent", "shuffled"}; shuffled: the same outputs, each beside another sample's.
+      {"n", "joint", "independent", "shuffled"}; shuffled pairs the joint outputs of different samples.
     """
     joint = list(together.values())
     return {

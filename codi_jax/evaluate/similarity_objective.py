@@ -24,12 +24,12 @@ from codi_jax.objectives.batches import MediaBatches
 @register("similarity")
 @dataclasses.dataclass(frozen=True, eq=False)
 class SimilarityObjective(BatchObjective):
-    """Trains the towers of all modalities of a batch {modality: media}, pair by pair.
+    """Trains the towers of all modalities of a batch {modality: media} on all pairs of modalities.
 
     Attributes:
-      codi: the model, whose prompt encoders the towers are built like.
-      modalities: of a batch.
-      config: of the loss.
+      codi: the model; the towers have the architecture of its prompt encoders.
+      modalities: modalities of a batch.
+      config: config of the loss.
     """
 
     codi: CoDi

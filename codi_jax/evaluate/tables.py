@@ -1,4 +1,4 @@
-"""The metrics as text."""
+"""Metrics as text tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def _directions(directions: Mapping[str, Any]) -> str:
     for name, cell in directions.items():
         paired = "yes" if cell["paired"] else "no"
         for factor, row in {**cell["factors"], "all": cell["all"]}.items():
-            part = row["accuracy"] / row["ceiling"] if row["ceiling"] else None
+            relative = row["accuracy"] / row["ceiling"] if row["ceiling"] else None
             numbers = (_number(row[k]) for k in ("chance", "shuffled"))
             lines.append(
                 (
@@ -47,7 +47,7 @@ def _directions(directions: Mapping[str, Any]) -> str:
                     _number(row["accuracy"]),
                     _interval(row["interval"]),
                     _number(row["ceiling"]),
-                    _number(part),
+                    _number(relative),
                     *numbers,
                     "",
                 )
@@ -60,11 +60,11 @@ def _directions(directions: Mapping[str, Any]) -> str:
 
 
 def _codecs(codecs: Mapping[str, Any]) -> str:
-    lines = [("codec", "factor", "kept", "95 %", "ceiling", "of ceiling")]
+    lines = [("codec", "factor", "accuracy", "95 %", "ceiling", "of ceiling")]
     for name, cell in codecs.items():
         for factor, row in cell["factors"].items():
-            part = row["accuracy"] / row["ceiling"] if row["ceiling"] else None
-            numbers = _number(row["accuracy"]), _interval(row["interval"]), _number(row["ceiling"]), _number(part)
+            relative = row["accuracy"] / row["ceiling"] if row["ceiling"] else None
+            numbers = _number(row["accuracy"]), _interval(row["interval"]), _number(row["ceiling"]), _number(relative)
             lines.append((name, factor, *numbers))
     return aligned(lines, right=range(2, 6))
 
@@ -85,32 +85,32 @@ def _joint(sets: Mapping[str, Any]) -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """What `codi-jax evaluate` prints: codecs, the matrix, held-out combinations, joint sets, real samples."""
+    """The table that `codi-jax evaluate` prints: codecs, matrix, held-out combinations, joint sets, real samples."""
     n = metrics["n"]
     parts = [f"Real samples, encoded and decoded, n = {n}", _codecs(metrics["codec"]), ""]
     parts += [f"Prompt to output, n = {n}, unseen test samples", _directions(metrics["matrix"])]
     if metrics["held_out"]:
         parts += [
             "",
-            f"The same, n = {n}, combinations of factors kept out of training",
+            f"Prompt to output, n = {n}, combinations of factors held out of training",
             _directions(metrics["held_out"]),
         ]
     if metrics.get("combinations"):
-        said = combinations.summary(metrics["combinations"])
-        parts += ["", f"Every set of prompts to every set of outputs: {said['cells']} cells, digit {said['digit']:.3f}"]
-        parts += ["lowest: " + ", ".join(f"{cell} {rate:.2f}" for cell, rate in said["worst"].items())]
+        mean = combinations.summary(metrics["combinations"])
+        parts += ["", f"Every set of prompts to every set of outputs: {mean['cells']} cells, digit {mean['digit']:.3f}"]
+        parts += ["lowest: " + ", ".join(f"{cell} {rate:.2f}" for cell, rate in mean["worst"].items())]
     if metrics["joint"]:
-        parts += ["", f"Outputs together under the open prompt, n = {n}", _joint(metrics["joint"])]
-    if said := metrics.get("pretrained"):
-        parts += ["", f"Digit, read by networks that never met this world, n = {said['n']}"]
-        parts += [", ".join(f"{name}: {who}" for name, who in said["judges"].items())]
-        parts += [_rates("direction", ("accuracy", "ceiling"), said["matrix"])] if said["matrix"] else []
-        parts += [_rates("outputs", ("joint", "independent"), said["joint"])] if said["joint"] else []
+        parts += ["", f"Outputs generated together from the null prompt, n = {n}", _joint(metrics["joint"])]
+    if read := metrics.get("pretrained"):
+        parts += ["", f"Digit, read by pretrained judges, n = {read['n']}"]
+        parts += [", ".join(f"{name}: {network}" for name, network in read["judges"].items())]
+        parts += [_rates("direction", ("accuracy", "ceiling"), read["matrix"])] if read["matrix"] else []
+        parts += [_rates("outputs", ("joint", "independent"), read["joint"])] if read["joint"] else []
     if metrics.get("sim"):
-        parts += ["", "Cosine of outputs generated together, by towers that no generator knew"]
+        parts += ["", "Cosine similarity of outputs generated together, by separately trained towers"]
         parts += [_rates("SIM", ("joint", "independent", "shuffled"), metrics["sim"])]
     distances = {m: row["fidelity"] for m, row in metrics["real"].items() if row["fidelity"] is not None}
     if distances:
-        said = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())
-        parts += ["", f"fidelity: Fréchet distance in the judge's features; other real samples reach: {said}"]
+        real = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())
+        parts += ["", f"fidelity: Fréchet distance in the judge's features; of other real samples: {real}"]
     return "\n".join(parts)

@@ -1,6 +1,6 @@
-"""What was generated, shown by each modality's own element: prompts, outputs and real samples, one column a sample.
+"""Galleries of prompts, outputs and real samples, one column for each sample; a modality renders its values (`html`).
 
-The samples shown are the first ones, whatever they look like.
+The samples shown are always the first ones, without selection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ COLUMNS = 8
 Readings = Mapping[str, np.ndarray]
 
 
-def said(readings: Readings, i: int) -> str:
-    """What was read off sample i, in words."""
+def describe(readings: Readings, i: int) -> str:
+    """The reading of sample i as text."""
     return ", ".join(FACTORS[f][r[i]] if r[i] != UNREAD else f"no {f}" for f, r in readings.items())
 
 
@@ -27,8 +27,8 @@ def _media(modality: Modality, values: np.ndarray) -> list[Html]:
     return [Html(modality.html(value.item() if value.ndim == 0 else value)) for value in values[:COLUMNS]]
 
 
-def _mark(right: bool, words: str) -> Html:
-    return el("span", "✓ " if right else "✗ ", words, class_="right" if right else "wrong")
+def _mark(correct: bool, words: str) -> Html:
+    return el("span", "✓ " if correct else "✗ ", words, class_="right" if correct else "wrong")
 
 
 def _table(lines: Sequence[tuple[str, Sequence[Any]]]) -> Html:
@@ -43,28 +43,28 @@ def _table(lines: Sequence[tuple[str, Sequence[Any]]]) -> Html:
 
 
 def direction(
-    source: Modality, target: Modality, real: Mapping[str, Any], made: Mapping[str, Any], caption: Any
+    source: Modality, target: Modality, real: Mapping[str, Any], generated: Mapping[str, Any], caption: Any
 ) -> Html:
-    """One direction: prompts, what was made of them and how it reads, and the real samples that the prompts belong to.
+    """One direction: prompts, outputs with their readings, and the real samples that the prompts come from.
 
-    An output is right if it shows what the prompt says; what the prompt leaves open stands in brackets.
+    An output is marked as correct if all factors that the prompt carries are; the other factors are in parentheses.
 
     Args:
       source, target: the modalities.
       real: {"values": {modality: [n]}, "factors": {factor: [n]}}.
-      made: {"values": [n], "read": {factor: [n]}}.
-      caption: of the figure.
+      generated: {"values": [n], "read": {factor: [n]}}.
+      caption: caption of the figure.
     """
-    shown = min(COLUMNS, len(made["values"]))
-    read = {f: made["read"][f] for f in FACTORS if f in made["read"]}
-    asked = {f: x for f, x in read.items() if f in CARRIES[source.name] and f in real["factors"]}
-    free = {f: x for f, x in read.items() if f not in asked}
-    right = np.logical_and.reduce([real["factors"][f] == x for f, x in asked.items()])
-    words = [said(asked, i) + (f" ({said(free, i)})" if free else "") for i in range(shown)]
+    columns = min(COLUMNS, len(generated["values"]))
+    read = {f: generated["read"][f] for f in FACTORS if f in generated["read"]}
+    prompted = {f: x for f, x in read.items() if f in CARRIES[source.name] and f in real["factors"]}
+    free = {f: x for f, x in read.items() if f not in prompted}
+    correct = np.logical_and.reduce([real["factors"][f] == x for f, x in prompted.items()])
+    words = [describe(prompted, i) + (f" ({describe(free, i)})" if free else "") for i in range(columns)]
     lines = [
         ("prompt", _media(source, real["values"][source.name])),
-        ("generated", _media(target, made["values"])),
-        ("read as", [_mark(bool(right[i]), words[i]) for i in range(shown)]),
+        ("generated", _media(target, generated["values"])),
+        ("read as", [_mark(bool(correct[i]), words[i]) for i in range(columns)]),
     ]
     if source.name != target.name:
         lines.append(("real sample", _media(target, real["values"][target.name])))
@@ -74,39 +74,39 @@ def direction(
 def combination(
     inputs: Sequence[Modality],
     outputs: Sequence[Modality],
-    real: Mapping[str, np.ndarray],
-    made: Mapping[str, np.ndarray],
+    prompts: Mapping[str, np.ndarray],
+    generated: Mapping[str, np.ndarray],
     caption: Any,
 ) -> Html:
-    """Several prompts and what was made of them together.
+    """Prompts of several modalities and the outputs generated from them.
 
     Args:
       inputs, outputs: the modalities.
-      real: modality -> [n], the prompts.
-      made: modality -> [n].
-      caption: of the figure.
+      prompts: modality -> [n].
+      generated: modality -> [n].
+      caption: caption of the figure.
     """
-    shown = min(COLUMNS, len(made[outputs[0].name]))
-    lines = [(f"prompt: {m.name}", _media(m, real[m.name][:shown])) for m in inputs]
-    return figure(_table(lines + [(m.name, _media(m, made[m.name])) for m in outputs]), caption)
+    columns = min(COLUMNS, len(generated[outputs[0].name]))
+    lines = [(f"prompt: {m.name}", _media(m, prompts[m.name][:columns])) for m in inputs]
+    return figure(_table(lines + [(m.name, _media(m, generated[m.name])) for m in outputs]), caption)
 
 
 def together(
     outputs: Sequence[Modality], joint: Mapping[str, Any], alone: Mapping[str, Any], factor: str, caption: Any
 ) -> Html:
-    """One set of outputs under the open prompt: generated together, and each alone from the same noise.
+    """One set of outputs from the null prompt: generated together, and each alone from the same noise.
 
     Args:
       outputs: the modalities.
       joint, alone: {"values": {modality: [n]}, "read": {modality: {factor: [n]}}}.
-      factor: in which they should agree.
-      caption: of the figure.
+      factor: the factor in which they should agree.
+      caption: caption of the figure.
     """
     parts = []
-    for title, made in (("Generated together", joint), ("The same noise, each alone", alone)):
-        readings = [made["read"][m.name][factor] for m in outputs if factor in made["read"][m.name]]
-        lines: list[tuple[str, Sequence[Any]]] = [(m.name, _media(m, made["values"][m.name])) for m in outputs]
-        same = agrees(readings)[:COLUMNS]
-        lines.append((f"same {factor}?", [_mark(bool(ok), "agree" if ok else "differ") for ok in same]))
+    for title, generated in (("Generated together", joint), ("Generated alone, from the same noise", alone)):
+        readings = [generated["read"][m.name][factor] for m in outputs if factor in generated["read"][m.name]]
+        lines: list[tuple[str, Sequence[Any]]] = [(m.name, _media(m, generated["values"][m.name])) for m in outputs]
+        agree = agrees(readings)[:COLUMNS]
+        lines.append((f"same {factor}?", [_mark(bool(ok), "agree" if ok else "differ") for ok in agree]))
         parts += [el("h4", title), _table(lines)]
     return figure(parts, caption)

@@ -1,4 +1,4 @@
-"""HTML from Python, escaped by construction: a `str` is content and gets escaped, an `Html` is markup and does not."""
+"""HTML from Python, escaped by construction: a `str` is content and is escaped, an `Html` is markup and is not."""
 
 from collections.abc import Iterable
 from html import escape
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Html(str):
-    """Markup that is safe to put into a page as it is."""
+    """Markup that is inserted into a page unchanged."""
 
 
 def join(children: Iterable[Any]) -> Html:
-    """Children one after the other: markup, strings or numbers (escaped), nested iterables, or None (nothing)."""
+    """Concatenates children: markup, strings or numbers (escaped), nested iterables, or None (omitted)."""
     parts = []
     for child in children:
         if child is None:
@@ -26,7 +26,7 @@ def join(children: Iterable[Any]) -> Html:
 
 
 def el(name: str, *children: Any, **attributes: Any) -> Html:
-    """An element; an attribute `class_` is written `class`, `stroke_width` is `stroke-width`, and None is left out."""
+    """An element; attribute `class_` becomes `class`, `stroke_width` becomes `stroke-width`, and None is omitted."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value), quote=True)}"'
         for key, value in attributes.items()
@@ -36,12 +36,12 @@ def el(name: str, *children: Any, **attributes: Any) -> Html:
 
 
 def figure(content: Any, caption: Any, **attributes: Any) -> Html:
-    """A figure with its caption; the style sheet numbers them."""
+    """A figure with its caption; the style sheet numbers the figures."""
     return el("figure", el("div", content, class_="scroll"), el("figcaption", caption), **attributes)
 
 
 def rows(head: Iterable[Any], body: Iterable[Iterable[Any]], class_: str = "numbers") -> Html:
-    """A table whose first column names its rows."""
+    """A table with a head; the first column contains the names of the rows."""
 
     def line(cells: Iterable[Any]) -> Html:
         first, *rest = cells
@@ -56,12 +56,12 @@ def rows(head: Iterable[Any], body: Iterable[Iterable[Any]], class_: str = "numb
 
 
 def number(value: float | None, places: int = 3) -> str:
-    """A number to so many places; a dash for None."""
+    """Formats a number with `places` decimals; None becomes a dash."""
     return "–" if value is None else f"{value:.{places}f}"
 
 
 def document(title: str, body: Any, *head: Any) -> Html:
-    """A whole page with the style sheet inside; `head` is what else its head holds."""
+    """A complete page with the style sheet inlined; `head` is added to the head element."""
     style = resources.files("codi_jax.report").joinpath("style.css").read_text(encoding="utf-8")
     parts = (
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

@@ -1,7 +1,7 @@
-"""`codi-jax report`: workdir/report.html, one page with everything inside it (no script, no font, no link).
+"""`codi-jax report`: workdir/report.html, a self-contained page (no script, no font, no link).
 
-It shows what `train` and `evaluate` left in the workdir and computes nothing of its own. A new modality brings its own
-element (`Modality.html`); nothing here knows what it is.
+It displays the files that `train` and `evaluate` wrote to the workdir and computes no metrics. A modality renders its
+values (`Modality.html`), so that a new modality needs no change here.
 """
 
 import json
@@ -24,17 +24,17 @@ from codi_jax.train.recipe import Run, load_run
 
 
 def _load(workdir: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """metrics.json in the order of `evaluate`, samples.npz as nested dicts, cost.json."""
+    """Reads metrics.json in the order of `evaluate`, samples.npz as nested dicts, and cost.json."""
     try:
         metrics = in_order(json.loads((workdir / "metrics.json").read_text()))
         cost = json.loads((workdir / "cost.json").read_text())
         with (workdir / "samples.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             samples = paths.nest(dict(file))
     except FileNotFoundError as error:
-        absent = [name for name in ("metrics.json", "cost.json", "samples.npz") if not (workdir / name).exists()]
-        raise ConfigError(f"{workdir}: no {', '.join(absent)}; run `codi-jax evaluate` first") from error
+        missing = [name for name in ("metrics.json", "cost.json", "samples.npz") if not (workdir / name).exists()]
+        raise ConfigError(f"{workdir}: no {', '.join(missing)}; run `codi-jax evaluate` first") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{workdir}: what `codi-jax evaluate` left is not readable ({error})") from error
+        raise ConfigError(f"{workdir}: the files of `codi-jax evaluate` are not readable ({error})") from error
     return metrics, samples, cost
 
 
@@ -47,15 +47,15 @@ def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, A
     steps = f"{generate.get('steps', '')} sampling steps".strip()
     facts = (
         f"{len(run.order)} stages {training.trained_in(cost['stages'])}",
-        f"generated and measured in {duration(cost['evaluate']['total'])}",
-        f"{metrics['n']} test samples a cell",
+        f"evaluated in {duration(cost['evaluate']['total'])}",
+        f"{metrics['n']} test samples per cell",
         steps,
         f"seed {run.config.seed}",
     )
     lead = (
-        "A composable diffusion model: each modality has a diffusion model of its own, prompts of all modalities share "
-        "one space, and outputs that are generated together attend to one another. What follows was made by one run, "
-        "and is counted on handwriting that was never trained on."
+        "A composable diffusion model: each modality has its own diffusion model, prompts of all modalities share one "
+        "embedding space, and outputs that are generated together attend to one another. All results on this page are "
+        "from one run, on handwriting that was not used in training."
     )
     return el(
         "header",
@@ -74,10 +74,10 @@ def _gallery(
     figures = []
     for a, b in pairs:
         cell = metrics[kind][f"{a}->{b}"]
-        rates = [f"{f} right in {row['accuracy']:.0%}" for f, row in numbers.shown_factors(cell["factors"]).items()]
-        caption = el("b", f"{a} → {b}. "), f"Of all {cell['n']}: {_listed(rates)}."
-        made = samples[kind][f"{a}->{b}"]
-        figures.append(gallery.direction(run.codi[a], run.codi[b], samples["real"][real], made, caption))
+        rates = [f"{f} {row['accuracy']:.0%}" for f, row in numbers.factor_rows(cell["factors"]).items()]
+        caption = el("b", f"{a} → {b}. "), f"Accuracy, n = {cell['n']}: {_listed(rates)}."
+        generated = samples[kind][f"{a}->{b}"]
+        figures.append(gallery.direction(run.codi[a], run.codi[b], samples["real"][real], generated, caption))
     return figures
 
 
@@ -90,24 +90,23 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
     parts = [_head(run, names, metrics, cost), numbers.headline(metrics)]
     parts.append(
         _section(
-            "One in, one out",
-            "The first test samples, not chosen ones. The same place in each line is one sample: its prompt, what the "
-            "model made of it, what a judge (a small network trained on other handwriting) or a parser reads in that, "
-            "and the real medium that belongs to the prompt.",
+            "One input, one output",
+            "The first test samples, without selection. Each column is one sample: its prompt, the generated output, "
+            "the factors that a judge (a small classifier trained on other handwriting) or a parser reads from the "
+            "output, and the real output of the same sample.",
             _gallery(run, names, metrics, samples, "matrix", "seen"),
         )
     )
     parts.append(
         _section(
             "The matrix",
-            f"How often the output shows what the prompt says, over {metrics['n']} test samples a cell.",
+            f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} test samples per cell.",
             numbers.heat_maps(
                 names,
                 metrics["matrix"],
-                "Rows are prompts, columns outputs; darker is better. The large number is the part of outputs that "
-                "show the factor right, the small one the ceiling: real media, read by the same judge. ★ marks "
-                "directions that were never trained as a pair. Point at a cell for its interval and its shuffled "
-                "control.",
+                "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, "
+                "the small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that "
+                "were not trained as a pair. Hover over a cell for its interval and its shuffled control.",
             ),
             numbers.matrix_table(names, metrics["matrix"]),
         )
@@ -117,38 +116,38 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
     if metrics["held_out"]:
         parts.append(
             _section(
-                "Combinations it has never seen",
-                f"Some combinations of {_listed(list(FACTORS))} were kept out of training altogether. A model that "
-                "shows them has put them together itself.",
+                "Held-out combinations",
+                f"Some combinations of {_listed(list(FACTORS))} were held out of training. A model that generates them "
+                "has learnt to compose factors.",
                 _gallery(run, names, metrics, samples, "held_out", "held_out"),
                 numbers.heat_maps(
                     names,
                     metrics["held_out"],
-                    "The matrix over these combinations alone, from one modality to another. “All at once” asks for "
-                    "the whole combination.",
+                    "The matrix on held-out combinations, between different modalities. “All factors” requires the "
+                    "whole combination to be correct.",
                 ),
                 numbers.matrix_table(names, metrics["held_out"]),
             )
         )
     parts.append(_joint(run, metrics, samples))
     if metrics.get("pretrained", {}).get("judges"):
-        parts.append(_outside(metrics["pretrained"]))
+        parts.append(_pretrained(metrics["pretrained"]))
     parts.append(
         _section(
             "Training",
-            "Every stage trains the components that it names, and reads those of the stages before it.",
+            "Every stage trains its own components and uses those of the stages before it.",
             training.curves(
                 run,
-                "Loss of every stage over its steps: each logged value faintly, their running mean boldly. The axis is "
-                "logarithmic where the loss spans more than a factor of ten.",
+                "Loss of every stage over its steps: logged values (thin) and their running mean (thick). The axis is "
+                "logarithmic if the loss spans more than a factor of ten.",
             ),
             training.costs(
                 run,
                 cost,
-                "Seconds by stage and activity. “data” is time in which the device waited for the next batch; "
-                "“compile” is short where a compiled program was found in the cache. Wall time is counted while a "
-                "stage runs, and once where several run side by side, so that the stages may add up to more than the "
-                "training took. Core time is what the cores spent in the stage's process.",
+                "Seconds by stage and activity. “data” is the time spent waiting for the next batch; “compile” is "
+                "short if the compiled program was in the cache. The wall time of the training counts stages that ran "
+                "in parallel once, so the stages may add up to more. Core time is the processor time of the stage's "
+                "process.",
             ),
         )
     )
@@ -161,34 +160,34 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
 
 def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> Html:
     table, mix = metrics["combinations"], metrics["mix"]
-    said = summary(table)
+    mean = summary(table)
     figures = []
     for cell in table:
         inputs, outputs = (side.split("+") for side in cell.split("->"))
         if len(inputs) < 2 or set(inputs) & set(outputs) or len(inputs) + len(outputs) != len(names):
             continue
-        rates = [f"{m} right in {rate:.0%}" for m, rate in table[cell][numbers.LEADING].items()]
+        rates = [f"{m} {rate:.0%}" for m, rate in table[cell][numbers.LEADING].items()]
         caption = (
             el("b", f"{_listed(inputs)} → {_listed(outputs)}. "),
-            f"Of {table[cell]['n']}, the {numbers.LEADING}: {_listed(rates)}.",
+            f"{numbers.LEADING.capitalize()} accuracy, n = {table[cell]['n']}: {_listed(rates)}.",
         )
-        prompts, made = ([run.codi[m] for m in side] for side in (inputs, outputs))
+        sources, targets = ([run.codi[m] for m in side] for side in (inputs, outputs))
         real = samples["real"]["seen"]["values"]
-        figures.append(gallery.combination(prompts, made, real, samples["combinations"][cell]["values"], caption))
+        figures.append(gallery.combination(sources, targets, real, samples["combinations"][cell]["values"], caption))
     return _section(
-        "Any set in, any set out",
-        f"Several prompts are mixed into one context, several outputs generated together. All {said['cells']} "
-        f"combinations: the {numbers.LEADING} is right in {said['digit']:.0%} of outputs on average.",
+        "Any set of inputs, any set of outputs",
+        f"Several prompts are mixed into one context, and several outputs are generated together. Mean accuracy of the "
+        f"{numbers.LEADING} over all {mean['cells']} combinations: {mean['digit']:.0%}.",
         figures,
         numbers.combination_map(
             names,
             table,
-            "Rows are sets of prompts, columns sets of outputs; darker is better. Point at a cell for each output.",
+            "Rows are sets of prompts, columns sets of outputs; darker is better. Hover over a cell for each output.",
         ),
-        numbers.mixes(
+        numbers.mix_curves(
             mix,
-            f"Two prompts that disagree on the {numbers.LEADING}: how often the output shows what each of them says, "
-            "over the mix weight of the second.",
+            f"Two prompts with different values of the {numbers.LEADING}: the fraction of outputs that follow each of "
+            "them, over the mix weight of the second.",
         )
         if mix
         else None,
@@ -206,55 +205,54 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
             continue
         caption = (
             el("b", f"{_listed(name.split('+'))}. "),
-            "Above, generated together; below, each alone from the very same noise. Together they agree on the "
-            f"{factor} in {cell[factor]['joint']:.0%} of {cell['n']} samples, alone in "
-            f"{cell[factor]['independent']:.0%}.",
+            "Above, generated together; below, each alone from the same noise. They agree on the "
+            f"{factor} in {cell[factor]['joint']:.0%} of {cell['n']} samples when generated together, in "
+            f"{cell[factor]['independent']:.0%} when generated alone.",
         )
         figures.append(gallery.together(outputs, samples["joint"][name], samples["independent"], factor, caption))
     return _section(
-        "Generated together, with no prompt",
-        "With nothing said, only the other outputs can tell an output what to show. If they attend to one another they "
-        "show the same; generated alone, they agree by chance.",
+        "Generated together, without a prompt",
+        "Without a prompt, outputs can agree only by attending to one another. Generated alone, they agree by chance.",
         figures,
         numbers.joint_bars(
             joint,
-            "Agreement of the outputs: generated together, alone, and with the outputs of different samples compared "
-            "(shuffled). The dashed mark is chance, computed from what was actually generated, so that a model that "
-            "always shows the same gains nothing. ★ marks sets that were never trained together.",
+            "Agreement of outputs that are generated together, alone, and of outputs of different samples (shuffled). "
+            "The dashed mark is chance, computed from the generated marginals, so that a model that always generates "
+            "one value gains nothing. ★ marks sets that were never trained together.",
         ),
         numbers.joint_table(
             joint,
             metrics["real"],
-            "What stands behind the agreement. Entropy: how evenly the values occur, 1 being uniform; it falls if a "
-            "model loses modes. Distance: the Fréchet distance to real samples in the judge's own features (not FID; "
-            "smaller is better), beside that of other real samples, which is the smallest to be hoped for. ★ marks "
-            "sets that were never trained together.",
+            "Diversity and fidelity of the outputs. Entropy: relative to a uniform distribution of values; it falls if "
+            "a model loses modes. Distance: Fréchet distance to real samples in the features of the judge (not FID; "
+            "smaller is better); that of other real samples is a lower bound in practice. ★ marks sets that were never "
+            "trained together.",
         ),
         numbers.similarity(
             metrics["sim"],
-            "SIM, the paper's measure: the mean cosine of the outputs to one another, by towers of their own that were "
-            "trained on samples which no generator has seen. Unrelated outputs (shuffled) are not at zero.",
+            "SIM, as in the paper: the mean cosine similarity between outputs, with separate encoders trained on "
+            "samples that were not used to train the generator. It is not zero for unrelated outputs (shuffled).",
         )
         if metrics.get("sim")
         else None,
     )
 
 
-def _outside(found: dict[str, Any]) -> Html:
+def _pretrained(metrics: dict[str, Any]) -> Html:
     return _section(
-        "Judges from elsewhere",
-        f"The same samples, the first {found['n']} of each, read by networks that learnt to read or listen elsewhere.",
-        numbers.outside_judges(
-            found, "The ceiling is what the same judge makes of real samples. Captions are parsed, not judged."
+        "Pretrained judges",
+        f"The same samples, the first {metrics['n']} of each, read by public networks that were not trained on them.",
+        numbers.pretrained_judges(
+            metrics, "The ceiling is the accuracy of the same judge on real samples. Captions are parsed."
         ),
     )
 
 
 def write(workdir: Path) -> Path:
-    """Writes workdir/report.html, whole or not at all, and returns its path.
+    """Writes workdir/report.html atomically and returns its path.
 
     Raises:
-      ConfigError: the workdir holds no evaluated run.
+      ConfigError: the workdir does not contain an evaluated run.
     """
     workdir = storage.as_path(workdir)
     run = load_run(workdir)

@@ -1,8 +1,7 @@
 """Three kinds of plot as inline SVG: a line over steps, lines in the unit square, and bars with a mark for chance.
 
-Widths are in pixels; colours are the style sheet's. A plot is as wide as a phone, so that its words are nowhere scaled
-down, and leaves each label a place of its own: the room for names is computed from them, and labels that would fall on
-one another are moved apart.
+Widths are in pixels; colours come from the style sheet. A plot fits the width of a phone, so that text is never scaled
+down. The width reserved for labels is computed from their text, and labels that would overlap are moved.
 """
 
 import math
@@ -23,13 +22,13 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
     return el("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=class_)
 
 
-def _room(names: Iterable[str]) -> int:
-    """Pixels that the longest of some labels takes beside a plot, with its distance to it."""
+def _label_width(names: Iterable[str]) -> int:
+    """Width in pixels of the longest label next to a plot, with padding."""
     return 16 + 8 * max(map(len, names), default=0)
 
 
-def apart(places: Sequence[float], gap: float, high: float) -> list[float]:
-    """Places in their order, moved so that neighbours are at least `gap` apart and none is beyond `high`."""
+def spread(places: Sequence[float], gap: float, high: float) -> list[float]:
+    """Moves coordinates, keeping their order, so that neighbours differ by at least `gap` and none exceeds `high`."""
     moved = list(places)
     order = sorted(range(len(places)), key=places.__getitem__)
     for before, i in pairwise(order):
@@ -51,28 +50,29 @@ def ticks(low: float, high: float, count: int = 3) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten between 10**low and 10**high, some eight at most; twice and five times these where they are few."""
+    """At most about eight powers of ten in [10**low, 10**high]; if there are few, also their multiples by 2 and 5."""
     factors = (1, 2, 5) if high - low < 2.2 else (1,)
     powers = range(math.floor(low), math.floor(high) + 1, max(round((high - low) / 8), 1))
     return [m * 10.0**k for k in powers for m in factors if low <= math.log10(m) + k <= high]
 
 
-def smooth(points: Sequence[Point], reach: int) -> list[Point]:
-    """A running mean over each point and up to `reach` on either side of it, equally many on both."""
+def smooth(points: Sequence[Point], radius: int) -> list[Point]:
+    """A centred running mean over up to `radius` points on each side, the same number on both."""
     out = []
     for i, (x, _) in enumerate(points):
-        width = min(reach, i, len(points) - 1 - i)
-        near = [y for _, y in points[i - width : i + width + 1]]
-        out.append((x, sum(near) / len(near)))
+        width = min(radius, i, len(points) - 1 - i)
+        window = [y for _, y in points[i - width : i + width + 1]]
+        out.append((x, sum(window) / len(window)))
     return out
 
 
 def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 190) -> Html:
-    """A quantity over steps: every point faintly, its running mean boldly; the axis is logarithmic if it spans decades.
+    """A quantity over steps: thin points, thick running mean; the axis is logarithmic if values span a factor of ten.
 
     Args:
       points: (step, value) in order, at least one; values are finite.
-      title: what a reader of the screen hears.
+      title: title for screen readers.
+      width, height: size in pixels.
     """
     right, top, bottom = 24, 10, 26
     values = [y for _, y in points]
@@ -90,8 +90,8 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
         x, y = point
         return left + (width - left - right) * x / end, top + (height - top - bottom) * (b - scale(y)) / (b - a)
 
-    def path(given: Sequence[Point], class_: str) -> Html:
-        return el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in map(place, given)), class_=class_)
+    def path(points: Sequence[Point], class_: str) -> Html:
+        return el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in map(place, points)), class_=class_)
 
     parts = []
     for mark in marks:
@@ -104,14 +104,17 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     return _svg(parts, title, width, height)
 
 
-def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width: int = 330, height: int = 200) -> Html:
+def unit_curves(
+    series: Sequence[tuple[str, Sequence[Point], str]], title: str, width: int = 330, height: int = 200
+) -> Html:
     """Lines in the unit square, each with its name at its end.
 
     Args:
       series: (name, [(x, y), …] within [0, 1], class).
-      title: what a reader of the screen hears.
+      title: title for screen readers.
+      width, height: size in pixels.
     """
-    left, right, top, bottom = 34, _room(name for name, _, _ in series), 10, 26
+    left, right, top, bottom = 34, _label_width(name for name, _, _ in series), 10, 26
 
     def place(point: Point) -> Point:
         return left + (width - left - right) * point[0], top + (height - top - bottom) * (1 - point[1])
@@ -126,20 +129,21 @@ def shares(series: Sequence[tuple[str, Sequence[Point], str]], title: str, width
         placed = [place(point) for point in points]
         parts.append(el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in placed), class_=f"line {class_}"))
         ends.append(placed[-1])
-    for (x, _), y, (name, _, _) in zip(ends, apart([y for _, y in ends], 15, height - bottom), series, strict=True):
+    for (x, _), y, (name, _, _) in zip(ends, spread([y for _, y in ends], 15, height - bottom), series, strict=True):
         parts.append(_label(x + 6, y + 4, name))
     return _svg(parts, title, width, height)
 
 
 def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 330) -> Html:
-    """Horizontal bars from 0 to 1 in groups, each with its name above its bars and a mark at its chance.
+    """Groups of horizontal bars from 0 to 1, each with its name above and a mark at chance.
 
     Args:
       groups: (name, [(label, value, class), …], chance).
-      title: what a reader of the screen hears.
+      title: title for screen readers.
+      width: width in pixels; the height follows from the number of bars.
     """
     right, bar, head, gap, top = 42, 20, 20, 12, 20
-    left = _room(label for _, items, _ in groups for label, _, _ in items)
+    left = _label_width(label for _, items, _ in groups for label, _, _ in items)
     span = width - left - right
     parts, y = [], float(top)
     height = top + sum(head + len(items) * bar + gap for _, items, _ in groups)
@@ -148,20 +152,20 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], 
     for name, items, chance in groups:
         parts += [_label(0, y + 14, name, "name"), _label(width, y + 14, f"chance {chance:.2f}", "label", "end")]
         y += head
-        begun, x = y, left + span * chance
+        start, x = y, left + span * chance
         grid = (left + span * mark for mark in (0, 0.5, 1))
-        parts += [_line(at, y, at, y + len(items) * bar, "grid") for at in grid]
+        parts += [_line(line, y, line, y + len(items) * bar, "grid") for line in grid]
         for label, value, class_ in items:
-            long = max(span * value, 1)
+            size = max(span * value, 1)
             parts += [
                 _label(left - 8, y + 14, label, "label", "end"),
-                el("rect", x=left, y=f"{y + 2:.1f}", width=f"{long:.1f}", height=bar - 5, rx=2, class_=f"bar {class_}"),
+                el("rect", x=left, y=f"{y + 2:.1f}", width=f"{size:.1f}", height=bar - 5, rx=2, class_=f"bar {class_}"),
             ]
-            # Right of the mark where the bar ends just before it, so that neither hides the other.
-            at = max(left + long, x) if x - 44 < left + long else left + long
-            parts.append(_label(at + 6, y + 14, number(value, 2), "value"))
+            # If the bar ends just before the mark, the value is right of the mark, so that they do not overlap.
+            end = max(left + size, x) if x - 44 < left + size else left + size
+            parts.append(_label(end + 6, y + 14, number(value, 2), "value"))
             y += bar
-        parts.append(_line(x, begun, x, y, "chance"))
+        parts.append(_line(x, start, x, y, "chance"))
         y += gap
     return _svg(parts, title, width, height)
 

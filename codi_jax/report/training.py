@@ -1,6 +1,6 @@
-"""How it was trained: the loss of every stage, and where the time went.
+"""The training section of the report: the loss of every stage, and time by activity.
 
-Stages that ran side by side took less wall time than their totals add up to, see `train.ledger`.
+Stages that ran in parallel took less wall time than the sum of their totals, see `train.ledger`.
 """
 
 import json
@@ -17,27 +17,27 @@ from codi_jax.train.recipe import Run
 
 
 def losses(path: Path) -> list[svg.Point]:
-    """(steps taken, loss) of a stage's metrics.jsonl, without what was not finite."""
+    """(number of steps, loss) from metrics.jsonl of a stage, without losses that were not finite."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [(line["step"] + 1, line["loss"]) for line in lines if line.get("loss") is not None]
 
 
 def curves(run: Run, caption: Any) -> Html:
-    """One small plot a stage, in the recipe's order."""
+    """One small plot for each stage, in the order of the recipe."""
     plots = []
     for name in run.order:
         path = run.directory(name) / "metrics.jsonl"
         points = losses(path) if path.exists() else []
         if points:
             stage = run.stage(name)
-            note = f"{stage.steps} steps of {stage.batch_size}; ends at {points[-1][1]:.3g}"
+            note = f"{stage.steps} steps, batch size {stage.batch_size}; final loss {points[-1][1]:.3g}"
             title = el("h4", name), el("p", note, class_="note")
             plots.append(el("div", title, svg.curve(points, f"loss of {name}"), class_="plot"))
     return figure(el("div", plots, class_="plots"), caption)
 
 
 def trained_in(stages: Mapping[str, Any]) -> str:
-    """The wall time of the training in words, and its core time apart."""
+    """The wall time and the core time of the training as text; "trained" if they were not recorded."""
     wall, core = wall_seconds(stages.values()), core_seconds(stages.values())
     if wall is None:
         return "trained"
@@ -45,7 +45,7 @@ def trained_in(stages: Mapping[str, Any]) -> str:
 
 
 def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
-    """Seconds by stage and activity, the activities that took most first; wall time and core time of all."""
+    """Seconds by stage and activity, activities in decreasing order of time; total wall time and core time."""
     stages = {name: cost["stages"][name] for name in run.order if name in cost["stages"]}
     spent: dict[str, float] = {}
     for stage in stages.values():
@@ -58,13 +58,13 @@ def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
         totals = number(stage["total"], 1), number(stage.get("core_seconds"), 1)
         body.append([name, run.stage(name).objective, *cells, *totals])
     blank = [""] * (1 + len(activities))
-    evaluated = cost["evaluate"]
-    walls = wall_seconds(stages.values()), evaluated["total"]
-    cores = core_seconds(stages.values()), evaluated.get("core_seconds")
+    evaluation = cost["evaluate"]
+    walls = wall_seconds(stages.values()), evaluation["total"]
+    cores = core_seconds(stages.values()), evaluation.get("core_seconds")
     for title, wall, core in zip(("training", "evaluation"), walls, cores, strict=True):
         body.append([title, *blank, number(wall, 1), number(core, 1)])
-    whole = (None if None in times else sum(times) for times in (walls, cores))
-    body.append(["all together", *blank, *("–" if seconds is None else duration(seconds) for seconds in whole)])
-    memory = f" Evaluation took {size(evaluated['peak_memory_bytes'])} of memory at its peak."
+    sums = (None if None in times else sum(times) for times in (walls, cores))
+    body.append(["total", *blank, *("–" if seconds is None else duration(seconds) for seconds in sums)])
+    memory = f" Peak memory of the evaluation: {size(evaluation['peak_memory_bytes'])}."
     head = ["stage", "objective", *activities, "wall time", "core time"]
     return figure(rows(head, body, "numbers costs"), [caption, memory])

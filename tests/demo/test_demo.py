@@ -1,4 +1,4 @@
-"""`codi-jax demo` from end to end with a toy: interrupted in every step, and judged."""
+"""`codi-jax demo` end to end with a toy model: interrupted in every step, with a verdict."""
 
 import json
 
@@ -11,7 +11,7 @@ from codi_jax.train import trainer
 from codi_jax.train.stop import Preempted
 from tests import toy
 
-# ml_collections loads a config file in a way that Python would rather not have.
+# ml_collections loads config files with a deprecated function.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 CONFIG = """from tests import toy
@@ -29,7 +29,7 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Random components of the toy: what a recipe of no stages at all has trained."""
+    """Random components of the toy model, for a recipe without stages."""
     folder = tmp_path_factory.mktemp("weights")
     for component, tree in toy.params(toy.codi()).items():
         save_params(str(folder / component), {"params": {component: tree}}, {"components": [component]})
@@ -43,7 +43,7 @@ def config(folder, weights, **floors):
 
 
 def demo(tmp_path, *arguments):
-    """The exit code of the verb."""
+    """Runs the verb and returns its exit code."""
     try:
         cli.main(["demo", f"--out={tmp_path / 'run'}", f"--model={toy.random_package()}", *arguments])
     except SystemExit as stop:
@@ -58,65 +58,67 @@ def raises(error):
     return function
 
 
-def test_interrupted_in_every_step_it_goes_on_and_ends_on_the_verdict(tmp_path, weights, monkeypatch, capsys):
-    out, given = tmp_path / "run", config(tmp_path, weights, codec=1.0)
+def test_a_demo_that_is_interrupted_in_every_step_resumes_and_ends_with_the_verdict(
+    tmp_path, weights, monkeypatch, capsys
+):
+    out, argument = tmp_path / "run", config(tmp_path, weights, codec=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(page, "_body", raises(KeyboardInterrupt()))
-        assert demo(tmp_path, given) == 130
+        assert demo(tmp_path, argument) == 130
     assert not (out / "index.html").exists()
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "train", raises(Preempted("stopped in ldm.text at step 3 of 9; run it again")))
-        assert demo(tmp_path, given) == 75
-    made = (out / "index.html").stat()
+        assert demo(tmp_path, argument) == 75
+    before = (out / "index.html").stat()
     with monkeypatch.context() as patch:
         patch.setattr(measure, "evaluate", raises(KeyboardInterrupt()))
-        assert demo(tmp_path) == 130  # the config is in the workdir by now
+        assert demo(tmp_path) == 130  # with the config in the workdir
     assert not (out / "measured.json").exists()
     capsys.readouterr()
 
-    # Random codecs keep nothing.
+    # Random codecs lose all factors.
     assert demo(tmp_path) == cli.EXIT_BELOW_FLOORS == 1
-    said = capsys.readouterr().out
-    steps = [line for line in said.splitlines() if line.startswith("[")]
+    output = capsys.readouterr().out
+    steps = [line for line in output.splitlines() if line.startswith("[")]
     assert [line[:5] for line in steps] == ["[1/3]", "[2/3]", "[3/3]"]
-    assert f"open {out / 'index.html'}" in said and f"open {out / 'report.html'}" in said
-    assert (out / "index.html").stat().st_mtime_ns == made.st_mtime_ns
-    verdict = said.split("\n\n")[-1].splitlines()
+    assert f"open {out / 'index.html'}" in output and f"open {out / 'report.html'}" in output
+    assert (out / "index.html").stat().st_mtime_ns == before.st_mtime_ns
+    verdict = output.split("\n\n")[-1].splitlines()
     assert len(verdict) <= 5 and verdict[0].startswith("The model is below its floors: of ")
-    assert any("its codec keeps 0 of 4 samples" in line for line in verdict)
+    assert any("its codec preserves 0 of 4 samples" in line for line in verdict)
 
-    monkeypatch.setattr(measure, "evaluate", raises(AssertionError("it measures again")))
+    monkeypatch.setattr(measure, "evaluate", raises(AssertionError("evaluated again")))
     assert demo(tmp_path) == 1
     assert capsys.readouterr().out.split("\n\n")[-1].splitlines() == verdict
     (out / "report.html").unlink()
-    with pytest.raises(AssertionError, match="it measures again"):
+    with pytest.raises(AssertionError, match="evaluated again"):
         demo(tmp_path)
 
 
-def test_what_was_measured_counts_for_these_weights_only(tmp_path, weights, monkeypatch):
-    measured = []
+def test_a_run_is_evaluated_once_for_the_same_weights(tmp_path, weights, monkeypatch):
+    evaluated = []
 
     def evaluate(codi, config, variables, workdir):
-        measured.append(workdir)
+        evaluated.append(workdir)
         (workdir / "metrics.json").write_text(json.dumps({"n": 4, "matrix": {}, "joint": {}}))
         return {"n": 4}
 
     monkeypatch.setattr(measure, "evaluate", evaluate)
     monkeypatch.setattr(measure, "write", lambda workdir: (workdir / "report.html").write_text("a report"))
     monkeypatch.setattr(verb, "table", lambda metrics: "the table")
-    assert demo(tmp_path, config(tmp_path, weights), "--no-page") == 0 and len(measured) == 1
-    assert demo(tmp_path, "--no-page") == 0 and len(measured) == 1
+    assert demo(tmp_path, config(tmp_path, weights), "--no-page") == 0 and len(evaluated) == 1
+    assert demo(tmp_path, "--no-page") == 0 and len(evaluated) == 1
     assert not (tmp_path / "run" / "index.html").exists()
-    again = {"params": {"text_codec": toy.params(toy.codi(), seed=1)["text_codec"]}}
-    save_params(str(weights / "text_codec"), again, {"components": ["text_codec"]})  # another training
-    assert demo(tmp_path, "--no-page") == 0 and len(measured) == 2
+    other = {"params": {"text_codec": toy.params(toy.codi(), seed=1)["text_codec"]}}
+    save_params(str(weights / "text_codec"), other, {"components": ["text_codec"]})
+    assert demo(tmp_path, "--no-page") == 0 and len(evaluated) == 2
 
 
-def test_without_a_config_it_is_the_page_alone(tmp_path, monkeypatch, capsys):
+def test_without_a_config_only_the_page_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(page, "_body", lambda *_: "a body")
     assert demo(tmp_path) == 0
-    assert "[1/3]" in (said := capsys.readouterr().out) and "[2/3]" not in said
-    assert "--config=configs/four.py" in said.splitlines()[-1]
+    assert "[1/3]" in (output := capsys.readouterr().out) and "[2/3]" not in output
+    assert "--config=configs/four.py" in output.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["index.html"]
 
 
@@ -128,7 +130,7 @@ def test_without_a_config_it_is_the_page_alone(tmp_path, monkeypatch, capsys):
         (["--jobs=0"], "--jobs: expected a positive number, got 0"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_generated(tmp_path, capsys, arguments, message):
+def test_bad_input_is_reported_in_one_line_before_generation(tmp_path, capsys, arguments, message):
     assert demo(tmp_path, *arguments) == 2
     out, err = capsys.readouterr()
     assert message in err and err.startswith("codi-jax: ") and err.count("\n") == 1 and not out

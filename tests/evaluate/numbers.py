@@ -1,12 +1,15 @@
-"""Metrics as `codi-jax evaluate` writes them, of a made-up model whose every number is given."""
+"""Metrics in the format of `codi-jax evaluate`, with given values."""
 
 from codi_jax.data.digit_world import CARRIES, LEADING
 from codi_jax.evaluate.intervals import wilson
 
 
 def metrics(n=48, names=tuple(CARRIES), real=None, codec=None, matrix=None, joint=None, entropy=None):
-    """Rates are 1 where none is given (the entropy, too): real and codec by (modality, factor), matrix by (prompt,
-    output, factor), joint and entropy by (output, output)."""
+    """Metrics with the given rates and entropies, 1 by default.
+
+    Keys of real and codec are (modality, factor), of matrix (prompt, output, factor), of joint and entropy (output,
+    output).
+    """
 
     def row(rates, key, output, factor):
         rate = (rates or {}).get(key, 1.0)
@@ -14,9 +17,9 @@ def metrics(n=48, names=tuple(CARRIES), real=None, codec=None, matrix=None, join
         return {"accuracy": rate, "interval": list(wilson(rate, n)), "ceiling": ceiling}
 
     def pair(key):
-        rate, even = ((given or {}).get(key, 1.0) for given in (joint, entropy))
-        cell = {"joint": rate, "interval": list(wilson(rate, n)), "entropy": even, "entropy_interval": [even, even]}
-        return {"n": n, "trained": True, LEADING: cell}
+        rate, evenness = ((values or {}).get(key, 1.0) for values in (joint, entropy))
+        cell = {"joint": rate, "interval": list(wilson(rate, n)), "entropy": evenness}
+        return {"n": n, "trained": True, LEADING: {**cell, "entropy_interval": [evenness, evenness]}}
 
     return {
         "n": n,

@@ -1,4 +1,4 @@
-"""Agreement, chance, entropy: against numbers counted by hand, and what a collapsed model must look like."""
+"""Agreement, chance and entropy against values computed by hand, and those of a collapsed model."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ def test_agreement_by_hand():
     assert agreement((a, b, c)) == 0.25
 
 
-def test_unread_agrees_with_nothing_not_even_itself():
-    nothing = np.full(4, UNREAD)
-    assert agreement((nothing, nothing)) == 0
-    assert chance((nothing, nothing), 3) == 0
-    assert entropy(nothing, 3) == 0
+def test_unread_never_agrees():
+    unread = np.full(4, UNREAD)
+    assert agreement((unread, unread)) == 0
+    assert chance((unread, unread), 3) == 0
+    assert entropy(unread, 3) == 0
 
 
 def test_chance_is_the_product_of_the_marginals():
@@ -27,7 +27,7 @@ def test_chance_is_the_product_of_the_marginals():
     assert chance((a, b, b), 3) == pytest.approx(0.5 * 0.25**2 + 0.5 * 0.5**2)
 
 
-def test_chance_is_what_independent_media_reach():
+def test_independent_readings_agree_by_chance():
     rng = np.random.default_rng(0)
     p = np.array([0.5, 0.3, 0.2])
     a, b = rng.choice(3, 40_000, p=p), rng.choice(3, 40_000, p=p[::-1])
@@ -35,23 +35,23 @@ def test_chance_is_what_independent_media_reach():
     assert shuffled((a, a)) == pytest.approx(chance((a, a), 3), abs=0.01)
 
 
-def test_a_collapsed_model_agrees_by_chance_and_has_no_entropy():
+def test_a_collapsed_model_agrees_by_chance_and_has_zero_entropy():
     same = np.full(100, 7)
     assert agreement((same, same)) == chance((same, same), 10) == shuffled((same, same)) == 1
     assert entropy(same, 10) == 0
 
 
-def test_entropy_as_a_part_of_uniform():
+def test_entropy_is_relative_to_uniform():
     assert entropy(np.arange(10), 10) == pytest.approx(1)
     assert entropy(np.array([0, 0, 1, 1]), 4) == pytest.approx(0.5)
-    assert entropy(np.array([0, 0, 1, 1, UNREAD, UNREAD]), 4) == pytest.approx(0.5)  # of what was read
+    assert entropy(np.array([0, 0, 1, 1, UNREAD, UNREAD]), 4) == pytest.approx(0.5)  # of the values read
 
 
-def test_shuffled_keeps_the_marginals_and_loses_the_relation():
+def test_shuffled_readings_are_independent():
     a = np.arange(6)
     assert agreement((a, a, a)) == 1 and shuffled((a, a, a)) == 0
 
 
-def test_combined_factors_are_right_only_if_all_are():
+def test_combined_factors_are_unread_if_one_of_them_is():
     digit, colour = np.array([3, 3, 9, UNREAD]), np.array([1, 2, UNREAD, 2])
     assert combine((digit, colour), (10, 6)).tolist() == [19, 20, UNREAD, UNREAD]

@@ -1,3 +1,5 @@
+"""The table of `codi-jax compare`."""
+
 import json
 
 import pytest
@@ -17,7 +19,7 @@ def run(**sets):
     }
 
 
-def test_a_column_a_run_and_a_row_a_set_that_all_have():
+def test_table_has_columns_for_each_run_and_rows_for_the_sets_of_all_runs():
     lines = table({"a": run(**{"text+image": 0.5, "text+audio": 0.25}), "b": run(**{"text+image": 0.75})}).splitlines()
     assert lines[0] == "Prompt to output: a n = 8, b n = 8"
     assert [line.split() for line in lines[1:4]] == [
@@ -25,7 +27,7 @@ def test_a_column_a_run_and_a_row_a_set_that_all_have():
         ["text->image", "0.625", "0.625"],
         ["image->image", "0.625", "★", "0.625", "★"],
     ]
-    assert lines[4:6] == ["", "Outputs together, open prompt"]
+    assert lines[4:6] == ["", "Outputs generated together, null prompt"]
     assert lines[6].split() == ["a", "b"]
     assert lines[7].split() == ["same", "digit", *["joint", "chance", "entropy", "fidelity"] * 2]
     assert [line.split() for line in lines[8:]] == [
@@ -33,17 +35,17 @@ def test_a_column_a_run_and_a_row_a_set_that_all_have():
     ]
 
 
-def test_rows_are_in_the_order_of_the_evaluation_and_not_of_the_file(tmp_path):
+def test_rows_have_the_order_of_the_evaluation_and_not_of_the_file(tmp_path):
     names = ["text+image", "audio+video", "text+image+audio+video"]
-    found = run(**dict.fromkeys(names, 0.5))
+    metrics = run(**dict.fromkeys(names, 0.5))
     directions = ["text->text", "text->audio", "audio->text", "audio->audio"]
-    found["matrix"] = {direction: found["matrix"]["text->image"] for direction in directions}
-    (tmp_path / "metrics.json").write_text(json.dumps(found, sort_keys=True))
+    metrics["matrix"] = {direction: metrics["matrix"]["text->image"] for direction in directions}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
     lines = [line.split()[0] for line in table({"a": read(tmp_path)}).splitlines() if line and line[0] != " "]
     assert [line for line in lines if "->" in line or "+" in line] == directions + names
 
 
-def test_a_run_without_metrics(tmp_path):
+def test_a_run_without_metrics_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"no metrics; run `codi-jax evaluate"):
         read(tmp_path)
     (tmp_path / "metrics.json").write_text("[]")

@@ -1,9 +1,9 @@
-"""The Fréchet distance: cases that are known in closed form."""
+"""The Fréchet distance against closed forms."""
 
 import numpy as np
 import pytest
 
-from codi_jax.evaluate.frechet import Gaussian, distance, fit, root
+from codi_jax.evaluate.frechet import Gaussian, distance, fit, sqrtm
 
 
 def test_fit_by_hand():
@@ -12,7 +12,7 @@ def test_fit_by_hand():
     np.testing.assert_allclose(gaussian.covariance, [[4 / 3, 0], [0, 16 / 3]])
 
 
-def test_one_dimension_is_the_distance_of_means_and_deviations():
+def test_one_dimension():
     a, b = Gaussian(np.array([1.0]), np.array([[4.0]])), Gaussian(np.array([4.0]), np.array([[25.0]]))
     assert distance(a, b) == pytest.approx(3**2 + (5 - 2) ** 2)
 
@@ -35,18 +35,18 @@ def test_against_the_square_root_of_the_product():
     assert distance(a, b) == pytest.approx(distance(b, a))
 
 
-def test_root_and_a_singular_covariance():
+def test_sqrtm_and_a_singular_covariance():
     few = fit(np.random.default_rng(2).normal(size=(6, 20)))  # of rank 5
-    np.testing.assert_allclose(root(few.covariance) @ root(few.covariance), few.covariance, atol=1e-12)
+    np.testing.assert_allclose(sqrtm(few.covariance) @ sqrtm(few.covariance), few.covariance, atol=1e-12)
     assert distance(few, few) == pytest.approx(0, abs=1e-6)
 
 
-def test_more_shift_is_more_distance():
+def test_distance_grows_with_the_square_of_a_shift():
     x = np.random.default_rng(3).normal(size=(200, 8))
     distances = [distance(fit(x), fit(x + shift)) for shift in (0, 0.5, 1)]
     assert distances == pytest.approx([0, 8 * 0.25, 8], abs=1e-9)
 
 
-def test_one_sample_is_no_distribution():
-    with pytest.raises(ValueError, match="two rows"):
+def test_fit_needs_two_samples():
+    with pytest.raises(ValueError, match="n >= 2"):
         fit(np.zeros((1, 3)))

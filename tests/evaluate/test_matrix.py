@@ -1,4 +1,4 @@
-"""One direction of the matrix, and one set of outputs, from given readings."""
+"""One direction of the matrix and one joint set of outputs, from given readings."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from codi_jax.evaluate.readers import Reading
 
 
 def test_direction_by_hand(monkeypatch):
-    monkeypatch.setitem(digit_world.CARRIES, "sound", ("digit",))
+    monkeypatch.setitem(digit_world.CARRIES, "depth", ("digit",))
     truth = {"digit": np.array([0, 1, 2, 3]), "colour": np.array([0, 0, 1, 1])}
     generated = Reading({"digit": np.array([0, 1, 2, 9]), "colour": np.array([0, 1, 1, UNREAD])})
     real = Reading({"digit": np.array([0, 1, 2, 3]), "colour": np.array([0, 0, 1, 0])})
@@ -23,8 +23,8 @@ def test_direction_by_hand(monkeypatch):
     assert colour["chance"] == pytest.approx(0.5 * 0.25 + 0.5 * 0.5)
     assert (cell["all"]["accuracy"], cell["all"]["ceiling"]) == (0.5, 0.75)
     assert digit["interval"][0] < 0.75 < digit["interval"][1]
-    # A source that does not carry the colour leaves it free, and then only its diversity counts.
-    cell = matrix.direction("sound", truth, generated, real)
+    # A source that does not carry the colour leaves it free: only its entropy is reported.
+    cell = matrix.direction("depth", truth, generated, real)
     assert list(cell["factors"]) == ["digit"]
     assert cell["all"] == cell["factors"]["digit"]
     assert 0 < cell["free"]["colour"]["entropy"] < 1
@@ -47,9 +47,9 @@ def test_coherence_by_hand():
     assert "fidelity" not in detail["text"]
 
 
-def test_a_factor_of_one_output_only_is_no_matter_of_coherence():
+def test_coherence_skips_factors_of_a_single_output():
     together = {"text": Reading({"digit": np.zeros(4, int), "colour": np.zeros(4, int)})}
-    together["sound"] = Reading({"digit": np.zeros(4, int)})
+    together["audio"] = Reading({"digit": np.zeros(4, int)})
     cell = joint.coherence(together, together, {})
     assert set(cell) == {"n", "digit"}
     assert cell["digit"]["fidelity"] is None

@@ -1,4 +1,4 @@
-"""Metrics that come back sorted by key are put in order."""
+"""Metrics read from a sorted file are put in the order of `evaluate`."""
 
 import json
 
@@ -8,7 +8,7 @@ from codi_jax.evaluate.order import in_order
 from codi_jax.modalities import REGISTRY
 
 
-def test_what_was_sorted_is_as_evaluate_made_it():
+def test_in_order_restores_the_order_of_evaluate():
     names = list(REGISTRY)
     sets = ["+".join(s) for s in subsets(names)]
     metrics = {
@@ -19,13 +19,13 @@ def test_what_was_sorted_is_as_evaluate_made_it():
         "joint": dict.fromkeys(sets[len(names) :], 0.5),
     }
     before = json.dumps(metrics["matrix"]), json.dumps(metrics["combinations"]), json.dumps(metrics["joint"])
-    found = in_order(json.loads(json.dumps(metrics, sort_keys=True)))
-    assert found == metrics
-    assert (json.dumps(found["matrix"]), json.dumps(found["combinations"]), json.dumps(found["joint"])) == before
-    assert list(found["mix"]) == list(metrics["mix"])
+    after = in_order(json.loads(json.dumps(metrics, sort_keys=True)))
+    assert after == metrics
+    assert (json.dumps(after["matrix"]), json.dumps(after["combinations"]), json.dumps(after["joint"])) == before
+    assert list(after["mix"]) == list(metrics["mix"])
 
 
-def test_other_keys_keep_their_places_and_come_first():
+def test_other_keys_keep_their_order_and_come_first():
     assert list(in_order({"voice": 0, "z": 1, "digit": 2, "depth->text": 3, "text": 4, "a": 5})) == [
         *("z", "depth->text", "a"),
         *("text", "digit", "voice"),

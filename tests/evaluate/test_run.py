@@ -1,4 +1,4 @@
-"""`evaluate` from end to end, with a generator that copies real samples in place of a model."""
+"""`evaluate` end to end, with a generator that copies real samples instead of a model."""
 
 import importlib.util
 import json
@@ -35,14 +35,18 @@ def demo_run(workdir, **evaluate):
 
 @pytest.fixture
 def variables(tmp_path):
-    own = demo_run(tmp_path).codi.component_names()
-    return {"params": {component: {} for component in own}, "constants": {}}
+    components = demo_run(tmp_path).codi.component_names()
+    return {"params": {component: {} for component in components}, "constants": {}}
 
 
-class Copies:
-    """Answers a prompt with the real medium of the same sample; without one, together with the same sample's, alone
-    with some other's. The last caption says nothing. Where prompts are weighed it heeds the words if they count for
-    half, else the picture, or, if that is of the same sample, shows the next one."""
+class CopyingGenerator:
+    """Returns real values instead of generated ones.
+
+    With a prompt: those of the sample that the prompt belongs to, except that the last caption is empty. Without one:
+    joint outputs are of the same sample, single outputs of different samples. With mix weights: those of the text
+    prompt if its weight is about half or more, else those of the image prompt, or of the next sample if both prompts
+    are of the same one.
+    """
 
     def __init__(self, codi, config):
         self.codi = codi
@@ -57,14 +61,14 @@ class Copies:
         return {name: [*bank.values[name][:-1], ""] if name == "text" else bank.values[name] for name in outputs}
 
     def prompts(self, variables, values):
-        return {name: np.arange(len(given)) for name, given in values.items()}
+        return {name: np.arange(len(raw)) for name, raw in values.items()}
 
     def latents(self, variables, outputs, prompts, n, key, weights):
         assert all(w.shape == (n,) for w in weights.values())
-        words, other = prompts["text"], prompts["image"]
-        if np.array_equal(words, other):
-            other = other + 1
-        return dict.fromkeys(outputs, np.where(weights["text"] > 0.45, words, other))
+        text, image = prompts["text"], prompts["image"]
+        if np.array_equal(text, image):
+            image = image + 1
+        return dict.fromkeys(outputs, np.where(weights["text"] > 0.45, text, image))
 
     def decode(self, variables, latents):
         bank = take(self.codi, make_source(self.sources[0]), range(1 + max(map(max, latents.values()))))
@@ -72,22 +76,22 @@ class Copies:
 
 
 def reconstruct(generator, variables, values):
-    """Codecs that keep everything, but for the last two captions."""
-    return {name: [*given[:-2], "", ""] if name == "text" else given for name, given in values.items()}
+    """Lossless codecs, except for the last two captions."""
+    return {name: [*raw[:-2], "", ""] if name == "text" else raw for name, raw in values.items()}
 
 
-def copying(monkeypatch, it):
-    """Puts `Copies` and these codecs in place of a model."""
+def replace_generator(monkeypatch, it):
+    """Replaces the generator and the codecs of `evaluate`."""
     sources = [it.config.sources[s] for s in ("test_seen", "test_held_out")]
-    monkeypatch.setattr(Copies, "sources", sources, raising=False)
-    monkeypatch.setattr(run, "Generator", Copies)
+    monkeypatch.setattr(CopyingGenerator, "sources", sources, raising=False)
+    monkeypatch.setattr(run, "Generator", CopyingGenerator)
     monkeypatch.setattr(run.roundtrip, "reconstruct", reconstruct)
 
 
 @pytest.fixture
 def evaluated(tmp_path, variables, monkeypatch):
     it = demo_run(tmp_path)
-    copying(monkeypatch, it)
+    replace_generator(monkeypatch, it)
     (tmp_path / "stages" / "codec.text").mkdir(parents=True)
     (tmp_path / "stages" / "codec.text" / "cost.json").write_text('{"step": 2.0, "total": 2.5}')
     return it, run.evaluate(it.codi, it.config, variables, tmp_path)
@@ -118,7 +122,7 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert cost["stages"] == {"codec.text": {"step": 2.0, "total": 2.5}}
     assert cost["evaluate"]["peak_memory_bytes"] > 2**20
     assert cost["evaluate"]["total"] > 0 and cost["evaluate"]["core_seconds"] > 0
-    assert "total" not in cost  # stages run side by side, so that their sum is no time that passed
+    assert "total" not in cost  # stages may run in parallel, so their sum is not a wall time
     assert "seconds" not in text and "memory" not in text
 
     lines = run.table(metrics).splitlines()
@@ -138,28 +142,28 @@ def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
     table = metrics["combinations"]
     assert list(table) == [f"{a}->{b}" for b in sets for a in sets]
     truth = take(it.codi, make_source(it.config.sources["test_seen"]), range(N + 1)).factors
-    truth = {factor: truth[factor] for factor in FACTORS}  # the event is none
-    by_chance = {f: float(np.mean(x[:-1] == x[1:])) for f, x in truth.items()}
+    truth = {factor: truth[factor] for factor in FACTORS}  # without the moment
+    of_next = {f: float(np.mean(x[:-1] == x[1:])) for f, x in truth.items()}
     for cell in ("text->text", "text+image->text"):
         assert table[cell]["n"] == N
         assert {f: table[cell][f] for f in truth} == {f: {"text": 1.0} for f in truth}
-    # A picture tells neither motion nor voice, and is answered with the wrong sample here.
+    # An image carries neither motion nor voice, and the output is the next sample here.
     assert set(table["image->text"]) == {"n", "upper", "digit", "colour"}
-    assert table["image->text+image"]["colour"]["text"] == pytest.approx(by_chance["colour"])
+    assert table["image->text+image"]["colour"]["text"] == pytest.approx(of_next["colour"])
     assert set(table["text->image"]) == {"n", "upper", "digit", "colour"}
     with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
-        kept = paths.nest(dict(file))["combinations"]
-    assert set(kept) == set(table)
-    made = kept["text+image->text+image"]
-    assert made["values"]["image"].shape == (N, 32, 32, 3) and made["values"]["text"].shape == (N,)
-    np.testing.assert_array_equal(made["read"]["text"]["digit"], truth["digit"][:-1])
+        saved = paths.nest(dict(file))["combinations"]
+    assert set(saved) == set(table)
+    cell = saved["text+image->text+image"]
+    assert cell["values"]["image"].shape == (N, 32, 32, 3) and cell["values"]["text"].shape == (N,)
+    np.testing.assert_array_equal(cell["read"]["text"]["digit"], truth["digit"][:-1])
     for row in table.values():
         assert all(row["upper"][m] >= rate for m, rate in row["digit"].items())
 
 
-def test_the_mix_curve_and_combinations_left_out(tmp_path, variables, monkeypatch):
+def test_the_mix_curve_without_combinations(tmp_path, variables, monkeypatch):
     it = demo_run(tmp_path, combinations=0, n=25, mixes=("text|image->text",))
-    copying(monkeypatch, it)
+    replace_generator(monkeypatch, it)
     metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
     assert not metrics.get("combinations") and metrics["matrix"]
     curve = metrics["mix"]["text|image->text"]
@@ -168,19 +172,19 @@ def test_the_mix_curve_and_combinations_left_out(tmp_path, variables, monkeypatc
     assert "Every set of prompts" not in run.table(metrics)
 
 
-def test_the_saved_samples_can_be_judged_again(evaluated):
+def test_the_saved_samples_can_be_read_again(evaluated):
     it, metrics = evaluated
     with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
         samples = paths.nest(dict(file))
     truth = samples["real"]["held_out"]["factors"]
     assert samples["codec"]["text"]["values"][-1] == "" and samples["codec"]["text"]["read"]["digit"][-1] == UNREAD
-    made = samples["held_out"]["image->text"]
-    digits = [digit_world.parse(caption)["digit"] for caption in made["values"]]
+    cell = samples["held_out"]["image->text"]
+    digits = [digit_world.parse(caption)["digit"] for caption in cell["values"]]
     assert (
         np.mean([d == t for d, t in zip(digits, truth["digit"], strict=True)])
         == (metrics["held_out"]["image->text"]["factors"]["digit"]["accuracy"])
     )
-    assert made["read"]["digit"].tolist() == [UNREAD if d is None else d for d in digits]
+    assert cell["read"]["digit"].tolist() == [UNREAD if d is None else d for d in digits]
     assert samples["joint"]["text+image"]["values"]["image"].shape == (N, 32, 32, 3)
     assert samples["real"]["seen"]["values"]["image"].dtype == np.uint8
     colours = digit_world.factors.held_out_colour
@@ -191,27 +195,27 @@ def test_the_saved_samples_can_be_judged_again(evaluated):
     ("change", "message"),
     [
         ({"seen": "tset"}, "no source 'tset'"),
-        ({"reference": 1000}, "1008 samples of 'test_seen' are needed, it has 64"),
+        ({"reference": 1000}, "1008 samples of 'test_seen' are required, it has 64"),
         ({"n": 1}, "n >= 4"),
         ({"mixes": ("text|image->text",)}, "mixes: a curve needs n >= 11, got 8"),
-        ({"combinations": N + 1}, "combinations: 9 is not within 0 and n = 8"),
+        ({"combinations": N + 1}, "combinations: 9 is not between 0 and n = 8"),
     ],
 )
-def test_a_config_that_cannot_be_evaluated_is_one_line(tmp_path, variables, change, message):
+def test_an_invalid_config_is_an_error(tmp_path, variables, change, message):
     it = demo_run(tmp_path, **change)
     with pytest.raises(ConfigError, match=message):
         run.evaluate(it.codi, it.config, variables, tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_an_unfinished_run_names_what_is_missing(tmp_path, variables):
+def test_an_unfinished_run_is_an_error_that_names_the_missing_component(tmp_path, variables):
     it = demo_run(tmp_path)
     del variables["params"]["text_unet"]
-    with pytest.raises(ConfigError, match="no finished stage has made text_unet"):
+    with pytest.raises(ConfigError, match="no finished stage has trained text_unet"):
         run.evaluate(it.codi, it.config, variables, tmp_path)
 
 
-def test_judges_that_are_not_there_are_one_line(tmp_path, variables):
+def test_a_missing_package_of_judges_is_an_error(tmp_path, variables):
     it = demo_run(tmp_path)
     it.config.evaluate["judges"] = "smell_world"
     with pytest.raises(ConfigError, match="no packaged model 'smell_world'; there is digit_world"):

@@ -1,4 +1,4 @@
-"""SIM and the towers it is taken with."""
+"""SIM and its towers."""
 
 import jax
 import numpy as np
@@ -35,21 +35,21 @@ def test_sim_by_hand():
     assert sim([a, b, a]) == pytest.approx((0.7 + 1.0 + 0.7) / 3)
 
 
-def test_coherence_tells_pairs_from_strangers():
+def test_coherence_of_equal_and_of_independent_embeddings():
     a, other = unit(64, 16), unit(64, 16)
-    found = coherence({"text": a, "image": a}, {"text": a, "image": other, "audio": other})
-    assert found["n"] == 64 and found["joint"] == pytest.approx(1)
-    assert abs(found["independent"]) < 0.15 and abs(found["shuffled"]) < 0.15
+    result = coherence({"text": a, "image": a}, {"text": a, "image": other, "audio": other})
+    assert result["n"] == 64 and result["joint"] == pytest.approx(1)
+    assert abs(result["independent"]) < 0.15 and abs(result["shuffled"]) < 0.15
 
 
-def test_the_towers_have_their_own_weights(codi, params):
+def test_the_towers_have_separate_weights(codi, params):
     assert not set(params) & set(codi.component_names())
     assert set(params) == {"text_similarity", "image_similarity"}
     shapes = jax.tree.map(np.shape, codi.shapes("clip_vision"))
     assert jax.tree.map(np.shape, params["image_similarity"]) == shapes
 
 
-def test_the_loss_is_the_mean_contrast_of_all_pairs(codi, params):
+def test_the_loss_is_the_mean_infonce_over_all_pairs(codi, params):
     batch = {
         "text": codi["text"].preprocess(["seven in red", "a blue one"]),
         "image": np.zeros((2, 32, 32, 3), np.float32),
@@ -64,9 +64,9 @@ def test_the_loss_is_the_mean_contrast_of_all_pairs(codi, params):
     assert 0 <= float(metrics["retrieval/text+image"]) <= 1
 
 
-def test_values_are_embedded_in_batches_of_one_size(codi, params):
+def test_embeddings_do_not_depend_on_the_batch_size(codi, params):
     values = {"text": ["seven in red", "a blue one", "five"], "image": list(RNG.random((3, 32, 32, 3)) * 255)}
-    values["image"] = [picture.astype(np.uint8) for picture in values["image"]]
+    values["image"] = [image.astype(np.uint8) for image in values["image"]]
     whole, parts = (Similarity(codi, params, batch)(values) for batch in (3, 2))
     for name in values:
         assert whole[name].shape == (3, toy.D)
@@ -74,18 +74,18 @@ def test_values_are_embedded_in_batches_of_one_size(codi, params):
         np.testing.assert_allclose(whole[name], parts[name], atol=1e-6)
 
 
-def test_a_temperature_is_positive():
+def test_the_temperature_must_be_positive():
     with pytest.raises(ConfigError, match="temperature"):
         SimilarityConfig(0.0)
 
 
-def test_packaged_towers_embed_the_values_of_a_model():
+def test_towers_of_a_package_embed_the_values_of_a_model():
     package = packaged.open_package(str(toy.random_package()))
     values = {"text": ["seven in red", "a blue one"], "image": [np.full((32, 32, 3), x, np.uint8) for x in (9, 200)]}
-    drawn = toy.params(toy.codi(), seed=1)
-    own = {"text_similarity": drawn["clip_text"], "image_similarity": drawn["clip_vision"]}
-    expected = Similarity(toy.codi(), own, 2)(values)
-    found = similarity.packaged(toy.codi(compat="release"), package, 2)(values)
+    params = toy.params(toy.codi(), seed=1)
+    params = {"text_similarity": params["clip_text"], "image_similarity": params["clip_vision"]}
+    expected = Similarity(toy.codi(), params, 2)(values)
+    embeddings = similarity.from_package(toy.codi(compat="release"), package, 2)(values)
     for name in values:
-        np.testing.assert_array_equal(found[name], expected[name])
-    assert similarity.packaged(toy.codi(*toy.EVERYTHING), package, 2) is None
+        np.testing.assert_array_equal(embeddings[name], expected[name])
+    assert similarity.from_package(toy.codi(*toy.EVERYTHING), package, 2) is None

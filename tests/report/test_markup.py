@@ -1,4 +1,4 @@
-"""Markup escapes what is not markup."""
+"""Markup is kept and content is escaped."""
 
 from codi_jax.report.markup import Html, el, join, number, rows
 
@@ -10,7 +10,7 @@ def test_content_and_attributes_are_escaped():
     )
 
 
-def test_children_nest_and_none_is_nothing():
+def test_children_nest_and_none_is_omitted():
     assert join(["a", None, ["b", (x for x in (1, Html("<i></i>")))]]) == "ab1<i></i>"
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: whole, self-contained, escaped."""
+"""The report of a run: complete, self-contained, escaped."""
 
 import base64
 import importlib.util
@@ -29,7 +29,7 @@ def cell(paired):
 
 
 def evaluated(workdir):
-    """A workdir as `train` and `evaluate` leave it, with made-up contents."""
+    """Writes the files of `train` and `evaluate` to a workdir, with made-up contents."""
     spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "four.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -64,7 +64,7 @@ def evaluated(workdir):
         "sim": {"text+image": {"n": N, "joint": 0.876, "independent": 0.123, "shuffled": 0.124}},
         "pretrained": {
             "n": 4,
-            "judges": {"image": "somebody"},
+            "judges": {"image": "network"},
             "matrix": {d: {"accuracy": 0.765, "ceiling": 0.987} for d in ("text->image", "image->text")},
             "joint": {"text+image": {"joint": 0.654, "independent": 0.098}},
         },
@@ -87,8 +87,8 @@ def evaluated(workdir):
     return values
 
 
-class Balanced(HTMLParser):
-    """Checks that every element is closed, and gathers what would be loaded."""
+class TagChecker(HTMLParser):
+    """Checks that every element is closed, and collects the addresses that the page loads."""
 
     def __init__(self):
         super().__init__()
@@ -112,24 +112,24 @@ def page(tmp_path):
     return path.read_text(encoding="utf-8"), values
 
 
-def test_it_is_balanced_and_loads_nothing(page):
-    parser = Balanced()
+def test_the_page_is_balanced_and_loads_nothing(page):
+    parser = TagChecker()
     parser.feed(page[0])
     assert not parser.open
     assert parser.loads and all(x.startswith("data:image/png;base64,") for x in parser.loads)
     assert not parser.tags & {"script", "link", "iframe"} and not re.search(r"url\(|@import|https?://", page[0])
 
 
-def test_captions_are_escaped_and_pictures_are_exact(page):
+def test_captions_are_escaped_and_images_are_exact(page):
     html, values = page
     assert "a &lt;b&gt;red&lt;/b&gt; seven &amp; more" in html and "<b>red</b>" not in html
     first = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(first))), values["image"][0])
 
 
-def test_it_says_the_numbers(page):
+def test_the_page_contains_the_metrics(page):
     html, _ = page
-    for said in (
+    for text in (
         "0.81",
         "0.812",
         "of 0.95",
@@ -142,48 +142,48 @@ def test_it_says_the_numbers(page):
         "1.5 GiB",
         "no digit",
     ):
-        assert said in html, said
-    for said in (
+        assert text in html, text
+    for text in (
         "0.876",
         "0.123",
         "0.124",
-        "image: somebody",
+        "image: network",
         "0.765",
         "0.987",
         "0.654",
         "0.098",
         "the first 4 of each",
     ):
-        assert said in html, said
+        assert text in html, text
     assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
 
 
-def test_it_takes_no_order_from_the_sorted_file(page):
+def test_the_page_does_not_depend_on_the_order_of_the_file(page):
     html, _ = page
     assert "trained in 46s (44s of core time)" in html
     assert "text against image → image" in html
-    outside = html[html.index("Judges from elsewhere") :]
-    assert 0 < outside.index("text → image") < outside.index("image → text")
+    pretrained = html[html.index("Pretrained judges") :]
+    assert 0 < pretrained.index("text → image") < pretrained.index("image → text")
     assert "text + image → text 0.50, image 0.50 (n = 10)" in html
 
 
-def test_an_output_is_judged_by_what_its_prompt_says():
-    shown = lambda name: SimpleNamespace(name=name, html=str)  # noqa: E731
+def test_an_output_is_correct_if_the_factors_of_its_prompt_are():
+    modality = lambda name: SimpleNamespace(name=name, html=str)  # noqa: E731
     real = {"values": dict.fromkeys(("image", "text"), np.arange(2)), "factors": {"digit": np.array([4, 5])}}
     real["factors"]["motion"] = np.array([0, 0])
-    made = {"values": np.arange(2), "read": {"digit": np.array([4, 4]), "motion": np.array([1, 0])}}
-    from_image = direction(shown("image"), shown("text"), real, made, "")
+    generated = {"values": np.arange(2), "read": {"digit": np.array([4, 4]), "motion": np.array([1, 0])}}
+    from_image = direction(modality("image"), modality("text"), real, generated, "")
     assert "✓ four (right)" in from_image and "✗ four (left)" in from_image
-    from_text = direction(shown("text"), shown("image"), real, made, "")
+    from_text = direction(modality("text"), modality("image"), real, generated, "")
     assert "✗ four, right" in from_text and "(" not in from_text
 
 
-def test_an_unevaluated_run_is_one_line(tmp_path):
+def test_an_unevaluated_run_is_an_error(tmp_path):
     evaluated(tmp_path)
     (tmp_path / "samples.npz").unlink()
     with pytest.raises(ConfigError, match=r"no samples.npz; run `codi-jax evaluate` first"):
         write(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(ConfigError, match="not readable"):
+    with pytest.raises(ConfigError, match="are not readable"):
         write(tmp_path)
     assert not (tmp_path / "report.html").exists()

@@ -1,4 +1,4 @@
-"""At the width of a phone nothing but a table of numbers is wider than the page."""
+"""At the width of a phone only tables of numbers are wider than the page."""
 
 import html
 import json
@@ -22,27 +22,27 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def on_a_phone(selector, name):
-    """A length across, in px, that is declared for a selector: for narrow screens, or else for all."""
+    """A horizontal length in px that is declared for a selector, for narrow screens or else for all."""
     blocks = re.split(r"@media \(max-width: (\d+)px\)", STYLE)
     rules = [block for width, block in zip(blocks[1::2], blocks[2::2], strict=True) if int(width) >= PHONE]
     for block in [*reversed(rules), blocks[0]]:
         for body in re.findall(r"(?:^|[\n{}])\s*" + re.escape(selector) + r" \{([^}]*)\}", block):
-            if found := re.search(rf"(?<![-\w]){name}: ([^;]+);", body + ";"):
-                return float(found[1].split()[:2][-1].removesuffix("px"))
+            if match := re.search(rf"(?<![-\w]){name}: ([^;]+);", body + ";"):
+                return float(match[1].split()[:2][-1].removesuffix("px"))
     return 0.0
 
 
-def test_the_map_of_all_combinations_has_room():
+def test_the_map_of_all_combinations_fits():
     columns = len(subsets(NAMES))
     assert columns**2 == 225
     size = on_a_phone(".heat.small td", "font-size")
     cell = max(3 * 0.64 * size + 2 * on_a_phone(".heat.small td", "padding"), on_a_phone(".heat.small td", "min-width"))
     spacing = on_a_phone(".heat.small", "border-spacing")
-    heading = 8 * 0.64 * on_a_phone(".heat.small th", "font-size")  # of the rows, "in \ out" above them
+    heading = 8 * 0.64 * on_a_phone(".heat.small th", "font-size")  # the first column, "in \ out"
     assert size >= 9 and heading + columns * (cell + spacing) <= PHONE - 2 * on_a_phone("main", "padding")
 
 
-def test_a_gallery_demands_no_width():
+def test_a_gallery_has_no_minimum_width():
     assert on_a_phone(".gallery", "min-width") == 0
 
 
@@ -61,13 +61,13 @@ def page():
     }
     text, image, audio = (SimpleNamespace(name=name, html=html_) for name, html_ in show.items())
     values = dict.fromkeys(show, np.arange(8))
-    made = {"values": np.arange(8), "read": {"digit": np.full(8, -1), "colour": np.arange(8) % 6}}
+    generated = {"values": np.arange(8), "read": {"digit": np.full(8, -1), "colour": np.arange(8) % 6}}
     real = {"values": values, "factors": {"digit": np.arange(8), "colour": np.arange(8) % 6}}
     readings = {name: {"digit": np.arange(8)} for name in show}
     together = {"values": values, "read": readings}
     body = (
         numbers.headline({"matrix": matrix, "held_out": {}, "joint": joint}),
-        gallery.direction(text, image, real, made, "x"),
+        gallery.direction(text, image, real, generated, "x"),
         gallery.combination([text, audio], [image], values, {"image": np.arange(8)}, "x"),
         gallery.together([text, image, audio], together, together, "digit", "x"),
         numbers.heat_maps(NAMES, matrix, "x"),
@@ -77,7 +77,7 @@ def page():
     return join([Html("<!doctype html>"), el("html", el("style", Html(STYLE)), el("main", body))])
 
 
-# Runs in a frame of a phone's width, since a browser's own window has a least width.
+# Runs in a frame of a phone's width, since the browser window has a minimum width.
 MEASURE = """
 <iframe id=f style="border:0;width:%dpx;height:20000px" srcdoc="%s"></iframe><pre id=out></pre>
 <script>f.onload = () => {
@@ -98,7 +98,7 @@ MEASURE = """
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_browser_finds_nothing_cut_at_the_width_of_a_phone(tmp_path):
+def test_nothing_is_cut_off_at_the_width_of_a_phone(tmp_path):
     (tmp_path / "frame.html").write_text(MEASURE % (PHONE, html.escape(page(), quote=True)), encoding="utf-8")
     command = [
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
@@ -106,6 +106,6 @@ def test_a_browser_finds_nothing_cut_at_the_width_of_a_phone(tmp_path):
         *("--virtual-time-budget=10000", "--dump-dom", (tmp_path / "frame.html").as_uri()),
     ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = json.loads(html.unescape(re.search(r'<pre id="out">(.*?)</pre>', dom)[1]))
-    plots = found.pop("plots")
-    assert found == {"page": PHONE, "cut": [], "cells": 0, "scaled": 0, "clash": 0, "players": 0} and plots == 11
+    result = json.loads(html.unescape(re.search(r'<pre id="out">(.*?)</pre>', dom)[1]))
+    plots = result.pop("plots")
+    assert result == {"page": PHONE, "cut": [], "cells": 0, "scaled": 0, "clash": 0, "players": 0} and plots == 11

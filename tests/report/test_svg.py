@@ -1,18 +1,18 @@
-"""Plots: ticks at round numbers, marks inside the plot, no label over another."""
+"""Plots: ticks at round numbers, marks inside the plot, no overlapping labels."""
 
 import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from codi_jax.report.svg import apart, bars, curve, decades, shares, smooth, ticks
+from codi_jax.report.svg import bars, curve, decades, smooth, spread, ticks, unit_curves
 
 PHONE = 358  # px between the margins of a page 390 px wide
 SIZES = {"tick": 11, "label": 12.5, "name": 13, "value": 12.5}  # px, of the style sheet
 
 
 def boxes(svg):
-    """(words, left, right, top, bottom) of every label, of letters as wide as DejaVu Sans has them or more."""
+    """(text, left, right, top, bottom) of every label, for letters at least as wide as those of DejaVu Sans."""
     for text in ElementTree.fromstring(svg).iter("text"):
         size, x, y = SIZES[text.get("class")], float(text.get("x")), float(text.get("y"))
         width = len(text.text) * size * (0.68 if text.get("class") in ("name", "value") else 0.6)
@@ -20,13 +20,13 @@ def boxes(svg):
         yield text.text, left, left + width, y - 0.75 * size, y + 0.2 * size
 
 
-def overprinted(svg):
-    """Pairs of labels that lie on one another, and labels that reach out of the plot."""
+def misplaced_labels(svg):
+    """Pairs of labels that overlap, and labels that exceed the plot."""
     _, _, width, height = map(float, ElementTree.fromstring(svg).get("viewBox").split())
-    found = list(boxes(svg))
-    pairs = [(a, b) for i, a in enumerate(found) for b in found[i + 1 :]]
-    over = [(a[0], b[0]) for a, b in pairs if a[1] < b[2] and b[1] < a[2] and a[3] < b[4] and b[3] < a[4]]
-    return over + [word for word, a, b, c, d in found if a < -1 or b > width + 1 or c < -1 or d > height + 1]
+    labels = list(boxes(svg))
+    pairs = [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :]]
+    overlapping = [(a[0], b[0]) for a, b in pairs if a[1] < b[2] and b[1] < a[2] and a[3] < b[4] and b[3] < a[4]]
+    return overlapping + [text for text, a, b, c, d in labels if a < -1 or b > width + 1 or c < -1 or d > height + 1]
 
 
 def test_ticks_are_round_and_inside():
@@ -59,7 +59,7 @@ def test_curves_stay_inside(points):
     svg = curve(points, "loss of <stage>", 300, 200)
     tree = ElementTree.fromstring(svg)
     assert tree.find("title").text == "loss of <stage>"
-    assert not overprinted(svg)
+    assert not misplaced_labels(svg)
     for path in tree.iter("path"):
         xy = [float(x) for x in re.findall(r"-?[\d.]+", path.get("d"))]
         assert all(0 <= x <= 300 for x in xy[::2]) and all(0 <= y <= 200 for y in xy[1::2])
@@ -72,18 +72,18 @@ def test_bars_are_as_long_as_their_values():
     assert "0.80" in svg and "chance 0.10" in svg
 
 
-def test_no_label_lies_on_another_and_words_keep_their_size_on_a_phone():
+def test_labels_do_not_overlap_and_text_keeps_its_size_on_a_phone():
     items = [("together", 1.0, "a"), ("alone", 0.12, "b"), ("shuffled", 0.0, "c")]
     groups = [(name, items, chance) for name, chance in (("digit", 0.1), ("colour", 0.17), ("something", 1.0))]
     for svg in (
         bars(groups, "t"),
-        shares([("temperature", [(0, 1), (1, 1)], "a"), ("depth", [(0, 0), (1, 1)], "b")], "t"),
+        unit_curves([("temperature", [(0, 1), (1, 1)], "a"), ("depth", [(0, 0), (1, 1)], "b")], "t"),
     ):
-        assert not overprinted(svg)
+        assert not misplaced_labels(svg)
         assert float(ElementTree.fromstring(svg).get("width")) <= PHONE
 
 
-def test_names_of_lines_that_end_alike_stand_apart():
-    assert apart([10, 12, 40], 15, 100) == [10, 25, 40]
-    assert apart([99, 98], 15, 100) == [100, 85]
-    assert apart([5.0], 15, 100) == [5.0]
+def test_spread_separates_close_coordinates():
+    assert spread([10, 12, 40], 15, 100) == [10, 25, 40]
+    assert spread([99, 98], 15, 100) == [100, 85]
+    assert spread([5.0], 15, 100) == [5.0]
