@@ -113,5 +113,5 @@ def test_sizes_that_do_not_fit():
         CoDi.from_config(tree)
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["mel"]["fmax"] = 5000.0
-    with pytest.raises(ConfigError, match="no band below 8000 / 2 Hz"):
+    with pytest.raises(ConfigError, match="not a band below 8000 / 2 Hz"):
         CoDi.from_config(tree)

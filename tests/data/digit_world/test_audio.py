@@ -15,9 +15,9 @@ from codi_jax.data.digit_world.speech import RATE, SPLITS, speech, utterance_ind
 DIGEST = """
 import hashlib, numpy as np
 from codi_jax.data.digit_world.draws import uniform
-from codi_jax.data.digit_world.audio import DRAWS, sounds
+from codi_jax.data.digit_world.audio import DRAWS, synthesize
 n = np.arange(20)
-print(hashlib.sha256(sounds("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest())
+print(hashlib.sha256(synthesize("test", n % 10, n % 2, n % 4, n / 20, uniform("5", DRAWS, n)).tobytes()).hexdigest())
 """
 
 
