@@ -91,7 +91,8 @@ make_venv() {
         ! $absent || rm -rf "$folder"
         explain "making $folder" "$output"
     fi
-    output=$("$folder/bin/python" -m pip install --quiet --upgrade pip 2>&1) || explain "upgrading pip in $folder" "$output"
+    output=$("$folder/bin/python" -m pip install --quiet --upgrade pip 2>&1) ||
+        explain "upgrading pip in $folder" "$output"
 }
 
 install() {

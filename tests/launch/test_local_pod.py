@@ -65,5 +65,5 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as exit:
         local_pod.main(["--help"])
     assert exit.value.code == 0
-    said = capsys.readouterr().out
-    assert "--processes N" in said and "--devices D" in said and "two minutes" in said
+    output = capsys.readouterr().out
+    assert "--processes N" in output and "--devices D" in output and "two minutes" in output

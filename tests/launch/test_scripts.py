@@ -72,8 +72,8 @@ def test_bash_syntax(script):
 
 
 def test_a_preempted_run_is_resumed(tmp_path):
-    code, said, calls = queued(tmp_path, *GIVEN, "--", "--stage=ldm.image", codes=(75, 75, 0))
-    assert code == 0, said
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--", "--stage=ldm.image", codes=(75, 75, 0))
+    assert code == 0, stderr
     assert len(trained(calls)) == 3 and len(set(trained(calls))) == 1  # the same command each time, on all workers
     assert "--worker=all" in trained(calls)[0]
     assert r"--config=c.py:a=1\,b=x\ y --workdir=gs://b/run --quiet --stage=ldm.image" in trained(calls)[0]
@@ -81,8 +81,8 @@ def test_a_preempted_run_is_resumed(tmp_path):
 
 
 def test_failures_are_retried_up_to_a_limit_in_a_row(tmp_path):
-    code, said, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
-    assert code == 7 and "7, 3 times in a row; giving up" in said
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
+    assert code == 7 and "7, 3 times in a row; giving up" in stderr
     assert len(trained(calls)) == 6
     assert not any("delete" in call for call in calls)  # kept for debugging
 
@@ -94,8 +94,8 @@ def test_an_argument_error_is_not_retried(tmp_path):
 
 def test_a_preempted_tpu_is_requested_again_without_counting_a_failure(tmp_path):
     states = ("", "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", "SUSPENDED", "", "ACTIVE")
-    code, said, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
-    assert code == 0, said
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
+    assert code == 0, stderr
     what = [
         "create" if "create" in c else "delete" if "delete" in c else "train" if "train" in c else "" for c in calls
     ]
@@ -122,8 +122,8 @@ def test_a_dry_run_only_prints_the_commands(tmp_path):
     ],
 )
 def test_arguments_are_checked(tmp_path, arguments, message):
-    code, said, calls = queued(tmp_path, *arguments)
-    assert code == 2 and message in said and said.count("\n") == 1 and not calls
+    code, stderr, calls = queued(tmp_path, *arguments)
+    assert code == 2 and message in stderr and stderr.count("\n") == 1 and not calls
 
 
 def test_help(tmp_path):
