@@ -177,7 +177,7 @@ def read_image(path: Any) -> Image.Image:
     Raises:
       MediaError: the file does not exist, is not an image, or is too large.
     """
-    file = _media_file(path, "image")
+    file = _media_file(path, "image file")
     try:
         with file.open() as stream, Image.open(stream) as image:
             if image.width * image.height > MAX_PIXELS:
