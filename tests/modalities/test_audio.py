@@ -93,7 +93,7 @@ def test_a_sound_in_a_file(audio, tmp_path):
     assert short.shape == (8192,) and not short[4000:].any()
     audio.write(tone(440, 20_000), path)
     assert np.abs(audio.read(str(path)).astype(int) - tone(440, 20_000)[:8192]).max() <= 1
-    with pytest.raises(ConfigError, match="no such sound"):
+    with pytest.raises(ConfigError, match="no such audio file"):
         audio.read(str(tmp_path / "absent.wav"))
 
 
