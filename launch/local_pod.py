@@ -1,11 +1,10 @@
-"""Several processes on this machine, as if each were a host: the same command that a pod runs.
+"""Runs a command in several processes on this machine, as a pod runs it on several hosts.
 
     python launch/local_pod.py --processes=2 --devices=4 -- codi-jax train --config=configs/two.py:tiny --workdir=out/it
 
-Every line of output begins with the number of its process. SIGTERM and Ctrl-C are passed on to all of them. When one
-ends with a code other than 0 the others have two minutes to end by themselves, as the processes of a pod have to, and
-are killed after that. The exit code is the first that was not 0; that of a process which a signal ended is 128 + its
-number.
+Every line of output is prefixed with the number of its process. SIGTERM and Ctrl-C are forwarded to all processes. If
+one exits with a code other than 0, the others have two minutes to exit by themselves, as on a pod, and are then killed.
+The exit code is the first that is not 0; for a process ended by a signal it is 128 + the number of the signal.
 """
 
 import argparse
@@ -25,21 +24,25 @@ _PRINTING = threading.Lock()
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        return sock.getsockname()[1]
 
 
 def _environment(process: int, processes: int, port: int, devices: int | None) -> dict[str, str]:
-    own = {"CODI_COORDINATOR": f"localhost:{port}", "CODI_PROCESSES": str(processes), "CODI_PROCESS": str(process)}
+    variables = {
+        "CODI_COORDINATOR": f"localhost:{port}",
+        "CODI_PROCESSES": str(processes),
+        "CODI_PROCESS": str(process),
+    }
     if devices is not None:
         flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in f]
-        own["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={devices}"])
-        own["JAX_PLATFORMS"] = "cpu"
-    return {**os.environ, **own}
+        variables["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={devices}"])
+        variables["JAX_PLATFORMS"] = "cpu"
+    return {**os.environ, **variables}
 
 
-def _pass_on(stream: BinaryIO, process: int) -> None:
+def _forward_output(stream: BinaryIO, process: int) -> None:
     with stream:
         for line in stream:
             with _PRINTING:
@@ -48,26 +51,26 @@ def _pass_on(stream: BinaryIO, process: int) -> None:
 
 
 def _kill(processes: Iterable[subprocess.Popen]) -> None:
-    """Ends processes that have not ended, and all that they have started."""
+    """Kills the process groups of processes."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(command: Sequence[str], processes: int, devices: int | None = None, grace: float = GRACE) -> int:
-    """Runs a command in several processes of one run.
+    """Runs a command in several processes that form one distributed run.
 
     Args:
-      command: what each runs.
-      processes: how many.
-      devices: virtual CPU devices of each; None for what a process finds, which only CPU devices can be shared.
-      grace: seconds that the others have when one has failed.
+      command: the command line of each process.
+      processes: number of processes.
+      devices: virtual CPU devices per process; None leaves the choice to JAX. Processes can only share CPU devices.
+      grace: seconds until the other processes are killed after one has failed.
 
     Returns:
-      0, or the first code that was not.
+      0, or the first exit code that is not 0.
     """
-    asked: list[int] = []  # signals, which the loop passes on when all have been started
-    before = {n: signal.signal(n, lambda number, _: asked.append(number)) for n in (signal.SIGTERM, signal.SIGINT)}
+    received: list[int] = []  # signals; the loop forwards them when all processes have been started
+    handlers = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGTERM, signal.SIGINT)}
     port = _free_port()
     running = {
         k: subprocess.Popen(
@@ -75,27 +78,27 @@ def run(command: Sequence[str], processes: int, devices: int | None = None, grac
             env=_environment(k, processes, port, devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches them by way of this process alone
+            start_new_session=True,  # only this process receives Ctrl-C directly
         )
         for k in range(processes)
     }
-    readers = [threading.Thread(target=_pass_on, args=(p.stdout, k)) for k, p in running.items()]
+    readers = [threading.Thread(target=_forward_output, args=(p.stdout, k)) for k, p in running.items()]
     for reader in readers:
         reader.start()
     code, deadline = 0, float("inf")
     try:
         while running:
-            while asked:
-                number = asked.pop(0)
+            while received:
+                number = received.pop(0)
                 for process in running.values():
                     process.send_signal(number)
             for k, process in list(running.items()):
-                ended = process.poll()
-                if ended is None:
+                returncode = process.poll()
+                if returncode is None:
                     continue
                 del running[k]
-                if ended:
-                    code = code or (ended if ended > 0 else 128 - ended)
+                if returncode:
+                    code = code or (returncode if returncode > 0 else 128 - returncode)
                     deadline = min(deadline, time.monotonic() + grace)
             if running and time.monotonic() > deadline:
                 names = ", ".join(map(str, running))
@@ -107,7 +110,7 @@ def run(command: Sequence[str], processes: int, devices: int | None = None, grac
         _kill(running.values())
         for reader in readers:
             reader.join()
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     return code
 
@@ -120,9 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="local_pod.py [-h] --processes=N [--devices=D] -- COMMAND …",
     )
-    parser.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes")
-    parser.add_argument("--devices", type=int, metavar="D", help="virtual CPU devices of each (all it finds)")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each runs, after --")
+    parser.add_argument("--processes", type=int, required=True, metavar="N", help="number of processes")
+    parser.add_argument(
+        "--devices", type=int, metavar="D", help="virtual CPU devices per process (default: the devices that JAX finds)"
+    )
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="command line of each process, after --"
+    )
     args = parser.parse_args(arguments)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if args.processes < 1 or (args.devices is not None and args.devices < 1):

@@ -64,7 +64,7 @@ def generate(workdir, *arguments, to="image"):
         (["--to=image", "--text="], "an empty text prompt"),
         (["--to=image", "--text= \t "], "an empty text prompt"),
         (["--to=image", "--text=a", "--text=b"], "--text is given 2 times"),
-        (["--to=text", "--image=absent.png"], "absent.png: no such picture"),
+        (["--to=text", "--image=absent.png"], "absent.png: no such image"),
         (["--to=image", "--text=a", "--weights=image=2"], "--weights: 'image' has no prompt; prompts: text"),
         (["--to=image", "--weights=text=2"], "--weights: 'text' has no prompt; prompts: none"),
         (["--to=image", "--text=a", "--weights=text"], "--weights: expected NAME=NUMBER, got 'text'"),
@@ -83,15 +83,15 @@ def test_generate_refuses_invalid_arguments(capsys, workdir, arguments, message)
 def test_generate_refuses_an_unreadable_image(capsys, workdir, tmp_path, content):
     picture = tmp_path / "broken.png"
     picture.write_bytes(content)
-    assert "broken.png: not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
-    assert "no such picture" in refused(capsys, *generate(workdir, f"--image={tmp_path}", to="text"))
+    assert "broken.png: not a readable image" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
+    assert "no such image" in refused(capsys, *generate(workdir, f"--image={tmp_path}", to="text"))
 
 
 def test_generate_refuses_a_truncated_image(capsys, workdir, tmp_path):
     picture = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
     picture.write_bytes(picture.read_bytes()[:-4000])
-    assert "not a readable picture" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
+    assert "not a readable image" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
 
 
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "report"])

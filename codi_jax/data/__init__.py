@@ -1,6 +1,6 @@
-"""Data: sources of samples, their order, and the batches that a step takes. Knows no model."""
+"""Data: sources of samples, their order, and the batches of a training step. Independent of the models."""
 
 import os
 
-# transformers serves tokenizers here; that it finds no torch is as it should be, and not worth a line on every start.
+# Only the tokenizers of transformers are used here, so its warning about a missing torch is silenced.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -1,9 +1,9 @@
-"""ArrayRecord files: records by index, each a nested dict of arrays, numbers, strings, bytes in msgpack (as in flax).
+"""ArrayRecord files: random access to records, nested dicts of arrays, numbers, strings and bytes in Flax's msgpack.
 
-    {"name": "arrayrecord", "path": "clips/*.arrayrecord", "media": {"modalities": ("text", "image")}}
+    {"name": "arrayrecord", "path": "videos/*.arrayrecord", "media": {"modalities": ("text", "image")}}
 
-With `media`, a record holds captions and the bytes of media files, under the names of the modalities (and `start` and
-`duration`, in seconds); without, it is a sample as it is.
+With `media`, a record holds captions and the bytes of media files under the names of the modalities, and optionally
+`start` and `duration` in seconds. Without `media`, a record is a sample.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ from codi_jax.data.skip_bad_samples import FaultsConfig
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecordConfig:
-    """Files of records.
+    """Config of an ArrayRecord source.
 
     Attributes:
-      path: of a file, with * for anything.
-      media: see MediaConfig; None for samples as they are.
-      faults: see FaultsConfig, for media.
+      path: a path or a glob pattern.
+      media: see MediaConfig; None if the records are samples already.
+      faults: see FaultsConfig; applies with `media` only.
     """
 
     path: str
@@ -39,7 +39,7 @@ class ArrayRecordConfig:
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes records to a file, each by itself, so that any is read without its neighbours."""
+    """Writes records to a file, in groups of one record, so that each can be read alone."""
     writer = ArrayRecordWriter(str(path), "group_size:1")
     try:
         for record in records:
@@ -49,20 +49,20 @@ def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 class ArrayRecords:
-    """Records of files, in the order of their names."""
+    """The records of all files that match a pattern, in the order of the file names."""
 
     def __init__(self, path: str):
-        """Opens them.
+        """Opens the files.
 
         Raises:
-          ConfigError: there are none, or one is no ArrayRecord file.
+          ConfigError: no file matches, or one is not an ArrayRecord file.
         """
-        found = sorted(glob.glob(path))
-        if not found:
-            raise ConfigError(f"{path}: no file is called so")
+        paths = sorted(glob.glob(path))
+        if not paths:
+            raise ConfigError(f"{path}: no such file")
         self._path = path
         try:
-            self._files = ArrayRecordDataSource(found)
+            self._files = ArrayRecordDataSource(paths)
         except (ValueError, RuntimeError, OSError) as error:
             raise ConfigError(f"{path}: not ArrayRecord files ({str(error).splitlines()[0]})") from error
 
@@ -70,7 +70,7 @@ class ArrayRecords:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises MediaError for what is no record."""
+        """Reads a record. Raises MediaError if it is not a mapping in msgpack."""
         try:
             (data,) = self._files.__getitems__([index])
             record = serialization.msgpack_restore(data)
@@ -82,21 +82,21 @@ class ArrayRecords:
 
 
 class MediaRecords:
-    """Records of captions and of the bytes of media files."""
+    """Records of captions and media files, for `DecodedSource`."""
 
     def __init__(self, config: ArrayRecordConfig):
-        """Opens the files; raises ConfigError as ArrayRecords does."""
+        """Opens the files. Raises ConfigError as `ArrayRecords` does."""
         self._records, self._path = ArrayRecords(config.path), config.path
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        given = self._records[index]
-        part = {name: float(given[name]) for name in PART if isinstance(given.get(name), (int, float))}
+        values = self._records[index]
+        part = {name: float(values[name]) for name in PART if isinstance(values.get(name), (int, float))}
         record: dict[str, Any] = {"name": f"{self._path}, record {index}"}
         for name in KINDS:
-            value = given.get(name)
+            value = values.get(name)
             if value is None:
                 continue
             if is_caption(name):

@@ -1,10 +1,10 @@
-"""Records of media as samples of the sizes that a model wants.
+"""Decodes records of media files into samples of fixed sizes.
 
-    record   {"text": caption, or several, "image": MediaFile, "audio": MediaFile, "video": MediaFile}
+    record   {"text": a caption or a list, "image": MediaFile, "audio": MediaFile, "video": MediaFile}
     sample   {"text": {"caption", "prompt"}, "image": uint8 [S, S, 3], "audio": int16 [N], "video": uint8 [T, S, S, 3]}
 
-Whatever is drawn (which of several captions, where to cut a prompt or a picture) is drawn from the sample's own seed:
-it is the same in every epoch and on every host.
+Every random choice (the caption, where a prompt is truncated, the crop of an image) is seeded by the sample's index: it
+is the same in every epoch and on every host.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from codi_jax.data.images import crop_resize
 from codi_jax.data.source import available_cores
 
 KINDS = ("text", "image", "audio", "video")
-TIMED = ("audio", "video")  # of whose files there may be a part
-PART = ("start", "duration")  # what a record says of it, in seconds
+TIMED = ("audio", "video")  # may be given as a part of a file
+PART = ("start", "duration")  # the fields of a record that select the part, in seconds
 SUFFIXES = {
     "text": ("txt", "json"),
     "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff"),
@@ -34,20 +34,22 @@ MAX_CAPTION = 10_000  # characters
 
 @dataclasses.dataclass(frozen=True)
 class MediaConfig:
-    """What samples are to be like.
+    """The contents and sizes of samples.
 
     Attributes:
-      modalities: what each holds.
-      size: side in pixels of pictures and frames.
-      frames, rate: of a clip, and how many of them there are a second.
-      samples, sample_rate: of a sound, and how many of them there are a second.
-      crop: a picture's middle square, or any (and mirrored or not); of a clip always the middle.
-      truncate: probability that a caption's prompt is only its beginning, while the caption is the target.
-      middle_frame: take the picture from the middle of the clip: the prompt of a clip, as the paper has it.
-      seed: of what is drawn.
-      views: how often each record is there, drawn anew every time; so an `encode` stage can compute several.
-      timeout_s: seconds that a sound or clip may take in a process of its own, which is killed after them; 0 decodes it
-        here, where a hang or crash of the decoder is one of the run.
+      modalities: the modalities of each sample.
+      size: side of images and video frames, in pixels.
+      frames, rate: number of video frames, and frames per second.
+      samples, sample_rate: number of audio samples, and samples per second.
+      crop: an image's center crop, or a random square crop with random mirroring; a video is always cropped at its
+        center.
+      truncate: probability that the prompt is a truncated caption; the target stays the whole caption.
+      middle_frame: the image is the middle frame of the video, which the paper uses as the video's prompt.
+      seed: seed of all random choices.
+      views: how many times each record occurs, each time with other random choices, so that an `encode` stage can
+        compute several latents of it.
+      timeout_s: time limit in seconds for decoding an audio or video file in a subprocess, which is then killed; 0
+        decodes in this process, where a hang or a crash of the decoder is one of the run.
     """
 
     modalities: tuple[str, ...]
@@ -66,23 +68,25 @@ class MediaConfig:
     def __post_init__(self):
         unknown = [name for name in self.modalities if name not in KINDS]
         if unknown or not self.modalities:
-            raise ConfigError(f"media.modalities: some of {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
+            raise ConfigError(
+                f"media.modalities: expected some of {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}"
+            )
         if min(self.size, self.frames, self.samples, self.sample_rate, self.views) < 1 or self.rate <= 0:
-            raise ConfigError("media: size, frames, rate, samples, sample_rate and views are positive")
+            raise ConfigError("media: size, frames, rate, samples, sample_rate and views must be positive")
         if not 0 <= self.truncate <= 1:
-            raise ConfigError(f"media.truncate: a probability, not {self.truncate}")
+            raise ConfigError(f"media.truncate: expected a probability, got {self.truncate}")
         if self.middle_frame and "video" not in self.modalities:
-            raise ConfigError("media.middle_frame: takes a picture of the clip, so modalities have to name video")
+            raise ConfigError("media.middle_frame: takes the image from the video, so modalities must contain video")
 
     def needs(self) -> list[tuple[str, ...]]:
-        """What a record has to hold: for each modality what it may be taken from, the first that is there."""
-        # A sound that is not there by itself is that of the clip.
-        taken = {"image": ("video",) if self.middle_frame else ("image",), "audio": ("audio", "video")}
-        return [taken.get(name, (name,)) for name in self.modalities]
+        """For each modality, the fields of a record that it can be read from, in order of preference."""
+        # Without an audio file, the audio is the soundtrack of the video.
+        fields = {"image": ("video",) if self.middle_frame else ("image",), "audio": ("audio", "video")}
+        return [fields.get(name, (name,)) for name in self.modalities]
 
 
 class Records(Protocol):
-    """Records by index; what cannot be used raises MediaError."""
+    """Records by index. A record that cannot be used raises MediaError."""
 
     def __len__(self) -> int: ...
 
@@ -90,25 +94,33 @@ class Records(Protocol):
 
 
 class DecodedSource:
-    """The samples of records."""
+    """A source that decodes records into samples.
+
+    Args:
+      records: records by index.
+      config: see MediaConfig.
+
+    Raises:
+      ConfigError: audio or video is asked for and PyAV is not installed.
+    """
 
     parallel = True
 
     def __init__(self, records: Records, config: MediaConfig):
         self.records, self.config = records, config
         if set(TIMED) & set(config.modalities):
-            files.pyav()  # not to be missed sample by sample
+            files.pyav()  # fail now if PyAV is missing, not once per sample
         self._reader = DecoderPool(config.timeout_s, available_cores()) if config.timeout_s else files
 
     def __len__(self) -> int:
         return self.config.views * len(self.records)
 
     def record(self, index: int) -> Mapping[str, Any]:
-        """What sample `index` is made of."""
+        """The record of sample `index`."""
         return self.records[index % len(self.records)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises MediaError for a sample that cannot be used."""
+        """Decodes sample `index`. Raises MediaError if it cannot be used."""
         rng = np.random.default_rng([self.config.seed, index])
         return decode_record(self.record(index), self.config, rng, self._reader)
 
@@ -116,66 +128,75 @@ class DecodedSource:
 def decode_record(
     record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator, reader: Any = files
 ) -> dict[str, Any]:
-    """A record as a sample; `reader`: the module `files`, or a reader of `data.apart`.
+    """Decodes a record into a sample.
+
+    Args:
+      record: see the module.
+      config: see MediaConfig.
+      rng: source of all random choices.
+      reader: reads audio and video files: the module `files`, a `SubprocessDecoder` or a `DecoderPool`.
 
     Raises:
-      MediaError: it lacks a modality, or a medium is not what it has to be.
-      ConfigError: a modality is none of `KINDS`.
+      MediaError: the record lacks a modality, or a file cannot be used.
+      ConfigError: a modality is not in `KINDS`.
     """
-    # Drawn at once and in one order, whatever the sample holds.
-    which, cut, at, crop = rng.random(), rng.random(), rng.random(), int(rng.integers(2**31))
+    # All random numbers are drawn first and in one order, whatever the sample holds.
+    caption_u, truncate_u, length_u, crop_seed = rng.random(), rng.random(), rng.random(), int(rng.integers(2**31))
     sample: dict[str, Any] = {}
-    for name in sorted(config.modalities, key=KINDS.index, reverse=True):  # a clip before its picture
+    for name in sorted(config.modalities, key=KINDS.index, reverse=True):  # video before image
         if name == "image" and config.middle_frame:
             sample["image"] = sample["video"][config.frames // 2]
             continue
-        # A sound that is not there by itself is that of the clip.
-        given = record.get(name, record.get("video") if name == "audio" else None)
-        if given is None or (name == "text" and not given):
+        # Without an audio file, the audio is the soundtrack of the video.
+        value = record.get(name, record.get("video") if name == "audio" else None)
+        if value is None or (name == "text" and not value):
             raise MediaError("missing", f"{record.get('name', 'a sample')}: no {name}")
         if name == "text":
-            caption = pick_caption(given, which)
+            caption = pick_caption(value, caption_u)
             sample["text"] = {
                 "caption": caption,
-                "prompt": truncate_caption(caption, at) if cut < config.truncate else caption,
+                "prompt": truncate_caption(caption, length_u) if truncate_u < config.truncate else caption,
             }
         elif name == "image":
-            sample["image"] = crop_resize(
-                files.read_image(given), config.size, crop if config.crop == "random" else None
-            )
+            seed = crop_seed if config.crop == "random" else None
+            sample["image"] = crop_resize(files.read_image(value), config.size, seed)
         elif name == "audio":
-            sample["audio"] = files.to_int16(reader.read_audio(given, config.samples, config.sample_rate))
+            sample["audio"] = files.to_int16(reader.read_audio(value, config.samples, config.sample_rate))
         elif name == "video":
-            sample["video"] = reader.read_video(given, config.frames, config.rate, config.size)
+            sample["video"] = reader.read_video(value, config.frames, config.rate, config.size)
         else:
-            raise ConfigError(f"media.modalities: nothing here reads {name}")
+            raise ConfigError(f"media.modalities: cannot decode {name}")
     return {name: sample[name] for name in config.modalities}
 
 
 def is_caption(name: str) -> bool:
-    """Whether what stands for it is itself no file."""
+    """Whether a record holds this modality as text and not as a file."""
     return name == "text"
 
 
 def pick_caption(captions: Any, u: float) -> str:
-    """One of several captions, by a number in [0, 1); white space made single spaces.
+    """A caption, or one of a list of captions, with whitespace collapsed to single spaces.
+
+    Args:
+      captions: a string, or a list of strings.
+      u: a number in [0, 1) that picks from the list.
 
     Raises:
-      MediaError: it is empty, or far too long.
+      MediaError: the caption is not a string, is empty, or is longer than `MAX_CAPTION`.
     """
     if isinstance(captions, list) and captions:
         captions = captions[int(u * len(captions))]
     if not isinstance(captions, str):
-        raise MediaError("unreadable", f"a caption that is no text: {captions!r:.80}")
+        raise MediaError("unreadable", f"a caption is not a string: {captions!r:.80}")
     caption = " ".join(captions.split())
     if not caption:
-        raise MediaError("empty", "a caption without a word")
+        raise MediaError("empty", "a caption is empty")
     if len(caption) > MAX_CAPTION:
         raise MediaError("large", f"a caption of {len(caption)} characters: {caption[:60]!r}…")
     return caption
 
 
 def truncate_caption(caption: str, u: float) -> str:
-    """The first words of a caption: any number of them but all, by a number in [0, 1); one word stays."""
+    """The first k words of a caption of n words, k uniform in 1, …, max(n − 1, 1), by the number `u` in [0, 1)."""
     words = caption.split()
     return " ".join(words[: 1 + int(u * max(len(words) - 1, 1))])

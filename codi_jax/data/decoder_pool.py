@@ -1,12 +1,12 @@
-"""Sounds and clips decoded in a process of their own, which can be killed: a crash or a hang is charged to its file.
+"""Decodes audio and video in subprocesses, so that a crash or a hang costs one file and not the run.
 
-A decoder of foreign files is the part of a run that is most easily broken. Here it gets a bounded time and a bounded
-memory, and if it is gone, the next file is given to a fresh one. Nothing is unpickled on either side:
+Each subprocess has a time limit per file and a memory limit. If it dies, the next file starts a new one. Nothing is
+unpickled on either side:
 
-    request    JSON {"read", "name", "start", "duration", "has", "arguments"}, then the file's bytes where it has any
-    answer     JSON {"reason", "said"} of a refusal, or {} and the bytes of the one array that was asked for
+    request    JSON {"read", "name", "start", "duration", "has_data", "arguments"}, then the file's bytes, if in memory
+    response   JSON {"reason", "message"} for an error, or {} and the bytes of the decoded array
 
-each as the lengths of both (two little-endian 64-bit numbers), then the JSON, then the bytes.
+Each message is the lengths of both parts (two little-endian 64-bit integers), then the JSON, then the bytes.
 """
 
 import contextlib
@@ -28,31 +28,31 @@ import numpy as np
 from codi_jax.data import files
 from codi_jax.data.files import MediaError, MediaFile
 
-MEMORY = 4 << 30  # bytes of address space that a decoder may have
+MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
 _LENGTHS = struct.Struct("<QQ")
 
 
 class SubprocessDecoder:
-    """Reads as `files` does, in another process; for several threads, one file at a time.
+    """`files.read_video` and `files.read_audio` in a subprocess. Thread-safe; decodes one file at a time.
 
     Args:
-      timeout_s: seconds that a file may take.
+      timeout_s: time limit per file, in seconds.
     """
 
     def __init__(self, timeout_s: float):
         self._timeout_s, self._lock = timeout_s, threading.Lock()
         self._process: subprocess.Popen | None = None
 
-    def read_video(self, medium: MediaFile, frames: int, rate: float, size: int) -> np.ndarray:
-        """See `files.read_video`; raises MediaError `crash` or `hang` as well."""
-        return self._call("read_video", medium, (frames, rate, size), np.uint8, (frames, size, size, 3))
+    def read_video(self, file: MediaFile, frames: int, rate: float, size: int) -> np.ndarray:
+        """See `files.read_video`. Also raises MediaError with reason `crash` or `hang`."""
+        return self._call("read_video", file, (frames, rate, size), np.uint8, (frames, size, size, 3))
 
-    def read_audio(self, medium: MediaFile, samples: int, rate: int) -> np.ndarray:
-        """See `files.read_audio`; raises MediaError `crash` or `hang` as well."""
-        return self._call("read_audio", medium, (samples, rate), np.float32, (samples,))
+    def read_audio(self, file: MediaFile, samples: int, rate: int) -> np.ndarray:
+        """See `files.read_audio`. Also raises MediaError with reason `crash` or `hang`."""
+        return self._call("read_audio", file, (samples, rate), np.float32, (samples,))
 
     def close(self) -> None:
-        """Ends the process; the next file starts another."""
+        """Kills the process. The next file starts a new one."""
         if self._process is not None:
             self._process.kill()
             for pipe in (self._process.stdin, self._process.stdout):
@@ -63,38 +63,38 @@ class SubprocessDecoder:
     def __del__(self):
         self.close()
 
-    def _call(self, read: str, medium: MediaFile, arguments: tuple, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-        about = {"read": read, "name": medium.name, "start": medium.start, "duration": medium.duration}
-        about |= {"has": medium.data is not None, "arguments": arguments}
+    def _call(self, read: str, file: MediaFile, arguments: tuple, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        request = {"read": read, "name": file.name, "start": file.start, "duration": file.duration}
+        request |= {"has_data": file.data is not None, "arguments": arguments}
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self.close()
                 self._process = _start_process()
             try:
-                answer, data = self._exchange(about, medium.data or b"", math.prod(shape) * np.dtype(dtype).itemsize)
+                response, data = self._exchange(request, file.data or b"", math.prod(shape) * np.dtype(dtype).itemsize)
             except TimeoutError:
                 self.close()
-                raise MediaError("hang", f"{medium.name}: not decoded within {self._timeout_s:g} seconds") from None
+                raise MediaError("hang", f"{file.name}: not decoded within {self._timeout_s:g} seconds") from None
             except (OSError, EOFError, ValueError) as error:
                 self.close()
-                raise MediaError("crash", f"{medium.name}: the decoder broke down ({type(error).__name__})") from None
-        if "said" in answer:
-            raise MediaError(str(answer["reason"]), str(answer["said"]))
+                raise MediaError("crash", f"{file.name}: the decoder crashed ({type(error).__name__})") from None
+        if "message" in response:
+            raise MediaError(str(response["reason"]), str(response["message"]))
         return np.frombuffer(data, dtype).reshape(shape).copy()
 
-    def _exchange(self, about: dict, data: bytes, expected: int) -> tuple[dict, bytes]:
+    def _exchange(self, request: dict, data: bytes, expected: int) -> tuple[dict, bytes]:
         deadline = time.monotonic() + self._timeout_s
-        text = json.dumps(about).encode()
+        text = json.dumps(request).encode()
         sending = threading.Thread(target=_send, args=(self._process.stdin, text, data), daemon=True)
-        sending.start()  # a decoder that does not read must not hold up the one who waits for it
+        sending.start()  # in a thread, so that a decoder that does not read its input cannot block this one
         try:
             lengths = _LENGTHS.unpack(self._receive(_LENGTHS.size, deadline))
             if lengths[0] > 1 << 16 or lengths[1] not in (0, expected):
-                raise ValueError("not an answer")
-            answer = json.loads(self._receive(lengths[0], deadline))
-            if not isinstance(answer, dict) or ("said" in answer) == bool(lengths[1]):
-                raise ValueError("not an answer")
-            return answer, self._receive(lengths[1], deadline)
+                raise ValueError("malformed response")
+            response = json.loads(self._receive(lengths[0], deadline))
+            if not isinstance(response, dict) or ("message" in response) == bool(lengths[1]):
+                raise ValueError("malformed response")
+            return response, self._receive(lengths[1], deadline)
         finally:
             if not sending.is_alive():
                 sending.join()
@@ -105,49 +105,49 @@ class SubprocessDecoder:
             ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 raise TimeoutError
-            part = os.read(pipe, count - len(out))
-            if not part:
+            chunk = os.read(pipe, count - len(out))
+            if not chunk:
                 raise EOFError
-            out += part
+            out += chunk
         return bytes(out)
 
 
 class DecoderPool:
-    """So many of them, for as many threads: each takes one that is free.
+    """A pool of `SubprocessDecoder`s: every call takes a free one, and waits if there is none.
 
     Args:
-      timeout_s: seconds that a file may take.
-      count: processes, at most; each is started when it is first needed.
+      timeout_s: time limit per file, in seconds.
+      count: maximum number of processes; each starts when it is first needed.
     """
 
     def __init__(self, timeout_s: float, count: int):
-        self._free: queue.LifoQueue[SubprocessDecoder] = queue.LifoQueue()  # the last one used is running
+        self._free: queue.LifoQueue[SubprocessDecoder] = queue.LifoQueue()  # reuse running processes first
         self._all = [SubprocessDecoder(timeout_s) for _ in range(count)]
-        for reader in self._all:
-            self._free.put(reader)
+        for decoder in self._all:
+            self._free.put(decoder)
 
     def read_video(self, *arguments: Any) -> np.ndarray:
         """See `SubprocessDecoder.read_video`."""
-        with self._one() as reader:
-            return reader.read_video(*arguments)
+        with self._borrow() as decoder:
+            return decoder.read_video(*arguments)
 
     def read_audio(self, *arguments: Any) -> np.ndarray:
         """See `SubprocessDecoder.read_audio`."""
-        with self._one() as reader:
-            return reader.read_audio(*arguments)
+        with self._borrow() as decoder:
+            return decoder.read_audio(*arguments)
 
     def close(self) -> None:
-        """Ends the processes; the next file starts another."""
-        for reader in self._all:
-            reader.close()
+        """Kills the processes. The next file starts a new one."""
+        for decoder in self._all:
+            decoder.close()
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[SubprocessDecoder]:
-        reader = self._free.get()
+    def _borrow(self) -> Iterator[SubprocessDecoder]:
+        decoder = self._free.get()
         try:
-            yield reader
+            yield decoder
         finally:
-            self._free.put(reader)
+            self._free.put(decoder)
 
 
 def _send(pipe: BinaryIO, text: bytes, data: bytes) -> None:
@@ -155,7 +155,7 @@ def _send(pipe: BinaryIO, text: bytes, data: bytes) -> None:
         pipe.write(_LENGTHS.pack(len(text), len(data)) + text)
         pipe.write(data)
         pipe.flush()
-    except (OSError, ValueError):  # it has been killed
+    except (OSError, ValueError):  # the process was killed
         pass
 
 
@@ -168,29 +168,32 @@ def _start_process() -> subprocess.Popen:
     )
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
     data = stream.read(count)
-    if len(data) < count:  # whoever asked is gone
+    if len(data) < count:  # the parent process has exited
         sys.exit(0)
     return data
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """The process: one request after another, until there are no more."""
+def _serve(requests: BinaryIO, responses: BinaryIO) -> None:
+    """The subprocess: answers requests until its input ends."""
     while True:
-        lengths = _LENGTHS.unpack(_exactly(requests, _LENGTHS.size))
-        about, data = json.loads(_exactly(requests, lengths[0])), _exactly(requests, lengths[1])
+        lengths = _LENGTHS.unpack(_read_exactly(requests, _LENGTHS.size))
+        request, data = json.loads(_read_exactly(requests, lengths[0])), _read_exactly(requests, lengths[1])
         try:
-            medium = MediaFile(about["name"], data if about["has"] else None, about["start"], about["duration"])
-            read = {"read_video": files.read_video, "read_audio": files.read_audio}[about["read"]]
-            answer, out = {}, np.ascontiguousarray(read(medium, *about["arguments"])).tobytes()
+            file = MediaFile(
+                request["name"], data if request["has_data"] else None, request["start"], request["duration"]
+            )
+            read = {"read_video": files.read_video, "read_audio": files.read_audio}[request["read"]]
+            response, out = {}, np.ascontiguousarray(read(file, *request["arguments"])).tobytes()
         except MediaError as error:
-            answer, out = {"reason": error.reason, "said": str(error)[:10_000]}, b""
+            response, out = {"reason": error.reason, "message": str(error)[:10_000]}, b""
         except MemoryError:
-            answer, out = {"reason": "large", "said": f"{about['name']}: takes more memory than there may be"}, b""
-        text = json.dumps(answer).encode()
-        answers.write(_LENGTHS.pack(len(text), len(out)) + text + out)
-        answers.flush()
+            message = f"{request['name']}: decoding needs more than {MEMORY >> 30} GiB of memory"
+            response, out = {"reason": "large", "message": message}, b""
+        text = json.dumps(response).encode()
+        responses.write(_LENGTHS.pack(len(text), len(out)) + text + out)
+        responses.flush()
 
 
 def _main() -> None:
@@ -198,9 +201,9 @@ def _main() -> None:
 
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else is printed is no answer
-    _serve(sys.stdin.buffer, answers)
+    responses = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # keep anything else that is printed out of the responses
+    _serve(sys.stdin.buffer, responses)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Pictures, sounds and videos in files, read by Pillow and PyAV (FFmpeg inside its wheel; extra `media`), and written.
+"""Reads and writes image, audio and video files, with Pillow and PyAV (which bundles FFmpeg; extra `media`).
 
-A file comes from outside, so its size is bounded before and while it is decoded, and whatever the libraries find wrong
-with it is one line. It lies on a disk or, as one of a tar, in memory.
+Files are untrusted: sizes are bounded before and during decoding, and every error of the libraries becomes a MediaError
+of one line. A file is on disk or, for example as a member of a tar, in memory.
 
-Sound and pictures of one file are told the time by the same clock, that of the container. What an encoder has put in
-front of a sound (1024 samples of AAC) lies before its beginning, and is cut off.
+Audio and frames of one file share the container's clock. The padding that an encoder puts before the audio (1024
+samples for AAC) has negative times and is cut off.
 """
 
 import dataclasses
@@ -23,40 +23,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from codi_jax.config import ConfigError
 from codi_jax.data.images import crop_resize
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of a damaged file it has many; what counts is said once, here
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged files; errors are raised below
 
-FULL = 1 << 15  # int16 of full scale
+FULL = 1 << 15  # full scale of int16
 MAX_BYTES = 1 << 30
-MAX_PIXELS = 64 << 20  # of a picture, or of a frame
-MAX_FRAMES = 10_000  # decoded of one file
-MAX_RATE = 768_000  # samples a second
-_BEFORE = 0.5  # seconds that are decoded before a start: a decoder that begins in the middle needs a few packets
+MAX_PIXELS = 64 << 20  # of an image or a frame
+MAX_FRAMES = 10_000  # decoded from one file
+MAX_RATE = 768_000  # samples per second
+_PREROLL = 0.5  # seconds decoded before `start`: after a seek, a decoder needs a few packets
 
-Shape = Callable[[Image.Image], np.ndarray]  # a frame to uint8 [size, size, 3]
+Shape = Callable[[Image.Image], np.ndarray]  # from a frame to uint8 [size, size, 3]
 
 
 class MediaError(ConfigError):
     """A file that cannot be used.
 
     Attributes:
-      reason: `missing`, `empty`, `large`, `kind` (another than asked for), `unreadable`, `numbers` (that are none);
-        `crash` or `hang` of the decoder.
+      reason: `missing`, `empty`, `large`, `kind` (a file of another kind), `unreadable`, `numbers` (NaN or infinite
+        samples), `crash` or `hang` (of the decoder).
     """
 
-    def __init__(self, reason: str, said: str):
-        super().__init__(said)
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
         self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
 class MediaFile:
-    """A file, or a part of its time.
+    """A media file, or a time interval of one.
 
     Attributes:
-      name: its path, or what it is called where it lies in memory.
-      data: its bytes, if it does.
-      start: second at which the part begins.
-      duration: seconds; None is to the end.
+      name: the path; for a file in memory, a name for messages.
+      data: the bytes of a file in memory; None for a file on disk.
+      start: start of the interval, in seconds.
+      duration: length of the interval, in seconds; None reads to the end.
     """
 
     name: str
@@ -67,241 +67,242 @@ class MediaFile:
     def __post_init__(self):
         if not (0 <= self.start < float("inf") and (self.duration is None or self.duration > 0)):
             raise MediaError(
-                "unreadable", f"{self.name}: no part of it begins at {self.start} and lasts {self.duration} seconds"
+                "unreadable", f"{self.name}: no interval with start {self.start} and duration {self.duration} seconds"
             )
 
     def size(self) -> int | None:
-        """Bytes; None if there is no such file."""
+        """Size in bytes; None if the file does not exist."""
         if self.data is not None:
             return len(self.data)
         return os.stat(self.name).st_size if os.path.isfile(self.name) else None
 
     def open(self) -> BinaryIO:
+        """A binary stream of the contents."""
         return io.BytesIO(self.data) if self.data is not None else open(self.name, "rb")
 
 
-def _medium(given: Any, what: str) -> MediaFile:
-    """A path, or a medium, that is there and not too large."""
-    medium = given if isinstance(given, MediaFile) else MediaFile(str(given))
-    size = medium.size()
+def _media_file(path: Any, what: str) -> MediaFile:
+    """A path or MediaFile as a MediaFile that exists and is not too large."""
+    file = path if isinstance(path, MediaFile) else MediaFile(str(path))
+    size = file.size()
     if size is None:
-        raise MediaError("missing", f"{medium.name}: no such {what}")
+        raise MediaError("missing", f"{file.name}: no such {what}")
     if size > MAX_BYTES:
-        raise MediaError("large", f"{medium.name}: larger than {MAX_BYTES >> 20} MiB")
-    return medium
+        raise MediaError("large", f"{file.name}: larger than {MAX_BYTES >> 20} MiB")
+    return file
 
 
-def _at(medium: MediaFile) -> str:
-    return f" from second {medium.start:g} on" if medium.start else ""
+def _after_start(file: MediaFile) -> str:
+    return f" after second {file.start:g}" if file.start else ""
 
 
 def pyav() -> Any:
-    """PyAV; raises ConfigError where it is not installed."""
+    """The module of PyAV. Raises ConfigError if it is not installed."""
     try:
         import av
     except ImportError as error:
-        raise ConfigError("sound and video files need PyAV: pip install 'codi_jax[media]'") from error
-    av.logging.set_level(None)  # what FFmpeg has to say comes as an exception
+        raise ConfigError("audio and video files need PyAV: pip install 'codi_jax[media]'") from error
+    av.logging.set_level(None)  # FFmpeg's errors are raised as exceptions
     return av
 
 
 @contextmanager
-def _opened(medium: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
-    """(container, the first of its streams that are asked for); errors of FFmpeg become a ConfigError."""
+def _opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
+    """The container and the first stream of `streams_of(container)`. FFmpeg's errors become a MediaError."""
     av = pyav()
     try:
-        # Handed over opened, and with no protocol allowed, so that a playlist opens nothing.
-        with medium.open() as file, av.open(file, options={"protocol_whitelist": "none"}) as container:
+        # FFmpeg gets an open stream and may use no protocol, so that a playlist cannot open other files.
+        with file.open() as stream, av.open(stream, options={"protocol_whitelist": "none"}) as container:
             streams = streams_of(container)
             if not streams:
-                raise MediaError("kind", f"{medium.name}: not a {what}, but one of another kind")
+                raise MediaError("kind", f"{file.name}: has no {what.removesuffix(' file')} stream")
             yield container, streams[0]
     except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise MediaError("unreadable", f"{medium.name}: not a readable {what} ({type(error).__name__})") from error
+        raise MediaError("unreadable", f"{file.name}: not a readable {what} ({type(error).__name__})") from error
 
 
-def _from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], float]:
-    """Frames from a little before second `start`, and what the container's clock says at that second.
+def _decode_from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], float]:
+    """The decoded frames from a little before second `start`, and the time of that second on the container's clock.
 
-    Second 0 is that of the first picture, where there are any: some containers start the clock with what precedes a
-    sound.
+    Second 0 is the time of the first video frame, if the file has video: some containers start their clock at the
+    padding before the audio.
     """
-    pictures = next((s for s in container.streams.video if s.start_time is not None), None)
-    began = float(pictures.start_time * pictures.time_base) if pictures else (container.start_time or 0) / 1e6
-    began = max(began, 0.0)
-    before = _BEFORE
-    while start > before:
-        container.seek(int((began + start - before) / stream.time_base), stream=stream)
+    video = next((s for s in container.streams.video if s.start_time is not None), None)
+    zero = float(video.start_time * video.time_base) if video else (container.start_time or 0) / 1e6
+    zero = max(zero, 0.0)
+    preroll = _PREROLL
+    while start > preroll:
+        container.seek(int((zero + start - preroll) / stream.time_base), stream=stream)
         decoded = container.decode(stream)
         first = next(decoded, None)
-        if first is not None and first.time is not None and first.time <= began + start:
-            return itertools.chain((first,), decoded), began + start
-        before *= 4  # some containers are sought by bytes, and what is found there is later, or no whole picture
-    if before > _BEFORE:
+        if first is not None and first.time is not None and first.time <= zero + start:
+            return itertools.chain((first,), decoded), zero + start
+        preroll *= 4  # some containers seek by bytes: they land too late, or between key frames
+    if preroll > _PREROLL:
         container.seek(stream.start_time or 0, stream=stream)
-    return container.decode(stream), began + start
+    return container.decode(stream), zero + start
 
 
-def probe(medium: MediaFile) -> dict[str, float]:
-    """What a file says of itself: width, height, seconds, frames a second, samples a second, megabytes.
+def probe(file: MediaFile) -> dict[str, float]:
+    """Reads a file's metadata: width, height, seconds, frames a second, samples a second, megabytes, as far as known.
 
     Raises:
-      MediaError: it says nothing.
+      MediaError: the file is not a media file.
     """
-    found: dict[str, float] = {"megabytes": round((medium.size() or 0) / 1e6, 3)}
+    metadata: dict[str, float] = {"megabytes": round((file.size() or 0) / 1e6, 3)}
     try:
-        with medium.open() as file, Image.open(file) as picture:
-            return found | {"width": picture.width, "height": picture.height}
+        with file.open() as stream, Image.open(stream) as image:
+            return metadata | {"width": image.width, "height": image.height}
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         pass
-    with _opened(medium, "file", lambda container: container.streams) as (container, _):
+    with _opened(file, "media file", lambda container: container.streams) as (container, _):
         if container.duration:
-            found["seconds"] = round(container.duration / 1e6, 3)
+            metadata["seconds"] = round(container.duration / 1e6, 3)
         for stream in container.streams.video[:1]:
-            found |= {"width": stream.width, "height": stream.height}
-            found["frames a second"] = round(float(stream.average_rate or 0), 3)
+            metadata |= {"width": stream.width, "height": stream.height}
+            metadata["frames a second"] = round(float(stream.average_rate or 0), 3)
         for stream in container.streams.audio[:1]:
-            found["samples a second"] = stream.rate
-    return found
+            metadata["samples a second"] = stream.rate
+    return metadata
 
 
 def read_image(path: Any) -> Image.Image:
-    """A picture as RGB: turned as its camera says, what is transparent on white, 16-bit greys as 8-bit ones.
+    """Reads an image as RGB: rotated by its EXIF orientation, transparency on white, 16-bit grey as 8-bit.
 
     Args:
-      path: a path, or a MediaFile.
+      path: a path or a MediaFile.
 
     Raises:
-      ConfigError: no such file, not a picture, or too large.
+      MediaError: the file does not exist, is not an image, or is too large.
     """
-    medium = _medium(path, "picture")
+    file = _media_file(path, "image file")
     try:
-        with medium.open() as file, Image.open(file) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise MediaError(
-                    "large", f"{medium.name}: {picture.width}x{picture.height} is over {MAX_PIXELS} pixels"
-                )
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I;16"):
-                picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return picture.convert("RGB")
+        with file.open() as stream, Image.open(stream) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MediaError("large", f"{file.name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise MediaError("unreadable", f"{medium.name}: not a readable picture ({type(error).__name__})") from error
+        raise MediaError("unreadable", f"{file.name}: not a readable image ({type(error).__name__})") from error
 
 
 def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
-    """The beginning of a video, or of a part of it.
+    """Reads the first frames of a video, or of an interval of it.
 
     Args:
-      path: a path, or a MediaFile.
-      frames: how many to return; the last one is repeated if the video is shorter.
-      rate: frames a second; frame k is the last one shown by second k / rate.
-      size: side in pixels; frames are cropped to their middle square.
-      shape: what makes that of a frame, where not `images.crop_resize`.
+      path: a path or a MediaFile.
+      frames: T, the number of frames; the last one is repeated if the video is shorter.
+      rate: frames per second; frame k is the last one shown by second k / rate.
+      size: S, the side of a frame in pixels.
+      shape: crops and resizes a frame; by default `images.crop_resize`, which takes the center crop.
 
     Returns:
-      uint8 [frames, size, size, 3].
+      uint8 [T, S, S, 3].
 
     Raises:
-      ConfigError: no such file, not a video, too large, or without frames.
+      MediaError: the file does not exist, is not a video, is too large, or has no frames.
     """
-    medium, shape = _medium(path, "video file"), shape or (lambda picture: crop_resize(picture, size))
+    file, shape = _media_file(path, "video file"), shape or (lambda image: crop_resize(image, size))
     out: list[np.ndarray] = []
     last, time = None, 0.0
-    with _opened(medium, "video file", lambda container: container.streams.video) as (container, stream):
-        decoded, origin = _from(container, stream, medium.start)
+    with _opened(file, "video file", lambda container: container.streams.video) as (container, stream):
+        decoded, origin = _decode_from(container, stream, file.start)
         for count, frame in enumerate(decoded):
             if frame.width * frame.height > MAX_PIXELS:
-                raise MediaError("large", f"{medium.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
+                raise MediaError("large", f"{file.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
             if count >= MAX_FRAMES:
                 raise MediaError(
-                    "large", f"{medium.name}: {frames} frames at {rate:g} a second are not within {MAX_FRAMES} frames"
+                    "large",
+                    f"{file.name}: {frames} frames at {rate:g} a second are more than {MAX_FRAMES} frames of the file",
                 )
             time = 0.0 if frame.time is None else float(frame.time) - origin
-            if medium.duration is not None and time >= medium.duration:
+            if file.duration is not None and time >= file.duration:
                 break
             while last is not None and len(out) < frames and time > len(out) / rate + 1e-3:
                 out.append(shape(last.to_image()))
             last = frame
             if len(out) == frames:
                 break
-        shown = float(1 / stream.average_rate) if stream.average_rate else 0.0  # seconds that the last one lasts
-        if last is None or (medium.start and time + shown <= 0):
-            raise MediaError("empty", f"{medium.name}: a video without frames" + _at(medium))
+        shown = float(1 / stream.average_rate) if stream.average_rate else 0.0  # duration of the last frame in seconds
+        if last is None or (file.start and time + shown <= 0):
+            raise MediaError("empty", f"{file.name}: the video has no frames" + _after_start(file))
         out += [shape(last.to_image())] * (frames - len(out))
     return np.stack(out)
 
 
 def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
-    """The beginning of a sound, or of a part of it, mono.
+    """Reads the first samples of an audio file or a video's soundtrack, or of an interval of it, as mono.
 
     Args:
-      path: a path, or a MediaFile; of a video, its sound.
-      samples: how many to return; silence follows a shorter sound.
-      rate: samples a second; others are resampled.
+      path: a path or a MediaFile.
+      samples: N, the number of samples; shorter audio is padded with zeros.
+      rate: samples per second to resample to.
 
     Returns:
-      float32 [samples] in [-1, 1].
+      float32 [N] in [-1, 1].
 
     Raises:
-      ConfigError: no such file, not a sound, too large, without samples, or with some that are not numbers.
+      MediaError: the file does not exist, has no audio, is too large, has no samples, or has NaN or infinite samples.
     """
-    medium = _medium(path, "sound file")
-    with _opened(medium, "sound file", lambda container: container.streams.audio) as (container, stream):
-        own = stream.rate or 0
-        if not 0 < own <= MAX_RATE:
-            raise MediaError("unreadable", f"{medium.name}: a sound of {own} samples a second")
-        decoded, origin = _from(container, stream, medium.start)
-        wanted = -(-samples * own // rate) + (own != rate) * own // 10  # a filter looks ahead a little
-        if medium.duration is not None:
-            wanted = min(wanted, round(medium.duration * own))
-        sound, end, planar = np.zeros(wanted, np.float32), 0, pyav().AudioResampler(format="fltp")
-        at, found = 0, False
+    file = _media_file(path, "audio file")
+    with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
+        source_rate = stream.rate or 0
+        if not 0 < source_rate <= MAX_RATE:
+            raise MediaError("unreadable", f"{file.name}: audio of {source_rate} samples a second")
+        decoded, origin = _decode_from(container, stream, file.start)
+        # Read 0.1 s more for the resampling filter, which looks ahead.
+        length = -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10
+        if file.duration is not None:
+            length = min(length, round(file.duration * source_rate))
+        waveform, end, planar = np.zeros(length, np.float32), 0, pyav().AudioResampler(format="fltp")
+        position, empty = 0, True
         for frame in decoded:
             for part in planar.resample(frame):
                 # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
-                wave_ = part.to_ndarray().mean(0, dtype=np.float32)
-                at = at if part.time is None else round((part.time - origin) * own)
-                first, past = max(at, 0), min(at + len(wave_), wanted)
+                chunk = part.to_ndarray().mean(0, dtype=np.float32)
+                position = position if part.time is None else round((part.time - origin) * source_rate)
+                first, past = max(position, 0), min(position + len(chunk), length)
                 if first < past:
-                    sound[first:past] = wave_[first - at : past - at]
-                    found, end = True, max(end, past)
-                at += len(wave_)
-            if at >= wanted:
+                    waveform[first:past] = chunk[first - position : past - position]
+                    empty, end = False, max(end, past)
+                position += len(chunk)
+            if position >= length:
                 break
-    if not found:
-        raise MediaError("empty", f"{medium.name}: a sound without samples" + _at(medium))
-    if not np.isfinite(sound).all():
-        raise MediaError("numbers", f"{medium.name}: a sound with samples that are not numbers")
-    sound = resample(sound[:end], own, rate)[:samples]
-    return np.pad(np.clip(sound, -1, 1), (0, samples - len(sound)))
+    if empty:
+        raise MediaError("empty", f"{file.name}: the audio has no samples" + _after_start(file))
+    if not np.isfinite(waveform).all():
+        raise MediaError("numbers", f"{file.name}: the audio has NaN or infinite samples")
+    waveform = resample(waveform[:end], source_rate, rate)[:samples]
+    return np.pad(np.clip(waveform, -1, 1), (0, samples - len(waveform)))
 
 
-def resample(sound: np.ndarray, own: int, rate: int) -> np.ndarray:
-    """float32 [N] of one rate at another, by FFmpeg's filter."""
-    if own == rate:
-        return sound
-    frame = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="fltp", layout="mono")
-    frame.sample_rate = own
+def resample(waveform: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    """Resamples float32 [N] from `source_rate` to `rate` samples per second, with FFmpeg's filter."""
+    if source_rate == rate:
+        return waveform
+    frame = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(waveform[None]), format="fltp", layout="mono")
+    frame.sample_rate = source_rate
     resampler = pyav().AudioResampler(format="fltp", layout="mono", rate=rate)
-    return np.concatenate([part.to_ndarray()[0] for given in (frame, None) for part in resampler.resample(given)])
+    return np.concatenate([part.to_ndarray()[0] for x in (frame, None) for part in resampler.resample(x)])
 
 
 def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
-    """Writes uint8 [T, H, W, 3] as H.264 in mp4, each pixel enlarged so that small clips keep their colours."""
+    """Writes uint8 [T, H, W, 3] as H.264 in mp4; small frames are enlarged, so that they keep their colours."""
     av = pyav()
     from fractions import Fraction
 
     zoom = max(1, round(256 / min(frames.shape[1:3])))
     frames = frames.repeat(zoom, 1).repeat(zoom, 2)
-    height, width = (side - side % 2 for side in frames.shape[1:3])  # halved colour planes
+    height, width = (side - side % 2 for side in frames.shape[1:3])  # even, for the half-size colour planes
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -312,12 +313,12 @@ def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
 
 
 def to_int16(wave: np.ndarray) -> np.ndarray:
-    """A wave in [-1, 1], clipped to it, as int16 of the same shape; `FULL` is 1."""
+    """Converts a waveform to int16 of the same shape, clipped to [-1, 1]; 1 becomes `FULL`."""
     return np.clip(np.round(np.asarray(wave, np.float32) * FULL), -FULL, FULL - 1).astype(np.int16)
 
 
 def write_wav(file: Any, samples: np.ndarray, rate: int) -> None:
-    """Writes int16 [N] as a mono wav, to a path or a binary file."""
+    """Writes int16 [N] as a mono WAV file, to a path or a binary stream."""
     with wave.open(file if hasattr(file, "write") else str(file), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)

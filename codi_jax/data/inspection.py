@@ -1,4 +1,4 @@
-"""What is inside a source: how many samples, of what, how long and large, which cannot be used; and a contact sheet."""
+"""A summary of a source (number, shapes and sizes of its samples, samples that cannot be used) and a contact sheet."""
 
 import statistics
 from collections import Counter
@@ -19,7 +19,7 @@ from codi_jax.data.source import Source
 from codi_jax.data.sources import make_source
 from codi_jax.progress import ProgressFn
 
-SHOWN = 12  # rows of the sheet, and refusals that are listed
+SHOWN = 12  # rows of the contact sheet, and bad samples listed
 
 
 def inspect(
@@ -29,56 +29,59 @@ def inspect(
     out: Path | None = None,
     progress: ProgressFn | None = None,
 ) -> str:
-    """Looks at n samples of a source, evenly over all of it.
+    """Reads n samples, evenly spaced over a source, and describes them.
 
     Args:
-      config: of the source, see `make_source`.
-      where: its place in the whole config.
-      n: how many samples to decode; all, if there are no more.
-      out: folder for sheet.png; None for no sheet.
+      config: config of the source, see `make_source`.
+      where: path of `config` in the whole config, for messages.
+      n: how many samples to read; all, if the source has no more.
+      out: folder for sheet.png; None for no contact sheet.
       progress: called before every sample.
 
     Returns:
-      Lines for people.
+      The summary, as lines of text.
+
+    Raises:
+      ConfigError: `n` is not positive, or the config is wrong.
     """
     if n < 1:
         raise ConfigError(f"--n: expected a positive number, got {n}")
     source: Any = make_source(config, where)
-    source = source.source if isinstance(source, SkipBadSamples) else source  # as it is, nothing replaced
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(n, len(source))).round().astype(int))
+    source = source.source if isinstance(source, SkipBadSamples) else source  # without replacements
+    indices = np.unique(np.linspace(0, len(source) - 1, min(n, len(source))).round().astype(int))
     good: list[Any] = []
-    refused: list[tuple[int, MediaError]] = []
-    kinds: dict[str, list[dict[str, float]]] = {}
-    for done, index in enumerate(map(int, chosen)):
+    bad: list[tuple[int, MediaError]] = []
+    metadata: dict[str, list[dict[str, float]]] = {}
+    for done, index in enumerate(map(int, indices)):
         if progress is not None:
-            progress("looking", done, len(chosen))
+            progress("reading samples", done, len(indices))
         try:
             good.append(source[index])
         except MediaError as error:
-            refused.append((index, error))
+            bad.append((index, error))
             continue
         if isinstance(source, DecodedSource):
-            for name, medium in source.record(index).items():
-                if isinstance(medium, MediaFile):
-                    kinds.setdefault(name, []).append(files.probe(medium))
-    lines = [f"{len(source)} samples; looked at {len(chosen)}, of which {len(refused)} cannot be used"]
+            for name, file in source.record(index).items():
+                if isinstance(file, MediaFile):
+                    metadata.setdefault(name, []).append(files.probe(file))
+    lines = [f"{len(source)} samples; read {len(indices)}, of which {len(bad)} cannot be used"]
     if good:
-        lines += _described(good[0], [caption for sample in good for caption in captions_of(sample)])
-    for name, measures in kinds.items():
-        for measure in dict.fromkeys(m for found in measures for m in found):
-            values = [found[measure] for found in measures if measure in found]
-            lines.append(f"  {name} file, {measure}: {_spread(values)}")
-    if refused:
-        by_reason = Counter(error.reason for _, error in refused)
+        lines += _describe(good[0], [caption for sample in good for caption in captions_of(sample)])
+    for name, rows in metadata.items():
+        for field in dict.fromkeys(field for row in rows for field in row):
+            values = [row[field] for row in rows if field in row]
+            lines.append(f"  {name} file, {field}: {_spread(values)}")
+    if bad:
+        by_reason = Counter(error.reason for _, error in bad)
         lines.append("cannot be used: " + ", ".join(f"{reason} {count}" for reason, count in by_reason.most_common()))
-        lines += [f"  {index}: {error}" for index, error in refused[:SHOWN]]
+        lines += [f"  {index}: {error}" for index, error in bad[:SHOWN]]
     if out is not None and good:
         lines.append(str(_sheet(source, good[:SHOWN], out)))
     return "\n".join(lines)
 
 
-def _described(sample: Any, captions: Sequence[str]) -> list[str]:
-    """Shapes of the parts of a sample, and how long captions are."""
+def _describe(sample: Any, captions: Sequence[str]) -> list[str]:
+    """The shape of each leaf of a sample, and the length of captions."""
     lines = []
     for path, leaf in jax.tree.leaves_with_path(sample):
         name = "/".join(str(key.key) for key in path)
@@ -88,7 +91,7 @@ def _described(sample: Any, captions: Sequence[str]) -> list[str]:
             leaf = np.asarray(leaf)
             lines.append(f"  {name}: {leaf.dtype} {list(leaf.shape)}")
     if captions:
-        lines.append(f"  words of a caption: {_spread([len(c.split()) for c in captions])}")
+        lines.append(f"  words per caption: {_spread([len(c.split()) for c in captions])}")
         lines.append(f"  different captions: {len(set(captions))} of {len(captions)}")
     return lines
 

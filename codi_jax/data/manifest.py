@@ -1,10 +1,10 @@
-"""A table beside a folder of media: csv, tsv, jsonl, json or parquet, a row a sample.
+"""A table of media files (csv, tsv, jsonl, json or parquet), one sample per row.
 
-    {"name": "manifest", "path": "clips.csv", "media": {"modalities": ("text", "video", "audio"), …}}
+    {"name": "manifest", "path": "videos.csv", "media": {"modalities": ("text", "video", "audio"), …}}
 
-Columns are named as modalities, and `start` and `duration` (seconds, of sound and clip), or mapped:
-{"text": "caption", "video": "file"}. Files are relative to the table's folder, or to `root`. A caption is a string,
-or a list of them; in csv one that looks like a JSON list.
+Columns are named as the modalities, `start` and `duration` (seconds, for audio and video), or are mapped by `columns`:
+{"text": "caption", "video": "file"}. Paths are relative to the table's folder, or to `root`. A caption is a string or a
+list of strings; in csv, a JSON list.
 """
 
 import csv
@@ -20,18 +20,18 @@ from codi_jax.data.files import MediaError, MediaFile
 from codi_jax.data.skip_bad_samples import FaultsConfig
 
 FIELDS = (*KINDS, *PART)
-MAX_BYTES = 4 << 30  # of a table that is read as text
+MAX_BYTES = 4 << 30  # of a table
 
 
 @dataclasses.dataclass(frozen=True)
 class ManifestConfig:
-    """A manifest.
+    """Config of a manifest source.
 
     Attributes:
-      path: the table; its suffix says what it is.
+      path: the table; its suffix is its format.
       media: see MediaConfig.
-      root: folder of the files; the table's own if empty.
-      columns: modality, `start` or `duration` -> the column it stands in, where that has another name.
+      root: folder that paths are relative to; the table's folder if empty.
+      columns: modality, `start` or `duration` -> the name of its column, if it differs.
       faults: see FaultsConfig.
     """
 
@@ -43,31 +43,30 @@ class ManifestConfig:
 
     def __post_init__(self):
         if unknown := [name for name in self.columns if name not in FIELDS]:
-            raise ConfigError(f"manifest columns: no {', '.join(unknown)}; there are {', '.join(FIELDS)}")
+            raise ConfigError(f"manifest columns: unknown field {', '.join(unknown)}; fields are {', '.join(FIELDS)}")
 
 
 class Manifest:
-    """Records of a manifest."""
+    """The records of a manifest, for `DecodedSource`."""
 
     def __init__(self, config: ManifestConfig):
         """Reads the table.
 
         Raises:
-          ConfigError: it is not there or no table, or a column that is asked for is not in it.
+          ConfigError: the table does not exist, cannot be parsed, has no rows, or lacks a column.
         """
         self._root = Path(config.root or Path(config.path).parent)
         rows = _READERS[_suffix(config.path)](config.path)
-        there = {str(name) for row in rows[:1000] for name in row}
+        present = {str(name) for row in rows[:1000] for name in row}
         names = {name: config.columns.get(name, name) for name in FIELDS}
-        for among in (*config.media.needs(), *((name,) for name in PART if name in config.columns)):
-            if rows and not any(names[name] in there for name in among):
-                raise ConfigError(
-                    f"{config.path}: no column {names[among[-1]]!r}; there are {', '.join(sorted(there))}"
-                )
-        # What is not asked for is not kept.
+        for options in (*config.media.needs(), *((name,) for name in PART if name in config.columns)):
+            if rows and not any(names[name] in present for name in options):
+                columns = ", ".join(sorted(present))
+                raise ConfigError(f"{config.path}: no column {names[options[-1]]!r}; columns are {columns}")
+        # Other columns are dropped.
         self._rows = [{name: row.get(column) for name, column in names.items() if column in row} for row in rows]
         if not self._rows:
-            raise ConfigError(f"{config.path}: a table without rows")
+            raise ConfigError(f"{config.path}: the table has no rows")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -85,7 +84,7 @@ class Manifest:
             elif isinstance(value, str):
                 record[name] = MediaFile(str(self._root / value), **(part if name in TIMED else {}))
             else:
-                raise MediaError("unreadable", f"row {index}: {name} is no path: {value!r:.80}")
+                raise MediaError("unreadable", f"row {index}: {name} is not a path: {value!r:.80}")
         return record
 
 
@@ -103,17 +102,17 @@ def _seconds(value: Any, name: str, index: int) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise MediaError("unreadable", f"row {index}: {name} is no number of seconds: {value!r:.80}") from None
+        raise MediaError("unreadable", f"row {index}: {name} is not a number of seconds: {value!r:.80}") from None
 
 
 def _suffix(path: str) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in _READERS:
-        raise ConfigError(f"{path}: a manifest ends in {', '.join(_READERS)}")
+        raise ConfigError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file")
     if Path(path).stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or make it webdataset shards")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or use webdataset shards")
     return suffix
 
 
@@ -131,13 +130,13 @@ def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
         raise ConfigError(f"{path}: not a table ({error})") from error
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise ConfigError(f"{path}: row {number} has another number of columns than the first")
+            raise ConfigError(f"{path}: row {number} has a different number of columns than the header")
     return rows
 
 
 def _objects(path: str, rows: Any) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError(f"{path}: not a list of objects, one a sample")
+        raise ConfigError(f"{path}: not a list of objects")
     return rows
 
 

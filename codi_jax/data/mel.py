@@ -1,10 +1,10 @@
-"""Log-mel spectrograms on the host, and how waveforms are prepared for them; numpy only, for reading threads.
+"""Log-mel spectrograms and waveform preprocessing on the host, in numpy only, so that data threads can run it.
 
     X[f, k] = Σₙ w[n] x̃[f·hop + n] exp(−2πi k n / N),     L[f, m] = ln(max(Σₖ M[m, k] |X[f, k]|ᵖ, floor)) / unit
 
-x̃ is x with N/2 samples reflected at both ends, so that frame f is centred on sample f·hop; w is the periodic Hann
-window ½ − ½ cos(2πn/N). M holds triangles with corners equally spaced in Slaney's mel (linear to 1 kHz, logarithmic
-above), each of area 1 over Hz. unit is 1 for natural logarithms and ln(10)/10 for decibels.
+x̃ is x, reflect-padded by N/2 samples at both ends, so that frame f is centred on sample f·hop; w is the periodic Hann
+window ½ − ½ cos(2πn/N). The rows of M are triangular filters with corners equally spaced on Slaney's mel scale (linear
+to 1 kHz, logarithmic above), each of area 1 in Hz. unit is 1 for natural logarithms and ln(10)/10 for decibels.
 
 Waveforms are [B, T], arrays of float32 in [-1, 1].
 """
@@ -21,18 +21,18 @@ from codi_jax.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class MelConfig:
-    """A front end.
+    """Config of a log-mel spectrogram.
 
     Attributes:
       sample_rate: in Hz.
-      n_fft: N, samples of a frame and of its window; even.
-      hop: samples from one frame to the next, at most N/2 so that frames cover the wave.
-      mels: filters.
+      n_fft: N, the length of a frame and its window in samples; even.
+      hop: samples from one frame to the next, at most N/2.
+      mels: number of mel filters.
       fmin: lower corner of the first filter in Hz.
       fmax: upper corner of the last filter in Hz, at most half the sample rate.
       power: p, 1 for the magnitude of the spectrum or 2 for its power.
-      decibels: L is 10 log₁₀, not the natural logarithm.
-      floor: the least value that is told from silence, before the logarithm.
+      decibels: L is in decibels (10 log₁₀) instead of natural logarithms.
+      floor: lower bound of the mel values before the logarithm.
     """
 
     sample_rate: int
@@ -47,7 +47,7 @@ class MelConfig:
 
     def __post_init__(self):
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
-            raise ConfigError(f"mel: {self.fmin} to {self.fmax} Hz is no band below {self.sample_rate} / 2 Hz")
+            raise ConfigError(f"mel: {self.fmin} to {self.fmax} Hz is not a band below {self.sample_rate} / 2 Hz")
         if self.n_fft % 2 or not 0 < self.hop <= self.n_fft // 2:
             raise ConfigError(f"mel: n_fft {self.n_fft} must be even and hop {self.hop} at most half of it")
         if self.power not in (1, 2) or not self.floor > 0:
@@ -55,16 +55,16 @@ class MelConfig:
 
     @property
     def bins(self) -> int:
-        """Frequencies of a frame's spectrum, N/2 + 1."""
+        """The number of frequency bins, N/2 + 1."""
         return self.n_fft // 2 + 1
 
     @property
     def unit(self) -> float:
-        """The natural logarithm that a step of 1 in L is."""
+        """The natural logarithm that corresponds to 1 in L."""
         return math.log(10) / 10 if self.decibels else 1.0
 
 
-# The public release: spectrograms that it diffuses (AudioLDM's), and those that its prompt encoder hears (CLAP's).
+# The public release: AudioLDM's spectrogram for diffusion, CLAP's for the prompt encoder.
 AUDIOLDM = MelConfig(sample_rate=16000, n_fft=1024, hop=160, mels=64, fmin=0.0, fmax=8000.0)
 CLAP = MelConfig(48000, 1024, 480, 64, 50.0, 14000.0, power=2, decibels=True, floor=1e-10)
 
@@ -77,25 +77,25 @@ def hann(n: int) -> np.ndarray:
     return window
 
 
-# Slaney's mel: 3 a 200 Hz up to 1 kHz, from there 27 for a factor of 6.4.
+# Slaney's mel scale: 3 mel per 200 Hz up to 1 kHz; above, 27 mel per factor of 6.4.
 _KNEE_HZ, _KNEE_MEL, _MEL_PER_HZ, _MEL_PER_NAT = 1000.0, 15.0, 3 / 200, 27 / math.log(6.4)
 
 
 def hz_to_mel(hz: np.ndarray) -> np.ndarray:
-    """Slaney's mel of frequencies in Hz."""
+    """Converts frequencies in Hz to Slaney's mel scale."""
     above = _KNEE_MEL + _MEL_PER_NAT * np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ)
     return np.where(np.asarray(hz) < _KNEE_HZ, _MEL_PER_HZ * np.asarray(hz), above)
 
 
 def mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    """Frequencies in Hz of Slaney's mel."""
+    """Converts Slaney's mel scale to frequencies in Hz."""
     above = _KNEE_HZ * np.exp((np.maximum(mel, _KNEE_MEL) - _KNEE_MEL) / _MEL_PER_NAT)
     return np.where(np.asarray(mel) < _KNEE_MEL, np.asarray(mel) / _MEL_PER_HZ, above)
 
 
 @functools.lru_cache
 def filterbank(config: MelConfig) -> np.ndarray:
-    """M, float64 [mels, bins], read-only; equal to the Slaney filters of common libraries."""
+    """M, float64 [mels, bins], read-only; equal to the Slaney filters of librosa and torchaudio."""
     ends = hz_to_mel(np.array([config.fmin, config.fmax]))
     corners = mel_to_hz(np.linspace(ends[0], ends[1], config.mels + 2))[:, None]
     low, centre, high = corners[:-2], corners[1:-1], corners[2:]
@@ -107,25 +107,25 @@ def filterbank(config: MelConfig) -> np.ndarray:
 
 
 def magnitudes(wave: np.ndarray, config: MelConfig, frames: int | None = None) -> np.ndarray:
-    """|X| of waveforms.
+    """|X|, the magnitude spectrogram of waveforms.
 
     Args:
       wave: [B, T] in any float type.
-      config: the front end.
-      frames: how many of the 1 + ⌊T / hop⌋ to keep, from the first; all by default.
+      config: see MelConfig.
+      frames: number of frames to keep, of the 1 + ⌊T / hop⌋; all by default.
 
     Returns:
       [B, frames, bins], float32.
 
     Raises:
-      ValueError: the waves are too short to be reflected or have fewer frames.
+      ValueError: the waveforms are too short for reflect padding, or have fewer than `frames` frames.
     """
     half, length = config.n_fft // 2, wave.shape[-1]
     if length <= half:
-        raise ValueError(f"a wave of {length} samples is too short for frames of {config.n_fft}")
+        raise ValueError(f"a waveform of {length} samples is too short for frames of {config.n_fft}")
     available = 1 + length // config.hop
     if frames is not None and not 0 < frames <= available:
-        raise ValueError(f"{frames} frames of a wave that has {available}")
+        raise ValueError(f"asked for {frames} frames of a waveform that has {available}")
     padded = np.pad(np.asarray(wave, np.float32), ((0, 0), (half, half)), mode="reflect")
     views = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop]
     spectrum = np.fft.rfft(views[:, :frames] * hann(config.n_fft).astype(np.float32))
@@ -133,26 +133,26 @@ def magnitudes(wave: np.ndarray, config: MelConfig, frames: int | None = None) -
 
 
 def log_mel(wave: np.ndarray, config: MelConfig, frames: int | None = None) -> np.ndarray:
-    """L of waveforms [B, T]: float32 [B, frames, mels]; see `magnitudes` for the frames and the errors."""
+    """L, the log-mel spectrogram of waveforms [B, T]: float32 [B, frames, mels]; see `magnitudes` for the arguments."""
     heights = magnitudes(wave, config, frames)
     mel = (heights if config.power == 1 else np.square(heights)) @ filterbank(config).T.astype(np.float32)
     return np.log(np.maximum(mel, np.float32(config.floor))) / np.float32(config.unit)
 
 
 def normalize(wave: np.ndarray, length: int) -> np.ndarray:
-    """Waveforms as the release's spectrogram codec hears them.
+    """Preprocesses waveforms for the release's spectrogram codec.
 
-    Every clip [T] of [B, T] loses its mean, is scaled to a peak of ½, and then cut, or filled with zeros, to `length`
-    samples. Cutting comes last: what is cut away has had its share in mean and peak.
+    Subtracts the mean of each waveform of [B, T], scales it to a peak of ½, and then cuts or zero-pads it to `length`
+    samples. As in the release, mean and peak are those of the whole waveform, before it is cut.
 
     Returns:
       [B, length], float32.
 
     Raises:
-      ValueError: 100 samples or fewer, which is what an unread file looks like.
+      ValueError: the waveforms have 100 samples or fewer, which the release takes for an unreadable file.
     """
     if wave.shape[-1] <= 100:
-        raise ValueError(f"a wave of {wave.shape[-1]} samples is too short")
+        raise ValueError(f"a waveform of {wave.shape[-1]} samples is too short")
     wave = np.asarray(wave, np.float32)
     wave = wave - wave.mean(-1, keepdims=True)
     wave = 0.5 * (wave / (np.abs(wave).max(-1, keepdims=True) + np.float32(1e-8)))
@@ -165,15 +165,15 @@ def resample(wave: np.ndarray, rate: int, new_rate: int, zeros: int = 6, rolloff
 
         y[j] = Σᵢ x[i] s·h(s·(j/new − i/old)),   h(t) = sinc(t) cos²(πt / 2Z) for |t| < Z,   s = rolloff·min(old, new)
 
-    for times in units of the greatest common divisor of both rates. h depends on j mod `new` only: `new` filters
-    (phases) are applied to the same windows of `old` + 2·width samples.
+    where old and new are the rates divided by their greatest common divisor. The filter depends on j mod new only: new
+    filters (phases) are applied to the same windows of old + 2·width samples.
 
     Args:
       wave: [B, T].
-      rate: its samples a second.
-      new_rate: those of the result.
+      rate: sample rate of `wave`.
+      new_rate: sample rate of the result.
       zeros: Z, zero crossings of the sinc on each side.
-      rolloff: cutoff as a share of the lower half rate.
+      rolloff: cutoff frequency as a fraction of the lower Nyquist frequency.
 
     Returns:
       [B, ⌈T · new_rate / rate⌉], float32.
@@ -195,24 +195,24 @@ def resample(wave: np.ndarray, rate: int, new_rate: int, zeros: int = 6, rolloff
 
 
 def fill(wave: np.ndarray, length: int, seed: int | Sequence[int] = 0) -> np.ndarray:
-    """Waveforms of exactly `length` samples, as the release's prompt encoder wants them.
+    """Brings waveforms to exactly `length` samples, as the release does for its prompt encoder.
 
-    A shorter clip is repeated as often as it fits whole, and followed by zeros; of a longer one a stretch is cut out,
-    each clip's at its own place, drawn with `seed`.
+    Shorter waveforms are repeated as often as they fit completely and zero-padded. Longer ones are cropped at a random
+    position, drawn for each waveform.
 
     Args:
       wave: [B, T].
-      length: samples.
-      seed: of the places, one number or several; without effect on shorter clips.
+      length: number of samples.
+      seed: seed of the positions, an integer or several.
 
     Returns:
-      [B, length] of the same type.
+      [B, length] of the same dtype.
     """
-    have = wave.shape[-1]
-    if have > length:
-        starts = np.random.default_rng(seed).integers(0, have - length + 1, size=(len(wave), 1))
+    samples = wave.shape[-1]
+    if samples > length:
+        starts = np.random.default_rng(seed).integers(0, samples - length + 1, size=(len(wave), 1))
         return np.take_along_axis(wave, starts + np.arange(length), axis=1)
-    repeated = np.tile(wave, (1, length // have))
+    repeated = np.tile(wave, (1, length // samples))
     return np.pad(repeated, ((0, 0), (0, length - repeated.shape[-1])))
 
 
@@ -223,5 +223,5 @@ def clap_waveform(
     seed: int | Sequence[int] = 0,
     new_rate: int = CLAP.sample_rate,
 ) -> np.ndarray:
-    """Waveforms [B, T] at `rate` as CLAP hears them: [B, samples] at 48 kHz, `resample`d and `fill`ed."""
+    """Preprocesses waveforms [B, T] at `rate` for CLAP: `resample` to `new_rate`, then `fill` to [B, samples]."""
     return fill(resample(wave, rate, new_rate), samples, seed)

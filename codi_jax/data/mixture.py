@@ -1,12 +1,12 @@
-"""Several sources as one, in given proportions.
+"""A weighted mixture of sources.
 
     {"name": "mixture", "parts": {"laion": {"weight": 3.0, "name": "webdataset", …},
                                   "coco":  {"weight": 1.0, "name": "manifest", …}}}
 
-Each part is gone through in an order of its own, again and again, so each has its own epochs: a small one begins
-another whenever it is through, whatever the others do. Of any run of samples each part has its share, to within one.
-With `whole_batches` the shares are of batches, each from one part alone; then parts may hold different modalities, and
-a batch has the shapes of one of a few kinds. Which part is next depends on the step alone.
+Each part is shuffled and repeated independently of the others, with its own epochs. In any sequence of consecutive
+samples the number from each part is proportional to its weight, to within one. With `whole_batches` this holds for
+batches, and each batch comes from one part; parts may then hold different modalities, and batches have a few different
+structures. The part that a batch comes from depends on the step alone.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from codi_jax.data.source import Source, read_batch
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-    """A mixture.
+    """Config of a mixture.
 
     Attributes:
-      parts: name -> config of a source, and its `weight` beside it (1 if it is left out).
-      whole_batches: of one part each.
+      parts: name -> config of a source, with an additional key `weight` (1 by default).
+      whole_batches: take each batch from one part.
     """
 
     parts: dict[str, Any]
@@ -35,19 +35,22 @@ class MixtureConfig:
 
 
 class Mixture:
-    """The samples of all parts, one part after the other, and the order in which a run takes them.
+    """The concatenation of several sources, and the order in which training reads it.
 
     Args:
       parts: name -> (weight, source).
       whole_batches: see MixtureConfig.
+
+    Raises:
+      ConfigError: no parts, an empty part, or a weight that is not a positive number.
     """
 
     def __init__(self, parts: Mapping[str, tuple[float, Source]], whole_batches: bool = False):
         if not parts:
-            raise ConfigError("a mixture without parts")
+            raise ConfigError("mixture: no parts")
         for name, (weight, source) in parts.items():
             if not (isinstance(weight, (int, float)) and 0 < weight < float("inf")):
-                raise ConfigError(f"mixture, part {name!r}: weight is a positive number, not {weight!r}")
+                raise ConfigError(f"mixture, part {name!r}: weight must be a positive number, got {weight!r}")
             if not len(source):
                 raise ConfigError(f"mixture, part {name!r}: no samples")
         self.names, self._whole_batches = tuple(parts), whole_batches
@@ -66,31 +69,31 @@ class Mixture:
         return self._sources[part][index - self._spans()[part][0]]
 
     def read(self, indices: Sequence[int] | np.ndarray) -> Any:
-        """Stacked samples.
+        """Reads the samples `indices`, stacked.
 
         Raises:
-          ConfigError: they are of parts whose samples hold different things.
+          ConfigError: they come from parts whose samples have different structures.
         """
         indices = np.asarray(indices)
         part = np.searchsorted(self._ends, indices, side="right")
-        there = np.unique(part)
-        rows = [np.flatnonzero(part == k) for k in there]
+        parts = np.unique(part)
+        rows = [np.flatnonzero(part == k) for k in parts]
         stacks = [
-            read_batch(self._sources[k], indices[at] - self._spans()[k][0]) for k, at in zip(there, rows, strict=True)
+            read_batch(self._sources[k], indices[r] - self._spans()[k][0]) for k, r in zip(parts, rows, strict=True)
         ]
         if len(stacks) == 1:
             return stacks[0]
-        back = np.argsort(np.concatenate(rows))
+        order = np.argsort(np.concatenate(rows))
         try:
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *stacks)
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *stacks)
         except ValueError as error:
-            names = " and ".join(self.names[k] for k in there)
+            names = " and ".join(self.names[k] for k in parts)
             raise ConfigError(
-                f"mixture: {names} hold different things, which no batch can: whole_batches takes each from one part"
+                f"mixture: samples of {names} have different structures; whole_batches takes each batch from one part"
             ) from error
 
     def order(self, seed: int, batch_size: int) -> grain.MapDataset:
-        """The indices of batch 0, 1, … without end."""
+        """The indices of batch 0, 1, …, endless."""
         parts = [
             grain.MapDataset.range(*span).seed((seed + k) % 2**32).shuffle().repeat()
             for k, span in enumerate(self._spans())
@@ -100,7 +103,7 @@ class Mixture:
         return grain.MapDataset.mix(parts, self._weights).batch(batch_size)
 
     def epochs(self, samples: int) -> dict[str, float]:
-        """How often each part has been gone through after so many samples of a run."""
+        """The number of epochs of each part after `samples` samples of training."""
         shares = np.asarray(self._weights) / sum(self._weights)
         return {
             f"epoch/{name}": samples * share / len(source)
@@ -108,9 +111,9 @@ class Mixture:
         }
 
     def chunks(self, batch_size: int) -> Iterator[range]:
-        """All indices once, in runs of at most so many of one part: the parts in turn, as long as they last."""
+        """All indices once, in chunks of at most `batch_size` of one part, round-robin over the parts."""
         starts = [range(first, end, batch_size) for first, end in self._spans()]
         for turn in range(max(map(len, starts))):
-            for own, (_, end) in zip(starts, self._spans(), strict=True):
-                if turn < len(own):
-                    yield range(own[turn], min(own[turn] + batch_size, end))
+            for part, (_, end) in zip(starts, self._spans(), strict=True):
+                if turn < len(part):
+                    yield range(part[turn], min(part[turn] + batch_size, end))

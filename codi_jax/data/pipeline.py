@@ -1,12 +1,12 @@
-"""Batches of a source by grain, which stop and resume at any step on any number of hosts.
+"""Batches of a source with grain, resumable at any step on any number of hosts.
 
-    row r of global batch s  =  source[ order( s·B + r ) ],      order: a fresh permutation of the source every epoch
+    row r of global batch s  =  source[ order( s·B + r ) ],      order: a new permutation of the source every epoch
                                                                  (of each part of a mixture, see data.mixture)
 
-A host reads some rows of every batch, those that its devices hold, so the batch that the hosts put together holds the
-same samples *in the same rows* for any number of them, and noise drawn by row is the same too. (grain's ElasticIterator
-deals rows out in turn: the same set, but its order would depend on the hosts.) Batch boundaries know no epochs, and the
-state is one number. Only indices are shuffled and batched; a source that reads many samples at once then does so.
+Each host reads the rows of the global batch that its devices hold. The global batch therefore holds the same samples
+*in the same rows* for any number of hosts, and noise drawn by row is the same, too. (grain's ElasticIterator assigns
+rows round-robin: the same set, in an order that depends on the number of hosts.) Batches may span two epochs, and the
+state is one number. Only indices are shuffled and batched; `read_batch` then reads a whole batch at once.
 """
 
 import functools
@@ -24,21 +24,21 @@ from codi_jax.data.source import Source, read_batch
 class Batches(Iterator[Any]):
     """An endless, checkpointable iterator of this host's rows of every global batch.
 
-    Its state is {"next_index": s·B}, alike on all hosts: what was prefetched but not handed out does not count.
+    Its state is {"next_index": s·B} and equal on all hosts; prefetched batches that were not returned do not count.
 
     Args:
       source: samples by index.
       batch_size: B, rows of the global batch.
-      seed: of the order, in [0, 2^32).
-      start_step: the first step to give.
-      transform: from a stacked batch (this host's rows) to what the training step takes. It runs in the reading threads
+      seed: seed of the order, in [0, 2^32).
+      start_step: the first step to return.
+      transform: maps a stacked batch (this host's rows) to the input of the training step. It runs in the data threads
         and must depend on the batch alone.
-      rows: those of the global batch that this host reads, in the order in which it hands them out; all if None.
-      threads: how many batches are read at a time; with 0 they are read in the caller's thread.
-      prefetch: how many batches wait ready.
+      rows: the rows of the global batch that this host reads, in the order in which it returns them; None for all.
+      threads: number of batches read in parallel; 0 reads in the caller's thread.
+      prefetch: number of batches to prefetch.
 
     Raises:
-      ConfigError: an empty source, a batch without rows, or a seed out of range.
+      ConfigError: the source is empty, the batch size is below 1, or the seed is out of range.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Batches(Iterator[Any]):
         prefetch: int = 4,
     ):
         if not len(source):
-            raise ConfigError("a data set without samples cannot be trained on")
+            raise ConfigError("the data source has no samples")
         if batch_size < 1:
-            raise ConfigError(f"a batch has rows, not {batch_size}")
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= seed < 2**32:
-            raise ConfigError(f"a data seed lies in [0, 2^32), got {seed}")
+            raise ConfigError(f"the data seed must be in [0, 2^32), got {seed}")
         self._batch_size = batch_size
         self._read = functools.partial(
             _read, source, transform, rows
@@ -76,37 +76,41 @@ class Batches(Iterator[Any]):
             self._iterator = iter(batches.to_iter_dataset(self._options))
         try:
             batch = next(self._iterator)
-        except BaseException:  # the next call reads this batch again instead of passing over it
+        except BaseException:  # the next call reads this batch again instead of skipping it
             self.close()
             raise
         self._next_index += self._batch_size
         return batch
 
     def epochs(self) -> dict[str, float]:
-        """How often the source has been gone through, or each part of a mixture."""
+        """The number of epochs of the source, or of each part of a mixture."""
         if isinstance(self._source, Mixture):
             return self._source.epochs(self._next_index)
         return {"epoch": self._next_index / len(self._source)}
 
     def get_state(self) -> dict[str, int]:
+        """The state; equal on all hosts."""
         return {"next_index": self._next_index}
 
     def set_state(self, state: dict[str, int]) -> None:
+        """Continues after the batches that `state` counts. Raises ConfigError if it is from another batch size."""
         self.close()
         steps, rest = divmod(int(state["next_index"]), self._batch_size)
         if rest:
-            raise ConfigError(f"a state of batches of another size: {state['next_index']} is no multiple of it")
+            raise ConfigError(
+                f"the state is from another batch size: {state['next_index']} is not a multiple of {self._batch_size}"
+            )
         self._next_index = steps * self._batch_size
 
     def close(self) -> None:
-        """Ends the reading threads; the next batch starts them again."""
+        """Stops the data threads. The next batch starts them again."""
         if self._iterator is not None:
             self._iterator.close()
         self._iterator = None
 
 
 def _order(source: Source, seed: int, batch_size: int) -> grain.MapDataset:
-    """The indices of batch 0, 1, … without end."""
+    """The indices of batch 0, 1, …, endless."""
     if isinstance(source, Mixture):
         return source.order(seed, batch_size)
     return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().batch(batch_size)
@@ -124,20 +128,24 @@ def in_order(
     numbers: Iterable[int] | None = None,
     threads: int = 0,
 ) -> Iterator[Any]:
-    """Every sample once, in order, in stacked batches, the last of which may be shorter.
+    """Every sample once, in order, in stacked batches.
 
-    Those of a mixture are of one part each, of all of them in turn. With `numbers`, the batches of these numbers alone;
-    with `threads`, so many are read ahead.
+    Args:
+      source: samples by index. Batches of a mixture come from one part each, round-robin over the parts.
+      batch_size: samples per batch; the last batch (of each part) may be smaller.
+      transform: applied to every batch.
+      numbers: the numbers of the batches to read; None for all.
+      threads: number of batches to read ahead; 0 reads in the caller's thread.
     """
     if isinstance(source, Mixture):
         chunks = list(source.chunks(batch_size))
     else:
         starts = range(0, len(source), batch_size)
         chunks = [range(start, min(start + batch_size, len(source))) for start in starts]
-    chosen = chunks if numbers is None else [chunks[number] for number in numbers]
-    batches = grain.MapDataset.source(chosen).map(functools.partial(_read, source, transform, None))
-    if not chosen or not threads:
-        yield from map(batches.__getitem__, range(len(chosen)))
+    selected = chunks if numbers is None else [chunks[number] for number in numbers]
+    batches = grain.MapDataset.source(selected).map(functools.partial(_read, source, transform, None))
+    if not selected or not threads:
+        yield from map(batches.__getitem__, range(len(selected)))
         return
     iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
     try:

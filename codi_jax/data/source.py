@@ -1,9 +1,11 @@
-"""What a source is: samples by index.
+"""The protocol of data sources: random access to samples by index.
 
-A sample is a nested dict of arrays, numbers and strings. Reading it by index must give the same every time, for this is
-all that a resumed or resharded run relies on. A source that reads many samples faster together than one by one also
-has `read(indices)`, which gives them stacked; of one that says `parallel = True`, because its samples take their time
-outside of Python, as many are read at once as there are cores.
+A sample is a nested dict of arrays, numbers and strings. The same index must always give the same sample: resuming and
+resharding a run rely on this. A source has two ways to speed up `read_batch`, both optional:
+
+    read(indices)      a method that returns a stacked batch; `read_batch` calls it instead of `__getitem__`
+    parallel = True    an attribute, for samples that are decoded outside of Python; `read_batch` then decodes them on a
+                       thread pool, one worker per core
 """
 
 import functools
@@ -25,7 +27,7 @@ class Source(Protocol):
 
 
 def available_cores() -> int:
-    """Of this machine, as many as this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -35,9 +37,9 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
-    """Samples `indices` of a source, stacked leaf by leaf along a new first axis."""
+    """Reads the samples `indices` and stacks them leaf by leaf along a new first axis."""
     if hasattr(source, "read"):
         return source.read(indices)
-    each = _pool().map if getattr(source, "parallel", False) else map
-    samples = list(each(source.__getitem__, map(int, indices)))
+    map_fn = _pool().map if getattr(source, "parallel", False) else map
+    samples = list(map_fn(source.__getitem__, map(int, indices)))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)

@@ -1,4 +1,4 @@
-"""The sources there are, by the names that a config calls them."""
+"""The registry of data sources, by the name in a config."""
 
 import dataclasses
 import zipfile
@@ -21,14 +21,14 @@ from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
 
 
 class Arrays:
-    """Samples that lie in memory: a nested dict of arrays whose first axes have one length."""
+    """A source in memory: a nested dict of arrays whose first axis is the sample."""
 
     def __init__(self, arrays: Mapping[str, Any]):
         self.arrays = jax.tree.map(np.asarray, dict(arrays))
         leaves = jax.tree.leaves_with_path(self.arrays)
         lengths = {jax.tree_util.keystr(path): len(leaf) if leaf.ndim else None for path, leaf in leaves}
         if len(set(lengths.values())) != 1 or None in lengths.values():
-            raise ConfigError(f"arrays of one data set need one length, got {lengths}")
+            raise ConfigError(f"the arrays of a data set must have one length, got {lengths}")
         (self._length,) = set(lengths.values())
 
     def __len__(self) -> int:
@@ -43,7 +43,11 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class ArraysConfig:
-    """Arrays in an .npz file, here or on gs:// or s3://, under the file's names."""
+    """Config of a source of arrays.
+
+    Attributes:
+      path: an .npz file, local or on gs:// or s3://.
+    """
 
     path: str
 
@@ -58,14 +62,14 @@ def _arrays(config: ArraysConfig) -> Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class TfdsConfig:
-    """A data set of tensorflow-datasets, already prepared on disk in a random-access format (array_record).
+    """Config of a TensorFlow Datasets source, already prepared on disk in a random-access format (array_record).
 
     Attributes:
-      dataset: name, with config and version if need be: "coco_captions/2014:1.1.0".
-      split: in the slicing language of tfds: "train", "train[:80%]".
-      data_dir: where it was prepared; None is the library's own place.
-      columns: what a sample holds -> the feature it comes from, where "/" descends in both
-        ({"a/b": "c/d"}: sample["a"]["b"] is row["c"]["d"]); empty for all features as they are.
+      dataset: name, with config and version if necessary: "coco_captions/2014:1.1.0".
+      split: in the slicing syntax of tfds: "train", "train[:80%]".
+      data_dir: where it was prepared; None for the default of tfds.
+      columns: key of the sample -> feature of the data set, with "/" for nesting in both
+        ({"a/b": "c/d"}: sample["a"]["b"] is row["c"]["d"]); empty for all features unchanged.
     """
 
     dataset: str
@@ -75,12 +79,12 @@ class TfdsConfig:
 
 
 class Tfds:
-    """Samples of a prepared tfds data set, read without TensorFlow; byte strings become text."""
+    """A prepared tfds data set, read without TensorFlow; byte strings are decoded to str."""
 
     def __init__(self, config: TfdsConfig):
-        import tensorflow_datasets as tfds  # only who uses it waits for it
+        import tensorflow_datasets as tfds  # slow to import
 
-        where = config.data_dir or "the library's own folder"
+        where = config.data_dir or "the default folder of tfds"
         try:
             builder = tfds.builder(config.dataset, data_dir=config.data_dir)
             if not builder.is_prepared():
@@ -91,7 +95,7 @@ class Tfds:
             raise ConfigError(f"tfds {config.dataset!r}, split {config.split!r}: {first}") from error
         self._columns = config.columns
         if len(self):
-            self[0]  # a column that is not there is an error now
+            self[0]  # fail now if a column is missing
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -101,11 +105,11 @@ class Tfds:
         if self._columns:
             out: dict[str, Any] = {}
             for name, feature in self._columns.items():
-                *folders, leaf = name.split("/")
-                place = out
-                for folder in folders:
-                    place = place.setdefault(folder, {})
-                place[leaf] = _descend(row, feature)
+                *parents, leaf = name.split("/")
+                node = out
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[leaf] = _descend(row, feature)
             row = out
         return jax.tree.map(lambda x: x.decode() if isinstance(x, bytes) else x, row)
 
@@ -113,15 +117,15 @@ class Tfds:
 def _descend(row: Mapping[str, Any], feature: str) -> Any:
     for key in feature.split("/"):
         if not isinstance(row, Mapping):
-            raise ConfigError(f"tfds: {feature!r} goes deeper than the features do")
+            raise ConfigError(f"tfds: {feature!r} is nested deeper than the features")
         if key not in row:
-            raise ConfigError(f"tfds: no feature {feature!r}; there are {', '.join(row)}")
+            raise ConfigError(f"tfds: no feature {feature!r}; features are {', '.join(row)}")
         row = row[key]
     return row
 
 
 def _media(records: type) -> Callable[[Any], Source]:
-    """The source of a reader's config: its records, decoded, what cannot be used replaced."""
+    """A function from a reader's config to its source: records are decoded and bad samples replaced."""
 
     def build(config: Any) -> Source:
         process = jax.process_index() if jax.distributed.is_initialized() else 0
@@ -136,16 +140,18 @@ def _arrayrecord(config: ArrayRecordConfig) -> Source:
 
 def _mixture(config: MixtureConfig) -> Mixture:
     parts = {}
-    for name, part in sorted(config.parts.items()):  # by name: a ConfigDict keeps no order
+    for name, part in sorted(config.parts.items()):  # sorted, since a ConfigDict keeps no order
         if not hasattr(part, "items"):
-            raise ConfigError(f"config.mixture.parts.{name}: expected the config of a source, not {part!r}")
+            raise ConfigError(f"config.mixture.parts.{name}: expected the config of a source, got {part!r}")
         rest = dict(part.items())
         weight = rest.pop("weight", 1.0)
         parts[name] = (weight, make_source(rest, f"mixture.parts.{name}"))
     return Mixture(parts, config.whole_batches)
 
 
-SOURCES: dict[str, tuple[type, Callable[[Any], Source]]] = {  # name -> config class, source of such a config
+SOURCES: dict[
+    str, tuple[type, Callable[[Any], Source]]
+] = {  # name -> (config class, function from the config to the source)
     "digit_world": (WorldConfig, DigitWorld),
     "arrays": (ArraysConfig, _arrays),
     "tfds": (TfdsConfig, Tfds),
@@ -157,15 +163,18 @@ SOURCES: dict[str, tuple[type, Callable[[Any], Source]]] = {  # name -> config c
 
 
 def make_source(config: Mapping[str, Any], where: str = "data") -> Source:
-    """The source that a config names: {"name": "digit_world", "split": "train", ...}.
+    """Builds the source that a config describes: {"name": "digit_world", "split": "train", ...}.
 
     Args:
-      config: a mapping with `name`, a key of `SOURCES`; all else goes to that source's config class.
-      where: the mapping's place in the whole config, for messages.
+      config: a mapping with `name`, a key of `SOURCES`, and the fields of that source's config class.
+      where: path of `config` in the whole config, for messages.
+
+    Raises:
+      ConfigError: the name is unknown, or the config or its files cannot be used.
     """
     rest = dict(config.items())
     name = rest.pop("name", None)
     if name not in SOURCES:
-        raise ConfigError(f"config.{where}.name: no source {name!r}; there are {', '.join(SOURCES)}")
+        raise ConfigError(f"config.{where}.name: no source {name!r}; sources are {', '.join(SOURCES)}")
     kind, build = SOURCES[name]
     return build(from_dict(kind, rest, where))

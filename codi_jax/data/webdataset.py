@@ -1,11 +1,10 @@
-"""WebDataset shards: tars whose files of one sample lie beside one another under one key, as img2dataset and
-video2dataset write them (KEY.jpg, KEY.mp4, KEY.txt, KEY.json), here or on gs:// and s3://.
+"""WebDataset shards: tars in which the files of one sample are adjacent and share a key, as img2dataset and
+video2dataset write them (KEY.jpg, KEY.mp4, KEY.txt, KEY.json), local or on gs:// or s3://.
 
     {"name": "webdataset", "shards": "gs://bucket/laion/{00000..00999}.tar", "media": {"modalities": ("text", "image")}}
 
-A tar has no table of contents, so its headers are read once, from one to the next; `index` is a folder in which what
-was found is kept, a file a shard. After that any sample is read by where its bytes lie. A shard that was cut in the
-middle has the samples before the cut.
+A tar has no table of contents, so all headers are scanned once; `index` is a folder that caches the result, one file
+per shard. Samples are then read by byte offset. A truncated shard has the samples before the cut.
 """
 
 import dataclasses
@@ -27,19 +26,19 @@ from codi_jax.data.files import MediaError, MediaFile
 from codi_jax.data.skip_bad_samples import FaultsConfig
 
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
-MAX_SAMPLES = 10_000_000  # of one shard
-_THREADS = 16  # that read headers
+MAX_SAMPLES = 10_000_000  # in one shard
+_THREADS = 16  # for scanning headers
 
 
 @dataclasses.dataclass(frozen=True)
 class WebDatasetConfig:
-    """Shards.
+    """Config of a WebDataset source.
 
     Attributes:
-      shards: a path with {000..123} for numbers and * for anything.
+      shards: a path in which {000..123} stands for a range of numbers and * for anything.
       media: see MediaConfig.
-      caption: the key of a sample's json file under which its caption stands, where there is no txt file.
-      index: folder for what was found in the tars; empty for none.
+      caption: key of the caption in a sample's json file, used if the sample has no txt file.
+      index: folder that caches the contents of the tars; empty for none.
       faults: see FaultsConfig.
     """
 
@@ -52,7 +51,7 @@ class WebDatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Where a file of a sample lies in its shard."""
+    """The location of one file of a sample in its shard."""
 
     suffix: str
     offset: int
@@ -60,30 +59,30 @@ class _Part:
 
 
 class WebDataset:
-    """Records of shards, in the order of their names."""
+    """The records of shards, in the order of the shard names, for `DecodedSource`."""
 
     def __init__(self, config: WebDatasetConfig):
-        """Finds the samples.
+        """Scans the shards, or reads the index.
 
         Raises:
-          ConfigError: no shards, one that is no tar, or none with a sample of what is asked for.
+          ConfigError: there are no shards, one is not a tar, or no sample has all modalities.
         """
         self._config = config
         self.shards = expand(config.shards)
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(self._contents, self.shards))
+            contents = list(pool.map(self._contents, self.shards))
         self._needs = config.media.needs()
         self._samples: list[tuple[str, dict[str, _Part]]] = []
         ends = []
-        for samples in found:
-            self._samples += [s for s in samples if all(any(name in s[1] for name in among) for among in self._needs)]
+        for samples in contents:
+            self._samples += [s for s in samples if all(any(name in s[1] for name in needs) for needs in self._needs)]
             ends.append(len(self._samples))
         self._ends = np.asarray(ends)
         if not self._samples:
-            there = sorted({p for samples in found for _, parts in samples for p in parts})
+            present = sorted({p for samples in contents for _, parts in samples for p in parts})
             raise ConfigError(
                 f"{config.shards}: no sample has {' and '.join(config.media.modalities)}; {len(self.shards)} shards "
-                f"hold {sum(map(len, found))} samples with {', '.join(there) or 'nothing'}"
+                f"hold {sum(map(len, contents))} samples with {', '.join(present) or 'nothing'}"
             )
 
     def __len__(self) -> int:
@@ -93,45 +92,45 @@ class WebDataset:
         key, parts = self._samples[index]
         shard = self.shards[int(np.searchsorted(self._ends, index, side="right"))]
         record: dict[str, Any] = {"name": f"{shard}/{key}"}
-        for kind in {next(name for name in among if name in parts): None for among in self._needs}:
+        for kind in {next(name for name in needs if name in parts): None for needs in self._needs}:
             part = parts[kind]
-            called = f"{shard}/{key}.{part.suffix}"
+            path = f"{shard}/{key}.{part.suffix}"
             if part.size > files.MAX_BYTES:
-                raise MediaError("large", f"{called}: larger than {files.MAX_BYTES >> 20} MiB")
+                raise MediaError("large", f"{path}: larger than {files.MAX_BYTES >> 20} MiB")
             data = _bytes(shard, part)
             if len(data) < part.size:
-                raise MediaError("unreadable", f"{called}: the tar ends within it")
+                raise MediaError("unreadable", f"{path}: the tar ends before the end of the file")
             record[kind] = (
-                _caption(called, part, data, self._config.caption) if is_caption(kind) else MediaFile(called, data)
+                _caption(path, part, data, self._config.caption) if is_caption(kind) else MediaFile(path, data)
             )
         return record
 
     def _contents(self, shard: str) -> list[tuple[str, dict[str, _Part]]]:
-        """The samples of a shard, from the index if they are there."""
+        """The samples of a shard, from the index if it has them."""
         path = storage.as_path(shard)
         size = _size(shard)
-        kept = None
+        cache = None
         if self._config.index:
             name = hashlib.sha256(f"{shard} {size}".encode()).hexdigest()[:24]
-            kept = storage.as_path(self._config.index) / f"{name}.json"
+            cache = storage.as_path(self._config.index) / f"{name}.json"
             try:
                 return [
                     (str(key), {str(n): _Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
-                    for key, parts in json.loads(kept.read_text())
+                    for key, parts in json.loads(cache.read_text())
                 ]
             except (OSError, ValueError, TypeError, AttributeError):
-                pass  # not there, or damaged: the tar is read
+                pass  # missing or damaged: scan the tar
         with path.open("rb") as stream:
             samples = list(_samples(shard, stream))
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            listed = [(k, {n: (p.suffix, p.offset, p.size) for n, p in parts.items()}) for k, parts in samples]
-            storage.write_text(kept, json.dumps(listed))
+        if cache is not None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            entries = [(k, {n: (p.suffix, p.offset, p.size) for n, p in parts.items()}) for k, parts in samples]
+            storage.write_text(cache, json.dumps(entries))
         return samples
 
 
 def _samples(shard: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, _Part]]]:
-    """Key and files of every sample; of several files of one kind the first in `SUFFIXES` counts."""
+    """Key and files of every sample; of several files of one kind, the first suffix in `SUFFIXES` wins."""
     key, parts, count = None, {}, 0
     for name, part in _members(shard, stream):
         if name != key:
@@ -152,7 +151,7 @@ def _rank(kind: str, part: _Part) -> int:
 
 
 def _members(shard: str, stream: BinaryIO) -> Iterator[tuple[str, _Part]]:
-    """Key and place of every regular file of a tar, as far as it goes."""
+    """Key and location of every regular file of a tar, up to the first error."""
     try:
         tar = tarfile.TarFile(fileobj=stream)
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
@@ -161,27 +160,27 @@ def _members(shard: str, stream: BinaryIO) -> Iterator[tuple[str, _Part]]:
         while True:
             try:
                 member = tar.next()
-            except (tarfile.TarError, OSError, ValueError, OverflowError):  # it was cut, or goes on as something else
+            except (tarfile.TarError, OSError, ValueError, OverflowError):  # truncated, or followed by something else
                 return
             if member is None:
                 return
-            tar.members = []  # it would keep them all
+            tar.members = []  # tarfile would keep all members in memory
             folder, _, name = member.name.rpartition("/")
             stem, dot, suffix = name.partition(".")
             if member.isreg() and not member.issparse() and dot and stem:
                 yield f"{folder}/{stem}".lstrip("/"), _Part(suffix.lower(), member.offset_data, member.size)
 
 
-def _caption(called: str, part: _Part, data: bytes, field: str) -> Any:
+def _caption(path: str, part: _Part, data: bytes, field: str) -> Any:
     try:
         text = data.decode("utf-8-sig")
         if part.suffix == "txt":
             return text
         return json.loads(text)[field]
     except UnicodeDecodeError:
-        raise MediaError("unreadable", f"{called}: not UTF-8") from None
+        raise MediaError("unreadable", f"{path}: not UTF-8") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise MediaError("unreadable", f"{called}: no {field!r} in it") from None
+        raise MediaError("unreadable", f"{path}: has no field {field!r}") from None
 
 
 def _size(shard: str) -> int:
@@ -194,7 +193,7 @@ def _size(shard: str) -> int:
 
 
 def _bytes(shard: str, part: _Part) -> bytes:
-    """A part of a file; of a store, only that part is fetched."""
+    """The bytes of a part of a shard; from remote storage, only that part is fetched."""
     if storage.is_remote(shard):
         import fsspec
 
@@ -206,25 +205,27 @@ def _bytes(shard: str, part: _Part) -> bytes:
 
 
 def expand(pattern: str) -> list[str]:
-    """The paths that a pattern with {000..123} and * stands for, in order.
+    """Expands a pattern with {000..123} and * to paths, in order.
 
     Raises:
-      ConfigError: a range that is none, or nothing that fits.
+      ConfigError: braces do not contain a range of numbers, or no file matches.
     """
     braces = re.search(r"\{([^}]*)\}", pattern)
     if braces:
         numbers = re.fullmatch(r"(\d+)\.\.(\d+)", braces[1])
         if not numbers or int(numbers[1]) > int(numbers[2]):
-            raise ConfigError(f"{pattern}: braces hold a range of numbers, as in {{000..123}}, not {braces[0]}")
+            raise ConfigError(f"{pattern}: expected a range of numbers in braces, as in {{000..123}}, got {braces[0]}")
         first, last, width = int(numbers[1]), int(numbers[2]), len(numbers[1])
-        named = (f"{pattern[: braces.start()]}{n:0{width}d}{pattern[braces.end() :]}" for n in range(first, last + 1))
-        return [path for one in named for path in expand(one)]
+        patterns = (
+            f"{pattern[: braces.start()]}{n:0{width}d}{pattern[braces.end() :]}" for n in range(first, last + 1)
+        )
+        return [path for one in patterns for path in expand(one)]
     path = storage.as_path(pattern)
     if "*" not in path.name:
         if not path.is_file():
             raise ConfigError(f"{pattern}: no such shard")
         return [pattern]
-    found = sorted(str(p) for p in path.parent.glob(path.name))
-    if not found:
-        raise ConfigError(f"{pattern}: no shard is called so")
-    return found
+    paths = sorted(str(p) for p in path.parent.glob(path.name))
+    if not paths:
+        raise ConfigError(f"{pattern}: no such shard")
+    return paths

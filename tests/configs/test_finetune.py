@@ -121,4 +121,4 @@ def test_invalid_arguments_are_refused(finished, table, tmp_path, capsys, argume
 def test_a_missing_table_is_an_error(finished, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", f"--config=configs/finetune.py:run={finished}", f"--workdir={tmp_path / 'x'}"])
-    assert stop.value.code == 2 and "a manifest ends in" in capsys.readouterr().err
+    assert stop.value.code == 2 and "expected a file that ends in" in capsys.readouterr().err

@@ -26,9 +26,9 @@ def png(shade):
 def records(tmp_path_factory):
     """Ten records in two files."""
     folder = tmp_path_factory.mktemp("records")
-    made = [{"text": [f"caption {i}", "other"], "image": png(i), "z": {"mean": np.arange(3.0) + i}} for i in range(10)]
-    arrayrecord.write(folder / "b.arrayrecord", made[4:])
-    arrayrecord.write(folder / "a.arrayrecord", made[:4])
+    rows = [{"text": [f"caption {i}", "other"], "image": png(i), "z": {"mean": np.arange(3.0) + i}} for i in range(10)]
+    arrayrecord.write(folder / "b.arrayrecord", rows[4:])
+    arrayrecord.write(folder / "a.arrayrecord", rows[:4])
     return folder
 
 
@@ -36,7 +36,7 @@ def source(records, **changes):
     return make_source({"name": "arrayrecord", "path": f"{records}/*.arrayrecord", **changes})
 
 
-def test_records_by_index_in_the_order_of_the_files(records):
+def test_records_are_indexed_in_the_order_of_the_files(records):
     rows = source(records)
     assert len(rows) == 10
     for i in (9, 0, 4, 3):
@@ -56,7 +56,7 @@ def test_media_are_decoded(records):
     [
         ({"text": "a"}, r"record 1: no image", "missing"),
         ({"text": "a", "image": "a.png"}, r"record 1: image is not the bytes of a file", "unreadable"),
-        ({"text": "a", "image": b"no picture"}, r"record 1, image: not a readable picture", "unreadable"),
+        ({"text": "a", "image": b"not an image"}, r"record 1, image: not a readable image", "unreadable"),
     ],
 )
 def test_records_that_cannot_be_used_are_replaced(tmp_path, record, says, reason):
@@ -75,7 +75,7 @@ def test_records_that_cannot_be_used_are_replaced(tmp_path, record, says, reason
     assert rows[1]["text"]["caption"] == "good"
 
 
-def test_a_part_of_a_sound_is_taken(tmp_path):
+def test_an_interval_of_audio_is_read(tmp_path):
     from codi_jax.data import files
 
     wav = io.BytesIO()
@@ -87,10 +87,10 @@ def test_a_part_of_a_sound_is_taken(tmp_path):
 
 
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=40))
-def test_a_damaged_file_is_refused_or_read(records, at, noise):
+def test_a_damaged_file_is_read_or_one_error(records, at, noise):
     path = records / "damaged"
     data = bytearray((records / "b.arrayrecord").read_bytes())
-    # At its two ends, where what is there is described.
+    # Damage both ends of the file, which hold the metadata.
     for place in (at, len(data) - 1 - at):
         data[place : place + len(noise)] = noise
     path.write_bytes(data)
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_refused_or_read(records, at, noise):
             assert error.reason == "unreadable"
 
 
-def test_what_is_no_mapping_in_msgpack_is_a_refusal(tmp_path):
+def test_a_record_that_is_not_a_mapping_in_msgpack(tmp_path):
     from array_record.python.array_record_module import ArrayRecordWriter
 
     writer = ArrayRecordWriter(str(tmp_path / "x"), "group_size:1")
@@ -119,8 +119,8 @@ def test_what_is_no_mapping_in_msgpack_is_a_refusal(tmp_path):
             rows[i]
 
 
-def test_bad_paths_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="no file is called so"):
+def test_bad_paths(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
         ArrayRecords(str(tmp_path / "absent*"))
     (tmp_path / "x").write_bytes(b"no records" * 10_000)
     with pytest.raises(ConfigError, match="not ArrayRecord files"):

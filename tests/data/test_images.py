@@ -1,4 +1,4 @@
-"""Pictures as the networks are shown them; tests/parity/test_preprocess.py compares them with the release's."""
+"""Image preprocessing; tests/parity/test_preprocess.py compares it with the release."""
 
 import numpy as np
 import pytest
@@ -9,30 +9,30 @@ from codi_jax.data import images
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), np.uint8)
 
 
-def test_without_a_seed_the_middle_is_taken():
+def test_without_a_seed_the_center_is_cropped():
     got = images.crop_resize(Image.fromarray(NOISE[0]), 40)
     np.testing.assert_array_equal(got, NOISE[0, :, 12:52])
 
 
-def test_a_seed_draws_a_place_and_whether_to_mirror():
-    picture = Image.fromarray(NOISE[0])
-    places = set()
+def test_a_seed_gives_a_random_crop_and_mirroring():
+    image = Image.fromarray(NOISE[0])
+    crops = set()
     for seed in range(40):
-        got = images.crop_resize(picture, 40, seed)
-        np.testing.assert_array_equal(got, images.crop_resize(picture, 40, seed))
-        found = [
+        got = images.crop_resize(image, 40, seed)
+        np.testing.assert_array_equal(got, images.crop_resize(image, 40, seed))
+        matches = [
             (left, mirrored)
             for left in range(25)
             for mirrored in (False, True)
             if np.array_equal(got[:, ::-1] if mirrored else got, NOISE[0, :, left : left + 40])
         ]
-        assert len(found) == 1
-        places.add(found[0])
-    assert {mirrored for _, mirrored in places} == {False, True}
-    assert min(left for left, _ in places) < 6 and max(left for left, _ in places) > 18
+        assert len(matches) == 1
+        crops.add(matches[0])
+    assert {mirrored for _, mirrored in crops} == {False, True}
+    assert min(left for left, _ in crops) < 6 and max(left for left, _ in crops) > 18
 
 
-def test_the_middle_of_frames():
+def test_center_crop():
     assert images.center_crop(NOISE).shape == (2, 40, 40, 3)
     np.testing.assert_array_equal(images.center_crop(NOISE), NOISE[:, :, 12:52])
     np.testing.assert_array_equal(images.center_crop(NOISE[:, :, :41]), NOISE[:, :, 1:41])  # half a pixel to the right
@@ -41,16 +41,16 @@ def test_the_middle_of_frames():
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize(("length", "target"), [(9, 9), (16, 5), (5, 16), (64, 63)])
-def test_weights_keep_what_is_flat_and_move_nothing(length, target, antialias):
+def test_resize_weights_sum_to_one_and_are_symmetric(length, target, antialias):
     weights = images.cubic_weights(length, target, antialias)
     assert weights.shape == (target, length)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
-    np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-9)  # left is as right
+    np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-9)
     if length == target:
         np.testing.assert_allclose(weights, np.eye(length), atol=1e-12)
 
 
-def test_shrinking_with_antialias_averages_and_without_picks():
+def test_downsampling_averages_only_with_antialias():
     stripes = np.zeros((1, 64, 64, 3), np.uint8)
     stripes[:, :, ::2] = 255
     smooth = images.resize_frames(stripes, 8, antialias=True)[0, 2:6, 2:6]
@@ -69,19 +69,19 @@ def test_the_round_trip_to_levels_loses_one_on_63_of_256():
     assert (seen == seen[:, :1, :1, :1]).all()
 
 
-def test_a_tower_is_shown_the_middle_of_a_picture():
+def test_clip_pixels_center_crops_and_normalizes():
     pixels = images.to_float(NOISE)
     got = images.clip_pixels(pixels, 20)
     assert got.shape == (2, 20, 20, 3) and got.dtype == np.float32
     wider = images.clip_pixels(pixels[:, :, 12:52], 20)
-    np.testing.assert_allclose(got[:, 4:16, 4:16], wider[:, 4:16, 4:16], atol=0.02)  # 20 x 32 cut to 20 x 20
+    np.testing.assert_allclose(got[:, 4:16, 4:16], wider[:, 4:16, 4:16], atol=0.02)  # 20 x 32 is cropped to 20 x 20
     grey = images.clip_pixels(np.zeros((1, 8, 8, 3), np.float32), 4)
     want = (127 / 255 - np.array(images.CLIPPixels().mean)) / np.array(images.CLIPPixels().std)
     np.testing.assert_allclose(grey, np.broadcast_to(want, grey.shape), rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["pillow", "torch", "torch_antialias"])
-def test_frames_of_a_file_are_shaped_as_asked_for(how):
+def test_frame_shaper(how):
     got = images.frame_shaper(8, how)(Image.fromarray(NOISE[0]))
     crop = NOISE[0, :, 12:52]
     want = {

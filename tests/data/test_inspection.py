@@ -1,4 +1,4 @@
-"""What is said of a source, and its contact sheet."""
+"""The summary of a source, and its contact sheet."""
 
 import json
 
@@ -17,8 +17,8 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Ten rows, of which one picture is absent and one sound is none."""
-    root = tmp_path_factory.mktemp("looked")
+    """Ten rows: one image file is missing and one audio file is an image."""
+    root = tmp_path_factory.mktemp("inspected")
     rows = []
     for i in range(10):
         Image.new("RGB", (40 + 10 * i, 60), (20 * i, 0, 0)).save(root / f"{i}.png")
@@ -30,13 +30,13 @@ def table(tmp_path_factory):
     return {"name": "manifest", "path": str(root / "table.jsonl"), "media": media}
 
 
-def test_what_is_said(table, tmp_path):
+def test_the_summary(table, tmp_path):
     lines = inspect(table, "sources.mine", 100, tmp_path / "out").splitlines()
-    assert lines[0] == "10 samples; looked at 10, of which 2 cannot be used"
+    assert lines[0] == "10 samples; read 10, of which 2 cannot be used"
     for line in (
         "  image: uint8 [24, 24, 3]",
         "  audio: int16 [8000]",
-        "  words of a caption: 2 to 3, median 2",
+        "  words per caption: 2 to 3, median 2",
         "  different captions: 2 of 8",
         "  image file, width: 40 to 130, median 85",
         "  audio file, seconds: 0.1 to 1, median 0.55",
@@ -44,26 +44,24 @@ def test_what_is_said(table, tmp_path):
     ):
         assert line in lines, (line, lines)
     assert "cannot be used: " in "\n".join(lines) and "missing 1" in "\n".join(lines) and "kind 1" in "\n".join(lines)
-    assert any(line.startswith("  3: ") and "absent.png: no such picture" in line for line in lines)
+    assert any(line.startswith("  3: ") and "absent.png: no such image" in line for line in lines)
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.size == (2 * (SIDE + GAP) + TEXT, 8 * (SIDE + GAP))
         assert sheet.getpixel((SIDE // 2, SIDE + GAP + SIDE // 2)) == (20, 0, 0)  # row 1
 
 
-def test_some_of_all_evenly(table):
-    assert inspect(table, "sources.mine", 2).startswith("10 samples; looked at 2, of which 0 cannot be used")
+def test_samples_are_evenly_spaced(table):
+    assert inspect(table, "sources.mine", 2).startswith("10 samples; read 2, of which 0 cannot be used")
 
 
-def test_other_sources_too(tmp_path):
-    said = inspect({"name": "digit_world", "size": 20, "modalities": ("text", "image")}, "x", 5, tmp_path)
-    assert (
-        said.startswith("20 samples; looked at 5, of which 0 cannot be used") and "image: float32 [32, 32, 3]" in said
-    )
+def test_a_source_without_files(tmp_path):
+    text = inspect({"name": "digit_world", "size": 20, "modalities": ("text", "image")}, "x", 5, tmp_path)
+    assert text.startswith("20 samples; read 5, of which 0 cannot be used") and "image: float32 [32, 32, 3]" in text
     with pytest.raises(ConfigError, match="--n: expected a positive number"):
         inspect({"name": "digit_world"}, "x", 0)
 
 
-def test_a_spectrogram_shows_what_is_high_above(tmp_path):
+def test_a_spectrogram_shows_high_frequencies_at_the_top(tmp_path):
     t = np.arange(RATE) / RATE
     low, high = (
         spectrogram(np.sin(2 * np.pi * f * t).astype(np.float32), RATE)[..., 0].mean(1).argmax() for f in (200, 3000)
@@ -76,8 +74,8 @@ def test_a_spectrogram_shows_what_is_high_above(tmp_path):
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command(capsys, tmp_path):
     cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=pairs", "--n=3", f"--out={tmp_path}"])
-    said = capsys.readouterr().out
-    assert said.startswith("pairs: 64 samples; looked at 3") and (tmp_path / "pairs" / "sheet.png").exists()
+    text = capsys.readouterr().out
+    assert text.startswith("pairs: 64 samples; read 3") and (tmp_path / "pairs" / "sheet.png").exists()
     with pytest.raises(SystemExit):
         cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=smell"])
     assert "no source 'smell' in this config; it has" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tables beside media: every format, what a row holds, what is wrong with a table."""
+"""Manifests: every format, the contents of a row, and errors."""
 
 import json
 
@@ -19,7 +19,7 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four samples of all modalities, each with a shade and a pitch of its own."""
+    """Four samples of all modalities, with different shades and waveforms."""
     root = tmp_path_factory.mktemp("folder")
     for i in range(4):
         shade = np.full((40, 60, 3), 50 * i + 20, np.uint8)
@@ -35,15 +35,15 @@ MEDIA["sample_rate"] = RATE
 
 def rows(**more):
     return [
-        {"caption": f"shade {i}", "image": f"{i}.png", "audio": f"{i}.wav", "clip": f"{i}.mp4", **more}
+        {"caption": f"shade {i}", "image": f"{i}.png", "audio": f"{i}.wav", "film": f"{i}.mp4", **more}
         for i in range(4)
     ]
 
 
-def written(path, table):
+def write(path, table):
     if path.suffix in (".csv", ".tsv"):
-        between = "," if path.suffix == ".csv" else "\t"
-        lines = [between.join(table[0]), *(between.join(map(str, row.values())) for row in table)]
+        separator = "," if path.suffix == ".csv" else "\t"
+        lines = [separator.join(table[0]), *(separator.join(map(str, row.values())) for row in table)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in table))
@@ -56,37 +56,36 @@ def written(path, table):
 
 
 def config(path, columns=None, **media):
-    columns = {"text": "caption", "video": "clip"} if columns is None else columns
+    columns = {"text": "caption", "video": "film"} if columns is None else columns
     return {"name": "manifest", "path": str(path), "columns": columns, "media": {**MEDIA, **media}}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet"])
 def test_every_format_gives_the_same_samples(folder, suffix):
-    source = make_source(config(written(folder / f"table.{suffix}", rows())))
+    source = make_source(config(write(folder / f"table.{suffix}", rows())))
     assert len(source) == 4
     batch = read_batch(source, [2, 0])
     assert batch["text"]["caption"].tolist() == ["shade 2", "shade 0"]
     assert batch["image"].shape == (2, 16, 16, 3) and (batch["image"][:, 8, 8, 0] == [120, 20]).all()
     assert batch["audio"].dtype == np.int16 and (batch["audio"][:, 500] == [3000, 1000]).all()
     assert batch["video"].shape == (2, 4, 16, 16, 3)
-    # Two frames a second apart at eight a second: half as bright, then as the picture.
+    # The video has four frames of half the brightness and then four of the image.
     assert np.abs(batch["video"][0, :, 8, 8, 0].astype(int) - [60, 60, 120, 120]).max() < 8
 
 
-def test_parts_of_files_and_lists_of_captions(folder):
+def test_intervals_of_files_and_lists_of_captions(folder):
     table = [{**row, "caption": json.dumps(["one", "two"]), "from": 0.5, "seconds": 0.25} for row in rows()]
-    columns = {"text": "caption", "video": "clip", "start": "from", "duration": "seconds"}
-    source = make_source(config(written(folder / "parts.jsonl", table), columns))
+    columns = {"text": "caption", "video": "film", "start": "from", "duration": "seconds"}
+    source = make_source(config(write(folder / "parts.jsonl", table), columns))
     assert {source[i]["text"]["caption"] for i in range(4)} == {"one", "two"}
     sample = source[1]
     assert (sample["audio"][: RATE // 4] == 2000).all() and not sample["audio"][RATE // 4 :].any()
     assert np.abs(sample["video"][:, 8, 8, 0].astype(int) - 70).max() < 8
 
 
-def test_the_papers_rules(folder):
-    """A beginning of the caption prompts for all of it; the middle of a clip is its picture."""
+def test_truncated_prompts_and_middle_frames(folder):
     table = [{**row, "caption": "a b c d e f"} for row in rows()]
-    path = written(folder / "rules.jsonl", table)
+    path = write(folder / "rules.jsonl", table)
     source = make_source(config(path, truncate=0.5, middle_frame=True, modalities=("text", "image", "video")))
     prompts = [source[i]["text"]["prompt"] for i in range(4)]
     assert all(source[i]["text"]["caption"] == "a b c d e f" for i in range(4))
@@ -97,12 +96,12 @@ def test_the_papers_rules(folder):
     assert truncate_caption("a", 0.9) == "a"
 
 
-def test_crops_are_the_samples_own(folder):
-    path = written(folder / "crops.jsonl", rows())
+def test_random_crops_are_a_function_of_the_sample(folder):
+    path = write(folder / "crops.jsonl", rows())
     wide = np.zeros((16, 64, 3), np.uint8)
     wide[:, :, 0] = np.arange(64)
     Image.fromarray(wide).save(folder / "wide.png")
-    written(path, [{**row, "image": "wide.png"} for row in rows()])
+    write(path, [{**row, "image": "wide.png"} for row in rows()])
     source = make_source(config(path, crop="random", modalities=("image",)))
     crops = [source[i]["image"] for i in range(4)]
     assert len({crop.tobytes() for crop in crops}) > 1
@@ -114,9 +113,9 @@ def test_crops_are_the_samples_own(folder):
     assert len({views[i]["image"].tobytes() for i in (1, 5, 9)}) > 1
 
 
-def test_only_what_is_asked_for_is_read(folder):
+def test_files_of_other_modalities_are_not_read(folder):
     table = [{**row, "image": "absent.png"} for row in rows()]
-    sample = make_source(config(written(folder / "some.jsonl", table), modalities=("text", "audio")))[0]
+    sample = make_source(config(write(folder / "some.jsonl", table), modalities=("text", "audio")))[0]
     assert set(sample) == {"text", "audio"}
 
 
@@ -140,8 +139,8 @@ def test_only_what_is_asked_for_is_read(folder):
     ],
 )
 def test_a_row_that_cannot_be_used(folder, change, reason):
-    path = written(folder / "bad.jsonl", [{**row, **change} for row in rows()])
-    records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns={"text": "caption", "video": "clip"}))
+    path = write(folder / "bad.jsonl", [{**row, **change} for row in rows()])
+    records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns={"text": "caption", "video": "film"}))
     with pytest.raises(MediaError) as error:
         DecodedSource(records, records_config(path))[0]
     assert error.value.reason == reason and "\n" not in str(error.value)
@@ -155,11 +154,11 @@ def records_config(path):
     ("name", "content", "says"),
     [
         ("absent.csv", None, "no such file"),
-        ("table.txt", b"", "a manifest ends in .csv, .tsv, .jsonl, .json, .parquet"),
-        ("empty.csv", b"", "a table without rows"),
-        ("columns.csv", b"caption,file\na,b\n", "no column 'image'; there are caption, file"),
-        ("ragged.csv", b"caption,image\na,b,c\n", "row 2 has another number of columns"),
-        ("short.csv", b"caption,image\na\n", "row 2 has another number of columns"),
+        ("table.txt", b"", "expected a file that ends in .csv, .tsv, .jsonl, .json, .parquet"),
+        ("empty.csv", b"", "the table has no rows"),
+        ("columns.csv", b"caption,file\na,b\n", "no column 'image'; columns are caption, file"),
+        ("ragged.csv", b"caption,image\na,b,c\n", "row 2 has a different number of columns"),
+        ("short.csv", b"caption,image\na\n", "row 2 has a different number of columns"),
         ("latin.csv", "caption,image\ngröße,b\n".encode("latin-1"), "not UTF-8"),
         ("bad.jsonl", b'{"caption": "a"}\n{oh\n', "line 2: not JSON"),
         ("deep.jsonl", b"[" * 100_000, "line 1: not JSON"),
@@ -168,7 +167,7 @@ def records_config(path):
         ("bad.parquet", b"PAR1 and no more", "not a parquet file"),
     ],
 )
-def test_a_table_that_is_none(tmp_path, name, content, says):
+def test_a_bad_table(tmp_path, name, content, says):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     if content is not None:
@@ -178,15 +177,15 @@ def test_a_table_that_is_none(tmp_path, name, content, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_config_that_is_wrong(folder):
-    path = written(folder / "table.jsonl", rows())
+def test_a_bad_config(folder):
+    path = write(folder / "table.jsonl", rows())
     for changes, says in (
-        ({"columns": {"smell": "x"}}, "no smell; there are text, image"),
-        ({"modalities": ("text", "smell")}, "not smell"),
-        ({"modalities": ()}, "not none"),
-        ({"size": 0}, "are positive"),
-        ({"truncate": 2.0}, "a probability, not 2.0"),
-        ({"middle_frame": True, "modalities": ("image",)}, "modalities have to name video"),
+        ({"columns": {"smell": "x"}}, "unknown field smell; fields are text, image"),
+        ({"modalities": ("text", "smell")}, "got smell"),
+        ({"modalities": ()}, "got none"),
+        ({"size": 0}, "must be positive"),
+        ({"truncate": 2.0}, "expected a probability, got 2.0"),
+        ({"middle_frame": True, "modalities": ("image",)}, "modalities must contain video"),
     ):
         with pytest.raises(ConfigError, match=says):
             make_source(config(path, **changes))

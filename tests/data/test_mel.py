@@ -30,12 +30,12 @@ def test_filters_are_triangles_of_area_one():
     fine = dataclasses.replace(SMALL, n_fft=8192, hop=2048)
     bank = mel.filterbank(fine)
     np.testing.assert_allclose(bank.sum(1) * 8000 / 8192, 1, rtol=2e-3)
-    assert mel.filterbank(fine) is bank  # computed once, and safe from its readers:
+    assert mel.filterbank(fine) is bank  # cached, and therefore read-only:
     with pytest.raises(ValueError, match="read-only"):
         bank[0, 0] = 1
 
 
-def test_a_frame_is_the_spectrum_around_its_centre(noise):
+def test_a_frame_is_the_spectrum_of_the_window_around_its_centre(noise):
     got = mel.magnitudes(noise, SMALL)
     assert got.shape == (3, 65, 257)
     around = noise[1, 128 * 9 - 256 : 128 * 9 + 256].astype(np.float64)
@@ -60,7 +60,7 @@ def test_log_mel_of_a_tone_and_of_silence():
     np.testing.assert_allclose(mel.log_mel(np.zeros((1, 8192)), decibels), -100, rtol=1e-6)
 
 
-def test_a_clip_does_not_depend_on_its_batch(noise):
+def test_a_waveform_does_not_depend_on_its_batch(noise):
     np.testing.assert_allclose(mel.log_mel(noise, SMALL)[1:2], mel.log_mel(noise[1:2], SMALL), atol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_resampling_keeps_a_tone(old, new):
     np.testing.assert_allclose(out[:, 200:-200], tone(1000, new, new // 4)[:, 200:-200], atol=5e-3)
 
 
-def test_resampling_stops_what_the_new_rate_cannot_hold():
+def test_resampling_removes_frequencies_above_the_new_nyquist_frequency():
     assert np.abs(mel.resample(tone(7000, 16000), 16000, 8000)[:, 100:-100]).max() < 0.01
     wave = tone(440)
     np.testing.assert_array_equal(mel.resample(wave, 8000, 8000), wave)
@@ -97,14 +97,14 @@ def test_fill():
     assert (mel.fill(long, 100, seed=4) != cut).any()
 
 
-def test_limits_are_errors(noise):
+def test_bad_arguments(noise):
     assert from_dict(MelConfig, ConfigDict(dataclasses.asdict(SMALL))) == SMALL
     with pytest.raises(ValueError, match="256 samples is too short"):
         mel.log_mel(noise[:, :256], SMALL)
-    with pytest.raises(ValueError, match="66 frames of a wave that has 65"):
+    with pytest.raises(ValueError, match="66 frames of a waveform that has 65"):
         mel.log_mel(noise, SMALL, 66)
     with pytest.raises(ValueError, match="100 samples is too short"):
         mel.normalize(noise[:, :100], 200)
-    for wrong, match in (({"fmax": 4001.0}, "no band"), ({"hop": 257}, "half"), ({"power": 3}, "power 3")):
+    for wrong, match in (({"fmax": 4001.0}, "not a band"), ({"hop": 257}, "half"), ({"power": 3}, "power 3")):
         with pytest.raises(ConfigError, match=match):
             dataclasses.replace(SMALL, **wrong)

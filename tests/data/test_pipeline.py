@@ -18,17 +18,17 @@ def take(iterator, steps):
     return [next(iterator)["x"].tolist() for _ in range(steps)]
 
 
-def test_every_epoch_is_another_permutation_and_batches_cross_its_end():
+def test_every_epoch_is_a_new_permutation_and_batches_may_span_two():
     seen = [x for batch in take(Batches(numbers(), 4, seed=0), 23) for x in batch]
     epochs = [tuple(seen[i : i + 23]) for i in range(0, 92, 23)]
     assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
     assert len(set(epochs)) == 4
 
 
-def test_the_seed_sets_the_order():
+def test_the_seed_determines_the_order():
     orders = [take(Batches(numbers(), 23, seed=s), 2) for s in (0, 0, 1, 2**32 - 1)]
     assert orders[0] == orders[1]
-    assert orders[0][1] != orders[2][0]  # seeds are not each other's epochs
+    assert orders[0][1] != orders[2][0]  # the second epoch of seed 0 is not the first of seed 1
     assert len({tuple(o[0]) for o in orders}) == 3
 
 
@@ -49,19 +49,19 @@ def test_resume_is_exact(threads):
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_the_global_batch_is_the_same_on_any_number_of_hosts_row_by_row(hosts):
+def test_the_global_batch_has_the_same_rows_on_any_number_of_hosts(hosts):
     reference = take(Batches(numbers(), 8, seed=3), 9)
     parts = [take(Batches(numbers(), 8, seed=3, rows=rows), 9) for rows in np.split(np.arange(8), hosts)]
     assert [[x for part in parts for x in part[s]] for s in range(9)] == reference
 
 
-def test_rows_need_not_lie_side_by_side_and_hosts_may_share_them():
+def test_rows_of_a_host_need_not_be_contiguous_and_hosts_may_share_rows():
     reference = take(Batches(numbers(), 8, seed=3), 9)
     for rows in ([0, 1, 4, 5], [6], list(range(8))):
         assert take(Batches(numbers(), 8, seed=3, rows=np.array(rows)), 9) == [[b[r] for r in rows] for b in reference]
 
 
-def test_a_run_goes_on_with_other_hosts():
+def test_a_run_resumes_on_another_number_of_hosts():
     reference = take(Batches(numbers(), 8, seed=3), 9)
     before = [Batches(numbers(), 8, seed=3, rows=rows) for rows in np.split(np.arange(8), 4)]
     for iterator in before:
@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_other_hosts():
     assert [a + b for a, b in zip(*rows, strict=True)] == reference[5:]
 
 
-def test_transform_and_world():
+def test_transform_on_digit_world():
     world = DigitWorld(WorldConfig(size=50))
     iterator = Batches(
         world, 16, 0, transform=lambda batch: {"image": batch["image"], "n": len(batch["text"]["prompt"])}
@@ -106,7 +106,7 @@ def test_a_batch_that_failed_is_read_again():
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "dropped"])
-def test_the_threads_end(close):
+def test_the_data_threads_stop(close):
     before = set(threading.enumerate())
     iterator = Batches(numbers(), 4, seed=0, threads=2)
     next(iterator)
@@ -114,7 +114,7 @@ def test_the_threads_end(close):
     assert readers
     if close:
         iterator.close()
-        iterator.close()  # again: nothing left to do
+        iterator.close()  # closing twice is allowed
     else:
         del iterator
     for thread in readers:
@@ -129,19 +129,19 @@ def test_a_source_smaller_than_the_batch():
 def test_in_order():
     parts = list(in_order(numbers(5), 2, transform=lambda b: b["x"].tolist()))
     assert parts == [[0, 1], [2, 3], [4]]
-    shares = [[b["x"].tolist() for b in in_order(numbers(5), 2, numbers=range(k, 3, 4))] for k in range(4)]
-    assert shares == [[[0, 1]], [[2, 3]], [[4]], []]
+    split = [[b["x"].tolist() for b in in_order(numbers(5), 2, numbers=range(k, 3, 4))] for k in range(4)]
+    assert split == [[[0, 1]], [[2, 3]], [[4]], []]
     assert jax.tree.map(np.shape, next(iter(in_order(numbers(5), 5)))) == {"x": (5,)}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": []}, "without samples"),
-        ({"batch_size": 0}, "a batch has rows, not 0"),
+        ({"source": []}, "no samples"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"seed": -1}, "seed"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(arguments, message):
+def test_bad_arguments_of_batches(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Batches(**{"source": numbers(), "batch_size": 4, "seed": 0, **arguments})

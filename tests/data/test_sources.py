@@ -13,7 +13,7 @@ from codi_jax.data.sources import SOURCES, Arrays, make_source
 
 
 class Plain:
-    """The least that is a source."""
+    """A minimal source."""
 
     def __len__(self):
         return 5
@@ -22,7 +22,7 @@ class Plain:
         return {"x": np.full(3, index), "text": {"caption": "word " * index}}
 
 
-def test_read_stacks_samples_of_any_source():
+def test_read_batch_stacks_the_samples_of_any_source():
     batch = read_batch(Plain(), [4, 0])
     np.testing.assert_array_equal(batch["x"], [[4, 4, 4], [0, 0, 0]])
     assert batch["text"]["caption"].tolist() == ["word " * 4, ""]
@@ -39,7 +39,7 @@ def test_arrays():
             Arrays(wrong)
 
 
-def test_arrays_of_a_file(tmp_path):
+def test_arrays_from_a_file(tmp_path):
     path = tmp_path / "latents.npz"
     np.savez(path, z=np.arange(4))
     assert make_source({"name": "arrays", "path": str(path)})[3] == {"z": 3}
@@ -49,17 +49,17 @@ def test_arrays_of_a_file(tmp_path):
             make_source({"name": "arrays", "path": str(tmp_path / name)})
 
 
-def test_sources_by_name():
+def test_make_source_by_name():
     assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset", "arrayrecord", "mixture"}
     assert len(make_source({"name": "digit_world", "size": 7})) == 7
-    with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
+    with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; sources are digit_world"):
         make_source({"name": "digit_wrold"})
     with pytest.raises(ConfigError, match=r"config\.data\.sise: unknown key"):
         make_source({"name": "digit_world", "sise": 7})
 
 
 class TinyCaptions(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Read back from its files alone, as a user's own prepared data set is."""
+    """A data set without its builder code at read time, as a user prepares one."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -109,19 +109,19 @@ def test_tfds_without_tensorflow(prepared):
     [
         ({"dataset": "nothing_of_that_name"}, "not found"),
         ({"split": "trian"}, "Unknown split"),
-        ({"columns": {"image": "pictures"}}, "no feature 'pictures'; there are about, picture"),
+        ({"columns": {"image": "images"}}, "no feature 'images'; features are about, picture"),
         ({"columns": {"image": "picture/x"}}, "deeper"),
         ({"dataset": "mnist"}, "tfds build mnist"),
     ],
 )
-def test_what_tfds_cannot_give_is_one_clear_line(prepared, change, message):
+def test_tfds_errors_are_one_line(prepared, change, message):
     config = {"name": "tfds", "dataset": "tiny_captions", "data_dir": prepared, **change}
     with pytest.raises(ConfigError, match=message) as error:
         make_source(config)
     assert "\n" not in str(error.value)
 
 
-def test_other_sources_do_not_wait_for_tfds():
+def test_other_sources_do_not_import_tfds():
     code = "import sys; import codi_jax.data.sources; print('tensorflow_datasets' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

@@ -26,11 +26,11 @@ def test_round_trip(sentences):
 
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=4), st.integers(2, 9))
-def test_every_row_of_any_text_begins_and_ends(texts, length):
+def test_every_row_has_bos_first_and_one_eos(texts, length):
     ids = tokenizer.encode(texts, length)
     assert ids.shape == (len(texts), length)
     assert (ids[:, 0] == tokenizer.bos).all()
-    end = ids.argmax(-1)  # CLIP's way to find it
+    end = ids.argmax(-1)  # as CLIP finds it
     for row, e in zip(ids, end, strict=True):
         assert row[e] == tokenizer.eos and (row == tokenizer.eos).sum() == 1
         assert (row[e + 1 :] == tokenizer.pad).all() and (row[:e] != tokenizer.pad).all()
@@ -45,43 +45,43 @@ def test_layout_of_the_ids():
     assert tokenizer.encode([""], 3).tolist() == [[size - 2, size - 1, 0]]
 
 
-def test_markers_cannot_be_written():
+def test_special_tokens_in_a_text_are_unknown_words():
     ids = tokenizer.encode(["a [EOS] red [PAD]"], 8)[0]
     assert ids.argmax() == 5 and tokenizer.decode(ids) == "a [UNK] red [UNK]"
 
 
-def test_case_and_punctuation_do_not_matter_but_unknown_words_show():
+def test_case_and_punctuation_are_ignored_and_unknown_words_become_unk():
     ids = tokenizer.encode(["A  Red, seven!", "a red seven", "a red dragon"], 8)
     np.testing.assert_array_equal(ids[0], ids[1])
     assert tokenizer.decode(ids[2]) == "a red [UNK]"
 
 
-def test_unknown_words_are_named_once_as_they_are_written():
+def test_unknown_words_are_listed_once_as_written():
     texts = ["A Blueish seven, a dog!", "dog [EOS] red", "über-red 77"]
     assert tokenizer.unknown(texts) == ("Blueish", "dog", "EOS", "über", "77")
     assert tokenizer.unknown(["A  Red, seven!", ""]) == () and tokenizer.words == VOCABULARY
-    for text in texts:  # what is named is what becomes [UNK]
+    for text in texts:  # the listed words are those that become [UNK]
         assert tokenizer.decode(tokenizer.encode([text], 20)[0]).split().count("[UNK]") == len(
             tokenizer.unknown([text])
         )
 
 
-def test_cut_off_text_keeps_its_end():
+def test_truncated_text_ends_with_eos():
     row = tokenizer.encode(["the digit seven in red"], 4)[0]
     assert row[-1] == tokenizer.eos and tokenizer.decode(row) == "the digit"
 
 
-def test_decode_stops_at_the_end_and_takes_a_row_without_one():
+def test_decode_stops_at_eos_and_accepts_a_row_without_eos():
     seven, red = (1 + VOCABULARY.index(w) for w in ("seven", "red"))
     assert tokenizer.decode([tokenizer.bos, seven, tokenizer.eos, red]) == "seven"
     assert tokenizer.decode([seven, red]) == "seven red"
 
 
-def test_arrays_of_strings_are_taken():
+def test_encode_accepts_an_array_of_strings():
     np.testing.assert_array_equal(tokenizer.encode(np.array(["a", "a red"]), 6), tokenizer.encode(["a", "a red"], 6))
 
 
-def test_a_word_twice_is_refused():
+def test_a_vocabulary_with_a_duplicate_word():
     with pytest.raises(ConfigError, match="twice"):
         word_tokenizer(("red", "red"))
 
@@ -93,31 +93,31 @@ def backend(tokens):
 
 
 def test_a_saved_tokenizer_is_loaded_from_its_folder(tmp_path):
-    theirs = PreTrainedTokenizerFast(
+    pretrained = PreTrainedTokenizerFast(
         tokenizer_object=backend(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a", "red", "dragon"]),
         unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
     )  # fmt: skip
-    theirs.save_pretrained(tmp_path)
-    ours = make_tokenizer(str(tmp_path))
-    assert (ours.bos, ours.eos, ours.pad, ours.size) == (2, 3, 1, 7)
-    assert ours.encode(["a red dragon"], 6).tolist() == [[2, 4, 5, 6, 3, 1]]
-    assert ours.decode(ours.encode(["a red dragon"], 6)[0]) == "a red dragon"
+    pretrained.save_pretrained(tmp_path)
+    tokenizer = make_tokenizer(str(tmp_path))
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.size) == (2, 3, 1, 7)
+    assert tokenizer.encode(["a red dragon"], 6).tolist() == [[2, 4, 5, 6, 3, 1]]
+    assert tokenizer.decode(tokenizer.encode(["a red dragon"], 6)[0]) == "a red dragon"
 
 
-def test_one_token_may_begin_end_and_pad_as_in_gpt2():
-    ours = Tokenizer(
+def test_one_token_may_be_bos_eos_and_pad_as_in_gpt2():
+    tokenizer = Tokenizer(
         PreTrainedTokenizerFast(tokenizer_object=backend(["<|e|>", "a", "red"]), bos_token="<|e|>", eos_token="<|e|>")
     )
-    assert ours.encode(["a red"], 6).tolist() == [[0, 1, 2, 0, 0, 0]]
-    assert ours.decode([0, 1, 2, 0, 0, 0]) == "a red"
+    assert tokenizer.encode(["a red"], 6).tolist() == [[0, 1, 2, 0, 0, 0]]
+    assert tokenizer.decode([0, 1, 2, 0, 0, 0]) == "a red"
 
 
-def test_what_is_no_tokenizer_is_one_clear_line(tmp_path):
-    with pytest.raises(ConfigError, match="nor a folder"):
+def test_a_missing_tokenizer_is_a_one_line_error(tmp_path):
+    with pytest.raises(ConfigError, match="a folder or hub:NAME"):
         make_tokenizer("digit_wrold")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         make_tokenizer(str(tmp_path))
-    with pytest.raises(ConfigError, match="begin and end"):
+    with pytest.raises(ConfigError, match="begin-of-text"):
         Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend(["a", "b"])))
 
 
@@ -125,7 +125,7 @@ def test_what_is_no_tokenizer_is_one_clear_line(tmp_path):
 
 
 def byte_pairs(folder, words, end="", markers=(), names=("vocab.json", "merges.txt")):
-    """Writes byte-pair files in which these words are one token each, put together letter by letter."""
+    """Writes byte-pair files in which each of these words is one token, merged letter by letter."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = [*letters, *(letter + end for letter in letters if end)]
     merges = []
@@ -141,7 +141,7 @@ def byte_pairs(folder, words, end="", markers=(), names=("vocab.json", "merges.t
     return ids
 
 
-def test_clip_pads_with_its_end_and_is_read_off_at_the_first(tmp_path):
+def test_clip_pads_with_eos_and_pools_at_the_first_eos(tmp_path):
     markers = ("<|startoftext|>", "<|endoftext|>")
     ids = byte_pairs(tmp_path / "clip", ("red", "cat"), "</w>", markers)
     config = {"tokenizer_class": "CLIPTokenizer", "bos_token": markers[0]}
@@ -178,27 +178,27 @@ def test_cased_wordpieces_pad_with_0_and_keep_case_and_accents(kind, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("gpt2-vocab.json", "gpt2-merges.txt")])
-def test_gpt2_of_the_codec_has_three_markers_after_its_words(names, tmp_path):
+def test_gpt2_of_the_codec_has_three_special_tokens_after_its_vocabulary(names, tmp_path):
     ids = byte_pairs(tmp_path, ("Ġa", "Ġred", "Ġcat", "cat", "Ġ."), markers=("<|endoftext|>",), names=names)
     gpt2 = make_tokenizer(f"gpt2-optimus:{tmp_path}")
     n = len(ids)
     assert (gpt2.pad, gpt2.bos, gpt2.eos, gpt2.size) == (n, n + 1, n + 2, n + 3)
-    rows = gpt2.encode(["a red cat", "cat", ""], 6)  # a space comes first
+    rows = gpt2.encode(["a red cat", "cat", ""], 6)  # a space is prepended
     assert rows.tolist() == [
         [n + 1, ids["Ġa"], ids["Ġred"], ids["Ġcat"], n + 2, n],
         [n + 1, ids["Ġcat"], n + 2, n, n, n],
         [n + 1, n + 2, n, n, n, n],
     ]
     assert [gpt2.decode(row) for row in rows] == ["a red cat", "cat", ""]
-    gpt2._tokenizer.save_pretrained(tmp_path / "saved")  # one file, which holds the markers
+    gpt2._tokenizer.save_pretrained(tmp_path / "saved")  # one file with the special tokens
     again = make_tokenizer(f"gpt2-optimus:{tmp_path / 'saved'}")
     assert (again.pad, again.bos, again.eos, again.size) == (n, n + 1, n + 2, n + 3)
     np.testing.assert_array_equal(again.encode(["a red cat", "cat", ""], 6), rows)
-    # As the release: a first word without its space is lost, what stands before punctuation is closed up.
+    # As in the release: a first word without a space is dropped, and spaces before punctuation are removed.
     assert gpt2.decode([n + 1, ids["cat"], ids["Ġred"], ids["Ġcat"], ids["Ġ."], n + 2, ids["Ġa"]]) == "red cat."
 
 
-def test_a_folder_without_the_releases_files_is_one_clear_line(tmp_path):
+def test_a_folder_without_the_releases_files_is_a_one_line_error(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^tokenizer 'gpt2-optimus:.*': no gpt2-vocab.json or vocab.json or tokenizer.json"
     ):

@@ -30,7 +30,7 @@ def png(shade):
 
 
 def sample(i, caption=None):
-    """What img2dataset leaves of one sample."""
+    """The files that img2dataset writes for one sample."""
     return {
         f"{i:09d}.png": png(i),
         f"{i:09d}.txt": (caption or f"caption {i}").encode(),
@@ -76,35 +76,35 @@ def test_samples_of_all_shards_in_order(shards, pattern):
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_kind_of_tar_and_long_names(tmp_path, format):
+def test_every_tar_format_and_long_names(tmp_path, format):
     folder = "/".join(["a" * 60] * (3 if format != tarfile.USTAR_FORMAT else 2))
     members = {f"{folder}/{name}": data for name, data in {**sample(1), **sample(2)}.items()}
-    found = records(shard(tmp_path / "x.tar", members, format))
-    assert [found[i]["text"] for i in range(2)] == ["caption 1", "caption 2"]
-    assert found[0]["name"].endswith(f"{folder}/000000001")
+    rows = records(shard(tmp_path / "x.tar", members, format))
+    assert [rows[i]["text"] for i in range(2)] == ["caption 1", "caption 2"]
+    assert rows[0]["name"].endswith(f"{folder}/000000001")
 
 
-def test_captions_of_json_where_there_is_no_text(tmp_path):
+def test_without_a_txt_file_the_caption_is_read_from_json(tmp_path):
     members = {name: data for name, data in sample(3).items() if not name.endswith("txt")}
     path = shard(tmp_path / "x.tar", members)
     assert records(path)[0]["text"] == "other 3"
-    with pytest.raises(MediaError, match="no 'title' in it"):
+    with pytest.raises(MediaError, match="has no field 'title'"):
         records(path, caption="title")[0]
 
 
-def test_a_clip_has_its_sound_and_its_picture(tmp_path):
-    file = tmp_path / "clip.mp4"
+def test_audio_and_image_are_taken_from_the_video(tmp_path):
+    file = tmp_path / "video.mp4"
     files.write_video(file, np.full((8, 32, 32, 3), 99, np.uint8), 8.0)
     path = shard(tmp_path / "x.tar", {"7.mp4": file.read_bytes(), "7.txt": b"grey"})
     media = {"modalities": ("text", "image", "video"), "frames": 2, "rate": 2.0, "middle_frame": True}
-    made = make_source(config(path, media=media))[0]
-    assert np.abs(made["image"].astype(int) - 99).max() < 5 and made["video"].shape == (2, 8, 8, 3)
-    with pytest.raises(MediaError) as error:  # it has none
+    decoded = make_source(config(path, media=media))[0]
+    assert np.abs(decoded["image"].astype(int) - 99).max() < 5 and decoded["video"].shape == (2, 8, 8, 3)
+    with pytest.raises(MediaError) as error:  # the video has no audio stream
         make_source(config(path, media={"modalities": ("audio",)})).source[0]
     assert error.value.reason == "kind"
 
 
-def test_other_files_and_folders_are_passed_over(tmp_path):
+def test_other_files_and_folders_are_skipped(tmp_path):
     members = {**sample(1), "README": b"no suffix", ".hidden.txt": b"hidden", "000000001.cls": b"3", "lonely.txt": b"x"}
     path = shard(tmp_path / "x.tar", members)
     with tarfile.open(path, "a") as tar:
@@ -112,45 +112,45 @@ def test_other_files_and_folders_are_passed_over(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
         tar.addfile(tarfile.TarInfo("2.txt"))
-    found = records(path)
-    assert len(found) == 1 and found[0]["text"] == "caption 1"
+    rows = records(path)
+    assert len(rows) == 1 and rows[0]["text"] == "caption 1"
 
 
-def test_the_index_spares_reading_the_tars_again(shards, tmp_path, monkeypatch):
+def test_with_an_index_the_tars_are_not_scanned_again(shards, tmp_path, monkeypatch):
     pattern, index = shards / "*.tar", str(tmp_path / "index")
     first = records(pattern, index=index)
-    monkeypatch.setattr(webdataset, "_samples", lambda *a: pytest.fail("the tar is read again"))
+    monkeypatch.setattr(webdataset, "_samples", lambda *a: pytest.fail("the tar is scanned again"))
     again = records(pattern, index=index)
     assert again._samples == first._samples
     monkeypatch.undo()
-    for kept in (tmp_path / "index").iterdir():
-        kept.write_text("{torn")
+    for cache in (tmp_path / "index").iterdir():
+        cache.write_text("{damaged")
     assert records(pattern, index=index)._samples == first._samples
 
 
-def test_a_tar_that_was_cut_has_what_is_before_the_cut(tmp_path):
+def test_a_truncated_tar_has_the_samples_before_the_cut(tmp_path):
     members = {name: data for i in range(5) for name, data in sample(i).items()}
     whole = shard(tmp_path / "x.tar", members).read_bytes()
     path = tmp_path / "cut.tar"
     for size in range(600, len(whole), 700):
         path.write_bytes(whole[:size])
         try:
-            found = records(path)
+            rows = records(path)
         except ConfigError as error:
             assert "no sample has" in str(error)
             continue
-        for i in range(len(found)):
+        for i in range(len(rows)):
             try:
-                assert found[i]["text"] == f"caption {i}"
+                assert rows[i]["text"] == f"caption {i}"
             except MediaError as error:
-                assert "the tar ends within it" in str(error) and i == len(found) - 1
+                assert "the tar ends before the end of the file" in str(error) and i == len(rows) - 1
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [(b"", "not a tar"), (b"a text", "not a tar"), (bytes(5000), "no sample has"), (b"\xff" * 2000, "not a tar")],
 )
-def test_what_is_no_tar(tmp_path, content, says):
+def test_files_that_are_not_tars(tmp_path, content, says):
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(ConfigError, match=says):
         records(tmp_path / "x.tar")
@@ -158,7 +158,7 @@ def test_what_is_no_tar(tmp_path, content, says):
 
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=60)
 @hypothesis.given(st.data())
-def test_a_damaged_tar_is_samples_or_one_line(tmp_path, data):
+def test_a_damaged_tar_gives_samples_or_a_one_line_error(tmp_path, data):
     whole = bytearray(shard(tmp_path / "x.tar", {**sample(1), **sample(2)}).read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -174,7 +174,7 @@ def test_a_damaged_tar_is_samples_or_one_line(tmp_path, data):
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"1.png": b"no picture", "1.txt": b"a"}, "unreadable"),
+        ({"1.png": b"not an image", "1.txt": b"a"}, "unreadable"),
         ({"1.png": b"", "1.txt": b"a"}, "unreadable"),
         ({"1.png": png(3), "1.txt": b"\xff\xfe\xfa"}, "unreadable"),
         ({"1.png": png(3), "1.txt": b" \n"}, "empty"),
@@ -194,15 +194,15 @@ def test_a_sample_that_cannot_be_used(tmp_path, members, reason):
 
 def test_a_large_file_is_not_read(tmp_path, monkeypatch):
     path = shard(tmp_path / "x.tar", sample(1))
-    found = records(path)
+    rows = records(path)
     monkeypatch.setattr(files, "MAX_BYTES", 5)
-    monkeypatch.setattr(webdataset, "_bytes", lambda *a: pytest.fail("it is read"))
+    monkeypatch.setattr(webdataset, "_bytes", lambda *a: pytest.fail("the file is read"))
     with pytest.raises(MediaError) as error:
-        found[0]
+        rows[0]
     assert error.value.reason == "large"
 
 
-def test_nothing_of_what_is_asked_for(shards):
+def test_no_sample_has_the_modalities(shards):
     with pytest.raises(ConfigError, match="no sample has text and audio; 3 shards hold 10 samples with image, text"):
         records(shards / "*.tar", media={"modalities": ("text", "audio")})
 
@@ -210,18 +210,18 @@ def test_nothing_of_what_is_asked_for(shards):
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("{a..b}.tar", "braces hold a range of numbers"),
-        ("{5..1}.tar", "braces hold a range of numbers"),
+        ("{a..b}.tar", "expected a range of numbers in braces"),
+        ("{5..1}.tar", "expected a range of numbers in braces"),
         ("{00000..00007}.tar", "00003.tar: no such shard"),
-        ("none*.tar", "no shard is called so"),
+        ("none*.tar", "no such shard"),
     ],
 )
-def test_patterns_that_name_nothing(shards, pattern, says):
+def test_patterns_that_match_nothing(shards, pattern, says):
     with pytest.raises(ConfigError, match=says):
         expand(str(shards / pattern))
 
 
-def test_shards_of_a_store(monkeypatch):
+def test_shards_on_remote_storage(monkeypatch):
     bucket = s3.bucket(monkeypatch, "shards")
     path = storage.as_path(f"{bucket}/x.tar")
     members = {name: data for i in range(3) for name, data in sample(i).items()}

@@ -1,10 +1,9 @@
-"""The JobSet: what its API asks for is there, and its policies, read as Kubernetes reads them, restart what they ought.
+"""launch/jobset.yaml: required fields, and the restarts that its policies give.
 
-The rules of the two controllers are short. Job (pods never restarted in place, a podFailurePolicy, no backoff): the
-first rule that matches a failed pod's exit code or condition decides, and FailJob fails the job for the reason
-PodFailurePolicy; without one the pod counts against the backoff limit, and the job fails for BackoffLimitExceeded.
-JobSet: the first rule of its failurePolicy that names the reason decides, RestartJobSet where none does; a restart that
-counts is given at most maxRestarts times.
+The tests simulate both controllers. Job (pods never restarted in place, a podFailurePolicy, no backoff): the first rule
+that matches a failed pod's exit code or condition applies, and FailJob fails the job with reason PodFailurePolicy; if
+none matches, the pod counts against the backoff limit, and the job fails with BackoffLimitExceeded. JobSet: the first
+rule of its failurePolicy with the reason applies, or else RestartJobSet; there are at most maxRestarts such restarts.
 """
 
 import re
@@ -28,14 +27,14 @@ REASONS = {
 
 def matches(rule, code, condition):
     if "onExitCodes" in rule:
-        given = rule["onExitCodes"]
-        assert given["operator"] in ("In", "NotIn") and given["containerName"] == TRAIN["name"]
-        return code not in (0, None) and (code in given["values"]) == (given["operator"] == "In")
+        codes = rule["onExitCodes"]
+        assert codes["operator"] in ("In", "NotIn") and codes["containerName"] == TRAIN["name"]
+        return code not in (0, None) and (code in codes["values"]) == (codes["operator"] == "In")
     return any(c["type"] == condition and c["status"] == "True" for c in rule["onPodConditions"])
 
 
-def why_the_job_fails(code, condition=None):
-    """The reason of a job one of whose pods ended so; None if it does not fail."""
+def failure_reason(code, condition=None):
+    """The reason for which a job fails after a pod's exit code or condition; None if it does not fail."""
     if code == 0:
         return None
     for rule in JOB["podFailurePolicy"]["rules"]:
@@ -47,10 +46,10 @@ def why_the_job_fails(code, condition=None):
 
 
 def outcome(*ends):
-    """What becomes of a JobSet whose runs end so, one after the other."""
-    counted = 0
+    """The state of a JobSet after runs with these ends."""
+    restarts = 0
     for end in ends:
-        reason = why_the_job_fails(*end)
+        reason = failure_reason(*end)
         if reason is None:
             return "Completed"
         rules = JOBSET["spec"]["failurePolicy"]["rules"]
@@ -58,13 +57,13 @@ def outcome(*ends):
         if action == "FailJobSet":
             return "Failed"
         if action == "RestartJobSet":
-            counted += 1
-            if counted > JOBSET["spec"]["failurePolicy"]["maxRestarts"]:
+            restarts += 1
+            if restarts > JOBSET["spec"]["failurePolicy"]["maxRestarts"]:
                 return "Failed"
     return "restarted"
 
 
-def test_what_the_api_asks_for():
+def test_required_fields():
     assert (JOBSET["apiVersion"], JOBSET["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", JOBSET["metadata"]["name"])
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", WORKERS["name"])
@@ -72,12 +71,12 @@ def test_what_the_api_asks_for():
         assert rule.keys() == {"name", "action", "onJobFailureReasons"}
         assert re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"]) and rule["action"] in ACTIONS
         assert set(rule["onJobFailureReasons"]) <= REASONS
-    assert POD["restartPolicy"] == "Never"  # which a podFailurePolicy needs
-    assert JOB["completionMode"] == "Indexed"  # so that each pod has its number
+    assert POD["restartPolicy"] == "Never"  # required by podFailurePolicy
+    assert JOB["completionMode"] == "Indexed"  # so that each pod has an index
     assert TRAIN["image"] and TRAIN["command"][:2] == ["codi-jax", "train"]
 
 
-def test_a_pod_for_every_host_of_the_slice():
+def test_one_pod_per_host_of_the_slice():
     topology = POD["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
     rows, columns = map(int, topology.split("x"))
     chips = TRAIN["resources"]["limits"]["google.com/tpu"]
@@ -95,7 +94,7 @@ def test_every_placeholder_is_explained():
         ([(0,)], "Completed"),
         ([(75,)] * 100, "restarted"),
         ([(75,)] * 100 + [(0,)], "Completed"),
-        ([(143, "DisruptionTarget")] * 100, "restarted"),  # its node was taken away
+        ([(143, "DisruptionTarget")] * 100, "restarted"),  # node disruption
         ([(1,)] * 3, "restarted"),
         ([(1,)] * 4, "Failed"),
         ([(137,), (75,), (2,), (75,), (69,), (75,), (1,)], "Failed"),

@@ -15,7 +15,8 @@ QUEUED, SLURM = LAUNCH / "tpu_queued_resource.sh", LAUNCH / "slurm.sbatch"
 SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh")
 GIVEN = ("--name=n", "--zone=z", "--type=t", "--repository=r", "--config=c.py:a=1,b=x y", "--workdir=gs://b/run")
 
-# States of the request, one a line in `states`, the last for ever; exit codes of training likewise, in `codes`.
+# A fake gcloud: `states` has the states of the queued resource, one per line, the last repeated; `codes` has the exit
+# codes of training in the same way.
 GCLOUD = """#!/usr/bin/env bash
 next() { head -n 1 "$1"; if (($(wc -l <"$1") > 1)); then sed -i 1d "$1"; fi; }
 cd "$(dirname "$0")"
@@ -35,7 +36,7 @@ exit "${CODE:-0}"
 """
 
 
-def stand_in(folder, name, text):
+def fake_command(folder, name, text):
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
 
@@ -45,8 +46,8 @@ def environment(folder, **variables):
 
 
 def queued(folder, *arguments, states=("ACTIVE",), codes=(0,)):
-    """Exit code, standard error and gcloud's calls."""
-    stand_in(folder, "gcloud", GCLOUD)
+    """Runs the script; returns its exit code, standard error and the calls of gcloud."""
+    fake_command(folder, "gcloud", GCLOUD)
     (folder / "states").write_text("".join(f"{state}\n" for state in states))
     (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
     done = subprocess.run([QUEUED, *arguments], env=environment(folder), capture_output=True, text=True, timeout=60)
@@ -60,41 +61,41 @@ def trained(calls):
 
 def test_shellcheck_finds_nothing():
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert shellcheck is not None, "extra `test` brings it"
+    assert shellcheck is not None, "installed by the extra `test`"
     done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_bash_can_read_it(script):
+def test_bash_syntax(script):
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
-def test_preempted_twice_then_done(tmp_path):
-    code, said, calls = queued(tmp_path, *GIVEN, "--", "--stage=ldm.image", codes=(75, 75, 0))
-    assert code == 0, said
+def test_a_preempted_run_is_resumed(tmp_path):
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--", "--stage=ldm.image", codes=(75, 75, 0))
+    assert code == 0, stderr
     assert len(trained(calls)) == 3 and len(set(trained(calls))) == 1  # the same command each time, on all workers
     assert "--worker=all" in trained(calls)[0]
     assert r"--config=c.py:a=1\,b=x\ y --workdir=gs://b/run --quiet --stage=ldm.image" in trained(calls)[0]
     assert calls[-1].startswith("compute tpus queued-resources delete n")
 
 
-def test_failures_are_tried_again_a_few_times_in_a_row(tmp_path):
-    code, said, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
-    assert code == 7 and "7, 3 times in a row; giving up" in said
+def test_failures_are_retried_up_to_a_limit_in_a_row(tmp_path):
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
+    assert code == 7 and "7, 3 times in a row; giving up" in stderr
     assert len(trained(calls)) == 6
-    assert not any("delete" in call for call in calls)  # left there to be looked at
+    assert not any("delete" in call for call in calls)  # kept for debugging
 
 
-def test_what_training_refuses_is_not_tried_again(tmp_path):
+def test_an_argument_error_is_not_retried(tmp_path):
     code, _, calls = queued(tmp_path, *GIVEN, codes=(2,))
     assert code == 2 and len(trained(calls)) == 1
 
 
-def test_a_tpu_that_is_taken_away_is_asked_for_again_and_is_no_failure(tmp_path):
+def test_a_preempted_tpu_is_requested_again_without_counting_a_failure(tmp_path):
     states = ("", "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", "SUSPENDED", "", "ACTIVE")
-    code, said, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
-    assert code == 0, said
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
+    assert code == 0, stderr
     what = [
         "create" if "create" in c else "delete" if "delete" in c else "train" if "train" in c else "" for c in calls
     ]
@@ -102,7 +103,7 @@ def test_a_tpu_that_is_taken_away_is_asked_for_again_and_is_no_failure(tmp_path)
     assert all("--spot" in call for call in calls if "create" in call)
 
 
-def test_a_dry_run_prints_and_calls_nothing(tmp_path):
+def test_a_dry_run_only_prints_the_commands(tmp_path):
     done = subprocess.run([QUEUED, "--dry-run", *GIVEN], env=environment(tmp_path), capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and [line.split()[:4] for line in lines] == [
@@ -121,8 +122,8 @@ def test_a_dry_run_prints_and_calls_nothing(tmp_path):
     ],
 )
 def test_arguments_are_checked(tmp_path, arguments, message):
-    code, said, calls = queued(tmp_path, *arguments)
-    assert code == 2 and message in said and said.count("\n") == 1 and not calls
+    code, stderr, calls = queued(tmp_path, *arguments)
+    assert code == 2 and message in stderr and stderr.count("\n") == 1 and not calls
 
 
 def test_help(tmp_path):
@@ -132,8 +133,8 @@ def test_help(tmp_path):
 
 @pytest.fixture
 def slurm(tmp_path):
-    stand_in(tmp_path, "srun", SRUN)
-    stand_in(tmp_path, "scontrol", '#!/usr/bin/env bash\necho "scontrol $*" >>"$(dirname "$0")/calls"\n')
+    fake_command(tmp_path, "srun", SRUN)
+    fake_command(tmp_path, "scontrol", '#!/usr/bin/env bash\necho "scontrol $*" >>"$(dirname "$0")/calls"\n')
 
     def start(*arguments, code=0):
         variables = environment(tmp_path, SLURM_JOB_ID="42", CODE=str(code))
@@ -150,14 +151,14 @@ RUN = ("--config=c.py", "--workdir=/shared/run")
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(0, False), (75, True), (1, False), (2, False)])
-def test_slurm_requeues_what_was_preempted(slurm, code, requeued):
+def test_slurm_requeues_a_preempted_job(slurm, code, requeued):
     start, read = slurm
     assert start(*RUN, code=code).wait(60) == code
     assert read("calls")[0].endswith("codi-jax train --quiet --config=c.py --workdir=/shared/run")
     assert read("calls")[1:] == (["scontrol requeue 42"] if requeued else [])
 
 
-def test_slurm_passes_sigterm_on_waits_for_the_save_and_requeues(slurm):
+def test_slurm_forwards_sigterm_waits_for_the_checkpoint_and_requeues(slurm):
     start, read = slurm
     job = start(*RUN, "--stage=wait")
     while not read("calls"):

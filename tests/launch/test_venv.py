@@ -1,4 +1,4 @@
-"""How `make` finds a Python and installs into a virtual environment, with stand-ins for Pythons and once for real."""
+"""launch/venv.sh: finds a Python and installs into a virtual environment; with fake Pythons, and once for real."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "venv.sh"
-NOT_FOUND = "codi_jax: no Python was found: install python3.13, python3.12 or python3.11"
+NOT_FOUND = "codi_jax: no supported Python found: install python3.13, python3.12 or python3.11"
 
-# Version $VERSION; makes virtual environments with itself in them; its pip, and its ensurepip, say $SAYS and fail.
+# A fake Python VERSION that copies itself into virtual environments. If FAILS is set to pip or ensurepip, that prints
+# SAYS and fails.
 PYTHON = """#!BASH
 version=VERSION
 case "$*" in
@@ -30,7 +31,7 @@ esac
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty PATH but for what the script calls, and a repository to run it in."""
+    """A folder with a minimal PATH and repository to run the script in."""
     for name in ("dirname", "rm", "touch", "mkdir", "cp", "bash"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
@@ -41,7 +42,7 @@ def folder(tmp_path):
 
 
 def add_python(folder, version, says=None):
-    """A stand-in for a Python; one that says another version than it is called by is a shim of something else."""
+    """Adds a fake Python; one that reports another version than its name is a shim of another Python."""
     path = folder / "bin" / f"python{version}"
     path.write_text(PYTHON.replace("BASH", shutil.which("bash")).replace("VERSION", says or version))
     path.chmod(0o755)
@@ -57,7 +58,7 @@ def run(folder, *arguments, **variables):
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), called
 
 
-def test_the_newest_that_can_run_is_taken(folder):
+def test_the_newest_python_that_runs_is_used(folder):
     shim = add_python(folder, "3.13")
     shim.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")
     add_python(folder, "3.12")
@@ -78,7 +79,7 @@ def test_a_python_behind_a_shim_that_cannot_run_is_found(folder):
     assert (code, out) == (0, [str(real)])
 
 
-def test_it_is_made_and_installed_once(folder):
+def test_the_environment_is_created_and_installed_once(folder):
     add_python(folder, "3.12")
     calls = run(folder, ".venv", "test")[3]
     assert calls == [
@@ -92,7 +93,7 @@ def test_it_is_made_and_installed_once(folder):
     assert run(folder, ".venv", "test")[3][-1] == "-m pip install --quiet -e .[test]"
 
 
-def test_one_that_was_cut_short_is_made_again(folder):
+def test_an_incomplete_environment_is_created_again(folder):
     add_python(folder, "3.12")
     run(folder, ".venv", "test")
     (folder / ".venv" / "pip").unlink()
@@ -100,7 +101,7 @@ def test_one_that_was_cut_short_is_made_again(folder):
     assert run(folder, ".venv", "test")[3][0] == "-m venv --without-pip --clear .venv"
 
 
-def test_a_python_that_is_named(folder):
+def test_an_explicit_python(folder):
     add_python(folder, "3.13")
     older = add_python(folder, "3.11")
     assert run(folder, ".venv", "test", str(older))[1] == [
@@ -108,19 +109,19 @@ def test_a_python_that_is_named(folder):
     ]
     code, _, err, _ = run(folder, ".venv", "test", "python3.13")
     assert code == 2 and err == [
-        "codi_jax: PYTHON=python3.13: .venv has Python 3.11: remove it, or name another folder by VENV="
+        "codi_jax: PYTHON=python3.13: .venv has Python 3.11: remove it, or set VENV= to another folder"
     ]
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((), f"{NOT_FOUND}, or name one by PYTHON=/path/to/python"),
-        (("python4",), "codi_jax: PYTHON=python4 cannot be run: name python3.13, python3.12 or python3.11"),
-        (("python3.10",), "codi_jax: PYTHON=python3.10 is Python 3.10: name python3.13, python3.12 or python3.11"),
+        ((), f"{NOT_FOUND}, or set PYTHON=/path/to/python"),
+        (("python4",), "codi_jax: PYTHON=python4 cannot be run: use python3.13, python3.12 or python3.11"),
+        (("python3.10",), "codi_jax: PYTHON=python3.10 is Python 3.10: use python3.13, python3.12 or python3.11"),
     ],
 )
-def test_no_python(folder, given, message):
+def test_no_supported_python(folder, given, message):
     add_python(folder, "3.10")
     add_python(folder, "3.12", says="3.10")
     assert run(folder, ".venv", "test", *given)[:3] == (2, [], [message])
@@ -150,33 +151,33 @@ REFUSED = (
 @pytest.mark.parametrize(
     ("says", "message"),
     [
-        (f"ERROR: {FULL}\n", f"{FULL}: make room: about 2 GB in .venv, and while pip works as much in /tmp"),
-        (READ_ONLY, f"{READ_ONLY}: use a copy of the repository in a folder that you may write to"),
-        (REFUSED, "pip reaches no package index: connect to a network, or name an index that can be reached by "),
+        (f"ERROR: {FULL}\n", f"{FULL}: free disk space: about 2 GB in .venv, and during installation as much in /tmp"),
+        (READ_ONLY, f"{READ_ONLY}: use a copy of the repository in a writable folder"),
+        (REFUSED, "pip cannot reach a package index: connect to a network, or set PIP_INDEX_URL"),
     ],
     ids=["full", "read-only", "no network"],
 )
-def test_what_fails_is_one_line(folder, fails, says, message):
+def test_known_errors_are_one_line(folder, fails, says, message):
     add_python(folder, "3.12")
     doing = {"ensurepip": "making .venv", "pip": "upgrading pip in .venv"}[fails]
     code, out, err, _ = run(folder, ".venv", "test", SAYS=says, FAILS=fails)
     assert code == 2 and not out and len(err) == 1 and err[0].startswith(f"codi_jax: {doing}: {message}")
     assert (folder / ".venv").exists() == (fails == "pip")
-    assert run(folder, ".venv", "test")[0] == 0  # once the reason is gone
+    assert run(folder, ".venv", "test")[0] == 0  # after the cause is fixed
 
 
-def test_what_is_not_known_is_shown_in_full(folder):
+def test_unknown_errors_show_the_whole_output(folder):
     add_python(folder, "3.12")
     code, _, err, _ = run(folder, ".venv", "test", SAYS="error: one\nerror: two", FAILS="pip")
     assert code == 2 and err == [
         "error: one",
         "error: two",
-        "codi_jax: upgrading pip in .venv failed; above is what was said",
+        "codi_jax: upgrading pip in .venv failed; see the output above",
     ]
 
 
 def test_pip_without_a_network(tmp_path):
-    """The real thing: pip, and an address at which nobody answers."""
+    """The real pip, with an index at an address that does not answer."""
     (tmp_path / "setup.py").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
@@ -186,4 +187,4 @@ def test_pip_without_a_network(tmp_path):
         ["bash", SCRIPT, ".venv", "test", sys.executable], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and ": pip reaches no package index: " in last, done.stderr
+    assert done.returncode == 2 and ": pip cannot reach a package index: " in last, done.stderr

@@ -92,7 +92,7 @@ def test_an_audio_file_round_trip(audio, tmp_path):
     assert short.shape == (8192,) and not short[4000:].any()
     audio.write(tone(440, 20_000), path)
     assert np.abs(audio.read(str(path)).astype(int) - tone(440, 20_000)[:8192]).max() <= 1
-    with pytest.raises(ConfigError, match="no such sound"):
+    with pytest.raises(ConfigError, match="no such audio file"):
         audio.read(str(tmp_path / "absent.wav"))
 
 
@@ -112,5 +112,5 @@ def test_sizes_that_do_not_fit_raise():
         CoDi.from_config(tree)
     tree = toy.model(NAMES)
     tree["modalities"]["audio"]["mel"]["fmax"] = 5000.0
-    with pytest.raises(ConfigError, match="no band below 8000 / 2 Hz"):
+    with pytest.raises(ConfigError, match="not a band below 8000 / 2 Hz"):
         CoDi.from_config(tree)

@@ -1,8 +1,8 @@
-"""digit_world: a small world of aligned modalities, made from integer seeds, whose generated samples can be counted.
+"""digit_world: a small procedural data set of aligned text, image, audio and video, with measurable factors.
 
-Every modality carries some of the world's factors, so that "does the image show what the text says" has an answer. The
-digits are real handwriting (MNIST); all else is drawn. This package knows the modalities' names, as few places do:
-factors.py lists what each of them carries.
+Every modality shows some of the factors of a sample (factors.py lists which), so that a generated image can be checked
+against its prompt. The digits are handwritten (MNIST) and the spoken digits synthetic; everything else is drawn from
+integer seeds.
 """
 
 from codi_jax.data.digit_world.captions import READERS, VOCABULARY, parse, vocabulary

@@ -1,12 +1,11 @@
-"""One second of sound: a spoken digit, a click, and behind them a soft tone whose pitch tells the motion.
+"""Audio of one second: a spoken digit, a click, and a soft tone whose pitch shows the motion.
 
     s(t) = g w(t - t₀) + √2 a sin 2π(φ + (1 + ε) ∫₀ᵗ f) + c(t - t₁) + floor
 
-g is a loudness, w the word, whose level and g set a: the tone lies 31 dB below the word, too soft to hide it, and is
-heard before and after it. Its frequency f is 500 Hz (left) or 2000 Hz (right), or glides from the first to the second
-(up) or back (down) in octaves per second. c is a click of 10 ms, a decaying burst of noise with a peak of 0.25, equally
-loud at all frequencies, which begins at t₁. The floor is white noise at -60 dB, without which the logarithm of a
-spectrum would speak of rounding errors wherever nothing sounds.
+w is the word, which starts at t₀, and g its gain. The tone's amplitude a puts it 31 dB below the word; it sounds during
+the whole second. Its frequency f is 500 Hz (left), 2000 Hz (right), or glides from 500 to 2000 Hz (up) or back (down),
+linearly in octaves. c is a click that starts at t₁: a decaying burst of white noise of 10 ms with a peak of 0.25. The
+floor is white noise at -60 dB, without which a log spectrum would show rounding errors in silence.
 """
 
 import functools
@@ -19,23 +18,31 @@ from codi_jax.data.digit_world.glyphs import Split
 from codi_jax.data.digit_world.speech import RATE, speech, utterance_index
 
 LENGTH = 8192  # samples: 1.024 s
-DRAWS = ("utterance", "onset", "loudness", "tone", "phase", "floor", "click")  # the uniform numbers behind a sound
+DRAWS = (
+    "utterance",
+    "onset",
+    "loudness",
+    "tone",
+    "phase",
+    "floor",
+    "click",
+)  # the uniform numbers that determine a waveform
 
-_ONSET = 640  # samples, 0.08 s: the most a word's middle is off the clip's
-_LOUDNESS = 0.36, 0.72  # the least and the largest peak of a word
+_ONSET = 640  # samples, 0.08 s: the largest offset of the word from the centre
+_LOUDNESS = 0.36, 0.72  # smallest and largest peak of a word
 _LOW, _HIGH = 500.0, 2000.0  # Hz
 _DETUNE = 0.03  # the largest |ε|
-_TONE = 10 ** (-31 / 20)  # the tone's level beside the word's
-_FLOOR = 10 ** (-60 / 20)  # the noise's level beside full scale
+_TONE = 10 ** (-31 / 20)  # level of the tone relative to the word
+_FLOOR = 10 ** (-60 / 20)  # level of the noise relative to full scale
 _CLICK = 0.25  # peak
 _CLICK_LENGTH = 80  # samples, 10 ms
-_CLICKS = 16  # different ones
-_FADE = 160  # samples, 20 ms: the tone's beginning and end
+_CLICKS = 16  # number of different clicks
+_FADE = 160  # samples, 20 ms: fade-in and fade-out of the tone
 
 
 @functools.lru_cache(maxsize=1)
 def _cycles() -> np.ndarray:
-    """∫f in cycles for the motions left, right, up, down: float32 [4, 8192]."""
+    """∫f in cycles for the motions left, right, up and down: float32 [4, 8192]."""
     t, whole = np.arange(LENGTH) / RATE, LENGTH / RATE
     growth = np.log(_HIGH / _LOW) / whole
     up = _LOW * np.expm1(growth * t) / growth
@@ -51,14 +58,14 @@ def _envelope() -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _noise() -> np.ndarray:
-    """White noise of which every sample takes a stretch, float32 [65536], root mean square `_FLOOR`."""
+    """White noise, float32 [65536] of root mean square `_FLOOR`; every sample takes an excerpt."""
     u = uniform("digit_world", ("floor",), np.arange(2**16))["floor"]
     return (_FLOOR * np.sqrt(3) * (2 * u - 1)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
 def _clicks() -> np.ndarray:
-    """float32 [16, 80], from which every sample takes a click."""
+    """The clicks, float32 [16, 80]; every sample takes one."""
     u = uniform("digit_world", ("click",), np.arange(_CLICKS * _CLICK_LENGTH))["click"]
     bursts = (2 * u - 1).reshape(_CLICKS, _CLICK_LENGTH) * np.exp(-np.arange(_CLICK_LENGTH) / (_CLICK_LENGTH / 4))
     return (_CLICK * bursts / np.abs(bursts).max(axis=1, keepdims=True)).astype(np.float32)
@@ -72,18 +79,18 @@ def synthesize(
     click: np.ndarray,
     draws: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """Sounds of digits.
+    """Synthesizes waveforms.
 
     Args:
-      split: whose speakers.
-      digit: [N] integers.
+      split: the split of the speakers.
+      digit: [N], integers.
       voice: [N], 0 low and 1 high.
       motion: [N], 0 left, 1 right, 2 up, 3 down.
-      click: [N] seconds from the beginning to the click, at most 1.01.
-      draws: `DRAWS` -> [N] uniform numbers in [0, 1).
+      click: [N], the time of the click in seconds, at most 1.01.
+      draws: name in `DRAWS` -> [N], uniform numbers in [0, 1).
 
     Returns:
-      float32 [N, 8192] in [-1, 1], 8 kHz.
+      float32 [N, 8192] in [-1, 1], at 8 kHz.
     """
     bank = speech()
     word = utterance_index(split, digit, voice, draws["utterance"])
@@ -107,8 +114,8 @@ def synthesize(
         *(out, start.tolist(), stop.tolist(), onset.tolist(), loudness, floor.tolist(), begin.tolist(), clicks),
         strict=True,
     )
-    for row, first, last, at, gain, stretch, when, burst in rows:
-        row += noise[stretch : stretch + LENGTH]
+    for row, first, last, at, gain, offset, click_at, burst in rows:
+        row += noise[offset : offset + LENGTH]
         row[at : at + last - first] += gain * bank.samples[first:last]
-        row[when : when + _CLICK_LENGTH] += burst
+        row[click_at : click_at + _CLICK_LENGTH] += burst
     return out

@@ -1,15 +1,15 @@
-"""What is said about a sample: templates, the vocabulary they use, and the way back from words to factors.
+"""Captions of samples: templates, their vocabulary, and the parser from words back to factors.
 
     caption = subject (digit, colour) + clauses (motion, voice, moment) in one of several orders
 
-A caption mentions every factor once; a truncated caption, the prompt, leaves some or all of them out, and says nothing
-false about them. A digit is mentioned as a word or as a figure. No template holds a word that could be taken for a
-factor's value, so a caption is parsed by counting the words of each factor.
+A caption mentions every factor once. A truncated caption, the prompt, omits some or all of them. A digit is written as
+a word or as a numeral. No template contains a word that is the value of a factor, so a caption is parsed by counting
+the words of each factor.
 
-There are two sets of wordings, made of the same words and phrases: each article with each pattern of a subject, and
-each order of the clauses, is in one of them. Training has those of the first, and the test split speaks in those of
-the second, so a model that reads a test caption cannot have met it before. Every article, every pattern, and every
-clause in every place, are in the first.
+There are two sets of wordings of the same words and phrases: each combination of an article and a subject pattern, and
+each order of the clauses, is in one of them. Training uses the first set and the test split the second, so that no
+caption of the test split occurs in training. The first set contains every article, every pattern, and every clause in
+every position.
 """
 
 import functools
@@ -25,7 +25,7 @@ Wordings = Literal["trained", "unseen"]
 Mention = tuple[str, ...]
 
 ARTICLES = ("a", "the", "this")
-PATTERNS: dict[Mention, tuple[str, ...]] = {  # the factors that a subject mentions -> ways to do it after an article
+PATTERNS: dict[Mention, tuple[str, ...]] = {  # factors that a subject mentions -> patterns after the article
     ("digit", "colour"): (
         "{colour} {digit}",
         "{colour} digit {digit}",
@@ -44,7 +44,7 @@ PATTERNS: dict[Mention, tuple[str, ...]] = {  # the factors that a subject menti
 
 
 def _subjects(wordings: Wordings) -> dict[Mention, tuple[str, ...]]:
-    """Two of three articles of each pattern are trained, another one of each pattern is not."""
+    """The subjects of one set: two of the three articles of each pattern are trained, the third is unseen."""
     return {
         mention: tuple(
             f"{article} {pattern}"
@@ -66,9 +66,9 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "voice": ("with a {voice} voice", "and a {voice} voice"),
     "moment": ("bouncing {moment}", "bounces {moment}"),
 }
-WAYS = ("caption", *CLAUSES, "order")  # the choices that word a caption
+WAYS = ("caption", *CLAUSES, "order")  # the random choices of a wording
 
-# Each factor's words, and the value that they mean.
+# Factor -> word -> value.
 _MEANING: dict[str, dict[str, int]] = {
     factor: {word: i for i, word in enumerate(values)} for factor, values in FACTORS.items()
 }
@@ -76,7 +76,7 @@ _MEANING["digit"] |= {str(i): i for i in range(len(FACTORS["digit"]))}
 
 
 def vocabulary(mention: tuple[str, ...]) -> tuple[str, ...]:
-    """All words of captions that mention these factors (and of those that leave some out), in order."""
+    """All words of captions that mention any of these factors, sorted."""
     ways = [*ARTICLES, *(pattern for patterns in PATTERNS.values() for pattern in patterns)]
     ways += [way for factor, ways_ in CLAUSES.items() if factor in mention for way in ways_]
     words = {word for way in ways for word in way.split() if "{" not in word} | {"an"}
@@ -93,21 +93,21 @@ def caption(
     figure: bool,
     wordings: Wordings = "trained",
 ) -> str:
-    """One caption.
+    """Writes a caption.
 
     Args:
-      factors: the sample's.
+      factors: factor -> value.
       mention: the factors to mention.
-      ways: a number in [0, 1) for each of `WAYS`, which chooses its template, or the order of the clauses.
-      figure: whether the digit is written as a figure.
-      wordings: whose subjects and orders.
+      ways: a number in [0, 1) for each of `WAYS`, which picks the template or the order of the clauses.
+      figure: whether the digit is written as a numeral.
+      wordings: the set of subjects and orders.
     """
     words = {factor: FACTORS[factor][value] for factor, value in factors.items()}
     if figure:
         words["digit"] = str(factors["digit"])
 
-    def choose(what: str, among: tuple) -> Any:
-        return among[int(ways[what] * len(among))]
+    def choose(way: str, options: tuple) -> Any:
+        return options[int(ways[way] * len(options))]
 
     parts = [choose("caption", SUBJECTS[wordings][tuple(f for f in ("digit", "colour") if f in mention)])]
     parts += [choose(factor, CLAUSES[factor]) for factor in choose("order", ORDERS[wordings]) if factor in mention]
@@ -116,17 +116,17 @@ def caption(
 
 @functools.lru_cache
 def _smaller(mention: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """All proper subsets, the large ones first."""
+    """All proper subsets, the largest first."""
     return [s for n in range(len(mention) - 1, -1, -1) for s in combinations(mention, n)]
 
 
 def truncate(mention: tuple[str, ...], u: float, probability: float) -> tuple[str, ...]:
-    """The factors that a prompt mentions: all of `mention`, or with `probability` an equally likely smaller subset.
+    """The factors that a prompt mentions: `mention`, or with `probability` a uniformly drawn proper subset.
 
     Args:
-      mention: what the whole caption mentions.
+      mention: the factors of the whole caption.
       u: a number in [0, 1).
-      probability: of leaving something out.
+      probability: the probability of a proper subset.
     """
     smaller = _smaller(mention)
     if u >= probability or not smaller:
@@ -135,10 +135,10 @@ def truncate(mention: tuple[str, ...], u: float, probability: float) -> tuple[st
 
 
 def parse(text: str) -> dict[str, int | None]:
-    """Reads the factors out of a caption: factor -> value, None where no word, or more than one, speaks of it."""
+    """Parses a caption: factor -> value, or None if the caption has no word for the factor, or several."""
     words = re.findall(r"[a-z0-9]+", text.lower())
-    found = {name: [meaning[w] for w in words if w in meaning] for name, meaning in _MEANING.items()}
-    return {name: values[0] if len(values) == 1 else None for name, values in found.items()}
+    values = {name: [meaning[w] for w in words if w in meaning] for name, meaning in _MEANING.items()}
+    return {name: v[0] if len(v) == 1 else None for name, v in values.items()}
 
 
-READERS = {"text": parse}  # modality -> natural value to its factors, for what is read rather than judged
+READERS = {"text": parse}  # modality -> function from a natural value to factors, where no judge network is needed

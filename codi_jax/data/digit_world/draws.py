@@ -1,10 +1,10 @@
-"""Random numbers as a function of (seed, name, index), with no state.
+"""Stateless random numbers: a function of (seed, name, index).
 
     u(seed, name, i) = mix(mix(key + i·γ) xor key) / 2^64,    key = BLAKE2b("seed/name"),    γ = 2^64 / golden ratio
 
-mix is the finalizer of SplitMix64 (Steele, Lea and Flood 2014). A sample is the same in any process, in any order and
-in any company, a new name changes no other name's numbers, and many samples are drawn by a few array operations, which
-one generator object a sample would not allow.
+mix is the finalizer of SplitMix64 (Steele, Lea and Flood 2014). A sample is the same in any process, order and batch; a
+new name does not change the numbers of other names; and many samples are drawn by a few array operations, which a
+generator object per sample would not allow.
 """
 
 import functools
@@ -29,12 +29,12 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def uniform(seed: str, names: Sequence[str], index: np.ndarray) -> dict[str, np.ndarray]:
-    """Uniform numbers in [0, 1), independent over seeds, names and indices.
+    """Draws uniform numbers in [0, 1), independent over seeds, names and indices.
 
     Args:
       seed: any string.
-      names: what the numbers are for.
-      index: [N] non-negative integers.
+      names: the names of the random variables.
+      index: [N], non-negative integers.
 
     Returns:
       name -> [N] float64.
@@ -45,5 +45,5 @@ def uniform(seed: str, names: Sequence[str], index: np.ndarray) -> dict[str, np.
 
 
 def choose(u: np.ndarray, count: int | np.ndarray) -> np.ndarray:
-    """Turns uniform numbers into integers in [0, count)."""
+    """Maps uniform numbers in [0, 1) to integers in [0, count)."""
     return (u * count).astype(np.int64)

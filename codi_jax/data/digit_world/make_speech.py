@@ -1,14 +1,14 @@
-"""How speech.npz was made: eSpeak NG says the ten words in forty voices, once.
+"""Makes speech.npz: eSpeak NG speaks the ten digit words in forty voices.
 
     pip install espeakng-loader==0.2.4 soxr==1.1.0
     python -m codi_jax.data.digit_world.make_speech --out FILE
 
-The engine is not bit-reproducible from run to run and is under the GPL, hence a frozen file and no requirement. A
-speaker is one of its plain voice variants (the shape of the formants) with a pitch and a rate of speech of our own, and
-a size: speech that is played σ times faster has its pitch and its formants multiplied by σ, as if a smaller person
-spoke. A variant that serves a low and a high voice does so at the same place of both tables, and the place decides the
-split (`speech.SPLITS`), so that no variant is heard in two of them. A pretrained recogniser (Whisper tiny.en, choosing
-among the ten words) understands at least 18 of every speaker's 20 utterances, which ruled out most of the variants.
+The engine is not bit-reproducible and is licensed under the GPL; therefore its output is stored in a file, and it is
+not a dependency. A speaker is one of its voice variants (the shape of the formants) with our own pitch, speech rate and
+size σ: playing speech σ times faster multiplies pitch and formants by σ, like a smaller person's voice. A variant used
+for a low and a high voice has the same index in both tables, and the index determines the split (`speech.SPLITS`), so
+that no variant is in two splits. A pretrained recognizer (Whisper tiny.en, restricted to the ten words) recognizes at
+least 18 of each speaker's 20 utterances; most variants failed this test.
 """
 
 import argparse
@@ -24,19 +24,19 @@ import numpy as np
 from codi_jax.data.digit_world.factors import DIGITS
 from codi_jax.data.digit_world.speech import LONGEST, RATE, TAKES, compress, labels
 
-LOWEST_HIGH, HIGHEST_LOW = 190.0, 120.0  # Hz: no speaker's median pitch lies between
-SILENCE = 10 ** (-35 / 20)  # beside the loudest frame
+LOWEST_HIGH, HIGHEST_LOW = 190.0, 120.0  # Hz: bounds of the median pitch of high and of low speakers
+SILENCE = 10 ** (-35 / 20)  # relative to the loudest frame
 FRAME = 80  # samples, 10 ms
-TAKE = ((1.0, 0), (1.04, 12))  # by what each take multiplies a speaker's pitch, and what it adds to the rate
+TAKE = ((1.0, 0), (1.04, 12))  # per take: factor of the speaker's pitch, increment of the rate
 
 
 class Speaker(NamedTuple):
-    """A variant of the engine's English voice ("" for the voice itself) and how it speaks.
+    """A variant of the engine's English voice, and its parameters.
 
     Attributes:
-      variant: its name.
-      pitch: Hz before σ; what is heard lies some 13 percent higher.
-      rate: words a minute, before σ.
+      variant: name of the variant; "" for the voice without a variant.
+      pitch: in Hz, before σ; the measured pitch is about 13 % higher.
+      rate: words per minute, before σ.
       size: σ.
     """
 
@@ -101,16 +101,16 @@ HIGH = (
 
 
 class Engine:
-    """eSpeak NG by ctypes, with a copy of its data under `folder` to which voices can be added."""
+    """eSpeak NG through ctypes, with a copy of its data under `folder` to which a voice is added."""
 
     def __init__(self, folder: Path):
         import espeakng_loader
 
         data = folder / "espeak-ng-data"
         shutil.copytree(espeakng_loader.get_data_path(), data)
-        self._variants = (data / "voices" / "!v").rename(folder / "variants")  # the engine bears 350 voices, no more
-        self._own = data / "voices" / "!v" / "own"
-        self._own.parent.mkdir()
+        self._variants = (data / "voices" / "!v").rename(folder / "variants")  # the engine supports at most 350 voices
+        self._voice = data / "voices" / "!v" / "own"
+        self._voice.parent.mkdir()
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._library.espeak_Synth.argtypes = (
             *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint),
@@ -118,44 +118,44 @@ class Engine:
         )
         retrieval = 1
         self._rate = self._library.espeak_Initialize(retrieval, 0, str(data).encode(), 0)
-        self._heard: list[np.ndarray] = []
+        self._chunks: list[np.ndarray] = []
 
         @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        def listen(wave, count, _):
+        def callback(wave, count, _):
             if wave and count:
-                self._heard.append(np.ctypeslib.as_array(wave, (count,)).copy())
+                self._chunks.append(np.ctypeslib.as_array(wave, (count,)).copy())
             return 0
 
-        self._listen = listen  # the library keeps no reference
-        self._library.espeak_SetSynthCallback(listen)
+        self._callback = callback  # the library keeps no reference
+        self._library.espeak_SetSynthCallback(callback)
 
     def say(self, words: Sequence[str], speaker: Speaker) -> list[np.ndarray]:
-        """What the speaker makes of the words: float32 at 8 kHz, silence and all."""
+        """Synthesizes the words: float32 waveforms at 8 kHz, including silence."""
         import soxr
 
         lines = ["language variant"]
         if speaker.variant:
             lines = (self._variants / speaker.variant).read_text(encoding="latin1").splitlines()
         kept = [line for line in lines if line.split()[:1] not in (["name"], ["pitch"])]
-        own = [*kept, "name own", f"pitch {speaker.pitch:.0f} {1.4 * speaker.pitch:.0f}", ""]
-        self._own.write_text("\n".join(own), encoding="latin1")
+        voice = [*kept, "name own", f"pitch {speaker.pitch:.0f} {1.4 * speaker.pitch:.0f}", ""]
+        self._voice.write_text("\n".join(voice), encoding="latin1")
         rate_parameter, utf8, out = 1, 1, []
-        for other in (b"de", b"en+own"):  # a voice that is in use is not read again
-            if self._library.espeak_SetVoiceByName(other):
-                raise SystemExit(f"the engine refuses {speaker}")
+        for name in (b"de", b"en+own"):  # switch away first: a voice in use is not reloaded
+            if self._library.espeak_SetVoiceByName(name):
+                raise SystemExit(f"eSpeak NG cannot load {speaker}")
         self._library.espeak_SetParameter(rate_parameter, speaker.rate, 0)
         for word in words:
-            self._heard.clear()
+            self._chunks.clear()
             if self._library.espeak_Synth(word.encode(), len(word.encode()) + 1, 0, 1, 0, utf8, None, None):
-                raise SystemExit(f"the engine does not say {word}")
+                raise SystemExit(f"eSpeak NG cannot synthesize {word}")
             self._library.espeak_Synchronize()
-            wave = np.concatenate(self._heard).astype(np.float32) / 2**15
+            wave = np.concatenate(self._chunks).astype(np.float32) / 2**15
             out.append(soxr.resample(wave, self._rate * speaker.size, RATE, quality="VHQ"))
         return out
 
 
 def trim(wave: np.ndarray) -> np.ndarray:
-    """Cuts silence off both ends, fades what is cut within 5 ms, and brings the peak to 1."""
+    """Trims silence at both ends, fades in and out over 5 ms, and scales the peak to 1."""
     frames = wave[: len(wave) // FRAME * FRAME].reshape(-1, FRAME)
     level = np.sqrt((frames**2).mean(1))
     (loud,) = np.nonzero(level > SILENCE * level.max())
@@ -167,10 +167,10 @@ def trim(wave: np.ndarray) -> np.ndarray:
 
 
 def pitch_of(wave: np.ndarray, lowest: float = 60, highest: float = 400) -> float:
-    """The median pitch of a wave at 8 kHz, in Hz, by autocorrelation; nan where nothing is voiced.
+    """The median pitch of a waveform at 8 kHz, in Hz, by autocorrelation; nan if no frame is voiced.
 
-    In frames of 50 ms that are loud enough, the first peak of the autocorrelation that comes near the highest one:
-    the highest itself may lie at twice the period.
+    In every frame of 50 ms that is loud enough, the period is the first peak of the autocorrelation close to the
+    highest one, since the highest may be at twice the period.
     """
     size, padded = 400, 1024
     frames = np.lib.stride_tricks.sliding_window_view(wave, size)[::FRAME]
@@ -192,13 +192,13 @@ def pitch_of(wave: np.ndarray, lowest: float = 60, highest: float = 400) -> floa
 
 
 def utter(engine: Engine, speaker: Speaker) -> list[np.ndarray]:
-    """All takes of all words by a speaker, ready for the file."""
+    """All takes of all words by a speaker, trimmed."""
     takes = [speaker._replace(pitch=speaker.pitch * pitch, rate=speaker.rate + rate) for pitch, rate in TAKE]
     return [trim(wave) for take in takes for wave in engine.say(DIGITS, take)]
 
 
-def tell(voice: str, speaker: Speaker, waves: list[np.ndarray]) -> None:
-    """Prints a speaker's line of the table, and stops where it is not what it has to be."""
+def check(voice: str, speaker: Speaker, waves: list[np.ndarray]) -> None:
+    """Prints a speaker's pitch and durations. Raises SystemExit if they are out of bounds."""
     pitches, seconds = [pitch_of(wave) for wave in waves], [len(wave) / RATE for wave in waves]
     median = np.nanmedian(pitches)
     print(
@@ -207,12 +207,12 @@ def tell(voice: str, speaker: Speaker, waves: list[np.ndarray]) -> None:
         f"  {np.mean(seconds):.2f} s (at most {max(seconds):.2f} s)"
     )
     if max(seconds) > LONGEST / RATE or (median > HIGHEST_LOW if voice == "low" else median < LOWEST_HIGH):
-        raise SystemExit(f"{speaker} is too slow, or not a {voice} voice")
+        raise SystemExit(f"{speaker} is too slow, or does not have a {voice} voice")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Writes the file and prints a table of the speakers' pitch and duration."""
-    parser = argparse.ArgumentParser(description="Make the frozen utterances of digit_world.")
+    parser = argparse.ArgumentParser(description="Make the utterances of digit_world.")
     parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     arguments = parser.parse_args(argv)
     waves = []
@@ -221,11 +221,11 @@ def main(argv: list[str] | None = None) -> None:
         for voice, speakers in (("low", LOW), ("high", HIGH)):
             for speaker in speakers:
                 waves += utter(engine, speaker)
-                tell(voice, speaker, waves[-len(TAKE) * len(DIGITS) :])
-    known = labels()
-    assert len(waves) == len(known["digit"]) and len(TAKE) == TAKES
+                check(voice, speaker, waves[-len(TAKE) * len(DIGITS) :])
+    expected = labels()
+    assert len(waves) == len(expected["digit"]) and len(TAKE) == TAKES
     offsets = np.cumsum([0, *map(len, waves)]).astype(np.int32)
-    small = {name: values.astype(np.uint8) for name, values in known.items()}
+    small = {name: values.astype(np.uint8) for name, values in expected.items()}
     np.savez_compressed(arguments.out, samples=compress(np.concatenate(waves)), offsets=offsets, **small)
     print(f"{len(waves)} utterances, {offsets[-1] / RATE:.0f} s, {arguments.out.stat().st_size / 2**20:.2f} MiB")
 

@@ -1,7 +1,7 @@
-"""A look at the world: one contact sheet, and its sounds and clips as files.
+"""Writes samples of digit_world for viewing: a contact sheet, and audio and video files.
 
-OUT/sheet.png       a row a sample: picture, frames of the clip, spectrogram of the sound, caption
-OUT/00.wav, 00.mp4  the sound and the clip of row 0, …
+OUT/sheet.png       one row per sample: image, frames of the video, spectrogram of the audio, caption
+OUT/00.wav, 00.mp4  audio and video of row 0, …
 OUT/captions.txt
 """
 
@@ -20,10 +20,10 @@ def write(out: Path, split: str, n: int, seed: int) -> list[Path]:
     """Writes the first n samples of a split and returns the paths.
 
     Raises:
-      ConfigError: no such split, n below 1, or PyAV is missing.
+      ConfigError: unknown split, n below 1, or PyAV is not installed.
     """
-    given = {"split": split, "size": n, "seed": seed, "modalities": tuple(CARRIES), "truncate": 0.0, "merged": True}
-    config = from_dict(WorldConfig, given, "world")
+    fields = {"split": split, "size": n, "seed": seed, "modalities": tuple(CARRIES), "truncate": 0.0, "merged": True}
+    config = from_dict(WorldConfig, fields, "world")
     samples = DigitWorld(config).read(range(n))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
-"""Motion and bounce of a video, by phase correlation: no network, so nothing that could credit what it cannot see.
+"""Measures the motion and the bounce of a video by phase correlation, without a network.
 
 With F_k the Fourier transform of the brightness of frame k, low-passed by W,
 
-    r_k = F⁻¹[ W F_{k+1} F_k* / |F_{k+1} F_k*| ]         peaks where frame k + 1 lies relative to frame k
+    r_k = F⁻¹[ W F_{k+1} F_k* / |F_{k+1} F_k*| ]         peaks at the shift from frame k to k + 1
 
-A motion m with its bounce in frame e moves the picture by d_k(m, e) from frame k to k + 1 (`videos.offsets`), so
+A motion m with its bounce in frame e shifts the image by d_k(m, e) from frame k to k + 1 (`videos.offsets`), so
 
-    s(m, e) = mean_k r_k[d_k(m, e)] / max r              1 for a clip of this world, near 0 for noise or a still one
+    s(m, e) = mean_k r_k[d_k(m, e)] / max r              1 for a real video, near 0 for noise or a still image
     motion  = argmax_m max_e s(m, e),   event = argmax_e s(motion, e)
 
-What does not reach `READABLE` is unread, and so is what two motions, or two moments, explain about equally well.
+A score below `READABLE` is unread, and so is a motion or a moment that leads the second best by less than `MARGIN`.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ from codi_jax.data.digit_world.factors import MOMENTS, MOTIONS
 from codi_jax.data.digit_world.videos import FRAMES, offsets
 from codi_jax.data.digit_world.world import EVENTS, moment_of
 
-CUTOFF = 0.22  # cycles a pixel: what a codec keeps
-READABLE = 0.35  # the least s of what is read
-MARGIN = 0.05  # by which the best motion, and the best moment, have to exceed the next
+CUTOFF = 0.22  # cycles per pixel: a codec keeps lower frequencies
+READABLE = 0.35  # minimum score s
+MARGIN = 0.05  # minimum lead of the best motion or moment over the second best
 
 
 def correlations(videos: np.ndarray) -> np.ndarray:
-    """r_k, divided by what a perfect match would reach.
+    """r_k, normalized to 1 for a perfect match.
 
     Args:
       videos: uint8 or float [N, T, H, W, 3].
@@ -52,7 +52,7 @@ def scores(videos: np.ndarray) -> np.ndarray:
 
 
 def track(videos: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads videos [N, 8, H, W, 3].
+    """Measures videos [N, 8, H, W, 3].
 
     Returns:
       {"motion", "moment"}: indices into MOTIONS and MOMENTS; {"event"}: the frame. int64 [N], -1 where unread.
@@ -66,12 +66,12 @@ def track(videos: np.ndarray) -> dict[str, np.ndarray]:
     moments = moment_of(np.array(EVENTS))
     by_moment = np.stack([by_event[:, moments == m].max(-1) for m in range(len(MOMENTS))], axis=-1)
 
-    def clear(values: np.ndarray) -> np.ndarray:
+    def is_clear(values: np.ndarray) -> np.ndarray:
         ordered = np.sort(values, axis=-1)
         return (ordered[:, -1] >= READABLE) & (ordered[:, -1] - ordered[:, -2] >= MARGIN)
 
-    moving = clear(by_motion)
-    bounces = moving & clear(by_moment)
+    moving = is_clear(by_motion)
+    bounces = moving & is_clear(by_moment)
     return {
         "motion": np.where(moving, motion, -1),
         "moment": np.where(bounces, moments[event], -1),
@@ -79,4 +79,4 @@ def track(videos: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-MEASURES = {"video": track}  # modality -> natural values to factors, for what is measured rather than judged
+MEASURES = {"video": track}  # modality -> function from natural values to factors, where no judge network is needed

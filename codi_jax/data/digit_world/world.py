@@ -1,4 +1,4 @@
-"""The world as a source of samples: everything about sample i is a function of (seed, split, i)."""
+"""digit_world as a data source: sample i is a function of (seed, split, i)."""
 
 import dataclasses
 import functools
@@ -26,28 +26,28 @@ from codi_jax.data.digit_world.glyphs import Split, glyph_index, glyphs
 from codi_jax.data.digit_world.images import paint, warp
 from codi_jax.data.digit_world.videos import move
 
-SHIFT, SCALE, ANGLE = 2.0, 0.1, np.deg2rad(10)  # pixels, fraction, radians: the largest a picture is off the glyph
+SHIFT, SCALE, ANGLE = 2.0, 0.1, np.deg2rad(10)  # pixels, fraction, radians: largest random distortion of a glyph
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
-    """Which samples.
+    """Config of digit_world.
 
     Attributes:
-      split: whose glyphs: train, judge, val or test.
-      size: the number of samples.
-      seed: worlds of different seeds are independent.
+      split: split of glyphs and speakers: train, judge, val or test.
+      size: number of samples.
+      seed: samples of different seeds are independent.
       combinations: of digit with colour and motion: those `seen` in training, those `held_out` from it, or `all`. By
-        default seen for the train split and all for the others; the train split has no others.
+        default seen for the train split, which allows nothing else, and all for the others.
       mention: the factors that a caption mentions.
-      wordings: of captions and prompts, those of training or those `unseen` there. By default unseen for the test split
-        and trained for the others; the train split has no others.
-      truncate: the probability that a prompt leaves something out of the caption.
-      reword: whether a prompt has other words than the caption even where it leaves nothing out.
-      short_captions: whether the caption itself is the truncated one, so that a codec learns to say less, too.
-      modalities: what a sample holds. A training sample never holds image and audio, or image and video.
-      merged: lift that rule, for the upper bound that pairs of everything would give.
-      frames: whether a picture is a frame of a clip, at any time of it, for a codec that serves both.
+      wordings: of captions and prompts: `trained` or `unseen` in training. By default unseen for the test split and
+        trained for the others; the train split allows nothing else.
+      truncate: probability that a prompt omits some of the caption's factors.
+      reword: whether a prompt that omits nothing still has another wording than the caption.
+      short_captions: whether the caption is the truncated prompt, so that a codec is trained on short captions, too.
+      modalities: modalities of a sample. A training sample never has image and audio, or image and video.
+      merged: allow these pairs in training, for an upper bound with all pairs.
+      frames: whether an image is a random frame of a video, for a codec of images and frames.
     """
 
     split: Split = "train"
@@ -67,47 +67,48 @@ class WorldConfig:
         if self.size < 1:
             raise ConfigError(f"digit_world: size must be at least 1, got {self.size}")
         if not 0 <= self.truncate <= 1:
-            raise ConfigError(f"digit_world: truncate is a probability, got {self.truncate}")
+            raise ConfigError(f"digit_world: truncate must be a probability, got {self.truncate}")
         if unknown := [m for m in self.modalities if m not in CARRIES]:
-            raise ConfigError(f"digit_world: no modality {', '.join(unknown)}; there are {', '.join(CARRIES)}")
+            raise ConfigError(
+                f"digit_world: unknown modality {', '.join(unknown)}; modalities are {', '.join(CARRIES)}"
+            )
         if unknown := [f for f in self.mention if f not in FACTORS]:
-            raise ConfigError(f"digit_world: no factor {', '.join(unknown)}; there are {', '.join(FACTORS)}")
+            raise ConfigError(f"digit_world: unknown factor {', '.join(unknown)}; factors are {', '.join(FACTORS)}")
         for pair in NEVER_PAIRED:
             if self.split == "train" and not self.merged and set(pair) <= set(self.modalities):
                 raise ConfigError(f"digit_world: {' and '.join(pair)} are never paired in training; see `merged`")
         if self.split == "train" and self.combinations in ("held_out", "all"):
-            raise ConfigError("digit_world: the train split has combinations 'seen' only; the others are held out")
+            raise ConfigError("digit_world: the train split has combinations 'seen' only; others are held out")
         if self.split == "train" and self.wordings == "unseen":
-            raise ConfigError("digit_world: the train split has wordings 'trained' only; the others are for the test")
+            raise ConfigError("digit_world: the train split has wordings 'trained' only; others are for testing")
 
 
-EVENTS = range(1, videos.FRAMES - 1)  # the frames that a bounce may have its top in
+EVENTS = range(1, videos.FRAMES - 1)  # the frames that the top of a bounce may be in
 _PER_MOMENT = len(EVENTS) // len(MOMENTS)
 
 
 def event_frame(moment: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """The frame of the event [N], of its moment [N] and a uniform number [N]."""
+    """Picks the frame of the event [N], by its moment [N] and a uniform number [N]."""
     return EVENTS.start + moment * _PER_MOMENT + choose(u, _PER_MOMENT)
 
 
 def moment_of(event: np.ndarray) -> np.ndarray:
-    """The moment [N] that a frame of `EVENTS` [N] belongs to."""
+    """The moment [N] of an event in frame [N] of `EVENTS`."""
     return (event - EVENTS.start) // _PER_MOMENT
 
 
 def _prompt(way: str) -> str:
-    """Name of the draw that words the prompt where `way` words the caption."""
+    """The name of the prompt's random variable that corresponds to `way` of the caption."""
     return way.replace("caption", "") + "prompt"
 
 
 class DigitWorld:
-    """A random-access source of samples.
+    """A source of samples of digit_world.
 
     A sample is {"factors": {"digit", "colour", "motion", "voice", "moment", "event"}, "text": {"caption", "prompt"},
-    "image", "audio", "video"}: integers, strings (the prompt is the caption, now and then truncated) and float32 in
-    [-1, 1] of shapes [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. The event is no factor of its own: it is the frame
-    within the moment in which the video bounces, and in the middle of which the audio clicks. `read` gives many at
-    once, stacked.
+    "image", "audio", "video"}: integers, strings (the prompt is the caption or a truncated one) and float32 in [-1, 1]
+    of shapes [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. The event is the frame with the top of the video's bounce,
+    in the middle of which the audio clicks; it determines the moment, and is not a separate factor.
     """
 
     def __init__(self, config: WorldConfig = WorldConfig()):
@@ -123,7 +124,7 @@ class DigitWorld:
             "audio": self._audio,
             "video": self._video,
         }
-        glyphs()  # a missing file is an error here, not in a reading thread
+        glyphs()  # raise an error about a missing file here and not in a data thread
 
     def __len__(self) -> int:
         return self.config.size
@@ -132,10 +133,16 @@ class DigitWorld:
         return jax.tree.map(lambda x: x[0], self.read([index]))
 
     def read(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
-        """Samples `indices` [N], stacked."""
+        """Reads the samples `indices` [N], stacked.
+
+        Raises:
+          IndexError: an index is out of range.
+        """
         index = np.asarray(indices, np.int64)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
-            raise IndexError(f"digit_world has samples 0 to {len(self) - 1}, asked for {index.min()} to {index.max()}")
+            raise IndexError(
+                f"digit_world has samples 0 to {len(self) - 1}, got indices {index.min()} to {index.max()}"
+            )
         factors = self._factors(index)
         out: dict[str, Any] = {"factors": {name: values.astype(np.int32) for name, values in factors.items()}}
         for name in self.config.modalities:

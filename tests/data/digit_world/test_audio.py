@@ -29,12 +29,12 @@ def batch(split="test", n=200, seed="0"):
     return factors, uniform(seed, DRAWS, index)
 
 
-def make(split, factors, draws):
+def synthesize_batch(split, factors, draws):
     return synthesize(split, **factors, draws=draws)
 
 
-def still(n=1, **changed):
-    return {name: np.full(n, 0.5) for name in DRAWS} | changed
+def medians(n=1, **changes):
+    return {name: np.full(n, 0.5) for name in DRAWS} | changes
 
 
 def spectra(waves, size=512, hop=128):
@@ -43,31 +43,31 @@ def spectra(waves, size=512, hop=128):
 
 
 def motion_of(waves):
-    """0 to 3 by the loudest frequency in the first and in the last tenth of the clip, above or below 1 kHz."""
+    """The motion, 0 to 3, by whether the loudest frequency is above 1 kHz in the first and in the last tenth."""
     power = spectra(waves)
     ends = [power[:, at].mean(1)[:, 20:].argmax(1) + 20 for at in (slice(0, 5), slice(-5, None))]
-    begins, closes = (k * RATE / 512 > 1000 for k in ends)
-    return np.select([~begins & ~closes, begins & closes, ~begins & closes], [0, 1, 2], 3)
+    starts_high, ends_high = (k * RATE / 512 > 1000 for k in ends)
+    return np.select([~starts_high & ~ends_high, starts_high & ends_high, ~starts_high & ends_high], [0, 1, 2], 3)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_sounds_stay_in_range(split):
-    waves = make(split, *batch(n=100))
+def test_waveforms_stay_in_range(split):
+    waves = synthesize_batch(split, *batch(n=100))
     assert waves.shape == (100, LENGTH) and waves.dtype == np.float32
     peaks = np.abs(waves).max(1)
     assert peaks.max() <= 1 and peaks.min() > 0.33
     assert peaks.max() / peaks.min() > 1.7  # loudness varies
 
 
-def test_a_sample_is_the_same_in_any_company():
+def test_a_sample_is_the_same_in_any_batch():
     factors, draws = batch()
-    together = make("train", factors, draws)
+    together = synthesize_batch("train", factors, draws)
     order = np.random.default_rng(0).permutation(200)[:77]
-    some = make("train", {k: v[order] for k, v in factors.items()}, {k: v[order] for k, v in draws.items()})
+    some = synthesize_batch("train", {k: v[order] for k, v in factors.items()}, {k: v[order] for k, v in draws.items()})
     np.testing.assert_array_equal(some, together[order])
     for i in (0, 63, 199):
         alone = {k: v[i : i + 1] for k, v in factors.items()}, {k: v[i : i + 1] for k, v in draws.items()}
-        np.testing.assert_array_equal(make("train", *alone)[0], together[i])
+        np.testing.assert_array_equal(synthesize_batch("train", *alone)[0], together[i])
 
 
 def test_a_sample_is_the_same_in_any_process():
@@ -81,15 +81,15 @@ def test_a_sample_is_the_same_in_any_process():
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_motion_is_heard(split):
+def test_the_motion_is_audible(split):
     factors, draws = batch()
-    assert (motion_of(make(split, factors, draws)) == factors["motion"]).mean() > 0.97
+    assert (motion_of(synthesize_batch(split, factors, draws)) == factors["motion"]).mean() > 0.97
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_voice_is_heard(split):
+def test_the_voice_is_audible(split):
     factors, draws = batch()
-    pitch = np.array([pitch_of(wave) for wave in make(split, factors, draws)])
+    pitch = np.array([pitch_of(wave) for wave in synthesize_batch(split, factors, draws)])
     assert ((pitch > 150) == factors["voice"]).mean() > 0.95
 
 
@@ -97,37 +97,37 @@ def rms(x):
     return np.sqrt((x**2).mean(-1))
 
 
-def test_the_tone_lies_31_dB_below_the_word():
-    digit, voice, draws = np.arange(20) % 10, np.arange(20) // 10, still(20)
+def test_the_tone_is_31_dB_below_the_word():
+    digit, voice, draws = np.arange(20) % 10, np.arange(20) // 10, medians(20)
     left, right = (synthesize("val", digit, voice, np.full(20, motion), np.full(20, 0.5), draws) for motion in (0, 1))
     word = utterance_index("val", digit, voice, draws["utterance"])
-    level = speech().level[word] * np.sqrt(0.36 * 0.72)  # in the middle of the loudness, in decibels
-    tone = rms(left - right) / np.sqrt(2)  # two tones that have nothing to do with each other
+    level = speech().level[word] * np.sqrt(0.36 * 0.72)  # the median loudness
+    tone = rms(left - right) / np.sqrt(2)  # two uncorrelated tones
     np.testing.assert_allclose(20 * np.log10(tone / level), -31, atol=0.3)
 
 
-def test_the_floor_lies_60_dB_below_full_scale():
-    one, other = (synthesize("val", *np.zeros((4, 1), int), still(floor=np.array([u]))) for u in (0.1, 0.6))
+def test_the_noise_floor_is_60_dB_below_full_scale():
+    one, other = (synthesize("val", *np.zeros((4, 1), int), medians(floor=np.array([u]))) for u in (0.1, 0.6))
     assert abs(20 * np.log10(rms(one - other) / np.sqrt(2)) + 60) < 0.3
-    assert rms(one[:, :16]).min() > 1e-4  # nowhere silent
+    assert rms(one[:, :16]).min() > 1e-4  # no silence
 
 
-def test_the_word_wanders_about_the_middle():
+def test_the_onset_shifts_the_word_around_the_centre():
     onset = np.array([0.0, 0.5, 1 - 2.0**-53])
-    waves = synthesize("val", *np.zeros((3, 3), int), np.full(3, 0.9), still(3, onset=onset))
+    waves = synthesize("val", *np.zeros((3, 3), int), np.full(3, 0.9), medians(3, onset=onset))
     first = np.argmax(np.abs(waves) > 0.1, axis=1)
     np.testing.assert_array_equal(np.diff(first), [640, 640])
 
 
-def test_the_click_is_where_it_is_told_and_on_average_as_loud_in_all_bands():
-    when = np.linspace(0.1, 0.9, 20)
+def test_the_click_is_at_its_time_and_white_on_average():
+    times = np.linspace(0.1, 0.9, 20)
     zeros = np.zeros(20, int)
-    draws = still(20, click=np.arange(20) / 20)
-    early, late = (synthesize("val", zeros, zeros, zeros, t, draws) for t in (when, np.full(20, 1.0)))
-    for i in range(20):  # but for the other one's click, which comes at the end
+    draws = medians(20, click=np.arange(20) / 20)
+    early, late = (synthesize("val", zeros, zeros, zeros, t, draws) for t in (times, np.full(20, 1.0)))
+    for i in range(20):  # without the end, which has the other waveform's click
         difference = (early - late)[i, :7900]
         at = np.flatnonzero(np.abs(difference) > 1e-4)
-        assert at.min() == round(when[i] * RATE) and at.max() < at.min() + RATE // 100
+        assert at.min() == round(times[i] * RATE) and at.max() < at.min() + RATE // 100
         assert abs(np.abs(difference).max() - 0.25) < 1e-3
     power = np.mean([np.abs(np.fft.rfft((early - late)[i, :7900])) ** 2 for i in range(20)], axis=0)
     bands = power[1:3951].reshape(10, -1).mean(1)
@@ -135,18 +135,18 @@ def test_the_click_is_where_it_is_told_and_on_average_as_loud_in_all_bands():
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_every_draw_matters(name):
-    one = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), still())
-    other = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), still(**{name: np.array([0.1])}))
+def test_every_random_variable_has_an_effect(name):
+    one = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), medians())
+    other = synthesize("train", *np.ones((3, 1), int), np.array([0.5]), medians(**{name: np.array([0.1])}))
     assert np.abs(one - other).max() > 1e-4
 
 
-def test_a_batch_is_quick():
+def test_a_batch_is_synthesized_quickly():
     factors, draws = batch(n=128)
-    make("train", factors, draws)
+    synthesize_batch("train", factors, draws)
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        make("train", factors, draws)
+        synthesize_batch("train", factors, draws)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.25  # about 0.03 s when the machine is idle

@@ -28,10 +28,10 @@ FIRST = dict.fromkeys(WAYS, 0.0)
 
 @settings(deadline=None)
 @given(factors, st.sampled_from(SUBSETS), ways, st.booleans(), st.sampled_from(list(SUBJECTS)))
-def test_a_caption_says_what_it_mentions_and_nothing_else(values, mention, ways, figure, wordings):
-    said = caption(values, mention, ways, figure, wordings)
-    assert parse(said) == {name: value if name in mention else None for name, value in values.items()}
-    assert set(said.split()) <= set(VOCABULARY)
+def test_a_caption_parses_to_the_factors_that_it_mentions(values, mention, ways, figure, wordings):
+    text = caption(values, mention, ways, figure, wordings)
+    assert parse(text) == {name: value if name in mention else None for name, value in values.items()}
+    assert set(text.split()) <= set(VOCABULARY)
 
 
 @pytest.mark.parametrize("wordings", SUBJECTS)
@@ -39,13 +39,13 @@ def test_every_subject_of_every_digit_and_colour_parses_back(wordings):
     for mention, templates in SUBJECTS[wordings].items():
         for k in range(len(templates)):
             way = {**FIRST, "caption": k / len(templates) + 1e-9}
-            said = {
+            captions = {
                 caption({"digit": d, "colour": c}, mention, way, figure, wordings): (d, c)
                 for d in range(len(DIGITS)) for c in range(len(COLOURS)) for figure in (True, False)
             }  # fmt: skip
             if len(mention) == 2:
-                assert len(said) == 120  # no two samples share a caption
-                assert {text: (parse(text)["digit"], parse(text)["colour"]) for text in said} == said
+                assert len(captions) == 120  # no two samples share a caption
+                assert {text: (parse(text)["digit"], parse(text)["colour"]) for text in captions} == captions
 
 
 def test_captions_of_five_factors():
@@ -58,7 +58,7 @@ def test_captions_of_five_factors():
     last = dict.fromkeys(WAYS, 0.999)
     assert caption(sample, ("digit", "motion"), last, True).endswith("7 going up")
     assert caption(sample, ("voice",), last, True) == "this number and a low voice"
-    # Every factor's wording is chosen by a number of its own.
+    # Each clause is picked by its own number.
     assert (
         caption(sample, ("digit", "voice", "motion"), {**FIRST, "motion": 0.9}, True) == "a 7 going up with a low voice"
     )
@@ -71,18 +71,18 @@ def test_every_clause_of_every_value_parses_back():
         for k in range(len(templates)):
             for value in range(len(FACTORS[factor])):
                 sample = {**dict.fromkeys(FACTORS, 0), factor: value}
-                said = caption(sample, (factor,), {**FIRST, factor: k / len(templates) + 1e-9}, False)
-                assert parse(said) == {**dict.fromkeys(FACTORS), factor: value}
+                text = caption(sample, (factor,), {**FIRST, factor: k / len(templates) + 1e-9}, False)
+                assert parse(text) == {**dict.fromkeys(FACTORS), factor: value}
 
 
-def test_the_templates_cover_all_subsets_of_the_factors():
+def test_the_templates_cover_all_subsets_of_factors():
     for subjects in SUBJECTS.values():
         assert set(subjects) == {(), ("digit",), ("colour",), ("digit", "colour")}
     assert {"digit", "colour", *CLAUSES} == set(FACTORS)
     assert all(set(order) == set(CLAUSES) for orders in ORDERS.values() for order in orders)
 
 
-def test_unseen_wordings_are_other_sentences_of_the_same_words():
+def test_unseen_wordings_are_different_sentences_of_the_same_words():
     for mention, templates in SUBJECTS["unseen"].items():
         assert not set(templates) & set(SUBJECTS["trained"][mention])
     assert not set(ORDERS["unseen"]) & set(ORDERS["trained"])
@@ -92,13 +92,13 @@ def test_unseen_wordings_are_other_sentences_of_the_same_words():
         if mention:
             assert {article for article, _ in subjects} == set(ARTICLES)
         assert len(SUBJECTS["unseen"][mention]) + len(subjects) == len(ARTICLES) * len(patterns)
-    for place in range(len(CLAUSES)):  # every clause is trained in every place
+    for place in range(len(CLAUSES)):  # training has every clause in every position
         assert {order[place] for order in ORDERS["trained"]} == set(CLAUSES)
     words = {word for subjects in SUBJECTS["unseen"].values() for way in subjects for word in way.split()}
     assert {word for word in words if "{" not in word} <= set(vocabulary(()))
 
 
-def test_no_word_means_two_things():
+def test_every_word_has_one_meaning():
     words = [word for values in FACTORS.values() for word in values]
     assert len(words) == len(set(words))
     subjects = [ways for wordings in SUBJECTS.values() for ways in wordings.values()]
@@ -113,30 +113,30 @@ def test_articles():
     assert caption(eight, ("digit", "colour"), FIRST, True) == "a red 8"
 
 
-def test_parse_refuses_what_is_ambiguous():
+def test_parse_returns_none_for_missing_or_ambiguous_factors():
     def subject(text):
-        found = parse(text)
-        assert found["motion"] is found["voice"] is found["moment"] is None
-        return found["digit"], found["colour"]
+        factors = parse(text)
+        assert factors["motion"] is factors["voice"] is factors["moment"] is None
+        return factors["digit"], factors["colour"]
 
     assert subject("A red Seven!") == (7, 0)
     assert subject("") == (None, None)
     assert subject("a red seven seven") == (None, 0)
     assert subject("a red or blue 7") == (7, None)
     assert subject("a red 77") == (None, 0)
-    said = parse("a 7 moving up going down with a low voice bouncing late")
-    assert said == {"digit": 7, "colour": None, "motion": None, "voice": 0, "moment": 2}
+    text = parse("a 7 moving up going down with a low voice bouncing late")
+    assert text == {"digit": 7, "colour": None, "motion": None, "voice": 0, "moment": 2}
 
 
 @settings(deadline=None)
 @given(st.sampled_from(SUBSETS), unit, st.floats(0, 1))
-def test_truncation_happens_below_its_probability(mention, u, probability):
+def test_a_prompt_is_truncated_if_u_is_below_the_probability(mention, u, probability):
     got = truncate(mention, u, probability)
     assert set(got) <= set(mention)
     assert (got == mention) == (u >= probability or not mention)
 
 
-def test_every_smaller_subset_is_as_likely_as_any_other():
+def test_all_proper_subsets_are_equally_likely():
     mention = ("digit", "motion", "voice")
     got = [truncate(mention, (i + 0.5) / 70 * 0.5, 0.5) for i in range(70)]
     assert {s: got.count(s) for s in got} == {s: 10 for n in range(3) for s in combinations(mention, n)}

@@ -5,7 +5,7 @@ from codi_jax.data.digit_world.draws import choose, uniform
 N = 40_000
 
 
-def test_a_number_depends_on_seed_name_and_index_alone():
+def test_a_number_depends_only_on_seed_name_and_index():
     index = np.arange(100)
     together = uniform("s", ("a", "b"), index)
     np.testing.assert_array_equal(together["b"], uniform("s", ("b",), index)["b"])
@@ -28,5 +28,5 @@ def test_numbers_are_uniform_and_independent_of_neighbours_names_and_seeds():
         assert chi2 < 120, what
 
 
-def test_choose_never_leaves_its_range():
+def test_choose_stays_in_range():
     assert choose(np.array([0.0, 1 - 2.0**-53]), 10).tolist() == [0, 9]

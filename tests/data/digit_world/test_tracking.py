@@ -1,4 +1,4 @@
-"""Phase correlation reads real clips, what a codec leaves of them, and nothing else."""
+"""Phase correlation measures real and blurred videos, and rejects everything else."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ def blurred(videos, width):
     return np.fft.ifft2(np.fft.fft2(videos, axes=(2, 3)) * gain, axes=(2, 3)).real
 
 
-def right(read, factors):
-    return {name: float((read[name] == factors[name]).mean()) for name in read}
+def accuracy(measured, factors):
+    return {name: float((measured[name] == factors[name]).mean()) for name in measured}
 
 
-def test_a_shift_is_a_peak_of_one_at_its_place():
+def test_a_shift_gives_a_peak_of_one_at_the_shift():
     frame = np.random.default_rng(0).uniform(-1, 1, (1, 1, 32, 32, 3))
     r = correlations(np.concatenate([frame, np.roll(frame, (3, -2), (2, 3))], axis=1))
     assert r.shape == (1, 1, 32, 32)
@@ -31,35 +31,35 @@ def test_a_shift_is_a_peak_of_one_at_its_place():
     np.testing.assert_allclose(r.max(), 1, atol=1e-4)
 
 
-def test_real_clips_are_read_without_an_error(world):
+def test_real_videos_are_measured_without_error(world):
     videos, factors = world
-    assert right(track(videos), factors) == {"motion": 1, "moment": 1, "event": 1}
+    assert accuracy(track(videos), factors) == {"motion": 1, "moment": 1, "event": 1}
     as_bytes = np.clip(np.rint((videos + 1) * 127.5), 0, 255).astype(np.uint8)
-    assert right(track(as_bytes), factors) == {"motion": 1, "moment": 1, "event": 1}
+    assert accuracy(track(as_bytes), factors) == {"motion": 1, "moment": 1, "event": 1}
     np.testing.assert_allclose(scores(videos).max((1, 2)), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_blurred_clips_are_read(world, width):
+def test_blurred_videos_are_measured(world, width):
     videos, factors = world
-    assert min(right(track(blurred(videos, width)), factors).values()) > 0.98
+    assert min(accuracy(track(blurred(videos, width)), factors).values()) > 0.98
 
 
-def test_noise_a_still_clip_and_shuffled_frames_are_unread(world):
+def test_noise_still_videos_and_shuffled_frames_are_unread(world):
     videos, factors = world
     rng = np.random.default_rng(0)
     noise = rng.normal(size=videos.shape)
     for unreadable in (noise, np.repeat(videos[:, :1], 8, axis=1), np.clip(videos + 2 * noise, -1, 1), 0 * noise):
-        read = track(unreadable)
-        assert all((read[name] == -1).mean() > 0.98 for name in read)
+        measured = track(unreadable)
+        assert all((measured[name] == -1).mean() > 0.98 for name in measured)
     shuffled = track(videos[:, rng.permutation(8)])
     assert (shuffled["motion"] == factors["motion"]).mean() < 0.15
 
 
-def test_what_moves_without_a_bounce_has_a_motion_and_no_moment(world):
+def test_a_motion_without_a_bounce_has_no_moment(world):
     videos, _ = world
     first = videos[:, 0]
     moving = np.stack([np.roll(first, k, axis=2) for k in range(8)], axis=1)
-    read = track(moving)
-    assert (read["motion"] == 1).mean() > 0.9 and (read["moment"] == -1).mean() > 0.9
+    measured = track(moving)
+    assert (measured["motion"] == 1).mean() > 0.9 and (measured["moment"] == -1).mean() > 0.9
     assert scores(moving).max() >= READABLE

@@ -1,4 +1,4 @@
-"""Motion and bounce by hand: where a pixel is in every frame."""
+"""Motion and bounce: the position of one pixel in every frame, by hand."""
 
 import numpy as np
 import pytest
@@ -6,32 +6,32 @@ import pytest
 from codi_jax.data.digit_world.factors import MOTIONS
 from codi_jax.data.digit_world.videos import FRAMES, LEAP, SPEED, move, offsets
 
-OFFSETS = [-4, -3, -2, -1, 0, 1, 2, 3]  # frame k is k - 4 pixels further
-LEAPS = [0, 0, 2, 5, 2, 0, 0, 0]  # across the way, of an event in frame 3
+OFFSETS = [-4, -3, -2, -1, 0, 1, 2, 3]  # pixels along the motion in each frame
+LEAPS = [0, 0, 2, 5, 2, 0, 0, 0]  # pixels across the motion, for an event in frame 3
 
 
 def path(motion, start=(10, 20), size=32, event=3):
     """Row and column of a single lit pixel, frame by frame."""
-    picture = np.zeros((1, size, size, 1), np.float32)
-    picture[0, *start] = 1
-    clip = move(picture, np.array([MOTIONS.index(motion)]), np.array([event]), MOTIONS)
-    assert clip.shape == (1, 8, size, size, 1) and clip.dtype == np.float32
-    rows, columns = zip(*(np.argwhere(frame[..., 0])[0] for frame in clip[0]), strict=True)
-    assert clip.sum() == FRAMES  # one pixel a frame
+    image = np.zeros((1, size, size, 1), np.float32)
+    image[0, *start] = 1
+    video = move(image, np.array([MOTIONS.index(motion)]), np.array([event]), MOTIONS)
+    assert video.shape == (1, 8, size, size, 1) and video.dtype == np.float32
+    rows, columns = zip(*(np.argwhere(frame[..., 0])[0] for frame in video[0]), strict=True)
+    assert video.sum() == FRAMES  # one pixel a frame
     return np.array(rows), np.array(columns)
 
 
 @pytest.mark.parametrize(("motion", "down", "right"), [("left", 0, -1), ("right", 0, 1), ("up", -1, 0), ("down", 1, 0)])
-def test_a_pixel_goes_where_it_is_told(motion, down, right):
+def test_a_pixel_moves_by_the_motion_and_the_bounce(motion, down, right):
     rows, columns = path(motion)
     leaps = np.array(LEAPS)
     np.testing.assert_array_equal(rows, 10 + down * np.array(OFFSETS) - (leaps if right else 0))
     np.testing.assert_array_equal(columns, 20 + right * np.array(OFFSETS) + (leaps if down else 0))
-    still = offsets(motion, None)
-    assert set(np.abs(np.diff(still, axis=0)).sum(1)) == {SPEED}
+    unbounced = offsets(motion, None)
+    assert set(np.abs(np.diff(unbounced, axis=0)).sum(1)) == {SPEED}
 
 
-def test_it_comes_back_on_the_other_side():
+def test_motion_wraps_around():
     rows, _ = path("down", start=(30, 5))
     assert rows.tolist() == [26, 27, 28, 29, 30, 31, 0, 1]
     rows, _ = path("left", start=(3, 20))
@@ -40,7 +40,7 @@ def test_it_comes_back_on_the_other_side():
     assert columns.tolist() == [5, 4, 3, 2, 1, 0, 31, 30]
 
 
-def test_the_picture_is_in_its_place_in_the_fifth_frame():
+def test_frame_4_is_the_unshifted_image():
     for motion in MOTIONS:
         rows, columns = path(motion, event=1)
         assert (rows[4], columns[4]) == (10, 20)
@@ -54,13 +54,13 @@ def test_the_top_of_the_bounce_is_at_the_event():
             assert (leap > 0).sum() == 3 - (event in (0, FRAMES - 1))
 
 
-def test_every_clip_of_a_batch_has_its_own_motion():
+def test_videos_of_a_batch_have_independent_motions():
     rng = np.random.default_rng(0)
-    pictures, motion = rng.normal(size=(6, 8, 8, 3)), np.array([3, 0, 1, 0, 2, 2])
+    images, motion = rng.normal(size=(6, 8, 8, 3)), np.array([3, 0, 1, 0, 2, 2])
     event = np.array([1, 2, 6, 2, 4, 4])
-    together = move(pictures, motion, event, MOTIONS)
+    together = move(images, motion, event, MOTIONS)
     for i in range(6):
         one = slice(i, i + 1)
-        np.testing.assert_array_equal(together[one], move(pictures[one], motion[one], event[one], MOTIONS))
-    left, right = (move(pictures[:1], np.array([m]), np.array([4]), MOTIONS) for m in (0, 1))
-    np.testing.assert_array_equal(left[:, 1:], right[:, :0:-1])  # backwards in time, but for the first frame
+        np.testing.assert_array_equal(together[one], move(images[one], motion[one], event[one], MOTIONS))
+    left, right = (move(images[:1], np.array([m]), np.array([4]), MOTIONS) for m in (0, 1))
+    np.testing.assert_array_equal(left[:, 1:], right[:, :0:-1])  # reversed in time, except for the first frame
