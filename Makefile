@@ -58,7 +58,7 @@ claims-merged claims-paper claims-map:
 
 PACKAGED := configs/four.py:length=$(LENGTH),n=256,floors=package
 JUDGES := configs/four.py:judges
-WEIGHTS := codi_jax/data/digit_world/weights
+WEIGHTS := codi_jax/digit_world/weights
 
 # Judges come first, since the model is measured with them.
 package: $(VENV)/.demo $(VENV)/.judges

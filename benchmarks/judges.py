@@ -22,12 +22,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data.digit_world import FACTORS, LEADING
-from codi_jax.data.sources import make_source
-from codi_jax.evaluate import pretrained
-from codi_jax.evaluate.agreement import UNREAD, agreement
-from codi_jax.evaluate.readers import JudgeReader, make_readers
-from codi_jax.evaluate.samples import array
+from codi_jax.data.source import make_source
+from codi_jax.digit_world import FACTORS, LEADING
+from codi_jax.digit_world.benchmark.samples import array
+from codi_jax.digit_world.judges import pretrained
+from codi_jax.digit_world.judges.readers import JudgeReader, make_readers
+from codi_jax.metrics.agreement import UNREAD, agreement
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel.tables import table
 

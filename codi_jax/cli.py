@@ -191,8 +191,8 @@ def _package(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from codi_jax import packaged
-    from codi_jax.train.card import About
-    from codi_jax.train.package import package
+    from codi_jax.digit_world.card import About
+    from codi_jax.digit_world.package import package
     from codi_jax.train.recipe import load_run
 
     run = None if args.workdir is None else load_run(args.workdir)
@@ -285,7 +285,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
     from ml_collections import ConfigDict
 
-    from codi_jax.evaluate.run import evaluate, make_verdict, table
+    from codi_jax.digit_world.benchmark.run import evaluate, make_verdict, table
     from codi_jax.packaged import open_package
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.train.recipe import load_run, open_run, save_config
@@ -311,13 +311,13 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
 def _report(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
-    from codi_jax.report.page import write
+    from codi_jax.digit_world.report.page import write
 
     print(write(args.workdir))
 
 
 def _demo(args: argparse.Namespace, rest: list[str]) -> None:
-    from codi_jax.demo.verb import demo
+    from codi_jax.digit_world.demo.verb import demo
 
     alone = {"stage": (), "quiet": True, "profile": None}
     train = lambda: _train(argparse.Namespace(**vars(args), **alone), rest)  # noqa: E731
@@ -327,7 +327,7 @@ def _demo(args: argparse.Namespace, rest: list[str]) -> None:
 def _compare(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
-    from codi_jax.evaluate.compare import read, table
+    from codi_jax.digit_world.benchmark.compare import read, table
 
     print(table({str(workdir): read(workdir) for workdir in args.workdirs}))
 
@@ -353,7 +353,7 @@ def _data(args: argparse.Namespace, rest: list[str]) -> None:
 def _world(args: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
-    from codi_jax.data.digit_world import sheet
+    from codi_jax.digit_world import sheet
 
     for path in sheet.write(args.out, args.split, args.n, args.seed):
         print(path)

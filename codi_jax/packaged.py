@@ -30,7 +30,7 @@ from codi_jax.interop.mapped import map_file
 from codi_jax.interop.safetensors_file import read_safetensors
 from codi_jax.parallel import paths
 
-MODELS: dict[str, Path] = {"digit_world": Path(__file__).parent / "data" / "digit_world" / "weights"}
+MODELS: dict[str, Path] = {"digit_world": Path(__file__).parent / "digit_world" / "weights"}
 DEFAULT = "digit_world"
 
 FILES = {kind: f"{kind}.safetensors" for kind in ("model", "judges", "similarity")}

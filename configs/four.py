@@ -22,8 +22,8 @@ from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
 from codi_jax.config_utils import adamw, parse_argument, stage
-from codi_jax.data.digit_world import CARRIES, FACTORS
 from codi_jax.data.tokenizer import make_tokenizer
+from codi_jax.digit_world import CARRIES, FACTORS
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 15  # tokens of a caption
@@ -436,7 +436,7 @@ def evaluation(options: SimpleNamespace) -> dict:
         "n": options.n, "seen": "test_seen", "held_out": "test_held_out", "reference": 512,
         "combinations": max(2, options.n // 16),
         "mixes": tuple(f"text|{name}->{name}" for name in options.modalities if name != "text"),
-        # The default floors of evaluate/floors.py; joint generation with video is the hardest.
+        # The default floors of digit_world/benchmark/floors.py; joint generation with video is the hardest.
         "floors": package_floors() if packaged else {"hard": ("video",)},
     }  # fmt: skip
     if packaged:  # only values with floors are measured; `make claims` measures the rest

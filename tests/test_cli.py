@@ -13,11 +13,11 @@ from PIL import Image
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
-from codi_jax.evaluate import run as evaluation
+from codi_jax.digit_world.benchmark import run as evaluation
 from codi_jax.train import trainer, variables
 from codi_jax.train.stop import Preempted
 from tests import toy
-from tests.evaluate.numbers import metrics
+from tests.digit_world.benchmark.numbers import metrics
 
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "four.py")

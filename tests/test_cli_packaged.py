@@ -11,8 +11,8 @@ from PIL import Image
 
 from codi_jax import __version__, cli, packaged
 from codi_jax.config import from_dict
-from codi_jax.data.digit_world import VOCABULARY
-from codi_jax.evaluate import run
+from codi_jax.digit_world import VOCABULARY
+from codi_jax.digit_world.benchmark import run
 from codi_jax.pipeline import Generator, PromptWarning
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import load_run

@@ -11,27 +11,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "codi_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A room may import from rooms that are named before it, and from itself. The first six are single files that all use.
+# A room may import from rooms that are named before it, and from itself. The first seven are single files that all use.
+# So training knows of no evaluation, and of digit_world only what lies above it: the command line.
 ROOMS = (
-    *("types", "config", "rng", "config_utils", "storage", "progress"),
-    *(
-        "diffusion",
-        "parallel",
-        "checkpoint",
-        "data",
-        "nn",
-        "encoders",
-        "modalities",
-        "codi",
-        "interop",
-        "packaged",
-        "optim",
-    ),
-    *("objectives", "sampling", "pipeline", "evaluate", "train", "plan", "report", "demo", "arguments", "cli"),
+    *("types", "config", "registry", "rng", "config_utils", "storage", "progress"),
+    *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
+    *("packaged", "optim", "objectives", "sampling", "pipeline", "train", "plan", "metrics", "report"),
+    *("digit_world", "arguments", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
-SPEAKS_OF_MODALITIES = ("modalities", "interop", "data/digit_world", "data/decoded_source.py")
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "digit_world", "data/decoded_source.py")
 
 
 def name_of(path):
@@ -89,7 +79,7 @@ def test_every_module_says_what_it_is_and_is_short(path):
 
 def test_configs_do_not_reach_beyond_config_utils_and_the_data():
     for path in (ROOT / "configs").glob("*.py"):
-        assert set(imports(ast.parse(path.read_text()))) <= {"config", "config_utils", "data"}, path.name
+        assert set(imports(ast.parse(path.read_text()))) <= {"config", "config_utils", "data", "digit_world"}, path.name
 
 
 def test_importing_the_package_changes_nothing_and_does_not_wait_for_jax():

@@ -1,6 +1,6 @@
 """The packaged model meets its floors, so that a change that breaks generation is detected.
 
-For small n, the upper end of the 95 % interval must reach a floor (see `evaluate.floors`).
+For small n, the upper end of the 95 % interval must reach a floor (see `digit_world.benchmark.floors`).
 """
 
 import dataclasses
@@ -9,14 +9,14 @@ import jax
 import pytest
 
 from codi_jax.config import from_dict
-from codi_jax.data.digit_world import LEADING
-from codi_jax.data.sources import make_source
-from codi_jax.evaluate.agreement import agreement
-from codi_jax.evaluate.floors import ENOUGH_SAMPLES, checks
-from codi_jax.evaluate.readers import make_readers
-from codi_jax.evaluate.run import EvaluateConfig, Evaluation
-from codi_jax.evaluate.samples import take
-from codi_jax.evaluate.verdict import verdict
+from codi_jax.data.source import make_source
+from codi_jax.digit_world import LEADING
+from codi_jax.digit_world.benchmark.floors import ENOUGH_SAMPLES, checks
+from codi_jax.digit_world.benchmark.run import EvaluateConfig, Evaluation
+from codi_jax.digit_world.benchmark.samples import take
+from codi_jax.digit_world.benchmark.verdict import verdict
+from codi_jax.digit_world.judges.readers import make_readers
+from codi_jax.metrics.agreement import agreement
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.pipeline import Generator
 from codi_jax.sampling.config import GenerateConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from codi_jax.arguments import make_parser
 from codi_jax.cli import _VERBS
-from codi_jax.objectives.base import objective_names
+from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import RunConfig, StageConfig
 
@@ -42,7 +42,7 @@ def command_line():
 def keys():
     for config in (RunConfig, StageConfig, GenerateConfig):
         yield f"{config.__name__}: {' '.join(field.name for field in dataclasses.fields(config))}"
-    yield f"objectives: {' '.join(objective_names()[:6])}"
+    yield f"objectives: {' '.join(list(OBJECTIVES)[:6])}"
 
 
 def public_names():

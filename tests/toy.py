@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from codi_jax import packaged
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
-from codi_jax.evaluate.judges import Judge, JudgeConfig
+from codi_jax.digit_world.judges.network import Judge, JudgeConfig
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import Run, open_run, save_config

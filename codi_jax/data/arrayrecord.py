@@ -18,9 +18,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
 
 from codi_jax.config import ConfigError
-from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption
-from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig
+from codi_jax.data.source import Source, register
+from codi_jax.media.files import MediaError, MediaFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,3 +107,10 @@ class MediaRecords:
             else:
                 raise MediaError("unreadable", f"{record['name']}: {name} is not the bytes of a file")
         return record
+
+
+@register("arrayrecord", ArrayRecordConfig)
+def _arrayrecord_source(config: ArrayRecordConfig) -> Source:
+    if config.media is None:
+        return ArrayRecords(config.path)
+    return media_source(MediaRecords(config), config.media, config.faults)

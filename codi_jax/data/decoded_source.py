@@ -11,14 +11,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import jax
 import numpy as np
 
 from codi_jax.config import ConfigError, renamed
-from codi_jax.data import files
 from codi_jax.data.decoder_pool import DecoderPool
-from codi_jax.data.files import MediaError
-from codi_jax.data.images import crop_resize
+from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
+from codi_jax.media import files
+from codi_jax.media.files import MediaError
+from codi_jax.media.images import crop_resize
 
 KINDS = ("text", "image", "audio", "video")
 TIMED = ("audio", "video")  # may be given as a part of a file
@@ -123,6 +125,12 @@ class DecodedSource:
         """Decodes sample `index`. Raises MediaError if it cannot be used."""
         rng = np.random.default_rng([self.config.seed, index])
         return decode_record(self.record(index), self.config, rng, self._reader)
+
+
+def media_source(records: Records, media: MediaConfig, faults: FaultsConfig) -> SkipBadSamples:
+    """The source of a reader's records: they are decoded, and bad samples replaced."""
+    process = jax.process_index() if jax.distributed.is_initialized() else 0
+    return SkipBadSamples(DecodedSource(records, media), faults, process)
 
 
 def decode_record(

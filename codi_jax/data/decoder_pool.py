@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from codi_jax.data import files
-from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.media import files
+from codi_jax.media.files import MediaError, MediaFile
 
 MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
 _LENGTHS = struct.Struct("<QQ")

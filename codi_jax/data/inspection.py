@@ -10,13 +10,12 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data import files
 from codi_jax.data.decoded_source import DecodedSource
-from codi_jax.data.files import MediaError, MediaFile
-from codi_jax.data.sheet import captions_of, contact_sheet
 from codi_jax.data.skip_bad_samples import SkipBadSamples
-from codi_jax.data.source import Source
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import Source, make_source
+from codi_jax.media import files
+from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.sheet import captions_of, contact_sheet
 from codi_jax.progress import ProgressFn
 
 SHOWN = 12  # rows of the contact sheet, and bad samples listed

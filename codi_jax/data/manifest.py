@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax.config import ConfigError
-from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption
-from codi_jax.data.files import MediaError, MediaFile
-from codi_jax.data.skip_bad_samples import FaultsConfig
+from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
+from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
+from codi_jax.data.source import register
+from codi_jax.media.files import MediaError, MediaFile
 
 FIELDS = (*KINDS, *PART)
 MAX_BYTES = 4 << 30  # of a table
@@ -179,3 +180,8 @@ _READERS = {
     ".json": _json,
     ".parquet": _parquet,
 }
+
+
+@register("manifest", ManifestConfig)
+def _manifest_source(config: ManifestConfig) -> SkipBadSamples:
+    return media_source(Manifest(config), config.media, config.faults)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.source import Source, read_batch
+from codi_jax.data.source import Source, make_source, read_batch, register
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +117,15 @@ class Mixture:
             for part, (_, end) in zip(starts, self._spans(), strict=True):
                 if turn < len(part):
                     yield range(part[turn], min(part[turn] + batch_size, end))
+
+
+@register("mixture", MixtureConfig)
+def _mixture(config: MixtureConfig) -> Mixture:
+    parts = {}
+    for name, part in sorted(config.parts.items()):  # sorted, since a ConfigDict keeps no order
+        if not hasattr(part, "items"):
+            raise ConfigError(f"config.mixture.parts.{name}: expected the config of a source, got {part!r}")
+        rest = dict(part.items())
+        weight = rest.pop("weight", 1.0)
+        parts[name] = (weight, make_source(rest, f"mixture.parts.{name}"))
+    return Mixture(parts, config.whole_batches)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from codi_jax.config import ConfigError
-from codi_jax.data.files import MediaError
+from codi_jax.media.files import MediaError
 
 _MIN_TRIED = 200  # samples to try (at most all of them) before the bad fraction is checked
 

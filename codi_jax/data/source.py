@@ -1,4 +1,4 @@
-"""The protocol of data sources: random access to samples by index.
+"""Data sources: random access to samples by index; their registry, by the name in a config.
 
 A sample is a nested dict of arrays, numbers and strings. The same index must always give the same sample: resuming and
 resharding a run rely on this. A source has two ways to speed up `read_batch`, both optional:
@@ -10,12 +10,15 @@ resharding a run rely on this. A source has two ways to speed up `read_batch`, b
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
+
+from codi_jax.config import ConfigError, from_dict
+from codi_jax.registry import Registry
 
 
 class Source(Protocol):
@@ -24,6 +27,47 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+
+class SourceEntry(NamedTuple):
+    """A registered source: the class of its config, and the function that makes the source from the config."""
+
+    config: type
+    make: Callable[[Any], Source]
+
+
+SOURCES: Registry[SourceEntry] = Registry(
+    "source",
+    {
+        "digit_world": "codi_jax.digit_world.world",
+        "arrays": "codi_jax.data.arrays",
+        "tfds": "codi_jax.data.tfds",
+        "manifest": "codi_jax.data.manifest",
+        "arrayrecord": "codi_jax.data.arrayrecord",
+        "webdataset": "codi_jax.data.webdataset",
+        "mixture": "codi_jax.data.mixture",
+    },
+)
+
+_Make = TypeVar("_Make", bound=Callable[[Any], Source])
+
+
+def register(name: str, config: type) -> Callable[[_Make], _Make]:
+    """Decorator of a class of sources, or of a function that makes one: `sources.NAME.name` in a config then names it.
+
+    Args:
+      name: the name.
+      config: the dataclass of its config; the source is made from an instance.
+
+    Raises:
+      ValueError: another source has the name.
+    """
+
+    def add(make: _Make) -> _Make:
+        SOURCES.add(name, SourceEntry(config, make))
+        return make
+
+    return add
 
 
 def available_cores() -> int:
@@ -43,3 +87,22 @@ def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     map_fn = _pool().map if getattr(source, "parallel", False) else map
     samples = list(map_fn(source.__getitem__, map(int, indices)))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
+
+
+def make_source(config: Mapping[str, Any], where: str = "data") -> Source:
+    """Builds the source that a config describes: {"name": "digit_world", "split": "train", ...}.
+
+    Args:
+      config: a mapping with `name`, a name of `SOURCES`, and the fields of that source's config class.
+      where: path of `config` in the whole config, for messages.
+
+    Raises:
+      ConfigError: the name is unknown, or the config or its files cannot be used.
+    """
+    rest = dict(config.items())
+    name = rest.pop("name", None)
+    try:
+        entry = SOURCES.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"config.{where}.name: {error}") from None
+    return entry.make(from_dict(entry.config, rest, where))

@@ -20,15 +20,14 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import VOCABULARY, vocabulary
+from codi_jax.registry import Registry
 
 if TYPE_CHECKING:  # transformers is slow to import, and word vocabularies do not need it
     from transformers import PreTrainedTokenizerBase
 
-VOCABULARIES = {  # name -> words
-    "digit_world": VOCABULARY,
-    "digit_colour": vocabulary(("digit", "colour")),
-}
+VOCABULARIES: Registry[tuple[str, ...]] = Registry(  # name -> words
+    "vocabulary", {name: "codi_jax.digit_world.captions" for name in ("digit_world", "digit_colour")}
+)
 
 
 class Tokenizer:
@@ -195,7 +194,7 @@ def make_tokenizer(name: str) -> Tokenizer:
     """Loads a tokenizer by name.
 
     Args:
-      name: a key of `VOCABULARIES`; a folder written by `save_pretrained`, or with a tokenizer.json; "hub:" and a name
+      name: a name of `VOCABULARIES`; a folder written by `save_pretrained`, or with a tokenizer.json; "hub:" and a name
         on the Hugging Face hub ("hub:openai/clip-vit-large-patch14"), downloaded if necessary; or a key of `RELEASE`,
         ":" and a folder with the vocabulary files of the public release, or of BERT or GPT-2.
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
-from codi_jax.data import files
-from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption
-from codi_jax.data.files import MediaError, MediaFile
-from codi_jax.data.skip_bad_samples import FaultsConfig
+from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
+from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
+from codi_jax.data.source import register
+from codi_jax.media import files
+from codi_jax.media.files import MediaError, MediaFile
 
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 MAX_SAMPLES = 10_000_000  # in one shard
@@ -229,3 +230,8 @@ def expand(pattern: str) -> list[str]:
     if not paths:
         raise ConfigError(f"{pattern}: no such shard")
     return paths
+
+
+@register("webdataset", WebDatasetConfig)
+def _webdataset_source(config: WebDatasetConfig) -> SkipBadSamples:
+    return media_source(WebDataset(config), config.media, config.faults)

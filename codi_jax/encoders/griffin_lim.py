@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data.mel import MelConfig, filterbank, hann
+from codi_jax.media.mel import MelConfig, filterbank, hann
 from codi_jax.types import Array
 
 _TINY = 1e-12

@@ -26,13 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data import files
-from codi_jax.data.mel import MelConfig, clap_waveform, log_mel, normalize
-from codi_jax.data.sheet import spectrogram
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
+from codi_jax.media import files
+from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
+from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig

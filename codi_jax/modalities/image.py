@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image as Pillow
 
-from codi_jax.data import files, images
+from codi_jax.media import files, images
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data import images
-from codi_jax.data.images import CLIPPixels
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
+from codi_jax.media import images
+from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig

@@ -10,8 +10,8 @@ import io
 import numpy as np
 from PIL import Image as Pillow
 
-from codi_jax.data import files
-from codi_jax.data.images import Resize, frame_shaper
+from codi_jax.media import files
+from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 

@@ -9,7 +9,6 @@ A module outside of this package adds one by `register`; `config.stages.GROUP.NA
 
 import abc
 import dataclasses
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ import optax
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.objectives.step import TrainStep, make_train_step
+from codi_jax.registry import Registry
 from codi_jax.types import Array
 
 SETTINGS = "stages.*.settings"  # where an objective's settings are in the config, for errors
@@ -187,15 +187,17 @@ class ObjectiveClass(Protocol):
 
 _Class = TypeVar("_Class", bound=ObjectiveClass)
 
-_REGISTRY: dict[str, ObjectiveClass] = {}
-_BUILT_IN = {  # name -> the module that registers it, imported when it is asked for
-    "codec": "codi_jax.objectives.codec",
-    "bridging": "codi_jax.objectives.bridging",
-    "ldm": "codi_jax.objectives.ldm",
-    "latent_alignment": "codi_jax.objectives.latent_alignment",
-    "judge": "codi_jax.evaluate.judge_objective",
-    "similarity": "codi_jax.evaluate.similarity_objective",
-}
+OBJECTIVES: Registry[ObjectiveClass] = Registry(
+    "objective",
+    {
+        "codec": "codi_jax.objectives.codec",
+        "bridging": "codi_jax.objectives.bridging",
+        "ldm": "codi_jax.objectives.ldm",
+        "latent_alignment": "codi_jax.objectives.latent_alignment",
+        "judge": "codi_jax.digit_world.judges.judge_objective",
+        "similarity": "codi_jax.digit_world.judges.similarity_objective",
+    },
+)
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
@@ -206,17 +208,10 @@ def register(name: str) -> Callable[[_Class], _Class]:
     """
 
     def add(cls: _Class) -> _Class:
-        if _REGISTRY.get(name, cls) is not cls:
-            raise ValueError(f"objective {name!r} is registered already, by {_REGISTRY[name]}")
-        _REGISTRY[name] = cls
+        OBJECTIVES.add(name, cls)
         return cls
 
     return add
-
-
-def objective_names() -> tuple[str, ...]:
-    """All known names, in the order of the recipe for built-in ones."""
-    return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTRY)))
 
 
 def make_objective(name: str, codi: CoDi, stage: StageSpec) -> Objective:
@@ -225,11 +220,7 @@ def make_objective(name: str, codi: CoDi, stage: StageSpec) -> Objective:
     Raises:
       ConfigError: no objective has the name, or it does not fit the stage.
     """
-    if name not in objective_names():
-        raise ConfigError(f"no objective {name!r}; there are {', '.join(objective_names())}")
-    if name not in _REGISTRY:
-        importlib.import_module(_BUILT_IN[name])
-    return _REGISTRY[name].from_stage(codi, stage)
+    return OBJECTIVES.find(name).from_stage(codi, stage)
 
 
 def refuse_accumulation(stage: StageSpec, what: str) -> None:

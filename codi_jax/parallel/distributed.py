@@ -19,13 +19,15 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from codi_jax.config import ConfigError
+
+Tree = TypeVar("Tree")
 
 HEARTBEAT = 50  # seconds without a heartbeat after which a process counts as dead
 LEAVING = 30  # seconds that a process waits at exit for the others
@@ -198,3 +200,22 @@ def fetch(tree: Any) -> Any:
         return multihost_utils.process_allgather(array, tiled=True)
 
     return jax.tree.map(to_host, tree)
+
+
+def gather(tree: Tree) -> list[Tree]:
+    """The trees of NumPy arrays of all processes, in their order. A collective: every process must call it.
+
+    Arrays of a leaf have the same shape and type on all processes. They keep their type: bytes are exchanged, since jax
+    would convert float64 to float32.
+    """
+    if not is_multiprocess():
+        return [tree]
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    data = [multihost_utils.process_allgather(np.frombuffer(leaf.tobytes(), np.uint8)) for leaf in leaves]
+    return [
+        structure.unflatten(
+            np.frombuffer(rows[process].tobytes(), leaf.dtype).reshape(leaf.shape)
+            for rows, leaf in zip(data, leaves, strict=True)
+        )
+        for process in range(jax.process_count())
+    ]

@@ -1,1 +1,1 @@
-"""What people look at: one self-contained page a run."""
+"""Parts of self-contained pages: markup, plots, and the figures of training."""

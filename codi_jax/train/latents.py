@@ -26,10 +26,10 @@ from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data import arrayrecord
 from codi_jax.data.arrayrecord import ArrayRecords
+from codi_jax.data.arrays import Arrays
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import in_order
 from codi_jax.data.source import Source, read_batch
-from codi_jax.data.sources import Arrays
 from codi_jax.objectives.conditioning import encode
 from codi_jax.parallel import distributed, paths
 from codi_jax.train.metrics import Progress

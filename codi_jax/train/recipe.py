@@ -26,7 +26,7 @@ from codi_jax import storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict, renamed
-from codi_jax.objectives.base import objective_names
+from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 
@@ -174,8 +174,8 @@ class Run:
                     raise ConfigError(f"config.stages.{name}.samples.source: no source {stage.samples.source!r}")
                 if stage.samples.every < 1 or stage.samples.n < 1:
                     raise ConfigError(f"config.stages.{name}.samples: every and n must be at least 1")
-            if stage.trains and stage.objective not in objective_names():
-                known = ", ".join(map(repr, (*objective_names(), ENCODE)))
+            if stage.trains and stage.objective not in OBJECTIVES:
+                known = ", ".join(map(repr, (*OBJECTIVES, ENCODE)))
                 raise ConfigError(f"config.stages.{name}.objective: expected one of {known}, got {stage.objective!r}")
             if stage.trains and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")

@@ -16,8 +16,7 @@ import jax
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed

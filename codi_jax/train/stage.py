@@ -8,9 +8,9 @@ import numpy as np
 
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
+from codi_jax.data.arrays import Arrays
 from codi_jax.data.pipeline import Batches, in_order
-from codi_jax.data.source import Source
-from codi_jax.data.sources import Arrays, make_source
+from codi_jax.data.source import Source, make_source
 from codi_jax.optim import TrainState, merge, partition
 from codi_jax.optim.packed import Packed, packed_like, unpacked
 from codi_jax.optim.precision import cast_in_place

@@ -10,7 +10,7 @@ from PIL import Image
 
 from codi_jax import cli
 from codi_jax.checkpoint import load_params, save_params
-from codi_jax.data import files
+from codi_jax.media import files
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 

@@ -9,9 +9,8 @@ from PIL import Image
 from codi_jax.config import ConfigError
 from codi_jax.data import arrayrecord
 from codi_jax.data.arrayrecord import ArrayRecords
-from codi_jax.data.files import MediaError
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
+from codi_jax.media.files import MediaError
 
 MEDIA = {"modalities": ("text", "image"), "size": 8}
 
@@ -76,7 +75,7 @@ def test_records_that_cannot_be_used_are_replaced(tmp_path, record, says, reason
 
 
 def test_an_interval_of_audio_is_read(tmp_path):
-    from codi_jax.data import files
+    from codi_jax.media import files
 
     wav = io.BytesIO()
     files.write_wav(wav, np.arange(8000, dtype=np.int16), 8000)

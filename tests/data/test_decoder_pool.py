@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codi_jax.data import decoder_pool, files
+from codi_jax.data import decoder_pool
 from codi_jax.data.decoder_pool import DecoderPool, SubprocessDecoder
-from codi_jax.data.files import MediaError, MediaFile
+from codi_jax.media import files
+from codi_jax.media.files import MediaError, MediaFile
 
 RATE = 8000
 
@@ -124,7 +125,7 @@ def test_a_malformed_response_is_a_crash(monkeypatch, decoder, response):
 def test_the_subprocess_ends_with_its_parent(audio):
     code = (
         "import os, sys\nfrom codi_jax.data.decoder_pool import SubprocessDecoder\n"
-        "from codi_jax.data.files import MediaFile\n"
+        "from codi_jax.media.files import MediaFile\n"
         f"a = SubprocessDecoder(60.0)\na.read_audio(MediaFile({str(audio)!r}), 100, 8000)\n"
         "print(a._process.pid, flush=True)\nos._exit(1)"
     )

@@ -8,9 +8,9 @@ from PIL import Image
 
 from codi_jax import cli
 from codi_jax.config import ConfigError
-from codi_jax.data import files
 from codi_jax.data.inspection import inspect
-from codi_jax.data.sheet import GAP, SIDE, TEXT, contact_sheet, spectrogram
+from codi_jax.media import files
+from codi_jax.media.sheet import GAP, SIDE, TEXT, contact_sheet, spectrogram
 
 RATE = 8000
 

@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 
 from codi_jax.config import ConfigError
-from codi_jax.data import files
 from codi_jax.data.decoded_source import DecodedSource, MediaConfig, truncate_caption
-from codi_jax.data.files import MediaError
 from codi_jax.data.manifest import Manifest, ManifestConfig
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
+from codi_jax.media import files
+from codi_jax.media.files import MediaError
 
 RATE = 8000
 

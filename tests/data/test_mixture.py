@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 
 from codi_jax.config import ConfigError
+from codi_jax.data.arrays import Arrays
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import Batches, in_order
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import Arrays, make_source
+from codi_jax.data.source import make_source, read_batch
 
 SIZES = {"a": 23, "b": 7, "c": 11}
 WEIGHTS = {"a": 3.0, "b": 1.0, "c": 2.0}

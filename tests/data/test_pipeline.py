@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.data.arrays import Arrays
 from codi_jax.data.pipeline import Batches, in_order
-from codi_jax.data.sources import Arrays
+from codi_jax.digit_world import DigitWorld, WorldConfig
 
 
 def numbers(n=23):

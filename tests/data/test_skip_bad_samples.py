@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from codi_jax.config import ConfigError
-from codi_jax.data.files import MediaError
 from codi_jax.data.pipeline import Batches
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples, _stride
+from codi_jax.media.files import MediaError
 
 
 class PartlyBad:

@@ -9,8 +9,8 @@ from tokenizers import models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import VOCABULARY
 from codi_jax.data.tokenizer import Tokenizer, make_tokenizer, word_tokenizer
+from codi_jax.digit_world import VOCABULARY
 
 tokenizer = make_tokenizer("digit_world")
 

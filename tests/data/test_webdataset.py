@@ -12,12 +12,12 @@ from PIL import Image
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
-from codi_jax.data import files, webdataset
+from codi_jax.data import webdataset
 from codi_jax.data.decoded_source import MediaConfig
-from codi_jax.data.files import MediaError
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
+from codi_jax.media import files
+from codi_jax.media.files import MediaError
 from tests import s3
 
 MEDIA = {"modalities": ("text", "image"), "size": 8}

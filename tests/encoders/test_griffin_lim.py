@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codi_jax.data import mel
-from codi_jax.data.mel import MelConfig
 from codi_jax.encoders.griffin_lim import griffin_lim, istft, linear_magnitudes, stft
+from codi_jax.media import mel
+from codi_jax.media.mel import MelConfig
 
 MEL = MelConfig(sample_rate=8000, n_fft=512, hop=128, mels=64, fmin=0.0, fmax=4000.0)
 UNEVEN = MelConfig(sample_rate=16000, n_fft=256, hop=40, mels=24, fmin=50.0, fmax=7000.0, power=2, decibels=True)

@@ -12,7 +12,7 @@ import pytest
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.digit_world import DigitWorld, WorldConfig
 from tests import toy
 
 NAMES = ("text", "audio")

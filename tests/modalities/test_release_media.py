@@ -8,10 +8,10 @@ from PIL import Image
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.data import images, mel
-from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.digit_world import DigitWorld, WorldConfig
 from codi_jax.encoders.autokl import clip_outliers
 from codi_jax.encoders.text_postprocess import tidy
+from codi_jax.media import images, mel
 from codi_jax.modalities import text as text_module
 from codi_jax.modalities.audio import AudioConfig
 from tests import toy

@@ -11,7 +11,7 @@ from PIL import Image
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.data.digit_world import DigitWorld, WorldConfig
+from codi_jax.digit_world import DigitWorld, WorldConfig
 from codi_jax.parallel import paths
 from tests import toy
 

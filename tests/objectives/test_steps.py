@@ -12,8 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
 from codi_jax.objectives.batches import EncodedBatches
 from codi_jax.objectives.bridging import BridgingObjective

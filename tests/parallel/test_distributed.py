@@ -223,6 +223,8 @@ def _agree() -> None:
         fetched = distributed.fetch({**placed, "host": batch, "local": jax.numpy.ones(2)})
         for name, value in {"x": batch, "n": 3, "host": batch, "local": np.ones(2)}.items():
             np.testing.assert_array_equal(fetched[name], value)
+    gathered = distributed.gather({"x": np.float64([0.1 + mine]), "n": mine})  # 0.1 is not exact in float32
+    assert gathered == [{"x": np.float64([0.1]), "n": 0}, {"x": np.float64([1.1]), "n": 1}]
     distributed.wait_for_all("the end")
     print("all checks passed", flush=True)
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codi_jax.data import mel
+from codi_jax.media import mel
 from tests.parity.golden import cases
 
 CODEC = [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax.data import images
 from codi_jax.data.tokenizer import make_tokenizer
+from codi_jax.media import images
 from tests.parity.golden import cases
 
 LEVEL = 2 / 255 * (1 + 1e-4)  # of pixels in [−1, 1]

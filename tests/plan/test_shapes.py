@@ -6,8 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES

@@ -27,9 +27,9 @@ from codi_jax.config import ConfigError
 from codi_jax.data import decoder_pool
 from codi_jax.data.decoded_source import MediaConfig, decode_record
 from codi_jax.data.decoder_pool import SubprocessDecoder
-from codi_jax.data.files import MediaError, MediaFile
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig
+from codi_jax.media.files import MediaError, MediaFile
 
 MEDIA = MediaConfig(("image",), size=16, frames=4, rate=4.0, samples=4000, sample_rate=8000, timeout_s=20.0)
 REASONS = {

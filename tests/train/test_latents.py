@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from codi_jax.data.sources import Arrays
+from codi_jax.data.arrays import Arrays
 from codi_jax.train.latents import concat_with_presence
 
 

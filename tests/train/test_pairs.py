@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.data.source import read_batch
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
 from codi_jax.train.trainer import train

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from codi_jax.config import ConfigError
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source
 from codi_jax.train.recipe import load_run, open_run, save_config
 from tests import toy
 

@@ -4,7 +4,7 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.evaluate.trained import paired, together
+from codi_jax.digit_world.benchmark.trained import paired, together
 from codi_jax.train.latents import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse

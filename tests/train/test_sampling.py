@@ -8,7 +8,7 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.data.sources import make_source
+from codi_jax.data.source import make_source
 from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig

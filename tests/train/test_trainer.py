@@ -15,7 +15,7 @@ import pytest
 from codi_jax import cli
 from codi_jax.checkpoint import Checkpointer, load_params, save_params
 from codi_jax.config import ConfigError
-from codi_jax.data.sources import Arrays
+from codi_jax.data.arrays import Arrays
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.train import latents, trainer
 from codi_jax.train.ledger import COUNTS, goodput

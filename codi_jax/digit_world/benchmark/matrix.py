@@ -1,0 +1,62 @@
+"""The any-to-any matrix: accuracy by factor, for prompts of one modality and outputs of another.
+
+For each factor that both modalities carry, and for all of these jointly: the accuracy, the ceiling (the accuracy of the
+same reader on the real values of the same samples), chance, and a control in which outputs are compared with the
+prompts of other samples. For each factor that only the output carries: its entropy, since a model should stay diverse
+in factors that the prompt does not determine.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codi_jax import digit_world
+from codi_jax.digit_world.judges.readers import Reading
+from codi_jax.metrics.agreement import Agreement, agreement, combine, entropy, shuffled
+from codi_jax.metrics.base import compute
+from codi_jax.metrics.intervals import wilson
+
+
+def _row(truth: np.ndarray, generated: np.ndarray, real: np.ndarray, size: int) -> dict[str, Any]:
+    numbers = compute(Agreement(2, size), [(truth, generated)])
+    return {
+        "accuracy": numbers["agreement"],
+        "interval": list(wilson(numbers["agreement"], len(truth))),
+        "ceiling": agreement((truth, real)),
+        "chance": numbers["chance"],
+        "shuffled": shuffled((truth, generated)),
+    }
+
+
+def direction(source: str, truth: Mapping[str, np.ndarray], generated: Reading, real: Reading) -> dict[str, Any]:
+    """The metrics of one direction.
+
+    Args:
+      source: modality of the prompts.
+      truth: factor -> int [n], of the samples that the prompts come from.
+      generated: reading of the outputs [n].
+      real: reading of the real values of the output modality for the same samples [n].
+
+    Returns:
+      {"n", "factors": {factor: row}, "all": row, "free": {factor: {"entropy"}}} with rows {"accuracy", "interval"
+      (95 %), "ceiling", "chance", "shuffled"}. "all" counts an output as correct if all shared factors are.
+    """
+    sizes = {factor: len(values) for factor, values in digit_world.FACTORS.items()}
+    shared = [factor for factor in generated.factors if factor in digit_world.CARRIES[source]]
+    triples = {factor: (truth[factor], generated.factors[factor], real.factors[factor]) for factor in shared}
+    counts = [sizes[factor] for factor in shared]
+    (n,) = {len(reading) for reading in generated.factors.values()}
+    return {
+        "n": n,
+        "factors": {factor: _row(*triples[factor], sizes[factor]) for factor in shared},
+        "all": _row(
+            *(combine(readings, counts) for readings in zip(*triples.values(), strict=True)), math.prod(counts)
+        ),
+        "free": {
+            factor: {"entropy": entropy(reading, sizes[factor])}
+            for factor, reading in generated.factors.items()
+            if factor not in shared
+        },
+    }

@@ -1,0 +1,326 @@
+"""Reads and writes image, audio and video files, with Pillow and PyAV (which bundles FFmpeg; extra `media`).
+
+Files are untrusted: sizes are bounded before and during decoding, and every error of the libraries becomes a MediaError
+of one line. A file is on disk or, for example as a member of a tar, in memory.
+
+Audio and frames of one file share the container's clock. The padding that an encoder puts before the audio (1024
+samples for AAC) has negative times and is cut off.
+"""
+
+import dataclasses
+import io
+import itertools
+import os
+import warnings
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from codi_jax.config import ConfigError
+from codi_jax.media.images import crop_resize
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged files; errors are raised below
+
+FULL = 1 << 15  # full scale of int16
+MAX_BYTES = 1 << 30
+MAX_PIXELS = 64 << 20  # of an image or a frame
+MAX_FRAMES = 10_000  # decoded from one file
+MAX_RATE = 768_000  # samples per second
+_PREROLL = 0.5  # seconds decoded before `start`: after a seek, a decoder needs a few packets
+
+Shape = Callable[[Image.Image], np.ndarray]  # from a frame to uint8 [size, size, 3]
+
+
+class MediaError(ConfigError):
+    """A file that cannot be used.
+
+    Attributes:
+      reason: `missing`, `empty`, `large`, `kind` (a file of another kind), `unreadable`, `numbers` (NaN or infinite
+        samples), `crash` or `hang` (of the decoder).
+    """
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaFile:
+    """A media file, or a time interval of one.
+
+    Attributes:
+      name: the path; for a file in memory, a name for messages.
+      data: the bytes of a file in memory; None for a file on disk.
+      start: start of the interval, in seconds.
+      duration: length of the interval, in seconds; None reads to the end.
+    """
+
+    name: str
+    data: bytes | None = None
+    start: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self):
+        if not (0 <= self.start < float("inf") and (self.duration is None or self.duration > 0)):
+            raise MediaError(
+                "unreadable", f"{self.name}: no interval with start {self.start} and duration {self.duration} seconds"
+            )
+
+    def size(self) -> int | None:
+        """Size in bytes; None if the file does not exist."""
+        if self.data is not None:
+            return len(self.data)
+        return os.stat(self.name).st_size if os.path.isfile(self.name) else None
+
+    def open(self) -> BinaryIO:
+        """A binary stream of the contents."""
+        return io.BytesIO(self.data) if self.data is not None else open(self.name, "rb")
+
+
+def _media_file(path: Any, what: str) -> MediaFile:
+    """A path or MediaFile as a MediaFile that exists and is not too large."""
+    file = path if isinstance(path, MediaFile) else MediaFile(str(path))
+    size = file.size()
+    if size is None:
+        raise MediaError("missing", f"{file.name}: no such {what}")
+    if size > MAX_BYTES:
+        raise MediaError("large", f"{file.name}: larger than {MAX_BYTES >> 20} MiB")
+    return file
+
+
+def _after_start(file: MediaFile) -> str:
+    return f" after second {file.start:g}" if file.start else ""
+
+
+def pyav() -> Any:
+    """The module of PyAV. Raises ConfigError if it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError("audio and video files need PyAV: pip install 'codi_jax[media]'") from error
+    av.logging.set_level(None)  # FFmpeg's errors are raised as exceptions
+    return av
+
+
+@contextmanager
+def _opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
+    """The container and the first stream of `streams_of(container)`. FFmpeg's errors become a MediaError."""
+    av = pyav()
+    try:
+        # FFmpeg gets an open stream and may use no protocol, so that a playlist cannot open other files.
+        with file.open() as stream, av.open(stream, options={"protocol_whitelist": "none"}) as container:
+            streams = streams_of(container)
+            if not streams:
+                raise MediaError("kind", f"{file.name}: has no {what.removesuffix(' file')} stream")
+            yield container, streams[0]
+    except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise MediaError("unreadable", f"{file.name}: not a readable {what} ({type(error).__name__})") from error
+
+
+def _decode_from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], float]:
+    """The decoded frames from a little before second `start`, and the time of that second on the container's clock.
+
+    Second 0 is the time of the first video frame, if the file has video: some containers start their clock at the
+    padding before the audio.
+    """
+    video = next((s for s in container.streams.video if s.start_time is not None), None)
+    zero = float(video.start_time * video.time_base) if video else (container.start_time or 0) / 1e6
+    zero = max(zero, 0.0)
+    preroll = _PREROLL
+    while start > preroll:
+        container.seek(int((zero + start - preroll) / stream.time_base), stream=stream)
+        decoded = container.decode(stream)
+        first = next(decoded, None)
+        if first is not None and first.time is not None and first.time <= zero + start:
+            return itertools.chain((first,), decoded), zero + start
+        preroll *= 4  # some containers seek by bytes: they land too late, or between key frames
+    if preroll > _PREROLL:
+        container.seek(stream.start_time or 0, stream=stream)
+    return container.decode(stream), zero + start
+
+
+def probe(file: MediaFile) -> dict[str, float]:
+    """Reads a file's metadata: width, height, seconds, frames a second, samples a second, megabytes, as far as known.
+
+    Raises:
+      MediaError: the file is not a media file.
+    """
+    metadata: dict[str, float] = {"megabytes": round((file.size() or 0) / 1e6, 3)}
+    try:
+        with file.open() as stream, Image.open(stream) as image:
+            return metadata | {"width": image.width, "height": image.height}
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    with _opened(file, "media file", lambda container: container.streams) as (container, _):
+        if container.duration:
+            metadata["seconds"] = round(container.duration / 1e6, 3)
+        for stream in container.streams.video[:1]:
+            metadata |= {"width": stream.width, "height": stream.height}
+            metadata["frames a second"] = round(float(stream.average_rate or 0), 3)
+        for stream in container.streams.audio[:1]:
+            metadata["samples a second"] = stream.rate
+    return metadata
+
+
+def read_image(path: Any) -> Image.Image:
+    """Reads an image as RGB: rotated by its EXIF orientation, transparency on white, 16-bit grey as 8-bit.
+
+    Args:
+      path: a path or a MediaFile.
+
+    Raises:
+      MediaError: the file does not exist, is not an image, or is too large.
+    """
+    file = _media_file(path, "image file")
+    try:
+        with file.open() as stream, Image.open(stream) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MediaError("large", f"{file.name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise MediaError("unreadable", f"{file.name}: not a readable image ({type(error).__name__})") from error
+
+
+def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
+    """Reads the first frames of a video, or of an interval of it.
+
+    Args:
+      path: a path or a MediaFile.
+      frames: T, the number of frames; the last one is repeated if the video is shorter.
+      rate: frames per second; frame k is the last one shown by second k / rate.
+      size: S, the side of a frame in pixels.
+      shape: crops and resizes a frame; by default `images.crop_resize`, which takes the center crop.
+
+    Returns:
+      uint8 [T, S, S, 3].
+
+    Raises:
+      MediaError: the file does not exist, is not a video, is too large, or has no frames.
+    """
+    file, shape = _media_file(path, "video file"), shape or (lambda image: crop_resize(image, size))
+    out: list[np.ndarray] = []
+    last, time = None, 0.0
+    with _opened(file, "video file", lambda container: container.streams.video) as (container, stream):
+        decoded, origin = _decode_from(container, stream, file.start)
+        for count, frame in enumerate(decoded):
+            if frame.width * frame.height > MAX_PIXELS:
+                raise MediaError("large", f"{file.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
+            if count >= MAX_FRAMES:
+                raise MediaError(
+                    "large",
+                    f"{file.name}: {frames} frames at {rate:g} a second are more than {MAX_FRAMES} frames of the file",
+                )
+            time = 0.0 if frame.time is None else float(frame.time) - origin
+            if file.duration is not None and time >= file.duration:
+                break
+            while last is not None and len(out) < frames and time > len(out) / rate + 1e-3:
+                out.append(shape(last.to_image()))
+            last = frame
+            if len(out) == frames:
+                break
+        shown = float(1 / stream.average_rate) if stream.average_rate else 0.0  # duration of the last frame in seconds
+        if last is None or (file.start and time + shown <= 0):
+            raise MediaError("empty", f"{file.name}: the video has no frames" + _after_start(file))
+        out += [shape(last.to_image())] * (frames - len(out))
+    return np.stack(out)
+
+
+def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
+    """Reads the first samples of an audio file or a video's soundtrack, or of an interval of it, as mono.
+
+    Args:
+      path: a path or a MediaFile.
+      samples: N, the number of samples; shorter audio is padded with zeros.
+      rate: samples per second to resample to.
+
+    Returns:
+      float32 [N] in [-1, 1].
+
+    Raises:
+      MediaError: the file does not exist, has no audio, is too large, has no samples, or has NaN or infinite samples.
+    """
+    file = _media_file(path, "audio file")
+    with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
+        source_rate = stream.rate or 0
+        if not 0 < source_rate <= MAX_RATE:
+            raise MediaError("unreadable", f"{file.name}: audio of {source_rate} samples a second")
+        decoded, origin = _decode_from(container, stream, file.start)
+        # Read 0.1 s more for the resampling filter, which looks ahead.
+        length = -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10
+        if file.duration is not None:
+            length = min(length, round(file.duration * source_rate))
+        waveform, end, planar = np.zeros(length, np.float32), 0, pyav().AudioResampler(format="fltp")
+        position, empty = 0, True
+        for frame in decoded:
+            for part in planar.resample(frame):
+                # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
+                chunk = part.to_ndarray().mean(0, dtype=np.float32)
+                position = position if part.time is None else round((part.time - origin) * source_rate)
+                first, past = max(position, 0), min(position + len(chunk), length)
+                if first < past:
+                    waveform[first:past] = chunk[first - position : past - position]
+                    empty, end = False, max(end, past)
+                position += len(chunk)
+            if position >= length:
+                break
+    if empty:
+        raise MediaError("empty", f"{file.name}: the audio has no samples" + _after_start(file))
+    if not np.isfinite(waveform).all():
+        raise MediaError("numbers", f"{file.name}: the audio has NaN or infinite samples")
+    waveform = resample(waveform[:end], source_rate, rate)[:samples]
+    return np.pad(np.clip(waveform, -1, 1), (0, samples - len(waveform)))
+
+
+def resample(waveform: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    """Resamples float32 [N] from `source_rate` to `rate` samples per second, with FFmpeg's filter."""
+    if source_rate == rate:
+        return waveform
+    frame = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(waveform[None]), format="fltp", layout="mono")
+    frame.sample_rate = source_rate
+    resampler = pyav().AudioResampler(format="fltp", layout="mono", rate=rate)
+    return np.concatenate([part.to_ndarray()[0] for x in (frame, None) for part in resampler.resample(x)])
+
+
+def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
+    """Writes uint8 [T, H, W, 3] as H.264 in mp4; small frames are enlarged, so that they keep their colours."""
+    av = pyav()
+    from fractions import Fraction
+
+    zoom = max(1, round(256 / min(frames.shape[1:3])))
+    frames = frames.repeat(zoom, 1).repeat(zoom, 2)
+    height, width = (side - side % 2 for side in frames.shape[1:3])  # even, for the half-size colour planes
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "10"}
+        for pixels in frames[:, :height, :width]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    """Converts a waveform to int16 of the same shape, clipped to [-1, 1]; 1 becomes `FULL`."""
+    return np.clip(np.round(np.asarray(wave, np.float32) * FULL), -FULL, FULL - 1).astype(np.int16)
+
+
+def write_wav(file: Any, samples: np.ndarray, rate: int) -> None:
+    """Writes int16 [N] as a mono WAV file, to a path or a binary stream."""
+    with wave.open(file if hasattr(file, "write") else str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(np.asarray(samples, "<i2").tobytes())

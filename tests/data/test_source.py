@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.data import source
+from codi_jax.data.source import SOURCES, make_source, read_batch
+
+
+class Plain:
+    """A minimal source."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return {"x": np.full(3, index), "text": {"caption": "word " * index}}
+
+
+def test_read_batch_stacks_the_samples_of_any_source():
+    batch = read_batch(Plain(), [4, 0])
+    np.testing.assert_array_equal(batch["x"], [[4, 4, 4], [0, 0, 0]])
+    assert batch["text"]["caption"].tolist() == ["word " * 4, ""]
+
+
+def test_make_source_by_name():
+    assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset", "arrayrecord", "mixture"}
+    assert len(make_source({"name": "digit_world", "size": 7})) == 7
+    with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
+        make_source({"name": "digit_wrold"})
+    with pytest.raises(ConfigError, match=r"config\.data\.sise: unknown key"):
+        make_source({"name": "digit_world", "sise": 7})
+
+
+def test_a_source_from_outside_is_made_from_its_config(monkeypatch):
+    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
+
+    @dataclasses.dataclass(frozen=True)
+    class CountConfig:
+        size: int = 3
+
+    @source.register("count", CountConfig)
+    def count(config):
+        return range(config.size)
+
+    assert list(make_source({"name": "count", "size": 5})) == [0, 1, 2, 3, 4]
+    with pytest.raises(ConfigError, match=r"config\.data\.sise: unknown key"):
+        make_source({"name": "count", "sise": 7})

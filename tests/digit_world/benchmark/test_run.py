@@ -1,0 +1,225 @@
+"""`evaluate` end to end, with a generator that copies real samples instead of a model."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codi_jax import digit_world
+from codi_jax.config import ConfigError
+from codi_jax.data.source import make_source
+from codi_jax.digit_world import FACTORS
+from codi_jax.digit_world.benchmark import run
+from codi_jax.digit_world.benchmark.samples import take
+from codi_jax.metrics.agreement import UNREAD
+from codi_jax.parallel import paths
+from codi_jax.train.recipe import open_run
+from tests import toy
+
+ROOT = Path(__file__).parents[3]
+N = 8
+
+
+def demo_run(workdir, **evaluate):
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "four.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("tiny,modalities=text+image")
+    config.evaluate.update({"n": N, "reference": 16, "combinations": 8, "mixes": (), **evaluate})
+    with config.unlocked():
+        config.evaluate.judges = str(toy.random_package())
+    return open_run(config, workdir)
+
+
+@pytest.fixture
+def variables(tmp_path):
+    components = demo_run(tmp_path).codi.component_names()
+    return {"params": {component: {} for component in components}, "constants": {}}
+
+
+class CopyingGenerator:
+    """Returns real values instead of generated ones.
+
+    With a prompt: those of the sample that the prompt belongs to, except that the last caption is empty. Without one:
+    joint outputs are of the same sample, single outputs of different samples. With mix weights: those of the text
+    prompt if its weight is about half or more, else those of the image prompt, or of the next sample if both prompts
+    are of the same one.
+    """
+
+    def __init__(self, codi, config):
+        self.codi = codi
+
+    def generate(self, variables, outputs, prompts, n, key):
+        banks = [take(self.codi, make_source(source), range(n)) for source in self.sources]
+        if not prompts:
+            shift = (len(outputs) == 1) * self.codi.order(self.codi.modalities).index(outputs[0])
+            return {name: [banks[0].values[name][(i + shift) % n] for i in range(n)] for name in outputs}
+        ((source, values),) = prompts.items()
+        (bank,) = [b for b in banks if all(np.array_equal(x, y) for x, y in zip(b.values[source], values, strict=True))]
+        return {name: [*bank.values[name][:-1], ""] if name == "text" else bank.values[name] for name in outputs}
+
+    def prompts(self, variables, values):
+        return {name: np.arange(len(raw)) for name, raw in values.items()}
+
+    def latents(self, variables, outputs, prompts, n, key, weights):
+        assert all(w.shape == (n,) for w in weights.values())
+        text, image = prompts["text"], prompts["image"]
+        if np.array_equal(text, image):
+            image = image + 1
+        return dict.fromkeys(outputs, np.where(weights["text"] > 0.45, text, image))
+
+    def decode(self, variables, latents):
+        bank = take(self.codi, make_source(self.sources[0]), range(1 + max(map(max, latents.values()))))
+        return {name: [bank.values[name][i] for i in index] for name, index in latents.items()}
+
+
+def reconstruct(generator, variables, values):
+    """Lossless codecs, except for the last two captions."""
+    return {name: [*raw[:-2], "", ""] if name == "text" else raw for name, raw in values.items()}
+
+
+def replace_generator(monkeypatch, it):
+    """Replaces the generator and the codecs of `evaluate`."""
+    sources = [it.config.sources[s] for s in ("test_seen", "test_held_out")]
+    monkeypatch.setattr(CopyingGenerator, "sources", sources, raising=False)
+    monkeypatch.setattr(run, "Generator", CopyingGenerator)
+    monkeypatch.setattr(run.roundtrip, "reconstruct", reconstruct)
+
+
+@pytest.fixture
+def evaluated(tmp_path, variables, monkeypatch):
+    it = demo_run(tmp_path)
+    replace_generator(monkeypatch, it)
+    (tmp_path / "stages" / "codec.text").mkdir(parents=True)
+    (tmp_path / "stages" / "codec.text" / "cost.json").write_text('{"step": 2.0, "total": 2.5}')
+    return it, run.evaluate(it.codi, it.config, variables, tmp_path)
+
+
+def test_metrics_files_and_table(evaluated, variables, capsys):
+    it, metrics = evaluated
+    text = (it.workdir / "metrics.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(metrics))
+    assert list(metrics["matrix"]) == ["text->text", "text->image", "image->text", "image->image"]
+    assert list(metrics["held_out"]) == ["text->image", "image->text"]
+    cell = metrics["matrix"]["image->text"]
+    assert cell["paired"] and not metrics["matrix"]["image->image"]["paired"]
+    assert cell["factors"]["digit"]["accuracy"] == 1 - 1 / N and cell["factors"]["digit"]["ceiling"] == 1
+    assert metrics["joint"]["text+image"]["trained"] and metrics["joint"]["text+image"]["n"] == N
+    assert set(metrics["joint"]["text+image"]["digit"]) >= {
+        *("joint", "independent", "shuffled", "chance", "entropy", "fidelity")
+    }
+    assert metrics["codec"]["text"]["factors"]["digit"]["accuracy"] == 1 - 2 / N
+    image = metrics["codec"]["image"]["factors"]["digit"]
+    assert image["accuracy"] == image["ceiling"] == metrics["real"]["image"]["digit"]
+    assert metrics["real"]["text"]["digit"] == 1 and metrics["real"]["image"]["fidelity"] > 0
+    sim = metrics["sim"]["text+image"]
+    assert sim["n"] == N and sim["joint"] != sim["shuffled"] and -1 <= sim["joint"] <= 1
+    assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
+
+    cost = json.loads((it.workdir / "cost.json").read_text())
+    assert cost["stages"] == {"codec.text": {"step": 2.0, "total": 2.5}}
+    assert cost["evaluate"]["peak_memory_bytes"] > 2**20
+    assert cost["evaluate"]["total"] > 0 and cost["evaluate"]["core_seconds"] > 0
+    assert "total" not in cost  # stages may run in parallel, so their sum is not a wall time
+    assert "seconds" not in text and "memory" not in text
+
+    lines = run.table(metrics).splitlines()
+    assert any(line.split()[:3] == ["text", "digit", "0.750"] for line in lines)
+    assert any(line.split()[:4] == ["image->text", "yes", "digit", "0.875"] for line in lines)
+    assert any(line.startswith("text+image") for line in lines)
+
+    before = {name: (it.workdir / name).read_bytes() for name in ("metrics.json", "samples.npz")}
+    run.evaluate(it.codi, it.config, variables, it.workdir)
+    assert {name: (it.workdir / name).read_bytes() for name in before} == before
+    assert "15/15  pretrained judges" in capsys.readouterr().out
+
+
+def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
+    it, metrics = evaluated
+    sets = ("text", "image", "text+image")
+    table = metrics["combinations"]
+    assert list(table) == [f"{a}->{b}" for b in sets for a in sets]
+    truth = take(it.codi, make_source(it.config.sources["test_seen"]), range(N + 1)).factors
+    truth = {factor: truth[factor] for factor in FACTORS}  # without the moment
+    of_next = {f: float(np.mean(x[:-1] == x[1:])) for f, x in truth.items()}
+    for cell in ("text->text", "text+image->text"):
+        assert table[cell]["n"] == N
+        assert {f: table[cell][f] for f in truth} == {f: {"text": 1.0} for f in truth}
+    # An image carries neither motion nor voice, and the output is the next sample here.
+    assert set(table["image->text"]) == {"n", "upper", "digit", "colour"}
+    assert table["image->text+image"]["colour"]["text"] == pytest.approx(of_next["colour"])
+    assert set(table["text->image"]) == {"n", "upper", "digit", "colour"}
+    with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
+        saved = paths.nest(dict(file))["combinations"]
+    assert set(saved) == set(table)
+    cell = saved["text+image->text+image"]
+    assert cell["values"]["image"].shape == (N, 32, 32, 3) and cell["values"]["text"].shape == (N,)
+    np.testing.assert_array_equal(cell["read"]["text"]["digit"], truth["digit"][:-1])
+    for row in table.values():
+        assert all(row["upper"][m] >= rate for m, rate in row["digit"].items())
+
+
+def test_the_mix_curve_without_combinations(tmp_path, variables, monkeypatch):
+    it = demo_run(tmp_path, combinations=0, n=25, mixes=("text|image->text",))
+    replace_generator(monkeypatch, it)
+    metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
+    assert not metrics.get("combinations") and metrics["matrix"]
+    curve = metrics["mix"]["text|image->text"]
+    assert curve["n"] == 2 and curve["weights"][:3] == [0.0, 0.1, 0.2]
+    assert curve["digit"] == {"text": [1.0] * 6 + [0.0] * 5, "image": [0.0] * 6 + [1.0] * 5}
+    assert "Every set of prompts" not in run.table(metrics)
+
+
+def test_the_saved_samples_can_be_read_again(evaluated):
+    it, metrics = evaluated
+    with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
+        samples = paths.nest(dict(file))
+    truth = samples["real"]["held_out"]["factors"]
+    assert samples["codec"]["text"]["values"][-1] == "" and samples["codec"]["text"]["read"]["digit"][-1] == UNREAD
+    cell = samples["held_out"]["image->text"]
+    digits = [digit_world.parse(caption)["digit"] for caption in cell["values"]]
+    assert (
+        np.mean([d == t for d, t in zip(digits, truth["digit"], strict=True)])
+        == (metrics["held_out"]["image->text"]["factors"]["digit"]["accuracy"])
+    )
+    assert cell["read"]["digit"].tolist() == [UNREAD if d is None else d for d in digits]
+    assert samples["joint"]["text+image"]["values"]["image"].shape == (N, 32, 32, 3)
+    assert samples["real"]["seen"]["values"]["image"].dtype == np.uint8
+    colours = digit_world.factors.held_out_colour
+    assert all(colours(d) == c for d, c in zip(truth["digit"], truth["colour"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seen": "tset"}, "no source 'tset'"),
+        ({"reference": 1000}, "1008 samples of 'test_seen' are required, it has 64"),
+        ({"n": 1}, "n >= 4"),
+        ({"mixes": ("text|image->text",)}, "mixes: a curve needs n >= 11, got 8"),
+        ({"combinations": N + 1}, "combinations: 9 is not between 0 and n = 8"),
+    ],
+)
+def test_an_invalid_config_is_an_error(tmp_path, variables, change, message):
+    it = demo_run(tmp_path, **change)
+    with pytest.raises(ConfigError, match=message):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_an_unfinished_run_is_an_error_that_names_the_missing_component(tmp_path, variables):
+    it = demo_run(tmp_path)
+    del variables["params"]["text_unet"]
+    with pytest.raises(ConfigError, match="no finished stage has trained text_unet"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+
+
+def test_a_missing_package_of_judges_is_an_error(tmp_path, variables):
+    it = demo_run(tmp_path)
+    it.config.evaluate["judges"] = "smell_world"
+    with pytest.raises(ConfigError, match="no packaged model 'smell_world'; there is digit_world"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+    it.config.evaluate["judges"] = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.json: there is no such file; write it again"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)

@@ -1,0 +1,189 @@
+"""The report of a run: complete, self-contained, escaped."""
+
+import base64
+import importlib.util
+import json
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codi_jax.config import ConfigError
+from codi_jax.digit_world.report.gallery import direction
+from codi_jax.digit_world.report.page import write
+from codi_jax.parallel import paths
+from codi_jax.train.recipe import save_config
+
+ROOT = Path(__file__).parents[3]
+N = 10
+
+
+def cell(paired):
+    row = {"accuracy": 0.9, "interval": [0.6, 0.98], "ceiling": 0.95, "chance": 0.1, "shuffled": 0.12}
+    return {"n": N, "paired": paired, "all": row, "factors": {"digit": {**row, "accuracy": 0.8123}}, "free": {}}
+
+
+def evaluated(workdir):
+    """Writes the files of `train` and `evaluate` to a workdir, with made-up contents."""
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "four.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    save_config(module.get_config("tiny,modalities=text+image"), workdir)
+    rng = np.random.default_rng(0)
+    names = ("text", "image")
+    values = {
+        "text": np.array(["a <b>red</b> seven & more"] * N),
+        "image": rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8),
+    }
+    factors = {"digit": np.arange(N), "colour": np.zeros(N, np.int64)}
+    read = {"digit": np.where(np.arange(N) == 1, -1, np.arange(N)), "colour": factors["colour"]}
+    directions = {f"{a}->{b}": {"values": values[b], "read": read} for a in names for b in names}
+    joint = {"values": values, "read": dict.fromkeys(names, read)}
+    samples = {
+        "real": {kind: {"values": values, "factors": factors} for kind in ("seen", "held_out")},
+        **{"matrix": directions, "held_out": directions, "independent": joint, "joint": {"text+image": joint}},
+    }
+    np.savez(workdir / "samples.npz", **paths.flatten(samples))
+    detail = {"entropy": 0.97, "entropy_independent": 0.99}
+    coherence = {
+        **{"joint": 0.91, "interval": [0.5, 0.99], "independent": 0.11, "shuffled": 0.1, "chance": 0.1},
+        **{"entropy": 0.97, "fidelity": 3.25},
+        "outputs": {"text": detail, "image": {**detail, "fidelity": 3.25, "fidelity_independent": 3.0}},
+    }
+    sets = ("text", "image", "text+image")
+    metrics = {
+        "n": N,
+        "matrix": {name: cell(len(set(name.split("->"))) > 1) for name in directions},
+        "held_out": {name: cell(True) for name in ("text->image", "image->text")},
+        "joint": {"text+image": {"n": N, "trained": True, "digit": coherence}},
+        "sim": {"text+image": {"n": N, "joint": 0.876, "independent": 0.123, "shuffled": 0.124}},
+        "pretrained": {
+            "n": 4,
+            "judges": {"image": "network"},
+            "matrix": {d: {"accuracy": 0.765, "ceiling": 0.987} for d in ("text->image", "image->text")},
+            "joint": {"text+image": {"joint": 0.654, "independent": 0.098}},
+        },
+        "combinations": {f"{a}->{b}": {"n": N, "digit": dict.fromkeys(b.split("+"), 0.5)} for a in sets for b in sets},
+        "mix": {"text|image->image": {"n": N, "weights": [0, 1], "digit": {"text": [1, 0], "image": [0, 1]}}},
+        "real": {"text": {"n": N, "fidelity": None}, "image": {"n": N, "fidelity": 1.5}},
+    }
+    (workdir / "metrics.json").write_text(json.dumps(metrics, sort_keys=True))
+    stage = workdir / "stages" / "ldm.text"
+    stage.mkdir(parents=True)
+    lines = [{"step": 10 * i, "loss": 1 / (i + 1) if i != 3 else None} for i in range(9)]
+    (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ldm = {"compile": 2.0, "step": 40.0, "total": 43.0, "core_seconds": 41.0, "sessions": [[7, 50]]}
+    encode = {"encode": 4.0, "total": 4.0, "core_seconds": 3.0, "sessions": [[49, 53]]}
+    cost = {
+        "stages": {"encode.text+image": encode, "ldm.text": ldm},
+        "evaluate": {"total": 20.0, "seconds": {}, "core_seconds": 30.0, "peak_memory_bytes": 3 << 29},
+    }
+    (workdir / "cost.json").write_text(json.dumps(cost))
+    return values
+
+
+class TagChecker(HTMLParser):
+    """Checks that every element is closed, and collects the addresses that the page loads."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.loads += [value for key, value in attrs if key in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page(tmp_path):
+    values = evaluated(tmp_path)
+    path = write(tmp_path)
+    assert path == tmp_path / "report.html"
+    return path.read_text(encoding="utf-8"), values
+
+
+def test_the_page_is_balanced_and_loads_nothing(page):
+    parser = TagChecker()
+    parser.feed(page[0])
+    assert not parser.open
+    assert parser.loads and all(x.startswith("data:image/png;base64,") for x in parser.loads)
+    assert not parser.tags & {"script", "link", "iframe"} and not re.search(r"url\(|@import|https?://", page[0])
+
+
+def test_captions_are_escaped_and_images_are_exact(page):
+    html, values = page
+    assert "a &lt;b&gt;red&lt;/b&gt; seven &amp; more" in html and "<b>red</b>" not in html
+    first = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(first))), values["image"][0])
+
+
+def test_the_page_contains_the_metrics(page):
+    html, _ = page
+    for text in (
+        "0.81",
+        "0.812",
+        "of 0.95",
+        "0.91",
+        "chance 0.10",
+        "3.25",
+        "1.50",
+        "1m06s",
+        "1m14s",
+        "1.5 GiB",
+        "no digit",
+    ):
+        assert text in html, text
+    for text in (
+        "0.876",
+        "0.123",
+        "0.124",
+        "image: network",
+        "0.765",
+        "0.987",
+        "0.654",
+        "0.098",
+        "the first 4 of each",
+    ):
+        assert text in html, text
+    assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
+
+
+def test_the_page_does_not_depend_on_the_order_of_the_file(page):
+    html, _ = page
+    assert "trained in 46s (44s of core time)" in html
+    assert "text against image → image" in html
+    pretrained = html[html.index("Pretrained judges") :]
+    assert 0 < pretrained.index("text → image") < pretrained.index("image → text")
+    assert "text + image → text 0.50, image 0.50 (n = 10)" in html
+
+
+def test_an_output_is_correct_if_the_factors_of_its_prompt_are():
+    modality = lambda name: SimpleNamespace(name=name, html=str)  # noqa: E731
+    real = {"values": dict.fromkeys(("image", "text"), np.arange(2)), "factors": {"digit": np.array([4, 5])}}
+    real["factors"]["motion"] = np.array([0, 0])
+    generated = {"values": np.arange(2), "read": {"digit": np.array([4, 4]), "motion": np.array([1, 0])}}
+    from_image = direction(modality("image"), modality("text"), real, generated, "")
+    assert "✓ four (right)" in from_image and "✗ four (left)" in from_image
+    from_text = direction(modality("text"), modality("image"), real, generated, "")
+    assert "✗ four, right" in from_text and "(" not in from_text
+
+
+def test_an_unevaluated_run_is_an_error(tmp_path):
+    evaluated(tmp_path)
+    (tmp_path / "samples.npz").unlink()
+    with pytest.raises(ConfigError, match=r"no samples.npz; run `codi-jax evaluate` first"):
+        write(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(ConfigError, match="are not readable"):
+        write(tmp_path)
+    assert not (tmp_path / "report.html").exists()

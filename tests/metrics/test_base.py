@@ -1,0 +1,42 @@
+"""The protocol of metrics: the numbers do not depend on how the samples are split into batches and processes."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codi_jax.metrics.agreement import Agreement
+from codi_jax.metrics.base import compute, merge_processes
+from codi_jax.metrics.frechet import FrechetDistance, fit
+
+RNG = np.random.default_rng(0)
+READINGS = RNG.integers(-1, 4, (2, 24))
+FEATURES = RNG.normal([0.0, 1e3, -5.0], size=(24, 3))  # a mean far above the deviation
+CASES = {
+    "agreement": (Agreement(2, 4), lambda a, b: list(READINGS[:, a:b])),
+    "frechet": (FrechetDistance(fit(FEATURES[::2] * 1.1)), lambda a, b: FEATURES[a:b]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@given(cuts=st.lists(st.integers(1, 23), unique=True, max_size=5).map(sorted), split=st.integers(0, 6))
+def test_batches_and_processes_give_the_numbers_of_the_whole(case, cuts, split):
+    metric, batch = CASES[case]
+    edges = [0, *cuts, 24]
+    batches = [batch(a, b) for a, b in pairwise(edges)]
+    whole = compute(metric, [batch(0, 24)])
+    assert compute(metric, batches) == pytest.approx(whole, rel=1e-9)
+    first, second = metric.init(), metric.init()  # of two processes, one of which may have no samples
+    for part in batches[:split]:
+        first = metric.update(first, part)
+    for part in batches[split:]:
+        second = metric.update(second, part)
+    assert metric.compute(metric.merge(first, second)) == pytest.approx(whole, rel=1e-9)
+
+
+def test_one_process_has_the_state_of_all():
+    metric, batch = CASES["frechet"]
+    state = metric.update(metric.init(), batch(0, 24))
+    assert metric.compute(merge_processes(metric, state)) == metric.compute(state)
