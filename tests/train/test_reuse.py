@@ -4,7 +4,7 @@ import pytest
 
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
-from codi_jax.digit_world.benchmark.trained import paired, together
+from codi_jax.digit_world.benchmark.trained import is_paired, trained_together
 from codi_jax.train.latents import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse
@@ -96,8 +96,8 @@ def test_merged_pools_train_every_pair(tmp_path):
     same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
     assert {n.split(".")[0] for n in same} == {"codec", "bridging"}
     stages = merged.stages.values()
-    assert all(paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
-    assert all(together(stages, pair) for pair in combinations(four.MODALITIES, 2))
+    assert all(is_paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
+    assert all(trained_together(stages, pair) for pair in combinations(four.MODALITIES, 2))
     with pytest.raises(ConfigError, match="needs all modalities"):
         four.get_config("pools=merged,modalities=text+image")
 
