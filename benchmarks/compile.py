@@ -28,7 +28,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.extend.source_info_util import summarize
 
-from codi_jax.cli import read_config
+from codi_jax.cli.common import read_config
 from codi_jax.config import ConfigError
 from codi_jax.parallel import make_mesh
 from codi_jax.parallel.flops import programs_in

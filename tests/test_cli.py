@@ -13,6 +13,7 @@ from PIL import Image
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import CheckpointError
+from codi_jax.cli.common import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS
 from codi_jax.digit_world.benchmark import run as evaluation
 from codi_jax.train import trainer, variables
 from codi_jax.train.stop import Preempted
@@ -46,7 +47,7 @@ def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as exit:
         cli.main([str(a) for a in arguments])
     out, err = capsys.readouterr()
-    assert exit.value.code == cli.EXIT_BAD_INPUT == 2
+    assert exit.value.code == EXIT_BAD_INPUT == 2
     assert not out and err.startswith("codi-jax: ") and err.endswith("\n") and err.count("\n") == 1, err
     return err
 
@@ -277,7 +278,7 @@ def test_evaluate_prints_the_verdict_and_exits_by_it(monkeypatch, capsys, tmp_pa
     if code:
         with pytest.raises(SystemExit) as exit:
             cli.main(["evaluate", f"--workdir={tmp_path}"])
-        assert exit.value.code == code == cli.EXIT_BELOW_FLOORS
+        assert exit.value.code == code == EXIT_BELOW_FLOORS
     else:
         cli.main(["evaluate", f"--workdir={tmp_path}"])
     first, *verdict = capsys.readouterr().out.splitlines()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from codi_jax import __version__, cli, packaged
+from codi_jax.cli.entry import user_folder
 from codi_jax.config import from_dict
 from codi_jax.digit_world import VOCABULARY
 from codi_jax.digit_world.benchmark import run
@@ -103,10 +104,10 @@ def test_without_a_writable_cache_no_programs_are_cached(home, tmp_path, monkeyp
     if home == "file":
         (tmp_path / "cache").write_text("")
     else:
-        monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    assert cli._user_folder() is None
+    assert user_folder() is None
 
 
 def test_generate_does_not_import_training_libraries(tmp_path):

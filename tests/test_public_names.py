@@ -10,8 +10,7 @@ import dataclasses
 import importlib
 from pathlib import Path
 
-from codi_jax.arguments import make_parser
-from codi_jax.cli import _VERBS
+from codi_jax.cli.entry import make_parser
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import RunConfig, StageConfig
@@ -32,7 +31,7 @@ def flags(parser):
 
 
 def command_line():
-    for action in make_parser(_VERBS, Path)._actions:
+    for action in make_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
             yield from (
                 f"codi-jax {verb}: {' '.join(flags(parser))}" for verb, parser in sorted(action.choices.items())

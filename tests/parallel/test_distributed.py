@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from codi_jax import cli
+from codi_jax.cli.common import EXIT_BAD_INPUT
 from codi_jax.config import ConfigError
 from codi_jax.parallel import batch_rows, distributed, place_batch
 from codi_jax.parallel.distributed import Processes, requested
@@ -106,7 +107,7 @@ def test_jobs_are_refused_with_several_processes(capsys, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as exit:
         cli.main(["train", f"--workdir={tmp_path / 'run'}", "--jobs=2"])
-    assert exit.value.code == cli.EXIT_BAD_INPUT
+    assert exit.value.code == EXIT_BAD_INPUT
     assert capsys.readouterr().err == "codi-jax: --jobs=2: parallel stages are not supported in a distributed run\n"
     assert not (tmp_path / "run").exists()
 

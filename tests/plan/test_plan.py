@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from codi_jax import cli
+from codi_jax.cli.common import EXIT_BAD_INPUT
 from codi_jax.config import ConfigError
 from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
@@ -282,7 +283,7 @@ def test_invalid_arguments_are_refused(capsys, monkeypatch, workdir, options, me
     with pytest.raises(SystemExit) as exit:
         cli.main(["plan", f"--workdir={workdir}", *options])
     err = capsys.readouterr().err
-    assert exit.value.code == cli.EXIT_BAD_INPUT
+    assert exit.value.code == EXIT_BAD_INPUT
     assert message in err and err.count("\n") == 1, err
 
 

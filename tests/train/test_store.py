@@ -12,6 +12,7 @@ import pytest
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import load_params
+from codi_jax.cli.common import EXIT_PREEMPTED
 from codi_jax.train import trainer
 from codi_jax.train.recipe import load_run
 from tests import s3, toy
@@ -45,7 +46,7 @@ def test_a_run_in_an_object_store_is_bit_identical_to_a_local_one(bucket, tmp_pa
     train = ["train", f"--workdir={bucket}/run", "--quiet", f"--stage={STAGE}"]
     with pytest.raises(SystemExit) as exit:
         cli.main([*train, f"--reuse={tmp_path / 'part'}"])
-    assert exit.value.code == cli.EXIT_PREEMPTED
+    assert exit.value.code == EXIT_PREEMPTED
     remote = load_run(f"{bucket}/run")
     storage.write_text(remote.directory(STAGE) / "params" / "manifest.ocdbt", "of an interrupted write")
     cli.main(train)

@@ -5,58 +5,57 @@ train      the stages of a config in the workdir OUT, as `codi-jax train` runs t
 measure    OUT/metrics.json, OUT/report.html and the verdict, see `demo.measure`
 """
 
-import argparse
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-from codi_jax.config import ConfigError
+from ml_collections import ConfigDict
+
 from codi_jax.digit_world.benchmark.run import make_verdict, table
 from codi_jax.digit_world.benchmark.verdict import Verdict
 from codi_jax.digit_world.demo import measure, page
 from codi_jax.packaged import DEFAULT, open_package
-from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressLines
 from codi_jax.train.recipe import load_run, open_run, save_config
 
 
-def demo(args: argparse.Namespace, config: Any, train: Callable[[], None]) -> Verdict | None:
+def demo(
+    workdir: Path, config: ConfigDict | None, train: Callable[[], None], with_page: bool, model: str | None
+) -> Verdict | None:
     """Runs the steps and prints their results; without a config, given or in the workdir, only the page.
 
     Args:
-      args: `workdir`, `page`, `model`, `jobs`, see `codi_jax.arguments`.
-      config: the ConfigDict to train, or None.
-      train: `codi-jax train` with the arguments of this call.
+      workdir: directory of the page and of the run.
+      config: what to train; None for the config in the workdir, if it has one.
+      train: trains it in the workdir.
+      with_page: whether to write the page.
+      model: the model of the page: a packaged one, or a folder written by `package`; None for the default.
 
     Returns:
       The verdict on the trained model; None if none was trained, or if its config has no floors.
 
     Raises:
-      ConfigError: an argument, the config or the package is invalid, or several processes are requested.
+      ConfigError: the config or the package is invalid.
     """
-    if distributed.requested() is not None:
-        raise ConfigError("demo runs in one process; use `codi-jax train` for several")
-    if args.jobs < 1:
-        raise ConfigError(f"--jobs: expected a positive number, got {args.jobs}")
     if config is not None:  # report its errors before generating the page
-        open_run(config, args.workdir)
-        save_config(config, args.workdir, write=False)
-    steps = ("page", "train", "measure") if args.page else ("train", "measure")
+        open_run(config, workdir)
+        save_config(config, workdir, write=False)
+    steps = ("page", "train", "measure") if with_page else ("train", "measure")
 
     def start(step: str, title: str) -> None:
         print(f"[{steps.index(step) + 1}/{len(steps)}] {title}", flush=True)
 
-    if args.page:
-        package = open_package(args.model or DEFAULT)
+    if with_page:
+        package = open_package(model or DEFAULT)
         start("page", f"samples of the packaged model {package.name}")
-        path, commands = page.write(package, args.workdir, ProgressLines())
+        path, commands = page.write(package, workdir, ProgressLines())
         print("\n".join([f"open {path}", "commands to try:", *(f"  {command}" for command in commands)]), flush=True)
-    if config is None and not (args.workdir / "config.json").exists():
+    if config is None and not (workdir / "config.json").exists():
         print("--config=configs/four.py, in a checkout of the repository, trains a model from scratch", flush=True)
         return None
     start("train", "training from scratch")
     train()
     start("measure", "evaluating the trained model")
-    run = load_run(args.workdir)
+    run = load_run(workdir)
     metrics, report = measure.measure(run)
     print(f"{table(metrics)}\n\nopen {report}", flush=True)
     return make_verdict(metrics, run.config)

@@ -6,6 +6,7 @@ import pytest
 
 from codi_jax import cli
 from codi_jax.checkpoint import save_params
+from codi_jax.cli.common import EXIT_BELOW_FLOORS
 from codi_jax.digit_world.demo import measure, page, verb
 from codi_jax.train import trainer
 from codi_jax.train.stop import Preempted
@@ -77,7 +78,7 @@ def test_a_demo_that_is_interrupted_in_every_step_resumes_and_ends_with_the_verd
     capsys.readouterr()
 
     # Random codecs lose all factors.
-    assert demo(tmp_path) == cli.EXIT_BELOW_FLOORS == 1
+    assert demo(tmp_path) == EXIT_BELOW_FLOORS == 1
     output = capsys.readouterr().out
     steps = [line for line in output.splitlines() if line.startswith("[")]
     assert [line[:5] for line in steps] == ["[1/3]", "[2/3]", "[3/3]"]

@@ -1,0 +1,113 @@
+"""What verbs share: directories and configs as arguments, the run they name, and how an error ends a command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from codi_jax import storage
+from codi_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from codi_jax.digit_world.benchmark.verdict import Verdict
+    from codi_jax.train.recipe import Run
+
+EXIT_BELOW_FLOORS = 1
+EXIT_BAD_INPUT = 2
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, run it again
+
+IN_PLACE_OF_A_WORKDIR = (
+    "In place of a workdir, --config=FILE[:argument] names a config, and --config.a.b=value overrides a field of it."
+)
+
+
+def refuse(error: Exception | str) -> NoReturn:
+    """Prints the error as one line and exits with `EXIT_BAD_INPUT`."""
+    from codi_jax.parallel import distributed
+
+    print(f"codi-jax: {error}", file=sys.stderr)
+    distributed.exit_process(EXIT_BAD_INPUT)
+
+
+def end_on(verdict: "Verdict | None") -> None:
+    """Prints the verdict of an evaluation, if there is one, and exits if the model is below its floors."""
+    from codi_jax.parallel import distributed
+
+    if verdict is not None:
+        print(f"\n{verdict}", flush=True)
+        if not verdict.passed:
+            distributed.exit_process(EXIT_BELOW_FLOORS)
+
+
+def directory(argument: str) -> Path:
+    """Parses an argument that names a directory, on a local disk or in an object store."""
+    try:
+        return storage.check_access(argument)
+    except ConfigError as error:  # argparse would print its usage, too
+        refuse(error)
+
+
+def add_workdir(parser: argparse.ArgumentParser, config: bool = False) -> None:
+    """Adds --workdir: required, unless `config` says that --config may take its place."""
+    if config:
+        parser.epilog = IN_PLACE_OF_A_WORKDIR
+    parser.add_argument(
+        "--workdir",
+        type=directory,
+        required=not config,
+        help="directory of the run, a local path or gs://… or s3://…",
+    )
+
+
+def refuse_arguments(rest: Sequence[str]) -> None:
+    """Raises ConfigError if arguments are left that the verb does not know."""
+    if rest:
+        raise ConfigError(f"unknown arguments: {' '.join(rest)}")
+
+
+def names_config(rest: Sequence[str]) -> bool:
+    """Whether the arguments that are left include --config or an override of it."""
+    return any(argument.startswith("--config") for argument in rest)
+
+
+def read_config(arguments: Sequence[str]) -> "ConfigDict":
+    """The ConfigDict of --config and its overrides, parsed by ml_collections in a separate flag set.
+
+    Raises:
+      ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=["codi-jax", *arguments])
+    try:
+        rest = values(["codi-jax", *arguments])[1:]
+        config: Any = values.config
+        hasattr(config, "items")  # an error while loading the file is raised on first access
+    except ConfigError:
+        raise
+    except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(f"--config: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()) from error
+    refuse_arguments(rest)
+    if config is None:
+        raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
+    return config
+
+
+def run_of(args: argparse.Namespace, rest: Sequence[str]) -> "Run":
+    """The run of --workdir, or of --config without a workdir."""
+    from codi_jax.train.recipe import load_run, open_run
+
+    if names_config(rest):
+        if args.workdir is not None:
+            raise ConfigError("--workdir and --config: use only one of them; a workdir has its config")
+        return open_run(read_config(rest), None)
+    refuse_arguments(rest)
+    if args.workdir is None:
+        raise ConfigError("needs --workdir=DIRECTORY of a run, or --config=FILE[:argument]")
+    return load_run(args.workdir)

@@ -1,0 +1,28 @@
+"""`codi-jax convert`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from codi_jax.cli.common import add_workdir, directory, run_of
+
+HELP = "convert public checkpoints to components of this model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    add_workdir(parser, config=True)
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="files of the release, or of one other checkpoint family"
+    )
+    parser.add_argument("--out", type=directory, required=True, help="directory of the components; see config.weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed for parameters that the files do not hold (0)")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Writes the components and prints a table of them."""
+    from codi_jax.interop.convert import convert
+    from codi_jax.parallel.host import return_freed_memory
+
+    return_freed_memory()
+    print(convert(run_of(args, rest).codi, args.files, args.out, args.seed))

@@ -1,0 +1,44 @@
+"""`codi-jax data`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from codi_jax.cli.common import add_workdir, run_of
+from codi_jax.cli.train import train
+from codi_jax.config import ConfigError
+
+HELP = "inspect the sources of a config, or encode them once"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    add_workdir(parser, config=True)
+    parser.add_argument(
+        "what",
+        choices=("inspect", "encode"),
+        help="inspect: decode and describe some samples; encode: run the encode stages",
+    )
+    parser.add_argument("--source", action="append", default=[], metavar="NAME", help="only this source (repeatable)")
+    parser.add_argument(
+        "--n", type=int, default=100, help="number of samples to decode, spread evenly over the source (100)"
+    )
+    parser.add_argument("--out", type=Path, help="directory for a contact sheet of each source")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Prints a description of every source, or trains the encode stages."""
+    from codi_jax.data.inspection import inspect
+    from codi_jax.progress import ProgressLines
+
+    if args.what == "encode":
+        if args.workdir is None:
+            raise ConfigError("data encode needs --workdir=DIRECTORY with the stages that it depends on finished")
+        return train(args.workdir, rest, objective="encode")
+    sources = run_of(args, rest).config.sources
+    names = args.source or list(sources)
+    if unknown := [name for name in names if name not in sources]:
+        raise ConfigError(f"no source {unknown[0]!r} in this config; it has {', '.join(sources)}")
+    for name in names:
+        out = args.out / name if args.out else None
+        print(f"{name}: {inspect(sources[name], f'sources.{name}', args.n, out, ProgressLines())}")

@@ -1,0 +1,126 @@
+"""The parser of the whole command line, and the program: it runs a verb and ends with its exit code."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from codi_jax import storage
+from codi_jax.cli import (
+    compare,
+    convert,
+    data,
+    demo,
+    evaluate,
+    export,
+    generate,
+    package,
+    plan,
+    report,
+    train,
+    world,
+)
+from codi_jax.cli.common import EXIT_PREEMPTED, refuse
+from codi_jax.config import ConfigError
+
+
+class Verb(Protocol):
+    """A module of a verb."""
+
+    HELP: str
+
+    @property
+    def add_arguments(self) -> Callable[[argparse.ArgumentParser], None]:
+        """Adds the options of the verb to its parser."""
+        ...
+
+    @property
+    def run(self) -> Callable[[argparse.Namespace, Sequence[str]], None]:
+        """Runs the verb, with its options and the arguments that the parser does not know."""
+        ...
+
+
+VERBS: dict[str, Verb] = {
+    "train": train,
+    "plan": plan,
+    "generate": generate,
+    "convert": convert,
+    "export": export,
+    "package": package,
+    "evaluate": evaluate,
+    "report": report,
+    "demo": demo,
+    "compare": compare,
+    "data": data,
+    "world": world,
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="codi-jax", description="CoDi in JAX: plan, train, generate, evaluate, report."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        verb.add_arguments(verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False))
+    return parser
+
+
+def user_folder() -> Path | None:
+    """The user's cache directory for programs compiled without a workdir; None if it cannot be written."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codi_jax"
+        (folder / "compiled").mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # not writable, or no home directory
+        return None
+    return folder if os.access(folder / "compiled", os.W_OK) else None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    # numpy runs in data loading threads next to XLA, so BLAS threads would compete for the same cores. It is read when
+    # numpy is first imported; a value set by the user is kept.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    args, rest = make_parser().parse_known_args(arguments)
+    import jax
+
+    from codi_jax.parallel import distributed
+    from codi_jax.parallel.host import keep_programs, prepare_process
+
+    prepare_process()
+    # `plan` has its own cache: programs compiled for other hardware cannot be reused.
+    workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
+    if workdir is None and args.verb == "generate":
+        workdir = user_folder()
+    if workdir is not None:
+        keep_programs(workdir)
+    try:
+        VERBS[args.verb].run(args, rest)
+    except ConfigError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        print("codi-jax: interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
+        distributed.exit_process(130)
+    except Exception as error:
+        # Imported here, so that verbs which do not train do not import Orbax.
+        from codi_jax.checkpoint import CheckpointError
+        from codi_jax.train.stop import Preempted
+
+        # One line about a full disk or a directory that cannot be written.
+        if line := storage.explain(error, getattr(args, "out", None) or getattr(args, "workdir", None)):
+            refuse(line)
+        if isinstance(error, CheckpointError):
+            refuse(error)
+        if isinstance(error, Preempted):
+            if distributed.is_primary():
+                print(f"codi-jax: {error}", file=sys.stderr)
+            distributed.exit_process(EXIT_PREEMPTED)
+        # In a distributed run an exiting process would wait for the others and then abort.
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        distributed.exit_process(1)

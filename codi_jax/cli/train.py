@@ -1,0 +1,120 @@
+"""`codi-jax train`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from codi_jax.cli.common import add_workdir, directory, names_config, read_config, refuse_arguments
+from codi_jax.config import ConfigError
+
+HELP = "run a recipe, or some of its stages; finished stages are skipped, interrupted ones resume"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    add_workdir(parser)
+    parser.epilog = (
+        "--config=FILE[:argument] names the config and --config.a.b=value overrides a field of it; the result is saved "
+        "in the workdir, so that later calls need only the workdir."
+    )
+    parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="train independent stages in parallel, in N processes (1)"
+    )
+    parser.add_argument(
+        "--reuse",
+        type=directory,
+        metavar="WORKDIR",
+        help="copy the finished stages of another run whose definitions, dependencies included, are the same here",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="START,STEPS",
+        help="trace STEPS steps of each stage for xprof, from step START of the session on",
+    )
+    parser.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Trains the stages named by --stage, or all."""
+    train(
+        args.workdir,
+        rest,
+        stages=args.stage,
+        jobs=args.jobs,
+        reuse_from=args.reuse,
+        trace=args.profile,
+        quiet=args.quiet,
+    )
+
+
+def train(
+    workdir: Path,
+    rest: Sequence[str],
+    *,
+    stages: Sequence[str] = (),
+    objective: str | None = None,
+    jobs: int = 1,
+    reuse_from: Path | None = None,
+    trace: str | None = None,
+    quiet: bool = True,
+) -> None:
+    """Trains stages of the run in a workdir.
+
+    Args:
+      workdir: directory of the run.
+      rest: --config and its overrides; none if the workdir has its config.
+      stages: names of the stages; all by default.
+      objective: train all stages of this objective instead.
+      jobs: number of processes that train independent stages side by side.
+      reuse_from: workdir whose finished stages are copied.
+      trace: "START,STEPS" of a profile.
+      quiet: do not print the table of parameters.
+
+    Raises:
+      ConfigError: an argument or the config is invalid.
+    """
+    from codi_jax.parallel import distributed
+    from codi_jax.parallel.host import keep_freed_memory
+    from codi_jax.train import trainer
+    from codi_jax.train.jobs import train_side_by_side
+    from codi_jax.train.profile import parse
+    from codi_jax.train.recipe import load_run, open_run, save_config
+    from codi_jax.train.reuse import reuse
+
+    if jobs < 1:
+        raise ConfigError(f"--jobs: expected a positive number, got {jobs}")
+    profile = None if trace is None else parse(trace)
+    if profile and jobs > 1:
+        raise ConfigError(f"--profile: parallel stages (--jobs={jobs}) would distort the trace; leave --jobs out")
+    processes = distributed.requested()
+    if processes is not None and jobs > 1:
+        raise ConfigError(f"--jobs={jobs}: parallel stages are not supported in a distributed run")
+    keep_freed_memory()
+
+    config = None
+    if names_config(rest) or not (workdir / "config.json").exists():
+        config = read_config(rest)
+        recipe = open_run(config, workdir)
+        save_config(config, workdir, write=False)
+    else:
+        refuse_arguments(rest)
+        recipe = load_run(workdir)
+    distributed.start(processes)  # every process has validated the config before
+    if distributed.is_primary():
+        if config is not None:
+            save_config(config, workdir)
+        for name in reuse(recipe, reuse_from) if reuse_from else ():
+            print(f"{name}  from {reuse_from}", flush=True)
+    distributed.wait_for_all("config saved")
+    if not (workdir / "config.json").exists():
+        raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
+    selected = tuple(stages) or None
+    if objective is not None:
+        selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
+        if not selected:
+            raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
+    if jobs > 1:
+        train_side_by_side(recipe, selected, jobs, quiet)
+    else:
+        trainer.train(recipe, selected, quiet, profile)
