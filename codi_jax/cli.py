@@ -303,7 +303,7 @@ def _evaluate(args: argparse.Namespace, rest: list[str]) -> None:
     if args.judges:
         config = dataclasses.replace(config, evaluate={**config.evaluate, "judges": args.judges})
     keep_freed_memory()
-    metrics = evaluate(run.codi, config, variables, run.workdir)
+    metrics = evaluate(run.codi, config, variables, run.folder)
     print(table(metrics))
     _end_on(make_verdict(metrics, config))
 
