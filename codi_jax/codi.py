@@ -200,7 +200,8 @@ class CoDi:
             raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {first}")
         share = share / share.sum(0)
         if all(v.ndim == 2 for v in values):
-            return Tokens.of(sum(w[:, None] * v for w, v in zip(share, values, strict=True))[:, None])
+            mixed = jnp.asarray(sum(w[:, None] * v for w, v in zip(share, values, strict=True)))
+            return Tokens.of(mixed[:, None])
         values = [v[:, None] if v.ndim == 2 else v for v in values]
         log = np.where(share > 0, np.log(np.maximum(share, np.finfo(np.float32).tiny)), MASKED)
         bias = [jnp.broadcast_to(w[:, None], v.shape[:2]) for w, v in zip(log, values, strict=True)]
@@ -232,7 +233,7 @@ class CoDi:
         batch = values[0].shape[0]
         gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
         if self.config.environment_tokens == "pooled":
-            return Tokens.of(sum(weights[i] * v for i, v in enumerate(values))), gate
+            return Tokens.of(jnp.asarray(sum(weights[i] * v for i, v in enumerate(values)))), gate
         bias = [
             jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
             for w, v in zip(weights, values, strict=True)

@@ -93,7 +93,7 @@ class Package:
         if kind not in self._opened:
             try:
                 data = map_file(self.directory / file)
-                if hashlib.sha256(data).hexdigest() != self._files[file]:
+                if hashlib.sha256(data.data).hexdigest() != self._files[file]:
                     raise ConfigError("is not the file that was packaged")
                 self._opened[kind] = read_safetensors(data)
             except ConfigError as error:

@@ -9,6 +9,7 @@ Noise keys are folded by the name of the modality, so the noise of an output doe
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -115,16 +116,16 @@ class Generator:
         """
         codi, outputs = self.codi, self._outputs(outputs)
         guidance = {**self.config.guidance, **(guidance or {})}
-        null = codi.context(null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n), weights)
+        null = null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n)
         connectivity = codi.connectivity(outputs)
         index = {name: i for i, name in enumerate(codi.modalities)}
         replicate = mesh_replicator(variables)
-        null = replicate(null)
+        null_context = replicate(codi.context(null, weights))
         absent = {} if len(outputs) < 2 else {m: codi.zero_environment_tokens(m, n) for m in codi.modalities}
         inputs = SamplerInputs(
             variables=variables,
-            context=replicate(codi.context(prompts, weights)) if prompts else null,
-            null=null,
+            context=replicate(codi.context(prompts, weights)) if prompts else null_context,
+            null=null_context,
             connectivity=replicate({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
             guidance={
                 name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
@@ -179,7 +180,7 @@ class Generator:
         Raises:
           ConfigError: see `latents`; or another number of prompts.
         """
-        get_variables = variables if callable(variables) else lambda _, variables=variables: variables
+        get_variables = variables if callable(variables) else lambda _: variables
         for name, prompts in values.items():
             if len(prompts) not in (1, n):
                 raise ConfigError(f"{len(prompts)} {name} prompts for {n} samples; give 1 or {n}")
@@ -189,18 +190,18 @@ class Generator:
         for name, needed in encoders.items():
             if progress is not None:
                 progress(f"{name} prompt")
-            variables = get_variables(needed) if needed else {}
+            loaded = get_variables(needed) if needed else {}
             if name in values:
-                prompts |= self.prompts(variables, {name: list(values[name]) * (n // len(values[name]))})
-            null |= codi.null_prompts(variables, (name,), n, self._prompt)
+                prompts |= self.prompts(loaded, {name: list(values[name]) * (n // len(values[name]))})
+            null |= codi.null_prompts(loaded, (name,), n, self._prompt)
             jax.block_until_ready((prompts, null))
-            del variables
+            del loaded
         if progress is not None:
             progress(f"reading {', '.join(sampled)}")
-        variables = jax.block_until_ready(get_variables(sampled))
-        latents = self.latents(variables, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
+        loaded = jax.block_until_ready(get_variables(sampled))
+        latents = self.latents(loaded, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
         jax.block_until_ready(latents)
-        del variables
+        del loaded
         out = {}
         for name, needed in decoders.items():
             if progress is not None:
@@ -234,7 +235,7 @@ class Generator:
         return encoders, sampled, decoders
 
 
-def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Any) -> list[Any]:
+def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Path) -> list[Path]:
     """Writes raw values as files `<modality>_<i><suffix>` and returns their paths.
 
     Args:

@@ -21,6 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from etils import epath
 
@@ -51,16 +52,16 @@ def as_path(where: str | os.PathLike) -> Path:
     if importlib.util.find_spec(_NEEDS[scheme]) is None:
         raise ConfigError(f"{text} needs {_NEEDS[scheme]}: pip install 'codi_jax[{scheme}]'")
     _configure()
-    return epath.Path(text)
+    return cast(Path, epath.Path(text))  # no subclass of pathlib.Path, but it has its methods
 
 
 def _configure() -> None:
     """Configures etils and fsspec before their first use."""
-    import fsspec
+    from fsspec.config import conf
 
     os.environ.setdefault("EPATH_USE_TF", "false")  # etils would otherwise use TensorFlow, if it is installed
     for protocol in ("gs", "gcs", "s3"):  # a cached listing would hide what other processes have written since
-        fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
+        conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
 
 
 def check_access(where: str | os.PathLike) -> Path:
@@ -88,19 +89,20 @@ def explain(error: BaseException, where: str | os.PathLike | None = None) -> str
       error: the exception; its causes (`__cause__`) are examined too.
       where: the file or directory that was written, for errors without a file name (such as those of an open file).
     """
-    while error is not None:
-        code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
-        number = int(code[1]) if code else getattr(error, "errno", None)  # of OSError and PyAV's errors
+    cause: BaseException | None = error
+    while cause is not None:
+        code = re.search(r"os_error_code='(\d+)'", str(cause))  # of tensorstore
+        number = int(code[1]) if code else getattr(cause, "errno", None)  # of OSError and PyAV's errors
         if number in _FULL | _DENIED:
             advice = "free some space and run the same command again; saved files are intact"
             if number in _DENIED:
                 advice = "choose a directory that you may read and write"
-            return f"{getattr(error, 'filename', None) or where or 'the disk'}: {os.strerror(number)}: {advice}"
-        error = error.__cause__
+            return f"{getattr(cause, 'filename', None) or where or 'the disk'}: {os.strerror(number)}: {advice}"
+        cause = cause.__cause__
     return None
 
 
-def files(directory: Path) -> dict[str, int]:
+def files(directory: Path | epath.Path) -> dict[str, int]:
     """The size in bytes of every file below a directory, by relative path; one listing call for a remote directory."""
     if is_remote(directory):
         import fsspec

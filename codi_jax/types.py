@@ -6,12 +6,25 @@
 Arrays are channels last: an image latent is [B, H, W, C], a video latent [B, T, H, W, C], a vector latent [B, C].
 """
 
+from typing import TYPE_CHECKING, Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+if TYPE_CHECKING:  # jax has these names as variables, which type checkers do not take for types
+    from jaxlib._jax import Device
+    from jaxlib._jax.pytree import PyTreeDef
+else:
+    from jax import Device
+    from jax.tree_util import PyTreeDef
+
 Array = jax.Array
 Params = dict  # component name -> parameters of its linen module
+PyTree = Any  # arrays in containers that jax knows, nested
+
+
+__all__ = ["MASKED", "Array", "Device", "Params", "PyTree", "PyTreeDef", "Tokens"]
 
 
 @flax.struct.dataclass

@@ -18,6 +18,7 @@ import zlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -50,7 +51,7 @@ class Leaf:
         """
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise CheckpointError(f"{path}: only arrays can be stored, not {type(leaf).__name__}")
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise CheckpointError(f"{path}: random keys are not stored; fold them from the seed and the step")
         return cls(tuple(leaf.shape), np.dtype(leaf.dtype).name)
 

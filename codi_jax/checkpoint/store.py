@@ -85,11 +85,17 @@ class Handler(ocp.PyTreeCheckpointHandler):
     """
 
     def __init__(self, copy: bool = True) -> None:
+        if copy:
+            super().__init__()
+            return
         kinds = ocp.type_handlers
         handlers = ((np.ndarray, _BoundedNumpyHandler()), (jax.Array, kinds.ArrayHandler()))
-        super().__init__(**({} if copy else {"type_handler_registry": kinds.create_type_handler_registry(*handlers)}))
+        super().__init__(type_handler_registry=kinds.create_type_handler_registry(*handlers))
 
-    async def async_save(self, directory: Any, args: "Save") -> Any:
+    async def async_save(
+        self, directory: Any, item: object = None, save_args: object = None, args: ocp.args.PyTreeSave | None = None
+    ) -> Any:
+        assert isinstance(args, Save), "a checkpointer passes `args` alone"
         self._leaves, self._meta = args.leaves, args.meta
         return await super().async_save(directory, args=args)
 

@@ -35,7 +35,7 @@ import numpy as np
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.process import convert
 from codi_jax.diffusion.schedules import CLEAN, Level, Schedule
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
 class History(NamedTuple):
@@ -87,11 +87,13 @@ def dpmpp_2m(
 ) -> State:
     """One step of (3). Arguments as for `ddim`, but levels are scalars; eta and noise are unused."""
     del eta, noise
+    history = state.history
+    assert history is not None  # see _dpmpp_2m_init
     x0 = convert(prediction, state.z, now.alpha, now.sigma, kind, "x0")
     h = (then.log_snr - now.log_snr) / 2
-    h_previous = (now.log_snr - state.history.log_snr) / 2
+    h_previous = (now.log_snr - history.log_snr) / 2
     half_inverse_r = jnp.where(then.sigma > 0, h / (2 * h_previous), 0)
-    d = x0 + half_inverse_r * (x0 - state.history.x0)
+    d = x0 + half_inverse_r * (x0 - history.x0)
     z = then.sigma / now.sigma * state.z - then.alpha * jnp.expm1(-h) * d
     return State(z, History(x0, now.log_snr))
 
@@ -175,13 +177,13 @@ class JointStep:
       noise_fn: noise_fn(args, index) -> standard normal noise of the structure of z; None for no noise.
     """
 
-    predict: Callable[[Any, Any, Array], Any]
+    predict: Callable[[Any, PyTree, PyTree], PyTree]
     schedule: Schedule
     sampler: str
     kinds: tuple[str, ...]
-    noise_fn: Callable[[Any, Array], Any] | None = None
+    noise_fn: Callable[[Any, Array], PyTree] | None = None
 
-    def __call__(self, states: Any, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> Any:
+    def __call__(self, states: PyTree, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> PyTree:
         """Takes all latents from timestep t to t_next.
 
         Args:
@@ -217,7 +219,7 @@ _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operan
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scan(step: JointStep, states: Any, args: Any, eta: Array, pairs: Array) -> Any:
+def _scan(step: JointStep, states: PyTree, args: Any, eta: Array, pairs: Array) -> PyTree:
     def body(states, x):
         return step(states, args, eta, *x), None
 
@@ -225,18 +227,18 @@ def _scan(step: JointStep, states: Any, args: Any, eta: Array, pairs: Array) -> 
 
 
 def sample(
-    predict: Callable[[Any, Any, Array], Any],
-    z: Any,
+    predict: Callable[[Any, PyTree, PyTree], PyTree],
+    z: PyTree,
     schedule: Schedule,
     pairs: np.ndarray,
     *,
     args: Any = None,
-    kind: Any = "eps",
+    kind: PyTree = "eps",
     sampler: str = "ddim",
     eta: float = 0.0,
-    noise_fn: Callable[[Any, Array], Any] | None = None,
+    noise_fn: Callable[[Any, Array], PyTree] | None = None,
     loop: Literal["host", "scan"] = "scan",
-) -> Any:
+) -> PyTree:
     """Runs a sampler.
 
     `predict` and `noise_fn` are static arguments of jit: a call with the same function objects does not recompile.

@@ -185,7 +185,7 @@ class CLAPAudio(nn.Module):
             raise ConfigError(f"{log_mel.shape[1]} frames; the audio tower takes 1 to {config.frames}")
         x = fold(FixedBatchNorm(name="norm_mel")(log_mel), config)[..., None]
         patch, strides = (config.patch_size, config.patch_size), config.patch_stride
-        padding = [((config.patch_size - stride) // 2,) * 2 for stride in strides]
+        padding = [(pad, pad) for pad in ((config.patch_size - stride) // 2 for stride in strides)]
         x = nn.Conv(config.embed_dim, patch, strides, padding, dtype=self.dtype, name="patch")(x)
         x = layer_norm(self.dtype, "norm_in")(x)
         for stage, (depth, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):

@@ -48,7 +48,8 @@ class CLIPTemporal(nn.Module):
         q = self._dense(width, "query")(y)
         k, v = jnp.split(self._dense(2 * width, "key_value")(y), 2, axis=-1)
         bias = PositionBias(width // 2, self.heads, self.dtype, name="bias")(frames)
-        y = attend(*(split_heads(part, self.heads) for part in (q, k, v)), bias)
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        y = attend(q, k, v, bias)
         return self._dense(width, "out", kernel_init=nn.initializers.zeros)(y.reshape(x.shape))
 
     def _feed_forward(self, x: Array) -> Array:

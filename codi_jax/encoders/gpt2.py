@@ -97,7 +97,8 @@ class GPT2(nn.Module):
             raise ValueError(f"{length} tokens need {length + 1} positions, the table has {config.positions}")
         memory = self.memory(z).reshape(z.shape[0], config.layers, 1, config.heads, config.width // config.heads)
         padding = ((0, 0), (0, length), (0, 0), (0, 0))
-        return tuple((jnp.pad(memory[:, i], padding),) * 2 for i in range(config.layers))
+        padded = (jnp.pad(memory[:, i], padding) for i in range(config.layers))
+        return tuple((keys, keys) for keys in padded)
 
     def __call__(self, ids: Array, z: Array, cache: Cache | None = None, start: int | Array = 0) -> tuple[Array, Cache]:
         """Logits of the next token after each token.

@@ -48,7 +48,8 @@ def overlap_add(frames: Array, config: MelConfig) -> Array:
     blocks = _blocks(config)
     parts = jnp.pad(frames, ((0, 0), (0, 0), (0, blocks * config.hop - config.n_fft)))
     parts = parts.reshape(batch, count, blocks, config.hop)
-    total = sum(jnp.pad(parts[:, :, i], ((0, 0), (i, blocks - 1 - i), (0, 0))) for i in range(blocks))
+    shifted = (jnp.pad(parts[:, :, i], ((0, 0), (i, blocks - 1 - i), (0, 0))) for i in range(blocks))
+    total = jnp.asarray(sum(shifted))
     half = config.n_fft // 2
     return total.reshape(batch, -1)[:, half : half + count * config.hop]
 

@@ -66,7 +66,7 @@ class WindowAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, H, W, C]. Returns an array of the same shape."""
-        grid, features, cells = x.shape[1:3], x.shape[-1], self.side**2
+        grid, features, cells = (x.shape[1], x.shape[2]), x.shape[-1], self.side**2
         table = self.param("table", nn.initializers.truncated_normal(0.02), ((2 * self.side - 1) ** 2, self.heads))
         bias = table.astype(jnp.float32)[relative_index(self.side)].transpose(2, 0, 1)  # [heads, cells, cells]
         bias = jnp.broadcast_to(bias, (math.prod(grid) // cells, *bias.shape))

@@ -34,6 +34,7 @@ from codi_jax.media import files
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -73,7 +74,7 @@ class AudioConfig:
     vocoder: HiFiGANConfig | None = None
 
 
-class Audio(Modality):
+class Audio(Modality[AudioConfig]):
     """Media: normalised log-mel [B, frames, mels, 1]; with `prompt_mel`, {"mel": that, "prompt": the prompt encoder's
     [B, frames', mels']}. Raw value: int16 [samples] at the rate of `mel`. The codec crops longer waves at the end and
     pads shorter ones with zeros; a prompt encoder with its own front end repeats shorter ones."""
@@ -92,9 +93,7 @@ class Audio(Modality):
     def __init__(self, config: AudioConfig, dims: ModelDims):
         if config.vocoder is not None:
             self.components = {**self.components, "vocoder": "vocoder"}
-        super().__init__(dims, config.components)
-        self.config = config
-        self.denoiser_config, self.environment_config = config.denoiser, config.environment
+        super().__init__(config, dims)
         self.codec = AutoKL(config.codec, dtype=self.dtype)
         self.encoder = CLAPAudio(config.prompt, dtype=self.dtype, remat=dims.remat)
         self.vocoder = None if config.vocoder is None else HiFiGAN(config.vocoder, dtype=self.dtype)
@@ -148,14 +147,12 @@ class Audio(Modality):
         mel = log_mel(waves, self.config.mel)[:, : self.config.frames]
         return ((mel - self.config.shift) * self.config.scale).astype(np.float32)[..., None]
 
-    def _prompt_mel(self, wave: np.ndarray) -> np.ndarray:
-        """The prompt encoder's input [1, frames', mels'] from a wave [1, T], with its own front end."""
+    def _prompt_mel(self, wave: np.ndarray, mel: MelConfig) -> np.ndarray:
+        """The prompt encoder's input [1, frames', mels'] from a wave [1, T], with its own front end `mel`."""
         config = self.config
         seed = [config.prompt_seed, zlib.crc32(files.to_int16(wave).tobytes())]
-        wave = clap_waveform(
-            wave, config.mel.sample_rate, config.prompt_samples, seed, new_rate=config.prompt_mel.sample_rate
-        )
-        return log_mel(wave, config.prompt_mel)
+        wave = clap_waveform(wave, config.mel.sample_rate, config.prompt_samples, seed, new_rate=mel.sample_rate)
+        return log_mel(wave, mel)
 
     def prepare(self, samples):
         waves = samples["audio"]
@@ -178,12 +175,12 @@ class Audio(Modality):
     @property
     def initialisers(self):
         makers = {
-            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
-            "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
+            "codec": lambda key: init(self.codec, key, self.codec_input(self.example(1))),
+            "prompt": lambda key: init(self.encoder, key, self._prompt(self.example(1))),
         }
-        if self.vocoder is not None:
+        if (vocoder := self.vocoder) is not None:
             mel = jnp.zeros((1, 2, self.config.mel.mels))  # parameters do not depend on the length
-            makers["vocoder"] = lambda key: self.vocoder.init(key, mel)["params"]
+            makers["vocoder"] = lambda key: init(vocoder, key, mel)
         return makers
 
     def unknown(self, values):
@@ -191,10 +188,10 @@ class Audio(Modality):
         return ""
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
+        return apply(AutoKL.encode, self.codec, params, self.codec_input(media))
 
     def _decode_mel(self, params, latent):
-        return self.codec.apply({"params": params}, clip_outliers(latent), method="decode")
+        return apply(AutoKL.decode, self.codec, params, clip_outliers(latent))
 
     def _log_mel(self, mel):
         """Log-mel [B, frames, mels] from the codec's output [B, frames, mels, 1]."""
@@ -209,8 +206,8 @@ class Audio(Modality):
         if self.vocoder is None:
             return decode_by_codec(self, variables, z)
         latent = self.denormalize(variables, clip_outliers(z))
-        mel = self.codec.apply({"params": self.component(variables, "codec")}, latent, method="decode")
-        return self.vocoder.apply({"params": self.component(variables, "vocoder")}, self._log_mel(mel))
+        mel = apply(AutoKL.decode, self.codec, self.component(variables, "codec"), latent)
+        return apply(HiFiGAN.__call__, self.vocoder, self.component(variables, "vocoder"), self._log_mel(mel))
 
     def reconstruction(self, params, media, latent, key):
         """Mean squared error of the spectrogram."""
@@ -222,7 +219,7 @@ class Audio(Modality):
 
     def embed(self, params, media, untruncated=False):
         del untruncated  # audio prompts are not truncated
-        return unit_or_zero(self.encoder.apply({"params": params}, self._prompt(media)))
+        return unit_or_zero(apply(CLAPAudio.__call__, self.encoder, params, self._prompt(media)))
 
     def postprocess(self, decoded):
         return list(files.to_int16(decoded))
@@ -230,9 +227,9 @@ class Audio(Modality):
     def preprocess(self, values):
         waves = [np.asarray(v, np.float32)[None] / files.FULL for v in values]
         mel = self._mel(np.concatenate([self._codec_wave(wave) for wave in waves]))
-        if self.config.prompt_mel is None:
+        if (front_end := self.config.prompt_mel) is None:
             return mel
-        return {"mel": mel, "prompt": np.concatenate([self._prompt_mel(wave) for wave in waves])}
+        return {"mel": mel, "prompt": np.concatenate([self._prompt_mel(wave, front_end) for wave in waves])}
 
     def empty(self, batch):
         """Silence, as in the release."""

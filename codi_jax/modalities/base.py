@@ -15,19 +15,18 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.calls import apply, init
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.unet import UNetConfig
-from codi_jax.types import Array, Tokens
+from codi_jax.types import Array, Params, Tokens
 
 Variables = dict[str, dict[str, Any]]
 ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # required of every modality; one may have more
@@ -52,36 +51,55 @@ class ModelDims:
     remat: bool = False
 
 
-class Modality(abc.ABC):
+class ModalityConfig(Protocol):
+    """The fields that the config of every modality has.
+
+    Attributes:
+      denoiser, environment: sizes of these networks.
+      components: role -> component name, to share a component with another modality or to stop sharing it.
+    """
+
+    @property
+    def denoiser(self) -> UNetConfig: ...
+
+    @property
+    def environment(self) -> EnvironmentConfig: ...
+
+    @property
+    def components(self) -> Mapping[str, str]: ...
+
+
+ConfigT = TypeVar("ConfigT", bound=ModalityConfig)
+
+
+class Modality(abc.ABC, Generic[ConfigT]):
     """One modality: its media, components and files. Subclasses set the class attributes and build the modules."""
 
+    Config: type  # ConfigT, a dataclass
     name: str
     suffix: str  # of the files it writes
     components: Mapping[str, str]  # role -> component name
-    denoiser_config: UNetConfig
-    environment_config: EnvironmentConfig
-    codec: nn.Module
-    encoder: nn.Module
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is a sample of its posterior, or its mean
 
-    def __init__(self, dims: ModelDims, components: Mapping[str, str] = MappingProxyType({})):
+    def __init__(self, config: ConfigT, dims: ModelDims):
         """Renames components of the class.
 
         Args:
+          config: of this modality.
           dims: sizes and options of the model.
-          components: role -> component name, to share a component with another modality or to stop sharing it.
 
         Raises:
-          ConfigError: an unknown role.
+          ConfigError: an unknown role in `config.components`.
         """
-        if unknown := [role for role in components if role not in self.components]:
+        if unknown := [role for role in config.components if role not in self.components]:
             raise ConfigError(
                 f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
                 f"there are {', '.join(self.components)}"
             )
-        self.components = {**self.components, **components}
-        self.dims = dims
+        self.config, self.dims = config, dims
+        self.components = {**self.components, **config.components}
+        self.denoiser_config, self.environment_config = config.denoiser, config.environment
         self.dtype = jnp.dtype(dims.dtype)
 
     def _build_denoiser(self) -> None:
@@ -190,23 +208,22 @@ class Modality(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def initialisers(self) -> Mapping[str, Callable[[jax.Array], dict]]:
+    def initialisers(self) -> Mapping[str, Callable[[jax.Array], Params]]:
         """Role -> function of a key that initialises that component; `init` has the roles not in here."""
 
-    def init(self, role: str, key: jax.Array) -> dict:
+    def init(self, role: str, key: jax.Array) -> Params:
         """Initialises the component of one role. X is traced with environment tokens, without which it has none."""
         if role in self.initialisers:
             return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
         if role == "environment":
-            return self.environment.init(
-                jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.denoiser_config.channels))
-            )["params"]
+            embedding = jnp.zeros((1, 4 * self.denoiser_config.channels))
+            return init(self.environment, jax.random.fold_in(key, 1), z, embedding)
         inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.dims.width))))
         if role == "denoiser":
-            return self.denoiser.init(key, *inputs)["params"]["unet"]
+            return init(self.denoiser, key, *inputs)["unet"]
         environment = Tokens.of(jnp.zeros((1, 1, self.dims.environment_width)))
-        return self.denoiser.init(key, *inputs, environment, jnp.ones((1,)))["params"]["cross"]
+        return init(self.denoiser, key, *inputs, environment, jnp.ones((1,)))["cross"]
 
     def component(self, variables: Variables, role: str) -> dict:
         """Parameters of the component of a role.
@@ -254,10 +271,9 @@ class Modality(abc.ABC):
 
     def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
         """V(z_t, t): environment tokens [B, K, E]. The time embedding is that of the modality's (frozen) denoiser."""
-        emb = self.denoiser.apply(
-            {"params": {"unet": self.component(variables, "denoiser")}}, t, method=lambda m, t: m.unet.embed_time(t)
-        )
-        return self.environment.apply({"params": self.component(variables, "environment")}, z, emb)
+        emb = apply(Denoiser.embed_time, self.denoiser, {"unet": self.component(variables, "denoiser")}, t)
+        environment = self.component(variables, "environment")
+        return apply(EnvironmentEncoder.__call__, self.environment, environment, z, emb)
 
     def denoise(
         self,
@@ -281,7 +297,7 @@ class Modality(abc.ABC):
         params = {"unet": self.component(variables, "denoiser")}
         if environment is not None:
             params["cross"] = self.component(variables, "cross")
-        return self.denoiser.apply({"params": params}, z, t, context, environment, gate)
+        return apply(Denoiser.__call__, self.denoiser, params, z, t, context, environment, gate)
 
 
 def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> Any:

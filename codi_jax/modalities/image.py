@@ -16,7 +16,7 @@ class ImageConfig(PixelConfig):
     """`config.model.modalities.image`."""
 
 
-class Image(PixelModality):
+class Image(PixelModality[ImageConfig]):
     """Media and raw values: see `PixelModality`, without frames."""
 
     name = "image"

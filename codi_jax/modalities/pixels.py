@@ -6,6 +6,7 @@ pixels resized to its own size and in CLIP's normalisation, computed on the host
 
 import abc
 import dataclasses
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.media import images
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -45,16 +47,17 @@ class PixelConfig:
     crop_seed: int | None = None
 
 
-class PixelModality(Modality):
+PixelConfigT = TypeVar("PixelConfigT", bound=PixelConfig)
+
+
+class PixelModality(Modality[PixelConfigT]):
     """Media: pixels [B, *frames, H, W, 3] float32 in [-1, 1]; with `clip`, {"pixels": those, "prompt": the tower's}.
 
     Raw value: uint8 [*frames, H, W, 3] of `size`; with `clip`, of any size. An image has no axis of frames.
     """
 
-    def __init__(self, config: PixelConfig, dims: ModelDims):
-        super().__init__(dims, config.components)
-        self.config = config
-        self.denoiser_config, self.environment_config = config.denoiser, config.environment
+    def __init__(self, config: PixelConfigT, dims: ModelDims):
+        super().__init__(config, dims)
         self.codec = AutoKL(config.codec, dtype=self.dtype)
         self.encoder = CLIPVision(config.prompt, dtype=self.dtype, remat=dims.remat)
         factor = config.codec.downscale * config.denoiser.reduction
@@ -86,17 +89,17 @@ class PixelModality(Modality):
 
     def _pixels(self, values):
         """Media of raw values, as NumPy arrays."""
-        if self.config.clip is None:
+        if (clip := self.config.clip) is None:
             return np.stack([np.asarray(v, np.float32) / 127.5 - 1 for v in values])
-        rows = [(self._fit(v), self._tower_pixels(images.to_float(v))) for v in values]
+        rows = [(self._fit(v), self._tower_pixels(images.to_float(v), clip)) for v in values]
         return dict(zip(("pixels", "prompt"), (np.stack(part) for part in zip(*rows, strict=True)), strict=True))
 
     def _fit(self, value):
         sides = (self.config.size,) * 2
         return images.to_float(value if value.shape[-3:-1] == sides else images.resize(value, *sides))
 
-    def _tower_pixels(self, pixels):
-        return images.clip_pixels(pixels, self.config.prompt.image_size, self.config.clip)
+    def _tower_pixels(self, pixels, clip: CLIPPixels):
+        return images.clip_pixels(pixels, self.config.prompt.image_size, clip)
 
     def prepare(self, samples):
         pixels = samples[self.name]
@@ -121,8 +124,8 @@ class PixelModality(Modality):
     @property
     def initialisers(self):
         return {
-            "codec": lambda key: self.codec.init(key, self.codec_input(self.example(1)))["params"],
-            "prompt": lambda key: self.encoder.init(key, self._prompt(self.example(1)))["params"],
+            "codec": lambda key: init(self.codec, key, self.codec_input(self.example(1))),
+            "prompt": lambda key: init(self.encoder, key, self._prompt(self.example(1))),
         }
 
     def unknown(self, values):
@@ -130,10 +133,10 @@ class PixelModality(Modality):
         return ""
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, self.codec_input(media), method="encode")
+        return apply(AutoKL.encode, self.codec, params, self.codec_input(media))
 
     def decode(self, params, latent):
-        return self.codec.apply({"params": params}, latent, method="decode")
+        return apply(AutoKL.decode, self.codec, params, latent)
 
     def decode_latent(self, variables, z):
         return decode_by_codec(self, variables, z)
@@ -147,7 +150,7 @@ class PixelModality(Modality):
 
     def embed(self, params, media, untruncated=False):
         del untruncated  # image prompts are not truncated
-        return unit(self.encoder.apply({"params": params}, self._prompt(media)))
+        return unit(apply(CLIPVision.__call__, self.encoder, params, self._prompt(media)))
 
     def postprocess(self, decoded):
         """Pixels in [-1, 1] to uint8, clipped, then truncated as in the release."""
@@ -160,8 +163,9 @@ class PixelModality(Modality):
     def empty(self, batch):
         """Mid-grey, as in the release: 0 in [-1, 1], which is 127 of 255 for the tower."""
         media = self.example(batch)
-        if self.config.clip is not None:
-            grey = self._tower_pixels(np.zeros((*self._frames, self.config.size, self.config.size, 3), np.float32))
+        if (clip := self.config.clip) is not None:
+            zeros = np.zeros((*self._frames, self.config.size, self.config.size, 3), np.float32)
+            grey = self._tower_pixels(zeros, clip)
             media["prompt"] = jnp.asarray(np.broadcast_to(grey, media["prompt"].shape))
         return media
 

@@ -25,6 +25,7 @@ from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -60,7 +61,7 @@ class TextConfig:
     tidy: bool = False
 
 
-class Text(Modality):
+class Text(Modality[TextConfig]):
     """Media: {"prompt", "full", "source", "target"}, ids [B, length of each]: the prompt and the caption for the prompt
     encoder, and the caption for the codec's encoder and for its decoder. Raw value: a string."""
 
@@ -77,9 +78,7 @@ class Text(Modality):
     }
 
     def __init__(self, config: TextConfig, dims: ModelDims):
-        super().__init__(dims, config.components)
-        self.config = config
-        self.denoiser_config, self.environment_config = config.denoiser, config.environment
+        super().__init__(config, dims)
         if len(config.tokenizers) != 3:
             raise ConfigError(
                 "config.model.modalities.text.tokenizers: expected three (prompt encoder, codec encoder, codec decoder)"
@@ -153,22 +152,23 @@ class Text(Modality):
     def initialisers(self):
         ids = self.example(1)
         return {
-            "codec": lambda key: self.codec.init(key, ids["source"], ids["target"])["params"],
-            "prompt": lambda key: self.encoder.init(key, ids["prompt"])["params"],
+            "codec": lambda key: init(self.codec, key, ids["source"], ids["target"]),
+            "prompt": lambda key: init(self.encoder, key, ids["prompt"]),
         }
 
     def encode_moments(self, params, media):
-        return self.codec.apply({"params": params}, media["source"], method="encode")
+        return apply(Optimus.encode, self.codec, params, media["source"])
 
     def decode(self, params, latent):
         """Samples ids [B, length]; see `TextConfig.temperature` and `seed`."""
-        return self.codec.apply(
-            {"params": params},
+        return apply(
+            Optimus.generate,
+            self.codec,
+            params,
             latent,
             jax.random.key(self.config.seed),
             temperature=self.config.temperature,
             max_length=self.lengths[2],
-            method="generate",
         )
 
     def reconstruction(self, params, media, latent, key):
@@ -178,14 +178,14 @@ class Text(Modality):
         if self.config.word_dropout:
             masked = jax.random.bernoulli(key, self.config.word_dropout, inputs.shape).at[:, 0].set(False)
             inputs = jnp.where(masked, self.config.codec.pad, inputs)
-        logits = self.codec.apply({"params": params}, latent, inputs, method="decode_logits").astype(jnp.float32)
+        logits = apply(Optimus.decode_logits, self.codec, params, latent, inputs).astype(jnp.float32)
         mask = labels != self.config.codec.pad
         loss = (optax.softmax_cross_entropy_with_integer_labels(logits, labels) * mask).sum(-1)
         exact = ((logits.argmax(-1) == labels) | ~mask).all(-1)
         return loss, {"exact": exact.mean()}
 
     def embed(self, params, media, untruncated=False):
-        return unit(self.encoder.apply({"params": params}, media["full" if untruncated else "prompt"]))
+        return unit(apply(CLIPText.__call__, self.encoder, params, media["full" if untruncated else "prompt"]))
 
     def postprocess(self, decoded):
         texts = [self.tokenizers[2].decode(ids) for ids in np.asarray(decoded)]
@@ -208,6 +208,7 @@ class Text(Modality):
         tokenizer = self.tokenizers[0]
         if not (unknown := tokenizer.unknown(values)):
             return ""
+        assert tokenizer.words is not None, "only a tokenizer with a list of words has unknown ones"
         what = "is not a word" if len(unknown) == 1 else "are not words"
         words = f"{', '.join(map(repr, unknown))} {what} of this model"
         return f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}"

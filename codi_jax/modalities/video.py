@@ -33,7 +33,7 @@ class VideoConfig(PixelConfig):
     resize: Resize = "pillow"
 
 
-class Video(PixelModality):
+class Video(PixelModality[VideoConfig]):
     """Media and raw values: see `PixelModality`, with T frames."""
 
     name = "video"

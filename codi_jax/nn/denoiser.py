@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.cross_modal import CrossModalAttention
-from codi_jax.nn.unet import UNet
+from codi_jax.nn.layout import BlockSite
+from codi_jax.nn.unet import Connect, UNet
 from codi_jax.types import Array, Tokens
 
 
@@ -56,12 +57,14 @@ class Denoiser(nn.Module):
         Raises:
           ConfigError: an environment for a denoiser without cross-modal attention; see also `UNet`.
         """
-        connect = None
+        connect: Connect | None = None
         if environment is not None:
             if self.cross_width is None:
                 raise ConfigError("environment tokens for a denoiser without cross-modal attention")
 
-            def connect(place, h):
+            def attend(place: BlockSite, h: Array) -> Array:
                 return self.cross(place, h, environment, gate)
+
+            connect = attend
 
         return self.unet(z, t, context, connect, self.alias_skip)

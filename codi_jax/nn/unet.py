@@ -53,6 +53,7 @@ class Block(nn.Module):
             return make.down(width, "down")(h)
         h = residual_pair(self.config, self.dtype, width, "", h, emb)
         if self.step.attend:
+            assert isinstance(self.config, UNetConfig) and context is not None, "only the U-Net attends to a context"
             h = h + transformer(self.config, self.dtype, "attend")(h, context)
         return make.up(width, "up")(h) if self.step.up else h
 

@@ -126,26 +126,33 @@ class BatchFormat(Protocol):
         ...
 
 
+class WithBatches(Protocol):
+    """An objective with batches of its own: a field or a property."""
+
+    @property
+    def batches(self) -> BatchFormat:
+        """Makes its batches from samples."""
+        ...
+
+
 class BatchObjective(abc.ABC):
-    """The methods that are the same in every objective of this package; none is overridden.
+    """The methods that are the same in every objective of this package, which has `batches`; none is overridden.
 
     Attributes:
-      batches: makes its batches from samples.
       accumulate: see `Objective.accumulate`.
     """
 
-    batches: BatchFormat
     accumulate: int
 
     @abc.abstractmethod
     def loss(self, variables: dict, batch: Any, key: jax.Array) -> LossTerms:
         """See `Objective.loss`."""
 
-    def batch(self, samples: Any) -> Any:
+    def batch(self: WithBatches, samples: Any) -> Any:
         """See `Objective.batch`."""
         return self.batches.batch(samples)
 
-    def example(self, size: int) -> Any:
+    def example(self: WithBatches, size: int) -> Any:
         """See `Objective.example`."""
         return self.batches.example(size)
 

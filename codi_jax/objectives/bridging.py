@@ -53,7 +53,7 @@ class BridgingConfig:
             raise ConfigError(f"max_scale: {self.max_scale} is not positive")
 
 
-def init(config: BridgingConfig) -> dict[str, dict[str, np.ndarray]]:
+def init(config: BridgingConfig) -> dict[str, dict[str, np.float32]]:
     """Initial parameters of the loss: scale 1/0.07 as in CLIP, or scale 10 and bias -10 as in SigLIP."""
     if config.loss == "infonce":
         return {COMPONENT: {"logit_scale": np.float32(np.log(1 / 0.07))}}

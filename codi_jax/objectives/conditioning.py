@@ -70,7 +70,7 @@ def context(
     prompts = jnp.stack([batch[source].prompt for source in sources])
     size = prompts.shape[1]
     if any(batch[source].present is not None for source in sources):
-        present = [jnp.ones(size) if batch[s].present is None else batch[s].present for s in sources]
+        present = [jnp.ones(size) if (p := batch[s].present) is None else p for s in sources]
         draws = jax.random.uniform(fold(key, name, "prompt"), (len(sources), size), minval=1e-6)
         choice = (draws * jnp.stack(present)).argmax(0)
     else:

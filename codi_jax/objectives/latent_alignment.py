@@ -140,7 +140,7 @@ def loss(
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
-    return LossTerms(total, {**denoising, **aligning})
+    return LossTerms(jnp.asarray(total), {**denoising, **aligning})
 
 
 @register("latent_alignment")

@@ -62,7 +62,7 @@ def _part(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: tuple[
     """(Σ loss terms, number of retrieved rows) over all rows; `a` and `b` are the rows of this device."""
     if axes:  # device-varying scalars, so that their gradients are summed over devices
         scale, bias = (jax.lax.pcast(x, axes, to="varying") for x in (scale, bias))
-    total, nearest = _all_pairs(a, b, scale, bias, kind, axes)
+    total, nearest = _pair_sums(a, b, scale, bias, kind, axes)
     positive = scale * jnp.sum(a * b, -1)
     # The tolerance covers another order of summation. A tie counts as retrieved.
     hits = jnp.sum(positive >= jax.lax.stop_gradient(nearest) - 1e-5 * scale)
@@ -96,8 +96,7 @@ def _like(x: Array, value: float) -> Array:
     return jnp.zeros_like(x[:, 0]) + value
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _all_pairs(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: tuple[str, ...]):
+def _all_pairs(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: tuple[str, ...]) -> tuple[Array, Array]:
     """The terms over all pairs, summed over this device's rows of a (and of b); and max_j S_ij of every a_i."""
     return _forward(a, b, scale, bias, kind, axes)[0]
 
@@ -142,4 +141,5 @@ def _backward(kind, axes, residuals, cotangents):
     return tuple(cotangents[0] * x for x in (da, db, dscale, dbias))
 
 
-_all_pairs.defvjp(_forward, _backward)
+_pair_sums = jax.custom_vjp(_all_pairs, nondiff_argnums=(4, 5))
+_pair_sums.defvjp(_forward, _backward)

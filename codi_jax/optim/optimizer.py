@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from codi_jax.config import ConfigError
 from codi_jax.optim import rules
@@ -68,7 +69,7 @@ class OptimizerConfig:
             raise ConfigError("optimizer.weight_decay: adam has no decay; use adamw")
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Array | int], Array]:
+def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[ArrayLike], Array]:
     """η_n as a function of n, the number of updates applied so far.
 
     Raises:
@@ -77,7 +78,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Array | int]
     if config.warmup > steps:
         raise ConfigError(f"optimizer.warmup: {config.warmup} updates of warm-up in a stage of {steps} steps")
 
-    def schedule(applied: Array | int) -> Array:
+    def schedule(applied: ArrayLike) -> Array:
         n = jnp.asarray(applied, jnp.float32)
         warm = jnp.minimum((n + 1) / max(config.warmup, 1), 1.0)
         progress = jnp.clip((n - config.warmup) / max(steps - config.warmup, 1), 0.0, 1.0)
@@ -114,10 +115,13 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     results would differ in the last bit.
     """
 
-    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
-        count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * (g * g), state.nu, grads)
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        assert isinstance(state, optax.ScaleByAdamState)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * (g * g), state.nu, updates)
         first, second = 1 / (1 - b1**count), 1 / (1 - b2**count)
 
         def direction(m: Array, v: Array) -> Array:

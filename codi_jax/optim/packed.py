@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.types import PyTreeDef
+
 LENGTH = 1 << 16
 
 
@@ -34,7 +36,7 @@ class VectorLayout:
       joined: for each vector, the indices of its leaves. A vector with a single leaf keeps the leaf's shape.
     """
 
-    treedef: jax.tree_util.PyTreeDef
+    treedef: PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
     joined: tuple[tuple[int, ...], ...]
 

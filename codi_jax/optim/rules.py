@@ -82,7 +82,10 @@ def partition(params: Params, trainable: Params) -> tuple[Params, Params]:
     leaves = paths.flatten(params)
     if flags.keys() != leaves.keys():
         raise ValueError(f"params and trainable differ at {min(flags.keys() ^ leaves.keys())}")
-    return tuple(paths.nest({p: leaf for p, leaf in leaves.items() if flags[p] is kind}) for kind in (True, False))
+    trained, frozen = (
+        paths.nest({p: leaf for p, leaf in leaves.items() if flags[p] is kind}) for kind in (True, False)
+    )
+    return trained, frozen
 
 
 def merge(*parts: Params) -> Params:

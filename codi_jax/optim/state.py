@@ -7,6 +7,7 @@ schedule (which counts inside the optimizer state) and the warm-up of the EMA de
 Parameters, optimizer state and EMA are trees or `Packed` (`optim.packed`); the code below works with both.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from codi_jax.optim import ema
-from codi_jax.optim.packed import Packed, VectorLayout, unpacked
-from codi_jax.types import Array, Params
+from codi_jax.optim.packed import VectorLayout, unpacked
+from codi_jax.types import Array, Params, PyTree
 
 
 @flax.struct.dataclass
@@ -33,9 +34,9 @@ class TrainState:
     """
 
     step: Array
-    params: Params | Packed
+    params: PyTree
     opt_state: optax.OptState
-    ema: Params | Packed | None
+    ema: PyTree
     skipped: Array
 
     @classmethod
@@ -46,13 +47,12 @@ class TrainState:
 
         With `layout` the state is packed; `tx` then has to be made for the same layout.
         """
-        if layout is not None:
-            params = layout.pack(params)
+        trained: PyTree = params if layout is None else layout.pack(params)
         return cls(
             step=jnp.zeros((), jnp.int32),
-            params=params,
-            opt_state=tx.init(params),
-            ema=ema.start(params) if averaged else None,
+            params=trained,
+            opt_state=tx.init(trained),
+            ema=ema.start(trained) if averaged else None,
             skipped=jnp.zeros((), jnp.int32),
         )
 
@@ -62,7 +62,8 @@ class TrainState:
 
     def fetched(self, offload: Sequence[str]) -> "TrainState":
         """The state with these fields moved from host memory to the device; for use inside a jitted function."""
-        return self.replace(**{name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in offload})
+        moved = {name: jax.device_put(getattr(self, name), jax.memory.Space.Device) for name in offload}
+        return dataclasses.replace(self, **moved)
 
 
 def global_norm(tree: Any) -> Array:

@@ -7,9 +7,8 @@ pages give the interconnect bandwidth of both directions together; a chip can re
 
 import dataclasses
 
-import jax
-
 from codi_jax.config import ConfigError
+from codi_jax.types import Device
 
 GIB = 2**30
 
@@ -55,7 +54,7 @@ def chip_of(topology: str) -> Chip:
     return CHIPS[name]
 
 
-def utilisation(flops_per_second: float, devices: list[jax.Device]) -> float | None:
+def utilisation(flops_per_second: float, devices: list[Device]) -> float | None:
     """Achieved over peak FLOP/s of these devices; None if `CHIPS` does not have their kind."""
     kind = devices[0].device_kind
     chip = next((chip for chip in CHIPS.values() if kind in chip.kinds), None)

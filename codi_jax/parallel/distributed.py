@@ -68,7 +68,7 @@ def _from_codi_variables(environment: Mapping[str, str]) -> Processes | None:
     count = _parse_int(_OWN[1], environment[_OWN[1]], 1) if _OWN[1] not in missing else None
     if count == 1 and len(missing) == 2:
         return None
-    if missing:
+    if missing or count is None:
         raise ConfigError(f"{', '.join(missing)} not set: set all of {', '.join(_OWN)}, or none")
     coordinator, index = environment[_OWN[0]], _parse_int(_OWN[2], environment[_OWN[2]], 0)
     host, _, port = coordinator.rpartition(":")
@@ -151,7 +151,7 @@ def start(processes: Processes | None, wait: int = STARTING) -> None:
         print(f"codi-jax: {count} processes, {devices}", file=sys.stderr, flush=True)
 
 
-def _give_up(processes: Processes, why: str) -> None:
+def _give_up(processes: Processes, why: str) -> NoReturn:
     hint = "run the same command on each, or set CODI_PROCESSES=1 for a single-process run"
     line = f"codi-jax: the processes named by {processes.source} did not connect: {why}; {hint}"
     print(line, file=sys.stderr, flush=True)

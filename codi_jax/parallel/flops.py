@@ -18,8 +18,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
+from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
@@ -68,7 +68,7 @@ def _equation(equation: Any) -> Flops:
         body = _count(params["body_jaxpr"]) + _count(params["cond_jaxpr"])
         if trips is not None:
             return body.times(trips)
-        loop = f"while at {jax.extend.source_info_util.summarize(equation.source_info)}" if body.total else ""
+        loop = f"while at {source_info_util.summarize(equation.source_info)}" if body.total else ""
         return body + Flops(0.0, (loop,) if loop else ())
     if name == "cond":
         return max((_count(branch) for branch in params["branches"]), key=lambda flops: flops.total)

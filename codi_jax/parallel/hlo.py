@@ -139,7 +139,7 @@ class Program:
             return None
         counter = _origin(test, compared.operands[0])
         at = re.search(r"index=(\d+)", counter.text)
-        if counter.opcode != "get-tuple-element" or {after.opcode, before.opcode} != {"tuple"}:
+        if at is None or counter.opcode != "get-tuple-element" or {after.opcode, before.opcode} != {"tuple"}:
             return None
         raised = _origin(step, after.operands[int(at[1])])
         if raised.opcode != "add":

@@ -19,6 +19,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from codi_jax.config import ConfigError
+from codi_jax.types import Device
 
 AXES = ("data", "fsdp", "tensor", "context")
 
@@ -86,7 +87,7 @@ class MeshConfig:
         return tuple(sizes.values())
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Device] | None = None) -> Mesh:
     """A mesh over all devices, or over `devices`.
 
     The axes are of type Auto: the compiler propagates shardings and inserts collectives. (Explicit axes, the default
@@ -99,7 +100,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _grid(config: MeshConfig, devices: list[jax.Device]) -> np.ndarray:
+def _grid(config: MeshConfig, devices: list[Device]) -> np.ndarray:
     """The device grid [data, fsdp, tensor, context]."""
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     data, *others = config.sizes(len(devices), slices)

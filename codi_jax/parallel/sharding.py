@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from codi_jax.config import ConfigError, renamed
 from codi_jax.parallel import paths
@@ -202,12 +202,12 @@ def in_host_memory(shardings: Any) -> Any:
     return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of an array that is replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of an array whose first dimension is the batch."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
@@ -249,8 +249,9 @@ def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     not be contiguous, and processes that 'tensor' or 'context' span hold the same parts.
     """
     parts = num_batch_shards(mesh.shape)
-    held = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
-    return tuple(sorted({part for (rows,) in held for part in range(*rows.indices(parts))})), parts
+    indices = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
+    held = [index[0].indices(parts) for index in indices if index is not None]
+    return tuple(sorted({part for rows in held for part in range(*rows)})), parts
 
 
 def batch_rows(mesh: Mesh, size: int) -> np.ndarray:
@@ -290,7 +291,8 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
             total = array.shape[0] * parts // len(mine)
             raise ConfigError(f"batch of {total} ({path}) cannot be split over {parts} devices (data × fsdp)")
 
-        def read(index: tuple[slice, ...]) -> np.ndarray:
+        def read(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
             start, stop, _ = index[0].indices(rows * parts)
             first = position[start // rows] * rows
             return array[first : first + stop - start]

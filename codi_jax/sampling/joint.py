@@ -45,7 +45,9 @@ class SamplerInputs:
 
     def of(self, name: str) -> "SamplerInputs":
         """The inputs of one output: no program depends on which others are generated."""
-        return self.replace(connectivity={name: self.connectivity[name]}, guidance={name: self.guidance[name]})
+        return dataclasses.replace(
+            self, connectivity={name: self.connectivity[name]}, guidance={name: self.guidance[name]}
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

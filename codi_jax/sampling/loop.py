@@ -9,6 +9,7 @@ number of modalities, not of their subsets: absent outputs enter as zero tokens 
 whole sampler is one program (`loop: scan`).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -149,7 +150,7 @@ class JointSampler:
                 if t == t_next:  # no step for this output: it has not started, or it is finished
                     new[name] = state
                     continue
-                step, own = self._step(name, alone), inputs.of(name).replace(tokens=tokens)
+                step, own = self._step(name, alone), dataclasses.replace(inputs.of(name), tokens=tokens)
                 new[name] = replicate(step(state, own, jnp.float32(self._config.eta), i, t, t_next))
             states = new
         return {name: state.z for name, state in states.items()}

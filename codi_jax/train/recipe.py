@@ -210,8 +210,19 @@ class Run:
             raise ConfigError(f"no stage {name!r} in this recipe; it has {', '.join(self.order)}")
         return self.stages[name]
 
+    @property
+    def folder(self) -> Path:
+        """The workdir of a run that has one.
+
+        Raises:
+          ConfigError: it has none.
+        """
+        if self.workdir is None:
+            raise ConfigError("this run has no workdir")
+        return self.workdir
+
     def directory(self, name: str) -> Path:
-        return self.workdir / "stages" / name
+        return self.folder / "stages" / name
 
     def ancestors(self, name: str) -> tuple[str, ...]:
         """All stages that `name` depends on, directly or not, in the recipe's order."""
