@@ -301,6 +301,11 @@ def test_invalid_requests_raise(variables):
         Generator(toy.codi(), GenerateConfig({}, delay={"image": -1}))
 
 
+def test_an_unknown_sampler_is_an_error_that_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"^config\.generate\.sampler: 'euler' is none of ddim, dpmpp_2m"):
+        GenerateConfig({}, sampler="euler")
+
+
 @pytest.mark.parametrize("loop", ["host", "scan"])
 @pytest.mark.parametrize("bad", [{"sampler": "dpmpp_2m", "eta": 0.5}, {"eta": 1.5}, {"eta": -0.1}, {"steps": 0}])
 def test_invalid_sampler_options_raise(bad, loop):

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Literal
 
+from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.diffusion.samplers import SAMPLERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +15,7 @@ class GenerateConfig:
     Attributes:
       guidance: scales and interval by output modality; the defaults of `ClassifierFreeGuidance` for those not named.
       steps: sampling steps of each output; each is one call of its denoiser.
-      sampler: `ddim` or `dpmpp_2m`.
+      sampler: a name of `diffusion.samplers.SAMPLERS`: `ddim`, `dpmpp_2m`.
       eta: η of DDIM, 0 to 1.
       spacing: `trailing`, or `release` for the timesteps of the CoDi release.
       delay: output modality -> number of steps by which it starts after the others in joint generation; 0 if not named.
@@ -23,8 +25,12 @@ class GenerateConfig:
 
     guidance: dict[str, ClassifierFreeGuidance]
     steps: int = 25
-    sampler: Literal["ddim", "dpmpp_2m"] = "ddim"
+    sampler: str = "ddim"
     eta: float = 0.0
     spacing: Literal["trailing", "release"] = "trailing"
     delay: dict[str, int] = dataclasses.field(default_factory=dict)
     loop: Literal["auto", "host", "scan"] = "auto"
+
+    def __post_init__(self):
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"config.generate.sampler: {self.sampler!r} is none of {', '.join(SAMPLERS)}")

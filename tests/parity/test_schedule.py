@@ -56,7 +56,7 @@ def test_sigmas_of_ddim(case, schedule):
         state = samplers.State(jnp.zeros(len(pairs)), None)
         now, then = schedule.at(pairs[:, 0]), schedule.at(pairs[:, 1])
         one = jnp.ones(len(pairs))
-        out = samplers.ddim(state, jnp.zeros(len(pairs)), "eps", now, then, case.config["eta"], one)
+        out = samplers.SAMPLERS["ddim"].step(state, jnp.zeros(len(pairs)), "eps", now, then, case.config["eta"], one)
         case.check(f"ddim{steps}/sigmas", out.z)
 
 

@@ -1,0 +1,137 @@
+"""Repeats the step of a sampler on a pytree of latents.
+
+In one program by `lax.scan` (accelerators), or in a host loop over the jitted step (CPU, where XLA runs a convolution
+inside a scan many times slower).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.samplers.base import SAMPLERS, State
+from codi_jax.diffusion.schedules import Schedule
+from codi_jax.types import Array, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class JointStep:
+    """One step of all latents together: network, conversion, update. Hashable, to be a static argument of jit.
+
+    Attributes:
+      predict: predict(args, z, t) -> guided predictions, of the structure and shapes of z. z is the pytree of latents,
+        t int32 [B], or a pytree like z of those if the latents have timesteps of their own.
+      schedule: the noise schedule.
+      sampler: a name of SAMPLERS.
+      kinds: prediction kind of each leaf of z, in tree order.
+      noise_fn: noise_fn(args, index) -> standard normal noise of the structure of z; None for no noise.
+    """
+
+    predict: Callable[[Any, PyTree, PyTree], PyTree]
+    schedule: Schedule
+    sampler: str
+    kinds: tuple[str, ...]
+    noise_fn: Callable[[Any, Array], PyTree] | None = None
+
+    def __call__(self, states: PyTree, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> PyTree:
+        """Takes all latents from timestep t to t_next.
+
+        Args:
+          states: a pytree of `State`, one at each leaf of z.
+          args: passed to predict and noise_fn.
+          eta: η of DDIM.
+          index: number of the step, from 0.
+          t, t_next: scalars, or [K] for K latents in tree order. A latent with t = t_next does not change.
+
+        Returns:
+          The new states.
+        """
+        leaves, tree = jax.tree.flatten(states, is_leaf=lambda x: isinstance(x, State))
+        z = tree.unflatten([state.z for state in leaves])
+        size, per_latent = leaves[0].z.shape[:1], jnp.ndim(t) == 1
+        levels = [jnp.full(size, t[k], jnp.int32) for k in range(len(leaves))] if per_latent else None
+        batched_t = tree.unflatten(levels) if per_latent else jnp.full(size, t, jnp.int32)
+        predictions = tree.flatten_up_to(self.predict(args, z, batched_t))
+        noises = [None] * len(leaves) if self.noise_fn is None else tree.flatten_up_to(self.noise_fn(args, index))
+        update = SAMPLERS[self.sampler].step
+        out = []
+        for k, (state, prediction, kind, noise) in enumerate(zip(leaves, predictions, self.kinds, noises, strict=True)):
+            now, then = (t[k], t_next[k]) if per_latent else (t, t_next)
+            new = update(state, prediction, kind, self.schedule.at(now), self.schedule.at(then), eta, noise)
+            unchanged = now == then
+            out.append(
+                jax.tree.map(lambda x, y, same=unchanged: jnp.where(same, x, y), state, new) if per_latent else new
+            )
+        return tree.unflatten(out)
+
+
+_jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operands: step(*operands))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scan(step: JointStep, states: PyTree, args: Any, eta: Array, pairs: Array) -> PyTree:
+    def body(states, x):
+        return step(states, args, eta, *x), None
+
+    return jax.lax.scan(body, states, (jnp.arange(len(pairs)), pairs[..., 0], pairs[..., 1]))[0]
+
+
+def sample(
+    predict: Callable[[Any, PyTree, PyTree], PyTree],
+    z: PyTree,
+    schedule: Schedule,
+    pairs: np.ndarray,
+    *,
+    args: Any = None,
+    kind: PyTree = "eps",
+    sampler: str = "ddim",
+    eta: float = 0.0,
+    noise_fn: Callable[[Any, Array], PyTree] | None = None,
+    loop: Literal["host", "scan"] = "scan",
+) -> PyTree:
+    """Runs a sampler.
+
+    `predict` and `noise_fn` are static arguments of jit: a call with the same function objects does not recompile.
+    Everything that differs between calls (parameters, context, guidance, random key) belongs in `args`.
+
+    Args:
+      predict: predict(args, z, t) -> predictions, see `JointStep`.
+      z: pytree of latents [B, ...] at timestep pairs[0, ..., 0]; computed in float32 or wider.
+      schedule: the noise schedule.
+      pairs: [S, 2], see `timesteps`; or [S, K, 2] for K latents, in tree order, with timesteps of their own.
+      args: pytree given to predict and noise_fn.
+      kind: prediction kind of all latents, or of each in a pytree like z.
+      sampler: a name of SAMPLERS.
+      eta: η of DDIM, between 0 and 1; above 0 it needs noise_fn.
+      noise_fn: noise_fn(args, index of the step) -> standard normal noise of the structure of z.
+      loop: 'scan', one program; 'host', one compiled step, called S times.
+
+    Returns:
+      The latents at timestep pairs[-1, ..., 1].
+
+    Raises:
+      ConfigError: an unknown sampler, kind or loop, or an eta that the sampler does not support.
+    """
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"sampling: unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
+    if not 0 <= eta <= 1:
+        raise ConfigError(f"sampling: eta must be between 0 and 1, got {eta}")
+    if eta > 0 and not (SAMPLERS[sampler].stochastic and noise_fn is not None):
+        raise ConfigError(f"sampling: eta is {eta}, but {sampler} has no noise here")
+    kinds = (kind,) * len(jax.tree.leaves(z)) if isinstance(kind, str) else tuple(jax.tree.leaves(kind))
+    step = JointStep(predict, schedule, sampler, kinds, noise_fn)
+    z = jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), z)
+    states = jax.tree.map(SAMPLERS[sampler].init, z)
+    if loop == "scan":
+        states = _scan(step, states, args, eta, pairs)
+    elif loop == "host":
+        for index, row in enumerate(np.asarray(pairs)):
+            states = _jitted_step(step, states, args, eta, index, row[..., 0], row[..., 1])
+    else:
+        raise ConfigError(f"sampling: unknown loop {loop!r}; known are host, scan")
+    return jax.tree.map(lambda _, state: state.z, z, states)
