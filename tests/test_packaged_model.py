@@ -11,8 +11,9 @@ import pytest
 from codi_jax.config import from_dict
 from codi_jax.data.source import make_source
 from codi_jax.digit_world import LEADING
+from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.floors import ENOUGH_SAMPLES, checks
-from codi_jax.digit_world.benchmark.run import EvaluateConfig, Evaluation
+from codi_jax.digit_world.benchmark.run import Evaluation
 from codi_jax.digit_world.benchmark.samples import take
 from codi_jax.digit_world.benchmark.verdict import verdict
 from codi_jax.digit_world.judges.readers import make_readers

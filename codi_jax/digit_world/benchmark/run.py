@@ -14,7 +14,6 @@ samples.npz contains, by path (row i of every array belongs to row i of its prom
     independent/values/MODALITY, …/read/MODALITY/FACTOR        null prompt and the same noise, generated separately
 """
 
-import dataclasses
 import json
 import resource
 import sys
@@ -31,7 +30,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import Source, make_source
 from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, roundtrip, trained
-from codi_jax.digit_world.benchmark.floors import FloorsConfig
+from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
 from codi_jax.digit_world.benchmark.tables import table
 from codi_jax.digit_world.benchmark.verdict import Verdict, verdict
@@ -40,54 +39,13 @@ from codi_jax.digit_world.judges.readers import Reading, make_readers
 from codi_jax.metrics import frechet
 from codi_jax.metrics.agreement import agreement
 from codi_jax.modalities import REGISTRY
-from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
 from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
 
-__all__ = ["EvaluateConfig", "evaluate", "make_verdict", "table"]
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """`config.evaluate`.
-
-    Attributes:
-      n: number of samples of every direction and of every set of outputs; they are generated in one batch.
-      seen: the source of test samples with combinations of factors that were trained on.
-      held_out: the source of test samples with combinations held out of training; None if there are none.
-      factors: factors of the world to evaluate, those that the captions of this run describe.
-      combinations: number of samples of every cell of (set of prompts) x (set of outputs); 0 skips them.
-      mixes: mix-weight curves, each "A|B->C": conflicting prompts in A and B, output C; see `evaluate.mixing`.
-      pretrained: maximum number of samples of every direction and set of outputs that the judges of
-        `evaluate.pretrained` read, if they are installed; 0 skips them.
-      judges: the package of the judges and similarity towers: the name of a packaged model, or a folder written by
-        `codi-jax package`.
-      reference: number of further samples of `seen`, the reference of the Fréchet distance.
-      floors: the smallest acceptable metrics, see `evaluate.floors`; without them there is no verdict.
-    """
-
-    n: int = 256
-    seen: str = "test_seen"
-    held_out: str | None = None
-    factors: tuple[str, ...] = tuple(digit_world.FACTORS)
-    combinations: int = 8
-    mixes: tuple[str, ...] = ()
-    pretrained: int = 64
-    judges: str = DEFAULT
-    reference: int = 1024
-    floors: FloorsConfig | None = None
-
-    def __post_init__(self):
-        if self.n < 4 or self.reference < 2:
-            raise ConfigError(f"config.evaluate: expected n >= 4 and reference >= 2, got {self.n} and {self.reference}")
-        if not 0 <= self.combinations <= self.n:
-            raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not between 0 and n = {self.n}")
-        if self.pretrained < 0:
-            raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
-        if self.mixes and self.n < len(mixing.WEIGHTS):
-            raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")
+__all__ = ["evaluate", "make_verdict", "table"]
 
 
 class Evaluation:

@@ -16,7 +16,7 @@ from codi_jax import __version__, storage
 from codi_jax.config import from_dict
 from codi_jax.data.source import make_source
 from codi_jax.digit_world import LEADING, READERS
-from codi_jax.digit_world.benchmark.run import EvaluateConfig
+from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
 from codi_jax.digit_world.judges.readers import Reading, make_readers
 from codi_jax.digit_world.report import gallery

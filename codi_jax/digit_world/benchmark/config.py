@@ -1,0 +1,50 @@
+"""The settings of the benchmark."""
+
+import dataclasses
+
+from codi_jax import digit_world
+from codi_jax.config import ConfigError
+from codi_jax.digit_world.benchmark import mixing
+from codi_jax.digit_world.benchmark.floors import FloorsConfig
+from codi_jax.packaged import DEFAULT
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """`config.evaluate`.
+
+    Attributes:
+      n: number of samples of every direction and of every set of outputs; they are generated in one batch.
+      seen: the source of test samples with combinations of factors that were trained on.
+      held_out: the source of test samples with combinations held out of training; None if there are none.
+      factors: factors of the world to evaluate, those that the captions of this run describe.
+      combinations: number of samples of every cell of (set of prompts) x (set of outputs); 0 skips them.
+      mixes: mix-weight curves, each "A|B->C": conflicting prompts in A and B, output C; see `benchmark.mixing`.
+      pretrained: maximum number of samples of every direction and set of outputs that the judges of
+        `judges.pretrained` read, if they are installed; 0 skips them.
+      judges: the package of the judges and similarity towers: the name of a packaged model, or a folder written by
+        `codi-jax package`.
+      reference: number of further samples of `seen`, the reference of the Fréchet distance.
+      floors: the smallest acceptable metrics, see `benchmark.floors`; without them there is no verdict.
+    """
+
+    n: int = 256
+    seen: str = "test_seen"
+    held_out: str | None = None
+    factors: tuple[str, ...] = tuple(digit_world.FACTORS)
+    combinations: int = 8
+    mixes: tuple[str, ...] = ()
+    pretrained: int = 64
+    judges: str = DEFAULT
+    reference: int = 1024
+    floors: FloorsConfig | None = None
+
+    def __post_init__(self):
+        if self.n < 4 or self.reference < 2:
+            raise ConfigError(f"config.evaluate: expected n >= 4 and reference >= 2, got {self.n} and {self.reference}")
+        if not 0 <= self.combinations <= self.n:
+            raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not between 0 and n = {self.n}")
+        if self.pretrained < 0:
+            raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
+        if self.mixes and self.n < len(mixing.WEIGHTS):
+            raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")
