@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.data.digit_world import FACTORS, LEADING
+from codi_jax.data.source import read_batch
 from codi_jax.data.sources import make_source
 from codi_jax.evaluate import pretrained
 from codi_jax.evaluate.agreement import UNREAD, agreement
@@ -50,7 +51,7 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
     package, rng = open_package(name), np.random.default_rng(0)
     readers = make_readers(package.codi, package, n)
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
-    rows = source.read(range(n))
+    rows = read_batch(source, range(n))
     truth = np.asarray(rows["factors"][LEADING])
     real = {
         m: array(package.codi[m].raw_from_batch(rows))
