@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -24,6 +24,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+
+@runtime_checkable
+class BatchReader(Protocol):
+    """The optional method of a source that reads a batch."""
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> Any: ...
 
 
 def available_cores() -> int:
@@ -38,7 +45,7 @@ def _pool() -> ThreadPoolExecutor:
 
 def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     """Reads the samples `indices` and stacks them leaf by leaf along a new first axis."""
-    if hasattr(source, "read"):
+    if isinstance(source, BatchReader):
         return source.read(indices)
     map_fn = _pool().map if getattr(source, "parallel", False) else map
     samples = list(map_fn(source.__getitem__, map(int, indices)))

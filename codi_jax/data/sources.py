@@ -1,6 +1,7 @@
 """The registry of data sources, by the name in a config."""
 
 import dataclasses
+import importlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,9 +28,10 @@ class Arrays:
         self.arrays = jax.tree.map(np.asarray, dict(arrays))
         leaves = jax.tree.leaves_with_path(self.arrays)
         lengths = {jax.tree_util.keystr(path): len(leaf) if leaf.ndim else None for path, leaf in leaves}
-        if len(set(lengths.values())) != 1 or None in lengths.values():
+        distinct = {length for length in lengths.values() if length is not None}
+        if len(distinct) != 1 or None in lengths.values():
             raise ConfigError(f"the arrays of a data set must have one length, got {lengths}")
-        (self._length,) = set(lengths.values())
+        (self._length,) = distinct
 
     def __len__(self) -> int:
         return self._length
@@ -82,7 +84,7 @@ class Tfds:
     """A prepared tfds data set, read without TensorFlow; byte strings are decoded to str."""
 
     def __init__(self, config: TfdsConfig):
-        import tensorflow_datasets as tfds  # slow to import
+        tfds = importlib.import_module("tensorflow_datasets")  # slow to import, and a decorator hides its signatures
 
         where = config.data_dir or "the default folder of tfds"
         try:
