@@ -52,7 +52,7 @@ def equations(program: Any) -> Iterator[Any]:
 
 def random_like(shape: jax.ShapeDtypeStruct, rng: np.random.Generator) -> jax.Array:
     """Small random numbers for floating-point types, a key for key types, otherwise zeros."""
-    if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jax.random.key(0)
     if not jax.numpy.issubdtype(shape.dtype, np.floating):
         return jax.device_put(np.zeros(shape.shape, shape.dtype), shape.sharding)
@@ -85,7 +85,7 @@ def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
             state, metrics = compiled(state, *others)
             jax.block_until_ready(metrics)
             durations.append((time.perf_counter() - start, time.process_time() - core))
-    computations = Program(compiled.as_text()).computations.values()
+    computations = Program(compiled.as_text() or "").computations.values()
     opcodes = Counter(instruction.opcode for computation in computations for instruction in computation.values())
     files: Counter = Counter()
     for equation in equations(traced.jaxpr):

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
@@ -85,7 +86,9 @@ def main() -> None:
 
     phases = Phases()
     config = paper.get_config(f"size={args.size},frames={args.frames},dtype={args.dtype},tokenizers=digit_world")
-    config.generate.steps = args.steps
+    generate = config.generate
+    assert isinstance(generate, ConfigDict)
+    generate.steps = args.steps
     run = open_run(config, None)
     codi = run.codi
     parameters = {c: sum(math.prod(x.shape) for x in jax.tree.leaves(codi.shapes(c))) for c in codi.component_names()}

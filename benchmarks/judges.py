@@ -22,7 +22,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.data.source import make_source
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark.samples import array
 from codi_jax.digit_world.judges import pretrained
@@ -50,7 +50,7 @@ def measure(name: str, n: int) -> list[dict[str, Any]]:
     package, rng = open_package(name), np.random.default_rng(0)
     readers = make_readers(package.codi, package, n)
     source = make_source(package.run["sources"][package.run["evaluate"]["seen"]])
-    rows = source.read(range(n))
+    rows = read_batch(source, range(n))
     truth = np.asarray(rows["factors"][LEADING])
     real = {
         m: array(package.codi[m].raw_from_batch(rows))

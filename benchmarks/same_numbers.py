@@ -95,7 +95,7 @@ def numbers_at(commit: str, cache: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--base", required=True, help="commit to compare with")
     parser.add_argument("--kept", default="out/same_numbers", help="folder of the cached results")
     args = parser.parse_args()

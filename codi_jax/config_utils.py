@@ -32,7 +32,7 @@ def adamw(learning_rate: float, warmup: int = 0, weight_decay: float = 0.01, **o
     return {"learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay, "b2": 0.99, **options}
 
 
-def stage(objective: str, modalities: tuple[str, ...], source: str, **options: Any) -> dict:
+def stage(objective: str, modalities: tuple[str, ...], source: str | tuple[str, ...], **options: Any) -> dict:
     """A stage with all its fields, so that each can be overridden on the command line."""
     return {
         "objective": objective, "modalities": modalities, "source": source, "depends_on": (), "trainable": (),

@@ -42,7 +42,9 @@ def get_config(argument: str = "") -> ConfigDict:
         video = model["video"]
         media |= {"size": video["size"], "frames": video["frames"], "rate": video["rate"]}
     config = ConfigDict({"data": {"manifest": "", "columns": {name: name for name in modalities}}})
-    table = {"path": config.data.get_ref("manifest"), "columns": config.data.get_ref("columns")}
+    data = config.data
+    assert isinstance(data, ConfigDict)
+    table = {"path": data.get_ref("manifest"), "columns": data.get_ref("columns")}
     others = [name for name in modalities if name != "text"]
     pairs = {name: (name, "text") for name in others} | ({"text": ("text", others[0])} if others else {})
     if "text" not in modalities or not others:

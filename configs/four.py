@@ -17,6 +17,7 @@ U-Net and CLIP tower, since temporal layers alone do not learn motion in a few m
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -288,15 +289,16 @@ def ldm(variant: Variant, name: str) -> dict:
     prompts = others if variant.merged or name == "text" else ("text",)
     pools = variant.encoded(*(f"text+{other}" for other in (others if name == "text" else (name,))))
     sources = variant.modalities if variant.merged or name == "text" else ("text",)
-    settings = {"prompts": {"sources": sources, "drop": 0.15, "noise": 1.0 if name == "text" else 0.7}}
+    settings: dict[str, Any] = {"prompts": {"sources": sources, "drop": 0.15, "noise": 1.0 if name == "text" else 0.7}}
     if name == "video":
         # Appearance is learnt at low noise. Motion is learnt at noise levels that hide eight frames, so t is shifted.
         settings["shift"] = 8.0
+    start: dict[str, Any] = {"init_from": {"video_unet": "vision_unet"}} if name == "video" else {}
     return variant.stage(
         f"ldm.{name}", "ldm", (name, *prompts), pools if name == "text" and not variant.merged else pools[0],
         trainable=(f"{UNETS[name]}/.*",), batch_size=16 if name == "video" else 64, settings=settings,
         depends_on=(*pools, *(("ldm.image",) if name == "video" else ())),
-        **({"init_from": {"video_unet": "vision_unet"}} if name == "video" else {}),
+        **start,
     )  # fmt: skip
 
 
@@ -323,7 +325,8 @@ def environment(variant: Variant, name: str) -> dict:
 
 def joint(variant: Variant, name: str, aligned: tuple[str, ...], after: tuple[str, ...]) -> dict:
     """Stage joint.NAME: V and X of the modalities `aligned`, after the stages `after`."""
-    pair = tuple(name.split("+"))
+    first, second = name.split("+")
+    pair = (first, second)
     (encoded,) = variant.encoded(name)
     return variant.stage(
         f"joint.{name}", "latent_alignment", pair, encoded,

@@ -20,9 +20,10 @@ class Arrays:
         self.arrays = jax.tree.map(np.asarray, dict(arrays))
         leaves = jax.tree.leaves_with_path(self.arrays)
         lengths = {jax.tree_util.keystr(path): len(leaf) if leaf.ndim else None for path, leaf in leaves}
-        if len(set(lengths.values())) != 1 or None in lengths.values():
+        distinct = {length for length in lengths.values() if length is not None}
+        if len(distinct) != 1 or None in lengths.values():
             raise ConfigError(f"the arrays of a data set must have one length, got {lengths}")
-        (self._length,) = set(lengths.values())
+        (self._length,) = distinct
 
     def __len__(self) -> int:
         return self._length

@@ -56,7 +56,8 @@ class SubprocessDecoder:
         if self._process is not None:
             self._process.kill()
             for pipe in (self._process.stdin, self._process.stdout):
-                pipe.close()
+                if pipe is not None:
+                    pipe.close()
             self._process.wait()
             self._process = None
 
@@ -83,6 +84,7 @@ class SubprocessDecoder:
         return np.frombuffer(data, dtype).reshape(shape).copy()
 
     def _exchange(self, request: dict, data: bytes, expected: int) -> tuple[dict, bytes]:
+        assert self._process is not None
         deadline = time.monotonic() + self._timeout_s
         text = json.dumps(request).encode()
         sending = threading.Thread(target=_send, args=(self._process.stdin, text, data), daemon=True)
@@ -100,6 +102,7 @@ class SubprocessDecoder:
                 sending.join()
 
     def _receive(self, count: int, deadline: float) -> bytes:
+        assert self._process is not None and self._process.stdout is not None
         out, pipe = bytearray(), self._process.stdout.fileno()
         while len(out) < count:
             ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0))

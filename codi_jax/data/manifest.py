@@ -83,7 +83,8 @@ class Manifest:
             if is_caption(name):
                 record[name] = _captions(value)
             elif isinstance(value, str):
-                record[name] = MediaFile(str(self._root / value), **(part if name in TIMED else {}))
+                start, duration = (part.get("start", 0.0), part.get("duration")) if name in TIMED else (0.0, None)
+                record[name] = MediaFile(str(self._root / value), start=start, duration=duration)
             else:
                 raise MediaError("unreadable", f"row {index}: {name} is not a path: {value!r:.80}")
         return record
@@ -126,7 +127,8 @@ def _text(path: str) -> str:
 
 def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
     try:
-        rows = list(csv.DictReader(_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True))
+        lines = _text(path).splitlines(keepends=True)
+        rows: list[Mapping[str, Any]] = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise ConfigError(f"{path}: not a table ({error})") from error
     for number, row in enumerate(rows, 2):

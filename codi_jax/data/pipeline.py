@@ -68,7 +68,7 @@ class Batches(Iterator[Any]):
             num_threads=threads, prefetch_buffer_size=max(prefetch, threads) if threads else 0
         )
         self._next_index = start_step * batch_size
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: grain.DatasetIterator | None = None
 
     def __next__(self) -> Any:
         if self._iterator is None:

@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -27,6 +27,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+
+@runtime_checkable
+class BatchReader(Protocol):
+    """The optional method of a source that reads a batch."""
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> Any: ...
 
 
 class SourceEntry(NamedTuple):
@@ -82,7 +89,7 @@ def _pool() -> ThreadPoolExecutor:
 
 def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     """Reads the samples `indices` and stacks them leaf by leaf along a new first axis."""
-    if hasattr(source, "read"):
+    if isinstance(source, BatchReader):
         return source.read(indices)
     map_fn = _pool().map if getattr(source, "parallel", False) else map
     samples = list(map_fn(source.__getitem__, map(int, indices)))

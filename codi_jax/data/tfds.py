@@ -1,6 +1,7 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow."""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ class Tfds:
     """A prepared tfds data set, read without TensorFlow; byte strings are decoded to str."""
 
     def __init__(self, config: TfdsConfig):
-        import tensorflow_datasets as tfds  # slow to import
+        tfds = importlib.import_module("tensorflow_datasets")  # slow to import, and a decorator hides its signatures
 
         where = config.data_dir or "the default folder of tfds"
         try:

@@ -43,8 +43,8 @@ class Tokenizer:
     words: tuple[str, ...] | None = None
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
-        def first(*ids: int | None) -> int | None:
-            return next((i for i in ids if i is not None), None)
+        def first(*ids: object) -> int | None:
+            return next((i for i in ids if isinstance(i, int)), None)
 
         bos = first(tokenizer.bos_token_id, tokenizer.cls_token_id)
         eos = first(tokenizer.eos_token_id, tokenizer.sep_token_id)
@@ -91,7 +91,9 @@ class Tokenizer:
             row[1:] if row and row[0] == self.bos else row
         )  # before the cut at EOS, since GPT-2 uses one token as BOS and EOS
         row = row[: row.index(self.eos)] if self.eos in row else row
-        return self._tokenizer.decode([i for i in row if i not in (self.bos, self.pad)])
+        text = self._tokenizer.decode([i for i in row if i not in (self.bos, self.pad)])
+        assert isinstance(text, str), "the ids are those of one row"
+        return text
 
 
 class OptimusGPT2(Tokenizer):

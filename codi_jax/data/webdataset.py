@@ -132,7 +132,7 @@ class WebDataset:
 
 def _samples(shard: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, _Part]]]:
     """Key and files of every sample; of several files of one kind, the first suffix in `SUFFIXES` wins."""
-    key, parts, count = None, {}, 0
+    key, parts, count = "", {}, 0
     for name, part in _members(shard, stream):
         if name != key:
             if parts:
@@ -151,10 +151,14 @@ def _rank(kind: str, part: _Part) -> int:
     return SUFFIXES[kind].index(part.suffix)
 
 
+class _Tar(tarfile.TarFile):
+    members: list[tarfile.TarInfo]  # of tarfile, but absent from its type
+
+
 def _members(shard: str, stream: BinaryIO) -> Iterator[tuple[str, _Part]]:
     """Key and location of every regular file of a tar, up to the first error."""
     try:
-        tar = tarfile.TarFile(fileobj=stream)
+        tar = _Tar(fileobj=stream)
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"{shard}: not a tar ({error})") from error
     with tar:

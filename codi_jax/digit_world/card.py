@@ -41,7 +41,7 @@ def _commit() -> str:
 
 def _hours(run: Run) -> float:
     """Sum of the hours of all stages of a run, from their cost.json; stages that ran in parallel are added."""
-    costs = [json.loads(path.read_text()) for path in run.workdir.glob("stages/*/cost.json")]
+    costs = [json.loads(path.read_text()) for path in run.folder.glob("stages/*/cost.json")]
     return round(sum(cost.get("total", 0.0) for cost in costs) / 3600, 2)
 
 
@@ -104,7 +104,7 @@ def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: A
       {"version", "config", "commit", "hours", "judges_config", "judges_commit", "judges_hours", "dtype", "parameters",
       "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} if the run has not been evaluated.
     """
-    path = run.workdir / "metrics.json"
+    path = run.folder / "metrics.json"
     trained_on = {name for stage in run.stages.values() for name in _sources(run, stage.source)}
     data = {name: dict(run.config.sources[name].items()) for name in sorted(trained_on)}
     kinds = sorted({source["name"] for source in data.values()})

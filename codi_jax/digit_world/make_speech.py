@@ -13,11 +13,12 @@ least 18 of each speaker's 20 utterances; most variants failed this test.
 
 import argparse
 import ctypes
+import importlib
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class Engine:
     """eSpeak NG through ctypes, with a copy of its data under `folder` to which a voice is added."""
 
     def __init__(self, folder: Path):
-        import espeakng_loader
+        espeakng_loader = importlib.import_module("espeakng_loader")  # needed for this alone
 
         data = folder / "espeak-ng-data"
         shutil.copytree(espeakng_loader.get_data_path(), data)
@@ -131,7 +132,7 @@ class Engine:
 
     def say(self, words: Sequence[str], speaker: Speaker) -> list[np.ndarray]:
         """Synthesizes the words: float32 waveforms at 8 kHz, including silence."""
-        import soxr
+        soxr = importlib.import_module("soxr")  # needed for this alone
 
         lines = ["language variant"]
         if speaker.variant:
@@ -225,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     expected = labels()
     assert len(waves) == len(expected["digit"]) and len(TAKE) == TAKES
     offsets = np.cumsum([0, *map(len, waves)]).astype(np.int32)
-    small = {name: values.astype(np.uint8) for name, values in expected.items()}
+    small: dict[str, Any] = {name: values.astype(np.uint8) for name, values in expected.items()}
     np.savez_compressed(arguments.out, samples=compress(np.concatenate(waves)), offsets=offsets, **small)
     print(f"{len(waves)} utterances, {offsets[-1] / RATE:.0f} s, {arguments.out.stat().st_size / 2**20:.2f} MiB")
 

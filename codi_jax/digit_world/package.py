@@ -62,7 +62,7 @@ def _judging(run: Run | Package) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _resolved(run: Run) -> dict[str, Any]:
     """The saved config of a run, without the fields that name its machine and folders."""
-    tree = json.loads((run.workdir / "config.json").read_text())
+    tree = json.loads((run.folder / "config.json").read_text())
     tree["evaluate"] = {key: value for key, value in tree.get("evaluate", {}).items() if key != "judges"}
     return {key: tree[key] for key in _KEPT if key in tree}
 
@@ -86,14 +86,14 @@ def package(
       ConfigError: a component, a judge or a tower is missing, or a parameter overflows `dtype`.
     """
     weights, judges_config = _judging(judging)
-    config = {"judges": judges_config}
+    config, model_card = {"judges": judges_config}, None
     if run is not None:
         weights = {"model": _weights(run, tuple(run.codi.component_names())), **weights}
         config = {"run": _resolved(run), **config}
         model_card = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
     packaged.write(out, weights, config, dtype)
     files = [packaged.FILES[kind] for kind in weights]
-    if run is not None:
+    if model_card is not None:
         storage.write_text(out / "card.json", json.dumps(model_card, indent=1) + "\n")
         storage.write_text(out / "card.md", card.text(model_card))
         files += ["card.json", "card.md"]

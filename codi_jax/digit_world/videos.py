@@ -24,8 +24,9 @@ def offsets(motion: str, event: int | None) -> np.ndarray:
     """The shift of the image in each frame, int [8, 2] in rows and columns; no bounce if `event` is None."""
     along, across = (np.array(step) for step in STEPS[motion])
     leap = np.zeros(FRAMES, np.int64)
-    for distance, height in enumerate(LEAP if event is not None else ()):
-        leap[[k for k in range(FRAMES) if abs(k - event) == distance]] = height
+    if event is not None:
+        for distance, height in enumerate(LEAP):
+            leap[[k for k in range(FRAMES) if abs(k - event) == distance]] = height
     return (np.arange(FRAMES) - FRAMES // 2)[:, None] * SPEED * along + leap[:, None] * across
 
 

@@ -198,7 +198,7 @@ class DigitWorld:
 
     def _audio(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         u = uniform(self._seed, tuple(f"audio {name}" for name in audio.DRAWS), index)
-        draws = dict(zip(audio.DRAWS, u.values(), strict=True))
+        draws: dict[str, np.ndarray] = dict(zip(audio.DRAWS, u.values(), strict=True))
         seconds = (factors["event"] + 0.5) / videos.RATE
         return audio.synthesize(
             self.config.split, factors["digit"], factors["voice"], factors["motion"], seconds, draws

@@ -24,7 +24,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import families, release
 from codi_jax.interop.family import Found
-from codi_jax.interop.names import NamesError, from_release, under
+from codi_jax.interop.names import NamesError, flatten, from_release, under
 from codi_jax.interop.tensors import open_state
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
@@ -87,7 +87,7 @@ def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
     """Initializes some leaves of a component, by path; the compiler removes the other leaves' computations."""
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
-        flat = traverse_util.flatten_dict(codi.init(key, (component,))[component], sep="/")
+        flat = flatten(codi.init(key, (component,))[component])
         return {path: flat[path] for path in wanted}
 
     shapes = paths.flatten(codi.shapes(component))
@@ -117,7 +117,7 @@ def read_release(codi: CoDi, state: Mapping[str, np.ndarray]) -> tuple[dict[str,
         except NamesError as error:
             problems.append(f"{component} ({part.prefix}…): {error}")
             continue
-        held = traverse_util.flatten_dict(tree, sep="/").keys()
+        held = flatten(tree).keys()
         found[component] = Found(tree, tuple(sorted(reader.leaves[component].keys() - held)), {})
     if problems:
         raise NamesError("; ".join(problems))
@@ -154,8 +154,8 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
     out: dict[str, Found] = {}
     for name, found in sources:
         for component, part in found.items():
-            before = traverse_util.flatten_dict(out[component].tree, sep="/") if component in out else {}
-            leaves = traverse_util.flatten_dict(part.tree, sep="/")
+            before = flatten(out[component].tree) if component in out else {}
+            leaves = flatten(part.tree)
             if duplicates := sorted(before.keys() & leaves.keys()):
                 raise ConfigError(f"{name}: {component}/{duplicates[0]} is in another file, too; give one of the two")
             merged = {**before, **leaves}
@@ -175,7 +175,7 @@ def write(
     """
     done = []
     for component, part in found.items():
-        flat = traverse_util.flatten_dict(part.tree, sep="/")
+        flat = flatten(part.tree)
         initialized = (*part.missing, *part.rows)
         if initialized:
             values = init_leaves(codi, component, initialized, seed)

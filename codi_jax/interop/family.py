@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from codi_jax.interop.names import NamesError, Rule, from_release
+from codi_jax.interop.names import NamesError, Rule, flatten, from_release
 
 _CONTAINER = "state_dict."
 _OUTSIDE = "training state outside of `state_dict`"
@@ -52,7 +52,7 @@ class CheckpointPart:
 
     def fit(self, tensors: Mapping[str, Any], config: Any, target: Any) -> tuple[dict[str, Any], dict[str, int]]:
         """The target with `rows` tables as long as in the file, and path -> number of rows of the shorter ones."""
-        flat, rows = dict(traverse_util.flatten_dict(target, sep="/")), {}
+        flat, rows = flatten(target), {}
         theirs = {r.ours: r.theirs for r in self.rules(config) if r.ours in self.rows and not r.tied}
         for path in self.rows:
             table, leaf = tensors.get(theirs[path]), flat[path]
@@ -169,8 +169,8 @@ def read(
         except NamesError as error:
             problems.append(f"{component}: {error}")
             continue
-        leaves = traverse_util.flatten_dict(tree, sep="/")
-        missing = sorted(traverse_util.flatten_dict(target, sep="/").keys() - leaves.keys())
+        leaves = flatten(tree)
+        missing = sorted(flatten(target).keys() - leaves.keys())
         found[component] = Found(tree, tuple(missing), rows)
     if problems:
         raise NamesError(f"{family.name}: {'; '.join(problems)}")

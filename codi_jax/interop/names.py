@@ -140,6 +140,11 @@ class NameTable:
         return [(rule, other) for _, rule, other in sorted(found, key=lambda f: f[0])]
 
 
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of nested dicts by path, in the order of the dicts."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
 def _kind(dtype: Any) -> str:
     return "float" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
 
@@ -189,7 +194,7 @@ def from_release(
       NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped, doubled, not equal to the one it
         is tied to, or not finite.
     """
-    leaves = traverse_util.flatten_dict(target, sep="/")
+    leaves = flatten(target)
     ignored = [re.compile(p) for p in ignore]
     table = NameTable(rules, "theirs", "ours")
     problems: dict[str, list[str]] = {
@@ -205,10 +210,11 @@ def from_release(
     for key, value in state.items():
         if any(p.fullmatch(key) for p in ignored):
             continue
-        rule, path = next(iter(table.matches(key)), (None, None))
-        if path not in leaves:
-            problems["unexpected"].append(key if rule is None else f"{key} (our {path})")
+        match = next(iter(table.matches(key)), None)
+        if match is None or match[1] not in leaves:
+            problems["unexpected"].append(key if match is None else f"{key} (our {match[1]})")
             continue
+        rule, path = match
         leaf, array = leaves[path], np.asarray(value)
         try:
             array = LAYOUTS[rule.layout].to_ours(array)
@@ -276,7 +282,7 @@ def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     Raises:
       NamesError: no rule matches a leaf.
     """
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = flatten(tree)
     return {
         site.key: np.asarray(site.layout.to_theirs(np.asarray(flat[site.path])), order="C")
         for site in param_sites(flat, rules)

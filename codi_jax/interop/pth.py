@@ -194,10 +194,11 @@ def _write_tensor(archive: zipfile.ZipFile, number: int, item: Item) -> None:
     info = zipfile.ZipInfo(f"archive/data/{number}")
     info.file_size = array.nbytes
     zip64 = array.nbytes * 1.05 > zipfile.ZIP64_LIMIT  # the condition of zipfile
+    assert archive.fp is not None, "the archive is open"
     header = archive.fp.tell() + 30 + len(info.filename) + (20 if zip64 else 0) + 4
     info.extra = struct.pack("<2H", _PADDING, -header % _ALIGNMENT) + bytes(-header % _ALIGNMENT)
     with archive.open(info, "w", force_zip64=zip64) as entry:
-        entry.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        entry.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] | None = None) -> None:

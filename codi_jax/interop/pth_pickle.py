@@ -285,7 +285,7 @@ class _Machine:
                         raise _bad("the end")
                     return result
                 case _:
-                    known = pickletools.code2op.get(opcode.decode("latin-1"))
+                    known = next((op for op in pickletools.opcodes if op.code == opcode.decode("latin-1")), None)
                     what = f"the opcode {known.name}" if known else f"byte {opcode[0]}"
                     raise ConfigError(f"refused: {what} in its pickle is not needed for tensors")
         raise ConfigError(f"refused: its pickle has over {_MAX_OPCODES} opcodes")

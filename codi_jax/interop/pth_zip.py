@@ -45,7 +45,7 @@ class Archive:
         count, start, size = _directory(data)
         if count > _MAX_ENTRIES:
             raise ConfigError(f"refused: its archive has over {_MAX_ENTRIES} entries")
-        directory = memoryview(data)[start : start + size]
+        directory = data.data[start : start + size]
         spans, at = [], 0
         for _ in range(count):
             name, packed, checksum, header, length, at = _record(directory, at)
@@ -91,7 +91,7 @@ def _directory(data: np.ndarray) -> tuple[int, int, int]:
         _, _, end, _ = _LOCATOR.unpack_from(content, at - _LOCATOR.size)
         if end + _END64.size > data.size or data[end : end + 4].tobytes() != b"PK\6\6":
             raise ConfigError(_CUT_SHORT)
-        *_, count, size, start = _END64.unpack_from(memoryview(data), end)
+        *_, count, size, start = _END64.unpack_from(data.data, end)
     if start + size > end:
         raise ConfigError(_CUT_SHORT)
     return count, start, size
@@ -143,7 +143,7 @@ def _content(data: np.ndarray, header: int, name: str) -> int:
     """The first byte of the content of an entry, after its local header."""
     if header + _LOCAL.size > data.size:
         raise ConfigError(f"refused: its archive's entry {plain(name)} is outside the file")
-    magic, *_, length, extra = _LOCAL.unpack_from(memoryview(data), header)
+    magic, *_, length, extra = _LOCAL.unpack_from(data.data, header)
     at = header + _LOCAL.size
     if magic != b"PK\3\4" or data[at : at + length].tobytes() != name.encode():
         raise ConfigError(f"is damaged: the local header of its entry {plain(name)} does not match the directory")

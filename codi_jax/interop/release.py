@@ -20,12 +20,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from flax import traverse_util
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
-from codi_jax.interop.names import NameTable, Rule
+from codi_jax.interop.names import NameTable, Rule, flatten
 
 # The factors by which the release multiplies latents.
 SCALES = {"image": 0.18215, "video": 0.18215, "audio": 0.9228, "text": 4.3108}
@@ -150,12 +149,12 @@ class Reader:
 
     def __init__(self, codi: CoDi):
         self.codi, self.parts = codi, parts(codi)
-        self.leaves = {c: traverse_util.flatten_dict(codi.shapes(c), sep="/") for c in self.parts}
+        self.leaves = {c: flatten(codi.shapes(c)) for c in self.parts}
         self._tables = {c: NameTable(part.rules, "theirs", "ours") for c, part in self.parts.items()}
         unread = UNREAD if "video" in codi.modalities else {**_TEMPORAL, **UNREAD}
+        reasons: tuple[tuple[Kind, Mapping[str, str]], ...] = (("recomputed", RECOMPUTED), ("unread", unread))
         self._patterns: tuple[tuple[Kind, dict[re.Pattern, str]], ...] = tuple(
-            (kind, {re.compile(p): why for p, why in patterns.items()})
-            for kind, patterns in (("recomputed", RECOMPUTED), ("unread", unread))
+            (kind, {re.compile(p): why for p, why in patterns.items()}) for kind, patterns in reasons
         )
 
     def owners(self, key: str) -> dict[str, tuple[str, bool]]:

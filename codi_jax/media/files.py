@@ -99,7 +99,7 @@ def _after_start(file: MediaFile) -> str:
 def pyav() -> Any:
     """The module of PyAV. Raises ConfigError if it is not installed."""
     try:
-        import av
+        import av.logging
     except ImportError as error:
         raise ConfigError("audio and video files need PyAV: pip install 'codi_jax[media]'") from error
     av.logging.set_level(None)  # FFmpeg's errors are raised as exceptions

@@ -14,7 +14,7 @@ FRAMES = 8  # maximum number of frames shown of a video
 
 def pixels(image: np.ndarray) -> np.ndarray:
     """Converts float in [-1, 1] to uint8; uint8 is returned unchanged."""
-    return image if image.dtype == np.uint8 else np.uint8(np.clip((image + 1) / 2, 0, 1) * 255)
+    return image if image.dtype == np.uint8 else (np.clip((image + 1) / 2, 0, 1) * 255).astype(np.uint8)
 
 
 def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
     wave = waveform.astype(np.float32) / (1 << 15) if waveform.dtype == np.int16 else waveform
     hop = rate // 62 // 2 * 2 or 2
     mel = log_mel(wave[None], MelConfig(rate, 4 * hop, hop, 64, 50.0, rate / 2))[0]
-    grey = np.uint8(255 * (mel - mel.min()) / max(float(np.ptp(mel)), 1e-6))
+    grey = (255 * (mel - mel.min()) / max(float(np.ptp(mel)), 1e-6)).astype(np.uint8)
     return np.repeat(grey.T[::-1, :, None], 3, axis=-1)
 
 
@@ -67,6 +67,6 @@ def contact_sheet(samples: Mapping[str, Any], rate: int) -> Image.Image:
         for k, image in enumerate(row):
             how = Image.Resampling.NEAREST if max(image.shape[:2]) < SIDE else Image.Resampling.BICUBIC
             sheet.paste(Image.fromarray(image).resize((SIDE, SIDE), how), (k * (SIDE + GAP), top))
-        if text:
+        if captions is not None:
             draw.text((columns * (SIDE + GAP) + GAP, top + SIDE // 2 - 8), f"{i:02d}  {captions[i]}", "black", font)
     return sheet

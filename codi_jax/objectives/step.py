@@ -6,7 +6,7 @@ same random numbers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import optax
@@ -16,10 +16,21 @@ from codi_jax.optim.packed import unpacked
 from codi_jax.optim.rules import merge
 from codi_jax.optim.state import TrainState, apply_gradients
 from codi_jax.rng import fold
-from codi_jax.types import Array
+from codi_jax.types import Array, Params, PyTree
 
 Loss = Callable[[dict, Any, jax.Array], tuple[Array, dict[str, Array]]]  # (variables, batch, key) -> loss, metrics
-TrainStep = Callable[..., tuple[TrainState, dict[str, Array]]]
+
+
+class TrainStep(Protocol):
+    """A jitted train step."""
+
+    def __call__(
+        self, state: TrainState, frozen: Params, constants: dict, batch: PyTree, key: jax.Array, /
+    ) -> tuple[TrainState, dict[str, Array]]: ...
+
+    def trace(self, *args: PyTree) -> jax.stages.Traced:
+        """The program for these arguments, arrays or ShapeDtypeStructs."""
+        ...
 
 
 def make_train_step(

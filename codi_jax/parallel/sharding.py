@@ -26,6 +26,7 @@ from codi_jax.parallel import paths
 from codi_jax.parallel.tables import size, table
 
 BATCH_AXES = ("data", "fsdp")
+MeshLike = Mesh | AbstractMesh  # sizes of the axes, with devices or without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ShardingTable:
         total = sum(row.bytes for row in self._large)
         return sum(row.bytes for row in self._large if row.shards > 1) / total if total else 1.0
 
-    def require(self, mesh: Mesh, least: float) -> None:
+    def require(self, mesh: MeshLike, least: float) -> None:
         """Checks that `sharded_fraction` is at least `least`, if the mesh splits parameters.
 
         Raises:
@@ -119,7 +120,7 @@ def _names(entry: Any) -> tuple[str, ...]:
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
-def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: Mesh) -> PartitionSpec:
+def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: MeshLike) -> PartitionSpec:
     """The spec of a rule, validated against an array and the mesh."""
     where = f"sharding rule {rule!r}, {path} {list(shape)}"
     if isinstance(spec, str) or not hasattr(spec, "__len__"):
@@ -140,7 +141,7 @@ def _explicit(path: str, shape: tuple[int, ...], rule: str, spec: Any, mesh: Mes
     return PartitionSpec(*(tuple(s) if isinstance(s, list) else s for s in spec))
 
 
-def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: Mesh, config: ShardingConfig) -> tuple[PartitionSpec, str]:
+def _fsdp(shape: tuple[int, ...], nbytes: int, mesh: MeshLike, config: ShardingConfig) -> tuple[PartitionSpec, str]:
     """The FSDP fallback for an array of `nbytes` bytes, and its reason."""
     ways = mesh.shape["fsdp"]
     if ways == 1:
@@ -167,7 +168,7 @@ def unmatched_rules(array_paths: Iterable[str], config: ShardingConfig) -> tuple
     return tuple(regex for regex, pattern, _ in _compiled(config.rules) if not any(map(pattern.fullmatch, array_paths)))
 
 
-def resolve(tree: Any, mesh: Mesh, config: ShardingConfig) -> tuple[Any, ShardingTable]:
+def resolve(tree: Any, mesh: MeshLike, config: ShardingConfig) -> tuple[Any, ShardingTable]:
     """Resolves the sharding of every leaf of a tree: parameters, optimizer state, EMA or a whole train state.
 
     Args:
@@ -202,17 +203,17 @@ def in_host_memory(shardings: Any) -> Any:
     return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
 
-def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+def replicated(mesh: MeshLike) -> NamedSharding:
     """The sharding of an array that is replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
+def batch_sharding(mesh: MeshLike) -> NamedSharding:
     """The sharding of an array whose first dimension is the batch."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def split_context(batch: Any, mesh: Mesh, rules: Sequence[Any]) -> Any:
+def split_context(batch: Any, mesh: MeshLike, rules: Sequence[Any]) -> Any:
     """Inside a jitted function, constrains a batch [B, …] to be split over 'context' too; see `ShardingConfig.context`.
 
     Raises:

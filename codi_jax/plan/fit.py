@@ -83,9 +83,11 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
 
     def peak(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> float:
         try:
-            return estimated_peak(run, row, target, mesh, batch, remat)
+            estimated = estimated_peak(run, row, target, mesh, batch, remat)
         except ConfigError:  # a sharding rule does not fit this mesh
             return math.inf
+        assert estimated is not None, "the temporaries of the row are known"
+        return estimated
 
     def describe(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> str:
         changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
@@ -95,8 +97,8 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
 
     mesh, batch_size, batches = row["mesh"], row["batch_size"], [*_halves(row)]
     policies = [row["remat"]] if row["remat"] else [False, True]
-    single = [(mesh, batch) for batch in batches if peak(mesh, batch) <= limit][:1]
-    single += [(finer, batch_size) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]
+    single = [(mesh, batch, row["remat"]) for batch in batches if peak(mesh, batch) <= limit][:1]
+    single += [(finer, batch_size, row["remat"]) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]
     single += [(mesh, batch_size, remat) for remat in policies[1:] if peak(mesh, batch_size, remat) <= limit]
     combined = (
         (finer, batch, remat)

@@ -54,8 +54,8 @@ def plan(
         first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, progress)
         rows.append(first)
         if sweep:
-            for other, *choice in candidates(run, first, target):
-                rows.append(_row(other, name, target, *choice, directory, progress))
+            for other, other_mesh, other_batch in candidates(run, first, target):
+                rows.append(_row(other, name, target, other_mesh, other_batch, directory, progress))
     return rows
 
 
@@ -69,10 +69,11 @@ def _row(
     progress: ProgressFn | None,
 ) -> Row:
     key = cache.key(run, name, target, mesh, batch_size)
+    file = directory / key if directory else None
     row = cache.read(directory, key) if directory else None
     if row is not None:
         if progress is not None:
-            progress(f"{name} was compiled before ({directory / key}.json)")
+            progress(f"{name} was compiled before ({file}.json)")
     else:
         with _heartbeat(progress, f"still compiling {name}"):
             row = compiled_row(run, name, target, mesh, batch_size, progress)
@@ -122,7 +123,8 @@ def shown(rows: list[Row]) -> str:
     """The rows as text: memory and bounds, collectives, and suggestions for stages that do not fit."""
     head = ("stage", "mesh", "batch per chip", "arguments", "temporaries", "peak", "limit", "fits")
     head += ("TFLOP per step", "bound", "by", "MFU ≤", "samples per chip-hour", "chip-hours", "days", "compiled in")
-    lines, sent = [head], [("stage", "collective", "count", "bytes per device")]
+    lines: list[tuple[str, ...]] = [head]
+    sent = [("stage", "collective", "count", "bytes per device")]
     for row in rows:
         memory, seconds, whole = row["hbm"], row["seconds"], row["training"]
         held = [

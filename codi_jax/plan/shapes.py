@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
 from codi_jax.objectives.base import Objective
@@ -13,12 +13,12 @@ from codi_jax.optim import merge, partition
 from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
-from codi_jax.parallel.sharding import num_batch_shards
+from codi_jax.parallel.sharding import MeshLike, num_batch_shards
 from codi_jax.train.program import StageProgram, objective_of, parameter_shapes, stage_program
 from codi_jax.train.recipe import Run
 
 
-def step_of(run: Run, name: str, mesh: Mesh | AbstractMesh, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
+def step_of(run: Run, name: str, mesh: MeshLike, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
     """A stage's program and the arguments of its step (state, frozen, constants, batch, key), as ShapeDtypeStructs.
 
     Raises:

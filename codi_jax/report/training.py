@@ -63,7 +63,7 @@ def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
     cores = core_seconds(stages.values()), evaluation.get("core_seconds")
     for title, wall, core in zip(("training", "evaluation"), walls, cores, strict=True):
         body.append([title, *blank, number(wall, 1), number(core, 1)])
-    sums = (None if None in times else sum(times) for times in (walls, cores))
+    sums = (None if first is None or then is None else first + then for first, then in (walls, cores))
     body.append(["total", *blank, *("–" if seconds is None else duration(seconds) for seconds in sums)])
     memory = f" Peak memory of the evaluation: {size(evaluation['peak_memory_bytes'])}."
     head = ["stage", "objective", *activities, "wall time", "core time"]

@@ -75,17 +75,18 @@ def standard_callbacks(
 ) -> list[Callback]:
     """The callbacks of a stage: metrics; if its config asks for them, the validation loss and samples of the EMA."""
     callbacks: list[Callback] = [LogMetrics(stage, steps, batches, writer, progress, clock)]
-    if (validate := stage.validation) is not None:
+    validation, samples = stage.config.validation, stage.config.samples
+    if validation is not None and (validate := stage.validation) is not None:
 
         def write_validation(done: int) -> None:
             writer.write(done - 1, validate(stage.state, stage.frozen, stage.constants))
 
-        callbacks.append(Periodic(stage, clock, "validation", stage.config.validation.every, write_validation))
-    if (generate := stage.samples) is not None:
+        callbacks.append(Periodic(stage, clock, "validation", validation.every, write_validation))
+    if samples is not None and (generate := stage.samples) is not None:
 
         def show_samples(done: int) -> None:
             values = generate(done, stage.state, stage.frozen, stage.constants)
             writer.show(done - 1, {name: stage.run.codi[name].preview(made) for name, made in values.items()})
 
-        callbacks.append(Periodic(stage, clock, "samples", stage.config.samples.every, show_samples))
+        callbacks.append(Periodic(stage, clock, "samples", samples.every, show_samples))
     return callbacks

@@ -4,16 +4,17 @@ tensorboardX's SummaryWriter passes events to a background thread. On a full dis
 the tenth event after that blocks forever. Here the error is raised in the caller.
 """
 
+import importlib
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
 _FLUSH = 10.0  # seconds
+_proto = importlib.import_module("tensorboardX.proto.event_pb2")  # its classes are made when it is imported
 
 
 class EventWriter:
@@ -26,10 +27,10 @@ class EventWriter:
         self._flushed = time.monotonic()
         self._add(0, file_version="brain.Event:2")  # TensorBoard does not read a file without it
         if resumed_step:
-            self._add(resumed_step, session_log=SessionLog(status=SessionLog.START))
+            self._add(resumed_step, session_log=_proto.SessionLog(status=_proto.SessionLog.START))
 
     def _add(self, step: int, **fields: Any) -> None:
-        self._file.write(Event(wall_time=time.time(), step=step, **fields).SerializeToString())
+        self._file.write(_proto.Event(wall_time=time.time(), step=step, **fields).SerializeToString())
         if time.monotonic() - self._flushed > _FLUSH:
             self.flush()
 

@@ -165,6 +165,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
                     waiting.remove(name)
                     overall.begin(name)
             for connection in wait(list(busy), timeout=10):
+                assert isinstance(connection, Connection)
                 name = busy[connection]
                 try:
                     error = connection.recv()

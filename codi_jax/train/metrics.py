@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import jax
 import numpy as np
@@ -88,8 +88,10 @@ class MetricWriter:
         if self._events is None:
             return
         for name, preview in previews.items():
-            add = self._events.text if isinstance(preview, str) else self._events.image
-            add(f"samples/{name}", preview, int(step))
+            if isinstance(preview, str):
+                self._events.text(f"samples/{name}", preview, int(step))
+            else:
+                self._events.image(f"samples/{name}", preview, int(step))
 
     def send(self) -> None:
         """Uploads the files, if the directory is in an object store.
@@ -133,6 +135,13 @@ def _rewind(path: Path, resumed_step: int) -> int:
     return end - resumed_step
 
 
+@runtime_checkable
+class _Pending(Protocol):
+    """A jax array that a device may still be computing; the type `jax.Array` lacks the method."""
+
+    def is_ready(self) -> bool: ...
+
+
 class Clock:
     """Seconds by activity, such as 'compile', 'data', 'step' and 'checkpoint'."""
 
@@ -173,7 +182,7 @@ class Clock:
         try:
             yield
         finally:
-            if pending is not None and not pending.is_ready():
+            if isinstance(pending, _Pending) and not pending.is_ready():
                 self._stack[-1] = "step"
             self._assign()
             self._stack.pop()

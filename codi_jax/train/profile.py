@@ -32,7 +32,7 @@ class Profile:
 
     def after(self, result: jax.Array) -> None:
         """Called with a result of the step; ends the trace when the last traced step has finished on the device."""
-        if self._on and self._taken == sum(self._steps):
+        if self._on and self._steps is not None and self._taken == sum(self._steps):
             jax.block_until_ready(result)
             self.close()
 

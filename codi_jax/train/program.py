@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
 from codi_jax.objectives.base import Objective, StageSpec, make_objective
@@ -22,7 +21,7 @@ from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
-from codi_jax.parallel.sharding import ShardingTable, num_batch_shards, split_context, unmatched_rules
+from codi_jax.parallel.sharding import MeshLike, ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train.recipe import Run
 
 
@@ -86,7 +85,7 @@ def check_sharding_rules(run: Run) -> None:
         raise ConfigError(f"config.sharding.rules: no parameter of any stage matches {', '.join(map(repr, unmatched))}")
 
 
-def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: Mesh) -> StageProgram:
+def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: MeshLike) -> StageProgram:
     """The program of a stage on a mesh.
 
     Args:

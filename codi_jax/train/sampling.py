@@ -43,6 +43,7 @@ class TrainingSamples:
 
     def __init__(self, run: Run, name: str, objective: Objective, key: jax.Array, sharding_fn: ShardingFn):
         config, where = run.stage(name).samples, f"config.stages.{name}.samples"
+        assert config is not None
         if not objective.outputs:
             raise ConfigError(f"{where}: {run.stage(name).objective} trains nothing that generates")
         source = make_source(run.config.sources[config.source], f"config.sources.{config.source}")

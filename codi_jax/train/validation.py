@@ -28,6 +28,7 @@ class Validation:
     ):
         self._source, self._objective, self._mesh = source, objective, mesh
         self._key = fold(key, "validation")
+        assert config.validation is not None
         self._batches, self._size = config.validation.batches, config.batch_size // objective.accumulate
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:

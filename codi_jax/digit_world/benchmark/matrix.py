@@ -48,12 +48,11 @@ def direction(source: str, truth: Mapping[str, np.ndarray], generated: Reading, 
     triples = {factor: (truth[factor], generated.factors[factor], real.factors[factor]) for factor in shared}
     counts = [sizes[factor] for factor in shared]
     (n,) = {len(reading) for reading in generated.factors.values()}
+    truths, outputs, reals = (combine(readings, counts) for readings in zip(*triples.values(), strict=True))
     return {
         "n": n,
         "factors": {factor: _row(*triples[factor], sizes[factor]) for factor in shared},
-        "all": _row(
-            *(combine(readings, counts) for readings in zip(*triples.values(), strict=True)), math.prod(counts)
-        ),
+        "all": _row(truths, outputs, reals, math.prod(counts)),
         "free": {
             factor: {"entropy": entropy(reading, sizes[factor])}
             for factor, reading in generated.factors.items()

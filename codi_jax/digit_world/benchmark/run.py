@@ -107,6 +107,7 @@ class Evaluation:
         metrics: dict[str, Any] = {"n": self.settings.n, "held_out": {}}
         saved: dict[str, Any] = {"real": {}}
         n = self.settings.n
+        fits: dict[str, frechet.Gaussian] = {}
         for name, source in self.sources.items():
             samples = take(self.codi, source, range(n))
             real = self._read(samples.values)

@@ -33,7 +33,7 @@ def _directions(directions: Mapping[str, Any]) -> str:
         "shuffled",
         "entropy",
     )
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for name, cell in directions.items():
         paired = "yes" if cell["paired"] else "no"
         for factor, row in {**cell["factors"], "all": cell["all"]}.items():

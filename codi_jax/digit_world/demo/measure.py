@@ -27,16 +27,16 @@ def measure(run: Run) -> tuple[dict[str, Any], Path]:
     Raises:
       ConfigError: a stage is not finished, or the run cannot be evaluated.
     """
-    report = run.workdir / "report.html"
+    report = run.folder / "report.html"
     settings = {name: getattr(run.config, name) for name in ("generate", "evaluate", "seed")}
     marker = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
     try:
-        up_to_date = json.loads((run.workdir / MARKER).read_text()) == marker
+        up_to_date = json.loads((run.folder / MARKER).read_text()) == marker
     except (OSError, ValueError):
         up_to_date = False
-    if up_to_date and report.exists() and (run.workdir / "metrics.json").exists():
-        return in_order(read(run.workdir)), report
-    metrics = evaluate(run.codi, run.config, variables_of(run), run.workdir)
-    write(run.workdir)
-    storage.write_text(run.workdir / MARKER, json.dumps(marker) + "\n")
+    if up_to_date and report.exists() and (run.folder / "metrics.json").exists():
+        return in_order(read(run.folder)), report
+    metrics = evaluate(run.codi, run.config, variables_of(run), run.folder)
+    write(run.folder)
+    storage.write_text(run.folder / MARKER, json.dumps(marker) + "\n")
     return metrics, report

