@@ -6,7 +6,7 @@
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
 #             if it meets its floors; three hours
-# make test   sets up, lints, runs the suite
+# make test   sets up, lints, checks types, runs the suite
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
@@ -72,6 +72,7 @@ package: $(VENV)/.demo $(VENV)/.judges
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n $(JOBS)
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.

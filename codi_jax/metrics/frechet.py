@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
 class Moments(NamedTuple):
     """Number of samples [], mean [F] and scatter matrix [F, F] of features, float64."""
 
-    count: np.ndarray
+    number: np.ndarray
     mean: np.ndarray
     scatter: np.ndarray
 
@@ -45,14 +45,14 @@ def moments(features: np.ndarray) -> Moments:
         raise ValueError(f"expected features [n, F] with n >= 1, got shape {x.shape}")
     mean = x.mean(0)
     centred = x - mean
-    return Moments(np.float64(len(x)), mean, centred.T @ centred)
+    return Moments(np.array(float(len(x))), mean, centred.T @ centred)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
     """The moments of both sets of samples, one of which may be empty."""
-    count, delta = a.count + b.count, b.mean - a.mean
-    share = b.count / np.maximum(count, 1)
-    return Moments(count, a.mean + delta * share, a.scatter + b.scatter + np.outer(delta, delta) * (a.count * share))
+    number, delta = np.asarray(a.number + b.number), b.mean - a.mean
+    share = b.number / np.maximum(number, 1)
+    return Moments(number, a.mean + delta * share, a.scatter + b.scatter + np.outer(delta, delta) * (a.number * share))
 
 
 def gaussian(of: Moments) -> Gaussian:
@@ -61,9 +61,9 @@ def gaussian(of: Moments) -> Gaussian:
     Raises:
       ValueError: fewer than two samples.
     """
-    if of.count < 2:
-        raise ValueError(f"expected features [n, F] with n >= 2, got n = {of.count:.0f}")
-    return Gaussian(of.mean, of.scatter / (of.count - 1))
+    if of.number < 2:
+        raise ValueError(f"expected features [n, F] with n >= 2, got n = {float(of.number):.0f}")
+    return Gaussian(of.mean, of.scatter / (of.number - 1))
 
 
 def fit(features: np.ndarray) -> Gaussian:
@@ -102,7 +102,7 @@ class FrechetDistance:
 
     def init(self) -> Moments:
         size = len(self.reference.mean)
-        return Moments(np.float64(0), np.zeros(size), np.zeros((size, size)))
+        return Moments(np.zeros(()), np.zeros(size), np.zeros((size, size)))
 
     def update(self, state: Moments, batch: np.ndarray) -> Moments:
         return merge(state, moments(batch))

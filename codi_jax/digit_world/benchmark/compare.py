@@ -26,8 +26,9 @@ def read(workdir: Path) -> dict[str, Any]:
     path = storage.as_path(workdir) / "metrics.json"
     try:
         metrics = in_order(json.loads(path.read_text()))
-        metrics["joint"], metrics["matrix"], metrics["n"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if missing := {"joint", "matrix", "n"} - metrics.keys():
+            raise KeyError(*missing)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: no metrics; run `codi-jax evaluate --workdir {workdir}` first") from error
     return metrics
 
