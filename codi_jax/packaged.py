@@ -29,6 +29,7 @@ from codi_jax.config import ConfigError
 from codi_jax.interop.mapped import map_file
 from codi_jax.interop.safetensors_file import read_safetensors
 from codi_jax.parallel import paths
+from codi_jax.types import PyTree
 
 MODELS: dict[str, Path] = {"digit_world": Path(__file__).parent / "digit_world" / "weights"}
 DEFAULT = "digit_world"
@@ -66,7 +67,7 @@ class Package:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise self._damaged("config.json", "is damaged") from None
 
-    def _damaged(self, file: str, what: Any) -> ConfigError:
+    def _damaged(self, file: str, what: object) -> ConfigError:
         return ConfigError(f"{self.directory / file}: {what}; {self._remedy}")
 
     @property
@@ -143,7 +144,7 @@ def is_package(name: str | Path) -> bool:
     return str(name) in MODELS or (Path(name) / FILES["judges"]).exists()
 
 
-def rounded(tree: Any, dtype: str) -> Any:
+def rounded(tree: PyTree, dtype: str) -> PyTree:
     """A tree of parameters, rounded to the type in which a package stores them.
 
     Raises:

@@ -25,7 +25,7 @@ from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import SamplerInputs
 from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
 
@@ -69,7 +69,7 @@ class Generator:
             out[name] = self._prompt(name, variables, self.codi[name].preprocess(values[name]))
         return out
 
-    def _prompt(self, name: str, variables: dict, media: Any) -> Array:
+    def _prompt(self, name: str, variables: dict, media: PyTree) -> Array:
         return self._programs.get("prompt", name, self.codi[name].prompt)(variables, media)
 
     def null_prompt_modalities(self, prompts: Iterable[str]) -> tuple[str, ...]:

@@ -21,11 +21,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from codi_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    RemotePath = Path  # etils' class is no subclass of pathlib's, but has its methods
+else:
+    RemotePath = epath.Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -52,7 +57,7 @@ def as_path(where: str | os.PathLike) -> Path:
     if importlib.util.find_spec(_NEEDS[scheme]) is None:
         raise ConfigError(f"{text} needs {_NEEDS[scheme]}: pip install 'codi_jax[{scheme}]'")
     _configure()
-    return cast(Path, epath.Path(text))  # no subclass of pathlib.Path, but it has its methods
+    return RemotePath(text)
 
 
 def _configure() -> None:

@@ -23,7 +23,6 @@ Array = jax.Array
 Params = dict  # component name -> parameters of its linen module
 PyTree = Any  # arrays in containers that jax knows, nested
 
-
 __all__ = ["MASKED", "Array", "Device", "Params", "PyTree", "PyTreeDef", "Tokens"]
 
 

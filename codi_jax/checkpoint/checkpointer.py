@@ -14,6 +14,7 @@ from etils import epath
 
 from codi_jax.checkpoint import index, store
 from codi_jax.checkpoint.index import CheckpointError
+from codi_jax.types import PyTree
 
 
 class Checkpointer:
@@ -57,7 +58,7 @@ class Checkpointer:
         """The newest step with a complete checkpoint; None if there is none."""
         return max(self.steps(), default=None)
 
-    def save(self, step: int, tree: Any, meta: dict[str, Any] | None = None) -> None:
+    def save(self, step: int, tree: PyTree, meta: dict[str, Any] | None = None) -> None:
         """Starts to save a tree of arrays and a JSON-able dict; first waits for the previous save.
 
         Raises:
@@ -81,7 +82,7 @@ class Checkpointer:
         self._guard(self._writer.wait_until_finished)
         self._guard(self._deletion.result)
 
-    def restore(self, target: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]]:
         """The tree and meta of a step, the newest by default, restored into the shardings of `target`.
 
         Args:

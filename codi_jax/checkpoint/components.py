@@ -10,9 +10,10 @@ from codi_jax import storage
 from codi_jax.checkpoint import index, store
 from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import distributed
+from codi_jax.types import PyTree
 
 
-def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -> None:
+def save_params(directory: str, tree: PyTree, meta: dict[str, Any] | None = None) -> None:
     """Writes a tree of arrays and a JSON-able dict to `directory`; returns when they are complete on disk.
 
     Previous contents are replaced after the new ones are complete. An object store cannot replace a directory: there
@@ -41,7 +42,7 @@ def save_params(directory: str, tree: Any, meta: dict[str, Any] | None = None) -
         raise CheckpointError(f"cannot save {path}: {str(error).splitlines()[0]}") from error
 
 
-def load_params(directory: str, target: Any | None = None) -> Any:
+def load_params(directory: str, target: PyTree | None = None) -> PyTree:
     """Reads a directory that `save_params` wrote.
 
     Args:

@@ -24,6 +24,7 @@ from etils import epath
 
 from codi_jax import storage
 from codi_jax.parallel import paths
+from codi_jax.types import PyTree
 
 NAME = "checkpoint.json"
 # Orbax writes the last two when it commits, after the index.
@@ -68,7 +69,7 @@ class CheckpointIndex:
     meta: dict[str, Any]
 
 
-def leaves_of(tree: Any) -> dict[str, Leaf]:
+def leaves_of(tree: PyTree) -> dict[str, Leaf]:
     """The shapes and dtypes of a tree of arrays or ShapeDtypeStructs, by path."""
     return {path: Leaf.of(path, leaf) for path, leaf in paths.flatten(tree).items()}
 

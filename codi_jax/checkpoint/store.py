@@ -21,6 +21,7 @@ from codi_jax import storage
 from codi_jax.checkpoint import index, s3
 from codi_jax.checkpoint.index import CheckpointError
 from codi_jax.parallel import paths
+from codi_jax.types import PyTree
 
 
 def _finish_all(run_sync: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -158,7 +159,7 @@ def discard(directory: epath.Path) -> None:
     directory.rmtree()
 
 
-def save_args(tree: Any, meta: dict[str, Any]) -> Save:
+def save_args(tree: PyTree, meta: dict[str, Any]) -> Save:
     """The arguments for saving `tree` with `meta`.
 
     Raises:
@@ -178,7 +179,7 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
     return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=leaf.dtype)
 
 
-def restore(directory: epath.Path, target: Any | None) -> tuple[Any, dict[str, Any]]:
+def restore(directory: epath.Path, target: PyTree | None) -> tuple[PyTree, dict[str, Any]]:
     """Restores the tree in `directory` and its meta.
 
     Args:

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
@@ -64,7 +65,9 @@ class SubprocessDecoder:
     def __del__(self):
         self.close()
 
-    def _call(self, read: str, file: MediaFile, arguments: tuple, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _call(
+        self, read: str, file: MediaFile, arguments: tuple, dtype: DTypeLike, shape: tuple[int, ...]
+    ) -> np.ndarray:
         request = {"read": read, "name": file.name, "start": file.start, "duration": file.duration}
         request |= {"has_data": file.data is not None, "arguments": arguments}
         with self._lock:

@@ -90,7 +90,7 @@ class Manifest:
         return record
 
 
-def _captions(value: Any) -> Any:
+def _captions(value: object) -> object:
     if isinstance(value, str) and value.startswith("["):
         try:
             listed = json.loads(value)

@@ -14,6 +14,7 @@ import jax
 from flax import traverse_util
 
 from codi_jax.interop.names import NamesError, Rule, flatten, from_release
+from codi_jax.types import PyTree
 
 _CONTAINER = "state_dict."
 _OUTSIDE = "training state outside of `state_dict`"
@@ -50,7 +51,7 @@ class CheckpointPart:
         inner = {key.removeprefix(self.prefix): key for key in state if key.startswith(self.prefix)}
         return {name: state[key] for name, key in inner.items() if re.fullmatch(self.keys, name)}
 
-    def fit(self, tensors: Mapping[str, Any], config: Any, target: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    def fit(self, tensors: Mapping[str, Any], config: Any, target: PyTree) -> tuple[dict[str, Any], dict[str, int]]:
         """The target with `rows` tables as long as in the file, and path -> number of rows of the shorter ones."""
         flat, rows = flatten(target), {}
         theirs = {r.ours: r.theirs for r in self.rules(config) if r.ours in self.rows and not r.tied}

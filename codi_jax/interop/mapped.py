@@ -7,7 +7,6 @@ this module and of its users raise `ConfigError` without the file's name, which 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def plain(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def check_key(key: Any) -> str:
+def check_key(key: object) -> str:
     """The name of a tensor, after a check that messages can show it.
 
     Raises:
@@ -57,7 +56,7 @@ def check_key(key: Any) -> str:
     return key
 
 
-def is_natural(number: Any) -> bool:
+def is_natural(number: object) -> bool:
     """Whether this is an integer (not a bool) that can be an index, a length or an offset."""
     return type(number) is int and 0 <= number < 1 << 63
 

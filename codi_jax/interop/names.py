@@ -21,6 +21,7 @@ import numpy as np
 from flax import traverse_util
 
 from codi_jax.config import ConfigError
+from codi_jax.types import PyTree
 
 
 class NamesError(ConfigError):
@@ -170,7 +171,7 @@ def finite(array: np.ndarray) -> bool:
 def from_release(
     state: Mapping[str, Any],
     rules: Sequence[Rule],
-    target: Any,
+    target: PyTree,
     ignore: Sequence[str] = (),
     optional: Sequence[str] = (),
     cast: bool = True,
@@ -276,7 +277,7 @@ def param_sites(leaves: Iterable[str], rules: Sequence[Rule]) -> list[ParamSite]
     return out
 
 
-def to_release(tree: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+def to_release(tree: PyTree, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """Converts a parameter tree into the flat dictionary of the public checkpoint, tied copies included.
 
     Raises:

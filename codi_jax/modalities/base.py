@@ -26,7 +26,7 @@ from codi_jax.nn.calls import apply, init
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.unet import UNetConfig
-from codi_jax.types import Array, Params, Tokens
+from codi_jax.types import Array, Params, PyTree, Tokens
 
 Variables = dict[str, dict[str, Any]]
 ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # required of every modality; one may have more
@@ -120,29 +120,29 @@ class Modality(abc.ABC, Generic[ConfigT]):
     # To be defined by subclasses.
 
     @abc.abstractmethod
-    def prepare(self, samples: Mapping[str, Any]) -> Any:
+    def prepare(self, samples: Mapping[str, Any]) -> PyTree:
         """Converts a batch of a source, {modality: stacked samples}, to media on the host."""
 
     @abc.abstractmethod
-    def example(self, batch: int) -> Any:
+    def example(self, batch: int) -> PyTree:
         """Media of zeros, to trace with."""
 
     @abc.abstractmethod
-    def encode_moments(self, params: Mapping, media: Any) -> tuple[Array, Array]:
+    def encode_moments(self, params: Mapping, media: PyTree) -> tuple[Array, Array]:
         """Posterior mean and log-variance of the codec, not normalised, each [B, *latent_shape]."""
 
     @abc.abstractmethod
-    def decode(self, params: Mapping, latent: Array) -> Any:
+    def decode(self, params: Mapping, latent: Array) -> PyTree:
         """Decodes a latent [B, *latent_shape] that is not normalised to the input of `postprocess`, on the device."""
 
     @abc.abstractmethod
     def reconstruction(
-        self, params: Mapping, media: Any, latent: Array, key: jax.Array
+        self, params: Mapping, media: PyTree, latent: Array, key: jax.Array
     ) -> tuple[Array, dict[str, Array]]:
         """Reconstruction loss of the codec per sample [B], and metrics, from a latent sampled from the posterior."""
 
     @abc.abstractmethod
-    def embed(self, params: Mapping, media: Any, untruncated: bool = False) -> Array:
+    def embed(self, params: Mapping, media: PyTree, untruncated: bool = False) -> Array:
         """Prompt embedding C(x) [B, D], of unit norm.
 
         Args:
@@ -152,11 +152,11 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """
 
     @abc.abstractmethod
-    def empty(self, batch: int) -> Any:
+    def empty(self, batch: int) -> PyTree:
         """Empty media (an empty caption, mid-grey, silence), for the null prompt of the release."""
 
     @abc.abstractmethod
-    def postprocess(self, decoded: Any) -> list[Any]:
+    def postprocess(self, decoded: PyTree) -> list[Any]:
         """Converts decoded arrays [B, ...] on the host to B raw values."""
 
     @abc.abstractmethod
@@ -172,7 +172,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """Writes one raw value to a file."""
 
     @abc.abstractmethod
-    def preprocess(self, values: Sequence[Any]) -> Any:
+    def preprocess(self, values: Sequence[Any]) -> PyTree:
         """Converts raw values to a batch of media."""
 
     @abc.abstractmethod
@@ -197,11 +197,11 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """Sizes and rates of raw values that this model generates, by name; {} if the modality has none."""
 
     @abc.abstractmethod
-    def codec_input(self, media: Any) -> Any:
+    def codec_input(self, media: PyTree) -> PyTree:
         """The part of media that the codec encodes: one array [B, ...] except for text."""
 
     @abc.abstractmethod
-    def decode_latent(self, variables: Variables, z: Array) -> Any:
+    def decode_latent(self, variables: Variables, z: Array) -> PyTree:
         """Decodes a normalised latent z [B, *latent_shape] to the input of `postprocess`; see `decode_by_codec`."""
 
     # Common to all modalities.
@@ -217,8 +217,9 @@ class Modality(abc.ABC, Generic[ConfigT]):
             return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
         if role == "environment":
-            embedding = jnp.zeros((1, 4 * self.denoiser_config.channels))
-            return init(self.environment, jax.random.fold_in(key, 1), z, embedding)
+            return init(
+                self.environment, jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.denoiser_config.channels))
+            )
         inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.dims.width))))
         if role == "denoiser":
             return init(self.denoiser, key, *inputs)["unet"]
@@ -251,7 +252,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
             },
         }
 
-    def encode(self, variables: Variables, media: Any) -> tuple[Array, Array]:
+    def encode(self, variables: Variables, media: PyTree) -> tuple[Array, Array]:
         """Mean and standard deviation of the posterior of the normalised latent, each [B, *latent_shape]."""
         mean, logvar = self.encode_moments(self.component(variables, "codec"), media)
         constants = self.constants(variables, "codec")
@@ -263,7 +264,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
         constants = self.constants(variables, "codec")
         return z / constants["scale"] + constants["shift"]
 
-    def prompt(self, variables: Variables, media: Any, untruncated: bool = False) -> Array:
+    def prompt(self, variables: Variables, media: PyTree, untruncated: bool = False) -> Array:
         """Prompt tokens [B, D], centred and scaled; `untruncated` as in `embed`."""
         constants = self.constants(variables, "prompt")
         embedding = self.embed(self.component(variables, "prompt"), media, untruncated)
@@ -300,6 +301,6 @@ class Modality(abc.ABC, Generic[ConfigT]):
         return apply(Denoiser.__call__, self.denoiser, params, z, t, context, environment, gate)
 
 
-def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> Any:
+def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> PyTree:
     """`decode_latent` of a modality that needs its codec only."""
     return modality.decode(modality.component(variables, "codec"), modality.denormalize(variables, z))

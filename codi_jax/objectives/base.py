@@ -19,7 +19,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.objectives.step import TrainStep, make_train_step
 from codi_jax.registry import Registry
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 SETTINGS = "stages.*.settings"  # where an objective's settings are in the config, for errors
 
@@ -89,23 +89,23 @@ class Objective(Protocol):
         """Initial parameters {component: …} of some of `components`."""
         ...
 
-    def batch(self, samples: Any) -> Any:
+    def batch(self, samples: PyTree) -> PyTree:
         """A batch from stacked samples of the source, on the host."""
         ...
 
-    def example(self, size: int) -> Any:
+    def example(self, size: int) -> PyTree:
         """A batch of zeros of `size` rows, for shapes."""
         ...
 
-    def loss(self, variables: dict, batch: Any, key: jax.Array) -> LossTerms:
+    def loss(self, variables: dict, batch: PyTree, key: jax.Array) -> LossTerms:
         """The loss of a batch."""
         ...
 
-    def validation(self, variables: dict, batch: Any, key: jax.Array) -> dict[str, Array]:
+    def validation(self, variables: dict, batch: PyTree, key: jax.Array) -> dict[str, Array]:
         """Scalars of a held-out batch, "loss" among them."""
         ...
 
-    def statistics(self, variables: dict, batches: Iterable[Any]) -> dict[str, Any]:
+    def statistics(self, variables: dict, batches: Iterable[PyTree]) -> dict[str, Any]:
         """Constants {component: …} of what was trained, from batches of its data; {} if it has none."""
         ...
 
@@ -117,11 +117,11 @@ class Objective(Protocol):
 class BatchFormat(Protocol):
     """The batches of an objective; see `objectives.batches`."""
 
-    def batch(self, samples: Any) -> Any:
+    def batch(self, samples: PyTree) -> PyTree:
         """See `Objective.batch`."""
         ...
 
-    def example(self, size: int) -> Any:
+    def example(self, size: int) -> PyTree:
         """See `Objective.example`."""
         ...
 
@@ -145,14 +145,14 @@ class BatchObjective(abc.ABC):
     accumulate: int
 
     @abc.abstractmethod
-    def loss(self, variables: dict, batch: Any, key: jax.Array) -> LossTerms:
+    def loss(self, variables: dict, batch: PyTree, key: jax.Array) -> LossTerms:
         """See `Objective.loss`."""
 
-    def batch(self: WithBatches, samples: Any) -> Any:
+    def batch(self: WithBatches, samples: PyTree) -> PyTree:
         """See `Objective.batch`."""
         return self.batches.batch(samples)
 
-    def example(self: WithBatches, size: int) -> Any:
+    def example(self: WithBatches, size: int) -> PyTree:
         """See `Objective.example`."""
         return self.batches.example(size)
 
@@ -169,12 +169,12 @@ def init_by_model(objective: Any, key: jax.Array, components: tuple[str, ...]) -
     return objective.codi.init(key, components)
 
 
-def loss_scalars(objective: Objective, variables: dict, batch: Any, key: jax.Array) -> dict[str, Array]:
+def loss_scalars(objective: Objective, variables: dict, batch: PyTree, key: jax.Array) -> dict[str, Array]:
     """`validation` that reports the training loss."""
     return objective.loss(variables, batch, key).scalars()
 
 
-def no_statistics(objective: Objective, variables: dict, batches: Iterable[Any]) -> dict[str, Any]:
+def no_statistics(objective: Objective, variables: dict, batches: Iterable[PyTree]) -> dict[str, Any]:
     """`statistics` of an objective that has none."""
     del objective, variables, batches
     return {}

@@ -9,7 +9,6 @@ unrolled, since XLA on CPU runs convolutions inside a loop slowly.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from codi_jax.parallel.sharding import BATCH_AXES
 from codi_jax.rng import fold
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
-def split(batch: Any, n: int) -> Any:
+def split(batch: PyTree, n: int) -> PyTree:
     """Splits leaves [B, …] into [n, B/n, …]; scalars are repeated for every part."""
     mesh = jax.sharding.get_abstract_mesh()
 
@@ -35,7 +34,7 @@ def split(batch: Any, n: int) -> Any:
     return jax.tree.map(part, batch)
 
 
-def _part(parts: Any, k: int) -> Any:
+def _part(parts: PyTree, k: int) -> PyTree:
     return jax.tree.map(lambda x: x[k], parts)
 
 
@@ -44,7 +43,7 @@ def _unrolled() -> bool:
     return (jax.default_backend() if mesh.empty else mesh.abstract_device.platform) == "cpu"
 
 
-def _fold(function: Callable[[Any, Any], Any], start: Any, parts: Any, n: int) -> Any:
+def _fold(function: Callable[[PyTree, PyTree], PyTree], start: PyTree, parts: PyTree, n: int) -> PyTree:
     """A fold: function(… function(start, part 0) …, part n-1), one part at a time."""
     if not _unrolled():
         return jax.lax.scan(lambda carry, part: (function(carry, part), None), start, parts)[0]
@@ -54,11 +53,11 @@ def _fold(function: Callable[[Any, Any], Any], start: Any, parts: Any, n: int) -
     return start
 
 
-def mean_gradients(value_and_grad: Callable[[Any, Array], Any], batch: Any, key: Array, n: int) -> Any:
+def mean_gradients(value_and_grad: Callable[[PyTree, Array], PyTree], batch: PyTree, key: Array, n: int) -> PyTree:
     """Mean over n microbatches of ((loss, metrics), gradients) = value_and_grad(part, key of the part)."""
     parts = {"rows": split(batch, n), "k": jnp.arange(n)}
 
-    def one(part: Any) -> Any:
+    def one(part: PyTree) -> PyTree:
         return value_and_grad(part["rows"], fold(key, "part", part["k"]))
 
     first = jax.eval_shape(one, _part(parts, 0))
@@ -67,7 +66,7 @@ def mean_gradients(value_and_grad: Callable[[Any, Array], Any], batch: Any, key:
     return jax.tree.map(lambda x: x / n, total)
 
 
-def embedded(embed: Callable[[Any], Array], batch: Any, n: int) -> Array:
+def embedded(embed: Callable[[PyTree], Array], batch: PyTree, n: int) -> Array:
     """Embeddings [B, D] of a batch, computed in n microbatches that are rematerialized in the backward pass."""
     if n == 1:
         return embed(batch)

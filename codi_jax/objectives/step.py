@@ -6,7 +6,7 @@ same random numbers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import optax
@@ -18,7 +18,7 @@ from codi_jax.optim.state import TrainState, apply_gradients
 from codi_jax.rng import fold
 from codi_jax.types import Array, Params, PyTree
 
-Loss = Callable[[dict, Any, jax.Array], tuple[Array, dict[str, Array]]]  # (variables, batch, key) -> loss, metrics
+Loss = Callable[[dict, PyTree, jax.Array], tuple[Array, dict[str, Array]]]  # (variables, batch, key) -> loss, metrics
 
 
 class TrainStep(Protocol):
@@ -40,7 +40,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     cast_for_compute: Callable[[dict], dict] = lambda params: params,
-    batch_as: Callable[[Any], Any] = lambda batch: batch,
+    batch_as: Callable[[PyTree], PyTree] = lambda batch: batch,
     offload: Sequence[str] = (),
     **jit_options,
 ) -> TrainStep:
@@ -58,11 +58,11 @@ def make_train_step(
       **jit_options: in_shardings, out_shardings, … of `jax.jit`.
     """
 
-    def step(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array):
+    def step(state: TrainState, frozen: dict, constants: dict, batch: PyTree, key: jax.Array):
         state = state.fetched(offload)
 
-        def gradients(batch: Any, key: jax.Array) -> Any:
-            def scalar(trained: Any):
+        def gradients(batch: PyTree, key: jax.Array) -> PyTree:
+            def scalar(trained: PyTree):
                 params = cast_for_compute(merge(unpacked(trained), frozen))
                 return loss({"params": params, "constants": constants}, batch_as(batch), key)
 

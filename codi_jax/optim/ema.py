@@ -6,15 +6,13 @@ where n counts the applied updates from 1. The warm-up of the decay, as in Stabl
 values: d_1 = 2/11, d_10 = 11/20, d_1000 = 0.991.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
-def start(params: Any) -> Any:
+def start(params: PyTree) -> PyTree:
     """The initial average: a float32 copy of the parameters in new buffers."""
     return jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params)
 
@@ -25,6 +23,6 @@ def warm_decay(decay: float, updates: Array | int) -> Array:
     return jnp.minimum(decay, (1 + n) / (10 + n))
 
 
-def update(ema: Any, params: Any, decay: Array) -> Any:
+def update(ema: PyTree, params: PyTree, decay: Array) -> PyTree:
     """One update of the average with the scalar `decay`."""
     return jax.tree.map(lambda e, p: e + (1 - decay) * (p.astype(jnp.float32) - e), ema, params)

@@ -26,7 +26,7 @@ from codi_jax.config import ConfigError
 from codi_jax.optim import rules
 from codi_jax.optim.packed import VectorLayout
 from codi_jax.parallel import paths
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[ArrayLike], 
     return schedule
 
 
-def multipliers(config: OptimizerConfig, params: Any) -> dict[str, float]:
+def multipliers(config: OptimizerConfig, params: PyTree) -> dict[str, float]:
     """The learning-rate multiplier of every trained leaf, by path.
 
     Raises:
@@ -101,7 +101,7 @@ def multipliers(config: OptimizerConfig, params: Any) -> dict[str, float]:
     return factors
 
 
-def decayed(config: OptimizerConfig, params: Any) -> dict[str, bool]:
+def decayed(config: OptimizerConfig, params: PyTree) -> dict[str, bool]:
     """Whether weight decay applies to each trained leaf, by path."""
     leaves = paths.flatten(params)
     excluded = rules.assign(leaves, [(p, True) for p in config.no_decay], False, "optimizer.no_decay")
@@ -132,14 +132,14 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def packing(config: OptimizerConfig, params: Any) -> VectorLayout:
+def packing(config: OptimizerConfig, params: PyTree) -> VectorLayout:
     """The packing of `params` for this optimizer: leaves of the same dtype, decay and multiplier share vectors."""
     groups = list(zip(decayed(config, params).values(), multipliers(config, params).values(), strict=True))
     return VectorLayout.of(params, lambda i: groups[i])
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, params: Any, layout: VectorLayout | None = None
+    config: OptimizerConfig, steps: int, params: PyTree, layout: VectorLayout | None = None
 ) -> optax.GradientTransformation:
     """The optimizer of a stage of `steps` steps.
 

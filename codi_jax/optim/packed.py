@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.types import PyTreeDef
+from codi_jax.types import PyTree, PyTreeDef
 
 LENGTH = 1 << 16
 
@@ -41,7 +41,7 @@ class VectorLayout:
     joined: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tree: Any, kind: Callable[[int], Hashable], length: int = LENGTH) -> "VectorLayout":
+    def of(cls, tree: PyTree, kind: Callable[[int], Hashable], length: int = LENGTH) -> "VectorLayout":
         """The layout for trees like `tree`, arrays or ShapeDtypeStructs.
 
         Args:
@@ -62,12 +62,12 @@ class VectorLayout:
             open_[key] = indices, filled + size
         return cls(treedef, tuple(tuple(leaf.shape) for leaf in leaves), tuple(map(tuple, joined)))
 
-    def first(self, tree: Any) -> "Packed":
+    def first(self, tree: PyTree) -> "Packed":
         """The value of `tree` at the first leaf of each vector, for trees that are constant over a vector's leaves."""
         leaves = self.treedef.flatten_up_to(tree)
         return Packed([leaves[indices[0]] for indices in self.joined], self)
 
-    def pack(self, tree: Any) -> "Packed":
+    def pack(self, tree: PyTree) -> "Packed":
         """Packs a tree of jax or of numpy arrays."""
         leaves = self.treedef.flatten_up_to(tree)
         numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
@@ -85,7 +85,7 @@ class Packed:
     vectors: list[Any]
     layout: VectorLayout
 
-    def unpack(self) -> Any:
+    def unpack(self) -> PyTree:
         """The tree. Leaves of numpy vectors are views; jax vectors should be unpacked inside a jitted function."""
         leaves: list[Any] = [None] * len(self.layout.shapes)
         for vector, indices in zip(self.vectors, self.layout.joined, strict=True):
@@ -104,16 +104,16 @@ class Packed:
 jax.tree_util.register_dataclass(Packed, data_fields=["vectors"], meta_fields=["layout"])
 
 
-def _is_packed(node: Any) -> bool:
+def _is_packed(node: object) -> bool:
     return isinstance(node, Packed)
 
 
-def unpacked(tree: Any) -> Any:
+def unpacked(tree: PyTree) -> PyTree:
     """`tree` with every `Packed` node unpacked."""
     return jax.tree.map(lambda node: node.unpack() if _is_packed(node) else node, tree, is_leaf=_is_packed)
 
 
-def packed_like(like: Any, tree: Any) -> Any:
+def packed_like(like: PyTree, tree: PyTree) -> PyTree:
     """The inverse of `unpacked`: `tree` packed where `like` is."""
     return jax.tree.map(
         lambda node, part: node.layout.pack(part) if _is_packed(node) else part, like, tree, is_leaf=_is_packed

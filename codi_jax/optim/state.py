@@ -9,7 +9,6 @@ Parameters, optimizer state and EMA are trees or `Packed` (`optim.packed`); the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import flax.struct
 import jax
@@ -66,7 +65,7 @@ class TrainState:
         return dataclasses.replace(self, **moved)
 
 
-def global_norm(tree: Any) -> Array:
+def global_norm(tree: PyTree) -> Array:
     """√Σx² over all leaves, summed in float32."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
 
@@ -102,7 +101,7 @@ def apply_gradients(
         average = ema.update(average, params, ema.warm_decay(ema_decay, step - skipped))
 
     # A select and not a lax.cond: it fuses with the elementwise update, where a cond would copy both branches.
-    def keep(new: Any, old: Any) -> Any:
+    def keep(new: PyTree, old: PyTree) -> PyTree:
         return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
     next_state = TrainState(

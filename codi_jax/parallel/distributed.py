@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from codi_jax.config import ConfigError
+from codi_jax.types import PyTree
 
 Tree = TypeVar("Tree")
 
@@ -191,10 +192,10 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
-def fetch(tree: Any) -> Any:
+def fetch(tree: PyTree) -> PyTree:
     """Global arrays as numpy arrays on this host. A collective: every process must call it."""
 
-    def to_host(array: Any) -> np.ndarray:
+    def to_host(array: object) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
             return jax.device_get(array)
         return multihost_utils.process_allgather(array, tiled=True)

@@ -11,9 +11,10 @@ import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from codi_jax.config import ConfigError
+from codi_jax.types import PyTree
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: PyTree) -> dict[str, Any]:
     """The leaves of a pytree by path, in the order of `jax.tree.leaves`.
 
     Raises:
@@ -28,7 +29,7 @@ def flatten(tree: Any) -> dict[str, Any]:
     return flat
 
 
-def replace(tree: Any, flat: dict[str, Any]) -> Any:
+def replace(tree: PyTree, flat: dict[str, Any]) -> PyTree:
     """A tree with the structure of `tree` and the leaves of `flat`, which has the same paths."""
     return jax.tree.unflatten(jax.tree.structure(tree), [flat[path] for path in flatten(tree)])
 

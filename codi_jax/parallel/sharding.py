@@ -24,6 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from codi_jax.config import ConfigError, renamed
 from codi_jax.parallel import paths
 from codi_jax.parallel.tables import size, table
+from codi_jax.types import PyTree
 
 BATCH_AXES = ("data", "fsdp")
 MeshLike = Mesh | AbstractMesh  # sizes of the axes, with devices or without
@@ -168,7 +169,7 @@ def unmatched_rules(array_paths: Iterable[str], config: ShardingConfig) -> tuple
     return tuple(regex for regex, pattern, _ in _compiled(config.rules) if not any(map(pattern.fullmatch, array_paths)))
 
 
-def resolve(tree: Any, mesh: MeshLike, config: ShardingConfig) -> tuple[Any, ShardingTable]:
+def resolve(tree: PyTree, mesh: MeshLike, config: ShardingConfig) -> tuple[PyTree, ShardingTable]:
     """Resolves the sharding of every leaf of a tree: parameters, optimizer state, EMA or a whole train state.
 
     Args:
@@ -198,7 +199,7 @@ def resolve(tree: Any, mesh: MeshLike, config: ShardingConfig) -> tuple[Any, Sha
     return paths.replace(tree, shardings), ShardingTable(tuple(rows), config.fsdp_min_bytes)
 
 
-def in_host_memory(shardings: Any) -> Any:
+def in_host_memory(shardings: PyTree) -> PyTree:
     """The same shardings in pinned host memory; a step must move such arrays to the device before it uses them."""
     return jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), shardings)
 
@@ -213,7 +214,7 @@ def batch_sharding(mesh: MeshLike) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def split_context(batch: Any, mesh: MeshLike, rules: Sequence[Any]) -> Any:
+def split_context(batch: PyTree, mesh: MeshLike, rules: Sequence[Any]) -> PyTree:
     """Inside a jitted function, constrains a batch [B, …] to be split over 'context' too; see `ShardingConfig.context`.
 
     Raises:
@@ -267,7 +268,7 @@ def batch_rows(mesh: Mesh, size: int) -> np.ndarray:
     return np.arange(size).reshape(parts, -1)[list(mine)].reshape(-1)
 
 
-def place_batch(batch: Any, mesh: Mesh) -> Any:
+def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Puts the rows of this process on its devices, as part of global arrays split over ('data', 'fsdp').
 
     Args:

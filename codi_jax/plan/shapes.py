@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh
@@ -16,9 +15,10 @@ from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import MeshLike, num_batch_shards
 from codi_jax.train.program import StageProgram, objective_of, parameter_shapes, stage_program
 from codi_jax.train.recipe import Run
+from codi_jax.types import PyTree
 
 
-def step_of(run: Run, name: str, mesh: MeshLike, batch_size: int) -> tuple[StageProgram, tuple[Any, ...]]:
+def step_of(run: Run, name: str, mesh: MeshLike, batch_size: int) -> tuple[StageProgram, tuple[PyTree, ...]]:
     """A stage's program and the arguments of its step (state, frozen, constants, batch, key), as ShapeDtypeStructs.
 
     Raises:
@@ -55,8 +55,8 @@ def kept_for_backward(run: Run, name: str) -> float:
     def residual_bytes(rows: int) -> int:
         _, (state, frozen, constants, batch, key) = step_of(run, name, grid, rows)
 
-        def linearized(trained: Any, frozen: Any, constants: Any, batch: Any, key: Any) -> Any:
-            def loss(trained: Any) -> Any:
+        def linearized(trained: PyTree, frozen: PyTree, constants: PyTree, batch: PyTree, key: PyTree) -> PyTree:
+            def loss(trained: PyTree) -> PyTree:
                 variables = {"params": merge(unpacked(trained), frozen), "constants": constants}
                 return objective.loss(variables, batch, key).loss
 
@@ -73,17 +73,17 @@ def kept_for_backward(run: Run, name: str) -> float:
 
 
 @functools.lru_cache(maxsize=16)  # a sweep asks for one stage on many meshes, and tracing networks is slow
-def _parameters(run: Run, name: str) -> tuple[Objective, Any, Any]:
+def _parameters(run: Run, name: str) -> tuple[Objective, PyTree, PyTree]:
     """The objective of a stage, and its key and its parameters as ShapeDtypeStructs."""
     objective, key = objective_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
     return objective, key, parameter_shapes(objective)
 
 
-def _placed(shapes: Any, shardings: Any) -> Any:
+def _placed(shapes: PyTree, shardings: PyTree) -> PyTree:
     return jax.tree.map(lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to), shapes, shardings)
 
 
-def bytes_per_device(tree: Any) -> int:
+def bytes_per_device(tree: PyTree) -> int:
     """Bytes of arrays on one device, from sharded ShapeDtypeStructs; arrays in host memory do not count."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

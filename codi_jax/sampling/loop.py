@@ -26,7 +26,7 @@ from codi_jax.parallel import replicated
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import JointDenoiser, SamplerInputs
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
 class Programs:
@@ -46,7 +46,7 @@ class Programs:
         return sum(program._cache_size() for program in self._programs.values())
 
 
-def mesh_replicator(variables: dict) -> Callable[[Any], Any]:
+def mesh_replicator(variables: dict) -> Callable[[PyTree], PyTree]:
     """A function that replicates a pytree over the mesh of the parameters; the identity if they are on no mesh.
 
     jit recompiles for inputs with other shardings. All inputs of a step are replicated, so that its compilation does

@@ -8,8 +8,8 @@ import importlib
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from tensorboardX import summary
 from tensorboardX.record_writer import RecordWriter
 
@@ -29,7 +29,7 @@ class EventWriter:
         if resumed_step:
             self._add(resumed_step, session_log=_proto.SessionLog(status=_proto.SessionLog.START))
 
-    def _add(self, step: int, **fields: Any) -> None:
+    def _add(self, step: int, **fields: object) -> None:
         self._file.write(_proto.Event(wall_time=time.time(), step=step, **fields).SerializeToString())
         if time.monotonic() - self._flushed > _FLUSH:
             self.flush()
@@ -42,7 +42,7 @@ class EventWriter:
         """Adds a text in Markdown."""
         self._add(step, summary=summary.text(name, text))
 
-    def image(self, name: str, image: Any, step: int) -> None:
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
         """Adds an image, uint8 [H, W, 3]."""
         self._add(step, summary=summary.image(name, image, dataformats="HWC"))
 

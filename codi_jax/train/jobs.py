@@ -145,7 +145,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
     busy: dict[Connection, str] = {}
     stopping = False
 
-    def stop(*_: Any) -> None:
+    def stop(*_: object) -> None:
         nonlocal stopping
         stopping = True
         for connection in busy:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import optax
@@ -23,6 +22,7 @@ from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
 from codi_jax.parallel.sharding import MeshLike, ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train.recipe import Run
+from codi_jax.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,13 @@ class StageProgram:
       step: see `objectives.step`.
     """
 
-    shardings: Any
+    shardings: PyTree
     table: ShardingTable
-    trainable: Any
+    trainable: PyTree
     summary: str
-    cast_frozen: Callable[[Any], Any]
-    create: Callable[[Any], TrainState]
-    layout: Any
+    cast_frozen: Callable[[PyTree], PyTree]
+    create: Callable[[PyTree], TrainState]
+    layout: PyTree
     step: TrainStep
 
 
@@ -59,7 +59,7 @@ def objective_of(run: Run, name: str) -> Objective:
     return make_objective(stage.objective, run.codi, spec)
 
 
-def parameter_shapes(objective: Objective) -> Any:
+def parameter_shapes(objective: Objective) -> PyTree:
     """The parameters of all components that an objective reads, as ShapeDtypeStructs."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(lambda key: objective.init(key, objective.components), key)
@@ -85,7 +85,7 @@ def check_sharding_rules(run: Run) -> None:
         raise ConfigError(f"config.sharding.rules: no parameter of any stage matches {', '.join(map(repr, unmatched))}")
 
 
-def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: MeshLike) -> StageProgram:
+def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mesh: MeshLike) -> StageProgram:
     """The program of a stage on a mesh.
 
     Args:
@@ -114,7 +114,7 @@ def stage_program(run: Run, name: str, objective: Objective, params: Any, mesh: 
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
 
-    def update(packed: VectorLayout | None) -> tuple[optax.GradientTransformation, Callable[[Any], TrainState]]:
+    def update(packed: VectorLayout | None) -> tuple[optax.GradientTransformation, Callable[[PyTree], TrainState]]:
         tx = make_optimizer(config.optimizer, config.steps, trained, packed)
         return tx, lambda params: TrainState.create(params, tx, layout=packed)
 

@@ -289,7 +289,7 @@ class Run:
             out.update(dict.fromkeys(meta["components"], self.directory(name) / "params"))
         return out
 
-    def fingerprint(self, stages: tuple[str, ...], extra: Any) -> str:
+    def fingerprint(self, stages: tuple[str, ...], extra: object) -> str:
         """Hash of the weights of `stages` and `config.weights` and of `extra` (JSON-able).
 
         It identifies the inputs of data that are computed once, such as latents.

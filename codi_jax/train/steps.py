@@ -8,7 +8,7 @@ from codi_jax.parallel.flops import count
 from codi_jax.train.metrics import Clock
 from codi_jax.train.profile import Profile
 from codi_jax.train.stage import Stage
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
 class StepRunner:
@@ -28,7 +28,7 @@ class StepRunner:
         self.pending: Array | None = None
         self.flops = 0.0
 
-    def __call__(self, index: int, batch: Any) -> dict[str, Array]:
+    def __call__(self, index: int, batch: PyTree) -> dict[str, Array]:
         """Takes step `index` (from 0) on a batch; returns its metrics, on the device."""
         stage, kind = self._stage, jax.tree.structure(batch)
         new = kind not in self._flops

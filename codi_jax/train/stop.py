@@ -10,7 +10,6 @@ import itertools
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from jax.experimental import multihost_utils
 
@@ -37,7 +36,7 @@ class Stop:
             yield self
             return
 
-        def ask(*_: Any) -> None:
+        def ask(*_: object) -> None:
             self._asked = True
 
         before = signal.signal(signal.SIGTERM, ask)

@@ -6,7 +6,6 @@ timesteps, and no prompt is dropped. The mean over all timesteps hides what is l
 """
 
 from itertools import islice
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch
 from codi_jax.rng import fold
 from codi_jax.train.recipe import StageConfig
+from codi_jax.types import PyTree
 
 
 class Validation:
@@ -31,7 +31,7 @@ class Validation:
         assert config.validation is not None
         self._batches, self._size = config.validation.batches, config.batch_size // objective.accumulate
 
-        def losses(state: TrainState, frozen: dict, constants: dict, batch: Any, key: jax.Array) -> dict:
+        def losses(state: TrainState, frozen: dict, constants: dict, batch: PyTree, key: jax.Array) -> dict:
             params = merge(state.fetched(config.offload).averaged(), frozen)
             return objective.validation({"params": params, "constants": constants}, batch, key)
 

@@ -7,7 +7,7 @@ inside a scan many times slower).
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +32,13 @@ class JointStep:
       noise_fn: noise_fn(args, index) -> standard normal noise of the structure of z; None for no noise.
     """
 
-    predict: Callable[[Any, PyTree, PyTree], PyTree]
+    predict: Callable[[PyTree, PyTree, PyTree], PyTree]
     schedule: Schedule
     sampler: str
     kinds: tuple[str, ...]
-    noise_fn: Callable[[Any, Array], PyTree] | None = None
+    noise_fn: Callable[[PyTree, Array], PyTree] | None = None
 
-    def __call__(self, states: PyTree, args: Any, eta: Array, index: Array, t: Array, t_next: Array) -> PyTree:
+    def __call__(self, states: PyTree, args: PyTree, eta: Array, index: Array, t: Array, t_next: Array) -> PyTree:
         """Takes all latents from timestep t to t_next.
 
         Args:
@@ -74,7 +74,7 @@ _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operan
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scan(step: JointStep, states: PyTree, args: Any, eta: Array, pairs: Array) -> PyTree:
+def _scan(step: JointStep, states: PyTree, args: PyTree, eta: Array, pairs: Array) -> PyTree:
     def body(states, x):
         return step(states, args, eta, *x), None
 
@@ -82,16 +82,16 @@ def _scan(step: JointStep, states: PyTree, args: Any, eta: Array, pairs: Array) 
 
 
 def sample(
-    predict: Callable[[Any, PyTree, PyTree], PyTree],
+    predict: Callable[[PyTree, PyTree, PyTree], PyTree],
     z: PyTree,
     schedule: Schedule,
     pairs: np.ndarray,
     *,
-    args: Any = None,
+    args: PyTree = None,
     kind: PyTree = "eps",
     sampler: str = "ddim",
     eta: float = 0.0,
-    noise_fn: Callable[[Any, Array], PyTree] | None = None,
+    noise_fn: Callable[[PyTree, Array], PyTree] | None = None,
     loop: Literal["host", "scan"] = "scan",
 ) -> PyTree:
     """Runs a sampler.
