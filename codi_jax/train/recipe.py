@@ -165,6 +165,11 @@ class Run:
                 if need not in self.stages:
                     raise ConfigError(f"config.stages.{name}.depends_on: there is no stage {need!r}")
             self._check_source(stage.source, f"config.stages.{name}.source")
+            if not stage.trains and stage.source not in self.config.sources:
+                known = ", ".join(self.config.sources)
+                raise ConfigError(
+                    f"config.stages.{name}.source: an encode stage reads one of {known}, not {stage.source!r}"
+                )
             if stage.validation is not None:
                 self._check_source(stage.validation.source, f"config.stages.{name}.validation.source")
                 if stage.validation.every < 1 or stage.validation.batches < 1:

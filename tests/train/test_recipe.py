@@ -83,6 +83,10 @@ def test_a_dependency_cycle_is_refused(tmp_path):
             {"ldm.text": {"source": ("encode.text+image", "no")}},
             r"ldm\.text\.source: neither a source nor a stage: 'no'",
         ),
+        (
+            {"encode.text+image": {"source": "codec.text"}},
+            r"encode\.text\+image\.source: an encode stage reads one of .*, not 'codec\.text'",
+        ),
         ({"ldm.text": {"source": ("text+image",)}}, r"ldm\.text\.source: neither a source nor a stage: 'text\+image'"),
         ({"ldm.text": {"steps": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
         ({"ldm.text": {"batch_size": 0}}, r"stages\.ldm\.text: steps and batch_size must be positive"),
