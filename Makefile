@@ -13,7 +13,7 @@
 VENV ?= .venv
 OUT ?= out/demo
 CONFIG ?= configs/two.py
-FOUR ?= configs/four.py:length=1
+FOUR ?= configs/four.py:length=3
 JOBS ?= 2
 LENGTH ?= 3
 BIN := $(VENV)/bin
