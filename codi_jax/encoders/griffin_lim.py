@@ -77,7 +77,7 @@ def griffin_lim(log_mel: Array, config: MelConfig, iterations: int = 32, momentu
     """Waves from log-mel spectrograms. Deterministic.
 
     Args:
-      log_mel: [B, frames, mels], the first frames of waves of frames · hop samples; see `data.mel.log_mel`.
+      log_mel: [B, frames, mels], the first frames of waves of frames · hop samples; see `media.mel.log_mel`.
       config: their front end.
       iterations: of fast Griffin–Lim; static.
       momentum: α.

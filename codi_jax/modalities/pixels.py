@@ -33,7 +33,7 @@ class PixelConfig:
       read_size: with `clip`, side of an image read from a file, which is resized to `size` for the codec; 0 for `size`.
         The release reads 512 for all sizes.
       crop_seed: seed of a random crop and mirroring of a file's image, which the release draws without a seed
-        (`data.images.crop_resize`); None for the centre.
+        (`media.images.crop_resize`); None for the centre.
     """
 
     size: int

@@ -6,7 +6,7 @@
                    argmax_d p(first token is d), spelled out or as a figure
 
 Their ceiling on real samples is lower than that of judges trained on the world, so every accuracy is reported with it.
-The speakers of digit_world were selected with the same Whisper model (see `data.digit_world.make_speech`).
+The speakers of digit_world were selected with the same Whisper model (see `digit_world.make_speech`).
 """
 
 import importlib.util
@@ -130,7 +130,7 @@ def judge(codi: CoDi, samples: Mapping[str, Any], n: int) -> dict[str, Any]:
 
     Args:
       codi: the model.
-      samples: those of `evaluate.run` as nested dicts: "real", "matrix", "joint" and "independent".
+      samples: those of `benchmark.run` as nested dicts: "real", "matrix", "joint" and "independent".
       n: number of samples to read of each direction and set, the first ones.
 
     Returns:
