@@ -44,6 +44,10 @@ class EvaluateConfig:
             raise ConfigError(f"config.evaluate: expected n >= 4 and reference >= 2, got {self.n} and {self.reference}")
         if not 0 <= self.combinations <= self.n:
             raise ConfigError(f"config.evaluate.combinations: {self.combinations} is not between 0 and n = {self.n}")
+        if digit_world.LEADING not in self.factors:
+            raise ConfigError(
+                f"config.evaluate.factors: {digit_world.LEADING!r}, which every modality shows, must be one of them"
+            )
         if self.pretrained < 0:
             raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
         if self.mixes and self.n < len(mixing.WEIGHTS):

@@ -198,6 +198,7 @@ def test_the_saved_samples_can_be_read_again(evaluated):
         ({"reference": 1000}, "1008 samples of 'test_seen' are required, it has 64"),
         ({"n": 1}, "n >= 4"),
         ({"mixes": ("text|image->text",)}, "mixes: a curve needs n >= 11, got 8"),
+        ({"factors": ("colour",)}, r"config\.evaluate\.factors: 'digit', which every modality shows, must be one"),
         ({"combinations": N + 1}, "combinations: 9 is not between 0 and n = 8"),
     ],
 )
