@@ -76,7 +76,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS)
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
-CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py diffusion parallel \
+CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py sampling diffusion parallel \
 	checkpoint data nn encoders modalities optim objectives parity train/test_trainer.py)
 
 core: $(VENV)/.test

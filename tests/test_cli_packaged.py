@@ -14,8 +14,8 @@ from codi_jax.cli.entry import user_folder
 from codi_jax.config import from_dict
 from codi_jax.digit_world import VOCABULARY
 from codi_jax.digit_world.benchmark import run
-from codi_jax.pipeline import Generator, PromptWarning
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator, PromptWarning
 from codi_jax.train.recipe import load_run
 from tests import toy
 

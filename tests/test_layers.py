@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     *("types", "config", "registry", "rng", "config_utils", "storage", "progress"),
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
-    *("packaged", "optim", "objectives", "sampling", "pipeline", "train", "plan", "metrics", "report"),
+    *("packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
     *("digit_world", "cli"),
 )
 

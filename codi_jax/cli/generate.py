@@ -49,9 +49,10 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     import jax
 
     from codi_jax.config import from_dict
-    from codi_jax.pipeline import Generator, PromptWarning, save
     from codi_jax.progress import ProgressLines
     from codi_jax.sampling.config import GenerateConfig
+    from codi_jax.sampling.files import save
+    from codi_jax.sampling.generator import Generator, PromptWarning
 
     codi, settings, reader = _model(args, rest)
     prompts = _prompts(codi, args)

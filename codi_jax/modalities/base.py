@@ -13,7 +13,7 @@ networks read: a pytree of arrays with a leading batch dimension.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -235,6 +235,14 @@ class Modality(abc.ABC, Generic[ConfigT]):
         if name not in variables["params"]:
             raise ConfigError(f"the {role} of {self.name} ({name}) is missing; run the stage that trains it")
         return variables["params"][name]
+
+    def subset(self, variables: Variables, roles: Iterable[str]) -> Variables:
+        """Variables of the components of these roles alone, as far as they are there.
+
+        A program compiled for them does not depend on which other components were read.
+        """
+        names = [self.components[role] for role in roles]
+        return {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()}
 
     def constants(self, variables: Variables, role: str) -> dict:
         """Constants of the component of a role."""

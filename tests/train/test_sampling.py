@@ -9,9 +9,9 @@ import pytest
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import make_source
-from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from codi_jax.train import sampling
 from codi_jax.train.recipe import SamplesConfig, load_run
 from codi_jax.train.trainer import train

@@ -14,9 +14,10 @@ from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion import samplers
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
-from codi_jax.pipeline import Generator, save
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.files import save
+from codi_jax.sampling.generator import Generator
 from tests import toy
 
 KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
