@@ -107,7 +107,7 @@ def _prompts(codi: "CoDi", args: argparse.Namespace) -> dict[str, list[Any]]:
         if len(given) > 1:
             raise ConfigError(f"--{name} is given {len(given)} times; use one prompt per modality")
         if given:
-            prompts[name] = [codi[name].read(given[0])]
+            prompts[name] = [codi[name].raw_from_user(given[0])]
             if unknown := codi[name].unknown(prompts[name]):
                 print(f"codi-jax: {unknown}", file=sys.stderr)
     return prompts

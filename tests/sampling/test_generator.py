@@ -240,7 +240,7 @@ def test_generate_returns_raw_values_that_save_writes(variables, tmp_path):
     paths = save(toy.codi(), values, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["text_0.txt", "text_1.txt", "image_0.png", "image_1.png"]
     assert paths[1].read_text() == values["text"][1] + "\n"
-    np.testing.assert_array_equal(toy.codi()["image"].read(str(paths[2])), values["image"][0])
+    np.testing.assert_array_equal(toy.codi()["image"].raw_from_user(str(paths[2])), values["image"][0])
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
