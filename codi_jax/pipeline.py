@@ -1,0 +1,266 @@
+"""What users call: any prompts in, any outputs out, generated together.
+
+    pipe = codi_jax.load("digit_world")
+    out = pipe({"text": "a red seven moving left"}, to=("image", "audio"), n=4, seed=0)
+    out.image[0], out.audio[0]
+
+A pipeline takes and returns what users have (`Modality.raw_from_user`, `user_from_raw`), checks a request before it
+computes anything, and holds the weights and the compiled programs of a model. `sampling.Generator` does the work.
+"""
+
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError, from_dict
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.output import Output
+from codi_jax.parallel import distributed
+from codi_jax.progress import ProgressFn
+from codi_jax.sampling import arguments
+from codi_jax.sampling.chunks import split
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.weights import Weights
+from codi_jax.types import Array
+
+
+class Pipeline:
+    """Generates any outputs from any prompts with one model. `codi_jax.load` makes one from files.
+
+    A prompt is a string (a text, or the path of a file), the contents of a file in bytes, an image of Pillow, an array
+    or `Audio(samples, rate)`: see `raw_from_user` of its modality. A list of prompts is a batch. Where a mapping from
+    modalities is expected, a value that is no mapping is one of the model's first modality, which is text if it has it.
+
+    Attributes:
+      codi: the model.
+      config: the settings of generation that apply where a call does not name others.
+    """
+
+    def __init__(self, codi: CoDi, config: GenerateConfig, variables: dict[str, Any] | Weights):
+        """Args:
+        codi: the model.
+        config: sampler and guidance.
+        variables: parameters and constants {"params", "constants"} of the model, or a reader of them.
+
+        Raises:
+          ConfigError: see `Generator`.
+        """
+        self.codi, self.config = codi, config
+        self._weights = variables if isinstance(variables, Weights) else Weights.of(variables)
+        self._generators = {config_key(config): Generator(codi, config)}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities of the model, each of which can be a prompt and an output."""
+        return tuple(self.codi.modalities)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(self.modalities)})"
+
+    def __call__(
+        self,
+        prompts: Any = None,
+        to: str | Sequence[str] = (),
+        n: int = 1,
+        seed: int | Sequence[int] = 0,
+        *,
+        weights: Mapping[str, Any] | None = None,
+        guidance: float | Mapping[str, float | Guidance] | None = None,
+        negative: Any = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        eta: float | None = None,
+        progress: ProgressFn | None = None,
+        batch_size: int | None = None,
+        latents: Mapping[str, Any] | None = None,
+        decode: bool = True,
+    ) -> Output:
+        """Generates all outputs together.
+
+        Args:
+          prompts: modality -> prompt, or a list of b prompts; all lists have the same length, and what is no list
+            counts for all of them. None for unconditional generation (b = 1).
+          to: the name of an output, or names of several.
+          n: number of samples of each prompt. Outputs have b · n items, those of the first prompt first.
+          seed: one integer of at most 64 bits: the noise is that of the whole batch, and the same call gives the same
+            samples. Or one integer for each of the b · n samples: the noise of a sample depends on its own seed alone,
+            so that it can be generated again in another batch.
+          weights: mix weights of the prompts by modality, numbers or sequences of b · n numbers; 1 for those not given.
+          guidance: output -> the scale of guidance by the prompt, or a `Guidance`; the config's for those not given. A
+            number is the scale of all outputs.
+          negative: as `prompts`; guidance leads away from them instead of from the null prompt.
+          steps, sampler, eta: in place of the config's, see `GenerateConfig`.
+          progress: called when an activity starts and before every sampling step.
+          batch_size: number of samples that are computed at a time; all if None. More are computed in chunks, see
+            `Generator.sample`, which says what noise a single seed gives them.
+          latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
+          decode: whether to decode the latents. If not, the output has `latents` only.
+
+        Returns:
+          The generated values.
+
+        Raises:
+          ConfigError: an argument or a prompt is invalid, or weights are missing. Nothing has been computed by then.
+
+        Warns:
+          PromptWarning: a prompt contains something unknown to the model.
+        """
+        outputs = self.codi.order([to] if isinstance(to, str) else to)
+        given, refused = self._raw(prompts), self._raw(negative)
+        generator = self._generator(steps, sampler, eta)
+        total, (values, negatives) = arguments.expand((given, refused), arguments.positive("n", n))
+        keys = arguments.keys(seed, total)
+        mix = arguments.mix_weights(weights or {}, values, total)
+        for names in (values, negatives):
+            self.codi.shares(names, mix, total)
+        guide = self._guidance(guidance, outputs)
+        noise = self._noise(latents, outputs, total)
+        self._warn_of_unknown(values, negatives)
+        encoders, sampled, decoders = generator.components(outputs, values, negatives)
+        split(total, batch_size)
+        self._weights.check(itertools.chain(*encoders.values(), sampled, *(decoders.values() if decode else ())))
+        z = generator.sample(
+            self._weights, outputs, values, total, keys, mix, guide, progress,
+            negative=negatives, noise=noise, batch_size=batch_size,
+        )  # fmt: skip
+        return self.decode(z, batch_size=batch_size, progress=progress) if decode else Output(self.codi, {}, z)
+
+    def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Encodes values by the codecs: modality -> value or list of n values.
+
+        Returns:
+          {modality: normalised latents [n, *latent_shape]}, the means of the posteriors.
+
+        Raises:
+          ConfigError: a value is invalid, or weights are missing.
+        """
+        return self._apply("codec", self._generator().encode, values, batch_size)
+
+    def embed(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Embeds values by the prompt encoders, for retrieval: modality -> value or list of n values.
+
+        Returns:
+          {modality: float32 [n, D] of unit norm}. Bridging alignment has trained them to be compared between
+          modalities by their inner products.
+
+        Raises:
+          ConfigError: a value is invalid, or weights are missing.
+
+        Warns:
+          PromptWarning: a value contains something unknown to the model.
+        """
+        return self._apply("prompt", self._generator().embed, values, batch_size)
+
+    def decode(
+        self, latents: Mapping[str, Any], *, batch_size: int | None = None, progress: ProgressFn | None = None
+    ) -> Output:
+        """Decodes normalised latents {output: [n, *latent_shape]}.
+
+        Raises:
+          ConfigError: latents of another shape, an unknown modality, or weights are missing.
+        """
+        names = self.codi.order(latents)
+        z = {name: self._latents(name, latents[name]) for name in names}
+        generator = self._generator()
+        _, _, decoders = generator.components(names, ())
+        self._weights.check(itertools.chain(*decoders.values()))
+        return Output(self.codi, generator.decode(self._weights, z, batch_size, progress), z)
+
+    def _apply(self, role: str, function: Any, values: Any, batch_size: int | None) -> dict[str, np.ndarray]:
+        """Calls a function of a modality's raw values, (variables, name, values) -> [n, ...], for all of `values`."""
+        raw = {name: items for name, (items, _) in self._raw(values).items()}
+        if role == "prompt":
+            self._warn_of_unknown(raw)
+        components = {name: (self.codi[name].components[role],) for name in raw}
+        self._weights.check(itertools.chain(*components.values()))
+        out = {}
+        for name, items in raw.items():
+            variables = self._weights(components[name])
+            parts = [
+                distributed.fetch(function(variables, name, [items[i] for i in rows]))
+                for rows in split(len(items), batch_size)
+            ]
+            out[name] = np.concatenate(parts)[: len(items)]
+        return out
+
+    def _raw(self, values: Any) -> dict[str, tuple[list[Any], bool]]:
+        """Modality -> its values as raw values, and whether they were given as a list, in the model's order."""
+        if values is None:
+            return {}
+        if not isinstance(values, Mapping):
+            values = {self.modalities[0]: values}
+        out = {}
+        for name in self.codi.order(values):
+            items, batched = values[name], isinstance(values[name], list)
+            if batched and not items:
+                raise ConfigError(f"{name}: an empty list; leave it out to generate without a prompt")
+            convert = self.codi[name].raw_from_user
+            out[name] = [convert(item) for item in items] if batched else [convert(items)], batched
+        return out
+
+    def _warn_of_unknown(self, *groups: Mapping[str, Sequence[Any]]) -> None:
+        for name, values in itertools.chain(*(group.items() for group in groups)):
+            if unknown := self.codi[name].unknown(values):
+                warnings.warn(unknown, PromptWarning, stacklevel=3)
+
+    def _generator(self, steps: int | None = None, sampler: str | None = None, eta: float | None = None) -> Generator:
+        """The generator of these settings, which is kept with its compiled programs."""
+        changed = {"steps": steps, "sampler": sampler, "eta": eta}
+        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
+        fields |= {name: value for name, value in changed.items() if value is not None}
+        config = from_dict(GenerateConfig, fields, "generate")
+        if (key := config_key(config)) not in self._generators:
+            self._generators[key] = self._generators[config_key(self.config)].with_config(config)
+        return self._generators[key]
+
+    def _guidance(
+        self, guidance: float | Mapping[str, float | Guidance] | None, outputs: Sequence[str]
+    ) -> dict[str, Guidance]:
+        """Guidance by output, of those that `guidance` names."""
+        if guidance is None:
+            return {}
+        given = guidance if isinstance(guidance, Mapping) else dict.fromkeys(outputs, guidance)
+        out: dict[str, Guidance] = {}
+        for name in self.codi.order(given):
+            value = given[name]
+            if name not in outputs:
+                raise ConfigError(f"guidance: {name!r} is not an output; outputs: {', '.join(outputs)}")
+            if isinstance(value, Guidance):
+                out[name] = value
+                continue
+            own = self.config.guidance.get(name, ClassifierFreeGuidance())
+            out[name] = dataclasses.replace(own, prompt=arguments.finite(f"guidance of {name}", value))
+        return out
+
+    def _noise(self, latents: Mapping[str, Any] | None, outputs: Sequence[str], total: int) -> dict[str, Array]:
+        noise = {name: self._latents(name, (latents or {})[name]) for name in self.codi.order(latents or {})}
+        for name, z in noise.items():
+            if name not in outputs:
+                raise ConfigError(f"latents: {name!r} is not an output; outputs: {', '.join(outputs)}")
+            if len(z) != total:
+                raise ConfigError(f"latents: {len(z)} of {name} for {total} samples")
+        return noise
+
+    def _latents(self, name: str, z: Any) -> Array:
+        """Latents that a user gives, as an array of the modality's shape.
+
+        Raises:
+          ConfigError: another shape.
+        """
+        shape = self.codi[name].latent_shape
+        array = jnp.asarray(z, jnp.float32)
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+            raise ConfigError(f"latents: {name} has shape {list(array.shape)}, not [n, {', '.join(map(str, shape))}]")
+        return array
+
+
+def config_key(config: GenerateConfig) -> tuple[Any, ...]:
+    """What a call may change of a config; generators are kept by it."""
+    return config.steps, config.sampler, config.eta
