@@ -79,7 +79,7 @@ def test_unknown_words_are_printed_for_a_workdir_too(tmp_path, capsys):
         (["--model=digit_world", "--workdir=."], "--model names a packaged model; leave out --workdir and --config"),
         (["--model=digit_world", "--config=x.py"], "--model names a packaged model; leave out --workdir and --config"),
         (["--random-weights"], "--random-weights: a packaged model has all its weights"),
-        (["--steps=3"], "unknown arguments: --steps=3"),
+        (["--temperature=3"], "unknown arguments: --temperature=3"),
     ],
 )
 def test_generate_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
