@@ -141,7 +141,7 @@ class Pipeline:
         Raises:
           ConfigError: a value is invalid, or weights are missing.
         """
-        return self._apply("codec", self._generator().encode, values, batch_size)
+        return self._apply("codec", self._generator().encode, self._raw(values), batch_size)
 
     def embed(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Embeds values by the prompt encoders, for retrieval: modality -> value or list of n values.
@@ -156,7 +156,9 @@ class Pipeline:
         Warns:
           PromptWarning: a value contains something unknown to the model.
         """
-        return self._apply("prompt", self._generator().embed, values, batch_size)
+        raw = self._raw(values)
+        self._warn_of_unknown({name: items for name, (items, _) in raw.items()})
+        return self._apply("prompt", self._generator().embed, raw, batch_size)
 
     def decode(
         self, latents: Mapping[str, Any], *, batch_size: int | None = None, progress: ProgressFn | None = None
@@ -173,15 +175,12 @@ class Pipeline:
         self._weights.check(itertools.chain(*decoders.values()))
         return Output(self.codi, generator.decode(self._weights, z, batch_size, progress), z)
 
-    def _apply(self, role: str, function: Any, values: Any, batch_size: int | None) -> dict[str, np.ndarray]:
-        """Calls a function of a modality's raw values, (variables, name, values) -> [n, ...], for all of `values`."""
-        raw = {name: items for name, (items, _) in self._raw(values).items()}
-        if role == "prompt":
-            self._warn_of_unknown(raw)
+    def _apply(self, role: str, function: Any, raw: arguments.Given, batch_size: int | None) -> dict[str, np.ndarray]:
+        """Calls a function of a modality's raw values, (variables, name, values) -> [n, ...], for all of `raw`."""
         components = {name: (self.codi[name].components[role],) for name in raw}
         self._weights.check(itertools.chain(*components.values()))
         out = {}
-        for name, items in raw.items():
+        for name, (items, _) in raw.items():
             variables = self._weights(components[name])
             parts = [
                 distributed.fetch(function(variables, name, [items[i] for i in rows]))
