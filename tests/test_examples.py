@@ -1,4 +1,7 @@
-"""The examples run, here with a toy in place of the packaged model."""
+"""The examples and the beginning of README run, here with a toy in place of the packaged model."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,23 @@ def test_quickstart(tmp_path, capsys):
     assert first.startswith("a red seven → image → ") and list(out) == list(toy.PAIR)
     assert [str(path) for path in sorted((tmp_path / "d").iterdir())] == sorted(paths) and len(paths) == 4
     assert np.asarray(out.image[0]).shape == (32, 32, 3)
+
+
+def test_the_beginning_of_readme(monkeypatch, tmp_path):
+    """With a model of four modalities."""
+    codi = toy.codi(*toy.EVERYTHING)
+    run = {**toy.config().to_dict(), "model": toy.model(toy.EVERYTHING)}
+    run["generate"] = {"guidance": {}, "steps": 1}
+    config = {"run": run, "judges": {"model": run["model"], "settings": {}}}
+    packaged.write(tmp_path / "model", {"model": toy.variables(codi)}, config, "float32")
+    monkeypatch.setitem(packaged.MODELS, packaged.DEFAULT, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].replace("n=4", "n=1"), names)
+    assert names["rate"] == 8000 and names["samples"].shape == (8192,)
+    assert [path.name for path in sorted((tmp_path / "d").iterdir())] == ["audio_0.wav", "image_0.png", "video_0.mp4"]
+    assert names["vectors"]["image"].shape == names["vectors"]["text"].shape == (1, toy.D)
 
 
 def test_retrieval(capsys):
