@@ -76,7 +76,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS)
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
-CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py diffusion parallel \
+CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py sampling diffusion parallel \
 	checkpoint media data nn encoders modalities optim objectives parity metrics train/test_trainer.py) \
 	$(wildcard tests/digit_world/test_*.py)
 

@@ -24,8 +24,9 @@ from ml_collections import ConfigDict
 from codi_jax.codi import CoDi
 from codi_jax.config import from_dict
 from codi_jax.parallel.tables import size, table
-from codi_jax.pipeline import SAMPLED, Generator, save
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.files import save
+from codi_jax.sampling.generator import SAMPLED, Generator
 from codi_jax.train.recipe import open_run
 from codi_jax.train.variables import component_reader
 from configs import codi as paper

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError, did_you_mean, from_dict
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import REGISTRY, Modality, ModelDims, Variables
 from codi_jax.rng import fold
@@ -86,7 +86,8 @@ class CoDi:
 
     def __getitem__(self, name: str) -> Modality:
         if name not in self.modalities:
-            raise ConfigError(f"unknown modality {name!r}; this model has {', '.join(self.modalities)}")
+            hint = did_you_mean(name, self.modalities)
+            raise ConfigError(f"unknown modality {name!r}{hint}; this model has {', '.join(self.modalities)}")
         return self.modalities[name]
 
     def order(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -178,6 +179,29 @@ class CoDi:
         prompt = prompt or (lambda name, variables, media: self[name].prompt(variables, media))
         return {name: prompt(name, variables, self[name].empty(batch)) for name in names}
 
+    def shares(self, names: Iterable[str], weights: Mapping[str, Any] | None, batch: int) -> np.ndarray:
+        """Mix weights normalised to a sum of 1.
+
+        Args:
+          names: modalities of the K prompts.
+          weights: by modality, scalars or [B]; 1 for those not given.
+          batch: B.
+
+        Returns:
+          float32 [K, B]; [0, B] without prompts.
+
+        Raises:
+          ConfigError: a negative or non-finite weight, or weights that sum to 0.
+        """
+        names = tuple(names)
+        mix = [1.0 if weights is None else weights.get(name, 1.0) for name in names]
+        share = np.array([np.broadcast_to(np.asarray(w, np.float32), (batch,)) for w in mix]).reshape(-1, batch)
+        invalid = ~(np.isfinite(share) & (share >= 0)).all(0) | ~(share.sum(0) > 0)
+        if names and invalid.any():
+            first = ", ".join(f"{name}={w:g}" for name, w in zip(names, share[:, invalid.argmax()], strict=True))
+            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {first}")
+        return share / share.sum(0) if names else share
+
     def context(self, prompts: Mapping[str, Array], weights: Mapping[str, Any] | None = None) -> Tokens:
         """Mixes the prompts of different modalities into one context.
 
@@ -192,13 +216,7 @@ class CoDi:
           ConfigError: a negative or non-finite weight, or weights that sum to 0.
         """
         values = list(prompts.values())
-        mix = [1.0 if weights is None else weights.get(name, 1.0) for name in prompts]
-        share = np.stack([np.broadcast_to(np.asarray(w, np.float32), values[0].shape[:1]) for w in mix])
-        invalid = ~(np.isfinite(share) & (share >= 0)).all(0) | ~(share.sum(0) > 0)
-        if invalid.any():
-            first = ", ".join(f"{name}={w:g}" for name, w in zip(prompts, share[:, invalid.argmax()], strict=True))
-            raise ConfigError(f"mix weights must be finite and >= 0 with a positive sum, got {first}")
-        share = share / share.sum(0)
+        share = self.shares(prompts, weights, values[0].shape[0])
         if all(v.ndim == 2 for v in values):
             mixed = jnp.asarray(sum(w[:, None] * v for w, v in zip(share, values, strict=True)))
             return Tokens.of(mixed[:, None])

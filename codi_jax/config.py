@@ -6,10 +6,11 @@ value of the wrong type is a one-line error.
 """
 
 import dataclasses
+import difflib
 import types
 import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ T = TypeVar("T", bound="DataclassInstance")
 
 class ConfigError(ValueError):
     """An invalid config, argument or input file. The message is one line, for the user."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: " (did you mean image?)" if one of `names` is similar, else ""."""
+    close = difflib.get_close_matches(name.lower(), list(names), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def renamed(was: str, **options: Any) -> Any:

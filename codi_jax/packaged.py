@@ -102,6 +102,21 @@ class Package:
                 raise self._damaged(file, error) from None
         return self._opened[kind]
 
+    def check(self, kind: str, components: Iterable[str]) -> None:
+        """Checks that `read` can read these components.
+
+        Raises:
+          ConfigError: see `read`.
+        """
+        self._check(kind, components)
+
+    def _check(self, kind: str, components: Iterable[str] | None) -> set[str]:
+        available = {path.split("/")[1] for path in self._tensors(kind) if path.startswith("params/")}
+        wanted = available if components is None else set(components)
+        if missing := sorted(wanted - available):
+            raise self._damaged(FILES[kind], f"lacks {', '.join(missing)}")
+        return wanted
+
     def read(self, kind: str, components: Iterable[str] | None = None, dtype: Any = np.float32) -> dict[str, Any]:
         """Variables {"params", "constants"} of one of the files.
 
@@ -113,11 +128,7 @@ class Package:
         Raises:
           ConfigError: the file is missing or damaged, or does not have a component.
         """
-        flat = self._tensors(kind)
-        available = {path.split("/")[1] for path in flat if path.startswith("params/")}
-        wanted = available if components is None else set(components)
-        if missing := sorted(wanted - available):
-            raise self._damaged(FILES[kind], f"lacks {', '.join(missing)}")
+        wanted, flat = self._check(kind, components), self._tensors(kind)
         out: dict[str, Any] = {"params": {}, "constants": {}}
         params = {p: jnp.asarray(np.asarray(x, jnp.dtype(dtype))) for p, x in flat.items() if p.split("/")[1] in wanted}
         constants = {p: jnp.asarray(x) for p, x in flat.items() if p.startswith("constants/")}

@@ -1,253 +1,265 @@
-"""Any to any: prompts in, any subset of modalities out, generated together.
+"""What users call: any prompts in, any outputs out, generated together.
 
-    prompts → C_m → context;   z_T ~ N(0, I) for every output
-    every step: all V_m(z_t, t) → every denoiser with the others' tokens → guidance → sampler update     (sampling/)
-    z_0 → codec decode → raw values
+    pipe = codi_jax.load("digit_world")
+    out = pipe({"text": "a red seven moving left"}, to=("image", "audio"), n=4, seed=0)
+    out.image[0], out.audio[0]
 
-Noise keys are folded by the name of the modality, so the noise of an output does not depend on the other outputs.
+A pipeline takes and returns what users have (`Modality.raw_from_user`, `user_from_raw`), checks a request before it
+computes anything, and holds the weights and the compiled programs of a model. `sampling.Generator` does the work.
 """
 
+import dataclasses
+import itertools
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
-from codi_jax import storage
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.output import Output
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
-from codi_jax.rng import fold
+from codi_jax.sampling import arguments
+from codi_jax.sampling.chunks import split
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.sampling.joint import SamplerInputs
-from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
-from codi_jax.types import Array, PyTree
-
-SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
+from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.weights import Weights
+from codi_jax.types import Array
 
 
-class PromptWarning(UserWarning):
-    """A prompt contains something unknown to the model, such as a word outside its vocabulary."""
+class Pipeline:
+    """Generates any outputs from any prompts with one model. `codi_jax.load` makes one from files.
 
+    A prompt is a string (a text, or the path of a file), the contents of a file in bytes, an image of Pillow, an array
+    or `Audio(samples, rate)`: see `raw_from_user` of its modality. A list of prompts is a batch. Where a mapping from
+    modalities is expected, a value that is no mapping is one of the model's first modality, which is text if it has it.
 
-class Generator:
-    """Generation with one model and one sampler; compiled programs are kept between calls.
-
-    Args:
+    Attributes:
       codi: the model.
-      config: sampler and guidance.
-
-    Raises:
-      ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
+      config: the settings of generation that apply where a call does not name others.
     """
 
-    def __init__(self, codi: CoDi, config: GenerateConfig):
+    def __init__(self, codi: CoDi, config: GenerateConfig, variables: dict[str, Any] | Weights):
+        """Args:
+        codi: the model.
+        config: sampler and guidance.
+        variables: parameters and constants {"params", "constants"} of the model, or a reader of them.
+
+        Raises:
+          ConfigError: see `Generator`.
+        """
         self.codi, self.config = codi, config
-        for name in config.guidance:
-            codi[name]
-        self._programs = Programs()
-        self._sample = JointSampler(codi, config, self._programs)
+        self._weights = variables if isinstance(variables, Weights) else Weights.of(variables)
+        self._generators = {config_key(config): Generator(codi, config)}
 
-    def compiled_programs(self) -> int:
-        """Number of programs compiled so far, over all batch sizes."""
-        return self._programs.compiled()
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities of the model, each of which can be a prompt and an output."""
+        return tuple(self.codi.modalities)
 
-    def prompts(self, variables: dict, values: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
-        """Encodes prompts: raw values by modality to prompt tokens [n, D].
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(self.modalities)})"
+
+    def __call__(
+        self,
+        prompts: Any = None,
+        to: str | Sequence[str] = (),
+        n: int = 1,
+        seed: int | Sequence[int] = 0,
+        *,
+        weights: Mapping[str, Any] | None = None,
+        guidance: float | Mapping[str, float | Guidance] | None = None,
+        negative: Any = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        eta: float | None = None,
+        progress: ProgressFn | None = None,
+        batch_size: int | None = None,
+        latents: Mapping[str, Any] | None = None,
+        decode: bool = True,
+    ) -> Output:
+        """Generates all outputs together.
+
+        Args:
+          prompts: modality -> prompt, or a list of b prompts; all lists have the same length, and what is no list
+            counts for all of them. None for unconditional generation (b = 1).
+          to: the name of an output, or names of several.
+          n: number of samples of each prompt. Outputs have b · n items, those of the first prompt first.
+          seed: one integer of at most 64 bits: the noise is that of the whole batch, and the same call gives the same
+            samples. Or one integer for each of the b · n samples: the noise of a sample depends on its own seed alone,
+            so that it can be generated again in another batch.
+          weights: mix weights of the prompts by modality, numbers or sequences of b · n numbers; 1 for those not given.
+          guidance: output -> the scale of guidance by the prompt, or a `Guidance`; the config's for those not given. A
+            number is the scale of all outputs.
+          negative: as `prompts`; guidance leads away from them instead of from the null prompt.
+          steps, sampler, eta: in place of the config's, see `GenerateConfig`.
+          progress: called when an activity starts and before every sampling step.
+          batch_size: number of samples that are computed at a time; all if None. More are computed in chunks, see
+            `Generator.sample`, which says what noise a single seed gives them.
+          latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
+          decode: whether to decode the latents. If not, the output has `latents` only.
+
+        Returns:
+          The generated values.
+
+        Raises:
+          ConfigError: an argument or a prompt is invalid, or weights are missing. Nothing has been computed by then.
 
         Warns:
           PromptWarning: a prompt contains something unknown to the model.
         """
+        outputs = self.codi.order([to] if isinstance(to, str) else to)
+        given, refused = self._raw(prompts), self._raw(negative)
+        generator = self._generator(steps, sampler, eta)
+        total, (values, negatives) = arguments.expand((given, refused), arguments.positive("n", n))
+        keys = arguments.keys(seed, total)
+        mix = arguments.mix_weights(weights or {}, values, total)
+        for names in (values, negatives):
+            self.codi.shares(names, mix, total)
+        guide = self._guidance(guidance, outputs)
+        noise = self._noise(latents, outputs, total)
+        self._warn_of_unknown(values, negatives)
+        encoders, sampled, decoders = generator.components(outputs, values, negatives)
+        split(total, batch_size)
+        self._weights.check(itertools.chain(*encoders.values(), sampled, *(decoders.values() if decode else ())))
+        z = generator.sample(
+            self._weights, outputs, values, total, keys, mix, guide, progress,
+            negative=negatives, noise=noise, batch_size=batch_size,
+        )  # fmt: skip
+        return self.decode(z, batch_size=batch_size, progress=progress) if decode else Output(self.codi, {}, z)
+
+    def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Encodes values by the codecs: modality -> value or list of n values.
+
+        Returns:
+          {modality: normalised latents [n, *latent_shape]}, the means of the posteriors.
+
+        Raises:
+          ConfigError: a value is invalid, or weights are missing.
+        """
+        return self._apply("codec", self._generator().encode, self._raw(values), batch_size)
+
+    def embed(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Embeds values by the prompt encoders, for retrieval: modality -> value or list of n values.
+
+        Returns:
+          {modality: float32 [n, D] of unit norm}. Bridging alignment has trained them to be compared between
+          modalities by their inner products.
+
+        Raises:
+          ConfigError: a value is invalid, or weights are missing.
+
+        Warns:
+          PromptWarning: a value contains something unknown to the model.
+        """
+        raw = self._raw(values)
+        self._warn_of_unknown({name: items for name, (items, _) in raw.items()})
+        return self._apply("prompt", self._generator().embed, raw, batch_size)
+
+    def decode(
+        self, latents: Mapping[str, Any], *, batch_size: int | None = None, progress: ProgressFn | None = None
+    ) -> Output:
+        """Decodes normalised latents {output: [n, *latent_shape]}.
+
+        Raises:
+          ConfigError: latents of another shape, an unknown modality, or weights are missing.
+        """
+        names = self.codi.order(latents)
+        z = {name: self._latents(name, latents[name]) for name in names}
+        generator = self._generator()
+        _, _, decoders = generator.components(names, ())
+        self._weights.check(itertools.chain(*decoders.values()))
+        return Output(self.codi, generator.decode(self._weights, z, batch_size, progress), z)
+
+    def _apply(self, role: str, function: Any, raw: arguments.Given, batch_size: int | None) -> dict[str, np.ndarray]:
+        """Calls a function of a modality's raw values, (variables, name, values) -> [n, ...], for all of `raw`."""
+        components = {name: (self.codi[name].components[role],) for name in raw}
+        self._weights.check(itertools.chain(*components.values()))
+        out = {}
+        for name, (items, _) in raw.items():
+            variables = self._weights(components[name])
+            parts = [
+                distributed.fetch(function(variables, name, [items[i] for i in rows]))
+                for rows in split(len(items), batch_size)
+            ]
+            out[name] = np.concatenate(parts)[: len(items)]
+        return out
+
+    def _raw(self, values: Any) -> dict[str, tuple[list[Any], bool]]:
+        """Modality -> its values as raw values, and whether they were given as a list, in the model's order."""
+        if values is None:
+            return {}
+        if not isinstance(values, Mapping):
+            values = {self.modalities[0]: values}
         out = {}
         for name in self.codi.order(values):
-            if unknown := self.codi[name].unknown(values[name]):
-                warnings.warn(unknown, PromptWarning, stacklevel=2)
-            out[name] = self._prompt(name, variables, self.codi[name].preprocess(values[name]))
+            items, batched = values[name], isinstance(values[name], list)
+            if batched and not items:
+                raise ConfigError(f"{name}: an empty list; leave it out to generate without a prompt")
+            convert = self.codi[name].raw_from_user
+            out[name] = [convert(item) for item in items] if batched else [convert(items)], batched
         return out
 
-    def _prompt(self, name: str, variables: dict, media: PyTree) -> Array:
-        return self._programs.get("prompt", name, self.codi[name].prompt)(variables, media)
+    def _warn_of_unknown(self, *groups: Mapping[str, Sequence[Any]]) -> None:
+        for name, values in itertools.chain(*(group.items() for group in groups)):
+            if unknown := self.codi[name].unknown(values):
+                warnings.warn(unknown, PromptWarning, stacklevel=3)
 
-    def null_prompt_modalities(self, prompts: Iterable[str]) -> tuple[str, ...]:
-        """The modalities that make up the null prompt: those of the prompts, or else the model's first."""
-        return tuple(prompts) or tuple(self.codi.modalities)[:1]
+    def _generator(self, steps: int | None = None, sampler: str | None = None, eta: float | None = None) -> Generator:
+        """The generator of these settings, which is kept with its compiled programs."""
+        changed = {"steps": steps, "sampler": sampler, "eta": eta}
+        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
+        fields |= {name: value for name, value in changed.items() if value is not None}
+        config = from_dict(GenerateConfig, fields, "generate")
+        if (key := config_key(config)) not in self._generators:
+            self._generators[key] = self._generators[config_key(self.config)].with_config(config)
+        return self._generators[key]
 
-    def _outputs(self, names: Iterable[str]) -> tuple[str, ...]:
-        if not (outputs := self.codi.order(names)):
-            raise ConfigError(f"nothing to generate; choose from {', '.join(self.codi.modalities)}")
-        return outputs
-
-    def latents(
-        self,
-        variables: dict,
-        outputs: Sequence[str],
-        prompts: Mapping[str, Array],
-        n: int,
-        key: jax.Array,
-        weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Guidance] | None = None,
-        noise: Mapping[str, Array] | None = None,
-        null: Mapping[str, Array] | None = None,
-        progress: ProgressFn | None = None,
-    ) -> dict[str, Array]:
-        """Samples latents of all outputs together.
-
-        Args:
-          variables: parameters and constants of the model.
-          outputs: modalities to generate.
-          prompts: modality -> prompt tokens [n, D]; empty for unconditional generation.
-          n: number of samples.
-          key: PRNG key.
-          weights: mix weights of the prompts by modality, scalars or [n]; 1 each if None.
-          guidance: guidance by output; the config's for those not given.
-          noise: z_T by output; drawn if None.
-          null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None.
-          progress: called before every step of the host loop; once, before a scan.
-
-        Returns:
-          Normalised latents {output: [n, *latent_shape]}.
-
-        Raises:
-          ConfigError: no outputs, an unknown or repeated modality, or impossible weights.
-        """
-        codi, outputs = self.codi, self._outputs(outputs)
-        guidance = {**self.config.guidance, **(guidance or {})}
-        null = null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n)
-        connectivity = codi.connectivity(outputs)
-        index = {name: i for i, name in enumerate(codi.modalities)}
-        replicate = mesh_replicator(variables)
-        null_context = replicate(codi.context(null, weights))
-        absent = {} if len(outputs) < 2 else {m: codi.zero_environment_tokens(m, n) for m in codi.modalities}
-        inputs = SamplerInputs(
-            variables=variables,
-            context=replicate(codi.context(prompts, weights)) if prompts else null_context,
-            null=null_context,
-            connectivity=replicate({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
-            guidance={
-                name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
-            },
-            tokens=replicate(absent),
-            key=replicate(key),
-        )
-        z = {
-            name: jax.random.normal(fold(key, name, "z_T"), (n, *codi[name].latent_shape))
-            if noise is None
-            else noise[name]
-            for name in outputs
-        }
-        return self._sample(inputs, replicate(z), progress)
-
-    def decode(self, variables: dict, latents: Mapping[str, Array]) -> dict[str, list[Any]]:
-        """Decodes normalised latents {output: [n, *latent_shape]} to lists of raw values."""
-        out = {}
-        for name, z in latents.items():
-            program = self._programs.get("decode", name, self.codi[name].decode_latent)
-            out[name] = self.codi[name].postprocess(distributed.fetch(program(variables, z)))
+    def _guidance(
+        self, guidance: float | Mapping[str, float | Guidance] | None, outputs: Sequence[str]
+    ) -> dict[str, Guidance]:
+        """Guidance by output, of those that `guidance` names."""
+        if guidance is None:
+            return {}
+        given = guidance if isinstance(guidance, Mapping) else dict.fromkeys(outputs, guidance)
+        out: dict[str, Guidance] = {}
+        for name in self.codi.order(given):
+            value = given[name]
+            if name not in outputs:
+                raise ConfigError(f"guidance: {name!r} is not an output; outputs: {', '.join(outputs)}")
+            if isinstance(value, Guidance):
+                out[name] = value
+                continue
+            own = self.config.guidance.get(name, ClassifierFreeGuidance())
+            out[name] = dataclasses.replace(own, prompt=arguments.finite(f"guidance of {name}", value))
         return out
 
-    def generate(
-        self,
-        variables: dict | Callable[[tuple[str, ...]], dict],
-        outputs: Sequence[str],
-        values: Mapping[str, Sequence[Any]],
-        n: int,
-        key: jax.Array,
-        weights: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Guidance] | None = None,
-        progress: ProgressFn | None = None,
-    ) -> dict[str, list[Any]]:
-        """Generates raw values of all outputs together from prompts given as raw values.
+    def _noise(self, latents: Mapping[str, Any] | None, outputs: Sequence[str], total: int) -> dict[str, Array]:
+        noise = {name: self._latents(name, (latents or {})[name]) for name in self.codi.order(latents or {})}
+        for name, z in noise.items():
+            if name not in outputs:
+                raise ConfigError(f"latents: {name!r} is not an output; outputs: {', '.join(outputs)}")
+            if len(z) != total:
+                raise ConfigError(f"latents: {len(z)} of {name} for {total} samples")
+        return noise
 
-        Args:
-          variables: parameters and constants of the model; or a function that loads those of the components it is
-            given the names of. It is called for each prompt encoder, for the sampler and for each codec, and each
-            result is released before the next call, to bound memory.
-          outputs: modalities to generate.
-          values: modality -> prompts, n raw values or one for all n samples; empty for unconditional generation.
-          n: number of samples.
-          key: PRNG key.
-          weights: see `latents`.
-          guidance: see `latents`.
-          progress: called when an activity starts and before every sampling step.
-
-        Returns:
-          {output: n raw values}.
+    def _latents(self, name: str, z: Any) -> Array:
+        """Latents that a user gives, as an array of the modality's shape.
 
         Raises:
-          ConfigError: see `latents`; or another number of prompts.
+          ConfigError: another shape.
         """
-        get_variables = variables if callable(variables) else lambda _: variables
-        for name, prompts in values.items():
-            if len(prompts) not in (1, n):
-                raise ConfigError(f"{len(prompts)} {name} prompts for {n} samples; give 1 or {n}")
-        codi, outputs = self.codi, self._outputs(outputs)
-        encoders, sampled, decoders = self.components(outputs, values)
-        prompts, null = {}, {}
-        for name, needed in encoders.items():
-            if progress is not None:
-                progress(f"{name} prompt")
-            loaded = get_variables(needed) if needed else {}
-            if name in values:
-                prompts |= self.prompts(loaded, {name: list(values[name]) * (n // len(values[name]))})
-            null |= codi.null_prompts(loaded, (name,), n, self._prompt)
-            jax.block_until_ready((prompts, null))
-            del loaded
-        if progress is not None:
-            progress(f"reading {', '.join(sampled)}")
-        loaded = jax.block_until_ready(get_variables(sampled))
-        latents = self.latents(loaded, outputs, prompts, n, key, weights, guidance, null=null, progress=progress)
-        jax.block_until_ready(latents)
-        del loaded
-        out = {}
-        for name, needed in decoders.items():
-            if progress is not None:
-                progress(f"decoding {name}")
-            out |= self.decode(get_variables(needed), {name: latents[name]})
-        return out
-
-    def components(
-        self, outputs: Sequence[str], prompts: Collection[str]
-    ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
-        """The components that `generate` needs.
-
-        Returns:
-          Names of components: of the prompt encoders by modality (those of the null prompt included), of the sampler,
-          and of the codecs by output.
-
-        Raises:
-          ConfigError: no outputs, or a modality that this model does not have.
-        """
-        codi, outputs = self.codi, self._outputs(outputs)
-        encoders = {
-            name: (codi[name].components["prompt"],) if name in prompts or codi.config.null == "empty" else ()
-            for name in codi.order(self.null_prompt_modalities(prompts))
-        }
-        roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
-        sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
-        decoders = {
-            name: tuple(c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
-            for name in outputs
-        }
-        return encoders, sampled, decoders
+        shape = self.codi[name].latent_shape
+        array = jnp.asarray(z, jnp.float32)
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+            raise ConfigError(f"latents: {name} has shape {list(array.shape)}, not [n, {', '.join(map(str, shape))}]")
+        return array
 
 
-def save(codi: CoDi, values: Mapping[str, Sequence[Any]], directory: Path) -> list[Path]:
-    """Writes raw values as files `<modality>_<i><suffix>` and returns their paths.
-
-    Args:
-      codi: the model.
-      values: modality -> raw values.
-      directory: path; created if missing.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, items in values.items():
-        for i, item in enumerate(items):
-            paths.append(directory / f"{name}_{i}{codi[name].suffix}")
-            with storage.atomic_write(paths[-1]) as fresh:
-                codi[name].write(item, fresh)
-    return paths
+def config_key(config: GenerateConfig) -> tuple[Any, ...]:
+    """What a call may change of a config; generators are kept by it."""
+    return config.steps, config.sampler, config.eta

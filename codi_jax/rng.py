@@ -4,9 +4,12 @@ Every random draw of a run is a pure function of (seed, names, step). Names are 
 modality or a stage does not change the noise of the others.
 """
 
+import operator
 import zlib
 
 import jax
+
+from codi_jax.config import ConfigError
 
 
 def fold(key: jax.Array, *tags: str | int | jax.Array) -> jax.Array:
@@ -14,3 +17,28 @@ def fold(key: jax.Array, *tags: str | int | jax.Array) -> jax.Array:
     for tag in tags:
         key = jax.random.fold_in(key, zlib.crc32(tag.encode()) if isinstance(tag, str) else tag)
     return key
+
+
+def seed_key(seed: int) -> jax.Array:
+    """The PRNG key of a seed of at most 64 bits: `jax.random.key` of the lower 32, the upper 32 folded in unless 0.
+
+    (`jax.random.key` drops the upper ones without 64-bit types.)
+
+    Raises:
+      ConfigError: the seed is no integer, is negative or has more than 64 bits.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError as error:
+        raise ConfigError(f"seed: expected an integer, got {seed!r}") from error
+    if not 0 <= number < 1 << 64:
+        raise ConfigError(f"seed: expected 0 or more and at most 64 bits, got {number}")
+    key = jax.random.key(number & 0xFFFFFFFF)
+    return jax.random.fold_in(key, number >> 32) if number >> 32 else key
+
+
+def normal(key: jax.Array, n: int, shape: tuple[int, ...], *tags: str | int | jax.Array) -> jax.Array:
+    """Standard normal noise [n, *shape] from a key folded with tags; from keys [n], every row from its own."""
+    if key.ndim:
+        return jax.vmap(lambda own: jax.random.normal(fold(own, *tags), shape))(key)
+    return jax.random.normal(fold(key, *tags), (n, *shape))

@@ -43,14 +43,14 @@ def is_remote(where: str | os.PathLike) -> bool:
 
 
 def as_path(where: str | os.PathLike) -> Path:
-    """The path object of a local or remote path.
+    """The path object of a local or remote path; `~` at the beginning of a local one is the user's home directory.
 
     Raises:
       ConfigError: the scheme is not supported, or its library is not installed.
     """
     text = os.fspath(where)
     if not is_remote(text):
-        return Path(text)
+        return Path(os.path.expanduser(text))
     scheme = text.split("://")[0]
     if scheme not in _NEEDS:
         raise ConfigError(f"{text}: expected a local path, gs://… or s3://…, not {scheme}://")
@@ -84,6 +84,26 @@ def check_access(where: str | os.PathLike) -> Path:
             raise ConfigError(f"{bucket} cannot be reached: {str(error).splitlines()[0]}") from error
         if not exists:
             raise ConfigError(f"{bucket}: no such bucket, or its contents may not be listed")
+    return path
+
+
+def check_output(where: str | os.PathLike) -> Path:
+    """Like `check_access`, but also checks that files can be written to a local directory, which may not exist yet.
+
+    Nothing is created. It is called before a long computation whose results are to be written there.
+
+    Raises:
+      ConfigError: see `check_access`; or the path is a file, or the directory may not be written.
+    """
+    path = check_access(where)
+    if not is_remote(path):
+        existing = Path(os.path.abspath(path))
+        while not os.path.exists(existing) and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            raise ConfigError(f"{path}: {existing} is a file; choose a directory")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise ConfigError(f"{path}: {existing} may not be written; choose a directory that you may read and write")
     return path
 
 

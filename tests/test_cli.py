@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codi_jax import cli, storage
+from codi_jax import __version__, cli, storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.cli.common import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS
 from codi_jax.digit_world.benchmark import run as evaluation
@@ -66,18 +66,59 @@ def generate(workdir, *arguments, to="image"):
         (["--to=image", "--text= \t "], "an empty text prompt"),
         (["--to=image", "--text=a", "--text=b"], "--text is given 2 times"),
         (["--to=text", "--image=absent.png"], "absent.png: no such image"),
-        (["--to=image", "--text=a", "--weights=image=2"], "--weights: 'image' has no prompt; prompts: text"),
-        (["--to=image", "--weights=text=2"], "--weights: 'text' has no prompt; prompts: none"),
+        (["--to=image", "--text=a", "--weights=image=2"], "weights: 'image' has no prompt; prompts: text"),
+        (["--to=image", "--weights=text=2"], "weights: 'text' has no prompt; prompts: none"),
         (["--to=image", "--text=a", "--weights=text"], "--weights: expected NAME=NUMBER, got 'text'"),
         (["--to=image", "--text=a", "--weights=text=much"], "--weights: expected NAME=NUMBER, got 'text=much'"),
-        (["--to=image", "--n=0"], "--n: expected a positive number, got 0"),
-        (["--to=image", "--guidance=3"], "unknown arguments: --guidance=3"),
+        (["--to=image", "--n=0"], "n: expected a positive number, got 0"),
+        (["--to=image", "--n=two"], "--n: expected a whole number, got 'two'"),
+        (["--to=imge"], "unknown modality 'imge' (did you mean image?); this model has text, image"),
+        (["--to= Image"], "unknown modality 'Image' (did you mean image?)"),
+        (["--to=image", "--guidance=text=3"], "guidance: 'text' is not an output; outputs: image"),
+        (["--to=image", "--guidance=image=much"], "--guidance: expected NAME=NUMBER, got 'image=much'"),
+        (["--to=image", "--steps=0"], "sampling: "),
+        (["--to=image", "--steps=a"], "--steps: expected a whole number, got 'a'"),
+        (["--to=image", "--sampler=euler"], "config.generate.sampler: 'euler' is none of ddim, dpmpp_2m"),
+        (["--to=image", "--eta=2"], "sampling: eta is 2.0, which ddim does not support"),
+        (["--to=image", "--seed=-1"], "seed: expected 0 or more and at most 64 bits, got -1"),
+        (["--to=image", f"--seed={1 << 64}"], "seed: expected 0 or more and at most 64 bits, got 18446744073709551616"),
+        (["--to=image", "--seed=1,2"], "seed: 2 of them for 1 samples; give one number, or 1"),
+        (["--to=image", "--negative=a", "--negative=text=b"], "--negative is given twice for text"),
+        (["--to=image", "--batch-size=0"], "batch_size: expected a positive number, got 0"),
+        (["--to=image", "--temperature=3"], "unknown arguments: --temperature=3"),
         (["--to=image"], "no weights for vision_unet, vision_codec: train it, name converted weights"),
     ],
 )
 def test_generate_refuses_invalid_arguments(capsys, workdir, arguments, message):
     assert message in refused(capsys, "generate", f"--workdir={workdir}", f"--out={workdir / 'out'}", *arguments)
     assert not (workdir / "out").exists()
+
+
+def test_generate_refuses_an_out_that_cannot_be_written(capsys, workdir, tmp_path, monkeypatch):
+    """Before anything else: the weights, too, are missing here."""
+    file = tmp_path / "file"
+    file.write_text("")
+    for out in (file, file / "d"):
+        said = refused(capsys, "generate", f"--workdir={workdir}", "--to=image", f"--out={out}")
+        assert f"{out}: {file} is a file; choose a directory" in said
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    said = refused(capsys, "generate", f"--workdir={workdir}", "--to=image", f"--out={tmp_path / 'd'}")
+    assert f"{tmp_path} may not be written; choose a directory that you may read and write" in said
+
+
+def test_directories_may_begin_with_the_home_directory(capsys, monkeypatch, workdir):
+    monkeypatch.setenv("HOME", str(workdir.parent))
+    said = refused(
+        capsys, "generate", f"--workdir=~/{workdir.name}", "--to=image", f"--out=~/{workdir.name}/config.json"
+    )
+    assert f"{workdir / 'config.json'} is a file" in said
+    assert "no weights for" in refused(capsys, "generate", f"--workdir=~/{workdir.name}", "--to=image", "--out=~/d")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0 and capsys.readouterr().out == f"codi-jax {__version__}\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])

@@ -9,13 +9,14 @@ import jax
 import pytest
 from PIL import Image
 
+import codi_jax
 from codi_jax import __version__, cli, packaged
 from codi_jax.cli.entry import user_folder
 from codi_jax.config import from_dict
 from codi_jax.digit_world import VOCABULARY
 from codi_jax.digit_world.benchmark import run
-from codi_jax.pipeline import Generator, PromptWarning
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator, PromptWarning
 from codi_jax.train.recipe import load_run
 from tests import toy
 
@@ -51,9 +52,40 @@ def test_generate_uses_the_packaged_model_and_prints_its_name(model, tmp_path, c
     assert sum("dog" in line for line in lines) == 1
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "codi_jax" / "compiled")
 
-    assert (tmp_path / "d" / "text_0.txt").exists()
+    # The same request in Python gives the same files.
+    with pytest.warns(PromptWarning):
+        out = codi_jax.load("digit_world")({"text": "a blueish seven with a dog"}, to=("image", "text"), seed=4)
+    for path in out.save(tmp_path / "python"):
+        assert path.read_bytes() == (tmp_path / "d" / path.name).read_bytes()
     with Image.open(tmp_path / "d" / "image_0.png") as image:
         assert (image.size, image.mode) == ((32, 32), "RGB")
+
+
+def test_options_are_the_arguments_of_a_pipeline(model, tmp_path):
+    """Also with spaces between names, and a number of guidance for all outputs beside one for an output."""
+    options = ["--steps=2", "--sampler=ddim", "--eta=0.5", "--guidance= image = 3 ,1.5", "--batch-size=2", "--n=3"]
+    options += [
+        "--negative=a green two",
+        "--seed=1,2, 18446744073709551615",
+        "--weights= text = 1",
+        "--text=a red seven",
+    ]
+    cli.main(["generate", "--to", " image, text ", f"--out={tmp_path / 'd'}", *options])
+    out = codi_jax.load(model.directory)(
+        {"text": "a red seven"},
+        to=("text", "image"),
+        n=3,
+        seed=[1, 2, 18446744073709551615],
+        weights={"text": 1},
+        guidance={"image": 3, "text": 1.5},
+        negative={"text": "a green two"},
+        steps=2,
+        sampler="ddim",
+        eta=0.5,
+        batch_size=2,
+    )
+    for path in out.save(tmp_path / "python"):
+        assert path.read_bytes() == (tmp_path / "d" / path.name).read_bytes()
 
 
 def test_unknown_words_are_a_warning_in_python(model):
@@ -79,7 +111,7 @@ def test_unknown_words_are_printed_for_a_workdir_too(tmp_path, capsys):
         (["--model=digit_world", "--workdir=."], "--model names a packaged model; leave out --workdir and --config"),
         (["--model=digit_world", "--config=x.py"], "--model names a packaged model; leave out --workdir and --config"),
         (["--random-weights"], "--random-weights: a packaged model has all its weights"),
-        (["--steps=3"], "unknown arguments: --steps=3"),
+        (["--temperature=3"], "unknown arguments: --temperature=3"),
     ],
 )
 def test_generate_refuses_invalid_arguments(capsys, tmp_path, arguments, message):

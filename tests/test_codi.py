@@ -12,8 +12,8 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.parallel import paths
-from codi_jax.pipeline import Generator
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from codi_jax.types import MASKED, Tokens
 from tests import toy
 

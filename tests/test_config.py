@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, from_dict, renamed
+from codi_jax.config import ConfigError, did_you_mean, from_dict, renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +79,8 @@ def test_an_old_key_is_read_with_a_warning_that_names_the_new_one():
         assert from_dict(Renamed, {"needs": ["a"]}, "run") == Renamed(("a",))
     with pytest.raises(ConfigError, match=r"^config\.needs: unknown key; Renamed knows depends_on$"):
         from_dict(Renamed, {"needs": ["a"], "depends_on": ["b"]})
+
+
+def test_a_similar_name_is_suggested():
+    assert did_you_mean("Imge", ("text", "image")) == " (did you mean image?)"
+    assert did_you_mean("smell", ("text", "image")) == ""

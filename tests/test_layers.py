@@ -16,7 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     *("types", "config", "registry", "rng", "config_utils", "storage", "progress"),
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
-    *("packaged", "optim", "objectives", "sampling", "pipeline", "train", "plan", "metrics", "report"),
+    *("packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
+    *("output", "pipeline", "loading"),
     *("digit_world", "cli"),
 )
 
@@ -57,6 +58,8 @@ def test_every_room_is_known():
 @each_file
 def test_imports_run_down(path):
     room = room_of(path)
+    if room == "__init__":
+        return  # names what the package exports, which is imported when it is first used
     above = {r for r in imports(ast.parse(path.read_text())) if r != room and ROOMS.index(r) >= ROOMS.index(room)}
     assert not above, f"{room} must not know of {', '.join(sorted(above))}"
 

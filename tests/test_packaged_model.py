@@ -19,8 +19,8 @@ from codi_jax.digit_world.benchmark.verdict import verdict
 from codi_jax.digit_world.judges.readers import make_readers
 from codi_jax.metrics.agreement import agreement
 from codi_jax.packaged import DEFAULT, open_package
-from codi_jax.pipeline import Generator
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from codi_jax.train.recipe import open_run
 
 N = 24

@@ -1,327 +1,279 @@
-"""Generation: one program serves every subset of outputs, and noise depends only on names and the seed."""
+"""A pipeline: what users have in, the same numbers as the generator below it, every invalid request refused at once."""
 
-import errno
 import functools
-import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, from_dict
-from codi_jax.diffusion import samplers
+import codi_jax
+from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
-from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
-from codi_jax.pipeline import Generator, save
+from codi_jax.pipeline import Pipeline
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.weights import Weights
 from tests import toy
 
-KEY, N, PAIR = jax.random.key(0), 2, toy.PAIR
-TEXT = ["the digit seven in red"]
-IMAGE = [np.full((32, 32, 3), 40, np.uint8), np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)]
-VALUES = {"text": TEXT, "image": IMAGE}
-ONE = {name: ClassifierFreeGuidance(1.0, 1.0) for name in PAIR}  # the conditional prediction, unguided
+PAIR, TEXT = toy.PAIR, "a red seven"
+PIXELS = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+CONFIG = GenerateConfig({name: ClassifierFreeGuidance(2.0, 3.0, 0.1, 0.9) for name in PAIR}, steps=2, loop="host")
 
 
 @functools.lru_cache
-def generator(late=0, **options):
-    """A generator that tests share with its compiled programs; image starts `late` steps after text."""
-    scales = {name: ClassifierFreeGuidance(2.0, 3.0) for name in PAIR}
-    options = {"steps": 3, "loop": "host", "delay": {"image": late}, **options}
-    return Generator(toy.codi(), GenerateConfig(scales, **options))
-
-
-@pytest.fixture(scope="module")
 def variables():
     return toy.variables(toy.codi())
 
 
-@pytest.fixture(scope="module")
-def prompts(variables):
-    return generator().prompts(variables, {"text": TEXT * N, "image": IMAGE})
+@functools.lru_cache
+def pipeline():
+    """A pipeline that tests share with its compiled programs."""
+    return Pipeline(toy.codi(), CONFIG, variables())
 
 
-def sample(variables, outputs, prompts, key=KEY, model=None, **options):
-    return jax.device_get((model or generator()).latents(variables, outputs, prompts, N, key, **options))
+def latents(*arguments, **options):
+    """The latents of a request, not decoded."""
+    return jax.device_get(pipeline()(*arguments, **options, decode=False).latents)
 
 
-def subsets():
-    return [s for r in range(3) for s in itertools.combinations(PAIR, r)]
+def close(a, b):
+    """Whether latents are equal but for rounding: programs of other batch sizes add in another order."""
+    assert a.keys() == b.keys()
+    return all(np.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)
 
 
-def test_the_number_of_programs_does_not_grow_with_subsets(variables):
-    model = Generator(
-        toy.codi(), GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=2, loop="host")
-    )
-
-    def every_request():
-        requests = itertools.product((("text",), ("image",), PAIR), subsets())
-        for i, (outputs, given) in enumerate(requests):
-            weights = {"text": 0.5 + i} if "text" in given else None
-            guidance = {name: ClassifierFreeGuidance(1.0 + i, 0.5 * i, 0.1, 0.9) for name in outputs}
-            values = {name: VALUES[name][:1] for name in given}
-            model.generate(variables, outputs, values, N, jax.random.key(i), weights, guidance)
-
-    every_request()
-    count = model.compiled_programs()
-    assert count <= 5 * len(PAIR)  # prompt, environment, step, step alone, decode
-    every_request()
-    assert model.compiled_programs() == count
+def rows(z, which):
+    return {name: value[which] for name, value in z.items()}
 
 
-def test_sharded_parameters_do_not_add_programs(variables, prompts):
-    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    shardings, _ = resolve(variables["params"], mesh, ShardingConfig(fsdp_min_bytes=256))
-    split = {**variables, "params": jax.device_put(variables["params"], shardings)}
-    model = Generator(
-        toy.codi(), GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=3, loop="host")
-    )
-    for outputs, given in itertools.product((("text",), ("image",), PAIR), subsets()):
-        made = model.latents(split, outputs, {name: prompts[name] for name in given}, N, KEY)
-    assert model.compiled_programs() == 3 * len(PAIR)  # environment, step, step alone
-    whole = sample(variables, PAIR, prompts, model=model)
-    for name, z in made.items():
-        np.testing.assert_allclose(z, whole[name], atol=2e-4)
+def test_the_package_exports_its_public_names():
+    assert dir(codi_jax) == sorted(codi_jax.__all__) and "load" in dir(codi_jax)
+    assert codi_jax.Pipeline is Pipeline and codi_jax.ClassifierFreeGuidance is ClassifierFreeGuidance
+    assert all(getattr(codi_jax, name) is not None for name in codi_jax.__all__)
+    with pytest.raises(AttributeError, match="module 'codi_jax' has no attribute 'lode'"):
+        codi_jax.lode  # noqa: B018
 
 
-def test_four_modalities_compile_five_programs_each_for_all_fifteen_sets_of_outputs():
-    codi = toy.codi(*toy.EVERYTHING)
-    everything = toy.variables(codi)
-    model = Generator(codi, GenerateConfig({}, steps=1, loop="host"))
-    rng = np.random.default_rng(0)
-    values = {
-        **{"text": TEXT, "image": IMAGE[:1]},
-        "audio": [rng.integers(-9000, 9000, 8192).astype(np.int16)],
-        "video": [rng.integers(0, 256, (8, 32, 32, 3), np.uint8)],
+def test_one_seed_gives_the_numbers_of_the_generator():
+    out = pipeline()({"text": TEXT}, to=PAIR, n=2, seed=4)
+    want = Generator(toy.codi(), CONFIG).generate(variables(), PAIR, {"text": [TEXT]}, 2, jax.random.key(4))
+    assert out.text == want["text"] and len(out.image) == 2
+    for image, pixels in zip(out.image, want["image"], strict=True):
+        assert isinstance(image, Image.Image)
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_a_value_without_a_mapping_is_of_the_first_modality():
+    assert toy.same(latents(TEXT, "image", n=2), latents({"text": TEXT}, ("image",), n=2))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_sample_depends_on_its_own_seed_alone(eta):
+    whole = latents(TEXT, "text", n=4, seed=[5, 6, 1 << 40, 8], eta=eta)
+    assert close(rows(whole, [2, 0]), latents(TEXT, "text", n=2, seed=(1 << 40, 5), eta=eta))
+    assert close(whole, latents(TEXT, "text", n=4, seed=np.array([5, 6, 1 << 40, 8]), eta=eta, batch_size=2))
+    distances = [np.abs(whole["text"][i] - whole["text"][j]).max() for i in range(4) for j in range(i)]
+    assert min(distances) > 0.1
+
+
+def test_chunks_of_one_seed_use_the_documented_keys():
+    chunked = latents(TEXT, "text", n=3, seed=7, batch_size=2)
+    assert chunked["text"].shape[0] == 3
+    np.testing.assert_array_equal(chunked["text"][:2], latents(TEXT, "text", n=2, seed=7)["text"])
+    key = fold(jax.random.key(7), "chunk", 1)
+    noise = {"text": jax.random.normal(fold(key, "text", "z_T"), (2, 16))}
+    np.testing.assert_array_equal(chunked["text"][2:], latents(TEXT, "text", n=2, latents=noise)["text"][:1])
+    whole, split = (pipeline()(TEXT, "text", n=3, seed=[1, 2, 3], batch_size=size) for size in (None, 2))
+    assert close(whole.latents, split.latents) and whole.text == split.text
+
+
+def test_a_list_is_a_batch_with_the_samples_of_a_prompt_together():
+    both = latents({"text": [TEXT, "a green two"], "image": PIXELS}, "text", n=2, seed=[1, 2, 1, 2], batch_size=2)
+    for i, prompt in enumerate((TEXT, "a green two")):
+        one = latents({"text": prompt, "image": PIXELS}, "text", n=2, seed=[1, 2])
+        assert close(rows(both, slice(2 * i, 2 * i + 2)), one)
+    assert not close(rows(both, slice(2)), rows(both, slice(2, 4)))
+
+
+def test_mix_weights_may_differ_between_samples():
+    prompts = {"text": TEXT, "image": PIXELS}
+    mixed = latents(prompts, "text", n=2, seed=[1, 2], weights={"text": [1, 0], "image": np.array([0, 1])})
+    of_text, of_image = (latents({name: prompts[name]}, "text", n=2, seed=[1, 2]) for name in PAIR)
+    assert close(rows(mixed, [0]), rows(of_text, [0])) and close(rows(mixed, [1]), rows(of_image, [1]))
+
+
+def test_guidance_is_a_number_or_a_rule_and_the_config_gives_the_rest():
+    plain = latents(TEXT, PAIR, n=2)
+    assert toy.same(plain, latents(TEXT, PAIR, n=2, guidance=2.0))
+    assert toy.same(plain, latents(TEXT, PAIR, n=2, guidance={"image": 2, "text": CONFIG.guidance["text"]}))
+    stronger = latents(TEXT, PAIR, n=2, guidance={"image": 5})
+    assert not close(rows(plain, [0]), rows(stronger, [0]))
+    rule = ClassifierFreeGuidance(5.0, 3.0, 0.1, 0.9)
+    assert toy.same(stronger, latents(TEXT, PAIR, n=2, guidance={"image": rule}))
+
+
+def test_a_negative_prompt_takes_the_place_of_the_null_prompt():
+    model, bad = Generator(toy.codi(), CONFIG), ["a green two"] * 2
+    prompt, null = (model.prompts(variables(), {"text": texts}) for texts in ([TEXT] * 2, bad))
+    want = model.latents(variables(), ("text",), prompt, 2, jax.random.key(0), null=null)
+    got = latents(TEXT, "text", n=2, negative={"text": bad[0]})
+    assert toy.same(got, jax.device_get(want))
+    assert not close(got, latents(TEXT, "text", n=2))
+    # Without a prompt, guidance leads from the negative prompt to the null prompt, which is zero here.
+    zero = {"text": jnp.zeros((2, toy.D))}
+    want = model.latents(variables(), ("text",), zero, 2, jax.random.key(0), null=null)
+    assert toy.same(latents(to="text", n=2, negative=bad[0]), jax.device_get(want))
+
+
+def test_settings_take_the_place_of_the_config_and_programs_are_kept():
+    pipe = Pipeline(toy.codi(), CONFIG, variables())
+    two, three = (pipe(TEXT, "text", n=2, steps=steps, decode=False).latents for steps in (2, 3))
+    count = pipe._generator().compiled_programs()
+    assert not close(two, three) and count == 2  # prompt, step alone: the number of steps is no part of a program
+    multistep = pipe(TEXT, "text", n=2, steps=3, sampler="dpmpp_2m", decode=False).latents
+    assert not close(three, multistep) and pipe._generator().compiled_programs() == count + 1
+    again = pipe(TEXT, "text", n=2, decode=False).latents
+    assert toy.same(two, again) and pipe._generator().compiled_programs() == count + 1
+
+
+def test_latents_go_in_and_out():
+    noise = jax.random.normal(jax.random.key(3), (2, *toy.codi()["image"].latent_shape))
+    out = pipeline()(TEXT, PAIR, n=2, latents={"image": np.asarray(noise)}, decode=False)
+    assert repr(out) == "Output(text: 2 latents, image: 2 latents)" and not list(out)
+    with pytest.raises(AttributeError, match=r"image has not been decoded; see `latents`, and `Pipeline\.decode`"):
+        out.image  # noqa: B018
+    with pytest.raises(ConfigError, match="nothing to save"):
+        out.save("x")
+    key = jax.random.key(0)
+    drawn = {"text": jax.random.normal(fold(key, "text", "z_T"), (2, 16)), "image": noise}
+    assert toy.same(out.latents, pipeline()(TEXT, PAIR, n=2, latents=drawn).latents)
+    decoded = pipeline().decode(out.latents)
+    want = Generator(toy.codi(), CONFIG).decode(variables(), out.latents)
+    assert decoded.text == want["text"]
+    np.testing.assert_array_equal([np.asarray(image) for image in decoded.image], want["image"])
+
+
+def test_encode_gives_the_means_that_decode_takes():
+    z = pipeline().encode({"image": [PIXELS, Image.fromarray(PIXELS[::-1])], "text": TEXT}, batch_size=2)
+    assert {name: (value.shape, value.dtype) for name, value in z.items()} == {
+        "text": ((1, 16), np.float32),
+        "image": ((2, 2, 2, 4), np.float32),
     }
-    prompts = model.prompts(everything, values)
-    sets = [s for r in range(1, 5) for s in itertools.combinations(toy.EVERYTHING, r)]
-    assert len(sets) == 15
-    made = {}
-    for outputs, asked in zip(sets, sets[::-1], strict=True):
-        weights = {name: np.float32([name in asked]) for name in prompts}
-        latents = model.latents(everything, outputs, prompts, 1, KEY, weights)
-        assert {name: z.shape for name, z in latents.items()} == {
-            name: (1, *codi[name].latent_shape) for name in outputs
-        }  # fmt: skip
-        assert all(np.isfinite(z).all() for z in latents.values())
-        made = model.decode(everything, latents)
-    assert {name: np.shape(value[0]) for name, value in made.items()} == {
-        **{"text": (), "image": (32, 32, 3)},
-        **{"audio": (8192,), "video": (8, 32, 32, 3)},
-    }
-    # Prompt, environment, advance, advance alone, decode.
-    assert model.compiled_programs() == 5 * len(toy.EVERYTHING)
+    image = toy.codi()["image"]
+    want = toy.quick(lambda v, m: image.encode(v, m)[0])(variables(), image.preprocess([PIXELS, PIXELS[::-1]]))
+    np.testing.assert_allclose(z["image"], want, rtol=1e-4, atol=1e-5)
+    assert len(pipeline().decode({"image": z["image"]}).image) == 2
 
 
-@pytest.mark.parametrize("outputs", [("text",), ("image",), PAIR])
-def test_the_same_key_gives_the_same_latents(variables, prompts, outputs):
-    got = sample(variables, outputs, prompts)
-    assert {name: z.shape for name, z in got.items()} == {
-        name: (N, *toy.codi()[name].latent_shape) for name in outputs
-    }  # fmt: skip
-    assert all(np.isfinite(z).all() for z in got.values())
-    assert toy.same(got, sample(variables, outputs, prompts))
-    other = sample(variables, outputs, prompts, jax.random.key(1))
-    assert not any(np.array_equal(got[name], other[name]) for name in outputs)
+def test_embeddings_are_those_that_bridging_compares():
+    values = {"text": [TEXT, "a green two", "blue"], "image": PIXELS}
+    embeddings = pipeline().embed(values, batch_size=2)
+    for name, given in values.items():
+        modality = toy.codi()[name]
+        media = modality.preprocess(given if name == "text" else [given])
+        want = toy.quick(modality.embed)(modality.component(variables(), "prompt"), media)
+        assert embeddings[name].dtype == np.float32 and embeddings[name].shape == (len(want), toy.D)
+        np.testing.assert_allclose(embeddings[name], want, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(embeddings[name], axis=-1), 1, rtol=1e-5)
 
 
-def test_scan_and_host_loop_agree(variables, prompts):
-    scanned = sample(variables, PAIR, prompts, model=generator(loop="scan"))
-    looped = sample(variables, PAIR, prompts)
-    for name in PAIR:
-        np.testing.assert_allclose(scanned[name], looped[name], rtol=1e-3, atol=1e-4)
+def test_weights_are_checked_first_read_when_they_are_used_and_kept():
+    checked, read = [], []
 
+    def reader(components):
+        read.append(components)
+        return variables()
 
-def test_a_delay_changes_only_the_environment_of_the_others(variables, prompts):
-    no_environment = {name: ClassifierFreeGuidance(2.0, 0.0) for name in PAIR}
-    for guidance, same in ((no_environment, True), (None, False)):
-        got = sample(variables, PAIR, prompts, model=generator(late=2), guidance=guidance)
-        want = sample(variables, PAIR, prompts, guidance=guidance)
-        for name in PAIR:
-            assert np.allclose(got[name], want[name], rtol=1e-3, atol=1e-4) is same
-    scanned = sample(variables, PAIR, prompts, model=generator(late=2, loop="scan"))
-    for name in PAIR:
-        np.testing.assert_allclose(scanned[name], got[name], rtol=1e-3, atol=1e-4)
-    alone = sample(variables, ("image",), prompts, model=generator(late=2))
-    assert toy.same(alone, sample(variables, ("image",), prompts))
-
-
-def test_noise_does_not_depend_on_the_other_outputs(variables, prompts):
-    # Without environment guidance outputs are the same together and alone.
-    no_environment = {name: ClassifierFreeGuidance(2.0, 0.0) for name in PAIR}
-    joint = sample(variables, PAIR, prompts, guidance=no_environment)
-    for name in PAIR:
-        alone = sample(variables, (name,), prompts, guidance=no_environment)
-        np.testing.assert_allclose(joint[name], alone[name], rtol=1e-3, atol=1e-4)
-    guided = sample(variables, PAIR, prompts)
-    assert all(np.abs(guided[name] - joint[name]).max() > 1e-3 for name in PAIR)
-
-
-def test_scales_of_zero_are_unconditional_generation(variables, prompts):
-    zero = {name: ClassifierFreeGuidance(0.0, 0.0) for name in PAIR}
-    joint = sample(variables, PAIR, prompts, guidance=zero)
-    for name in PAIR:
-        unconditional = sample(variables, (name,), {}, guidance=ONE)
-        np.testing.assert_allclose(joint[name], unconditional[name], rtol=1e-3, atol=1e-4)
-        alone = sample(variables, (name,), prompts, guidance=zero)
-        np.testing.assert_allclose(alone[name], unconditional[name], rtol=1e-3, atol=1e-4)
-
-
-def test_scales_of_one_are_the_conditional_prediction(variables, prompts):
-    # Against DDIM on the unguided prediction with prompt and environment.
-    model, codi = generator(), toy.codi()
-    context = codi.context(prompts)
-    connectivity = jnp.asarray(codi.connectivity(PAIR))
-
-    @toy.quick
-    def predict(z, t):
-        batch = jnp.full((N,), t)
-        tokens = {name: codi[name].environment_tokens(variables, z[name], batch) for name in PAIR}
-        environments = {name: codi.environment(tokens, connectivity[i]) for i, name in enumerate(PAIR)}
-        return {name: codi[name].denoise(variables, z[name], batch, context, *environments[name]) for name in PAIR}
-
-    noise = {name: jax.random.normal(KEY, (N, *codi[name].latent_shape)) for name in PAIR}
-    z = noise
-    for t, t_next in samplers.timesteps(codi.schedule, model.config.steps, model.config.spacing):
-        now, then = codi.schedule.at(t), codi.schedule.at(t_next)
-        v = predict(z, t)
-        x0 = {name: now.alpha * z[name] - now.sigma * v[name] for name in PAIR}
-        eps = {name: now.sigma * z[name] + now.alpha * v[name] for name in PAIR}
-        z = {name: then.alpha * x0[name] + then.sigma * eps[name] for name in PAIR}
-    got = sample(variables, PAIR, prompts, guidance=ONE, noise=noise)
-    for name in PAIR:
-        np.testing.assert_allclose(got[name], z[name], rtol=1e-3, atol=1e-4)
-
-
-def test_guidance_applies_only_within_its_interval(variables, prompts):
-    never = {"text": ClassifierFreeGuidance(5.0, 5.0, 2.0, 3.0)}
-    np.testing.assert_allclose(
-        sample(variables, ("text",), prompts, guidance=never)["text"],
-        sample(variables, ("text",), prompts, guidance=ONE)["text"],
-        rtol=1e-5,
-        atol=1e-6,
-    )
-
-
-def test_a_mix_weight_of_zero_removes_a_prompt(variables, prompts):
-    got = sample(variables, ("text",), prompts, weights={"text": 0.0})
-    want = sample(variables, ("text",), {"image": prompts["image"]})
-    np.testing.assert_allclose(got["text"], want["text"], rtol=1e-5, atol=1e-6)
-
-
-def test_mix_weights_per_sample(variables, prompts):
-    mixed = sample(variables, ("text",), prompts, weights={"text": np.float32([1, 0]), "image": np.float32([0, 1])})
-    noise = {"text": jax.random.normal(fold(KEY, "text", "z_T"), (N, 16))}
-    for i, name in enumerate(PAIR):
-        alone = sample(variables, ("text",), {name: prompts[name]}, noise=noise)
-        np.testing.assert_allclose(mixed["text"][i], alone["text"][i], rtol=1e-4, atol=1e-5)
-
-
-def test_noise_during_sampling_depends_on_the_key(variables, prompts):
-    model = generator(eta=1.0)
-    one, two = (sample(variables, ("text",), prompts, jax.random.key(i), model=model)["text"] for i in (0, 1))
-    noise = {"text": jnp.zeros((N, 16))}
-    a, b = (
-        sample(variables, ("text",), prompts, jax.random.key(i), model=model, noise=noise)["text"] for i in (0, 1)
-    )  # fmt: skip
-    assert not np.array_equal(one, two) and not np.array_equal(a, b)  # not only z_T depends on the key
-    assert toy.same(one, sample(variables, ("text",), prompts, model=model)["text"])
-
-
-def test_generate_returns_raw_values_that_save_writes(variables, tmp_path):
-    values = generator().generate(variables, PAIR, {"text": TEXT}, N, KEY)
-    assert [type(text) for text in values["text"]] == [str] * N
-    assert [(x.shape, x.dtype) for x in values["image"]] == [((32, 32, 3), np.dtype("uint8"))] * N
-    paths = save(toy.codi(), values, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["text_0.txt", "text_1.txt", "image_0.png", "image_1.png"]
-    assert paths[1].read_text() == values["text"][1] + "\n"
-    np.testing.assert_array_equal(toy.codi()["image"].read(str(paths[2])), values["image"][0])
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    codi = toy.codi()
-    saved = save(codi, {"text": ["one"]}, tmp_path)
-
-    def half(value, path):
-        path.write_text(value[:1])
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(type(codi["text"]), "write", staticmethod(half))
-    with pytest.raises(OSError, match="full"):
-        save(codi, {"text": ["two"]}, tmp_path)
-    assert list(tmp_path.iterdir()) == saved and saved[0].read_text() == "one\n"
-
-
-def test_progress_is_called_in_order_and_changes_nothing(variables):
-    calls, loaded = [], []
-
-    def load(components):
-        loaded.append(components)
-        return variables
-
-    def progress(*arguments):
-        calls.append(arguments)
-
-    model = generator(late=1)
-    watched = model.generate(load, PAIR, {"text": TEXT}, N, KEY, progress=progress)
-    sampled = ("text_unet", "text_environment", "text_cross", "vision_unet", "image_environment", "image_cross")
-    assert calls == [
-        ("text prompt",),
-        (f"reading {', '.join(sampled)}",),
-        *(("sampling", i, 4) for i in range(4)),  # three steps, and one of delay
-        ("decoding text",),
-        ("decoding image",),
+    pipe = Pipeline(toy.codi(), CONFIG, Weights(reader, checked.append))
+    assert toy.same(pipe(TEXT, "text", n=2).latents, latents(TEXT, "text", n=2))
+    assert read == [("clip_text",), ("text_unet",), ("text_codec",)] and checked == [sum(read, ())]
+    pipe(TEXT, PAIR, n=2)
+    assert read[3:] == [
+        ("text_environment", "text_cross", "vision_unet", "image_environment", "image_cross"),
+        ("vision_codec",),
     ]
-    assert loaded == [("clip_text",), sampled, ("text_codec",), ("vision_codec",)]
-    calls.clear()
-    generator(loop="scan").generate(variables, PAIR, {"text": TEXT}, N, KEY, progress=progress)
-    assert calls[2] == ("sampling",)
-    again = model.generate(variables, PAIR, {"text": TEXT}, N, KEY)
-    assert watched["text"] == again["text"]
-    np.testing.assert_array_equal(watched["image"], again["image"])
+    released = Weights(reader, checked.append, keep=False)
+    for _ in range(2):
+        assert set(released(("text_codec",))["params"]) == {"text_codec"}
+    assert read[5:] == [("text_codec",)] * 2
 
 
-def test_invalid_requests_raise(variables):
-    model = generator()
-    with pytest.raises(ConfigError, match=r"^2 image prompts for 3 samples; give 1 or 3$"):
-        model.generate(variables, ("text",), {"image": IMAGE}, 3, KEY)
-    with pytest.raises(ConfigError, match=r"^nothing to generate; choose from text, image$"):
-        model.generate(variables, (), {}, N, KEY)
-    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
-        model.generate(variables, ("smell",), {}, N, KEY)
-    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
-        Generator(toy.codi(), GenerateConfig({"smell": ClassifierFreeGuidance()}))
-    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
-        Generator(toy.codi(), GenerateConfig({}, delay={"smell": 1}))
-    with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; must be 0 or more$"):
-        Generator(toy.codi(), GenerateConfig({}, delay={"image": -1}))
+def test_missing_weights_are_named_before_anything_is_computed():
+    have = variables()
+    lacking = {**have, "params": {name: tree for name, tree in have["params"].items() if name != "vision_codec"}}
+    said = []
+    with pytest.raises(ConfigError, match=r"^no weights for vision_codec$"):
+        Pipeline(toy.codi(), CONFIG, lacking)(TEXT, "image", progress=lambda *given: said.append(given))
+    assert not said
+    assert Pipeline(toy.codi(), CONFIG, lacking)(TEXT, "image", n=2, decode=False).latents.keys() == {"image"}
 
 
-def test_an_unknown_sampler_is_an_error_that_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"^config\.generate\.sampler: 'euler' is none of ddim, dpmpp_2m"):
-        GenerateConfig({}, sampler="euler")
+def test_unknown_words_are_a_warning_at_the_call():
+    for call in (lambda text: pipeline()(text, "text", n=2), pipeline().embed):
+        with pytest.warns(PromptWarning, match="'dog' is not a word of this model") as caught:
+            call("a red dog")
+        assert [w.filename for w in caught] == [__file__]
 
 
-@pytest.mark.parametrize("loop", ["host", "scan"])
-@pytest.mark.parametrize("bad", [{"sampler": "dpmpp_2m", "eta": 0.5}, {"eta": 1.5}, {"eta": -0.1}, {"steps": 0}])
-def test_invalid_sampler_options_raise(bad, loop):
-    with pytest.raises(ConfigError, match="sampling: "):
-        Generator(toy.codi(), from_dict(GenerateConfig, {"guidance": {}, "loop": loop, **bad}))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "nothing to generate; choose from text, image"),
+        ({"to": "imge"}, "unknown modality 'imge' (did you mean image?); this model has text, image"),
+        ({"to": ("text", "text")}, "modality 'text' is named twice"),
+        ({"to": "text", "prompts": {"smell": 1}}, "unknown modality 'smell'; this model has text, image"),
+        ({"to": "text", "prompts": 7}, "text: expected a string, got int"),
+        ({"to": "text", "prompts": []}, "text: an empty list; leave it out to generate without a prompt"),
+        (
+            {"to": "text", "prompts": {"text": ["a", "b"], "image": [PIXELS]}},
+            "lists of prompts differ in length: text 2, image 1",
+        ),
+        (
+            {"to": "text", "prompts": ["red"], "negative": ["red", "blue"]},
+            "lists of prompts differ in length: text 1, text 2",
+        ),
+        ({"to": "text", "n": 0}, "n: expected a positive number, got 0"),
+        ({"to": "text", "n": 1.5}, "n: expected a positive number, got 1.5"),
+        ({"to": "text", "seed": -1}, "seed: expected 0 or more and at most 64 bits, got -1"),
+        ({"to": "text", "seed": [1 << 64]}, "seed: expected 0 or more and at most 64 bits, got 18446744073709551616"),
+        ({"to": "text", "seed": "a"}, "seed: expected an integer, got 'a'"),
+        ({"to": "text", "seed": [1, 2]}, "seed: 2 of them for 1 samples; give one number, or 1"),
+        ({"to": "text", "weights": {"text": 1}}, "weights: 'text' has no prompt; prompts: none"),
+        ({"to": "text", "prompts": "red", "weights": {"text": "1"}}, "weights of text: expected a number, got '1'"),
+        (
+            {"to": "text", "prompts": "red", "weights": {"text": 0}},
+            "mix weights must be finite and >= 0 with a positive sum, got text=0",
+        ),
+        ({"to": "text", "guidance": "3"}, "guidance of text: expected a number, got '3'"),
+        ({"to": "text", "guidance": {"image": 3}}, "guidance: 'image' is not an output; outputs: text"),
+        ({"to": "text", "steps": 0}, "sampling: "),
+        ({"to": "text", "steps": 2.5}, "config.generate.steps: expected int, got 2.5"),
+        ({"to": "text", "sampler": "euler"}, "config.generate.sampler: 'euler' is none of ddim, dpmpp_2m"),
+        ({"to": "text", "eta": 2.0}, "sampling: eta is 2.0, which ddim does not support"),
+        ({"to": "text", "batch_size": 0}, "batch_size: expected a positive number, got 0"),
+        ({"to": "text", "latents": {"image": PIXELS}}, "latents: image has shape [32, 32, 3], not [n, 2, 2, 4]"),
+        ({"to": "text", "latents": {"text": np.zeros((3, 16))}}, "latents: 3 of text for 1 samples"),
+        ({"to": "image", "latents": {"text": np.zeros((1, 16))}}, "latents: 'text' is not an output; outputs: image"),
+    ],
+)
+def test_invalid_requests_are_refused_before_anything_is_computed(options, message):
+    said = []
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        pipeline()(**options, progress=lambda *given: said.append(given))
+    assert not said
 
 
-def test_dpm_solver_generates(variables, prompts):
-    got = sample(variables, ("text",), prompts, model=generator(sampler="dpmpp_2m"))["text"]
-    ddim = sample(variables, ("text",), prompts)["text"]
-    assert np.isfinite(got).all() and not np.array_equal(got, ddim)
-
-
-def test_a_model_of_one_modality_generates():
-    tree = toy.model()
-    del tree["modalities"]["image"]
-    codi = CoDi.from_config(tree)
-    model = Generator(codi, GenerateConfig({}, steps=2, loop="host"))
-    assert model.latents(toy.variables(codi), ("text",), {}, N, KEY)["text"].shape == (N, 16)
+def test_progress_names_the_chunk():
+    said = []
+    pipeline()(TEXT, "text", n=3, batch_size=2, steps=1, progress=lambda *given: said.append(given))
+    assert said == [
+        ("text prompt",),
+        ("reading text_unet",),
+        ("sampling, chunk 1 of 2", 0, 1),
+        ("sampling, chunk 2 of 2", 0, 1),
+        ("decoding text",),
+    ]

@@ -1,4 +1,4 @@
-"""What is public changes on purpose only: names that packages export, the command line, config keys of a stage.
+"""What is public changes on purpose only: names that packages export, arguments, the command line, config keys.
 
 A difference is a change for users: say it in CHANGELOG.md, and run `python -m tests.test_public_names` to accept it.
 """
@@ -8,10 +8,13 @@ import ast
 import collections
 import dataclasses
 import importlib
+import inspect
 from pathlib import Path
 
+import codi_jax
 from codi_jax.cli.entry import make_parser
 from codi_jax.objectives.base import OBJECTIVES
+from codi_jax.pipeline import Pipeline
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import RunConfig, StageConfig
 
@@ -44,8 +47,15 @@ def keys():
     yield f"objectives: {' '.join(list(OBJECTIVES)[:6])}"
 
 
+def arguments():
+    """What users call in Python."""
+    calls = {"load": codi_jax.load, **{f"Pipeline.{n}": getattr(Pipeline, n) for n in ("encode", "embed", "decode")}}
+    for name, call in {**calls, "Pipeline": Pipeline.__call__}.items():
+        yield f"{name}: {' '.join(name for name in inspect.signature(call).parameters if name != 'self')}"
+
+
 def public_names():
-    return "\n".join([*exports(), *command_line(), *keys()]) + "\n"
+    return "\n".join([*exports(), *command_line(), *arguments(), *keys()]) + "\n"
 
 
 def test_public_names_are_those_of_the_record():

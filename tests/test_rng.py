@@ -4,8 +4,10 @@ import zlib
 
 import jax
 import numpy as np
+import pytest
 
-from codi_jax.rng import fold
+from codi_jax.config import ConfigError
+from codi_jax.rng import fold, normal, seed_key
 
 KEY = jax.random.key(7)
 
@@ -44,3 +46,25 @@ def test_a_traced_step_folds_as_an_integer():
     assert data(traced(KEY, 5)) == data(fold(KEY, "step", 5))
     traced(KEY, 6)
     assert traced._cache_size() == 1
+
+
+@pytest.mark.parametrize("seed", [0, 7, np.int64(7), (1 << 32) - 1])
+def test_a_seed_of_32_bits_is_that_of_jax(seed):
+    assert data(seed_key(seed)) == data(jax.random.key(int(seed)))
+
+
+def test_all_64_bits_of_a_seed_count():
+    seeds = [5, 5 + (1 << 32), 5 + (1 << 63), (1 << 64) - 1, (1 << 32) - 1]
+    assert len({tuple(data(seed_key(seed))) for seed in seeds}) == len(seeds)
+    for seed in (-1, 1 << 64):
+        with pytest.raises(ConfigError, match=f"^seed: expected 0 or more and at most 64 bits, got {seed}$"):
+            seed_key(seed)
+    with pytest.raises(ConfigError, match=r"^seed: expected an integer, got 1\.5$"):
+        seed_key(1.5)
+
+
+def test_noise_of_keys_is_that_of_each_key():
+    np.testing.assert_array_equal(normal(KEY, 3, (2,), "z"), jax.random.normal(fold(KEY, "z"), (3, 2)))
+    keys = jax.random.split(KEY, 3)
+    rows = [jax.random.normal(fold(key, "z", 4), (2, 5)) for key in keys]
+    np.testing.assert_array_equal(normal(keys, 3, (2, 5), "z", 4), np.stack(rows))

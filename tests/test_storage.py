@@ -99,3 +99,18 @@ def test_inaccessible_paths_are_one_line(bucket, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"^gs://b/run needs gcsfs: pip install 'codi_jax\[gs\]'$"):
         storage.as_path("gs://b/run")
+
+
+def test_an_output_directory_is_checked_without_being_made(tmp_path, monkeypatch):
+    assert storage.check_output(tmp_path / "a" / "b") == tmp_path / "a" / "b" and not (tmp_path / "a").exists()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert storage.check_output("~/a") == storage.as_path("~/a") == tmp_path / "a"
+    (tmp_path / "file").write_text("")
+    for where in ("file", "file/d"):
+        with pytest.raises(
+            ConfigError, match=f"^{tmp_path / where}: {tmp_path / 'file'} is a file; choose a directory$"
+        ):
+            storage.check_output(tmp_path / where)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=f"{tmp_path} may not be written; choose a directory that you may read and"):
+        storage.check_output(tmp_path / "a")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from codi_jax import storage
+from codi_jax import __version__, storage
 from codi_jax.cli import (
     compare,
     convert,
@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="codi-jax", description="CoDi in JAX: plan, train, generate, evaluate, report."
     )
+    parser.add_argument("--version", action="version", version=f"codi-jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         verb.add_arguments(verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False))

@@ -1,23 +1,18 @@
-"""`codi-jax generate`."""
+"""`codi-jax generate`: a `Pipeline` called from the command line, with options of the same names."""
 
 import argparse
-import functools
-import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from codi_jax.cli.common import add_workdir, names_config, refuse_arguments, run_of
+from codi_jax.cli.common import add_workdir, directory, names_config, refuse_arguments, run_of
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
-    from codi_jax.codi import CoDi
+    from codi_jax.pipeline import Pipeline
 
 HELP = "generate any outputs jointly from any prompts; with the packaged model unless a run is named"
-
-Reader = Callable[[Iterable[str]], Any]  # the components that will be read -> a function that reads some of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,67 +32,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"a prompt of modality {name}: its text or file",
         )
     parser.add_argument("--to", required=True, metavar="A,B", help="modalities to generate, separated by commas")
-    parser.add_argument("--out", type=Path, required=True, help="directory for the files")
+    parser.add_argument("--out", type=directory, required=True, help="directory for the files")
     parser.add_argument("--weights", default="", metavar="A=x,B=y", help="mix weights of the prompts (1 each)")
-    parser.add_argument("--n", type=int, default=1, help="number of samples (1)")
+    parser.add_argument("--n", default="1", help="number of samples (1)")
     parser.add_argument("--random-weights", action="store_true", help="initialize components that have no weights")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (0)")
+    parser.add_argument(
+        "--seed",
+        default="0",
+        metavar="S",
+        help="the same seed gives the same samples (0); or S,T,…, one for each sample, whatever the other samples are",
+    )
+    parser.add_argument(
+        "--guidance",
+        action="append",
+        default=[],
+        metavar="A=x",
+        help="scale of guidance by the prompt, by output; a number alone is that of all outputs (the config's)",
+    )
+    parser.add_argument(
+        "--negative",
+        action="append",
+        default=[],
+        metavar="PROMPT",
+        help="a negative prompt of the model's first modality, or A=PROMPT; guidance leads away from it",
+    )
+    parser.add_argument("--steps", help="sampling steps (the config's)")
+    parser.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or another registered one (the config's)")
+    parser.add_argument("--eta", help="noise of DDIM, 0 to 1 (the config's)")
+    parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Writes the generated samples and prints their paths."""
-    import jax
-
-    from codi_jax.config import from_dict
-    from codi_jax.pipeline import Generator, PromptWarning, save
+    from codi_jax import storage
+    from codi_jax.pipeline import PromptWarning
     from codi_jax.progress import ProgressLines
-    from codi_jax.sampling.config import GenerateConfig
 
-    codi, settings, reader = _model(args, rest)
-    prompts = _prompts(codi, args)
-    weights = _mix_weights(args.weights, prompts)
-    if args.n < 1:
-        raise ConfigError(f"--n: expected a positive number, got {args.n}")
-    outputs = codi.order(filter(None, args.to.split(",")))
-    generator = Generator(codi, from_dict(GenerateConfig, settings, "generate"))
-    encoders, sampled, decoders = generator.components(outputs, prompts)
-    read = reader(itertools.chain(*encoders.values(), sampled, *decoders.values()))
+    storage.check_output(args.out)
+    pipe = _pipeline(args, rest)
+    outputs = [name for name in map(str.strip, args.to.split(",")) if name]
+    options = {
+        "n": _number("--n", args.n, int),
+        "seed": _seed(args.seed),
+        "weights": dict(_numbers("--weights", [args.weights])),
+        "guidance": _guidance(args.guidance, outputs),
+        "negative": _negative(pipe, args.negative),
+        "steps": None if args.steps is None else _number("--steps", args.steps, int),
+        "sampler": args.sampler,
+        "eta": None if args.eta is None else _number("--eta", args.eta, float),
+        "batch_size": None if args.batch_size is None else _number("--batch-size", args.batch_size, int),
+        "progress": ProgressLines(),
+    }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptWarning)  # printed by `_prompts`
-        key, progress = jax.random.key(args.seed), ProgressLines()
-        values = generator.generate(read, outputs, prompts, args.n, key, weights, progress=progress)
-    for path in save(codi, values, args.out):
+        warnings.simplefilter("always", PromptWarning)
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, PromptWarning):
+                print(f"codi-jax: {message}", file=sys.stderr, flush=True)
+            else:
+                shown(message, category, *place)
+
+        warnings.showwarning = show
+        out = pipe(_prompts(args), outputs, **options)
+    for path in out.save(args.out):
         print(path)
 
 
-def _model(args: argparse.Namespace, rest: Sequence[str]) -> "tuple[CoDi, Mapping[str, Any], Reader]":
-    """The model, its `config.generate`, and the reader of its components."""
+def _pipeline(args: argparse.Namespace, rest: Sequence[str]) -> "Pipeline":
+    """The pipeline of the run or package that the arguments name; it reads networks one after the other."""
+    from codi_jax import loading
+
     if args.workdir is not None or names_config(rest):
         if args.model is not None:
             raise ConfigError("--model names a packaged model; leave out --workdir and --config")
-        from codi_jax.train.variables import component_reader
-
-        recipe = run_of(args, rest)
-        return recipe.codi, recipe.config.generate, functools.partial(component_reader, recipe, args.random_weights)
+        return loading.from_run(run_of(args, rest), keep=False, random=args.random_weights)
     from codi_jax import __version__, packaged
 
     refuse_arguments(rest)
     if args.random_weights:
         raise ConfigError("--random-weights: a packaged model has all its weights; see --config")
     package = packaged.open_package(args.model or packaged.DEFAULT)
-    codi = package.codi
+    pipe = loading.from_package(package, keep=False)
     by = f", packaged with codi_jax {__version__}" if package.name in packaged.MODELS else ""
     print(f"model: {package.name}{by}", file=sys.stderr, flush=True)
-
-    def reader(wanted: Iterable[str]) -> Any:
-        package.read("model", wanted)  # a damaged file is reported before anything is compiled
-        return lambda components: package.read("model", components, codi.config.dtype)
-
-    return codi, package.run["generate"], reader
+    return pipe
 
 
-def _prompts(codi: "CoDi", args: argparse.Namespace) -> dict[str, list[Any]]:
-    """Modality -> its prompt in a list. Words that the model does not know are named on stderr."""
+def _prompts(args: argparse.Namespace) -> dict[str, str]:
+    """Modality -> its prompt."""
     from codi_jax.modalities import REGISTRY
 
     prompts = {}
@@ -106,21 +129,52 @@ def _prompts(codi: "CoDi", args: argparse.Namespace) -> dict[str, list[Any]]:
         if len(given) > 1:
             raise ConfigError(f"--{name} is given {len(given)} times; use one prompt per modality")
         if given:
-            prompts[name] = [codi[name].read(given[0])]
-            if unknown := codi[name].unknown(prompts[name]):
-                print(f"codi-jax: {unknown}", file=sys.stderr)
+            prompts[name] = given[0]
     return prompts
 
 
-def _mix_weights(text: str, prompts: Mapping[str, Any]) -> dict[str, float]:
-    """Parses --weights."""
-    weights = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
+def _negative(pipe: "Pipeline", given: Iterable[str]) -> dict[str, str]:
+    """Modality -> its negative prompt."""
+    negative: dict[str, str] = {}
+    for argument in given:
+        name, named, prompt = argument.partition("=")
+        if not (named and name.strip() in pipe.modalities):
+            name, prompt = pipe.modalities[0], argument
+        if name.strip() in negative:
+            raise ConfigError(f"--negative is given twice for {name.strip()}; use one prompt per modality")
+        negative[name.strip()] = prompt
+    return negative
+
+
+def _number(option: str, text: str, kind: type) -> Any:
+    """Parses a number."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{option}: expected {what}, got {text!r}") from None
+
+
+def _seed(text: str) -> int | list[int]:
+    """Parses --seed: one number, or one for each sample, separated by commas."""
+    seeds = [_number("--seed", part, int) for part in text.split(",") if part.strip()]
+    return seeds if "," in text else _number("--seed", text, int)
+
+
+def _numbers(option: str, texts: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Parses A=x,B=y; the name of a number alone is ""."""
+    for part in filter(str.strip, (part for text in texts for part in text.split(","))):
+        name, named, value = part.rpartition("=")
         try:
-            weights[name] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"--weights: expected NAME=NUMBER, got {part!r}") from error
-        if name not in prompts:
-            raise ConfigError(f"--weights: {name!r} has no prompt; prompts: {', '.join(prompts) or 'none'}")
-    return weights
+            if not named and option == "--weights":
+                raise ValueError
+            yield name.strip(), float(value)
+        except ValueError:
+            raise ConfigError(f"{option}: expected NAME=NUMBER, got {part!r}") from None
+
+
+def _guidance(given: Iterable[str], outputs: Iterable[str]) -> Mapping[str, float]:
+    """Output -> scale; a number alone is that of all outputs that are not named."""
+    scales = dict(_numbers("--guidance", given))
+    common = {} if "" not in scales else dict.fromkeys(outputs, scales.pop(""))
+    return common | scales

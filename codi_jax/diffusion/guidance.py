@@ -22,7 +22,7 @@ are data: another scale or interval needs no compilation.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ RELEASE = (Branch(False, True), Branch(True, True))  # (3)
 ALONE = (Branch(False, False), Branch(True, False))  # (2) for an output that is generated alone
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """A rule that combines the predictions of the branches linearly, with coefficients that depend on the timestep."""
 

@@ -168,31 +168,47 @@ def probe(file: MediaFile) -> dict[str, float]:
     return metadata
 
 
-def read_image(path: Any) -> Image.Image:
+def given_file(value: Any) -> MediaFile | None:
+    """The file that a user gives as a path (`~` is expanded) or as its contents in bytes; None for other values."""
+    if isinstance(value, bytes):
+        return MediaFile(f"a file of {len(value)} bytes", value)
+    if isinstance(value, (str, os.PathLike)):
+        return MediaFile(os.path.expanduser(os.fspath(value)))
+    return None
+
+
+def read_image(source: Any) -> Image.Image:
     """Reads an image as RGB: rotated by its EXIF orientation, transparency on white, 16-bit grey as 8-bit.
 
     Args:
-      path: a path or a MediaFile.
+      source: a path, a MediaFile or an image of Pillow.
 
     Raises:
       MediaError: the file does not exist, is not an image, or is too large.
     """
-    file = _media_file(path, "image file")
+    file = None if isinstance(source, Image.Image) else _media_file(source, "image file")
+    name = "the image" if file is None else file.name
     try:
+        if file is None:
+            return _to_rgb(source, name)
         with file.open() as stream, Image.open(stream) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise MediaError("large", f"{file.name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
+            return _to_rgb(image, name)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise MediaError("unreadable", f"{file.name}: not a readable image ({type(error).__name__})") from error
+        raise MediaError("unreadable", f"{name}: not a readable image ({type(error).__name__})") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise MediaError("large", f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
@@ -281,7 +297,12 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
         raise MediaError("empty", f"{file.name}: the audio has no samples" + _after_start(file))
     if not np.isfinite(waveform).all():
         raise MediaError("numbers", f"{file.name}: the audio has NaN or infinite samples")
-    waveform = resample(waveform[:end], source_rate, rate)[:samples]
+    return fit_waveform(waveform[:end], source_rate, samples, rate)
+
+
+def fit_waveform(waveform: np.ndarray, source_rate: int, samples: int, rate: int) -> np.ndarray:
+    """Resamples float32 [N] to `rate`, cuts it or pads it with zeros to [samples], and clips it to [-1, 1]."""
+    waveform = resample(waveform, source_rate, rate)[:samples]
     return np.pad(np.clip(waveform, -1, 1), (0, samples - len(waveform)))
 
 

@@ -16,9 +16,7 @@ With a `vocoder` latents are decoded as in the release: z is clipped if it has o
 `samples` (32 with the public weights), and all of them are kept.
 """
 
-import base64
 import dataclasses
-import io
 import math
 import zlib
 
@@ -26,11 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.config import ConfigError
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.media import files
+from codi_jax.media.audio import Audio, player
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
@@ -74,7 +74,7 @@ class AudioConfig:
     vocoder: HiFiGANConfig | None = None
 
 
-class Audio(Modality[AudioConfig]):
+class AudioModality(Modality[AudioConfig]):
     """Media: normalised log-mel [B, frames, mels, 1]; with `prompt_mel`, {"mel": that, "prompt": the prompt encoder's
     [B, frames', mels']}. Raw value: int16 [samples] at the rate of `mel`. The codec crops longer waves at the end and
     pads shorter ones with zeros; a prompt encoder with its own front end repeats shorter ones."""
@@ -236,9 +236,44 @@ class Audio(Modality[AudioConfig]):
         silence = self.preprocess([np.zeros(self.samples, np.int16)])
         return jax.tree.map(lambda x: jnp.asarray(np.repeat(x, batch, 0)), silence)
 
-    def read(self, argument):
-        """Reads the beginning of an audio file as mono at the model's rate, padded with zeros to `samples`."""
-        return self.postprocess(files.read_audio(argument, self.samples, self.config.mel.sample_rate)[None])[0]
+    def raw_from_user(self, value):
+        """Takes the beginning of an audio file, of an `Audio`, or of a waveform [L] at the model's rate.
+
+        Files are mixed to mono. Samples are float in [-1, 1] or int16; all are resampled to the model's rate and padded
+        with zeros to `samples`.
+        """
+        rate = self.config.mel.sample_rate
+        if isinstance(value, (np.ndarray, jax.Array)):
+            value = Audio(np.asarray(value), rate)
+        if isinstance(value, Audio):
+            wave = files.fit_waveform(*self._given_waveform(value), self.samples, rate)
+        elif (file := files.given_file(value)) is not None:
+            wave = files.read_audio(file, self.samples, rate)
+        else:
+            raise self._unexpected(value, "a file, an Audio(samples, rate) or an array [L]")
+        return self.postprocess(wave[None])[0]
+
+    def _given_waveform(self, audio: Audio) -> tuple[np.ndarray, int]:
+        """The beginning of a user's waveform, float32 [L], and its rate; as much as is read of a file.
+
+        Raises:
+          ConfigError: samples of another type or shape, NaN or infinite ones, or an impossible rate.
+        """
+        samples = np.asarray(audio.samples)
+        if samples.ndim != 1 or not samples.size or not (samples.dtype == np.int16 or samples.dtype.kind == "f"):
+            raise self._unexpected(samples, "float or int16 [L]")
+        if not 0 < audio.rate <= files.MAX_RATE or audio.rate != int(audio.rate):
+            raise ConfigError(f"{self.name}: a rate of {audio.rate} samples a second")
+        ours, rate = self.config.mel.sample_rate, int(audio.rate)
+        length = -(-self.samples * rate // ours) + (rate != ours) * rate // 10
+        wave = samples[:length].astype(np.float32) / (files.FULL if samples.dtype == np.int16 else 1)
+        if not np.isfinite(wave).all():
+            raise ConfigError(f"{self.name}: NaN or infinite samples")
+        return wave, rate
+
+    def user_from_raw(self, value):
+        """`Audio`: float32 samples in [-1, 1] and the model's rate."""
+        return Audio(value.astype(np.float32) / files.FULL, self.config.mel.sample_rate)
 
     def write(self, value, path):
         files.write_wav(path, value, self.config.mel.sample_rate)
@@ -252,7 +287,4 @@ class Audio(Modality[AudioConfig]):
         return np.concatenate([spectrogram(wave, self.config.mel.sample_rate) for wave in values], axis=1)
 
     def html(self, value):
-        file = io.BytesIO()
-        files.write_wav(file, value, self.config.mel.sample_rate)
-        data = base64.b64encode(file.getvalue()).decode()
-        return f'<audio class="audio" controls src="data:audio/wav;base64,{data}"></audio>'
+        return player(value, self.config.mel.sample_rate)

@@ -7,13 +7,14 @@ statistics of a codec, and the centre and gain of a prompt encoder,
 
     z = (codec(x) - shift) · scale,        c = (C(x)/‖C(x)‖ - centre) · gain.
 
-A raw value is one item as a user reads and writes it (a string, an array of pixels or samples). Media is what the
-networks read: a pytree of arrays with a leading batch dimension.
+A raw value is one item as it is read from a file and written to one (a string, an array of pixels or samples). What a
+user gives and gets has other types, too (`raw_from_user`, `user_from_raw`). Media is what the networks read: a pytree
+of arrays with a leading batch dimension.
 """
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -112,6 +113,14 @@ class Modality(abc.ABC, Generic[ConfigT]):
         )
         self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.dims.remat)
 
+    def _unexpected(self, value: Any, expected: str) -> ConfigError:
+        """The error about a value of a user that is not what `raw_from_user` takes."""
+        got = type(value).__name__
+        if isinstance(value, np.ndarray):
+            got = f"{value.dtype} {list(value.shape)}"
+        hint = "; a batch is a list" if isinstance(value, tuple) else ""
+        return ConfigError(f"{self.name}: expected {expected}, got {got}{hint}")
+
     def _require(self, condition: bool, message: str) -> None:
         """Raises ConfigError unless the condition holds; `message` is ".field: error" in this modality's config."""
         if not condition:
@@ -160,12 +169,19 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """Converts decoded arrays [B, ...] on the host to B raw values."""
 
     @abc.abstractmethod
-    def read(self, argument: str) -> Any:
-        """Reads a prompt of the command line (a text, the path of a file) as one raw value.
+    def raw_from_user(self, value: Any) -> Any:
+        """Converts one value that a user gives to a raw value.
+
+        Every modality takes a string, which is all that a command line has: a text, or the path of a file. A modality
+        of files takes a path and the contents of a file in bytes, too.
 
         Raises:
-          ConfigError: an empty text, or a file that cannot be read.
+          ConfigError: a value of another type or shape, an empty text, or a file that cannot be read.
         """
+
+    @abc.abstractmethod
+    def user_from_raw(self, value: Any) -> Any:
+        """Converts a raw value to the type in which a user gets it; `raw_from_user` converts it back."""
 
     @abc.abstractmethod
     def write(self, value: Any, path: Path) -> None:
@@ -236,6 +252,14 @@ class Modality(abc.ABC, Generic[ConfigT]):
         if name not in variables["params"]:
             raise ConfigError(f"the {role} of {self.name} ({name}) is missing; run the stage that trains it")
         return variables["params"][name]
+
+    def subset(self, variables: Variables, roles: Iterable[str]) -> Variables:
+        """Variables of the components of these roles alone, as far as they are there.
+
+        A program compiled for them does not depend on which other components were read.
+        """
+        names = [self.components[role] for role in roles]
+        return {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()}
 
     def constants(self, variables: Variables, role: str) -> dict:
         """Constants of the component of a role."""

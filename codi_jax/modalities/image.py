@@ -5,7 +5,7 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import Image as Pillow
+from PIL import Image
 
 from codi_jax.media import files, images
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
@@ -16,7 +16,7 @@ class ImageConfig(PixelConfig):
     """`config.model.modalities.image`."""
 
 
-class Image(PixelModality[ImageConfig]):
+class ImageModality(PixelModality[ImageConfig]):
     """Media and raw values: see `PixelModality`, without frames."""
 
     name = "image"
@@ -38,12 +38,24 @@ class Image(PixelModality[ImageConfig]):
     def value_format(self):
         return {"size": self.config.size}
 
-    def read(self, argument):
-        """Reads an image file, cropped to a square and resized (bicubic) to `read_size`."""
-        return images.crop_resize(files.read_image(argument), self.read_size, self.config.crop_seed)
+    def raw_from_user(self, value):
+        """Takes an image file, an image of Pillow or uint8 [H, W, 3]; cropped to a square and resized to `read_size`.
+
+        Resizing is bicubic.
+        """
+        if (pixels := self._given_pixels(value, "[H, W, 3]")) is not None:
+            value = Image.fromarray(pixels)
+        source = value if isinstance(value, Image.Image) else files.given_file(value)
+        if source is None:
+            raise self._unexpected(value, "a file, an image of Pillow or uint8 [H, W, 3]")
+        return images.crop_resize(files.read_image(source), self.read_size, self.config.crop_seed)
+
+    def user_from_raw(self, value):
+        """An image of Pillow."""
+        return Image.fromarray(value)
 
     def write(self, value, path):
-        Pillow.fromarray(value).save(path)
+        Image.fromarray(value).save(path)
 
     def preview(self, values):
         """The images in a row."""
@@ -51,6 +63,6 @@ class Image(PixelModality[ImageConfig]):
 
     def html(self, value):
         file = io.BytesIO()
-        Pillow.fromarray(value).save(file, "PNG", optimize=True)
+        Image.fromarray(value).save(file, "PNG", optimize=True)
         data = base64.b64encode(file.getvalue()).decode()
         return f'<img class="image" alt="" src="data:image/png;base64,{data}">'

@@ -101,6 +101,19 @@ class PixelModality(Modality[PixelConfigT]):
     def _tower_pixels(self, pixels, clip: CLIPPixels):
         return images.clip_pixels(pixels, self.config.prompt.image_size, clip)
 
+    def _given_pixels(self, value, shape: str) -> np.ndarray | None:
+        """Pixels that a user gives as an array; None if the value is no array.
+
+        Raises:
+          ConfigError: an array of another type or shape than uint8 `shape`.
+        """
+        if not isinstance(value, (np.ndarray, jax.Array)):
+            return None
+        pixels = np.asarray(value)
+        if pixels.dtype != np.uint8 or pixels.ndim != len(self._frames) + 3 or pixels.shape[-1] != 3 or not pixels.size:
+            raise self._unexpected(pixels, f"uint8 {shape}")
+        return pixels
+
     def prepare(self, samples):
         pixels = samples[self.name]
         if self.config.clip is None and pixels.dtype != np.uint8:

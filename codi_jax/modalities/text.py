@@ -61,7 +61,7 @@ class TextConfig:
     tidy: bool = False
 
 
-class Text(Modality[TextConfig]):
+class TextModality(Modality[TextConfig]):
     """Media: {"prompt", "full", "source", "target"}, ids [B, length of each]: the prompt and the caption for the prompt
     encoder, and the caption for the codec's encoder and for its decoder. Raw value: a string."""
 
@@ -216,11 +216,16 @@ class Text(Modality[TextConfig]):
     def empty(self, batch):
         return self.preprocess([""] * batch)
 
-    def read(self, argument):
-        text = " ".join(argument.split())
-        if not text:
-            raise ConfigError("an empty text prompt; omit the option to generate without a prompt")
+    def raw_from_user(self, value):
+        """Takes a string; white space is normalised."""
+        if not isinstance(value, str):
+            raise self._unexpected(value, "a string")
+        if not (text := " ".join(value.split())):
+            raise ConfigError("an empty text prompt; leave it out to generate without a prompt")
         return text
+
+    def user_from_raw(self, value):
+        return value
 
     def write(self, value, path):
         Path(path).write_text(value + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import Image as Pillow
+from PIL import Image
 
 from codi_jax.media import files
 from codi_jax.media.images import Resize, frame_shaper
@@ -33,7 +33,7 @@ class VideoConfig(PixelConfig):
     resize: Resize = "pillow"
 
 
-class Video(PixelModality[VideoConfig]):
+class VideoModality(PixelModality[VideoConfig]):
     """Media and raw values: see `PixelModality`, with T frames."""
 
     name = "video"
@@ -68,10 +68,22 @@ class Video(PixelModality[VideoConfig]):
     def value_format(self):
         return {"size": self.config.size, "frames": self.config.frames, "rate": self.config.rate}
 
-    def read(self, argument):
-        """Reads the beginning of a video file: frames at the model's rate, cropped to a square and resized."""
+    def raw_from_user(self, value):
+        """Takes the beginning of a video file, or of frames uint8 [T, H, W, 3] at the model's rate.
+
+        Frames are cropped to squares and resized; if there are too few, the last one is repeated.
+        """
         shape = frame_shaper(self.read_size, self.config.resize, self.config.crop_seed)
-        return files.read_video(argument, self.config.frames, self.config.rate, self.read_size, shape)
+        if (pixels := self._given_pixels(value, "[T, H, W, 3]")) is not None:
+            frames = [shape(Image.fromarray(frame)) for frame in pixels[: self.config.frames]]
+            return np.stack(frames + frames[-1:] * (self.config.frames - len(frames)))
+        if (file := files.given_file(value)) is None:
+            raise self._unexpected(value, "a file or uint8 [T, H, W, 3]")
+        return files.read_video(file, self.config.frames, self.config.rate, self.read_size, shape)
+
+    def user_from_raw(self, value):
+        """Frames uint8 [T, H, W, 3]."""
+        return value
 
     def write(self, value, path):
         files.write_video(path, value, self.config.rate)
@@ -83,7 +95,7 @@ class Video(PixelModality[VideoConfig]):
     def html(self, value):
         """An animated WebP, which plays in a loop."""
         file = io.BytesIO()
-        first, *rest = (Pillow.fromarray(frame) for frame in value)
+        first, *rest = (Image.fromarray(frame) for frame in value)
         duration = round(1000 / self.config.rate)
         first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, loop=0, lossless=True)
         data = base64.b64encode(file.getvalue()).decode()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
 from codi_jax.diffusion import guidance as guide
-from codi_jax.rng import fold
+from codi_jax.rng import normal
 from codi_jax.types import Array, Tokens
 
 
@@ -32,7 +32,7 @@ class SamplerInputs:
       connectivity: output -> [M] weights of the modalities that it attends to.
       guidance: output -> coefficients of the branches, see `diffusion.guidance`.
       tokens: modality -> environment tokens [n, K, E]; zeros of modalities that are not generated.
-      key: PRNG key of the noise that the sampler adds.
+      key: PRNG key of the noise that the sampler adds; or keys [n], one per sample.
     """
 
     variables: dict[str, Any]
@@ -44,7 +44,7 @@ class SamplerInputs:
     key: Array
 
     def of(self, name: str) -> "SamplerInputs":
-        """The inputs of one output: no program depends on which others are generated."""
+        """The inputs of one output but for variables: no program depends on which others are generated."""
         return dataclasses.replace(
             self, connectivity={name: self.connectivity[name]}, guidance={name: self.guidance[name]}
         )
@@ -97,8 +97,8 @@ class JointDenoiser:
 
     def noise(self, inputs: SamplerInputs, name: str, index: Array) -> Array:
         """The noise of one output in step `index`; its key depends on the name, so others do not change it."""
-        shape = (inputs.context.values.shape[0], *self.codi[name].latent_shape)
-        return jax.random.normal(fold(inputs.key, name, "step", index), shape)
+        n = inputs.context.values.shape[0]
+        return normal(inputs.key, n, self.codi[name].latent_shape, name, "step", index)
 
     def noise_of_all(self, inputs: SamplerInputs, index: Array) -> dict[str, Array]:
         """The noise of all outputs in step `index`."""

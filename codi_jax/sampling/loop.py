@@ -65,7 +65,7 @@ class JointSampler:
     Args:
       codi: the model.
       config: sampler, timesteps and delays.
-      programs: where compiled steps are kept.
+      programs: where compiled steps are kept; samplers of one model may share it.
 
     Raises:
       ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
@@ -124,13 +124,19 @@ class JointSampler:
             kinds=(self._codi.config.prediction,),
             noise_fn=(lambda inputs, index: noise(inputs, name, index)) if self._config.eta else None,
         )
-        return self._programs.get("advance alone" if alone else "advance", name, step)
+        kind = (
+            f"advance by {self._config.sampler}{' with noise' if self._config.eta else ''}{' alone' if alone else ''}"
+        )
+        return self._programs.get(kind, name, step)
 
     def _tokens(self, name: str, variables: dict, state: State, t: Array) -> Array:
         return self._denoiser.environment_tokens(variables, name, state.z, jnp.full(state.z.shape[:1], t, jnp.int32))
 
     def _host_loop(self, inputs: SamplerInputs, z: dict[str, Array], progress: ProgressFn | None) -> dict[str, Array]:
         alone, replicate = len(z) == 1, mesh_replicator(inputs.variables)
+        roles = ("denoiser",) if alone else ("denoiser", "cross")
+        variables = {name: self._codi[name].subset(inputs.variables, roles) for name in z}
+        environments = {name: self._codi[name].subset(inputs.variables, ("denoiser", "environment")) for name in z}
         states = {name: SAMPLERS[self._config.sampler].init(x) for name, x in z.items()}
         levels = self._levels(tuple(z))
         steps = len(next(iter(levels.values())))
@@ -143,14 +149,15 @@ class JointSampler:
             if not alone:
                 for name, state in states.items():
                     program = self._programs.get("environment", name, partial(self._tokens, name))
-                    tokens[name] = replicate(program(inputs.variables, state, now[name][0]))
+                    tokens[name] = replicate(program(environments[name], state, now[name][0]))
             new = {}
             for name, state in states.items():
                 t, t_next = now[name]
                 if t == t_next:  # no step for this output: it has not started, or it is finished
                     new[name] = state
                     continue
-                step, own = self._step(name, alone), dataclasses.replace(inputs.of(name), tokens=tokens)
+                own = dataclasses.replace(inputs.of(name), tokens=tokens, variables=variables[name])
+                step = self._step(name, alone)
                 new[name] = replicate(step(state, own, jnp.float32(self._config.eta), i, t, t_next))
             states = new
         return {name: state.z for name, state in states.items()}

@@ -20,9 +20,10 @@ from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
-from codi_jax.pipeline import Generator, save
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.files import save
+from codi_jax.sampling.generator import Generator
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import ShardingFn, assemble
 

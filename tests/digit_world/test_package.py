@@ -12,8 +12,8 @@ from codi_jax.config import ConfigError, from_dict
 from codi_jax.digit_world import judges
 from codi_jax.digit_world.judges import similarity
 from codi_jax.digit_world.package import package
-from codi_jax.pipeline import Generator
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from codi_jax.train.recipe import load_run, open_run, save_config
 from codi_jax.train.variables import assemble
 from tests import toy

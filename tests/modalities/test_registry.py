@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from codi_jax.config import ConfigError
+from codi_jax.media.audio import Audio
 from codi_jax.modalities import REGISTRY, ROLES
 from codi_jax.modalities import image as image_module
 from tests import toy
@@ -91,7 +92,7 @@ def test_a_raw_value_survives_its_file_and_has_html(name, tmp_path):
     modality, value = everything()[name], VALUES[name][0]
     path = tmp_path / f"x{modality.suffix}"
     modality.write(value, path)
-    back = modality.read(path.read_text() if name == "text" else str(path))
+    back = modality.raw_from_user(path.read_text() if name == "text" else str(path))
     assert type(back) is type(value)
     if name in ("text", "image"):
         np.testing.assert_array_equal(back, value)
@@ -99,6 +100,63 @@ def test_a_raw_value_survives_its_file_and_has_html(name, tmp_path):
         assert (back.shape, back.dtype) == (value.shape, value.dtype)
         assert np.abs(back.astype(int) - value).mean() < (1 if name == "audio" else 12)
     assert re.search(rf'class="{name}"|<{name} ', modality.html(value))
+
+
+@each
+def test_what_a_user_gets_can_be_given_back(name):
+    modality, value = everything()[name], VALUES[name][0]
+    given = modality.user_from_raw(value)
+    assert isinstance(given, {"text": str, "image": Image.Image, "audio": Audio, "video": np.ndarray}[name])
+    np.testing.assert_array_equal(modality.raw_from_user(given), value)
+
+
+@each
+def test_a_file_may_be_given_as_its_contents(name, tmp_path):
+    if name == "text":
+        return
+    modality, path = everything()[name], tmp_path / "x"
+    modality.write(VALUES[name][0], path.with_suffix(modality.suffix))
+    path = path.with_suffix(modality.suffix)
+    of_path = modality.raw_from_user(path)
+    np.testing.assert_array_equal(modality.raw_from_user(path.read_bytes()), of_path)
+    np.testing.assert_array_equal(modality.raw_from_user(str(path)), of_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("text", 7, "text: expected a string, got int"),
+        ("text", ("a", "b"), "text: expected a string, got tuple; a batch is a list"),
+        ("image", 7, "image: expected a file, an image of Pillow or uint8 [H, W, 3], got int"),
+        ("image", np.zeros((4, 4, 3)), "image: expected uint8 [H, W, 3], got float64 [4, 4, 3]"),
+        ("image", np.zeros((2, 4, 4, 3), np.uint8), "image: expected uint8 [H, W, 3], got uint8 [2, 4, 4, 3]"),
+        ("image", b"no image", "a file of 8 bytes: not a readable image"),
+        ("audio", None, "audio: expected a file, an Audio(samples, rate) or an array [L], got NoneType"),
+        ("audio", np.zeros((2, 9)), "audio: expected float or int16 [L], got float64 [2, 9]"),
+        ("audio", np.full(9, np.nan), "audio: NaN or infinite samples"),
+        ("audio", Audio(np.zeros(9), 0), "audio: a rate of 0 samples a second"),
+        ("video", "absent.mp4", "absent.mp4: no such video file"),
+        ("video", np.zeros((0, 4, 4, 3), np.uint8), "video: expected uint8 [T, H, W, 3], got uint8 [0, 4, 4, 3]"),
+    ],
+)
+def test_values_that_are_none_of_a_modality_are_named(name, value, message):
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        everything()[name].raw_from_user(value)
+
+
+def test_a_waveform_is_resampled_and_filled_up():
+    audio = everything()["audio"]
+    tone = np.sin(2 * np.pi * 300 * np.arange(4000) / 16000).astype(np.float32)
+    raw = audio.raw_from_user(Audio(tone, 16000))
+    assert raw.shape == (8192,) and raw.dtype == np.int16 and not raw[2010:].any()
+    want = np.round(32768 * np.sin(2 * np.pi * 300 * np.arange(1900) / 8000))
+    assert np.abs(raw[100:1900] - want[100:]).max() < 300
+
+
+def test_frames_are_cut_or_the_last_one_repeated():
+    video, frames = everything()["video"], VALUES["video"][0]
+    np.testing.assert_array_equal(video.raw_from_user(np.concatenate([frames, frames[:2]])), frames)
+    np.testing.assert_array_equal(video.raw_from_user(frames[:3]), frames[[0, 1, 2, 2, 2, 2, 2, 2]])
 
 
 @each
@@ -120,7 +178,7 @@ def test_html_of_text_is_escaped():
 def test_text_round_trip():
     text = toy.codi()["text"]
     assert text.postprocess(text.preprocess(VALUES["text"])["target"]) == VALUES["text"]
-    assert text.read("  a \t red\n seven ") == "a red seven"
+    assert text.raw_from_user("  a \t red\n seven ") == "a red seven"
 
 
 def test_text_reconstruction_is_the_cross_entropy_without_padding(variables):
@@ -147,7 +205,7 @@ def test_an_image_file_is_center_cropped_and_resized(tmp_path):
     pixels[:, 20:60] = (200, 100, 50, 255)
     path = tmp_path / "wide.png"
     Image.fromarray(pixels).save(path)
-    got = image.read(str(path))
+    got = image.raw_from_user(str(path))
     assert got.shape == (32, 32, 3)
     np.testing.assert_array_equal(got, np.broadcast_to([200, 100, 50], (32, 32, 3)))
 
@@ -165,7 +223,7 @@ def test_an_image_of_too_many_pixels_raises(tmp_path, monkeypatch):
     path = tmp_path / "large.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
     with pytest.raises(ConfigError, match="20x20 is over 100 pixels"):
-        toy.codi()["image"].read(str(path))
+        toy.codi()["image"].raw_from_user(str(path))
 
 
 def test_sizes_that_do_not_fit_raise():

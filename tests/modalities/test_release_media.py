@@ -107,13 +107,13 @@ def test_read_size_may_differ_from_size(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
     path = tmp_path / "wide.png"
     Image.fromarray(pixels).save(path)
-    value = image.read(str(path))
+    value = image.raw_from_user(str(path))
     np.testing.assert_array_equal(value, pixels[:, 16:80])
     media = image.preprocess([value, FRAMES[0]])  # with one of the model's size
     np.testing.assert_array_equal(media["pixels"][0], images.to_float(images.resize(value, 32, 32)))
     np.testing.assert_array_equal(media["prompt"][0], images.clip_pixels(images.to_float(value), TOWER))
     np.testing.assert_array_equal(media["pixels"][1], images.to_float(FRAMES[0]))
-    cropped = with_clip("image", read_size=64, crop_seed=3)["image"].read(str(path))
+    cropped = with_clip("image", read_size=64, crop_seed=3)["image"].raw_from_user(str(path))
     np.testing.assert_array_equal(cropped, images.crop_resize(Image.open(path), 64, 3))
     assert not np.array_equal(cropped, value)
 
@@ -123,10 +123,11 @@ def test_frames_of_a_file_are_resized_as_by_the_torchvision_of_the_release(tmp_p
     big = with_clip("video")["video"]
     big.write(FRAMES, path)  # blocks of 8 × 8 equal pixels
     shaped = {
-        how: with_clip("video", resize=how)["video"].read(str(path)) for how in ("pillow", "torch", "torch_antialias")
+        how: with_clip("video", resize=how)["video"].raw_from_user(str(path))
+        for how in ("pillow", "torch", "torch_antialias")
     }
     assert [frames.shape for frames in shaped.values()] == [(8, 32, 32, 3)] * 3
-    np.testing.assert_array_equal(shaped["pillow"], big.read(str(path)))
+    np.testing.assert_array_equal(shaped["pillow"], big.raw_from_user(str(path)))
     assert (shaped["torch"] != shaped["pillow"]).mean() > 0.05
     assert np.abs(shaped["torch_antialias"].astype(int) - shaped["pillow"]).max() <= 3
 

@@ -77,11 +77,11 @@ def test_the_prompt_depends_on_the_order_of_frames(video):
 def test_a_video_file_round_trip(video, tmp_path):
     path = tmp_path / "x.mp4"
     video.write(FRAMES, path)
-    got = video.read(str(path))
+    got = video.raw_from_user(str(path))
     assert got.shape == FRAMES.shape and got.dtype == np.uint8
     assert np.abs(got.astype(int) - FRAMES).mean() < 12
     with pytest.raises(ConfigError, match="no such video"):
-        video.read(str(tmp_path / "absent.mp4"))
+        video.raw_from_user(str(tmp_path / "absent.mp4"))
 
 
 def test_html_is_an_animation(video):

@@ -9,9 +9,9 @@ import pytest
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import make_source
-from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from codi_jax.train import sampling
 from codi_jax.train.recipe import SamplesConfig, load_run
 from codi_jax.train.trainer import train
@@ -64,7 +64,7 @@ def test_samples_are_of_the_ema_weights_and_do_not_change_training(tmp_path, mon
         key = fold(fold(jax.random.key(before.config.seed), stage), "samples")
         generated = generator.generate(variables_of(before), outputs, {"text": prompts}, 3, key)["image"]
         for i, image in enumerate(generated):
-            written = codi["image"].read(str(shown / "00000004" / f"image_{i}.png"))
+            written = codi["image"].raw_from_user(str(shown / "00000004" / f"image_{i}.png"))
             assert np.abs(written.astype(int) - image).max() <= 1
     images = [(shown / step / "image_0.png").read_bytes() for step in ("00000002", "00000004")]
     assert images[0] != images[1]

@@ -14,7 +14,7 @@ from codi_jax.digit_world.benchmark import matrix
 from codi_jax.digit_world.benchmark.samples import in_batches
 from codi_jax.digit_world.judges.readers import Reading
 from codi_jax.modalities import Variables
-from codi_jax.pipeline import Generator
+from codi_jax.sampling.generator import Generator
 
 
 def reconstruct(generator: Generator, variables: Variables, values: Mapping[str, Sequence[Any]]) -> dict[str, list]:

@@ -41,9 +41,9 @@ from codi_jax.metrics.agreement import agreement
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
-from codi_jax.pipeline import Generator
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 
 __all__ = ["evaluate", "make_verdict", "table"]
 

@@ -23,11 +23,11 @@ from codi_jax.digit_world.report import gallery
 from codi_jax.metrics.agreement import agreement, agrees
 from codi_jax.modalities import REGISTRY
 from codi_jax.packaged import Package
-from codi_jax.pipeline import Generator
 from codi_jax.progress import ProgressFn
 from codi_jax.report.markup import Html, document, el
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 
 N = gallery.COLUMNS
 PAGE = "index.html"

@@ -9,8 +9,8 @@ from codi_jax.digit_world.benchmark.roundtrip import accuracy, reconstruct
 from codi_jax.digit_world.benchmark.samples import take
 from codi_jax.digit_world.judges.readers import Reading
 from codi_jax.metrics.agreement import UNREAD
-from codi_jax.pipeline import Generator
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
 from tests import toy
 
 N = 3

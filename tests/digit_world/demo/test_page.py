@@ -9,7 +9,7 @@ from codi_jax.data.source import make_source
 from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark.samples import take
 from codi_jax.digit_world.demo import page
-from codi_jax.pipeline import Generator
+from codi_jax.sampling.generator import Generator
 from tests import toy
 from tests.digit_world.report.test_page import TagChecker
 

@@ -1,0 +1,92 @@
+"""Checks of the numbers of a request, before anything is computed; every error is a ConfigError of one line."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.rng import seed_key
+from codi_jax.types import Array
+
+Given = Mapping[str, tuple[list[Any], bool]]  # modality -> raw values, and whether they were given as a list
+
+
+def positive(name: str, value: Any) -> int:
+    """A positive integer."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ConfigError(f"{name}: expected a positive number, got {value!r}")
+    return number
+
+
+def finite(name: str, value: Any) -> float:
+    """A finite number."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{name}: expected a number, got {value!r}")
+    return number
+
+
+def items_of(name: str, value: Any, total: int) -> list[Any] | None:
+    """The items of a sequence or array, one for each of `total` samples; None for a single value.
+
+    Raises:
+      ConfigError: another number of them.
+    """
+    if not (isinstance(value, (list, tuple, range)) or (isinstance(value, np.ndarray) and value.ndim)):
+        return None
+    if len(value) != total:
+        raise ConfigError(f"{name}: {len(value)} of them for {total} samples; give one number, or {total}")
+    return list(value)
+
+
+def keys(seed: Any, total: int) -> Array:
+    """The PRNG key of one seed, or the keys [total] of a sequence of seeds."""
+    seeds = items_of("seed", seed, total)
+    return seed_key(seed) if seeds is None else jnp.stack([seed_key(own) for own in seeds])
+
+
+def mix_weights(weights: Mapping[str, Any], prompts: Mapping[str, Any], total: int) -> dict[str, Any]:
+    """Mix weights of prompts: numbers, or float32 [total]. `CoDi.shares` checks them together."""
+    out = {}
+    for name, value in weights.items():
+        if name not in prompts:
+            raise ConfigError(f"weights: {name!r} has no prompt; prompts: {', '.join(prompts) or 'none'}")
+        what = f"weights of {name}"
+        items = items_of(what, value, total)
+        out[name] = finite(what, value) if items is None else np.asarray([finite(what, x) for x in items], np.float32)
+    return out
+
+
+def expand(groups: Sequence[Given], n: int) -> tuple[int, list[dict[str, list[Any]]]]:
+    """Repeats prompts n times.
+
+    Args:
+      groups: prompts, negative prompts. Lists have one length b in all groups; b = 1 if there is no list.
+      n: samples of each prompt.
+
+    Returns:
+      b · n, and in each group modality -> one raw value for all samples, or b · n of them, those of a prompt together.
+
+    Raises:
+      ConfigError: lists of different lengths.
+    """
+    lengths = [(len(items), name) for group in groups for name, (items, batched) in group.items() if batched]
+    for length, name in lengths:
+        if length != lengths[0][0]:
+            raise ConfigError(f"lists of prompts differ in length: {lengths[0][1]} {lengths[0][0]}, {name} {length}")
+    expanded = [
+        {name: [x for x in items for _ in range(n if batched else 1)] for name, (items, batched) in group.items()}
+        for group in groups
+    ]
+    return n * (lengths[0][0] if lengths else 1), expanded

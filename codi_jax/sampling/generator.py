@@ -1,0 +1,369 @@
+"""Generation with one model: prompts to latents of all outputs together, latents to raw values.
+
+    prompts → C_m → context;   z_T ~ N(0, I) for every output
+    every step: all V_m(z_t, t) → every denoiser with the others' tokens → guidance → sampler update
+    z_0 → codec decode → raw values
+
+Noise keys are folded by the name of the modality, so the noise of an output does not depend on the other outputs. Here
+values are raw and variables are arguments; `codi_jax.pipeline` is the interface that takes what users have.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.parallel import distributed
+from codi_jax.progress import ProgressFn
+from codi_jax.rng import normal
+from codi_jax.sampling.chunks import key_of_chunk, progress_of_chunk, split
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.joint import SamplerInputs
+from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
+from codi_jax.types import Array
+
+SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
+Reader = Callable[[tuple[str, ...]], dict[str, Any]]  # names of components -> their variables
+
+
+class PromptWarning(UserWarning):
+    """A prompt contains something unknown to the model, such as a word outside its vocabulary."""
+
+
+class Generator:
+    """Generation with one model and one sampler; compiled programs are kept between calls.
+
+    Args:
+      codi: the model.
+      config: sampler and guidance.
+      programs: where compiled programs are kept; generators of one model may share it.
+
+    Raises:
+      ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
+    """
+
+    def __init__(self, codi: CoDi, config: GenerateConfig, programs: Programs | None = None):
+        self.codi, self.config = codi, config
+        for name in config.guidance:
+            codi[name]
+        self._programs = Programs() if programs is None else programs
+        self._sample = JointSampler(codi, config, self._programs)
+
+    def with_config(self, config: GenerateConfig) -> "Generator":
+        """A generator of the same model with other settings, which shares the compiled programs."""
+        return Generator(self.codi, config, self._programs)
+
+    def compiled_programs(self) -> int:
+        """Number of programs compiled so far, over all batch sizes."""
+        return self._programs.compiled()
+
+    def prompts(self, variables: dict, values: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
+        """Encodes prompts: raw values by modality to prompt tokens [n, D].
+
+        Warns:
+          PromptWarning: a prompt contains something unknown to the model.
+        """
+        self._warn(values)
+        return {name: self._encode_prompt(name, variables, values[name]) for name in self.codi.order(values)}
+
+    def _warn(self, values: Mapping[str, Sequence[Any]]) -> None:
+        for name in self.codi.order(values):
+            if unknown := self.codi[name].unknown(values[name]):
+                warnings.warn(unknown, PromptWarning, stacklevel=3)
+
+    def _encode_prompt(self, name: str, variables: dict, values: Sequence[Any]) -> Array:
+        return self._prompt(name, variables, self.codi[name].preprocess(values))
+
+    def _run(self, kind: str, name: str, roles: Iterable[str], function: Any, variables: dict, *inputs: Any) -> Any:
+        """Calls the compiled function of a modality with the variables of the components of `roles` alone."""
+        return self._programs.get(kind, name, function)(self.codi[name].subset(variables, roles), *inputs)
+
+    def _prompt(self, name: str, variables: dict, media: Any) -> Array:
+        return self._run("prompt", name, ("prompt",), self.codi[name].prompt, variables, media)
+
+    def embed(self, variables: dict, name: str, values: Sequence[Any]) -> Array:
+        """Embeddings [n, D] of unit norm of raw values: those that bridging alignment compares between modalities."""
+        modality = self.codi[name]
+
+        def embed(variables: dict, media: Any) -> Array:
+            return modality.embed(modality.component(variables, "prompt"), media).astype(jnp.float32)
+
+        return self._run("embed", name, ("prompt",), embed, variables, modality.preprocess(values))
+
+    def encode(self, variables: dict, name: str, values: Sequence[Any]) -> Array:
+        """Normalised latents [n, *latent_shape] of raw values: the mean of the codec's posterior."""
+        modality = self.codi[name]
+
+        def encode(variables: dict, media: Any) -> Array:
+            return modality.encode(variables, media)[0]
+
+        return self._run("encode", name, ("codec",), encode, variables, modality.preprocess(values))
+
+    def null_prompt_modalities(self, prompts: Iterable[str]) -> tuple[str, ...]:
+        """The modalities that make up the null prompt: those of the prompts, or else the model's first."""
+        return tuple(prompts) or tuple(self.codi.modalities)[:1]
+
+    def _outputs(self, names: Iterable[str]) -> tuple[str, ...]:
+        if not (outputs := self.codi.order(names)):
+            raise ConfigError(f"nothing to generate; choose from {', '.join(self.codi.modalities)}")
+        return outputs
+
+    def latents(
+        self,
+        variables: dict,
+        outputs: Sequence[str],
+        prompts: Mapping[str, Array],
+        n: int,
+        key: jax.Array,
+        weights: Mapping[str, Any] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
+        noise: Mapping[str, Array] | None = None,
+        null: Mapping[str, Array] | None = None,
+        progress: ProgressFn | None = None,
+    ) -> dict[str, Array]:
+        """Samples latents of all outputs together.
+
+        Args:
+          variables: parameters and constants of the model.
+          outputs: modalities to generate.
+          prompts: modality -> prompt tokens [n, D]; empty for unconditional generation.
+          n: number of samples.
+          key: PRNG key; or keys [n], one per sample, whose noise depends on its own key alone.
+          weights: mix weights of the prompts by modality, scalars or [n]; 1 each if None.
+          guidance: guidance by output; the config's for those not given.
+          noise: z_T by output; drawn for those not given.
+          null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None; or negative prompts.
+          progress: called before every step of the host loop; once, before a scan.
+
+        Returns:
+          Normalised latents {output: [n, *latent_shape]}.
+
+        Raises:
+          ConfigError: no outputs, an unknown or repeated modality, or impossible weights.
+        """
+        codi, outputs = self.codi, self._outputs(outputs)
+        guidance = {**self.config.guidance, **(guidance or {})}
+        null = null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n)
+        connectivity = codi.connectivity(outputs)
+        index = {name: i for i, name in enumerate(codi.modalities)}
+        replicate = mesh_replicator(variables)
+        null_context = replicate(codi.context(null, weights))
+        absent = {} if len(outputs) < 2 else {m: codi.zero_environment_tokens(m, n) for m in codi.modalities}
+        inputs = SamplerInputs(
+            variables=variables,
+            context=replicate(codi.context(prompts, weights)) if prompts else null_context,
+            null=null_context,
+            connectivity=replicate({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
+            guidance={
+                name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
+            },
+            tokens=replicate(absent),
+            key=replicate(key),
+        )
+        z = {
+            name: noise[name] if noise and name in noise else normal(key, n, codi[name].latent_shape, name, "z_T")
+            for name in outputs
+        }
+        return self._sample(inputs, replicate(z), progress)
+
+    def decode(
+        self,
+        variables: dict | Reader,
+        latents: Mapping[str, Array],
+        batch_size: int | None = None,
+        progress: ProgressFn | None = None,
+    ) -> dict[str, list[Any]]:
+        """Decodes normalised latents {output: [n, *latent_shape]} to lists of raw values.
+
+        Args:
+          variables: parameters and constants of the model; or a function that reads them, called for each output.
+          latents: by output.
+          batch_size: see `sample`.
+          progress: called when the decoding of an output starts.
+        """
+        out = {}
+        for name, z in latents.items():
+            if progress is not None:
+                progress(f"decoding {name}")
+            modality = self.codi[name]
+            roles = [role for role in modality.components if role not in ("prompt", *SAMPLED)]
+            needed = tuple(modality.components[role] for role in roles)
+            loaded = variables(needed) if callable(variables) else variables
+            values: list[Any] = []
+            for rows in split(len(z), batch_size):
+                part = z if len(rows) == len(z) else z[rows]
+                decoded = self._run("decode", name, roles, modality.decode_latent, loaded, part)
+                values += modality.postprocess(distributed.fetch(decoded))
+            out[name] = values[: len(z)]
+            del loaded
+        return out
+
+    def generate(
+        self,
+        variables: dict | Reader,
+        outputs: Sequence[str],
+        values: Mapping[str, Sequence[Any]],
+        n: int,
+        key: jax.Array,
+        weights: Mapping[str, Any] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
+        progress: ProgressFn | None = None,
+    ) -> dict[str, list[Any]]:
+        """Generates raw values of all outputs together from prompts given as raw values: `sample`, then `decode`.
+
+        Returns:
+          {output: n raw values}.
+
+        Raises:
+          ConfigError: see `sample`.
+
+        Warns:
+          PromptWarning: a prompt contains something unknown to the model.
+        """
+        self._warn(values)
+        latents = self.sample(variables, outputs, values, n, key, weights, guidance, progress)
+        return self.decode(variables, latents, progress=progress)
+
+    def sample(
+        self,
+        variables: dict | Reader,
+        outputs: Sequence[str],
+        values: Mapping[str, Sequence[Any]],
+        n: int,
+        key: jax.Array,
+        weights: Mapping[str, Any] | None = None,
+        guidance: Mapping[str, Guidance] | None = None,
+        progress: ProgressFn | None = None,
+        *,
+        negative: Mapping[str, Sequence[Any]] | None = None,
+        noise: Mapping[str, Array] | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, Array]:
+        """Samples latents of all outputs together from prompts given as raw values.
+
+        Args:
+          variables: parameters and constants of the model; or a function that reads those of the components it is
+            given the names of. It is called for each prompt encoder and for the sampler, and each result is released
+            before the next call, to bound memory.
+          outputs: modalities to generate.
+          values: modality -> prompts, n raw values or one for all n samples; empty for unconditional generation.
+          n: number of samples.
+          key: see `latents`.
+          weights: see `latents`.
+          guidance: see `latents`.
+          progress: called when an activity starts and before every sampling step.
+          negative: modality -> negative prompts, n raw values or one, which take the place of the null prompt.
+          noise: see `latents`.
+          batch_size: number of samples that are computed at a time; all if None. More samples are computed in chunks
+            of this size. The last one is filled up with copies, so that all are computed by the same programs. With
+            one `key`, the first chunk uses the key itself, and chunk k > 0 the key folded with ("chunk", k).
+
+        Returns:
+          Normalised latents {output: [n, *latent_shape]}.
+
+        Raises:
+          ConfigError: see `latents`; or another number of prompts.
+        """
+        read = variables if callable(variables) else lambda _: variables
+        negative = negative or {}
+        for name, given in (*values.items(), *negative.items()):
+            if len(given) not in (1, n):
+                raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
+        outputs, chunks = self._outputs(outputs), split(n, batch_size)
+        encoders, sampled, _ = self.components(outputs, values, negative)
+        prompts: list[dict[str, Array]] = [{} for _ in chunks]
+        null: list[dict[str, Array]] = [{} for _ in chunks]
+        for name, needed in encoders.items():
+            if progress is not None:
+                progress(f"{name} prompt")
+            loaded = read(needed) if needed else {}
+            for rows, own, other in zip(chunks, prompts, null, strict=True):
+                made = self._prompt_and_null(name, loaded, values, negative, rows)
+                own |= made[0]
+                other |= made[1]
+            jax.block_until_ready((prompts, null))
+            del loaded
+        if progress is not None:
+            progress(f"reading {', '.join(sampled)}")
+        loaded = jax.block_until_ready(read(sampled))
+        parts = []
+        for k, rows in enumerate(chunks):
+            parts.append(
+                self.latents(
+                    loaded,
+                    outputs,
+                    prompts[k],
+                    len(rows),
+                    key_of_chunk(key, k, rows),
+                    {name: w[rows] if np.ndim(w) else w for name, w in (weights or {}).items()},
+                    guidance,
+                    {name: z[rows] for name, z in (noise or {}).items()},
+                    null[k],
+                    progress_of_chunk(progress, k, len(chunks)),
+                )
+            )
+            jax.block_until_ready(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: jnp.concatenate([part[name] for part in parts])[:n] for name in outputs}
+
+    def _prompt_and_null(
+        self,
+        name: str,
+        variables: dict,
+        values: Mapping[str, Sequence[Any]],
+        negative: Mapping[str, Sequence[Any]],
+        rows: np.ndarray,
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The prompt and the null (or negative) prompt of one modality for some samples, {name: [rows, D]} or {}."""
+
+        def encode(given: Sequence[Any]) -> Array:
+            return self._encode_prompt(name, variables, [given[i if len(given) > 1 else 0] for i in rows])
+
+        def make_null() -> dict[str, Array]:
+            return self.codi.null_prompts(variables, (name,), len(rows), self._prompt)
+
+        prompt = {name: encode(values[name])} if name in values else {}
+        if not negative:
+            return prompt, make_null()
+        # Without prompts, guidance leads from the negative prompt to the null prompt.
+        return prompt if values else make_null(), {name: encode(negative[name])} if name in negative else {}
+
+    def components(
+        self, outputs: Sequence[str], prompts: Collection[str], negative: Collection[str] = ()
+    ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """The components that `generate` needs.
+
+        Args:
+          outputs: modalities to generate.
+          prompts: modalities that have prompts.
+          negative: modalities that have negative prompts.
+
+        Returns:
+          Names of components: of the prompt encoders by modality (those of the null prompt included), of the sampler,
+          and of the codecs by output.
+
+        Raises:
+          ConfigError: no outputs, or a modality that this model does not have.
+        """
+        codi, outputs = self.codi, self._outputs(outputs)
+        null = tuple(negative) or self.null_prompt_modalities(prompts)
+        encoders = {
+            name: (codi[name].components["prompt"],)
+            if name in prompts or name in negative or codi.config.null == "empty"
+            else ()
+            for name in codi.order(dict.fromkeys((*prompts, *null)))
+        }
+        roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
+        sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
+        decoders = {
+            name: tuple(c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
+            for name in outputs
+        }
+        return encoders, sampled, decoders

@@ -1,0 +1,22 @@
+"""Finds captions for images by aligned embeddings: `python examples/retrieval.py`."""
+
+import codi_jax
+
+CAPTIONS = [f"a {colour} {digit}" for colour in ("red", "green", "blue") for digit in ("two", "five", "seven")]
+
+
+def main(captions: list[str] = CAPTIONS, k: int = 3) -> list[list[str]]:
+    """Generates an image for every caption and prints the k captions that are nearest to it, which it returns."""
+    pipe = codi_jax.load("digit_world")
+    images = pipe({"text": captions}, to="image", seed=0).image
+    embeddings = pipe.embed({"text": captions, "image": images})  # {modality: [n, D]}, of unit norm
+    cosine = embeddings["image"] @ embeddings["text"].T
+    nearest = [[captions[j] for j in row[:k]] for row in (-cosine).argsort(axis=1)]
+    for caption, found in zip(captions, nearest, strict=True):
+        print(f"{caption:12} → {', '.join(found)}")
+    print(f"the first is right for {sum(c == f[0] for c, f in zip(captions, nearest, strict=True))} of {len(captions)}")
+    return nearest
+
+
+if __name__ == "__main__":
+    main()
