@@ -372,7 +372,7 @@ def test_no_more_audio_is_decoded_than_needed(tmp_path, monkeypatch):
 def test_the_error_without_pyav_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['av'] = None\n"
-        "from codi_jax.config import ConfigError\nfrom codi_jax.data import files\n"
+        "from codi_jax.config import ConfigError\nfrom codi_jax.media import files\n"
         "try:\n    files.read_audio('x.wav', 8, 8)\nexcept ConfigError as e:\n    print(e)\n"
     )
     (tmp_path / "x.wav").write_bytes(b"")
