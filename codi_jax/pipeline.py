@@ -5,7 +5,8 @@
     out.image[0], out.audio[0]
 
 A pipeline takes and returns what users have (`Modality.raw_from_user`, `user_from_raw`), checks a request before it
-computes anything, and holds the weights and the compiled programs of a model. `sampling.Generator` does the work.
+computes anything, and holds the weights and the compiled programs of a model. The work is done by
+`sampling.generator.Generator`.
 """
 
 import dataclasses

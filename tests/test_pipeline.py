@@ -134,6 +134,8 @@ def test_settings_take_the_place_of_the_config_and_programs_are_kept():
     two, three = (pipe(TEXT, "text", n=2, steps=steps, decode=False).latents for steps in (2, 3))
     count = pipe._generator().compiled_programs()
     assert not close(two, three) and count == 2  # prompt, step alone: the number of steps is no part of a program
+    pipe(TEXT, "text", n=2, seed=[1, 2], guidance=3, decode=False)
+    assert pipe._generator().compiled_programs() == count  # seeds and guidance are data
     multistep = pipe(TEXT, "text", n=2, steps=3, sampler="dpmpp_2m", decode=False).latents
     assert not close(three, multistep) and pipe._generator().compiled_programs() == count + 1
     again = pipe(TEXT, "text", n=2, decode=False).latents

@@ -26,7 +26,7 @@ from codi_jax.sampling.chunks import key_of_chunk, progress_of_chunk, split
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import SamplerInputs
 from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
 Reader = Callable[[tuple[str, ...]], dict[str, Any]]  # names of components -> their variables
@@ -84,14 +84,14 @@ class Generator:
         """Calls the compiled function of a modality with the variables of the components of `roles` alone."""
         return self._programs.get(kind, name, function)(self.codi[name].subset(variables, roles), *inputs)
 
-    def _prompt(self, name: str, variables: dict, media: Any) -> Array:
+    def _prompt(self, name: str, variables: dict, media: PyTree) -> Array:
         return self._run("prompt", name, ("prompt",), self.codi[name].prompt, variables, media)
 
     def embed(self, variables: dict, name: str, values: Sequence[Any]) -> Array:
         """Embeddings [n, D] of unit norm of raw values: those that bridging alignment compares between modalities."""
         modality = self.codi[name]
 
-        def embed(variables: dict, media: Any) -> Array:
+        def embed(variables: dict, media: PyTree) -> Array:
             return modality.embed(modality.component(variables, "prompt"), media).astype(jnp.float32)
 
         return self._run("embed", name, ("prompt",), embed, variables, modality.preprocess(values))
@@ -100,7 +100,7 @@ class Generator:
         """Normalised latents [n, *latent_shape] of raw values: the mean of the codec's posterior."""
         modality = self.codi[name]
 
-        def encode(variables: dict, media: Any) -> Array:
+        def encode(variables: dict, media: PyTree) -> Array:
             return modality.encode(variables, media)[0]
 
         return self._run("encode", name, ("codec",), encode, variables, modality.preprocess(values))
@@ -164,7 +164,8 @@ class Generator:
                 name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
             },
             tokens=replicate(absent),
-            key=replicate(key),
+            # Without noise in its steps, the sampler is compiled once for one key and for keys [n].
+            key=replicate(key if self.config.eta else jax.random.key(0)),
         )
         z = {
             name: noise[name] if noise and name in noise else normal(key, n, codi[name].latent_shape, name, "z_T")
