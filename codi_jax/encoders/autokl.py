@@ -15,6 +15,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend
 from codi_jax.nn.conv import Conv3x3
@@ -69,7 +70,7 @@ class _Layers(nn.Module):
     """Base of the modules below: config, compute type, convolution and norm."""
 
     config: AutoKLConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def conv(self, name: str, features: int, size: int = 3, **kwargs) -> nn.Module:
         if size == 3 and not kwargs:
@@ -163,7 +164,7 @@ class AutoKL(nn.Module):
     """The autoencoder; x is [B, H, W, C] or [B, T, H, W, C] in [-1, 1], H and W multiples of `config.downscale`."""
 
     config: AutoKLConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         config = self.config

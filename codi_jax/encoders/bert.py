@@ -11,6 +11,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
@@ -43,7 +44,7 @@ class BertConfig:
     types: int = 2
 
 
-def _norm(dtype: jnp.dtype, name: str) -> nn.Module:
+def _norm(dtype: DTypeLike, name: str) -> nn.Module:
     return layer_norm(dtype, name, epsilon=1e-12)
 
 
@@ -51,7 +52,7 @@ class BertLayer(nn.Module):
     """One post-norm transformer layer on x [B, L, width]; bias [B, 1, 1, L] is added to the scores."""
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, bias: Array) -> Array:
@@ -70,7 +71,7 @@ class BertEmbeddings(nn.Module):
     """Layer norm of the sum of token, position and type-0 embeddings: ids [B, L] to [B, L, width]."""
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
@@ -87,7 +88,7 @@ class Bert(nn.Module):
     """Token ids to a pooled vector."""
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:

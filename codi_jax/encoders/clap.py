@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.encoders.swin import Merge, SwinBlock
@@ -161,7 +162,7 @@ class CLAPAudio(nn.Module):
     """The audio tower; `remat` recomputes the activations of each block in the backward pass."""
 
     config: CLAPAudioConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact

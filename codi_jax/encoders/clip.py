@@ -14,6 +14,7 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.encoders.clip_temporal import CLIPTemporal
@@ -104,7 +105,7 @@ class CLIPLayer(nn.Module):
     width: int
     heads: int
     feed_forward: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, bias: Array | None = None, frames: int = 1) -> Array:
@@ -139,7 +140,7 @@ class CLIPText(nn.Module):
     """Text tower; `remat` recomputes the activations of each layer in the backward pass."""
 
     config: CLIPTextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact
@@ -177,7 +178,7 @@ class CLIPVision(nn.Module):
     """
 
     config: CLIPVisionConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact

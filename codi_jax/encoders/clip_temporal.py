@@ -11,6 +11,7 @@ projection of A and W₂ are initialised with zeros, so that a tower trained on 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import ClampedNorm
@@ -27,7 +28,7 @@ class CLIPTemporal(nn.Module):
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, frames: int) -> Array:

@@ -16,6 +16,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
@@ -49,7 +50,7 @@ class GPT2Layer(nn.Module):
     """One pre-norm layer on tokens x [B, L, width] at positions start … start + L - 1 of the cache."""
 
     config: GPT2Config
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, cache: tuple[Array, Array], start: int | Array) -> tuple[Array, tuple[Array, Array]]:
@@ -75,7 +76,7 @@ class GPT2(nn.Module):
     """Tokens and a latent to logits."""
 
     config: GPT2Config
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         config = self.config

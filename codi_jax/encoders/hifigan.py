@@ -12,6 +12,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.types import Array
@@ -68,7 +69,7 @@ class DilatedResBlock(nn.Module):
 
     kernel: int
     dilations: tuple[int, ...]
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -87,7 +88,7 @@ class HiFiGAN(nn.Module):
     """The generator."""
 
     config: HiFiGANConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, log_mel: Array) -> Array:

@@ -12,6 +12,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.encoders.bert import Bert, BertConfig
 from codi_jax.encoders.gpt2 import GPT2, GPT2Config
@@ -43,7 +44,7 @@ class Optimus(nn.Module):
     """The sentence autoencoder."""
 
     config: OptimusConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.encoder = Bert(self.config.encoder, self.dtype)

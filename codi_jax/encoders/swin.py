@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
@@ -61,7 +62,7 @@ class WindowAttention(nn.Module):
     heads: int
     side: int
     shift: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -88,7 +89,7 @@ class SwinBlock(nn.Module):
     side: int
     shift: int
     feed_forward: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -102,7 +103,7 @@ class SwinBlock(nn.Module):
 class Merge(nn.Module):
     """Patch merging: concatenates cells (row, column) = (0, 0), (1, 0), (0, 1), (1, 1), norm, then 4C to 2C."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -8,6 +8,7 @@ With b_l = log w_l a token counts w_l times; b_l = MASKED masks it.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.types import Array, Tokens
 
@@ -42,7 +43,7 @@ class Attention(nn.Module):
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, context: Tokens | None = None) -> Array:

@@ -9,6 +9,7 @@ such maps.
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from codi_jax.types import Array
 
@@ -34,7 +35,7 @@ class Conv3x3(nn.Module):
     width: int
     stride: int = 1
     zero: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -10,6 +10,7 @@ has self-attention and a feed-forward, and a softmax over no tokens is undefined
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import UNetConfig
@@ -30,7 +31,7 @@ class CrossModalAttention(nn.Module):
 
     config: UNetConfig
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     def setup(self):

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import UNetConfig
@@ -26,7 +27,7 @@ class Denoiser(nn.Module):
 
     config: UNetConfig
     cross_width: int | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     alias_skip: bool = False
     remat: bool = False
 

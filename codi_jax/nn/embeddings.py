@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from codi_jax.types import Array
 
@@ -44,7 +45,7 @@ class TimeEmbedding(nn.Module):
     """Timesteps [B] -> embedding [B, 4·width], an input of every residual block."""
 
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, t: Array) -> Array:

@@ -6,6 +6,7 @@ mean. It has no attention and does not receive the prompt.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.config import EnvironmentConfig
 from codi_jax.nn.kinds import Head
@@ -24,7 +25,7 @@ class EnvironmentEncoder(nn.Module):
     """
 
     config: EnvironmentConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     def setup(self):

@@ -8,6 +8,7 @@ which do not change the resolution, are dense layers. Only attention and the nor
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.config import BlockConfig
 from codi_jax.nn.conv import Conv3x3
@@ -20,7 +21,7 @@ from codi_jax.types import Array
 class Upsample(nn.Module):
     """Nearest neighbour ×2, then a 3×3 convolution: [..., H, W, C] -> [..., 2H, 2W, C]."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
@@ -33,7 +34,7 @@ class Upsample(nn.Module):
 class Spatial:
     """Blocks for maps [..., H, W, C]."""
 
-    def __init__(self, config: BlockConfig, dtype: jnp.dtype):
+    def __init__(self, config: BlockConfig, dtype: DTypeLike):
         self.config, self.dtype = config, dtype
 
     def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
@@ -52,7 +53,7 @@ class Spatial:
 class Vector:
     """Blocks for flat vectors [B, C·S]; `width` is that of a token, C."""
 
-    def __init__(self, config: BlockConfig, dtype: jnp.dtype):
+    def __init__(self, config: BlockConfig, dtype: DTypeLike):
         self.config, self.dtype = config, dtype
 
     def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
@@ -68,7 +69,7 @@ class Vector:
     up = down
 
 
-def blocks_of(config: BlockConfig, dtype: jnp.dtype) -> Spatial | Vector:
+def blocks_of(config: BlockConfig, dtype: DTypeLike) -> Spatial | Vector:
     """The blocks of the kind in the config."""
     return Spatial(config, dtype) if config.kind == "spatial" else Vector(config, dtype)
 
@@ -79,7 +80,7 @@ class Head(nn.Module):
     config: BlockConfig
     width: int
     zero: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array) -> Array:

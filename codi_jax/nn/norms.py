@@ -20,6 +20,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.types import Array
 
@@ -59,7 +60,7 @@ class Statistics:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalize(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: jnp.dtype) -> Array:
+def normalize(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: DTypeLike) -> Array:
     """y of the module's formula, of the shape of x.
 
     Args:
@@ -71,7 +72,7 @@ def normalize(x: Array, scale: Array, bias: Array | None, over: Statistics, dtyp
     return _forward(x, scale, bias, over, dtype)[0]
 
 
-def _forward(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: jnp.dtype) -> tuple[Array, tuple]:
+def _forward(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: DTypeLike) -> tuple[Array, tuple]:
     gain = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
     centred = x.astype(jnp.float32)
     mean = over.means(over.sums(centred), x)
@@ -84,7 +85,7 @@ def _forward(x: Array, scale: Array, bias: Array | None, over: Statistics, dtype
     return y, (x, mean, rate, gain, bias)
 
 
-def _backward(over: Statistics, dtype: jnp.dtype, residuals: tuple, g: Array) -> tuple[Array, Array, Array | None]:
+def _backward(over: Statistics, dtype: DTypeLike, residuals: tuple, g: Array) -> tuple[Array, Array, Array | None]:
     x, mean, rate, gain, bias = residuals
     g = g.astype(jnp.float32)
     normed = (x.astype(jnp.float32) - mean) * rate
@@ -119,7 +120,7 @@ class GroupNorm(nn.Module):
     groups: int
     positions: int
     epsilon: float = 1e-5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -134,7 +135,7 @@ class ClampedNorm(nn.Module):
 
     axis: int
     epsilon: float = 1e-5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -144,6 +145,6 @@ class ClampedNorm(nn.Module):
         return normalize(x, scale, None, Statistics(axes, groups, self.epsilon, clamped=True), self.dtype)
 
 
-def layer_norm(dtype: jnp.dtype, name: str | None, epsilon: float = 1e-5) -> GroupNorm:
+def layer_norm(dtype: DTypeLike, name: str | None, epsilon: float = 1e-5) -> GroupNorm:
     """Layer norm over channels, with PyTorch's ε."""
     return GroupNorm(1, 0, epsilon, dtype, name=name)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.types import Array
@@ -30,7 +31,7 @@ class Residual(nn.Module):
     groups: int
     positions: int
     layer: Callable[..., nn.Module]
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array, emb: Array) -> Array:

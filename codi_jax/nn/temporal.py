@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.attention import attend, split_heads
@@ -46,7 +47,7 @@ class PositionBias(nn.Module):
 
     width: int
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, frames: int) -> Array:
@@ -62,7 +63,7 @@ class TemporalAttention(nn.Module):
     """Attention over the frames at each position: [B, T, H, W, C] -> the same."""
 
     config: BlockConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -91,7 +92,7 @@ class TemporalAttention(nn.Module):
 class TemporalFeedForward(nn.Module):
     """GEGLU with a time shift: [B, T, H, W, C] -> the same. Gate, shift and norm are float32, as in the release."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -108,7 +109,7 @@ class FrameShift(nn.Module):
     """A convolution of each frame, delayed chunk by chunk: [B, T, H, W, C] -> the same."""
 
     config: BlockConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -124,7 +125,7 @@ class Temporal(nn.Module):
     """
 
     config: BlockConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -10,6 +10,7 @@ h  += h' Wₒᵤₜ                       Wₒᵤₜ initialised with zeros
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import Attention
 from codi_jax.nn.norms import GroupNorm, layer_norm
@@ -37,7 +38,7 @@ def as_features(tokens: Array, shape: tuple[int, ...]) -> Array:
 class GEGLU(nn.Module):
     """Feed-forward [.., C] -> [.., C]: split x W + b into a | g; a·GELU(g) has width 4C."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -59,7 +60,7 @@ class Transformer(nn.Module):
     heads: int
     groups: int
     vector_tokens: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array, context: Tokens) -> Array:

