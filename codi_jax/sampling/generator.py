@@ -192,8 +192,7 @@ class Generator:
         for name, z in latents.items():
             if progress is not None:
                 progress(f"decoding {name}")
-            modality = self.codi[name]
-            roles = [role for role in modality.components if role not in ("prompt", *SAMPLED)]
+            modality, roles = self.codi[name], self._decoder_roles(name)
             needed = tuple(modality.components[role] for role in roles)
             loaded = variables(needed) if callable(variables) else variables
             values: list[Any] = []
@@ -204,6 +203,10 @@ class Generator:
             out[name] = values[: len(z)]
             del loaded
         return out
+
+    def _decoder_roles(self, name: str) -> tuple[str, ...]:
+        """The roles of the components that decode latents of a modality."""
+        return tuple(role for role in self.codi[name].components if role not in ("prompt", *SAMPLED))
 
     def generate(
         self,
@@ -363,8 +366,5 @@ class Generator:
         }
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
         sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
-        decoders = {
-            name: tuple(c for role, c in codi[name].components.items() if role not in ("prompt", *SAMPLED))
-            for name in outputs
-        }
+        decoders = {name: tuple(codi[name].components[role] for role in self._decoder_roles(name)) for name in outputs}
         return encoders, sampled, decoders

@@ -60,8 +60,7 @@ def _settings(run: Run, name: str) -> EncodeConfig:
 def _origin(run: Run, name: str) -> dict[str, Any]:
     """The contents of arrays.json: the source and the modalities, and a fingerprint of them and of the weights."""
     stage = run.stage(name)
-    if not isinstance(stage.source, str):
-        raise ConfigError(f"config.stages.{name}.source: an encode stage has one source")
+    assert isinstance(stage.source, str), "Run has checked that an encode stage names a source"
     source = dict(run.config.sources[stage.source].items())
     text = json.dumps({"source": source, "modalities": stage.modalities}, default=lambda config: config.to_dict())
     extra = json.loads(text)
