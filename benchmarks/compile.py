@@ -25,7 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import Jaxpr
 from jax.extend.source_info_util import summarize
 
 from codi_jax.cli.common import read_config
@@ -40,9 +40,8 @@ from codi_jax.train.recipe import Run, open_run
 COLUMNS = ("operations", "instructions", "fusions", "trace_s", "lower_s", "compile_s", "step_ms", "step_core_ms")
 
 
-def equations(program: Any) -> Iterator[Any]:
+def equations(jaxpr: Jaxpr) -> Iterator[Any]:
     """All equations of a jaxpr, including those of nested jaxprs."""
-    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
@@ -88,7 +87,7 @@ def measure(run: Run, name: str, steps: int) -> tuple[dict[str, Any], Counter]:
     computations = Program(compiled.as_text() or "").computations.values()
     opcodes = Counter(instruction.opcode for computation in computations for instruction in computation.values())
     files: Counter = Counter()
-    for equation in equations(traced.jaxpr):
+    for equation in equations(traced.jaxpr.jaxpr):
         files["/".join(Path(summarize(equation.source_info).split(":")[0]).parts[-2:])] += 1
     row = {
         "stage": name,

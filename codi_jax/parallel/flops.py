@@ -16,11 +16,11 @@ is counted; dead code is not, since the compiler removes it.
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
 
@@ -38,18 +38,24 @@ class Flops:
         return Flops(self.total * count, self.unknown_loops)
 
 
-def count(program: ClosedJaxpr) -> Flops:
+class Program(Protocol):
+    """A jaxpr with its constants, as `jax.make_jaxpr` returns it: ClosedJaxpr, which jax 0.12 merged with Jaxpr."""
+
+    @property
+    def jaxpr(self) -> Any: ...
+
+
+def count(program: Program) -> Flops:
     """Operations of one call of a program, summed over its devices."""
     return _count(dce_jaxpr(program.jaxpr, True)[0])
 
 
-def read_inputs(program: ClosedJaxpr) -> list[bool]:
+def read_inputs(program: Program) -> list[bool]:
     """Which inputs the results depend on; a compiled program drops the others."""
     return dce_jaxpr(program.jaxpr, True)[1]
 
 
-def _count(jaxpr: ClosedJaxpr | Jaxpr) -> Flops:
-    jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+def _count(jaxpr: Jaxpr) -> Flops:
     return sum((_equation(equation) for equation in jaxpr.eqns), Flops(0.0))
 
 
@@ -78,9 +84,10 @@ def _equation(equation: Any) -> Flops:
     return inner
 
 
-def programs_in(value: Any) -> Iterator[Any]:
+def programs_in(value: Any) -> Iterator[Jaxpr]:
     """The jaxprs in a parameter of an equation: of jit, remat, custom derivatives and other calls."""
-    if isinstance(value, ClosedJaxpr | Jaxpr):
+    value = getattr(value, "jaxpr", value)  # without the constants
+    if isinstance(value, Jaxpr):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
