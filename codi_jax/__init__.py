@@ -18,9 +18,20 @@ if TYPE_CHECKING:
     from codi_jax.media.audio import Audio
     from codi_jax.output import Output
     from codi_jax.pipeline import Pipeline
+    from codi_jax.registry import register
 
 __version__ = "0.2.0"
-__all__ = ["Audio", "ClassifierFreeGuidance", "CoDi", "Guidance", "Output", "Pipeline", "__version__", "load"]
+__all__ = [
+    "Audio",
+    "ClassifierFreeGuidance",
+    "CoDi",
+    "Guidance",
+    "Output",
+    "Pipeline",
+    "__version__",
+    "load",
+    "register",
+]
 
 _MODULES = {
     "Audio": "codi_jax.media.audio",
@@ -30,6 +41,7 @@ _MODULES = {
     "Output": "codi_jax.output",
     "Pipeline": "codi_jax.pipeline",
     "load": "codi_jax.loading",
+    "register": "codi_jax.registry",
 }
 
 

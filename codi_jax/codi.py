@@ -20,7 +20,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError, did_you_mean, from_dict
 from codi_jax.diffusion import schedules
-from codi_jax.modalities import REGISTRY, Modality, ModelDims, Variables
+from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
 
@@ -71,10 +71,14 @@ class CoDi:
         self.modalities: dict[str, Modality] = {}
         self._shapes: dict[str, dict] = {}
         for name in config.modalities:
-            if name not in REGISTRY:
-                raise ConfigError(f"config.model.modalities.{name}: unknown modality; known: {', '.join(REGISTRY)}")
-        for name, cls in REGISTRY.items():  # in the order of the registry, not of the config
+            if name not in MODALITIES:
+                hint = did_you_mean(name, MODALITIES)
+                raise ConfigError(
+                    f"config.model.modalities.{name}: unknown modality{hint}; known: {', '.join(MODALITIES)}"
+                )
+        for name in MODALITIES:  # in the order of the registry, not of the config
             if name in config.modalities:
+                cls = MODALITIES[name]
                 tree = from_dict(cls.Config, config.modalities[name], f"model.modalities.{name}")
                 self.modalities[name] = cls(tree, dims)
         self._check_shared()

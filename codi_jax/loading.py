@@ -5,6 +5,7 @@ Training is imported only to open a workdir, so that a packaged model is loaded 
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from codi_jax import packaged, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, did_you_mean, from_dict
 from codi_jax.pipeline import Pipeline
+from codi_jax.plugins import import_plugins
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.weights import Weights
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True) -> Pipeline:
+def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plugins: Sequence[str] = ()) -> Pipeline:
     """Opens a model. Weights are read when they are first used.
 
     Args:
@@ -31,10 +33,14 @@ def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True) -> P
       dtype: of parameters and computation, "float32", "bfloat16" or "float16"; the config's if None.
       keep: whether the pipeline keeps what it has read. If not, every call reads again, and memory holds the networks
         one after the other.
+      plugins: modules to import first. A model that needs plugins (`config.plugins`) is loaded only if they are named
+        here or have been imported, since their code may be that of others.
 
     Raises:
-      ConfigError: there is no such model, its files are damaged, or no stage of the run has finished.
+      ConfigError: there is no such model, its files are damaged, no stage of the run has finished, or it needs plugins
+        that have not been imported.
     """
+    import_plugins([plugins] if isinstance(plugins, str) else plugins)
     name = os.fspath(where)
     if name in packaged.MODELS:
         return from_package(packaged.open_package(name), dtype=dtype, keep=keep)

@@ -29,6 +29,7 @@ from codi_jax.config import ConfigError
 from codi_jax.interop.mapped import map_file
 from codi_jax.interop.safetensors_file import read_safetensors
 from codi_jax.parallel import paths
+from codi_jax.plugins import check_imported
 from codi_jax.types import PyTree
 
 MODELS: dict[str, Path] = {"digit_world": Path(__file__).parent / "digit_world" / "weights"}
@@ -72,9 +73,14 @@ class Package:
 
     @property
     def run(self) -> dict[str, Any]:
-        """The resolved config of the run that trained the model."""
+        """The resolved config of the run that trained the model.
+
+        Raises:
+          ConfigError: there is no model, or it needs plugins that have not been imported.
+        """
         if self._run is None:
             raise ConfigError(f"{self.name} has judges only, no model to generate with")
+        check_imported(self._run.get("plugins", ()), self.name)
         return self._run
 
     @functools.cached_property
@@ -102,6 +108,11 @@ class Package:
                 raise self._damaged(file, error) from None
         return self._opened[kind]
 
+    def components(self, kind: str) -> tuple[str, ...]:
+        """The components whose parameters are in one of the files; for `kind` and errors see `read`."""
+        paths_ = (path for path in self._tensors(kind) if path.startswith("params/"))
+        return tuple(dict.fromkeys(path.split("/")[1] for path in paths_))
+
     def check(self, kind: str, components: Iterable[str]) -> None:
         """Checks that `read` can read these components.
 
@@ -111,7 +122,7 @@ class Package:
         self._check(kind, components)
 
     def _check(self, kind: str, components: Iterable[str] | None) -> set[str]:
-        available = {path.split("/")[1] for path in self._tensors(kind) if path.startswith("params/")}
+        available = set(self.components(kind))
         wanted = available if components is None else set(components)
         if missing := sorted(wanted - available):
             raise self._damaged(FILES[kind], f"lacks {', '.join(missing)}")
@@ -135,6 +146,29 @@ class Package:
         return out | paths.nest({**params, **constants})
 
 
+class PackageReader:
+    """Reads single arrays of a packaged model, as `CheckpointReader` does those of a checkpoint.
+
+    Attributes:
+      shapes: path -> shape and dtype of every leaf.
+
+    Raises:
+      ConfigError: model.safetensors is missing or damaged.
+    """
+
+    def __init__(self, package: Package):
+        self._tensors = package._tensors("model")
+        self.shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in self._tensors.items()}
+
+    def read(self, path: str) -> np.ndarray:
+        """One leaf, in the type in which it is stored."""
+        return np.asarray(self._tensors[path])
+
+    def read_into(self, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+        """Path -> array, for leaves of this dtype and sharding."""
+        return {p: jax.device_put(self.read(p).astype(leaf.dtype), leaf.sharding) for p, leaf in leaves.items()}
+
+
 def open_package(name: str) -> Package:
     """Opens the packaged model of this name, or a folder that `codi-jax package` wrote.
 
@@ -143,16 +177,17 @@ def open_package(name: str) -> Package:
     """
     if name in MODELS:
         return Package(name, MODELS[name], "reinstall codi_jax")
-    if not Path(name).is_dir():
+    directory = storage.check_access(name)
+    if not directory.is_dir():
         raise ConfigError(
             f"no packaged model {name!r}; there is {', '.join(MODELS)}, or give a folder that `codi-jax package` wrote"
         )
-    return Package(name, Path(name), "write it again with `codi-jax package`")
+    return Package(name, directory, "write it again with `codi-jax package`")
 
 
 def is_package(name: str | Path) -> bool:
     """Whether this is the name of a packaged model, or the folder of one (or of judges only) rather than a workdir."""
-    return str(name) in MODELS or (Path(name) / FILES["judges"]).exists()
+    return str(name) in MODELS or (storage.as_path(name) / FILES["judges"]).exists()
 
 
 def rounded(tree: PyTree, dtype: str) -> PyTree:

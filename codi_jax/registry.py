@@ -4,12 +4,41 @@ A built-in entry is the name of the module that registers it; the module is impo
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, did_you_mean
 
 T = TypeVar("T")
+Entry = TypeVar("Entry")
+
+_MODULES = {  # kind -> the module whose function `register` adds one
+    "modality": "codi_jax.modalities.base",
+    "objective": "codi_jax.objectives.base",
+    "sampler": "codi_jax.diffusion.samplers.base",
+    "source": "codi_jax.data.source",
+}
+
+
+def register(kind: str, name: str, **options: Any) -> Callable[[Entry], Entry]:
+    """Decorator that makes a class or an object of a user known by a name, which a config or a call can then use.
+
+        @codi_jax.register("source", "sensor", config=SensorConfig)
+        class Sensor: ...
+
+    Args:
+      kind: modality, objective, sampler or source. The interface of each is the class `Modality`, or the Protocol
+        `ObjectiveClass`, `Sampler` or `Source` in the module named below.
+      name: the name; that of a modality is its attribute `name`, too.
+      **options: of this kind; a source has `config`, the dataclass of its config.
+
+    Raises:
+      ConfigError: an unknown kind.
+      ValueError: another entry has the name.
+    """
+    if kind not in _MODULES:
+        raise ConfigError(f"no kind {kind!r}{did_you_mean(kind, _MODULES)}; there are {', '.join(_MODULES)}")
+    return importlib.import_module(_MODULES[kind]).register(name, **options)
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -47,7 +76,8 @@ class Registry(Mapping[str, T], Generic[T]):
           ConfigError: there is none; the message lists the names.
         """
         if name not in self:
-            raise ConfigError(f"no {self._kind} {name!r}; there are {', '.join(self)}")
+            hint = did_you_mean(name, self) if isinstance(name, str) else ""
+            raise ConfigError(f"no {self._kind} {name!r}{hint}; there are {', '.join(self)}")
         return self[name]
 
     def add(self, name: str, entry: T) -> None:
@@ -59,6 +89,15 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._entries.get(name, entry) is not entry:
             raise ValueError(f"{self._kind} {name!r} is registered already, by {self._entries[name]}")
         self._entries[name] = entry
+
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        """Decorator that adds a class or an object, see `add`."""
+
+        def add(entry: Any) -> Any:
+            self.add(name, entry)
+            return entry
+
+        return add
 
     def __contains__(self, name: object) -> bool:
         return name in self._built_in or name in self._entries

@@ -25,6 +25,7 @@ from codi_jax.cli import (
 )
 from codi_jax.cli.common import EXIT_PREEMPTED, refuse
 from codi_jax.config import ConfigError
+from codi_jax.plugins import import_plugins
 
 
 class Verb(Protocol):
@@ -70,7 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"codi-jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        verb.add_arguments(verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False))
+        options = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
+        options.add_argument(
+            "--plugins", default="", metavar="A,B", help="modules to import first, which add modalities and the like"
+        )
+        verb.add_arguments(options)
     return parser
 
 
@@ -103,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if workdir is not None:
         keep_programs(workdir)
     try:
+        import_plugins(name for name in map(str.strip, args.plugins.split(",")) if name)
         VERBS[args.verb].run(args, rest)
     except ConfigError as error:
         refuse(error)

@@ -17,13 +17,13 @@ HELP = "generate any outputs jointly from any prompts; with the packaged model u
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
-    from codi_jax.modalities import REGISTRY
+    from codi_jax.modalities import MODALITIES
 
     add_workdir(parser, config=True)
     parser.add_argument(
         "--model", metavar="NAME", help="a packaged model, or a folder written by `package` (digit_world)"
     )
-    for name in REGISTRY:
+    for name in MODALITIES:
         parser.add_argument(
             f"--{name}",
             action="append",
@@ -121,10 +121,10 @@ def _pipeline(args: argparse.Namespace, rest: Sequence[str]) -> "Pipeline":
 
 def _prompts(args: argparse.Namespace) -> dict[str, str]:
     """Modality -> its prompt."""
-    from codi_jax.modalities import REGISTRY
+    from codi_jax.modalities import MODALITIES
 
     prompts = {}
-    for name in REGISTRY:
+    for name in MODALITIES:
         given = getattr(args, name)
         if len(given) > 1:
             raise ConfigError(f"--{name} is given {len(given)} times; use one prompt per modality")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 
 MAX_TENSORS = 1 << 16
@@ -19,7 +20,7 @@ _MAX_EXPANDED = 1 << 24  # elements of a tensor that repeats stored elements by 
 
 
 def map_file(path: Path) -> np.ndarray:
-    """The bytes of a file as a read-only array [bytes], memory-mapped.
+    """The bytes of a file as a read-only array [bytes], memory-mapped; read, if it is in an object store.
 
     Raises:
       ConfigError: the file does not exist, is empty or cannot be read.
@@ -31,6 +32,8 @@ def map_file(path: Path) -> np.ndarray:
             raise ConfigError("this is not a file")
         if not path.stat().st_size:
             raise ConfigError("the file is empty")
+        if storage.is_remote(path):
+            return np.frombuffer(path.read_bytes(), np.uint8)
         return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or type(error).__name__}") from None

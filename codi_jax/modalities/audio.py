@@ -33,7 +33,7 @@ from codi_jax.media import files
 from codi_jax.media.audio import Audio, player
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
-from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -74,6 +74,7 @@ class AudioConfig:
     vocoder: HiFiGANConfig | None = None
 
 
+@register("audio")
 class AudioModality(Modality[AudioConfig]):
     """Media: normalised log-mel [B, frames, mels, 1]; with `prompt_mel`, {"mel": that, "prompt": the prompt encoder's
     [B, frames', mels']}. Raw value: int16 [samples] at the rate of `mel`. The codec crops longer waves at the end and

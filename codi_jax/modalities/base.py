@@ -27,6 +27,7 @@ from codi_jax.nn.calls import apply, init
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.unet import UNetConfig
+from codi_jax.registry import Registry
 from codi_jax.types import Array, Params, PyTree, Tokens
 
 Variables = dict[str, dict[str, Any]]
@@ -328,3 +329,17 @@ class Modality(abc.ABC, Generic[ConfigT]):
 def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> PyTree:
     """`decode_latent` of a modality that needs its codec only."""
     return modality.decode(modality.component(variables, "codec"), modality.denormalize(variables, z))
+
+
+class _Modalities(Registry[type[Modality]]):
+    def add(self, name: str, entry: type[Modality]) -> None:
+        if name != entry.name:
+            raise ValueError(f"{entry.__name__}.name is {entry.name!r}, but it is registered as {name!r}")
+        super().add(name, entry)
+
+
+# In this order the modalities of a model are listed, those of other packages last.
+MODALITIES = _Modalities(
+    "modality", {name: f"codi_jax.modalities.{name}" for name in ("text", "image", "audio", "video")}
+)
+register = MODALITIES.register  # a class decorator

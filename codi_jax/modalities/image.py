@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from codi_jax.media import files, images
+from codi_jax.modalities.base import register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
@@ -16,6 +17,7 @@ class ImageConfig(PixelConfig):
     """`config.model.modalities.image`."""
 
 
+@register("image")
 class ImageModality(PixelModality[ImageConfig]):
     """Media and raw values: see `PixelModality`, without frames."""
 

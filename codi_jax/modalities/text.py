@@ -24,7 +24,7 @@ from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
-from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -61,6 +61,7 @@ class TextConfig:
     tidy: bool = False
 
 
+@register("text")
 class TextModality(Modality[TextConfig]):
     """Media: {"prompt", "full", "source", "target"}, ids [B, length of each]: the prompt and the caption for the prompt
     encoder, and the caption for the codec's encoder and for its decoder. Raw value: a string."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codi_jax.media import files
 from codi_jax.media.images import Resize, frame_shaper
-from codi_jax.modalities.base import ModelDims
+from codi_jax.modalities.base import ModelDims, register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
@@ -33,6 +33,7 @@ class VideoConfig(PixelConfig):
     resize: Resize = "pillow"
 
 
+@register("video")
 class VideoModality(PixelModality[VideoConfig]):
     """Media and raw values: see `PixelModality`, with T frames."""
 

@@ -9,8 +9,8 @@ A module outside of this package adds one by `register`; `config.stages.GROUP.NA
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import optax
@@ -192,8 +192,6 @@ class ObjectiveClass(Protocol):
         ...
 
 
-_Class = TypeVar("_Class", bound=ObjectiveClass)
-
 OBJECTIVES: Registry[ObjectiveClass] = Registry(
     "objective",
     {
@@ -207,18 +205,7 @@ OBJECTIVES: Registry[ObjectiveClass] = Registry(
 )
 
 
-def register(name: str) -> Callable[[_Class], _Class]:
-    """Class decorator that makes an objective known by a name.
-
-    Raises:
-      ValueError: another class has the name.
-    """
-
-    def add(cls: _Class) -> _Class:
-        OBJECTIVES.add(name, cls)
-        return cls
-
-    return add
+register = OBJECTIVES.register  # a class decorator
 
 
 def make_objective(name: str, codi: CoDi, stage: StageSpec) -> Objective:

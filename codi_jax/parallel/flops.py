@@ -38,19 +38,19 @@ class Flops:
         return Flops(self.total * count, self.unknown_loops)
 
 
-class Program(Protocol):
+class TracedProgram(Protocol):
     """A jaxpr with its constants, as `jax.make_jaxpr` returns it: ClosedJaxpr, which jax 0.12 merged with Jaxpr."""
 
     @property
     def jaxpr(self) -> Any: ...
 
 
-def count(program: Program) -> Flops:
+def count(program: TracedProgram) -> Flops:
     """Operations of one call of a program, summed over its devices."""
     return _count(dce_jaxpr(program.jaxpr, True)[0])
 
 
-def read_inputs(program: Program) -> list[bool]:
+def read_inputs(program: TracedProgram) -> list[bool]:
     """Which inputs the results depend on; a compiled program drops the others."""
     return dce_jaxpr(program.jaxpr, True)[1]
 

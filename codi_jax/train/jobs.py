@@ -24,6 +24,7 @@ from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
 from codi_jax.parallel.host import keep_freed_memory, kept_programs, prepare_process
+from codi_jax.plugins import import_plugins
 from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
@@ -73,7 +74,13 @@ def _die_with(parent: int) -> None:
 
 
 def _serve(
-    connection: Connection, parent: int, cores: Sequence[int], workdir: Path, programs: dict[str, Any], quiet: bool
+    connection: Connection,
+    parent: int,
+    cores: Sequence[int],
+    workdir: Path,
+    plugins: Sequence[str],
+    programs: dict[str, Any],
+    quiet: bool,
 ) -> None:
     """The main function of a worker.
 
@@ -89,6 +96,7 @@ def _serve(
     sys.stdout = _Lines(sys.stdout)
     for option, value in programs.items():
         jax.config.update(option, value)
+    import_plugins(plugins)
     run = load_run(workdir)
     while (name := connection.recv()) is not None:
         try:
@@ -136,7 +144,7 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
     workers: dict[Connection, Any] = {}
     for k in range(jobs):
         connection, worker_end = context.Pipe()
-        arguments = (worker_end, os.getpid(), cores[k::jobs], run.workdir, kept_programs(), quiet)
+        arguments = (worker_end, os.getpid(), cores[k::jobs], run.workdir, run.config.plugins, kept_programs(), quiet)
         workers[connection] = context.Process(target=_serve, args=arguments, daemon=True)
         workers[connection].start()
         worker_end.close()

@@ -8,7 +8,7 @@
 
 A stage reads the components that its ancestors (`depends_on`, transitively) trained. If several of them trained one
 component, the last in the recipe's order is read. Other components may come from `config.weights`: a directory of
-converted public checkpoints (`codi-jax convert`), one component each, or the workdir of another run.
+converted public checkpoints (`codi-jax convert`), one component each, the workdir of another run, or a packaged model.
 """
 
 import dataclasses
@@ -22,13 +22,14 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from codi_jax import storage
+from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict, renamed
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
+from codi_jax.plugins import check_imported, import_plugins
 
 ENCODE = "encode"  # of a stage that trains nothing
 
@@ -132,8 +133,9 @@ class StageConfig:
 class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
 
-    `weights`: a directory of components, WEIGHTS/COMPONENT, or the workdir of another run; empty for none. `data`:
-    fields that the user of a config file sets and other fields refer to.
+    `weights`: a directory of components, WEIGHTS/COMPONENT, the workdir of another run, or the name or folder of a
+    packaged model; empty for none. `data`: fields that the user of a config file sets and other fields refer to.
+    `plugins`: modules to import before any name is looked up (`codi_jax.plugins`).
     """
 
     model: dict[str, Any]
@@ -144,6 +146,7 @@ class RunConfig:
     seed: int = 0
     weights: str = ""
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
 
@@ -263,10 +266,13 @@ class Run:
         """Component -> its directory in `config.weights`.
 
         Raises:
-          ConfigError: `config.weights` holds no component.
+          ConfigError: `config.weights` holds no component, or needs plugins that have not been imported.
         """
         if not self.config.weights:
             return {}
+        if packaged.is_package(self.config.weights):
+            package = packaged.open_package(self.config.weights)
+            return dict.fromkeys(package.components("model"), package.directory)
         if (storage.as_path(self.config.weights) / "config.json").exists():
             other = load_run(Path(self.config.weights))
             return other.component_sources(other.finished_stages())
@@ -301,21 +307,26 @@ class Run:
         """
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
         for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
-            if (params / index.NAME).exists():
-                digest.update((params / index.NAME).read_bytes())
+            # The index of a checkpoint, or the config.json of a package, has the checksums of all files.
+            for file in (params / index.NAME, params / "config.json"):
+                if file.exists():
+                    digest.update(file.read_bytes())
+                    break
         return digest.hexdigest()[:16]
 
 
 def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
-    """The run of a config in a workdir, or without one."""
-    return Run(from_dict(RunConfig, config), workdir)
+    """The run of a config of the user in a workdir, or without one; imports the plugins that the config names."""
+    parsed = from_dict(RunConfig, config)
+    import_plugins(parsed.plugins)
+    return Run(parsed, workdir)
 
 
 def _parsed(text: str) -> tuple[Any, ...]:
     """What a config says, whether it uses the present names of its keys or former ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        run = open_run(json.loads(text), None)
+        run = Run(from_dict(RunConfig, json.loads(text)), None)  # without importing the plugins of what is there
     modalities = {name: modality.config for name, modality in run.codi.modalities.items()}
     return (
         dataclasses.replace(run.config, model={}),
@@ -357,7 +368,7 @@ def load_run(workdir: Path) -> Run:
     """The run in a workdir.
 
     Raises:
-      ConfigError: the workdir has no readable config.json.
+      ConfigError: the workdir has no readable config.json, or it names plugins that have not been imported.
     """
     path = storage.as_path(workdir) / "config.json"
     try:
@@ -366,4 +377,6 @@ def load_run(workdir: Path) -> Run:
         raise ConfigError(f"{workdir} is not a workdir: it has no config.json; `codi-jax train` writes it") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error})") from error
-    return open_run(config, workdir)
+    parsed = from_dict(RunConfig, config)
+    check_imported(parsed.plugins, str(workdir))
+    return Run(parsed, workdir)

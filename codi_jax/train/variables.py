@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from codi_jax.checkpoint import CheckpointReader
 from codi_jax.config import ConfigError
+from codi_jax.packaged import PackageReader, is_package, open_package
 from codi_jax.parallel import make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
@@ -58,7 +59,8 @@ def assemble(
     selected = {c: s for c, s in sources.items() if components is None or c in components}
     params, constants = {}, run.codi.default_constants()
     for directory in dict.fromkeys(selected.values()):
-        saved = CheckpointReader(str(directory))
+        packed = is_package(directory)
+        saved = PackageReader(open_package(str(directory))) if packed else CheckpointReader(str(directory))
         names = [component for component, source in selected.items() if source == directory]
         tree = paths.nest({path: leaf for path, leaf in saved.shapes.items() if path.split("/")[1] in names})
         shapes = tree.get("params", {})

@@ -27,7 +27,10 @@ def test_read_batch_stacks_the_samples_of_any_source():
 def test_make_source_by_name():
     assert set(SOURCES) == {"digit_world", "arrays", "tfds", "manifest", "webdataset", "arrayrecord", "mixture"}
     assert len(make_source({"name": "digit_world", "size": 7})) == 7
-    with pytest.raises(ConfigError, match=r"config\.data\.name: no source 'digit_wrold'; there are digit_world"):
+    with pytest.raises(
+        ConfigError,
+        match=r"config\.data\.name: no source 'digit_wrold' \(did you mean digit_world\?\); there are digit_world",
+    ):
         make_source({"name": "digit_wrold"})
     with pytest.raises(ConfigError, match=r"config\.data\.sise: unknown key"):
         make_source({"name": "digit_world", "sise": 7})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.media.audio import Audio
-from codi_jax.modalities import REGISTRY, ROLES
+from codi_jax.modalities import MODALITIES, ROLES
 from codi_jax.modalities import image as image_module
 from tests import toy
 
@@ -33,12 +33,12 @@ def variables():
     return toy.variables(everything())
 
 
-each = pytest.mark.parametrize("name", REGISTRY)
+each = pytest.mark.parametrize("name", MODALITIES)
 
 
 @each
 def test_names_roles_and_files(name):
-    cls = REGISTRY[name]
+    cls = MODALITIES[name]
     assert cls.name == name and cls.suffix.startswith(".")
     assert tuple(cls.components) == ROLES
     assert len(set(cls.components.values())) == len(ROLES)

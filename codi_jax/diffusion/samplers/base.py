@@ -51,3 +51,4 @@ class Sampler(NamedTuple):
 SAMPLERS: Registry[Sampler] = Registry(
     "sampler", {name: f"codi_jax.diffusion.samplers.{name}" for name in ("ddim", "dpmpp_2m")}
 )
+register = SAMPLERS.register

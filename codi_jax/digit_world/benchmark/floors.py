@@ -22,7 +22,7 @@ from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.metrics.intervals import wilson
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 
 ENOUGH_SAMPLES = 256  # from this number of samples on, the estimate itself must reach the floor
 
@@ -70,9 +70,9 @@ class FloorsConfig:
                     raise ConfigError(
                         f"config.evaluate.floors.cells.{cell}: no factor {factor!r}; there are {', '.join(FACTORS)}"
                     )
-        if unknown := [name for name in self.hard if name not in REGISTRY]:
+        if unknown := [name for name in self.hard if name not in MODALITIES]:
             raise ConfigError(
-                f"config.evaluate.floors.hard: no modality {unknown[0]!r}; there are {', '.join(REGISTRY)}"
+                f"config.evaluate.floors.hard: no modality {unknown[0]!r}; there are {', '.join(MODALITIES)}"
             )
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from codi_jax.digit_world import FACTORS
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 
 
 def _rank(key: str) -> tuple[int, list[tuple[int, list[int]]]]:
     """Sort key: other keys first, then modalities and combinations of them ("A", "A+B", "A|B->C"), then factors."""
-    modalities, factors = list(REGISTRY), list(FACTORS)
+    modalities, factors = list(MODALITIES), list(FACTORS)
     sides = [re.split(r"[+|]", side) for side in key.split("->")]
     if all(name in modalities for side in sides for name in side):
         return 1, [(len(side), [modalities.index(name) for name in side]) for side in sides]

@@ -38,7 +38,7 @@ from codi_jax.digit_world.judges import pretrained, similarity
 from codi_jax.digit_world.judges.readers import Reading, make_readers
 from codi_jax.metrics import frechet
 from codi_jax.metrics.agreement import agreement
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
@@ -70,7 +70,7 @@ class Evaluation:
         self.similarity = similarity.from_package(codi, package, self.settings.n)
         self.generator = Generator(codi, from_dict(GenerateConfig, config.generate, "generate"))
         self.key = fold(jax.random.key(config.seed), "evaluate")
-        self.names = [name for name in REGISTRY if name in codi.modalities]  # in the order of the registry
+        self.names = [name for name in MODALITIES if name in codi.modalities]  # in the order of the registry
         self.sets = combinations.subsets(self.names)
         self.seconds: dict[str, float] = {}
         directions = sum(len(self._pairs(kind)) for kind in self.sources)

@@ -21,7 +21,7 @@ from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, tak
 from codi_jax.digit_world.judges.readers import Reading, make_readers
 from codi_jax.digit_world.report import gallery
 from codi_jax.metrics.agreement import agreement, agrees
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import Package
 from codi_jax.progress import ProgressFn
 from codi_jax.report.markup import Html, document, el
@@ -51,7 +51,7 @@ def example_commands(package: Package, example: Mapping[str, Any]) -> list[str]:
       package: the model.
       example: modality -> a raw value.
     """
-    names = [name for name in REGISTRY if name in package.codi.modalities]
+    names = [name for name in MODALITIES if name in package.codi.modalities]
     first = next((name for name in names if name in READERS), names[0])  # READERS are of text
     rest = [name for name in names if name != first] or [first]
     prompt = f'--{first} "{example[first]}" ' if first in READERS else ""
@@ -107,7 +107,7 @@ def _body(
     progress: ProgressFn | None,
 ) -> Html:
     codi = package.codi
-    names = [name for name in REGISTRY if name in codi.modalities]
+    names = [name for name in MODALITIES if name in codi.modalities]
     generator = Generator(codi, from_dict(GenerateConfig, package.run["generate"], "generate"))
     variables = package.read("model")
     readers = make_readers(codi, package, N, settings.factors)

@@ -16,7 +16,7 @@ from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark.combinations import summary
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.report import gallery, numbers
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 from codi_jax.parallel import paths
 from codi_jax.progress import duration
 from codi_jax.report import training
@@ -87,7 +87,7 @@ def _section(title: str, lead: str, *content: Any) -> Html:
 
 
 def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]) -> Html:
-    names = [name for name in REGISTRY if name in run.codi.modalities]
+    names = [name for name in MODALITIES if name in run.codi.modalities]
     parts: list[Html | None] = [_head(run, names, metrics, cost), numbers.headline(metrics)]
     parts.append(
         _section(

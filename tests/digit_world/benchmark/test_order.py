@@ -5,11 +5,11 @@ import json
 from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark.combinations import subsets
 from codi_jax.digit_world.benchmark.order import in_order
-from codi_jax.modalities import REGISTRY
+from codi_jax.modalities import MODALITIES
 
 
 def test_in_order_restores_the_order_of_evaluate():
-    names = list(REGISTRY)
+    names = list(MODALITIES)
     sets = ["+".join(s) for s in subsets(names)]
     metrics = {
         "n": 8,
