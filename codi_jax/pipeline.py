@@ -9,9 +9,9 @@ computes anything, and holds the weights and the compiled programs of a model. T
 `sampling.generator.Generator`.
 """
 
+import copy
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +27,8 @@ from codi_jax.progress import ProgressFn
 from codi_jax.sampling import arguments
 from codi_jax.sampling.chunks import split
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.generator import Generator
+from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.sampling.weights import Weights
 from codi_jax.types import Array
 
@@ -111,7 +112,7 @@ class Pipeline:
           ConfigError: an argument or a prompt is invalid, or weights are missing. Nothing has been computed by then.
 
         Warns:
-          PromptWarning: a prompt contains something unknown to the model.
+          PromptWarning: the model does not read all of a prompt.
         """
         outputs = self.codi.order([to] if isinstance(to, str) else to)
         given, refused = self._raw(prompts), self._raw(negative)
@@ -123,7 +124,7 @@ class Pipeline:
             self.codi.shares(names, mix, total)
         guide = self._guidance(guidance, outputs)
         noise = self._noise(latents, outputs, total)
-        self._warn_of_unknown(values, negatives)
+        warn_of_ignored(self.codi, values, negatives)
         encoders, sampled, decoders = generator.components(outputs, values, negatives)
         split(total, batch_size)
         self._weights.check(itertools.chain(*encoders.values(), sampled, *(decoders.values() if decode else ())))
@@ -155,10 +156,10 @@ class Pipeline:
           ConfigError: a value is invalid, or weights are missing.
 
         Warns:
-          PromptWarning: a value contains something unknown to the model.
+          PromptWarning: the model does not read all of a value.
         """
         raw = self._raw(values)
-        self._warn_of_unknown({name: items for name, (items, _) in raw.items()})
+        warn_of_ignored(self.codi, {name: items for name, (items, _) in raw.items()})
         return self._apply("prompt", self._generator().embed, raw, batch_size)
 
     def decode(
@@ -205,17 +206,25 @@ class Pipeline:
             out[name] = [convert(item) for item in items] if batched else [convert(items)], batched
         return out
 
-    def _warn_of_unknown(self, *groups: Mapping[str, Sequence[Any]]) -> None:
-        for name, values in itertools.chain(*(group.items() for group in groups)):
-            if unknown := self.codi[name].unknown(values):
-                warnings.warn(unknown, PromptWarning, stacklevel=3)
+    def with_settings(self, **settings: Any) -> "Pipeline":
+        """A pipeline of the same model, weights and compiled programs with other fields of `GenerateConfig`.
+
+        Raises:
+          ConfigError: an unknown field or an invalid value.
+        """
+        other = copy.copy(self)
+        other.config = self._changed(settings)
+        other._generators = {config_key(other.config): self._generator().with_config(other.config)}
+        return other
+
+    def _changed(self, settings: Mapping[str, Any]) -> GenerateConfig:
+        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
+        return from_dict(GenerateConfig, {**fields, **settings}, "generate")
 
     def _generator(self, steps: int | None = None, sampler: str | None = None, eta: float | None = None) -> Generator:
         """The generator of these settings, which is kept with its compiled programs."""
-        changed = {"steps": steps, "sampler": sampler, "eta": eta}
-        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
-        fields |= {name: value for name, value in changed.items() if value is not None}
-        config = from_dict(GenerateConfig, fields, "generate")
+        given = {"steps": steps, "sampler": sampler, "eta": eta}
+        config = self._changed({name: value for name, value in given.items() if value is not None})
         if (key := config_key(config)) not in self._generators:
             self._generators[key] = self._generators[config_key(self.config)].with_config(config)
         return self._generators[key]

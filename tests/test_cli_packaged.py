@@ -16,7 +16,8 @@ from codi_jax.config import from_dict
 from codi_jax.digit_world import VOCABULARY
 from codi_jax.digit_world.benchmark import run
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.generator import Generator
+from codi_jax.sampling.prompts import PromptWarning
 from codi_jax.train.recipe import load_run
 from tests import toy
 
@@ -86,6 +87,34 @@ def test_options_are_the_arguments_of_a_pipeline(model, tmp_path):
     )
     for path in out.save(tmp_path / "python"):
         assert path.read_bytes() == (tmp_path / "d" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("beside", ["--model", "--workdir"])
+def test_settings_of_generation_are_overridden_beside_a_trained_model(beside, model, tmp_path):
+    where = model.directory if beside == "--model" else toy.trained()
+    overrides = ["--config.generate.steps=2", "--config.generate.guidance.image.prompt", "1.5"]
+    request = ["--text=a red seven", "--to=image", "--seed=3", f"{beside}={where}", *overrides]
+    cli.main(["generate", *request, f"--out={tmp_path / 'd'}", "--config.generate.delay.image=0"])
+    out = codi_jax.load(where)("a red seven", to="image", seed=3, steps=2, guidance=1.5)
+    for path in out.save(tmp_path / "python"):
+        assert path.read_bytes() == (tmp_path / "d" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.generate.stps=3", '--config: no key \'stps\' Did you mean "steps" instead of "stps"?'),
+        ("--config.generate.steps=x", "invalid literal for int() with base 10: 'x'"),
+        ("--config.generate.steps", "Missing value for flag --config.generate.steps"),
+        ("--config.generate.sampler=dim", "config.generate.sampler: "),
+        ("--config.seed=3", "--config.seed=3: of a trained model only --config.generate.… can be overridden"),
+        ("--smell=3", "unknown arguments: --smell=3"),
+    ],
+)
+def test_a_wrong_override_is_one_line(override, message, model, tmp_path, capsys):
+    request = ["generate", f"--model={model.directory}", "--to=image", f"--out={tmp_path / 'd'}"]
+    assert message in refused(capsys, *request, override).splitlines()[-1]
+    assert not (tmp_path / "d").exists()
 
 
 def test_unknown_words_are_a_warning_in_python(model):

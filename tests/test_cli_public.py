@@ -60,7 +60,7 @@ def test_export_convert_and_generate(config, tmp_path, capsys):
 
 def test_missing_weights_are_an_error_that_says_what_to_do(config, tmp_path, capsys):
     line = refused(capsys, "generate", config, "--to", "image", "--out", tmp_path / "d")
-    assert "no weights for clip_text, vision_unet, vision_codec: train" in line and "--random-weights" in line
+    assert "no weights for clip_text, vision_unet, vision_codec: train the stage" in line and "--random-weights" in line
     line = refused(capsys, "generate", config, f"--config.weights={tmp_path}", "--to", "image", "--out", tmp_path / "d")
     assert f"no components in {tmp_path}" in line
     assert not (tmp_path / "d").exists()

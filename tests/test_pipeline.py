@@ -15,7 +15,8 @@ from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.pipeline import Pipeline
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.sampling.generator import Generator, PromptWarning
+from codi_jax.sampling.generator import Generator
+from codi_jax.sampling.prompts import PromptWarning
 from codi_jax.sampling.weights import Weights
 from tests import toy
 
@@ -219,6 +220,31 @@ def test_unknown_words_are_a_warning_at_the_call():
         with pytest.warns(PromptWarning, match="'dog' is not a word of this model") as caught:
             call("a red dog")
         assert [w.filename for w in caught] == [__file__]
+
+
+def test_the_end_of_a_prompt_that_is_too_long_is_a_warning():
+    length = toy.codi()["text"].lengths[0]
+    words = ["a", "red", "seven"] * length
+    message = f"text prompt: has {len(words)} tokens, of which the model reads {length - 2}, without '"
+    with pytest.warns(PromptWarning, match=re.escape(message)) as caught:
+        pipeline()(" ".join(words), "text")
+    assert str(caught[0].message).endswith("…'") and len(str(caught[0].message)) < len(message) + 64
+    whole, cut = (pipeline().embed(" ".join(words[: length - 2])), pipeline().embed)
+    with pytest.warns(PromptWarning):
+        np.testing.assert_array_equal(cut(" ".join(words))["text"], whole["text"])
+
+
+def test_a_pipeline_with_other_settings_shares_weights_and_programs():
+    pipe = pipeline()
+    pipe(TEXT, "image")
+    count = pipe._generator().compiled_programs()
+    other = pipe.with_settings(steps=3, guidance={"image": {"prompt": 1.0}})
+    assert other.config.steps == 3 and pipe.config == CONFIG
+    expected = pipe(TEXT, "image", steps=3, guidance=1.0).latents["image"]
+    np.testing.assert_array_equal(other(TEXT, "image").latents["image"], expected)
+    assert other._generator().compiled_programs() == count
+    with pytest.raises(ConfigError, match=r"^config\.generate\.stps: unknown key; GenerateConfig knows guidance"):
+        pipe.with_settings(stps=3)
 
 
 @pytest.mark.parametrize(

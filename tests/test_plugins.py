@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,8 +12,10 @@ import pytest
 
 import codi_jax
 from codi_jax import packaged, plugins
+from codi_jax.cli import main
 from codi_jax.config import ConfigError
 from codi_jax.data.source import SOURCES
+from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import open_package
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.variables import variables_of
@@ -115,6 +118,31 @@ def test_a_command_imports_the_plugins_that_it_names(plugin, tmp_path):
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 2 and done.stderr.startswith(message), done.stderr
+
+
+def test_a_modality_of_a_plugin_has_an_option_for_its_prompts(monkeypatch, tmp_path, capsys):
+    """A copy of image under another name, in a package: it is a prompt, an output and a word of error messages."""
+    monkeypatch.setattr(MODALITIES, "_entries", dict(MODALITIES._entries))
+    folder = toy.random_package()
+    copy = tmp_path / "package"
+    shutil.copytree(folder, copy)
+
+    @codi_jax.register("modality", "depth")
+    class DepthModality(MODALITIES["image"]):
+        name = "depth"
+
+    config = json.loads((copy / "config.json").read_text())
+    config["run"]["model"]["modalities"]["depth"] = config["run"]["model"]["modalities"].pop("image")
+    config["run"]["generate"] = {"guidance": {}, "steps": 2}
+    (copy / "config.json").write_text(json.dumps(config))
+    request = [f"--model={copy}", "--to=depth", f"--out={tmp_path / 'd'}"]
+    main(["generate", *request, "--text=a red seven"])
+    (tmp_path / "d" / "depth_0.png").rename(tmp_path / "prompt.png")
+    main(["generate", *request, "--depth", str(tmp_path / "prompt.png")])
+    assert (tmp_path / "d" / "depth_0.png").exists()
+    with pytest.raises(SystemExit):
+        main(["generate", *request, "--image=x.png"])
+    assert "unknown modality 'image'; this model has text, depth" in capsys.readouterr().err
 
 
 def test_a_run_starts_from_a_packaged_model():

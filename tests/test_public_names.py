@@ -49,7 +49,10 @@ def keys():
 
 def arguments():
     """What users call in Python."""
-    calls = {"load": codi_jax.load, **{f"Pipeline.{n}": getattr(Pipeline, n) for n in ("encode", "embed", "decode")}}
+    calls = {
+        "load": codi_jax.load,
+        **{f"Pipeline.{n}": getattr(Pipeline, n) for n in ("encode", "embed", "decode", "with_settings")},
+    }
     for name, call in {**calls, "Pipeline": Pipeline.__call__}.items():
         yield f"{name}: {' '.join(name for name in inspect.signature(call).parameters if name != 'self')}"
 

@@ -1,8 +1,10 @@
 """What verbs share: directories and configs as arguments, the run they name, and how an error ends a command."""
 
 import argparse
+import functools
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -68,6 +70,17 @@ def refuse_arguments(rest: Sequence[str]) -> None:
         raise ConfigError(f"unknown arguments: {' '.join(rest)}")
 
 
+def split_config(rest: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are left as those of --config, each --config…=VALUE, and the others."""
+    config, others = [], []
+    arguments = iter(rest)
+    for argument in arguments:
+        if argument.startswith("--config") and "=" not in argument:
+            argument = "=".join((argument, *itertools.islice(arguments, 1)))
+        (config if argument.startswith("--config") else others).append(argument)
+    return config, others
+
+
 def names_config(rest: Sequence[str]) -> bool:
     """Whether the arguments that are left include --config or an override of it."""
     return any(argument.startswith("--config") for argument in rest)
@@ -79,24 +92,45 @@ def read_config(arguments: Sequence[str]) -> "ConfigDict":
     Raises:
       ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
     """
-    from absl import flags
     from ml_collections import config_flags
 
+    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), arguments)
+    if config is None:
+        raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
+    return config
+
+
+def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
+    """The value of a flag --config, which `define` defines, with its overrides."""
+    from absl import flags
+
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=["codi-jax", *arguments])
     try:
+        define(lock_config=True, flag_values=values, sys_argv=["codi-jax", *arguments])
         rest = values(["codi-jax", *arguments])[1:]
         config: Any = values.config
         hasattr(config, "items")  # an error while loading the file is raised on first access
     except ConfigError:
         raise
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = error.args[0] if error.args else ""
+        text = f"no key {cause.args[0]}" if isinstance(cause, KeyError) else str(error)  # ml_collections wraps it
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise ConfigError(f"--config: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()) from error
     refuse_arguments(rest)
-    if config is None:
-        raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
     return config
+
+
+def override(tree: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A config with fields that `--config.a.b=value` overrides.
+
+    Raises:
+      ConfigError: a field that the config does not have, a value of another type, or another argument.
+    """
+    from ml_collections import ConfigDict, config_flags
+
+    config = ConfigDict(tree, convert_dict=True)
+    return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), arguments).to_dict()
 
 
 def run_of(args: argparse.Namespace, rest: Sequence[str]) -> "Run":

@@ -1,12 +1,20 @@
 """`codi-jax generate`: a `Pipeline` called from the command line, with options of the same names."""
 
 import argparse
+import dataclasses
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from codi_jax.cli.common import add_workdir, directory, names_config, refuse_arguments, run_of
+from codi_jax.cli.common import (
+    add_workdir,
+    directory,
+    override,
+    refuse_arguments,
+    run_of,
+    split_config,
+)
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from codi_jax.modalities import MODALITIES
 
     add_workdir(parser, config=True)
+    parser.epilog = (
+        f"{parser.epilog} Beside a workdir or a packaged model, --config.generate.a=value overrides a setting of "
+        "generation. A modality of a plugin has an option of its name for its prompts, too."
+    )
     parser.add_argument(
         "--model", metavar="NAME", help="a packaged model, or a folder written by `package` (digit_world)"
     )
@@ -65,11 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Writes the generated samples and prints their paths."""
     from codi_jax import storage
-    from codi_jax.pipeline import PromptWarning
     from codi_jax.progress import ProgressLines
+    from codi_jax.sampling.prompts import PromptWarning
 
     storage.check_output(args.out)
-    pipe = _pipeline(args, rest)
+    config, rest = split_config(rest)
+    pipe, title = _pipeline(args, config)
+    prompts = _prompts(pipe, args, rest)
+    if title:
+        print(title, file=sys.stderr, flush=True)
     outputs = [name for name in map(str.strip, args.to.split(",")) if name]
     options = {
         "n": _number("--n", args.n, int),
@@ -94,38 +110,76 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
                 shown(message, category, *place)
 
         warnings.showwarning = show
-        out = pipe(_prompts(args), outputs, **options)
+        out = pipe(prompts, outputs, **options)
     for path in out.save(args.out):
         print(path)
 
 
-def _pipeline(args: argparse.Namespace, rest: Sequence[str]) -> "Pipeline":
-    """The pipeline of the run or package that the arguments name; it reads networks one after the other."""
+def _pipeline(args: argparse.Namespace, config: Sequence[str]) -> tuple["Pipeline", str]:
+    """The pipeline of the run or package that the arguments name, which reads networks one after the other.
+
+    Args:
+      args: the options of the verb.
+      config: --config and its overrides.
+
+    Returns:
+      The pipeline, and a line that names the packaged model; "" for a run.
+    """
     from codi_jax import loading
 
-    if args.workdir is not None or names_config(rest):
-        if args.model is not None:
-            raise ConfigError("--model names a packaged model; leave out --workdir and --config")
-        return loading.from_run(run_of(args, rest), keep=False, random=args.random_weights)
-    from codi_jax import __version__, packaged
+    if args.model is not None and (args.workdir is not None or any(map(_names_file, config))):
+        raise ConfigError("--model names a packaged model; leave out --workdir and --config")
+    if any(map(_names_file, config)):
+        return loading.from_run(run_of(args, config), keep=False, random=args.random_weights), ""
+    if others := [argument for argument in config if not argument.startswith("--config.generate.")]:
+        raise ConfigError(f"{others[0]}: of a trained model only --config.generate.… can be overridden")
+    if args.workdir is not None:
+        pipe, title = loading.from_run(run_of(args, ()), keep=False, random=args.random_weights), ""
+    else:
+        pipe, title = _packaged(args)
+    return (_with_overrides(pipe, config) if config else pipe), title
 
-    refuse_arguments(rest)
+
+def _names_file(argument: str) -> bool:
+    return argument.partition("=")[0] == "--config"
+
+
+def _with_overrides(pipe: "Pipeline", config: Sequence[str]) -> "Pipeline":
+    """The pipeline with settings of generation overridden by --config.generate.a=value."""
+    from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+
+    settings = dataclasses.asdict(pipe.config)
+    for name in pipe.modalities:  # all of them, so that each can be overridden
+        settings["guidance"].setdefault(name, dataclasses.asdict(ClassifierFreeGuidance()))
+        settings["delay"].setdefault(name, 0)
+    return pipe.with_settings(**override({"generate": settings}, config)["generate"])
+
+
+def _packaged(args: argparse.Namespace) -> tuple["Pipeline", str]:
+    """The pipeline of --model, or of the default packaged model, and a line that names it."""
+    from codi_jax import __version__, loading, packaged
+
     if args.random_weights:
         raise ConfigError("--random-weights: a packaged model has all its weights; see --config")
     package = packaged.open_package(args.model or packaged.DEFAULT)
     pipe = loading.from_package(package, keep=False)
     by = f", packaged with codi_jax {__version__}" if package.name in packaged.MODELS else ""
-    print(f"model: {package.name}{by}", file=sys.stderr, flush=True)
-    return pipe
+    return pipe, f"model: {package.name}{by}"
 
 
-def _prompts(args: argparse.Namespace) -> dict[str, str]:
-    """Modality -> its prompt."""
+def _prompts(pipe: "Pipeline", args: argparse.Namespace, rest: Sequence[str]) -> dict[str, str]:
+    """Modality -> its prompt; those of modalities of plugins are in `rest`."""
     from codi_jax.modalities import MODALITIES
 
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in pipe.modalities:
+        if not hasattr(args, name):
+            parser.add_argument(f"--{name}", action="append", default=[])
+    args, rest = parser.parse_known_args(rest, args)
+    refuse_arguments(rest)
     prompts = {}
     for name in MODALITIES:
-        given = getattr(args, name)
+        given = getattr(args, name, ())
         if len(given) > 1:
             raise ConfigError(f"--{name} is given {len(given)} times; use one prompt per modality")
         if given:

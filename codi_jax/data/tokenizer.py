@@ -77,6 +77,12 @@ class Tokenizer:
             return_attention_mask=False,
         )["input_ids"]
 
+    def truncated(self, texts: Sequence[str], length: int) -> list[tuple[int, str]]:
+        """For each text that `encode` truncates to this length, its number of tokens and the text that is lost."""
+        rows = self._words([str(text) for text in texts]) if len(texts) else []
+        keep = length - 2
+        return [(len(ids), str(self._tokenizer.decode(ids[keep:])).strip()) for ids in rows if len(ids) > keep]
+
     def unknown(self, texts: Sequence[str]) -> tuple[str, ...]:
         """The words of `texts` that are not in the vocabulary, each once, as written in the text."""
         return ()

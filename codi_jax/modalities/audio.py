@@ -184,9 +184,9 @@ class AudioModality(Modality[AudioConfig]):
             makers["vocoder"] = lambda key: init(vocoder, key, mel)
         return makers
 
-    def unknown(self, values):
-        del values  # no sound is unknown to the model
-        return ""
+    def ignored(self, values):
+        del values  # all of a sound that `raw_from_user` keeps is read
+        return ()
 
     def encode_moments(self, params, media):
         return apply(AutoKL.encode, self.codec, params, self.codec_input(media))

@@ -205,8 +205,8 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """Raw values for a training log: a text, or uint8 pixels [H, W, 3]."""
 
     @abc.abstractmethod
-    def unknown(self, values: Sequence[Any]) -> str:
-        """One line that names what is unknown to the model in these prompts; empty if there is nothing."""
+    def ignored(self, values: Sequence[Any]) -> tuple[str, ...]:
+        """Lines for the user, each about something in these prompts that the prompt encoder does not read."""
 
     @property
     @abc.abstractmethod

@@ -141,9 +141,9 @@ class PixelModality(Modality[PixelConfigT]):
             "prompt": lambda key: init(self.encoder, key, self._prompt(self.example(1))),
         }
 
-    def unknown(self, values):
-        del values  # no pixels are unknown to the model
-        return ""
+    def ignored(self, values):
+        del values  # all pixels that `raw_from_user` keeps are read
+        return ()
 
     def encode_moments(self, params, media):
         return apply(AutoKL.encode, self.codec, params, self.codec_input(media))

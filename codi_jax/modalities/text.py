@@ -29,6 +29,8 @@ from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
+MAX_SHOWN = 60  # characters of the end of a prompt, in a message
+
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
@@ -205,14 +207,20 @@ class TextModality(Modality[TextConfig]):
     def decode_latent(self, variables, z):
         return decode_by_codec(self, variables, z)
 
-    def unknown(self, values):
-        tokenizer = self.tokenizers[0]
-        if not (unknown := tokenizer.unknown(values)):
-            return ""
-        assert tokenizer.words is not None, "only a tokenizer with a list of words has unknown ones"
-        what = "is not a word" if len(unknown) == 1 else "are not words"
-        words = f"{', '.join(map(repr, unknown))} {what} of this model"
-        return f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}"
+    def ignored(self, values):
+        """Names words outside of the vocabulary, and the ends of prompts that have too many tokens."""
+        tokenizer, length, lines = self.tokenizers[0], self.lengths[0], []
+        if unknown := tokenizer.unknown(values):
+            assert tokenizer.words is not None, "only a tokenizer with a list of words has unknown ones"
+            what = "is not a word" if len(unknown) == 1 else "are not words"
+            words = f"{', '.join(map(repr, unknown))} {what} of this model"
+            lines.append(f"{self.name} prompt: {words}; it knows: {', '.join(tokenizer.words)}")
+        for tokens, rest in tokenizer.truncated(values, length):
+            rest = rest if len(rest) <= MAX_SHOWN else f"{rest[:MAX_SHOWN]}…"
+            lines.append(
+                f"{self.name} prompt: has {tokens} tokens, of which the model reads {length - 2}, without {rest!r}"
+            )
+        return tuple(lines)
 
     def empty(self, batch):
         return self.preprocess([""] * batch)

@@ -8,7 +8,6 @@ Noise keys are folded by the name of the modality, so the noise of an output doe
 values are raw and variables are arguments; `codi_jax.pipeline` is the interface that takes what users have.
 """
 
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,14 +25,11 @@ from codi_jax.sampling.chunks import key_of_chunk, progress_of_chunk, split
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import SamplerInputs
 from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
+from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.types import Array, PyTree
 
 SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
 Reader = Callable[[tuple[str, ...]], dict[str, Any]]  # names of components -> their variables
-
-
-class PromptWarning(UserWarning):
-    """A prompt contains something unknown to the model, such as a word outside its vocabulary."""
 
 
 class Generator:
@@ -67,15 +63,10 @@ class Generator:
         """Encodes prompts: raw values by modality to prompt tokens [n, D].
 
         Warns:
-          PromptWarning: a prompt contains something unknown to the model.
+          PromptWarning: the model does not read all of a prompt.
         """
-        self._warn(values)
+        warn_of_ignored(self.codi, values)
         return {name: self._encode_prompt(name, variables, values[name]) for name in self.codi.order(values)}
-
-    def _warn(self, values: Mapping[str, Sequence[Any]]) -> None:
-        for name in self.codi.order(values):
-            if unknown := self.codi[name].unknown(values[name]):
-                warnings.warn(unknown, PromptWarning, stacklevel=3)
 
     def _encode_prompt(self, name: str, variables: dict, values: Sequence[Any]) -> Array:
         return self._prompt(name, variables, self.codi[name].preprocess(values))
@@ -228,9 +219,9 @@ class Generator:
           ConfigError: see `sample`.
 
         Warns:
-          PromptWarning: a prompt contains something unknown to the model.
+          PromptWarning: the model does not read all of a prompt.
         """
-        self._warn(values)
+        warn_of_ignored(self.codi, values)
         latents = self.sample(variables, outputs, values, n, key, weights, guidance, progress)
         return self.decode(variables, latents, progress=progress)
 

@@ -161,8 +161,8 @@ def component_reader(
         missing = tuple(dict.fromkeys(c for c in components if c not in sources))
         if missing and not random:
             raise ConfigError(
-                f"no weights for {', '.join(missing)}: train it, name converted weights "
-                "(--config.weights=DIRECTORY), or use --random-weights to run without trained weights"
+                f"no weights for {', '.join(missing)}: train the stage that makes it, or name converted weights in "
+                "config.weights; to run without trained weights: --random-weights (in Python: random=True)"
             )
         return missing
 

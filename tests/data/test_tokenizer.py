@@ -66,6 +66,12 @@ def test_unknown_words_are_listed_once_as_written():
         )
 
 
+def test_what_encode_truncates_is_named():
+    texts = ["the digit seven in red", "a seven", ""]
+    assert tokenizer.truncated(texts, 5) == [(5, "in red")] and tokenizer.truncated(texts, 7) == []
+    assert tokenizer.truncated([], 5) == []
+
+
 def test_truncated_text_ends_with_eos():
     row = tokenizer.encode(["the digit seven in red"], 4)[0]
     assert row[-1] == tokenizer.eos and tokenizer.decode(row) == "the digit"
