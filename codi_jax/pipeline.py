@@ -93,7 +93,8 @@ class Pipeline:
           n: number of samples of each prompt. Outputs have b · n items, those of the first prompt first.
           seed: one integer of at most 64 bits: the noise is that of the whole batch, and the same call gives the same
             samples. Or one integer for each of the b · n samples: the noise of a sample depends on its own seed alone,
-            so that it can be generated again in another batch.
+            so that it can be generated again in another batch. (Where captions are sampled from their latents, as with
+            the public weights, the caption also depends on the position in the batch; see `TextConfig.seed`.)
           weights: mix weights of the prompts by modality, numbers or sequences of b · n numbers; 1 for those not given.
           guidance: output -> the scale of guidance by the prompt, or a `Guidance`; the config's for those not given. A
             number is the scale of all outputs.

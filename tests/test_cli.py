@@ -86,7 +86,7 @@ def generate(workdir, *arguments, to="image"):
         (["--to=image", "--negative=a", "--negative=text=b"], "--negative is given twice for text"),
         (["--to=image", "--batch-size=0"], "batch_size: expected a positive number, got 0"),
         (["--to=image", "--temperature=3"], "unknown arguments: --temperature=3"),
-        (["--to=image"], "no weights for vision_unet, vision_codec: train it, name converted weights"),
+        (["--to=image"], "no weights for vision_unet, vision_codec: train the stage that makes it, or name converted"),
     ],
 )
 def test_generate_refuses_invalid_arguments(capsys, workdir, arguments, message):
