@@ -15,8 +15,6 @@ import codi_jax
 from codi_jax.cli.entry import make_parser
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.pipeline import Pipeline
-from codi_jax.sampling.config import GenerateConfig
-from codi_jax.train.recipe import RunConfig, StageConfig
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("public_names.txt")
@@ -42,8 +40,14 @@ def command_line():
 
 
 def keys():
-    for config in (RunConfig, StageConfig, GenerateConfig):
-        yield f"{config.__name__}: {' '.join(field.name for field in dataclasses.fields(config))}"
+    """The keys of a config: fields of the dataclasses whose names end in Config."""
+    for path in sorted((ROOT / "codi_jax").rglob("*.py")):
+        names = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for name in (name for name in names if name.endswith("Config") and not name.startswith("_")):
+            config = getattr(importlib.import_module(module), name)
+            if dataclasses.is_dataclass(config):
+                yield f"{name}: {' '.join(field.name for field in dataclasses.fields(config))}"
     yield f"objectives: {' '.join(list(OBJECTIVES)[:6])}"
 
 
