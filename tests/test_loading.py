@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import codi_jax
-from codi_jax import packaged
+from codi_jax import packaged, storage
 from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError
 from codi_jax.train.recipe import save_config
-from tests import toy
+from tests import s3, toy
 
 
 def test_a_package_is_loaded_by_its_name_or_folder(monkeypatch):
@@ -76,3 +76,14 @@ def test_what_is_no_model_is_named_in_one_line(tmp_path, where, message):
     with pytest.raises(ConfigError, match="^" + re.escape(message.format(folder=tmp_path))) as caught:
         codi_jax.load(where.format(folder=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_package_in_an_object_store(monkeypatch):
+    """It is written there, read, and refused if it is damaged there."""
+    folder = s3.bucket(monkeypatch, "packages") + "/mine"
+    toy.write_package(storage.as_path(folder))
+    remote, local = (codi_jax.load(where)("a red seven", "image", steps=2) for where in (folder, toy.random_package()))
+    np.testing.assert_array_equal(remote.image[0], local.image[0])
+    (storage.as_path(folder) / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"model\.safetensors: is not the file that was packaged; write it again"):
+        codi_jax.load(folder)("a red seven", "image")

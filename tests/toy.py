@@ -193,11 +193,16 @@ def random_judges() -> dict[str, dict]:
 def random_package() -> Path:
     """A packaged model with random parameters, written without training; read-only."""
     folder = Path(os.environ["CODI_JAX_SUITE"]) / f"package-{os.getpid()}"  # one per worker
+    write_package(folder)
+    return folder
+
+
+def write_package(folder: Path) -> None:
+    """Writes a packaged model with random parameters."""
     judging = zip(("judges", "similarity"), random_judges().values(), strict=True)
     weights = {"model": variables(codi()), **{kind: {"params": tree} for kind, tree in judging}}
     tree = {"run": config().to_dict(), "judges": {"model": model(), "settings": {"image": JUDGE}}}
     packaged.write(folder, weights, tree, "float32")
-    return folder
 
 
 def with_stage(run: Run, name: str, **changes: Any) -> Run:

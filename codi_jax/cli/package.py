@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from codi_jax.cli.common import directory, refuse_arguments
 
@@ -18,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="run of the judges and similarity towers, or a package that has them",
     )
-    parser.add_argument("--out", type=Path, required=True, help="directory for the files")
+    parser.add_argument("--out", type=directory, required=True, help="directory for the files")
     parser.add_argument(
         "--dtype", default="float16", help="dtype of the parameters: float16, bfloat16 or float32 (float16)"
     )

@@ -28,7 +28,7 @@ from codi_jax.train.recipe import Run
 from codi_jax.train.variables import assemble
 
 # Fields of a run's config; the others are of the machine.
-_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed")
+_KEPT = ("model", "generate", "evaluate", "sources", "stages", "seed", "plugins")
 
 
 def _weights(run: Run, components: tuple[str, ...]) -> dict[str, Any]:
