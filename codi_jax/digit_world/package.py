@@ -99,9 +99,9 @@ def package(
         files += ["card.json", "card.md"]
     counts = {packaged.FILES[kind]: f"{_count(variables):,}" for kind, variables in weights.items()}
     files += ["config.json"]
-    sizes = {file: (out / file).stat().st_size for file in files}
+    sizes = storage.files(out)
     rows = [("file", "parameters", "size"), *((file, counts.get(file, ""), size(sizes[file])) for file in files)]
-    return table([*rows, ("", "", size(sum(sizes.values())))], right=(1, 2))
+    return table([*rows, ("", "", size(sum(sizes[file] for file in files)))], right=(1, 2))
 
 
 def _count(variables: dict[str, Any]) -> int:

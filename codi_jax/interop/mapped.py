@@ -30,11 +30,11 @@ def map_file(path: Path) -> np.ndarray:
             raise ConfigError("there is no such file")
         if not path.is_file():
             raise ConfigError("this is not a file")
-        if not path.stat().st_size:
+        remote = storage.is_remote(path)
+        data = np.frombuffer(path.read_bytes(), np.uint8) if remote else None
+        if not (path.stat().st_size if data is None else data.size):
             raise ConfigError("the file is empty")
-        if storage.is_remote(path):
-            return np.frombuffer(path.read_bytes(), np.uint8)
-        return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+        return np.memmap(path, np.uint8, mode="r").view(np.ndarray) if data is None else data
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or type(error).__name__}") from None
 
