@@ -1,0 +1,85 @@
+"""The blocks of docs/extending.md run, and what they add works where the document says that it is found."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from codi_jax.data.source import SOURCES, make_source, read_batch
+from codi_jax.diffusion.guidance import ALONE, JOINT, Guidance
+from codi_jax.diffusion.samplers import SAMPLERS
+from codi_jax.metrics.base import compute
+from codi_jax.objectives.base import OBJECTIVES
+from codi_jax.pipeline import Pipeline
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.program import objective_of
+from codi_jax.train.recipe import open_run
+from tests import toy
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+@pytest.fixture(scope="module")
+def module():
+    """What the blocks define; the registries are as before afterwards."""
+    before = [(registry, dict(registry._entries)) for registry in (OBJECTIVES, SAMPLERS, SOURCES)]
+    names: dict = {"__name__": "my_module"}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)), names)
+    yield SimpleNamespace(**{name: value for name, value in names.items() if not name.startswith("__")})
+    for registry, entries in before:
+        registry._entries = entries
+
+
+def test_a_source(module):
+    source = make_source({"name": "tones", "size": 8, "seed": 3})
+    assert len(source) == 8 and source[2]["text"] == source[2]["text"]
+    batch = read_batch(source, range(4))
+    pitches = [int(re.search(r"\d+", str(caption))[0]) for caption in batch["text"]["caption"]]
+    spectra = np.abs(np.fft.rfft(batch["audio"], axis=1)) * 1.0
+    np.testing.assert_allclose(spectra.argmax(1) * 8000 / 8192, pitches, atol=1)
+    audio = toy.codi(*toy.EVERYTHING)["audio"]
+    assert audio.prepare(batch).shape == audio.example(4).shape
+
+
+def test_an_objective(module):
+    tree = toy.recipe()
+    tree["model"], tree["stages"]["ldm"]["image"]["objective"] = toy.model(), "huber_ldm"
+    run = open_run(tree, None)
+    objective, plain = objective_of(run, "ldm.image"), OBJECTIVES["ldm"]
+    assert isinstance(objective, module.HuberLDM)
+    codi = run.codi
+    variables, batch = toy.variables(codi), toy.encoded(codi, 4)
+    loss = toy.quick(objective.loss)(variables, batch, jax.random.key(0)).loss
+    squared = toy.quick(plain.loss.__get__(objective))(variables, batch, jax.random.key(0)).loss
+    assert 0 < float(loss) < float(squared) / 2 + 1e-6  # Huber's is at most half of the square
+    step = objective.train_step(optax.sgd(1e-3), 0.9)
+    assert callable(step)
+
+
+def test_a_rule_of_guidance(module):
+    rule = module.RisingGuidance(prompt=5.0, environment=3.0)
+    assert isinstance(rule, Guidance)
+    coefficients = rule.coefficients(1000)
+    for branches in (JOINT, ALONE):
+        for t in (np.int32(0), np.array([0, 500, 999])):
+            np.testing.assert_allclose(coefficients(t, branches).sum(0), 1, atol=1e-6)
+    np.testing.assert_allclose(coefficients(np.int32(500), JOINT), [-2, 0, 3])  # s = 3, g = 3
+    pipe = Pipeline(toy.codi(), GenerateConfig({}, steps=2), toy.variables(toy.codi()))
+    guided, plain = (
+        pipe("a red seven", "image", guidance={"image": scale}, decode=False).latents["image"]
+        for scale in (module.RisingGuidance(1.0), 1.0)
+    )
+    np.testing.assert_allclose(guided, plain, atol=1e-5)
+    assert not np.allclose(pipe("a red seven", "image", guidance={"image": rule}, decode=False).latents["image"], plain)
+
+
+def test_a_metric(module):
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    grey = images.mean(-1) / 255
+    for batches in ([images], [images[:1], images[1:]]):
+        numbers = compute(module.Brightness(), batches)
+        np.testing.assert_allclose([numbers["mean"], numbers["std"]], [grey.mean(), grey.std()])
