@@ -9,7 +9,6 @@ release every output attends to its own token (`compat: release`), so that no in
 An output that is generated alone attends to nothing. W is data: one program serves every subset of outputs.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -18,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError, did_you_mean, from_dict
+from codi_jax.config import ConfigError, config_class, did_you_mean, from_dict
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class CoDiConfig:
     """`config.model`.
 

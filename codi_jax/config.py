@@ -1,22 +1,25 @@
-"""Typed, frozen dataclasses from a ConfigDict.
+"""Typed, frozen dataclasses, and their conversion from and to a ConfigDict.
 
 One ml_collections ConfigDict, which holds data only, configures a run. Every module declares its fields as a frozen
-dataclass. `from_dict` builds it from a subtree of the ConfigDict before any computation, so that a misspelt key or a
-value of the wrong type is a one-line error.
+dataclass by `config_class`, which checks their types when it is constructed. `from_dict` builds it from a subtree of
+the ConfigDict before any computation, so that a misspelt key or a value of the wrong type is a one-line error, and
+`to_dict` is its inverse.
 """
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+Class = TypeVar("Class")
 
 
 class ConfigError(ValueError):
@@ -39,8 +42,47 @@ def renamed(was: str, **options: Any) -> Any:
     return dataclasses.field(metadata={"was": was}, **options)
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as the annotated type `kind`; `where` is its path in the config, for messages."""
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@dataclass_transform(frozen_default=True)
+def config_class(*, kw_only: bool = False) -> Callable[[type[Class]], type[Class]]:
+    """Decorator of a class of annotated fields: a frozen dataclass that checks its values when it is constructed.
+
+    Values are converted as by `from_dict`: a list or a range becomes a tuple, an int a float, a mapping another config
+    class. The class's own `__post_init__` is called afterwards.
+
+    Args:
+      kw_only: whether all fields are keyword arguments.
+
+    Raises:
+      ConfigError: on construction, a value of another type than its annotation; the message names class and field.
+    """
+
+    def decorate(cls: type[Class]) -> type[Class]:
+        own = cls.__dict__.get("__post_init__")
+
+        def __post_init__(self: Any) -> None:
+            hints = _hints(type(self))
+            for field in dataclasses.fields(self):
+                if field.init:
+                    label = f"{type(self).__name__}.{field.name}"
+                    value = _convert(getattr(self, field.name), hints[field.name], label)
+                    object.__setattr__(self, field.name, value)
+            if own is not None:
+                own(self)
+
+        if own is not None or not hasattr(cls, "__post_init__"):  # a subclass inherits that of its base
+            cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+        return dataclasses.dataclass(frozen=True, kw_only=kw_only)(cls)
+
+    return decorate
+
+
+def _convert(value: Any, kind: Any, label: str) -> Any:
+    """`value` as the annotated type `kind`; `label` is its place, for messages."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -50,33 +92,33 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         errors = []
         for option in (a for a in args if a is not type(None)):
             try:
-                return _convert(value, option, where)
+                return _convert(value, option, label)
             except ConfigError as error:
                 errors.append(str(error))
         raise ConfigError(errors[0])
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else from_dict(kind, value, where)
+        return value if isinstance(value, kind) else _build(kind, value, label)
     if origin is tuple:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-            raise ConfigError(f"config.{where}: expected a sequence, got {value!r}")
-        return tuple(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+            raise ConfigError(f"{label}: expected a sequence, got {value!r}")
+        return tuple(_convert(v, args[0], f"{label}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not hasattr(value, "items"):
-            raise ConfigError(f"config.{where}: expected a mapping, got {value!r}")
-        return {k: _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+            raise ConfigError(f"{label}: expected a mapping, got {value!r}")
+        return {k: _convert(v, args[1], f"{label}.{k}") for k, v in value.items()}
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"config.{where}: expected one of {', '.join(map(repr, args))}, got {value!r}")
+            raise ConfigError(f"{label}: expected one of {', '.join(map(repr, args))}, got {value!r}")
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"config.{where}: expected {kind.__name__}, got {value!r}")
+        raise ConfigError(f"{label}: expected {kind.__name__}, got {value!r}")
     return value
 
 
 def from_dict(cls: type[T], tree: Any, where: str = "") -> T:
-    """Builds the frozen dataclass `cls` from a ConfigDict or mapping.
+    """Builds the frozen dataclass `cls` from a ConfigDict or mapping; an instance of it is returned as it is.
 
     Args:
       cls: a dataclass whose annotations are bool, int, float, str, Any, Literal, tuple[X, ...], dict[str, X],
@@ -90,23 +132,41 @@ def from_dict(cls: type[T], tree: Any, where: str = "") -> T:
     Warns:
       FutureWarning: an old key, see `renamed`.
     """
+    if isinstance(tree, cls):
+        return tree
     if not hasattr(tree, "items"):
         raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {tree!r}")
-    hints = typing.get_type_hints(cls)
+    return _build(cls, tree, f"config.{where}" if where else "config")
+
+
+def _build(cls: type[T], tree: Any, label: str) -> T:
+    if not hasattr(tree, "items"):
+        raise ConfigError(f"{label}: expected a mapping for {cls.__name__}, got {tree!r}")
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     values = dict(tree.items())
-    prefix = f"{where}." if where else ""
     new_names = {f.metadata["was"]: name for name, f in fields.items() if "was" in f.metadata}
     for key in tuple(values):
         if key in new_names and new_names[key] not in values:
-            warnings.warn(f"config.{prefix}{key} is now called {prefix}{new_names[key]}", FutureWarning, stacklevel=2)
+            now = f"{label}.{new_names[key]}".removeprefix("config.")
+            warnings.warn(f"{label}.{key} is now called {now}", FutureWarning, stacklevel=3)
             values[new_names[key]] = values.pop(key)
         elif key not in fields:
-            raise ConfigError(f"config.{prefix}{key}: unknown key; {cls.__name__} knows {', '.join(fields)}")
+            hint = did_you_mean(key, fields) if isinstance(key, str) else ""
+            raise ConfigError(f"{label}.{key}: unknown key{hint}; {cls.__name__} knows {', '.join(fields)}")
     out = {}
     for name, field in fields.items():
         if name in values:
-            out[name] = _convert(values[name], hints[name], prefix + name)
+            out[name] = _convert(values[name], hints[name], f"{label}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"config.{prefix}{name}: missing; {cls.__name__} needs it")
+            raise ConfigError(f"{label}.{name}: missing; {cls.__name__} needs it")
     return cls(**out)
+
+
+def to_dict(config: Any) -> Any:
+    """The fields of a config class as nested dicts, those with default values included; the inverse of `from_dict`."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+    if hasattr(config, "items"):
+        return {name: to_dict(value) for name, value in config.items()}
+    return tuple(map(to_dict, config)) if isinstance(config, (list, tuple)) else config

@@ -17,14 +17,14 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import Source, register
 from codi_jax.media.files import MediaError, MediaFile
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ArrayRecordConfig:
     """Config of an ArrayRecord source.
 

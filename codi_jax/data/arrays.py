@@ -1,6 +1,5 @@
 """Sources in memory: nested dicts of arrays, from an .npz file or from the caller."""
 
-import dataclasses
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.source import register
 
 
@@ -35,7 +34,7 @@ class Arrays:
         return jax.tree.map(lambda x: x[np.asarray(indices)], self.arrays)
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ArraysConfig:
     """Config of a source of arrays.
 

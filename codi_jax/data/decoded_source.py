@@ -7,14 +7,13 @@ Every random choice (the caption, where a prompt is truncated, the crop of an im
 is the same in every epoch and on every host.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
 
-from codi_jax.config import ConfigError, renamed
+from codi_jax.config import ConfigError, config_class, renamed
 from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
@@ -34,7 +33,7 @@ SUFFIXES = {
 MAX_CAPTION = 10_000  # characters
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class MediaConfig:
     """The contents and sizes of samples.
 

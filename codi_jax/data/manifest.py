@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
@@ -24,7 +24,7 @@ FIELDS = (*KINDS, *PART)
 MAX_BYTES = 4 << 30  # of a table
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ManifestConfig:
     """Config of a manifest source.
 

@@ -9,7 +9,6 @@ batches, and each batch comes from one part; parts may then hold different modal
 structures. The part that a batch comes from depends on the step alone.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +16,11 @@ import grain
 import jax
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.source import Source, make_source, read_batch, register
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class MixtureConfig:
     """Config of a mixture.
 

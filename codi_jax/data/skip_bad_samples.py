@@ -8,7 +8,6 @@ Bad samples are logged as one JSON object per line, in one file per process. A r
 and skips the samples that they list.
 """
 
-import dataclasses
 import json
 import math
 import threading
@@ -18,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.media.files import MediaError
 
 _MIN_TRIED = 200  # samples to try (at most all of them) before the bad fraction is checked
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class FaultsConfig:
     """How samples that cannot be decoded are handled.
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.source import register
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class TfdsConfig:
     """Config of a TensorFlow Datasets source, already prepared on disk in a random-access format (array_record).
 

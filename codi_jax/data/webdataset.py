@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
@@ -31,7 +31,7 @@ MAX_SAMPLES = 10_000_000  # in one shard
 _THREADS = 16  # for scanning headers
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class WebDatasetConfig:
     """Config of a WebDataset source.
 

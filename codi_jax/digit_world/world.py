@@ -1,6 +1,5 @@
 """digit_world as a data source: sample i is a function of (seed, split, i)."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.source import register
 from codi_jax.digit_world import audio, videos
 from codi_jax.digit_world.captions import WAYS, Wordings, caption, truncate
@@ -30,7 +29,7 @@ from codi_jax.digit_world.videos import move
 SHIFT, SCALE, ANGLE = 2.0, 0.1, np.deg2rad(10)  # pixels, fraction, radians: largest random distortion of a glyph
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class WorldConfig:
     """Config of digit_world.
 
@@ -113,8 +112,8 @@ class DigitWorld:
     in the middle of which the audio clicks; it determines the moment, and is not a separate factor.
     """
 
-    def __init__(self, config: WorldConfig = WorldConfig()):
-        self.config = config
+    def __init__(self, config: WorldConfig | None = None):
+        self.config = config = config or WorldConfig()
         self._seed = f"{config.seed}/{config.split}"
         self._allowed = {
             factor: (np.array([len(v) for v in values]), np.array([np.resize(v, 6) for v in values]))

@@ -9,7 +9,6 @@ scale of the latent is not part of the network, see `Modality.denormalize`.
 The strided convolution pads (0, 1) on each axis, as the published weights expect; group norms have ε = 1e-6.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.config import config_class
 from codi_jax.nn.attention import attend
 from codi_jax.nn.conv import Conv3x3
 from codi_jax.nn.norms import GroupNorm
@@ -25,7 +25,7 @@ from codi_jax.types import Array
 LOGVAR_RANGE = (-30.0, 20.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class AutoKLConfig:
     """Sizes of an `AutoKL`.
 

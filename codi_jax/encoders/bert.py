@@ -6,13 +6,12 @@
 gelu is the exact one (erf); ε of the norms is 1e-12. Id 0 is padding: 1e4 is subtracted from its key scores.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.config import config_class
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
@@ -21,7 +20,7 @@ PAD = 0
 PADDING_BIAS = -1e4
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class BertConfig:
     """Sizes of a `Bert`.
 

@@ -13,21 +13,19 @@ Time is resized by cubic convolution (Keys 1981) with a = −3/4, aligned corner
     w(s) = a|s|³ − 5a|s|² + 8a|s| − 4a       1 < |s| < 2
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.swin import Merge, SwinBlock
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class CLAPAudioConfig:
     """Sizes of a `CLAPAudio`.
 

@@ -9,21 +9,20 @@ The frames of a video pass through the vision tower separately, except that ever
 their mean is taken at the end. Embeddings are normalised by `unit`.
 """
 
-import dataclasses
 import math
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.clip_temporal import CLIPTemporal
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import GroupNorm, layer_norm
 from codi_jax.types import MASKED, Array
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class CLIPTextConfig:
     """Sizes of a `CLIPText`.
 
@@ -46,7 +45,7 @@ class CLIPTextConfig:
     projection: int
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class CLIPVisionConfig:
     """Sizes of a `CLIPVision`.
 

@@ -11,13 +11,12 @@ There is one forward pass. It writes keys and values of the tokens into a cache 
 to each token; a teacher-forced pass has all tokens and start 0, generation one token at a time.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.config import config_class
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import MASKED, Array
@@ -25,7 +24,7 @@ from codi_jax.types import MASKED, Array
 Cache = tuple[tuple[Array, Array], ...]  # per layer: keys and values, each [B, 1 + length, heads, width // heads]
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class GPT2Config:
     """Sizes of a `GPT2`.
 

@@ -8,17 +8,15 @@ published weights expect. An upsampling by u with kernel k maps L samples to u·
 whose first (k, u) is (16, 5), map L frames to 160 L + 32 samples.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.types import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class HiFiGANConfig:
     """Sizes of a `HiFiGAN`.
 

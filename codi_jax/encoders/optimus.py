@@ -7,19 +7,18 @@ id_i ~ softmax(logits / temperature) and ends at <eos>, followed by <pad>. As in
 of a sequence that reaches the length limit is replaced by <eos>.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.config import config_class
 from codi_jax.encoders.bert import Bert, BertConfig
 from codi_jax.encoders.gpt2 import GPT2, GPT2Config
 from codi_jax.types import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class OptimusConfig:
     """Sizes and special ids of an `Optimus`.
 

@@ -9,17 +9,16 @@ to 1 kHz, logarithmic above), each of area 1 in Hz. unit is 1 for natural logari
 Waveforms are [B, T], arrays of float32 in [-1, 1].
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class MelConfig:
     """Config of a log-mel spectrogram.
 

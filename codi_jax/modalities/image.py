@@ -1,18 +1,18 @@
 """Images: pixels [H, W, 3] in [-1, 1], with a 2-D U-Net."""
 
 import base64
-import dataclasses
 import io
 
 import numpy as np
 from PIL import Image
 
+from codi_jax.config import config_class
 from codi_jax.media import files, images
 from codi_jax.modalities.base import register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ImageConfig(PixelConfig):
     """`config.model.modalities.image`."""
 

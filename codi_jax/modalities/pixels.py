@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.config import config_class
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.media import images
@@ -22,7 +23,7 @@ from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class PixelConfig:
     """Fields of `config.model.modalities.image` and `.video`.
 

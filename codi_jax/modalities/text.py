@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
@@ -32,7 +32,7 @@ from codi_jax.nn.unet import UNetConfig
 MAX_SHOWN = 60  # characters of the end of a prompt, in a message
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class TextConfig:
     """`config.model.modalities.text`.
 

@@ -4,19 +4,19 @@ The codec encodes every frame independently; only the denoiser and the prompt en
 """
 
 import base64
-import dataclasses
 import io
 
 import numpy as np
 from PIL import Image
 
+from codi_jax.config import config_class
 from codi_jax.media import files
 from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims, register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@config_class(kw_only=True)
 class VideoConfig(PixelConfig):
     """`config.model.modalities.video`; see `PixelConfig` for the other fields.
 

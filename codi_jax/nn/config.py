@@ -1,9 +1,8 @@
 """Configs of U-Nets and environment encoders. Defaults are the values of the release where it has only one."""
 
-import dataclasses
 from typing import Literal
 
-from codi_jax.config import ConfigError, renamed
+from codi_jax.config import ConfigError, config_class, renamed
 
 
 def _require(condition: bool, message: str) -> None:
@@ -11,7 +10,7 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@config_class(kw_only=True)
 class BlockConfig:
     """Fields common to a U-Net and its environment encoder.
 
@@ -56,7 +55,7 @@ class BlockConfig:
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@config_class(kw_only=True)
 class UNetConfig(BlockConfig):
     """A U-Net. The four tuples have one entry per level, finest level first.
 
@@ -93,7 +92,7 @@ class UNetConfig(BlockConfig):
         return 1 if self.kind == "vector" else 2 ** (len(self.multipliers) - 1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@config_class(kw_only=True)
 class EnvironmentConfig(BlockConfig):
     """An environment encoder. It receives the time embedding of its modality's U-Net.
 

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.objectives import microbatch, ring
 from codi_jax.objectives.base import SETTINGS, BatchObjective, LossTerms, StageSpec, loss_scalars, register
 from codi_jax.objectives.batches import MediaBatches, components_of, pair_of
@@ -28,7 +28,7 @@ from codi_jax.types import Array
 COMPONENT = "bridging"  # the learned temperature (and bias) of the contrastive loss
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class BridgingConfig:
     """Settings of the loss.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
-from codi_jax.config import from_dict
+from codi_jax.config import config_class, from_dict
 from codi_jax.objectives.base import (
     SETTINGS,
     BatchObjective,
@@ -29,7 +29,7 @@ from codi_jax.parallel import distributed
 from codi_jax.rng import fold
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class CodecConfig:
     """β and λ of the loss."""
 

@@ -1,12 +1,11 @@
 """Shared parts of the diffusion objectives: encoded batches, prompts of training samples, noisy latents, timesteps."""
 
-import dataclasses
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
+from codi_jax.config import config_class
 from codi_jax.diffusion import process
 from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
@@ -40,7 +39,7 @@ def encode(codi: CoDi, variables: dict, batch: dict) -> dict[str, Encoded]:
     return out
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class PromptConfig:
     """The prompts of a diffusion objective.
 

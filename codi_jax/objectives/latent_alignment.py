@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import from_dict
+from codi_jax.config import config_class, from_dict
 from codi_jax.objectives import conditioning, ring
 from codi_jax.objectives.base import (
     SETTINGS,
@@ -44,7 +44,7 @@ from codi_jax.objectives.ldm import prediction_loss
 from codi_jax.types import Array, Tokens
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class LatentAlignmentConfig:
     """Settings of one pair.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import from_dict
+from codi_jax.config import config_class, from_dict
 from codi_jax.diffusion import losses, process
 from codi_jax.objectives import conditioning
 from codi_jax.objectives.base import (
@@ -30,7 +30,7 @@ from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.types import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class LDMConfig:
     """`min_snr` is γ of the min-SNR weights, 0 for none; `shift` > 1 draws more timesteps with much noise."""
 

@@ -13,7 +13,6 @@ The update is the same for a tree of leaves and for a tree packed into vectors (
 have the same weight decay and the same multiplier.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -22,14 +21,14 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.optim import rules
 from codi_jax.optim.packed import VectorLayout
 from codi_jax.parallel import paths
 from codi_jax.types import Array, PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class OptimizerConfig:
     """The optimizer and its schedule.
 

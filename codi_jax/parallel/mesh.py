@@ -9,7 +9,6 @@ A single device is the mesh 1 × 1 × 1 × 1, so that a laptop and a pod run the
 connected by the data-center network only, so `data` is the only axis across slices: its index is (slice, within).
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.types import Device
 
 AXES = ("data", "fsdp", "tensor", "context")
@@ -27,7 +26,7 @@ AXES = ("data", "fsdp", "tensor", "context")
 MAX_FSDP = 64  # nearly every large array of these networks can be split into 64 parts; a tenth cannot into 256
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class MeshConfig:
     """Sizes of the mesh axes; at most one is -1, which stands for the remaining devices.
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from codi_jax.config import ConfigError, renamed
+from codi_jax.config import ConfigError, config_class, renamed
 from codi_jax.parallel import paths
 from codi_jax.parallel.tables import size, table
 from codi_jax.types import PyTree
@@ -30,7 +30,7 @@ BATCH_AXES = ("data", "fsdp")
 MeshLike = Mesh | AbstractMesh  # sizes of the axes, with devices or without
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ShardingConfig:
     """How parameters, optimizer state, EMA and batches are sharded.
 

@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Literal
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.diffusion.samplers import SAMPLERS
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class GenerateConfig:
     """`config.generate`.
 

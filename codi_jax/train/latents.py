@@ -12,7 +12,6 @@ Each process of a run encodes its share of the batches (or of the files) on one 
 single process would run. So the files are bit-identical for any number of processes.
 """
 
-import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.data import arrayrecord
 from codi_jax.data.arrayrecord import ArrayRecords
 from codi_jax.data.arrays import Arrays
@@ -37,7 +36,7 @@ from codi_jax.train.recipe import Run
 from codi_jax.train.stop import Preempted, Stop
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class EncodeConfig:
     """Settings of an `encode` stage.
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, from_dict, renamed
+from codi_jax.config import ConfigError, config_class, from_dict, renamed
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
@@ -34,7 +34,7 @@ from codi_jax.plugins import check_imported, import_plugins
 ENCODE = "encode"  # of a stage that trains nothing
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class ValidationConfig:
     """The validation loss of a stage, see `train.validation`.
 
@@ -49,7 +49,7 @@ class ValidationConfig:
     batches: int = 4
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class SamplesConfig:
     """Samples that the EMA weights generate while a stage trains, see `train.sampling`.
 
@@ -66,7 +66,7 @@ class SamplesConfig:
     n: int = 8
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class StageConfig:
     """One stage.
 
@@ -105,7 +105,7 @@ class StageConfig:
     source: str | tuple[str, ...]
     depends_on: tuple[str, ...] = renamed("needs", default=())
     trainable: tuple[str, ...] = renamed("train", default=())
-    init_from: dict[str, str] = renamed("start", default_factory=dict)  # noqa: RUF009
+    init_from: dict[str, str] = renamed("start", default_factory=dict)
     steps: int = 0
     batch_size: int = 128
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -129,7 +129,7 @@ class StageConfig:
         return self.objective != ENCODE
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
 

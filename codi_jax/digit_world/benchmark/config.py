@@ -1,15 +1,13 @@
 """The settings of the benchmark."""
 
-import dataclasses
-
 from codi_jax import digit_world
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.digit_world.benchmark import mixing
 from codi_jax.digit_world.benchmark.floors import FloorsConfig
 from codi_jax.packaged import DEFAULT
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class EvaluateConfig:
     """`config.evaluate`.
 

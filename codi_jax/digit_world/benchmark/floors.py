@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.metrics.intervals import wilson
@@ -32,7 +32,7 @@ def _check_rate(name: str, value: float) -> None:
         raise ConfigError(f"config.evaluate.floors.{name}: expected a number between 0 and 1, got {value}")
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class FloorsConfig:
     """`config.evaluate.floors`.
 

@@ -18,7 +18,6 @@ So a judge gives no credit to samples that only resemble a digit. The features, 
 used for a Fréchet distance, which is not FID.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -26,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from codi_jax.config import config_class
 from codi_jax.metrics.agreement import UNREAD
 from codi_jax.nn.calls import apply
 from codi_jax.rng import fold
@@ -37,7 +37,7 @@ def component(modality: str) -> str:
     return f"{modality}_judge"
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class JudgeConfig:
     """Attributes:
     factors: factor -> number of its values.

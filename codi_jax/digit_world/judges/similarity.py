@@ -13,7 +13,6 @@ The cosine of unrelated samples is not zero (embeddings of different modalities 
 `shuffled`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -24,14 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, config_class
 from codi_jax.digit_world.benchmark.samples import in_batches
 from codi_jax.objectives.bridging import infonce
 from codi_jax.packaged import Package
 from codi_jax.rng import fold
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class()
 class SimilarityConfig:
     """temperature: of the contrastive loss, positive; views: see `objectives.bridging.BridgingConfig`."""
 
