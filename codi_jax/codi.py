@@ -9,6 +9,8 @@ release every output attends to its own token (`compat: release`), so that no in
 An output that is generated alone attends to nothing. W is data: one program serves every subset of outputs.
 """
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +22,7 @@ import numpy as np
 from codi_jax.config import ConfigError, config_class, did_you_mean, from_dict
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
+from codi_jax.registry import Registry
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
 
@@ -29,7 +32,7 @@ class CoDiConfig:
     """`config.model`.
 
     Attributes:
-      modalities: name of a modality -> its config, of that modality's `Config` class.
+      modalities: name of a modality -> its config, of that modality's `Config` class or a mapping with its fields.
       width: D, width of the prompt space.
       environment_width: E, width of the environment space; 0 for D.
       compat: `true` for the paper's model, `release` for the aliased skip and own-token attention of the public code.
@@ -55,6 +58,12 @@ class CoDiConfig:
     remat: bool = False
 
 
+PRESETS: Registry[Callable[..., CoDiConfig]] = Registry(
+    "preset", {name: f"codi_jax.presets.{name}" for name in ("codi", "digit_world", "demo")}
+)
+register = PRESETS.register  # a decorator of a function that makes a config from its options
+
+
 class CoDi:
     """The model as pure functions of `variables`. It holds modules and sizes, and no arrays but those of the schedule.
 
@@ -63,7 +72,6 @@ class CoDi:
     """
 
     def __init__(self, config: CoDiConfig):
-        self.config = config
         self.schedule = schedules.make(config.schedule)
         environment_width = config.environment_width or config.width
         dims = ModelDims(config.width, environment_width, config.compat, config.dtype, config.remat)
@@ -80,7 +88,28 @@ class CoDi:
                 cls = MODALITIES[name]
                 tree = from_dict(cls.Config, config.modalities[name], f"model.modalities.{name}")
                 self.modalities[name] = cls(tree, dims)
+        self.config = dataclasses.replace(config, modalities={name: m.config for name, m in self.modalities.items()})
         self._check_shared()
+
+    @classmethod
+    def from_preset(cls, preset: str, **options: Any) -> "CoDi":
+        """Builds a model of known sizes.
+
+        Args:
+          preset: a name of `PRESETS`: "codi", the paper's model and the release's; "digit_world", the packaged model's;
+            or "demo", the one that `make demo` trains.
+          **options: of the preset, such as compat="release" of "codi"; see its function.
+
+        Raises:
+          ConfigError: an unknown preset or option, or an invalid value.
+        """
+        make = PRESETS.find(preset)
+        known = inspect.signature(make).parameters
+        if unknown := [option for option in options if option not in known]:
+            raise ConfigError(
+                f"preset {preset}: no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; it has {', '.join(known)}"
+            )
+        return cls(make(**options))
 
     @classmethod
     def from_config(cls, tree: Any) -> "CoDi":

@@ -1,9 +1,11 @@
-"""Helpers for config files: parsing their argument, an optimizer, a stage with all fields."""
+"""Helpers for config files: parsing their argument, and the ConfigDict of a typed config."""
 
 from types import SimpleNamespace
 from typing import Any
 
-from codi_jax.config import ConfigError
+from ml_collections import ConfigDict
+
+from codi_jax.config import ConfigError, to_dict
 
 
 def parse_argument(argument: str, **defaults: Any) -> SimpleNamespace:
@@ -27,15 +29,11 @@ def parse_argument(argument: str, **defaults: Any) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
-def adamw(learning_rate: float, warmup: int = 0, weight_decay: float = 0.01, **options: Any) -> dict:
-    """AdamW with warm-up and cosine decay."""
-    return {"learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay, "b2": 0.99, **options}
+def options_of(argument: str, **defaults: Any) -> dict[str, Any]:
+    """`parse_argument` as keyword arguments."""
+    return vars(parse_argument(argument, **defaults))
 
 
-def stage(objective: str, modalities: tuple[str, ...], source: str | tuple[str, ...], **options: Any) -> dict:
-    """A stage with all its fields, so that each can be overridden on the command line."""
-    return {
-        "objective": objective, "modalities": modalities, "source": source, "depends_on": (), "trainable": (),
-        "init_from": {}, "steps": 0, "batch_size": 128, "optimizer": adamw(1e-3), "ema": 0.995, "settings": {},
-        "num_stats_samples": 2048, "log_every": 10, "checkpoint_every": 200, "scheduling_weight": 1.0, **options,
-    }  # fmt: skip
+def to_config_dict(config: Any) -> ConfigDict:
+    """A config class as the ConfigDict that the command line reads, with all fields, so that each can be overridden."""
+    return ConfigDict(to_dict(config), convert_dict=True)

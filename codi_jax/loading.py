@@ -104,7 +104,7 @@ def from_run(run: "Run", *, dtype: Any = None, keep: bool = True, random: bool =
     from codi_jax.train.variables import component_reader
 
     if dtype is not None:
-        model = {**run.config.model, "dtype": _compute_type(dtype)}
+        model = dataclasses.replace(run.config.model, dtype=_compute_type(dtype))
         run = Run(dataclasses.replace(run.config, model=model), run.workdir)
     weights = Weights(component_reader(run, random), lambda components: component_reader(run, random, components), keep)
-    return Pipeline(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"), weights)
+    return Pipeline(run.codi, run.config.generate, weights)

@@ -17,6 +17,7 @@ _MODULES = {  # kind -> the module whose function `register` adds one
     "objective": "codi_jax.objectives.base",
     "sampler": "codi_jax.diffusion.samplers.base",
     "source": "codi_jax.data.source",
+    "preset": "codi_jax.codi",
 }
 
 
@@ -27,8 +28,9 @@ def register(kind: str, name: str, **options: Any) -> Callable[[Entry], Entry]:
         class Sensor: ...
 
     Args:
-      kind: modality, objective, sampler or source. The interface of each is the class `Modality`, or the Protocol
-        `ObjectiveClass`, `Sampler` or `Source` in the module named below.
+      kind: modality, objective, sampler, source, or preset. The interface of each is the class `Modality`, or the
+        Protocol `ObjectiveClass`, `Sampler` or `Source` in the module named above; a preset is a function from options
+        to a `CoDiConfig`.
       name: the name; that of a modality is its attribute `name`, too.
       **options: of this kind; a source has `config`, the dataclass of its config.
 

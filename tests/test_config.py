@@ -40,7 +40,7 @@ def test_from_dict_gives_the_dataclass_with_its_defaults_whatever_mapping_it_is_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kinds": "a"}, r"^config\.run\.kinds: unknown key; Outer knows inner, kind, "),
+        ({"kinds": "a"}, r"^config\.run\.kinds: unknown key \(did you mean kind\?\); Outer knows inner, kind, "),
         ({"inner": {}}, r"^config\.run\.inner\.rate: missing; Inner needs it$"),
         ({"inner": {"rate": "fast"}}, r"^config\.run\.inner\.rate: expected float, got 'fast'$"),
         ({"inner": {"rate": True}}, r"^config\.run\.inner\.rate: expected float, got True$"),
@@ -53,7 +53,10 @@ def test_from_dict_gives_the_dataclass_with_its_defaults_whatever_mapping_it_is_
         ({"flag": 1}, r"^config\.run\.flag: expected bool, got 1$"),
         ({"limit": "3"}, r"^config\.run\.limit: expected int, got '3'$"),
         ({"parts": [1]}, r"^config\.run\.parts: expected a mapping, got \[1\]$"),
-        ({"parts": {"p": {"rate": 1.0, "rates": 2}}}, r"^config\.run\.parts\.p\.rates: unknown key; Inner knows "),
+        (
+            {"parts": {"p": {"rate": 1.0, "rates": 2}}},
+            r"^config\.run\.parts\.p\.rates: unknown key \(did you mean rate\?\); Inner knows ",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(change, message):

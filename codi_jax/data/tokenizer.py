@@ -52,7 +52,8 @@ class Tokenizer:
             raise ConfigError(
                 f"the tokenizer {tokenizer.name_or_path or ''} has no begin-of-text and end-of-text tokens"
             )
-        self.bos, self.eos, self.pad = bos, eos, first(tokenizer.pad_token_id, eos)
+        pad = tokenizer.pad_token_id
+        self.bos, self.eos, self.pad = bos, eos, pad if isinstance(pad, int) else eos
         self.size = len(tokenizer)
         self._tokenizer = tokenizer
 

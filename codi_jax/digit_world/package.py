@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from codi_jax import digit_world, packaged, storage
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, to_dict
 from codi_jax.digit_world import card, judges
 from codi_jax.digit_world.judges import similarity
 from codi_jax.packaged import Package
@@ -57,7 +57,7 @@ def _judging(run: Run | Package) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     # Judges and towers have no constants; `assemble` returns those of the model.
     weights = {kind: {"params": variables["params"]} for kind, variables in weights.items()}
-    return weights, {"model": run.config.model, "settings": {name: settings[name] for name in judged}}
+    return weights, {"model": to_dict(run.config.model), "settings": {name: settings[name] for name in judged}}
 
 
 def _resolved(run: Run) -> dict[str, Any]:

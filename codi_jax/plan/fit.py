@@ -38,7 +38,7 @@ def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
 
 def with_remat(run: Run, remat: bool) -> Run:
     """The run with `model.remat` set."""
-    return Run(dataclasses.replace(run.config, model={**run.config.model, "remat": remat}), run.workdir)
+    return Run(dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, remat=remat)), run.workdir)
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,12 +24,13 @@ from ml_collections import ConfigDict
 
 from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
-from codi_jax.codi import CoDi
+from codi_jax.codi import CoDi, CoDiConfig
 from codi_jax.config import ConfigError, config_class, from_dict, renamed
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
+from codi_jax.sampling.config import GenerateConfig
 
 ENCODE = "encode"  # of a stage that trains nothing
 
@@ -138,10 +139,10 @@ class RunConfig:
     `plugins`: modules to import before any name is looked up (`codi_jax.plugins`).
     """
 
-    model: dict[str, Any]
+    model: CoDiConfig
     sources: dict[str, Any]
     stages: dict[str, dict[str, StageConfig]]
-    generate: dict[str, Any]
+    generate: GenerateConfig
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     weights: str = ""
@@ -195,7 +196,7 @@ class Run:
             if stage.keep_last < 1 or stage.keep_every < 0:
                 raise ConfigError(f"config.stages.{name}: keep_last must be at least 1 and keep_every at least 0")
         self.order = tuple(self._topological())
-        self.codi = CoDi.from_config(config.model)
+        self.codi = CoDi(config.model)
 
     def _check_source(self, named: str | tuple[str, ...], where: str) -> None:
         for source in (named,) if isinstance(named, str) else named:
@@ -322,17 +323,12 @@ def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:
     return Run(parsed, workdir)
 
 
-def _parsed(text: str) -> tuple[Any, ...]:
+def _parsed(text: str) -> RunConfig:
     """What a config says, whether it uses the present names of its keys or former ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         run = Run(from_dict(RunConfig, json.loads(text)), None)  # without importing the plugins of what is there
-    modalities = {name: modality.config for name, modality in run.codi.modalities.items()}
-    return (
-        dataclasses.replace(run.config, model={}),
-        dataclasses.replace(run.codi.config, modalities={}),
-        modalities,
-    )
+    return dataclasses.replace(run.config, model=run.codi.config)
 
 
 def _same_config(saved: str, given: str) -> bool:

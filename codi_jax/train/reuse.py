@@ -14,7 +14,7 @@ from typing import Any
 
 from codi_jax import storage
 from codi_jax.checkpoint import index
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, to_dict
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run
 
@@ -30,7 +30,7 @@ def _plain(tree: Any) -> Any:
 
 
 def _model(run: Run, joint: bool) -> dict[str, Any]:
-    model = _plain(run.config.model)
+    model = _plain(to_dict(run.codi.config))
     if not joint:
         model.pop("environment_tokens", None)
         for parts in model["modalities"].values():

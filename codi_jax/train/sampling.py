@@ -15,13 +15,12 @@ from typing import Any
 import jax
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
 from codi_jax.rng import fold
-from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.files import save
 from codi_jax.sampling.generator import Generator
 from codi_jax.train.recipe import Run
@@ -54,7 +53,7 @@ class TrainingSamples:
         self._run, self._name, self._outputs, self._sharding_fn = run, name, objective.outputs, sharding_fn
         self._prompts = run.codi[config.prompt].raw_from_batch(values)
         self._prompt, self._key = config.prompt, fold(key, "samples")
-        self._generator = Generator(run.codi, from_dict(GenerateConfig, run.config.generate, "generate"))
+        self._generator = Generator(run.codi, run.config.generate)
         encoders, sampled, decoders = self._generator.components(objective.outputs, (config.prompt,))
         available = {*objective.components, *run.component_sources(run.ancestors(name))}
         needed = itertools.chain(*encoders.values(), sampled, *decoders.values())

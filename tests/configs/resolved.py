@@ -48,7 +48,7 @@ def resolved(get_config: Any, argument: str) -> str:
     """A checksum of the config of an argument."""
     run = open_run(get_config(argument), None)
     config = {
-        "run": canonical(dataclasses.replace(run.config, model={}, generate={})),
+        "run": {**canonical(run.config), "model": {}, "generate": {}},
         "model": canonical(dataclasses.replace(run.codi.config, modalities={})),
         "modalities": {name: canonical(modality.config) for name, modality in run.codi.modalities.items()},
         "generate": canonical(from_dict(GenerateConfig, run.config.generate, "generate")),

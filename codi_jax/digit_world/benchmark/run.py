@@ -42,7 +42,6 @@ from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
-from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
 
 __all__ = ["evaluate", "make_verdict", "table"]
@@ -68,7 +67,7 @@ class Evaluation:
         package = open_package(self.settings.judges)
         self.readers = make_readers(codi, package, self.settings.n, self.settings.factors)
         self.similarity = similarity.from_package(codi, package, self.settings.n)
-        self.generator = Generator(codi, from_dict(GenerateConfig, config.generate, "generate"))
+        self.generator = Generator(codi, config.generate)
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in MODALITIES if name in codi.modalities]  # in the order of the registry
         self.sets = combinations.subsets(self.names)

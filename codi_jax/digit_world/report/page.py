@@ -44,8 +44,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, Any]) -> Html:
-    generate = run.config.generate
-    steps = f"{generate.get('steps', '')} sampling steps".strip()
+    steps = f"{run.config.generate.steps} sampling steps"
     facts = (
         f"{len(run.order)} stages {training.trained_in(cost['stages'])}",
         f"evaluated in {duration(cost['evaluate']['total'])}",

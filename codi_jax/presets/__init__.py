@@ -1,0 +1,9 @@
+"""Presets: models of known sizes, and the recipes that train them, as typed configs.
+
+`CoDi.from_preset(name, …)` builds a model, `codi_jax.presets.NAME.run(…)` is the config of a whole run. The files in
+`configs/` are what the command line reads: a preset, and what an argument changes of it.
+"""
+
+from codi_jax.codi import PRESETS
+
+__all__ = ["PRESETS"]
