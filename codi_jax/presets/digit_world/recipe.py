@@ -1,0 +1,111 @@
+"""The run that trains the packaged model, and its variants."""
+
+from collections.abc import Iterable
+
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.presets import digit_world
+from codi_jax.presets.digit_world import MODALITIES, TOKENS, subset
+from codi_jax.presets.digit_world.evaluation import evaluation
+from codi_jax.presets.digit_world.stages import POOLS, Variant, judge_stages, stages
+from codi_jax.presets.stages import shrink
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.recipe import RunConfig
+
+GUIDANCE = {
+    "text": ClassifierFreeGuidance(2.0, 3.0),
+    "image": ClassifierFreeGuidance(4.0, 8.0, low=0.3),
+    "audio": ClassifierFreeGuidance(3.0, 8.0, low=0.3),
+    "video": ClassifierFreeGuidance(4.0, 8.0, low=0.3),
+}
+DELAY = {"image": 5, "audio": 5, "video": 5}  # steps by which an output starts after the first ones
+CHOICES = {  # options with named values; the first is the default
+    "loss": ("ours", "paper"), "tokens": TOKENS, "pools": ("paired", "merged"), "floors": ("demo", "package"),
+}  # fmt: skip
+
+
+def world(modalities: tuple[str, ...], split: str = "train", size: int = 20_000, **options) -> dict:
+    """A source of digit_world."""
+    return {"name": "digit_world", "split": split, "size": size, "modalities": modalities, **options}
+
+
+def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
+    """`config.sources`. Pools have different seeds, so no sample is in two of them.
+
+    Encoded sources grow with `length`, so that a short run does not encode samples that it hardly uses.
+    """
+    share = min(1.0, length)
+    out = {
+        "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
+        # Codecs train on single frames, since the eight frames of a video are too similar to be worth the time.
+        "frames": world(("image",), size=100_000, seed=11, frames="video" in modalities),
+        # For tuning hyperparameters: --config.evaluate.seen=val
+        "val": world(modalities, "val", 2_000, seed=3, truncate=0.0),
+        "test": world(modalities, "test", 2_000, seed=2, truncate=0.0),
+        "test_seen": world(modalities, "test", 2_000, seed=2, truncate=0.0, combinations="seen"),
+        "test_held_out": world(modalities, "test", 2_000, seed=2, truncate=0.0, combinations="held_out"),
+    }
+    for seed, pool in enumerate(POOLS):
+        pair = tuple(pool.split("+"))
+        if set(pair) <= set(modalities):
+            size = round(share * (5_000 if "video" in pair else 10_000))
+            out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
+            # Truncated prompts hurt the towers; a second wording teaches them factors that images do not show.
+            out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
+    if merged:
+        out["merged"] = world(modalities, size=10_000, seed=30, truncate=0.3, merged=True)
+    return out
+
+
+def run(
+    *,
+    modalities: str | Iterable[str] = MODALITIES,
+    length: float = 1.0,
+    n: int = 32,
+    loss: str = "ours",
+    tokens: str = "pooled",
+    pools: str = "paired",
+    floors: str = "demo",
+    judges: bool = False,
+    tiny: bool = False,
+) -> RunConfig:
+    """The config of the run.
+
+    Args:
+      modalities: a subset of MODALITIES, text and image (and audio) at least, as names or joined by "+".
+      length: every stage has `length` times its steps.
+      n: of the evaluation.
+      loss: `ours`, or `paper` for the paper's alignment loss.
+      tokens: environment tokens, `pooled` or `map`.
+      pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
+      floors: `demo`, or `package` for those of the packaged model.
+      judges: train the judges and similarity towers of the evaluation instead of the model.
+      tiny: a few steps per stage, for tests.
+
+    Raises:
+      ConfigError: an invalid option.
+    """
+    chosen = {"loss": loss, "tokens": tokens, "pools": pools, "floors": floors}
+    for name, values in CHOICES.items():
+        if chosen[name] not in values:
+            raise ConfigError(f"config argument {name}: expected {' or '.join(values)}, got {chosen[name]}")
+    names, merged, paper = subset(modalities), pools == "merged", loss == "paper"
+    if merged and names != MODALITIES:
+        raise ConfigError("config argument pools=merged: needs all modalities")
+    data = sources(names, merged, length)
+    if judges:
+        data["judge"] = world(names, "judge", 40_000, seed=1)
+    config = RunConfig(
+        model=digit_world.model(modalities=names, tokens=tokens),
+        sources=data,
+        stages=judge_stages(names) if judges else stages(Variant(names, length, paper, merged)),
+        generate=GenerateConfig(
+            {name: GUIDANCE[name] for name in names},
+            steps=10,
+            # The paper's loss shares one t in training, so no output may be delayed in sampling.
+            delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
+        ),
+        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map"),
+    )
+    few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
+    return shrink(config, few) if tiny else config
