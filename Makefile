@@ -1,8 +1,7 @@
 # make demo   sets up, makes a page with the packaged model, then trains $(CONFIG), measures it, writes the report and
 #             ends on a verdict; fails if what was trained is below its floors
-# make four   trains text, image, audio and video for as long as the same floors take; no page
-# make two    the same on text and image
-# make claims the four, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
+# make digit_world   trains text, image, audio and video for as long as the same floors take; no page
+# make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
 #             if it meets its floors; three hours
@@ -12,14 +11,14 @@
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
 VENV ?= .venv
 OUT ?= out/demo
-CONFIG ?= configs/two.py
-FOUR ?= configs/four.py:length=3
+CONFIG ?= demo
+DIGIT_WORLD ?= digit_world:length=3
 JOBS ?= 2
 LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo trained four package two claims claims-merged claims-paper claims-map test core versions parity slow clean
+.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map test core versions parity slow clean
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -36,13 +35,10 @@ demo trained: $(VENV)/.demo
 	$(BIN)/codi-jax demo --config=$(CONFIG) --out=$(OUT) --jobs=$(JOBS) \
 		$(if $(filter trained,$@),--no-page) $(if $(REUSE),--reuse=$(REUSE))
 
-four:
-	$(MAKE) trained CONFIG=$(FOUR) OUT=out/four
+digit_world:
+	$(MAKE) trained CONFIG=$(DIGIT_WORLD) OUT=out/digit_world
 
-two:
-	$(MAKE) trained CONFIG=configs/two.py OUT=out/two
-
-CLAIMS := configs/four.py:length=$(LENGTH),n=256
+CLAIMS := digit_world:length=$(LENGTH),n=256
 
 # The variants run side by side, the longest first.
 claims: $(VENV)/.demo $(VENV)/.judges
@@ -56,8 +52,8 @@ claims-map: VARIANT = tokens=map
 claims-merged claims-paper claims-map:
 	$(MAKE) trained CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
 
-PACKAGED := configs/four.py:length=$(LENGTH),n=256,floors=package
-JUDGES := configs/four.py:judges
+PACKAGED := digit_world:length=$(LENGTH),n=256,floors=package
+JUDGES := digit_world:judges
 WEIGHTS := codi_jax/digit_world/weights
 
 # Judges come first, since the model is measured with them.

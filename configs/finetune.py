@@ -1,31 +1,28 @@
-"""Fine-tuning a finished run, such as that of `make four`, on your own table of media files.
+"""Fine-tuning the packaged model, or a finished run, on your own table of media files: minutes on two cores.
 
-    codi-jax train --config=configs/finetune.py --config.data.manifest=mine.csv --workdir=out/mine
+    codi-jax train --config=finetune --config.data.manifest=mine.csv --workdir=out/mine
     codi-jax generate --workdir=out/mine --text "…" --to image,audio,video --out d/
 
 Each row of the table names a caption, an image, an audio and a video file (see `codi_jax.data.manifest`). Other names
-of columns are set by --config.data.columns.text=caption and the like, another run by configs/finetune.py:run=out/two.
+of columns are set by --config.data.columns.text=caption and the like, a run by --config=finetune:run=out/demo.
 Codecs and prompt encoders stay frozen; each denoiser is trained further with captions as prompts.
 """
 
 import json
-from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError
-from codi_jax.config_utils import adamw, parse_argument, stage
+from codi_jax import packaged, storage
+from codi_jax.config import ConfigError, to_dict
+from codi_jax.config_utils import parse_argument
+from codi_jax.presets.stages import adamw, stage
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`run`: workdir to fine-tune from; `modalities=text+image` for a subset; `steps` of each stage."""
-    options = parse_argument(argument, run="out/four", modalities="", steps=200)
-    try:
-        base = json.loads((Path(options.run) / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config argument run: {options.run} is not a workdir; `make four` creates out/four"
-        ) from error
+    """`run`: the workdir, or packaged model, to fine-tune; `modalities=text+image` for a subset; `steps` of a stage."""
+    options = parse_argument(argument, run=packaged.DEFAULT, modalities="", steps=200)
+    base = _config_of(options.run)
     model = base["model"]["modalities"]
     modalities = tuple(filter(None, options.modalities.split("+"))) or tuple(
         name for name in ("text", "image", "audio", "video") if name in model
@@ -62,12 +59,22 @@ def get_config(argument: str = "") -> ConfigDict:
         model=base["model"],
         generate=base["generate"],
         sources={
-            s["source"]: {"name": "manifest", **table, "media": {**media, "modalities": s["modalities"]}}
+            s.source: {"name": "manifest", **table, "media": {**media, "modalities": s.modalities}}
             for s in finetune.values()
         },
-        stages={"finetune": finetune},
+        stages=to_dict({"finetune": finetune}),
     )
     return config
+
+
+def _config_of(run: str) -> dict[str, Any]:
+    """The config of a packaged model or of a workdir."""
+    if packaged.is_package(run):
+        return packaged.open_package(run).run
+    try:
+        return json.loads((storage.as_path(run) / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config argument run: {run} is neither a packaged model nor a workdir") from error
 
 
 def _denoiser(stages: dict, name: str) -> str:

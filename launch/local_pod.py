@@ -1,6 +1,6 @@
 """Runs a command in several processes on this machine, as a pod runs it on several hosts.
 
-    python launch/local_pod.py --processes=2 --devices=4 -- codi-jax train --config=configs/two.py:tiny --workdir=out/it
+    python launch/local_pod.py --processes=2 --devices=4 -- codi-jax train --config=demo:tiny --workdir=out/it
 
 Every line of output is prefixed with the number of its process. SIGTERM and Ctrl-C are forwarded to all processes. If
 one exits with a code other than 0, the others have two minutes to exit by themselves, as on a pod, and are then killed.

@@ -7,7 +7,7 @@ set -euo pipefail
 usage() {
     cat <<'EOF'
 usage: launch/tpu_queued_resource.sh --name=NAME --zone=ZONE --type=TYPE --repository=URL
-           --config=FILE[:argument] --workdir=gs://… [--branch=NAME] [--version=RUNTIME] [--project=PROJECT] [--spot]
+           --config=NAME[:argument] --workdir=gs://… [--branch=NAME] [--version=RUNTIME] [--project=PROJECT] [--spot]
            [--prepare=COMMAND] [--retries=N] [--keep] [--dry-run] [-- further arguments of `codi-jax train`]
 
   --name       name of the queued resource and of its TPU

@@ -21,7 +21,7 @@ from tests import toy
 from tests.digit_world.benchmark.numbers import metrics
 
 ROOT = Path(__file__).parents[1]
-DEMO = str(ROOT / "configs" / "four.py")
+DEMO = str(ROOT / "configs" / "digit_world.py")
 TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file by a deprecated method.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
@@ -158,7 +158,7 @@ def test_unknown_arguments_are_refused(capsys, workdir, verb):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "train needs --config=FILE[:argument]"),
+        ([], "train needs --config=NAME[:argument]"),
         (["--config=absent.py"], "absent.py"),
         ([f"--config={DEMO}:huge"], "config argument 'huge': unknown; this config knows "),
         ([f"--config={DEMO}:modalities=text+smell"], "config argument modalities: no smell; there are text, image, "),
@@ -188,7 +188,8 @@ def test_train_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
 def test_train_refuses_an_invalid_config(capsys, tmp_path, line, message):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from configs import four\n\n\ndef get_config():\n    config = four.get_config('tiny,modalities=text+image')\n"
+        "from configs import digit_world\n\n\ndef get_config():\n"
+        "    config = digit_world.get_config('tiny,modalities=text+image')\n"
         f"    with config.unlocked():\n        {line}\n    return config\n"
     )
     assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", f"--config={path}")

@@ -25,7 +25,7 @@ from codi_jax.objectives.conditioning import Encoded
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import Run, open_run, save_config
 from codi_jax.train.trainer import train
-from configs import four as demo
+from configs import digit_world
 
 PAIR = ("text", "image")
 EVERYTHING = ("text", "image", "audio", "video")
@@ -44,7 +44,7 @@ def _with(tree: dict, changes: dict) -> dict:
 
 def recipe(names: tuple[str, ...] = PAIR) -> dict:
     """The demo's config for these modalities with a few steps per stage."""
-    return demo.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
+    return digit_world.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
 
 
 def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:

@@ -1,6 +1,6 @@
 """`codi-jax VERB`: plan, train, generate, evaluate, report; package models; convert and export public checkpoints.
 
-A run is a config and a workdir. `train` takes --config=FILE[:argument] and overrides --config.a.b=value (flags of
+A run is a config and a workdir. `train` takes --config=NAME[:argument] and overrides --config.a.b=value (flags of
 ml_collections) and saves the resolved config in the workdir; the other verbs need only the workdir. `generate` without
 a workdir uses the packaged model.
 

@@ -3,13 +3,14 @@
 import argparse
 import functools
 import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from codi_jax import storage
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -22,7 +23,8 @@ EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, run it again
 
 IN_PLACE_OF_A_WORKDIR = (
-    "In place of a workdir, --config=FILE[:argument] names a config, and --config.a.b=value overrides a field of it."
+    "In place of a workdir, --config=NAME[:argument] names a config, one of ours or a file, and --config.a.b=value "
+    "overrides a field of it."
 )
 
 
@@ -89,15 +91,46 @@ def names_config(rest: Sequence[str]) -> bool:
 def read_config(arguments: Sequence[str]) -> "ConfigDict":
     """The ConfigDict of --config and its overrides, parsed by ml_collections in a separate flag set.
 
+    --config is a file, or the name of one of ours, and the argument of its `get_config` after a colon.
+
     Raises:
       ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
     """
     from ml_collections import config_flags
 
-    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), arguments)
+    config, others = split_config(arguments)
+    named = [*map(_with_file, config), *others]
+    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), named)
     if config is None:
-        raise ConfigError("train needs --config=FILE[:argument] in a workdir that holds no config yet")
+        raise ConfigError("train needs --config=NAME[:argument] in a workdir that holds no config yet")
     return config
+
+
+def _with_file(argument: str) -> str:
+    """The argument --config=NAME[:argument] with the file of that name among ours.
+
+    Raises:
+      ConfigError: there is no such config.
+    """
+    flag, given, value = argument.partition("=")
+    name, colon, rest = value.partition(":")
+    if flag != "--config" or not given or not name:
+        return argument
+    if name.endswith(".py") or "/" in name:
+        if not Path(name).is_file():
+            raise ConfigError(f"--config: no file {name}")
+        return argument
+    known = {path.stem: path for path in sorted(_configs().glob("*.py"))}
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"--config: no config {name!r}{hint}; there are {', '.join(known)}, or give a file.py")
+    return f"{flag}={known[name]}{colon}{rest}"
+
+
+def _configs() -> Path:
+    """The directory of our configs: inside of an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
 
 
 def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
@@ -115,6 +148,8 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError, ImportError) as error:
         cause = error.args[0] if error.args else ""
         text = f"no key {cause.args[0]}" if isinstance(cause, KeyError) else str(error)  # ml_collections wraps it
+        if wrapped := re.search(rf"\b{ConfigError.__module__}\.{ConfigError.__name__}: (.*)", text):
+            raise ConfigError(wrapped[1]) from error  # of the config file itself
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise ConfigError(f"--config: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()) from error
     refuse_arguments(rest)
@@ -143,5 +178,5 @@ def run_of(args: argparse.Namespace, rest: Sequence[str]) -> "Run":
         return open_run(read_config(rest), None)
     refuse_arguments(rest)
     if args.workdir is None:
-        raise ConfigError("needs --workdir=DIRECTORY of a run, or --config=FILE[:argument]")
+        raise ConfigError("needs --workdir=DIRECTORY of a run, or --config=NAME[:argument]")
     return load_run(args.workdir)

@@ -14,7 +14,7 @@ HELP = "write a page of samples of the packaged model; then train and evaluate y
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.epilog = (
-        "--config=FILE[:argument] names the config to train, as for `train`; without it only the page is written. An "
+        "--config=NAME[:argument] names the config to train, as for `train`; without it only the page is written. An "
         "interrupted demo resumes. Exit code 1 means that the model is below the floors of the config."
     )
     parser.add_argument(

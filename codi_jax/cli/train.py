@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_workdir(parser)
     parser.epilog = (
-        "--config=FILE[:argument] names the config and --config.a.b=value overrides a field of it; the result is saved "
+        "--config=NAME[:argument] names the config and --config.a.b=value overrides a field of it; the result is saved "
         "in the workdir, so that later calls need only the workdir."
     )
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")

@@ -47,7 +47,7 @@ def return_freed_memory() -> bool:
 
 
 # Options of the CPU compiler are chosen here. None is worthwhile for programs that run many times. Measured on the step
-# of ldm.text of configs/four.py, in core seconds of compilation and core milliseconds per step (minimum of seven):
+# of ldm.text of `digit_world`, in core seconds of compilation and core milliseconds per step (minimum of seven):
 #     none                                       11.5 s   32 to 36 ms
 #     xla_backend_optimization_level=1           11.7 s   32 ms
 #     xla_backend_optimization_level=0            6.6 s   92 ms, so only for programs that run once

@@ -5,6 +5,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,17 @@ def resolved(get_config: Any, argument: str) -> str:
         "generate": canonical(from_dict(GenerateConfig, run.config.generate, "generate")),
     }
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Records the checksums."""
+    out = {
+        f"{name}:{argument}": resolved(importlib.import_module(f"configs.{name}").get_config, argument)
+        for name, arguments in ARGUMENTS.items()
+        for argument in arguments
+    }
+    RECORD.write_text(json.dumps(out, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

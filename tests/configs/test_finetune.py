@@ -55,7 +55,7 @@ def finetuned(finished, table, workdir, capsys, modalities):
     cli.main(
         [
             "train",
-            f"--config=configs/finetune.py:run={finished},steps=2,modalities={modalities}",
+            f"--config=finetune:run={finished},steps=2,modalities={modalities}",
             f"--config.data.manifest={table}",
             "--config.data.columns.text=caption",
             f"--workdir={workdir}",
@@ -99,7 +99,7 @@ def test_fine_tuning_on_all_modalities_and_generating(finished, table, tmp_path,
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("run=nowhere", "nowhere is not a workdir; `make four` creates out/four"),
+        ("run=nowhere", "nowhere is neither a packaged model nor a workdir"),
         ("modalities=text+smell", "has no smell"),
         ("modalities=image", "expected text and at least one other modality"),
     ],
@@ -110,7 +110,7 @@ def test_invalid_arguments_are_refused(finished, table, tmp_path, capsys, argume
         cli.main(
             [
                 "train",
-                f"--config=configs/finetune.py:{argument}",
+                f"--config=finetune:{argument}",
                 f"--config.data.manifest={table}",
                 f"--workdir={tmp_path / 'x'}",
             ]
@@ -120,5 +120,15 @@ def test_invalid_arguments_are_refused(finished, table, tmp_path, capsys, argume
 
 def test_a_missing_table_is_an_error(finished, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["train", f"--config=configs/finetune.py:run={finished}", f"--workdir={tmp_path / 'x'}"])
+        cli.main(["train", f"--config=finetune:run={finished}", f"--workdir={tmp_path / 'x'}"])
     assert stop.value.code == 2 and "expected a file that ends in" in capsys.readouterr().err
+
+
+def test_the_packaged_model_is_what_is_tuned_by_default():
+    config = finetune.get_config("")
+    assert config.weights == "digit_world" and config.data.columns.keys() == {"text", "image", "audio", "video"}
+    run = open_run(config, None)
+    assert set(run.converted) == set(run.codi.component_names())
+    assert {path for stage in run.stages.values() for path in stage.trainable} == {
+        "text_unet/.*", "vision_unet/.*", "audio_unet/.*", "video_unet/.*"
+    }  # fmt: skip

@@ -73,9 +73,9 @@ def test_a_spectrogram_shows_high_frequencies_at_the_top(tmp_path):
 
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command(capsys, tmp_path):
-    cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=pairs", "--n=3", f"--out={tmp_path}"])
+    cli.main(["data", "inspect", "--config=demo:tiny", "--source=pairs", "--n=3", f"--out={tmp_path}"])
     text = capsys.readouterr().out
     assert text.startswith("pairs: 64 samples; read 3") and (tmp_path / "pairs" / "sheet.png").exists()
     with pytest.raises(SystemExit):
-        cli.main(["data", "inspect", "--config=configs/two.py:tiny", "--source=smell"])
+        cli.main(["data", "inspect", "--config=demo:tiny", "--source=smell"])
     assert "no source 'smell' in this config; it has" in capsys.readouterr().err

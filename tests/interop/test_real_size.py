@@ -24,7 +24,7 @@ from codi_jax.interop.tensors import Item, open_state, write_pth
 
 MANIFEST = Path(__file__).parents[1] / "fixtures" / "release_manifest.json.gz"
 TIED = {"optimus.decoder.lm_head.weight": "optimus.decoder.transformer.wte.weight"}
-CONFIG = "--config=configs/codi.py:compat=release"
+CONFIG = "--config=codi:compat=release"
 
 
 def numbers(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -21,7 +21,7 @@ from tests.command import finish, log, start
 STAGE = "codec.text"
 # Few and short steps between checkpoints, so that a write is in progress most of the time.
 CONFIG = (
-    "--config=configs/two.py:tiny",
+    "--config=demo:tiny",
     f"--config.stages.{STAGE}.steps=2000",
     f"--config.stages.{STAGE}.checkpoint_every=5",
     f"--config.stages.{STAGE}.log_every=1",

@@ -14,7 +14,7 @@ from codi_jax.train.recipe import load_run
 from tests import toy
 from tests.command import finish, start
 
-CONFIG = "--config=configs/four.py:tiny,modalities="
+CONFIG = "--config=digit_world:tiny,modalities="
 
 
 def killed_after(workdir, cache, sign, *arguments) -> bool:
@@ -64,7 +64,7 @@ KILLS = 10
 @pytest.mark.slow
 def test_ten_kills_at_random_times_of_two_jobs_end_bit_identical(tmp_path):
     """The kills are spread over the run: each comes a random time after a process has resumed training."""
-    train = ("train", "--config=configs/four.py:tiny", "--quiet", "--jobs=2")
+    train = ("train", "--config=digit_world:tiny", "--quiet", "--jobs=2")
     reference, killed, cache = tmp_path / "reference", tmp_path / "killed", tmp_path / "compiled"
     finish(reference, cache, *train)
     begun = time.monotonic()

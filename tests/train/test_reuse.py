@@ -8,7 +8,7 @@ from codi_jax.digit_world.benchmark.trained import is_paired, trained_together
 from codi_jax.train.latents import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse
-from configs import four
+from configs import digit_world
 from tests import toy
 
 LAST = {"environment.text", "environment.image", "joint.text+image"}
@@ -77,8 +77,8 @@ def test_a_missing_workdir_is_refused(tmp_path):
 
 @pytest.mark.parametrize("argument", ["loss=paper", "tokens=map"])
 def test_variants_differ_only_after_the_denoisers(tmp_path, argument):
-    ours = open_run(four.get_config(), tmp_path / "a")
-    theirs = open_run(four.get_config(argument), tmp_path / "b")
+    ours = open_run(digit_world.get_config(), tmp_path / "a")
+    theirs = open_run(digit_world.get_config(argument), tmp_path / "b")
     same = {n for n in theirs.order if n in ours.stages and definition(ours, n) == definition(theirs, n)}
     assert {n.split(".")[0] for n in theirs.order if n not in same} <= {"environment", "joint"}
     assert {n.split(".")[0] for n in same} == {"codec", "bridging", "encode", "ldm"}
@@ -91,17 +91,17 @@ def test_variants_differ_only_after_the_denoisers(tmp_path, argument):
 
 
 def test_merged_pools_train_every_pair(tmp_path):
-    ours = open_run(four.get_config(), tmp_path / "a")
-    merged = open_run(four.get_config("pools=merged"), tmp_path / "b")
+    ours = open_run(digit_world.get_config(), tmp_path / "a")
+    merged = open_run(digit_world.get_config("pools=merged"), tmp_path / "b")
     same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
     assert {n.split(".")[0] for n in same} == {"codec", "bridging"}
     stages = merged.stages.values()
-    assert all(is_paired(stages, a, b) for a in four.MODALITIES for b in four.MODALITIES)
-    assert all(trained_together(stages, pair) for pair in combinations(four.MODALITIES, 2))
+    assert all(is_paired(stages, a, b) for a in digit_world.MODALITIES for b in digit_world.MODALITIES)
+    assert all(trained_together(stages, pair) for pair in combinations(digit_world.MODALITIES, 2))
     with pytest.raises(ConfigError, match="needs all modalities"):
-        four.get_config("pools=merged,modalities=text+image")
+        digit_world.get_config("pools=merged,modalities=text+image")
 
 
 def test_unknown_variants_are_refused():
     with pytest.raises(ConfigError, match="loss: expected ours or paper"):
-        four.get_config("loss=theirs")
+        digit_world.get_config("loss=theirs")

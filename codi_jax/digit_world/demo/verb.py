@@ -50,7 +50,7 @@ def demo(
         path, commands = page.write(package, workdir, ProgressLines())
         print("\n".join([f"open {path}", "commands to try:", *(f"  {command}" for command in commands)]), flush=True)
     if config is None and not (workdir / "config.json").exists():
-        print("--config=configs/four.py, in a checkout of the repository, trains a model from scratch", flush=True)
+        print("--config=digit_world, in a checkout of the repository, trains a model from scratch", flush=True)
         return None
     start("train", "training from scratch")
     train()

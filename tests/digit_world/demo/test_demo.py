@@ -119,7 +119,7 @@ def test_without_a_config_only_the_page_is_written(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(page, "_body", lambda *_: "a body")
     assert demo(tmp_path) == 0
     assert "[1/3]" in (output := capsys.readouterr().out) and "[2/3]" not in output
-    assert "--config=configs/four.py" in output.splitlines()[-1]
+    assert "--config=digit_world" in output.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["index.html"]
 
 
