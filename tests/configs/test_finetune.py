@@ -12,6 +12,7 @@ from codi_jax import cli
 from codi_jax.checkpoint import load_params, save_params
 from codi_jax.media import files
 from codi_jax.train.recipe import load_run, open_run, save_config
+from configs import finetune
 from tests import toy
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
