@@ -20,7 +20,7 @@ from codi_jax.diffusion.schedules import Level
 from codi_jax.types import Array
 
 
-class History(NamedTuple):
+class PreviousPrediction(NamedTuple):
     """The previous step: x̂0, of the shape of z, and its log-SNR, a scalar."""
 
     x0: Array
@@ -35,7 +35,7 @@ class DPMpp2M:
 
     def init(self, z: Array) -> State:
         """A previous log-SNR of -∞ gives r = ∞ in the first step, so that (2) is D = x̂0."""
-        return State(z, History(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype)))
+        return State(z, PreviousPrediction(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype)))
 
     def step(
         self,
@@ -53,10 +53,10 @@ class DPMpp2M:
         h = (then.log_snr - now.log_snr) / 2
         d = extrapolate(x0, state.history, now, then)
         z = then.sigma / now.sigma * state.z - then.alpha * jnp.expm1(-h) * d
-        return State(z, History(x0, now.log_snr))
+        return State(z, PreviousPrediction(x0, now.log_snr))
 
 
-def extrapolate(x0: Array, history: History, now: Level, then: Level) -> Array:
+def extrapolate(x0: Array, history: PreviousPrediction, now: Level, then: Level) -> Array:
     """D of (2)."""
     h = (then.log_snr - now.log_snr) / 2
     h_previous = (now.log_snr - history.log_snr) / 2

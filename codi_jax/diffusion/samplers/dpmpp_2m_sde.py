@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from codi_jax.diffusion.process import convert
 from codi_jax.diffusion.samplers.base import SAMPLERS, State
-from codi_jax.diffusion.samplers.dpmpp_2m import DPMpp2M, History, extrapolate
+from codi_jax.diffusion.samplers.dpmpp_2m import DPMpp2M, PreviousPrediction, extrapolate
 from codi_jax.diffusion.schedules import Level
 from codi_jax.types import Array
 
@@ -47,7 +47,7 @@ class DPMpp2MSDE:
         share = -jnp.expm1(-log_snr_difference)
         keep = then.sigma / now.sigma * jnp.exp(-log_snr_difference / 2)
         z = keep * state.z + then.alpha * share * extrapolate(x0, state.history, now, then)
-        return State(z + then.sigma * jnp.sqrt(share) * noise, History(x0, now.log_snr))
+        return State(z + then.sigma * jnp.sqrt(share) * noise, PreviousPrediction(x0, now.log_snr))
 
 
 SAMPLERS.add("dpmpp_2m_sde", DPMpp2MSDE())

@@ -23,7 +23,7 @@ from codi_jax.diffusion.schedules import Level
 from codi_jax.types import Array
 
 
-class History(NamedTuple):
+class FirstPrediction(NamedTuple):
     """x̂0 and ε̂ of the first evaluation of the step, of the shape of z."""
 
     x0: Array
@@ -38,7 +38,7 @@ class Heun:
 
     def init(self, z: Array) -> State:
         """The history is written by the first evaluation of a step and read by the second."""
-        return State(z, History(jnp.zeros_like(z), jnp.zeros_like(z)))
+        return State(z, FirstPrediction(jnp.zeros_like(z), jnp.zeros_like(z)))
 
     def step(
         self,
@@ -56,8 +56,8 @@ class Heun:
         x0 = convert(prediction, state.z, level.alpha, level.sigma, kind, "x0")
         eps = convert(prediction, state.z, level.alpha, level.sigma, kind, "eps")
         if evaluation == 0:
-            return State(then.alpha * x0 + then.sigma * eps, History(x0, eps))
-        first: History = state.history
+            return State(then.alpha * x0 + then.sigma * eps, FirstPrediction(x0, eps))
+        first: FirstPrediction = state.history
         change = (then.alpha - now.alpha) * (x0 - first.x0) + (then.sigma - now.sigma) * (eps - first.eps)
         return State(state.z + change / 2, first)
 

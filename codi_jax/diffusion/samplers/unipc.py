@@ -20,13 +20,13 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 
 from codi_jax.diffusion.process import convert
-from codi_jax.diffusion.samplers import dpmpp_2m
 from codi_jax.diffusion.samplers.base import SAMPLERS, State
+from codi_jax.diffusion.samplers.dpmpp_2m import PreviousPrediction, extrapolate
 from codi_jax.diffusion.schedules import Level
 from codi_jax.types import Array
 
 
-class History(NamedTuple):
+class UniPCHistory(NamedTuple):
     """The last two steps.
 
     Attributes:
@@ -37,8 +37,8 @@ class History(NamedTuple):
 
     z: Array
     level: Level
-    last: dpmpp_2m.History
-    before: dpmpp_2m.History
+    last: PreviousPrediction
+    before: PreviousPrediction
 
 
 class UniPC:
@@ -50,8 +50,8 @@ class UniPC:
     def init(self, z: Array) -> State:
         """Log-SNRs of -∞ say that there is no step before."""
         one, nothing = jnp.ones((), z.dtype), jnp.full((), -jnp.inf, z.dtype)
-        step = dpmpp_2m.History(jnp.zeros_like(z), nothing)
-        return State(z, History(z, Level(one, one, nothing), step, step))
+        step = PreviousPrediction(jnp.zeros_like(z), nothing)
+        return State(z, UniPCHistory(z, Level(one, one, nothing), step, step))
 
     def step(
         self,
@@ -65,16 +65,16 @@ class UniPC:
         evaluation: int = 0,
     ) -> State:
         """Corrects the latent by (1), then predicts the next one."""
-        history: History = state.history
+        history: UniPCHistory = state.history
         x0 = convert(prediction, state.z, now.alpha, now.sigma, kind, "x0")
         z = jnp.where(jnp.isfinite(history.level.log_snr), _correct(history, x0, now), state.z)
         h = (then.log_snr - now.log_snr) / 2
-        d = dpmpp_2m.extrapolate(x0, history.last, now, then)
+        d = extrapolate(x0, history.last, now, then)
         predicted = then.sigma / now.sigma * z - then.alpha * jnp.expm1(-h) * d
-        return State(predicted, History(z, now, dpmpp_2m.History(x0, now.log_snr), history.last))
+        return State(predicted, UniPCHistory(z, now, PreviousPrediction(x0, now.log_snr), history.last))
 
 
-def _correct(history: History, x0: Array, now: Level) -> Array:
+def _correct(history: UniPCHistory, x0: Array, now: Level) -> Array:
     """z^c of (1); meaningless if there is no step before."""
     level, last, before = history.level, history.last, history.before
     h = (now.log_snr - level.log_snr) / 2
