@@ -108,6 +108,18 @@ def test_heun_computes_the_environment_tokens_anew_at_both_ends_of_a_step():
         np.testing.assert_allclose(got[name], z[name], rtol=1e-3, atol=2e-4)
 
 
+def test_a_model_of_the_rectified_flow_generates():
+    codi = toy.codi("text", schedule="rectified_flow", prediction="flow")
+    both = [
+        Generator(codi, GenerateConfig({}, steps=3, sampler=name, loop="host")).latents(
+            variables(), ("text",), {}, N, KEY
+        )["text"]
+        for name in ("euler", "ddim")
+    ]
+    assert np.isfinite(both[0]).all()
+    np.testing.assert_allclose(*both, rtol=1e-3, atol=1e-4)
+
+
 def test_progress_counts_network_calls():
     for late, total in ((0, 5), (1, 7)):  # the last step, to the clean level, has one call
         said = []
