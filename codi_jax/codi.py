@@ -37,7 +37,8 @@ class CoDiConfig:
       environment_width: E, width of the environment space; 0 for D.
       compat: `true` for the paper's model, `release` for the aliased skip and own-token attention of the public code.
       prediction: prediction kind of the denoisers: eps, v, x0 or flow.
-      schedule: name of the noise schedule.
+      schedule: name of the noise schedule, of `diffusion.schedules.SCHEDULES`. `rectified_flow` is the straight path,
+        whose velocity is the prediction `flow`.
       null: the null prompt: `zero` (the mean of the centred prompts) or `empty` (each encoder's embedding of empty
         media, as in the release).
       environment_tokens: `pooled`, one token per modality, or `map`.
@@ -51,7 +52,7 @@ class CoDiConfig:
     environment_width: int = 0
     compat: Literal["true", "release"] = "true"
     prediction: Literal["eps", "v", "x0", "flow"] = "eps"
-    schedule: Literal["scaled_linear", "cosine"] = "scaled_linear"
+    schedule: Literal["scaled_linear", "cosine", "rectified_flow"] = "scaled_linear"
     null: Literal["zero", "empty"] = "zero"
     environment_tokens: Literal["pooled", "map"] = "pooled"
     dtype: str = "float32"

@@ -79,6 +79,7 @@ class Pipeline:
         steps: int | None = None,
         sampler: str | None = None,
         eta: float | None = None,
+        spacing: str | None = None,
         progress: ProgressFn | None = None,
         batch_size: int | None = None,
         latents: Mapping[str, Any] | None = None,
@@ -99,8 +100,8 @@ class Pipeline:
           guidance: output -> the scale of guidance by the prompt, or a `Guidance`; the config's for those not given. A
             number is the scale of all outputs.
           negative: as `prompts`; guidance leads away from them instead of from the null prompt.
-          steps, sampler, eta: in place of the config's, see `GenerateConfig`.
-          progress: called when an activity starts and before every sampling step.
+          steps, sampler, eta, spacing: in place of the config's, see `GenerateConfig`.
+          progress: called when an activity starts and before every network call of the sampler.
           batch_size: number of samples that are computed at a time; all if None. More are computed in chunks, see
             `Generator.sample`, which says what noise a single seed gives them.
           latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
@@ -117,7 +118,7 @@ class Pipeline:
         """
         outputs = self.codi.order([to] if isinstance(to, str) else to)
         given, refused = self._raw(prompts), self._raw(negative)
-        generator = self._generator(steps, sampler, eta)
+        generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
         total, (values, negatives) = arguments.expand((given, refused), arguments.positive("n", n))
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights or {}, values, total)
@@ -222,10 +223,9 @@ class Pipeline:
         fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
         return from_dict(GenerateConfig, {**fields, **settings}, "generate")
 
-    def _generator(self, steps: int | None = None, sampler: str | None = None, eta: float | None = None) -> Generator:
-        """The generator of these settings, which is kept with its compiled programs."""
-        given = {"steps": steps, "sampler": sampler, "eta": eta}
-        config = self._changed({name: value for name, value in given.items() if value is not None})
+    def _generator(self, **changed: Any) -> Generator:
+        """The generator of these settings of the config (None: the config's), kept with its compiled programs."""
+        config = self._changed({name: value for name, value in changed.items() if value is not None})
         if (key := config_key(config)) not in self._generators:
             self._generators[key] = self._generators[config_key(self.config)].with_config(config)
         return self._generators[key]
@@ -273,4 +273,4 @@ class Pipeline:
 
 def config_key(config: GenerateConfig) -> tuple[Any, ...]:
     """What a call may change of a config; generators are kept by it."""
-    return config.steps, config.sampler, config.eta
+    return config.steps, config.sampler, config.eta, config.spacing

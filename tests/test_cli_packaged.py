@@ -64,7 +64,15 @@ def test_generate_uses_the_packaged_model_and_prints_its_name(model, tmp_path, c
 
 def test_options_are_the_arguments_of_a_pipeline(model, tmp_path):
     """Also with spaces between names, and a number of guidance for all outputs beside one for an output."""
-    options = ["--steps=2", "--sampler=ddim", "--eta=0.5", "--guidance= image = 3 ,1.5", "--batch-size=2", "--n=3"]
+    options = [
+        "--steps=2",
+        "--sampler=ddim",
+        "--eta=0.5",
+        "--spacing=karras",
+        "--guidance= image = 3 ,1.5",
+        "--batch-size=2",
+        "--n=3",
+    ]
     options += [
         "--negative=a green two",
         "--seed=1,2, 18446744073709551615",
@@ -83,6 +91,7 @@ def test_options_are_the_arguments_of_a_pipeline(model, tmp_path):
         steps=2,
         sampler="ddim",
         eta=0.5,
+        spacing="karras",
         batch_size=2,
     )
     for path in out.save(tmp_path / "python"):

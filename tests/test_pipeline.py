@@ -72,11 +72,17 @@ def test_a_value_without_a_mapping_is_of_the_first_modality():
     assert toy.same(latents(TEXT, "image", n=2), latents({"text": TEXT}, ("image",), n=2))
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_sample_depends_on_its_own_seed_alone(eta):
-    whole = latents(TEXT, "text", n=4, seed=[5, 6, 1 << 40, 8], eta=eta)
-    assert close(rows(whole, [2, 0]), latents(TEXT, "text", n=2, seed=(1 << 40, 5), eta=eta))
-    assert close(whole, latents(TEXT, "text", n=4, seed=np.array([5, 6, 1 << 40, 8]), eta=eta, batch_size=2))
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[{"eta": 0.0}, {"eta": 1.0}, {"sampler": "ancestral"}, {"sampler": "dpmpp_2m_sde"}],
+        {"sampler": "heun", "spacing": "karras"},
+    ],
+)
+def test_a_sample_depends_on_its_own_seed_alone(options):
+    whole = latents(TEXT, "text", n=4, seed=[5, 6, 1 << 40, 8], **options)
+    assert close(rows(whole, [2, 0]), latents(TEXT, "text", n=2, seed=(1 << 40, 5), **options))
+    assert close(whole, latents(TEXT, "text", n=4, seed=np.array([5, 6, 1 << 40, 8]), **options, batch_size=2))
     distances = [np.abs(whole["text"][i] - whole["text"][j]).max() for i in range(4) for j in range(i)]
     assert min(distances) > 0.1
 
@@ -280,7 +286,17 @@ def test_a_pipeline_with_other_settings_shares_weights_and_programs():
         ({"to": "text", "guidance": {"image": 3}}, "guidance: 'image' is not an output; outputs: text"),
         ({"to": "text", "steps": 0}, "sampling: "),
         ({"to": "text", "steps": 2.5}, "config.generate.steps: expected int, got 2.5"),
-        ({"to": "text", "sampler": "euler"}, "config.generate.sampler: 'euler' is none of ddim, dpmpp_2m"),
+        (
+            {"to": "text", "sampler": "dpmpp"},
+            "config.generate.sampler: 'dpmpp' is none of ddim, ancestral, euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc "
+            "(did you mean dpmpp_2m?)",
+        ),
+        (
+            {"to": "text", "spacing": "karas"},
+            "config.generate.spacing: 'karas' is none of trailing, release, karras, log_snr (did you mean karras?)",
+        ),
+        ({"to": "text", "spacing": 3}, "config.generate.spacing: expected str, got 3"),
+        ({"to": "text", "sampler": "heun", "eta": 0.5}, "sampling: eta is 0.5, which heun does not support"),
         ({"to": "text", "eta": 2.0}, "sampling: eta is 2.0, which ddim does not support"),
         ({"to": "text", "batch_size": 0}, "batch_size: expected a positive number, got 0"),
         ({"to": "text", "latents": {"image": PIXELS}}, "latents: image has shape [32, 32, 3], not [n, 2, 2, 4]"),

@@ -25,6 +25,7 @@ HELP = "generate any outputs jointly from any prompts; with the packaged model u
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
+    from codi_jax.diffusion.samplers import SAMPLERS, SPACINGS
     from codi_jax.modalities import MODALITIES
 
     add_workdir(parser, config=True)
@@ -69,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a negative prompt of the model's first modality, or A=PROMPT; guidance leads away from it",
     )
     parser.add_argument("--steps", help="sampling steps (the config's)")
-    parser.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or another registered one (the config's)")
-    parser.add_argument("--eta", help="noise of DDIM, 0 to 1 (the config's)")
+    parser.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)} (the config's)")
+    parser.add_argument("--eta", help="noise of the sampler ddim, 0 to 1 (the config's)")
+    parser.add_argument("--spacing", metavar="NAME", help=f"of timesteps: {', '.join(SPACINGS)} (the config's)")
     parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
 
 
@@ -96,6 +98,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         "steps": None if args.steps is None else _number("--steps", args.steps, int),
         "sampler": args.sampler,
         "eta": None if args.eta is None else _number("--eta", args.eta, float),
+        "spacing": args.spacing,
         "batch_size": None if args.batch_size is None else _number("--batch-size", args.batch_size, int),
         "progress": ProgressLines(),
     }

@@ -10,8 +10,8 @@ training via min-SNR weighting strategy", arXiv 2303.09556) is
 
     w = min(SNR, γ)                                                             (2)
 
-which with (1) is min(1, γ/SNR) for eps, min(SNR, γ)/(SNR + 1) for v, min(SNR, γ) for x0 and
-min(SNR, γ) / (1 + √SNR)² for flow.
+which with (1) is min(1, γ/SNR) for eps, min(SNR, γ) for x0, min(SNR, γ) / (1 + √SNR)² for flow, and for v
+min(SNR, γ)/(SNR + 1) if the schedule preserves the variance.
 """
 
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def min_snr_weight(schedule: Schedule, t: Array, kind: str, gamma: float | None 
 
     Args:
       schedule: the noise schedule.
-      t: integer timesteps, 0 … T - 1.
+      t: timesteps, 0 … T - 1.
       kind: prediction kind of the network (process.KINDS).
       gamma: γ > 0 of (2); None for weight 1 in the prediction's own space.
     """

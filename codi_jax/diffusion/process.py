@@ -17,8 +17,9 @@ z_t and inserting the solution into the definition (a', b') of another kind give
 
     p' = ((a' b - a b') z_t + Δ' p) / Δ                                         (3)
 
-Δ is α for eps, -σ for x0, α² + σ² = 1 for v, α + σ for flow: eps does not determine x0 where α = 0, nor x0 ε where
-σ = 0. (3) is affine in p, and so commutes with guidance, whose coefficients sum to one.
+Δ is α for eps, -σ for x0, α² + σ² for v (1 if the schedule preserves the variance), α + σ for flow (1 on the straight
+path): eps does not determine x0 where α = 0, nor x0 ε where σ = 0. (3) is affine in p, and so commutes with guidance,
+whose coefficients sum to one.
 """
 
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def corrupt(schedule: Schedule, z: Array, t: Array, noise: Array) -> Array:
     Args:
       schedule: the noise schedule.
       z: [B, ...], latents.
-      t: [] or [B], integer timesteps.
+      t: [] or [B], timesteps.
       noise: ε, shape of z.
     """
     level = schedule.at(t, z)

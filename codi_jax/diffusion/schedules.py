@@ -1,12 +1,17 @@
 """Noise schedules: the coefficients of latent and noise at timestep t.
 
     z_t = α_t x0 + σ_t ε,    ε ~ N(0, I)                                        (1)
-    α_t = √ᾱ_t,  σ_t = √(1 - ᾱ_t),  ᾱ_t = ∏_{s ≤ t} (1 - β_s)                   (2)
+    α_t = √ᾱ_t,  ᾱ_t = ∏_{s ≤ t} (1 - β_s)                                      (2)
     log SNR_t = log(α_t² / σ_t²)                                                (3)
+    σ_t = √(1 - ᾱ_t)  (the variance is preserved),  or  σ_t = 1 - α_t  (linear) (4)
 
 t = 0 … T - 1 are the noisy levels of Ho et al., "Denoising diffusion probabilistic models" (arXiv 2006.11239), counted
 from 0. t = 0 still has a little noise, so one more level is defined: t = `CLEAN` = -1, with α = 1, σ = 0 and
 log SNR = ∞. It extends (2) by the empty product, and samplers may end there.
+
+Between the integers, log SNR is interpolated linearly in t, and α and σ follow from it by (4). Below t = 0, where it
+would be infinite, σ/α falls in proportion to t + 1. So log SNR decreases strictly in real t, and t can be found from it
+(`Schedule.timestep`).
 
 A schedule is hashable and compared by value: a jitted function may close over it or take it as a static argument.
 """
@@ -14,12 +19,13 @@ A schedule is hashable and compared by value: a jitted function may close over i
 import dataclasses
 import functools
 import inspect
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, did_you_mean
 from codi_jax.types import Array
 
 CLEAN = -1  # the level without noise
@@ -35,11 +41,12 @@ class Level(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A discrete variance-preserving schedule.
+    """A schedule of T discrete levels, and of the real timesteps between them.
 
     Attributes:
-      betas: the T noise increments β_t; everything is derived from them in float64 and rounded once.
+      betas: the T noise increments β_t of (2); everything is derived from them in float64 and rounded once.
       dtype: of the coefficients that `at` returns. float64 (with x64 enabled) serves to measure a sampler's order.
+      path: how σ follows from α, see (4).
 
     Raises:
       ConfigError: no betas, or one outside (0, 1).
@@ -47,6 +54,7 @@ class Schedule:
 
     betas: tuple[float, ...]
     dtype: str = "float32"
+    path: Literal["variance_preserving", "linear"] = "variance_preserving"
 
     def __post_init__(self):
         if not self.betas or not all(0 < beta < 1 for beta in self.betas):
@@ -62,27 +70,58 @@ class Schedule:
         """ᾱ of timesteps 0 … T - 1, float64 [T]."""
         return np.cumprod(1.0 - np.asarray(self.betas))
 
+    @property
+    def log_snr(self) -> np.ndarray:
+        """log SNR of timesteps 0 … T - 1, float64 [T], descending."""
+        return self._table[2, 1:]
+
     @functools.cached_property
     def _table(self) -> np.ndarray:
         """α, σ and log SNR of timesteps -1 … T - 1, float64 [3, T + 1]."""
         abar = np.append(1.0, self.abar)
         with np.errstate(divide="ignore"):  # the clean level has an infinite signal-to-noise ratio
+            if self.path == "linear":
+                alpha = np.sqrt(abar)
+                return np.stack([alpha, 1.0 - alpha, np.log(abar) - 2 * np.log(1.0 - alpha)])
             return np.stack([np.sqrt(abar), np.sqrt(1.0 - abar), np.log(abar) - np.log(1.0 - abar)])
 
-    def at(self, t: Array | int, like: Array | None = None) -> Level:
+    def at(self, t: Array | float, like: Array | None = None) -> Level:
         """The coefficients at timesteps t.
 
         Args:
-          t: integers, of shape [] or [B]; may be traced. A value outside -1 … T - 1 gives NaN, since a compiled program
-            cannot raise.
+          t: integers or real numbers, of shape [] or [B]; may be traced. A value outside -1 … T - 1 gives NaN, since a
+            compiled program cannot raise. A real number that is an integer gives the coefficients of that integer.
           like: a latent [B, ...]; if given, the coefficients get unit axes to broadcast against it.
         """
-        index = jnp.asarray(t) + 1
-        table = jnp.asarray(self._table, self.dtype)
-        rows = table.at[:, index].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        t = jnp.asarray(t)
+        rows = self._between(t) if jnp.issubdtype(t.dtype, jnp.floating) else self._rows(t)
         if like is not None:
-            rows = rows.reshape(rows.shape + (1,) * (like.ndim - index.ndim))
+            rows = rows.reshape(rows.shape + (1,) * (like.ndim - t.ndim))
         return Level(*rows)
+
+    def _rows(self, t: Array) -> Array:
+        """α, σ and log SNR at integer timesteps, [3, *t.shape]."""
+        table = jnp.asarray(self._table, self.dtype)
+        return table.at[:, t + 1].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+    def _between(self, t: Array) -> Array:
+        """α, σ and log SNR at real timesteps, [3, *t.shape]."""
+        t = t.astype(self.dtype)
+        below = jnp.floor(t)
+        share, index = t - below, below.astype(jnp.int32)
+        lower, upper = self._rows(index), self._rows(index + 1)
+        between = (1 - share) * lower[2] + share * upper[2]
+        log_snr = jnp.where(index == CLEAN, upper[2] - 2 * jnp.log(share), between)
+        if self.path == "linear":
+            alpha, sigma = jax.nn.sigmoid(log_snr / 2), jax.nn.sigmoid(-log_snr / 2)
+        else:
+            alpha, sigma = jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr))
+        return jnp.where(share == 0, lower, jnp.stack([alpha, sigma, log_snr]))
+
+    def timestep(self, log_snr: np.ndarray) -> np.ndarray:
+        """The real timesteps of these log-SNRs, float64: the inverse of `at`, within 0 … T - 1; others are clipped."""
+        levels = np.arange(self.steps, dtype=np.float64)
+        return np.interp(np.asarray(log_snr, np.float64), self.log_snr[::-1], levels[::-1])
 
 
 def scaled_linear(steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
@@ -102,7 +141,17 @@ def cosine(steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Sche
     return Schedule(tuple(np.minimum(1 - f[1:] / f[:-1], max_beta).tolist()))
 
 
-SCHEDULES = {"scaled_linear": scaled_linear, "cosine": cosine}
+def rectified_flow(steps: int = 1000) -> Schedule:
+    """z_τ = (1 - τ) x0 + τ ε with τ = (t + 1) / (T + 1), the straight path from noise to data.
+
+    Liu et al., "Flow straight and fast" (arXiv 2209.03003); its velocity is the prediction kind `flow`. Pure noise,
+    τ = 1, is no level: log SNR would be -∞ there and a prediction of ε would say nothing of x0.
+    """
+    alpha = 1 - np.arange(steps + 1) / (steps + 1)
+    return Schedule(tuple((1 - (alpha[1:] / alpha[:-1]) ** 2).tolist()), path="linear")
+
+
+SCHEDULES = {"scaled_linear": scaled_linear, "cosine": cosine, "rectified_flow": rectified_flow}
 
 
 def make(name: str, **options) -> Schedule:
@@ -112,7 +161,8 @@ def make(name: str, **options) -> Schedule:
       ConfigError: an unknown name or option.
     """
     if name not in SCHEDULES:
-        raise ConfigError(f"schedule: unknown name {name!r}; known are {', '.join(SCHEDULES)}")
+        known = ", ".join(SCHEDULES)
+        raise ConfigError(f"schedule: unknown name {name!r}; known are {known}{did_you_mean(name, SCHEDULES)}")
     known = inspect.signature(SCHEDULES[name]).parameters
     for option in options:
         if option not in known:
@@ -124,7 +174,7 @@ def ddpm_buffers(schedule: Schedule) -> dict[str, np.ndarray]:
     """The twelve buffers of public latent-diffusion checkpoints by name, float32 [T] each.
 
     The posterior q(z_{t-1} | z_t, x0) is equations (6) and (7) of Ho et al. Its log-variance is clipped, since the
-    variance is 0 at t = 0.
+    variance is 0 at t = 0. They are defined for schedules that preserve the variance.
     """
     betas, abar = np.asarray(schedule.betas), schedule.abar
     before = np.append(1.0, abar[:-1])

@@ -18,6 +18,7 @@ import numpy as np
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.diffusion.samplers import SAMPLERS, adds_noise
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
 from codi_jax.rng import normal
@@ -130,7 +131,7 @@ class Generator:
           guidance: guidance by output; the config's for those not given.
           noise: z_T by output; drawn for those not given.
           null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None; or negative prompts.
-          progress: called before every step of the host loop; once, before a scan.
+          progress: called before every network call of the host loop; once, before a scan.
 
         Returns:
           Normalised latents {output: [n, *latent_shape]}.
@@ -156,7 +157,7 @@ class Generator:
             },
             tokens=replicate(absent),
             # Without noise in its steps, the sampler is compiled once for one key and for keys [n].
-            key=replicate(key if self.config.eta else jax.random.key(0)),
+            key=replicate(key if adds_noise(SAMPLERS[self.config.sampler], self.config.eta) else jax.random.key(0)),
         )
         z = {
             name: noise[name] if noise and name in noise else normal(key, n, codi[name].latent_shape, name, "z_T")
@@ -252,7 +253,7 @@ class Generator:
           key: see `latents`.
           weights: see `latents`.
           guidance: see `latents`.
-          progress: called when an activity starts and before every sampling step.
+          progress: called when an activity starts and before every network call of the sampler.
           negative: modality -> negative prompts, n raw values or one, which take the place of the null prompt.
           noise: see `latents`.
           batch_size: number of samples that are computed at a time; all if None. More samples are computed in chunks

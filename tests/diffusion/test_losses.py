@@ -36,8 +36,11 @@ def test_every_kind_has_the_same_loss_in_x0_space(kind, gamma):
 def test_min_snr_weights_have_their_published_form(name, kind, closed_form):
     schedule = schedules.make(name)
     weight = losses.min_snr_weight(schedule, np.arange(1000), kind, 5.0)
-    snr = schedule.abar / (1 - schedule.abar)
-    np.testing.assert_allclose(weight, closed_form(snr), rtol=2e-5)
+    want = closed_form(np.exp(schedule.log_snr))
+    if kind == "v":  # the published form is that of a preserved variance, α² + σ² = 1
+        level = schedule.at(np.arange(1000))
+        want = want / (level.alpha**2 + level.sigma**2)
+    np.testing.assert_allclose(weight, want, rtol=3e-5)
 
 
 def test_without_gamma_the_loss_is_the_mean_squared_error_of_each_sample():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,12 @@ NAMES = sorted(schedules.SCHEDULES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_noise_grows_and_variance_is_preserved(name):
+def test_noise_grows_on_the_path_of_the_schedule(name):
     schedule = schedules.make(name, steps=500)
     level = schedule.at(np.arange(-1, 500))
     assert schedule.steps == 500
-    np.testing.assert_allclose(level.alpha**2 + level.sigma**2, 1, atol=1e-6)
+    power = 1 if name == "rectified_flow" else 2
+    np.testing.assert_allclose(level.alpha**power + level.sigma**power, 1, atol=1e-6)
     assert np.all(np.diff(level.alpha) < 0) and np.all(np.diff(level.sigma) >= 0) and np.all(np.diff(level.log_snr) < 0)
     assert {x.dtype for x in level} == {jnp.dtype("float32")}
 
@@ -53,6 +56,55 @@ def test_coefficients_broadcast_against_a_latent():
     assert schedule.at(jnp.array([1, 2, 3]), z).alpha.shape == (3, 1, 1, 1)
     assert (schedule.at(5, z).alpha * z).shape == z.shape
     assert schedule.at(5).alpha.shape == ()
+
+
+def test_rectified_flow_is_the_straight_path():
+    schedule = schedules.rectified_flow(steps=9)
+    level = schedule.at(np.arange(-1, 9))
+    np.testing.assert_allclose(level.sigma, np.arange(10) / 10, atol=1e-7)
+    np.testing.assert_allclose(level.alpha, 1 - np.arange(10) / 10, atol=1e-7)
+    assert schedules.rectified_flow().steps == 1000 and np.isfinite(schedules.rectified_flow().log_snr).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_real_timesteps_that_are_integers_have_the_bits_of_integers(name, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        schedule = dataclasses.replace(schedules.make(name), dtype=dtype)
+        t = np.arange(-1, 1000)
+        for whole, real in zip(schedule.at(t), schedule.at(t.astype(dtype)), strict=True):
+            np.testing.assert_array_equal(whole, real)
+            assert real.dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_timesteps_interpolate_log_snr_and_stay_on_the_path(name):
+    schedule = schedules.make(name, steps=50)
+    t = np.linspace(-1, 49, 1001)
+    level = jax.jit(schedule.at)(jnp.asarray(t, jnp.float32))
+    assert np.all(np.diff(level.log_snr) < 0) and np.all(np.diff(level.alpha) <= 0) and np.all(np.diff(level.sigma) > 0)
+    power = 1 if name == "rectified_flow" else 2
+    np.testing.assert_allclose(level.alpha**power + level.sigma**power, 1, atol=1e-6)
+    np.testing.assert_allclose(2 * jnp.log(level.alpha / level.sigma)[1:], level.log_snr[1:], atol=1e-4)
+    middle = schedule.at(np.float32(20.25)).log_snr
+    np.testing.assert_allclose(middle, 0.75 * schedule.log_snr[20] + 0.25 * schedule.log_snr[21], rtol=1e-5)
+    outside = schedule.at(np.float32([-1.5, 49.5]))
+    assert all(np.isnan(x).all() for x in outside)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_timestep_inverts_log_snr(name):
+    schedule = schedules.make(name)
+    with jax.enable_x64(True):
+        t = np.linspace(0, 999, 777)
+        log_snr = dataclasses.replace(schedule, dtype="float64").at(t).log_snr
+        np.testing.assert_allclose(schedule.timestep(np.asarray(log_snr)), t, atol=1e-8)
+    assert schedule.timestep(np.array([1e9, -1e9])).tolist() == [0, 999]
+
+
+def test_an_unknown_schedule_is_answered_by_a_similar_one():
+    with pytest.raises(ConfigError, match=r"^schedule: unknown name 'rectified'; .*\(did you mean rectified_flow\?\)$"):
+        schedules.make("rectified")
 
 
 def test_equal_schedules_compile_once():

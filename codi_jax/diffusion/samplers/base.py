@@ -1,6 +1,6 @@
 """What a sampler is, and the registry of samplers by the name in a config."""
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from codi_jax.diffusion.schedules import Level
 from codi_jax.registry import Registry
@@ -8,47 +8,89 @@ from codi_jax.types import Array, PyTree
 
 
 class State(NamedTuple):
-    """State of a sampler: the latent [B, ...], and what a multistep sampler remembers of earlier steps."""
+    """State of a sampler: the latent [B, ...], and what it remembers of earlier network calls (None for nothing)."""
 
     z: Array
     history: PyTree = None
 
 
-class Init(Protocol):
-    """Makes the state of a latent at the first timestep."""
+class Sampler(Protocol):
+    """A rule that takes a latent from one noise level to the next, given predictions of the network.
 
-    def __call__(self, z: Array) -> State: ...
+    A sampler is any object with the following attributes; it holds no arrays. `SAMPLERS.add("name", MySampler())` makes
+    it known to configs, to calls of a pipeline (`sampler="name"`) and to `codi-jax generate --sampler=name`. It sees
+    one latent at a time: the loop calls the network for all outputs together, applies guidance, and passes the
+    prediction of each.
 
+    A step has `evaluations` network calls. The first is made for the latent `state.z` at the present timestep, every
+    later one for the `state.z` that the update before has returned, at the next timestep. Environment tokens of all
+    outputs are computed anew for each. After each call the loop calls `step`, and after the last one `state.z` is the
+    latent at the next level. A step to the clean level (σ' = 0, log SNR' = ∞) has the first evaluation only, after
+    which `state.z` must be the data.
 
-class Step(Protocol):
-    """One step of a sampler."""
+    Nothing is called where the next timestep equals the present one: `step` need not handle it.
+    """
 
-    def __call__(
-        self, state: State, prediction: Array, kind: str, now: Level, then: Level, eta: Array, noise: Array | None
-    ) -> State:
-        """Takes a latent from one level to the next.
+    @property
+    def evaluations(self) -> int:
+        """Network calls of a step, at least 1."""
+        ...
+
+    @property
+    def noise(self) -> Literal["none", "eta", "always"]:
+        """The noise that `step` reads: 'none'; 'eta', noise of strength η, none for η = 0; 'always', for every η.
+
+        A sampler of 'none' or 'always' is only used with η = 0.
+        """
+        ...
+
+    def init(self, z: Array) -> State:
+        """The state at the first timestep.
 
         Args:
-          state: the latent at level `now`.
-          prediction: the (guided) prediction of the network, shape of z.
-          kind: its prediction kind.
-          now, then: α, σ and log-SNR of this level and the next, scalars (or shapes that broadcast against z, for a
-            sampler without history).
-          eta: η of DDIM, between 0 and 1.
-          noise: standard normal noise, shape of z; None for η = 0.
+          z: the latent [B, ...], float32 or wider.
+
+        Returns:
+          A state whose pytree structure, shapes and types `step` keeps, so that it can be carried through a scan.
+        """
+        ...
+
+    def step(
+        self,
+        state: State,
+        prediction: Array,
+        kind: str,
+        now: Level,
+        then: Level,
+        eta: Array,
+        noise: Array | None,
+        evaluation: int = 0,
+    ) -> State:
+        """The update after one network call. A pure function, which is traced by jit.
+
+        Args:
+          state: the latent that the network received, and the history.
+          prediction: the (guided) prediction of the network, shape and type of z. `process.convert` gives x̂0 or ε̂ from
+            it, with the α and σ of the level at which it was made: `now` if evaluation is 0, else `then`.
+          kind: its prediction kind, of `process.KINDS`.
+          now, then: α, σ and log SNR of this level and the next; scalars, traced. A sampler without history may also be
+            given shapes that broadcast against z.
+          eta: η, between 0 and 1, traced.
+          noise: standard normal noise, shape of z, the same in all evaluations of a step; None if there is none.
+          evaluation: number of the network call within the step, from 0. A Python int: both sides of an `if` may return
+            different things.
+
+        Returns:
+          The new state.
         """
         ...
 
 
-class Sampler(NamedTuple):
-    """A sampler: the initial state of a latent, the step, and whether the step can add noise."""
-
-    init: Init
-    step: Step
-    stochastic: bool
+def adds_noise(sampler: Sampler, eta: float) -> bool:
+    """Whether the steps of a sampler read noise for this η."""
+    return sampler.noise == "always" or (sampler.noise == "eta" and eta > 0)
 
 
-SAMPLERS: Registry[Sampler] = Registry(
-    "sampler", {name: f"codi_jax.diffusion.samplers.{name}" for name in ("ddim", "dpmpp_2m")}
-)
+BUILT_IN = ("ddim", "ancestral", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
+SAMPLERS: Registry[Sampler] = Registry("sampler", {name: f"codi_jax.diffusion.samplers.{name}" for name in BUILT_IN})
 register = SAMPLERS.register

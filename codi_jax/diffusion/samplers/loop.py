@@ -1,4 +1,4 @@
-"""Repeats the step of a sampler on a pytree of latents.
+"""Repeats the step of a sampler on a pytree of latents, with one call of the network for all of them at a time.
 
 In one program by `lax.scan` (accelerators), or in a host loop over the jitted step (CPU, where XLA runs a convolution
 inside a scan many times slower).
@@ -13,19 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError
-from codi_jax.diffusion.samplers.base import SAMPLERS, State
-from codi_jax.diffusion.schedules import Schedule
+from codi_jax.config import ConfigError, did_you_mean
+from codi_jax.diffusion.samplers.base import SAMPLERS, State, adds_noise
+from codi_jax.diffusion.samplers.timesteps import network_calls
+from codi_jax.diffusion.schedules import Level, Schedule
 from codi_jax.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class JointStep:
-    """One step of all latents together: network, conversion, update. Hashable, to be a static argument of jit.
+    """One network call for all latents together, and their updates. Hashable, to be a static argument of jit.
 
     Attributes:
       predict: predict(args, z, t) -> guided predictions, of the structure and shapes of z. z is the pytree of latents,
-        t int32 [B], or a pytree like z of those if the latents have timesteps of their own.
+        t [B], or a pytree like z of those if the latents have timesteps of their own; int32, or float32 if real.
       schedule: the noise schedule.
       sampler: a name of SAMPLERS.
       kinds: prediction kind of each leaf of z, in tree order.
@@ -38,15 +39,25 @@ class JointStep:
     kinds: tuple[str, ...]
     noise_fn: Callable[[PyTree, Array], PyTree] | None = None
 
-    def __call__(self, states: PyTree, args: PyTree, eta: Array, index: Array, t: Array, t_next: Array) -> PyTree:
-        """Takes all latents from timestep t to t_next.
+    def __call__(
+        self,
+        states: PyTree,
+        args: PyTree,
+        eta: Array,
+        index: Array,
+        t: Array,
+        t_next: Array,
+        evaluation: Array | int = 0,
+    ) -> PyTree:
+        """Takes all latents from timestep t to t_next, or through one of several network calls of this step.
 
         Args:
           states: a pytree of `State`, one at each leaf of z.
           args: passed to predict and noise_fn.
-          eta: η of DDIM.
+          eta: η of the sampler.
           index: number of the step, from 0.
           t, t_next: scalars, or [K] for K latents in tree order. A latent with t = t_next does not change.
+          evaluation: number of the network call within the step, see `Sampler`.
 
         Returns:
           The new states.
@@ -54,31 +65,65 @@ class JointStep:
         leaves, tree = jax.tree.flatten(states, is_leaf=lambda x: isinstance(x, State))
         z = tree.unflatten([state.z for state in leaves])
         size, per_latent = leaves[0].z.shape[:1], jnp.ndim(t) == 1
-        levels = [jnp.full(size, t[k], jnp.int32) for k in range(len(leaves))] if per_latent else None
-        batched_t = tree.unflatten(levels) if per_latent else jnp.full(size, t, jnp.int32)
+        seen = t if SAMPLERS[self.sampler].evaluations == 1 else jnp.where(evaluation == 0, t, t_next)
+        levels = [batch_timesteps(seen[k], size) for k in range(len(leaves))] if per_latent else None
+        batched_t = tree.unflatten(levels) if per_latent else batch_timesteps(seen, size)
         predictions = tree.flatten_up_to(self.predict(args, z, batched_t))
         noises = [None] * len(leaves) if self.noise_fn is None else tree.flatten_up_to(self.noise_fn(args, index))
-        update = SAMPLERS[self.sampler].step
         out = []
         for k, (state, prediction, kind, noise) in enumerate(zip(leaves, predictions, self.kinds, noises, strict=True)):
             now, then = (t[k], t_next[k]) if per_latent else (t, t_next)
-            new = update(state, prediction, kind, self.schedule.at(now), self.schedule.at(then), eta, noise)
+            new = self._update(
+                evaluation, state, prediction, kind, self.schedule.at(now), self.schedule.at(then), eta, noise
+            )
             unchanged = now == then
             out.append(
                 jax.tree.map(lambda x, y, same=unchanged: jnp.where(same, x, y), state, new) if per_latent else new
             )
         return tree.unflatten(out)
 
+    def _update(
+        self,
+        evaluation: Array | int,
+        state: State,
+        prediction: Array,
+        kind: str,
+        now: Level,
+        then: Level,
+        eta: Array,
+        noise: Array | None,
+    ) -> State:
+        """The update of the sampler for an evaluation that may be traced."""
+        sampler, prediction = SAMPLERS[self.sampler], prediction.astype(state.z.dtype)
+
+        def branch(number: int) -> Callable[[State, Array, Level, Level, Array, Array | None], State]:
+            return lambda state, prediction, now, then, eta, noise: sampler.step(
+                state, prediction, kind, now, then, eta, noise, number
+            )
+
+        if sampler.evaluations == 1:
+            return branch(0)(state, prediction, now, then, eta, noise)
+        branches = [branch(number) for number in range(sampler.evaluations)]
+        return jax.lax.switch(evaluation, branches, state, prediction, now, then, eta, noise)
+
+
+def batch_timesteps(t: Array, size: tuple[int, ...]) -> Array:
+    """One timestep for a batch: [B], int32, or float32 if t is real."""
+    real = jnp.issubdtype(jnp.asarray(t).dtype, jnp.floating)
+    return jnp.full(size, t, jnp.float32 if real else jnp.int32)
+
 
 _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operands: step(*operands))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scan(step: JointStep, states: PyTree, args: PyTree, eta: Array, pairs: Array) -> PyTree:
+def _scan(
+    step: JointStep, states: PyTree, args: PyTree, eta: Array, index: Array, pairs: Array, evaluation: Array
+) -> PyTree:
     def body(states, x):
         return step(states, args, eta, *x), None
 
-    return jax.lax.scan(body, states, (jnp.arange(len(pairs)), pairs[..., 0], pairs[..., 1]))[0]
+    return jax.lax.scan(body, states, (index, pairs[..., 0], pairs[..., 1], evaluation))[0]
 
 
 def sample(
@@ -107,31 +152,36 @@ def sample(
       args: pytree given to predict and noise_fn.
       kind: prediction kind of all latents, or of each in a pytree like z.
       sampler: a name of SAMPLERS.
-      eta: η of DDIM, between 0 and 1; above 0 it needs noise_fn.
-      noise_fn: noise_fn(args, index of the step) -> standard normal noise of the structure of z.
-      loop: 'scan', one program; 'host', one compiled step, called S times.
+      eta: η between 0 and 1, for samplers whose noise depends on it.
+      noise_fn: noise_fn(args, index of the step) -> standard normal noise of the structure of z; needed by samplers
+        that add noise.
+      loop: 'scan', one program; 'host', one compiled step, called once for each of `network_calls`.
 
     Returns:
       The latents at timestep pairs[-1, ..., 1].
 
     Raises:
-      ConfigError: an unknown sampler, kind or loop, or an eta that the sampler does not support.
+      ConfigError: an unknown sampler, kind or loop, an eta that the sampler does not support, or no noise_fn.
     """
     if sampler not in SAMPLERS:
-        raise ConfigError(f"sampling: unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
+        known = ", ".join(SAMPLERS)
+        raise ConfigError(f"sampling: unknown sampler {sampler!r}; known are {known}{did_you_mean(sampler, SAMPLERS)}")
     if not 0 <= eta <= 1:
         raise ConfigError(f"sampling: eta must be between 0 and 1, got {eta}")
-    if eta > 0 and not (SAMPLERS[sampler].stochastic and noise_fn is not None):
+    if eta > 0 and not (SAMPLERS[sampler].noise == "eta" and noise_fn is not None):
         raise ConfigError(f"sampling: eta is {eta}, but {sampler} has no noise here")
+    if adds_noise(SAMPLERS[sampler], eta) and noise_fn is None:
+        raise ConfigError(f"sampling: {sampler} adds noise and needs a noise_fn")
     kinds = (kind,) * len(jax.tree.leaves(z)) if isinstance(kind, str) else tuple(jax.tree.leaves(kind))
     step = JointStep(predict, schedule, sampler, kinds, noise_fn)
     z = jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), z)
     states = jax.tree.map(SAMPLERS[sampler].init, z)
+    calls = network_calls(np.asarray(pairs), SAMPLERS[sampler].evaluations)
     if loop == "scan":
-        states = _scan(step, states, args, eta, pairs)
+        states = _scan(step, states, args, eta, calls.step, calls.pairs, calls.evaluation)
     elif loop == "host":
-        for index, row in enumerate(np.asarray(pairs)):
-            states = _jitted_step(step, states, args, eta, index, row[..., 0], row[..., 1])
+        for index, evaluation, row in zip(calls.step, calls.evaluation, calls.pairs, strict=True):
+            states = _jitted_step(step, states, args, eta, index, row[..., 0], row[..., 1], evaluation)
     else:
         raise ConfigError(f"sampling: unknown loop {loop!r}; known are host, scan")
     return jax.tree.map(lambda _, state: state.z, z, states)
