@@ -15,6 +15,7 @@ class BuildWithConfigs(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:  # in a checkout they are beside it
+            self.mkpath(str(Path(self.build_lib, "codi_jax", "configs")))
             for config in sorted((HERE / "configs").glob("*.py")):
                 self.copy_file(str(config), str(Path(self.build_lib, "codi_jax", "configs", config.name)))
 

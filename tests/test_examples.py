@@ -1,5 +1,7 @@
 """The examples and the beginning of README run, here with a toy in place of the packaged model."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from codi_jax import packaged
-from examples import quickstart, retrieval
+from examples import own_loop, quickstart, retrieval
 from tests import toy
 
 
@@ -51,3 +53,12 @@ def test_retrieval(capsys):
 
 def test_the_captions_of_retrieval_are_in_the_words_of_the_model():
     assert not toy.codi()["text"].ignored(retrieval.CAPTIONS)
+
+
+def test_own_loop(capsys):
+    """The loss falls in eight steps; it is a loop of at most 15 lines."""
+    losses = own_loop.main(steps=8)
+    assert len(losses) == 8 and np.isfinite(losses).all() and losses[-1] < losses[0] / 2
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["0", "7"]
+    body = ast.parse(inspect.getsource(own_loop.main)).body[0].body
+    assert body[-1].end_lineno - body[1].lineno + 1 <= 15
