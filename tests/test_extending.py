@@ -60,6 +60,18 @@ def test_an_objective(module):
     assert callable(step)
 
 
+def test_a_sampler(module):
+    pipe = Pipeline(toy.codi(), GenerateConfig({}, steps=3), toy.variables(toy.codi()))
+    request = {"guidance": 40.0, "decode": False, "seed": 1}
+    clipped, plain = (pipe("a red seven", "image", sampler=s, **request) for s in ("clipped_ddim", "ddim"))
+    assert abs(clipped.latents["image"]).max() <= 3 < abs(plain.latents["image"]).max()
+    clipped, plain = (
+        pipe("a red seven", "image", guidance=1.0, decode=False, sampler=s) for s in ("clipped_ddim", "ddim")
+    )
+    assert abs(plain.latents["image"]).max() < 3  # nothing was clipped
+    np.testing.assert_allclose(clipped.latents["image"], plain.latents["image"], atol=1e-5)
+
+
 def test_a_rule_of_guidance(module):
     rule = module.RisingGuidance(prompt=5.0, environment=3.0)
     assert isinstance(rule, Guidance)
