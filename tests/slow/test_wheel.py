@@ -1,13 +1,13 @@
-"""What a user gets who installs the built package: the wheel of the source distribution, in its own environment.
+"""The wheel and the sdist: what they hold, and what `pip install` of the wheel gives from an empty directory.
 
-The environment sees the libraries of this one, so that nothing but the tools of the build is downloaded.
+Nothing is downloaded: the new virtual environment finds the packages that codi_jax needs where this one has them.
 """
 
 import os
+import shutil
 import subprocess
-import sysconfig
+import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -16,67 +16,80 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+NOT_SOURCE = (".*", "out", "build", "dist", "*.egg-info", "__pycache__")
+TRAINED = ("codec.text", "codec.image")
 
 
-def run(*command: object, where: Path, **environment: str) -> str:
-    """The standard output of a command that has to succeed."""
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [*map(str, command)], cwd=where, env={**clean, "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert not done.returncode, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def run(*command: object, cwd: Path) -> str:
+    """Standard output of a command, which has to succeed, without a PYTHONPATH that leads to this tree."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=1800)
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def wheel_of(tree: Path, out: Path) -> Path:
+    """Builds the wheel of a source tree with the setuptools of this environment."""
+    script = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    return out / run(sys.executable, "-c", script, out, cwd=tree).splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """(source distribution, wheel built from it)."""
+    """(sdist, wheel built from the unpacked sdist), both built outside of this tree."""
     folder = tmp_path_factory.mktemp("built")
-    tools = folder / "tools"
-    venv.create(tools, with_pip=True)
-    run(tools / "bin" / "pip", "install", "--quiet", "build", where=folder)
-    checkout = folder / "checkout"
-    run("git", "clone", "--quiet", ROOT, checkout, where=folder)
-    run(tools / "bin" / "python", "-m", "build", "--outdir", folder / "dist", checkout, where=folder)
-    return next((folder / "dist").glob("*.tar.gz")), next((folder / "dist").glob("*.whl"))
+    shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    script = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    sdist = folder / run(sys.executable, "-c", script, folder, cwd=folder / "tree").splitlines()[-1]
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    (tree,) = (folder / "unpacked").iterdir()
+    return sdist, wheel_of(tree, folder)
 
 
 @pytest.fixture(scope="module")
-def program(built, tmp_path_factory):
-    """`codi-jax` of the installed wheel."""
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, with_pip=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    run(folder / "bin" / "pip", "install", "--quiet", "--no-deps", "--force-reinstall", built[1], where=folder)
-    return folder / "bin" / "codi-jax"
+def installed(built, tmp_path_factory):
+    """The folder of the programs of a new virtual environment with the wheel."""
+    venv = tmp_path_factory.mktemp("installed") / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=venv.parent)
+    python = venv / "bin" / "python"
+    run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", built[1], cwd=venv.parent
+    )
+    (packages,) = venv.glob("lib/python*/site-packages")
+    dependencies = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(dependencies))
+    return venv / "bin"
 
 
-def test_the_wheel_holds_what_is_needed_and_no_more(built):
-    source, wheel = built
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {
-        "codi_jax",
-        next(n for n in names if "dist-info" in n).split("/")[0],
-    }
+def test_the_wheel_has_all_that_the_package_reads_and_nothing_else(built):
+    with zipfile.ZipFile(built[1]) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / "codi_jax").rglob("*") if path.is_file()}
+    package = {name for name in package if "__pycache__" not in name}
     configs = {f"codi_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    weights = {f"codi_jax/digit_world/weights/{kind}.safetensors" for kind in ("model", "judges", "similarity")}
-    assert len(configs) == 4 and configs | weights | {"codi_jax/digit_world/weights/config.json"} <= set(names)
-    assert any(name.endswith(".css") for name in names) and not any("test" in name.split("/")[1] for name in names)
-    with tarfile.open(source) as archive:
-        assert any(name.endswith("/configs/digit_world.py") for name in archive.getnames())
+    assert held == package | configs
+    assert {Path(name).suffix for name in held} >= {".py", ".css", ".safetensors", ".npz", ".json"}
+    assert not [name for name in held if name.startswith("tests")]
 
 
-def test_it_trains_generates_and_is_a_library(program, tmp_path):
-    python = program.with_name("python")
-    where = run(python, "-c", "import codi_jax; print(codi_jax.__file__)", where=tmp_path).strip()
-    assert where.startswith(str(program.parents[1]))
-    train = (program, "train", "--config=digit_world:tiny", "--workdir=out", "--quiet")
-    assert "codec.image  4/4" in run(*train, "--stage=codec.image", where=tmp_path)
-    assert "codec.text  4/4" in run(program, "train", "--workdir=out", "--stage=codec.text", "--quiet", where=tmp_path)
-    paths = run(program, "generate", "--text", "a red seven", "--to", "image,audio", "--out", "d", where=tmp_path)
-    assert [Path(line).name for line in paths.splitlines()] == ["image_0.png", "audio_0.wav"]
-    lines = "import codi_jax; print(codi_jax.load('digit_world')('a red seven', to='text', seed=0).text[0])"
-    assert "seven" in run(python, "-W", "error", "-c", lines, where=tmp_path)
+def test_the_package_works_after_pip_install(installed, tmp_path):
+    script = (
+        "import codi_jax; pipe = codi_jax.load('digit_world'); "
+        "out = pipe({'text': 'a red seven'}, to='image', steps=2, seed=0); print(codi_jax.__file__, out.image[0].size)"
+    )
+    where, size = run(installed / "python", "-c", script, cwd=tmp_path).strip().split(" ", 1)
+    assert Path(where).is_relative_to(installed.parent) and size == "(32, 32)"
+
+
+def test_a_config_of_the_package_is_trained_by_name(installed, tmp_path):
+    stages = [f"--stage={name}" for name in TRAINED]
+    config = ("--config=digit_world:tiny,modalities=text+image", "--config.stages.codec.text.steps=6")
+    run(installed / "codi-jax", "train", *config, "--workdir=run", *stages, "--quiet", cwd=tmp_path)
+    assert all((tmp_path / "run" / "stages" / name / "params").is_dir() for name in TRAINED)
+    assert '"steps": 6' in (tmp_path / "run" / "config.json").read_text()
+
+
+def test_the_packaged_model_answers_on_the_command_line(installed, tmp_path):
+    run(installed / "codi-jax", "generate", "--text=a red seven", "--to=image", "--steps=2", "--out=d", cwd=tmp_path)
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["image_0.png"]
