@@ -179,7 +179,10 @@ def test_train_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("config.model.widht = 3", "config.model.widht: unknown key; CoDiConfig knows modalities, width, "),
+        (
+            "config.model.widht = 3",
+            "config.model.widht: unknown key (did you mean width?); CoDiConfig knows ",
+        ),
         ("config.model.width = 'wide'", "override field 'width'"),
         ("del config.model.modalities.image.codec.patch; config.model.modalities.image.codec.pach = 4", "codec.pach"),
         ("raise ValueError('no such thing')", "no such thing"),
@@ -274,7 +277,7 @@ def test_other_os_errors_keep_their_traceback(monkeypatch, workdir):
             "plan",
             [
                 "--workdir",
-                "--config=FILE",
+                "--config=NAME",
                 "--stage",
                 "--topology",
                 "--devices",
@@ -284,7 +287,7 @@ def test_other_os_errors_keep_their_traceback(monkeypatch, workdir):
                 "--cache",
             ],
         ),
-        ("train", ["--workdir", "--config=FILE", "--config.a.b=value", "--stage", "--quiet"]),
+        ("train", ["--workdir", "--config=NAME", "--config.a.b=value", "--stage", "--quiet"]),
         ("generate", ["--workdir", "--text", "--image", "--to", "--out", "--weights", "--n", "--seed"]),
         ("evaluate", ["--workdir"]),
         ("report", ["--workdir"]),

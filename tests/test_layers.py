@@ -82,7 +82,13 @@ def test_every_module_says_what_it_is_and_is_short(path):
 
 def test_configs_read_presets_and_packaged_models_alone():
     for path in (ROOT / "configs").glob("*.py"):
-        assert set(imports(ast.parse(path.read_text()))) <= {"config", "config_utils", "packaged", "presets", "storage"}, path.name
+        assert set(imports(ast.parse(path.read_text()))) <= {
+            "config",
+            "config_utils",
+            "packaged",
+            "presets",
+            "storage",
+        }, path.name
 
 
 def test_importing_the_package_changes_nothing_and_does_not_wait_for_jax():

@@ -249,7 +249,10 @@ def test_a_pipeline_with_other_settings_shares_weights_and_programs():
     expected = pipe(TEXT, "image", steps=3, guidance=1.0).latents["image"]
     np.testing.assert_array_equal(other(TEXT, "image").latents["image"], expected)
     assert other._generator().compiled_programs() == count
-    with pytest.raises(ConfigError, match=r"^config\.generate\.stps: unknown key; GenerateConfig knows guidance"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^config\.generate\.stps: unknown key \(did you mean steps\?\); GenerateConfig knows guidance",
+    ):
         pipe.with_settings(stps=3)
 
 

@@ -95,7 +95,10 @@ def test_a_dependency_cycle_is_refused(tmp_path):
             {"ldm.text": {"keep_every": -2}},
             r"stages\.ldm\.text: keep_last must be at least 1 and keep_every at least 0",
         ),
-        ({"ldm.text": {"stepz": 3}}, r"stages\.ldm\.text\.stepz: unknown key; StageConfig knows objective, "),
+        (
+            {"ldm.text": {"stepz": 3}},
+            r"stages\.ldm\.text\.stepz: unknown key \\(did you mean steps\\?\\); StageConfig knows objective, ",
+        ),
         ({"ldm.text": {"objective": "gan"}}, r"stages\.ldm\.text\.objective: expected one of 'codec', "),
         ({"ldm.text": {"optimizer": {"lr": 1.0}}}, r"stages\.ldm\.text\.optimizer\.lr: unknown key"),
     ],
@@ -176,5 +179,5 @@ def test_a_directory_without_a_config_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
         load_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model": {}}))
-    with pytest.raises(ConfigError, match=r"^config\.sources: missing"):
+    with pytest.raises(ConfigError, match=r"^config\.model\.modalities: missing"):
         load_run(tmp_path)
