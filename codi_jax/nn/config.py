@@ -1,7 +1,7 @@
 """Configs of U-Nets and environment encoders. Defaults are the values of the release where it has only one."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from codi_jax.config import ConfigError, renamed
 
@@ -16,7 +16,8 @@ class BlockConfig:
     """Fields common to a U-Net and its environment encoder.
 
     Attributes:
-      kind: "spatial" for latents [B, H, W, C] or [B, T, H, W, C], "vector" for latents [B, C].
+      kind: "spatial" for latents [B, H, W, C] or [B, T, H, W, C], "sequence" for latents [B, L, C], "vector" for
+        latents [B, C].
       latent_channels: C of the latent.
       channels: base width; a level has `channels` times its multiplier channels.
       groups: groups of every group norm.
@@ -30,7 +31,7 @@ class BlockConfig:
       ConfigError: sizes that do not fit together; also from the subclasses.
     """
 
-    kind: Literal["spatial", "vector"]
+    kind: Literal["spatial", "sequence", "vector"]
     latent_channels: int
     channels: int
     groups: int = 32
@@ -41,8 +42,9 @@ class BlockConfig:
     max_frames: int = 30
 
     def __post_init__(self):
-        _require(self.kind in ("spatial", "vector"), f"kind: expected 'spatial' or 'vector', got {self.kind!r}")
-        _require(not (self.temporal and self.kind == "vector"), "temporal: a vector has no frames")
+        kinds = get_args(BlockConfig.__annotations__["kind"])
+        _require(self.kind in kinds, f"kind: expected one of {', '.join(map(repr, kinds))}, got {self.kind!r}")
+        _require(not self.temporal or self.kind == "spatial", f"temporal: a {self.kind} has no frames")
         _require(self.channels % 2 == 0, f"channels: {self.channels} must be even for the time embedding")
 
     def flat(self, width: int) -> int:
@@ -89,7 +91,7 @@ class UNetConfig(BlockConfig):
 
     @property
     def reduction(self) -> int:
-        """Factor by which the coarsest level is smaller; must divide height and width of a spatial latent."""
+        """Factor by which the coarsest level is smaller; must divide height and width, or the length, of a latent."""
         return 1 if self.kind == "vector" else 2 ** (len(self.multipliers) - 1)
 
 
