@@ -213,7 +213,8 @@ def test_the_command_line_takes_it_as_prompt_and_output(recordings, five, tmp_pa
 
 
 def digests(folder):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.suffix != ".pyc"}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 SAME = """
