@@ -116,9 +116,9 @@ class PenModality(Modality[PenConfig]):
             out[row, i, column] = 0
         return out.reshape(SIDE, -1, 3)
 
-    def unknown(self, values: Sequence[Any]) -> str:
-        del values  # no recording is unknown to the model
-        return ""
+    def ignored(self, values: Sequence[Any]) -> tuple[str, ...]:
+        del values  # all that `raw_from_user` keeps is read
+        return ()
 
     def preprocess(self, values: Sequence[np.ndarray]) -> np.ndarray:
         return ((np.stack(values) - OFFSET) / SCALE).astype(np.float32)
