@@ -3,7 +3,8 @@
     B batch     T frames     H W height, width     C channels     L prompt tokens     D width of the prompt space
     K environment tokens     E width of the environment space     N attention heads   M modalities of the model
 
-Arrays are channels last: an image latent is [B, H, W, C], a video latent [B, T, H, W, C], a vector latent [B, C].
+Arrays are channels last: an image latent is [B, H, W, C], a video latent [B, T, H, W, C], a sequence latent
+[B, L, C], a vector latent [B, C].
 """
 
 from typing import TYPE_CHECKING, Any

@@ -131,7 +131,8 @@ class CLIPLayer(nn.Module):
         return x + dense("fc2", quick_gelu(y))
 
 
-def _layer(remat: bool) -> type[CLIPLayer]:
+def clip_layer(remat: bool) -> type[CLIPLayer]:
+    """The class of a layer, with `remat` one that recomputes its activations in the backward pass."""
     return nn.remat(CLIPLayer, static_argnums=(3,)) if remat else CLIPLayer  # 3: the number of frames
 
 
@@ -162,7 +163,9 @@ class CLIPText(nn.Module):
         x = x + nn.Embed(config.positions, config.width, dtype=self.dtype, name="position")(jnp.arange(length))
         causal = jnp.triu(jnp.full((length, length), MASKED), 1)
         for i in range(config.layers):
-            layer = _layer(self.remat)(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
+            layer = clip_layer(self.remat)(
+                config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}"
+            )
             x = layer(x, causal)
         x = layer_norm(self.dtype, "norm")(x)
         pooled = jnp.take_along_axis(x, ids.argmax(1)[:, None, None], axis=1)[:, 0]
@@ -211,7 +214,9 @@ class CLIPVision(nn.Module):
         x = x + nn.Embed(x.shape[1], config.width, dtype=self.dtype, name="position")(jnp.arange(x.shape[1]))
         x = layer_norm(self.dtype, "norm_in")(x)
         for i in range(config.layers):
-            layer = _layer(self.remat)(config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}")
+            layer = clip_layer(self.remat)(
+                config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}"
+            )
             x = layer(x, None, frames if config.temporal else 1)
         pooled = layer_norm(self.dtype, "norm")(x[:, 0].reshape(batch, frames, config.width).mean(1))
         projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")

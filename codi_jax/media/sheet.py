@@ -1,4 +1,4 @@
-"""Contact sheets: one row per sample, with its image, video frames, the spectrogram of its audio, and its caption."""
+"""Contact sheets: a row per sample, with its image, video frames, spectrogram, lines of a sequence, and caption."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,14 +32,28 @@ def captions_of(sample: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _column(media: np.ndarray) -> int:
-    """The sort key of a column: images, then videos, then audio."""
-    return {4: 0, 5: 1, 2: 2}[media.ndim]
+    """The sort key of a column: images, then videos, then audio, then sequences."""
+    return {4: 0, 5: 1, 2: 2, 3: 3}[media.ndim]
+
+
+def lines(sequence: np.ndarray) -> np.ndarray:
+    """The channels of a sequence [L, C] over its steps as grey lines on white: uint8 [96, 96, 3]."""
+    low, high = float(sequence.min()), float(sequence.max())
+    y = (SIDE - 1) * (high - sequence) / max(high - low, 1e-6)
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    draw, x = ImageDraw.Draw(image), np.linspace(0, SIDE - 1, len(sequence))
+    for channel, heights in enumerate(y.T):
+        grey = 160 * channel // max(len(y.T) - 1, 1)
+        draw.line(list(zip(x.tolist(), heights.tolist(), strict=True)), fill=(grey, grey, grey))
+    return np.asarray(image)
 
 
 def _render(one: np.ndarray, rate: int) -> list[np.ndarray]:
     """The images that show one value: an image, frames of a video, or the spectrogram of audio."""
     if one.ndim == 1:
         return [spectrogram(one, rate)]
+    if one.ndim == 2:
+        return [lines(one)]
     if one.ndim == 3:
         return [pixels(one)]
     return [pixels(one[k]) for k in np.linspace(0, len(one) - 1, min(len(one), FRAMES)).round().astype(int)]
@@ -49,7 +63,8 @@ def contact_sheet(samples: Mapping[str, Any], rate: int) -> Image.Image:
     """Draws the contact sheet of stacked samples.
 
     Args:
-      samples: {"caption": [n]} in any part, images [n, H, W, 3], videos [n, T, H, W, 3] and audio [n, N].
+      samples: {"caption": [n]} in any part, images [n, H, W, 3], videos [n, T, H, W, 3], audio [n, N] and
+        sequences [n, L, C].
       rate: samples per second of the audio.
     """
     captions = next(captions_of(samples), None)

@@ -15,7 +15,8 @@ class BlockConfig:
     """Fields common to a U-Net and its environment encoder.
 
     Attributes:
-      kind: "spatial" for latents [B, H, W, C] or [B, T, H, W, C], "vector" for latents [B, C].
+      kind: "spatial" for latents [B, H, W, C] or [B, T, H, W, C], "sequence" for latents [B, L, C], "vector" for
+        latents [B, C].
       latent_channels: C of the latent.
       channels: base width; a level has `channels` times its multiplier channels.
       groups: groups of every group norm.
@@ -29,7 +30,7 @@ class BlockConfig:
       ConfigError: sizes that do not fit together; also from the subclasses.
     """
 
-    kind: Literal["spatial", "vector"]
+    kind: Literal["spatial", "sequence", "vector"]
     latent_channels: int
     channels: int
     groups: int = 32
@@ -40,8 +41,7 @@ class BlockConfig:
     max_frames: int = 30
 
     def __post_init__(self):
-        _require(self.kind in ("spatial", "vector"), f"kind: expected 'spatial' or 'vector', got {self.kind!r}")
-        _require(not (self.temporal and self.kind == "vector"), "temporal: a vector has no frames")
+        _require(not self.temporal or self.kind == "spatial", f"temporal: a {self.kind} has no frames")
         _require(self.channels % 2 == 0, f"channels: {self.channels} must be even for the time embedding")
 
     def flat(self, width: int) -> int:
@@ -88,7 +88,7 @@ class UNetConfig(BlockConfig):
 
     @property
     def reduction(self) -> int:
-        """Factor by which the coarsest level is smaller; must divide height and width of a spatial latent."""
+        """Factor by which the coarsest level is smaller; must divide height and width, or the length, of a latent."""
         return 1 if self.kind == "vector" else 2 ** (len(self.multipliers) - 1)
 
 

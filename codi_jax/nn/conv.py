@@ -1,9 +1,9 @@
-"""A 3×3 convolution, as a convolution or as a matrix product.
+"""Convolutions with padding: 3×3 for maps, as a convolution or as a matrix product, and of width 3 for sequences.
 
 Every output position reads the 9 positions around it; a product of [.., 9·I] patches with a [9·I, O] matrix is the same
 sum. XLA on CPU is fast only for maps with at least as many positions as the kernel: on a 2×2 map of 128 channels its
 convolution took 20 times as long as the product, with 512 channels 100 times. The coarse levels of small latents are
-such maps.
+such maps. A convolution along one axis is the faster of the two at every length.
 """
 
 import flax.linen as nn
@@ -51,3 +51,28 @@ class Conv3x3(nn.Module):
             strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
             y = lax.conv_general_dilated(maps, kernel, strides, ((1, 1), (1, 1)), dimension_numbers=layout)
         return (y + bias).reshape(*x.shape[:-3], *y.shape[1:])
+
+
+class Conv3(nn.Module):
+    """A convolution of width 3 with padding 1 along the sequence of [B, L, C].
+
+    Attributes:
+      width: channels of the result.
+      stride: 1, or 2 to halve the length.
+      zero: initialise the kernel with zeros.
+      dtype: of the computation.
+    """
+
+    width: int
+    stride: int = 1
+    zero: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", init, (3, x.shape[-1], self.width)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        layout = ("NHC", "HIO", "NHC")
+        y = lax.conv_general_dilated(x.astype(self.dtype), kernel, (self.stride,), ((1, 1),), dimension_numbers=layout)
+        return y + bias

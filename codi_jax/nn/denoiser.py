@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
         """Predicts from a noisy latent.
 
         Args:
-          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
           t: timesteps [B].
           context: prompt tokens [B, L, D].
           environment: tokens [B, K, E] of the other outputs; None for no cross-modal attention.

@@ -37,7 +37,7 @@ class EnvironmentEncoder(nn.Module):
         """Encodes a noisy latent.
 
         Args:
-          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
           emb: [B, 4·channels], the time embedding of the same modality's U-Net.
 
         Returns:

@@ -1,6 +1,7 @@
-"""The layers of the two kinds of latent, maps and vectors: stem, residual block, downsampling, upsampling, head.
+"""The layers of the kinds of latent, maps, sequences and vectors: stem, residual block, downsampling, upsampling, head.
 
-Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Features of a vector are S tokens
+Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Sequences are convolved along their
+length. Features of a vector are S tokens
 stored flat, [B, C·S] in channel-major order, the order of the release: skips are concatenated, and "down" and "up",
 which do not change the resolution, are dense layers. Only attention and the norm of the head use the S tokens.
 """
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from codi_jax.nn.config import BlockConfig
-from codi_jax.nn.conv import Conv3x3
+from codi_jax.nn.conv import Conv3, Conv3x3
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.nn.residual import Residual
 from codi_jax.nn.transformer import as_features, as_tokens
@@ -50,6 +51,35 @@ class Spatial:
         return Upsample(self.dtype, name=name)
 
 
+class UpsampleSequence(nn.Module):
+    """Nearest neighbour ×2, then a convolution of width 3: [B, L, C] -> [B, 2L, C]."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        return Conv3(h.shape[-1], dtype=self.dtype, name="conv")(h.repeat(2, axis=1))
+
+
+class Sequence:
+    """Blocks for sequences [B, L, C]."""
+
+    def __init__(self, config: BlockConfig, dtype: DTypeLike):
+        self.config, self.dtype = config, dtype
+
+    def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
+        return Conv3(width, zero=zero, dtype=self.dtype, name=name)
+
+    def residual(self, width: int, name: str | None) -> nn.Module:
+        return Residual(width, self.config.groups, 1, self.layer, self.dtype, name=name)
+
+    def down(self, width: int, name: str) -> nn.Module:
+        return Conv3(width, stride=2, dtype=self.dtype, name=name)
+
+    def up(self, width: int, name: str) -> nn.Module:
+        return UpsampleSequence(self.dtype, name=name)
+
+
 class Vector:
     """Blocks for flat vectors [B, C·S]; `width` is that of a token, C."""
 
@@ -69,9 +99,12 @@ class Vector:
     up = down
 
 
-def blocks_of(config: BlockConfig, dtype: DTypeLike) -> Spatial | Vector:
+KINDS: dict[str, type[Spatial | Sequence | Vector]] = {"spatial": Spatial, "sequence": Sequence, "vector": Vector}
+
+
+def blocks_of(config: BlockConfig, dtype: DTypeLike) -> Spatial | Sequence | Vector:
     """The blocks of the kind in the config."""
-    return Spatial(config, dtype) if config.kind == "spatial" else Vector(config, dtype)
+    return KINDS[config.kind](config, dtype)
 
 
 class Head(nn.Module):

@@ -1,8 +1,9 @@
-"""Residual block with the time embedding added between its two layers, for maps and for vectors.
+"""Residual block with the time embedding added between its two layers, for maps, sequences and vectors.
 
     h + L₂ SiLU N(L₁ SiLU N(h) + W SiLU(emb))        with a linear layer on h where the width changes
 
-L is a 3×3 convolution of each frame of a map, or a dense layer of a flat vector; L₂ is initialised with zeros.
+L is a 3×3 convolution of each frame of a map, a convolution of width 3 of a sequence, or a dense layer of a flat
+vector; L₂ is initialised with zeros.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ class Residual(nn.Module):
     Attributes:
       width: size of the last axis of the result, for a vector with its tokens flattened.
       groups: groups of the norms.
-      positions: 2 for maps, 0 for vectors, see `GroupNorm`.
+      positions: 2 for maps, 1 for sequences, 0 for vectors, see `GroupNorm`.
       layer: (width, name, zero) -> a layer of the kind.
       dtype: of the computation.
     """

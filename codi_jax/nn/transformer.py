@@ -1,4 +1,5 @@
-"""The transformer block of a U-Net, on the positions of a map or of the frames of a video, or the tokens of a vector.
+"""The transformer block of a U-Net, on the positions of a map, of the frames of a video or of a sequence, or the tokens
+of a vector.
 
 h' = GN(h) Wᵢₙ
 h' += SelfAttention(LN h')          within a frame
@@ -21,7 +22,7 @@ def as_tokens(h: Array, vector_tokens: int) -> Array:
     """Features as tokens [B, F, P, C], P tokens in each of F frames.
 
     Args:
-      h: [B, H, W, C], [B, T, H, W, C], or a flat vector [B, C·vector_tokens] in channel-major order.
+      h: [B, H, W, C], [B, T, H, W, C], [B, L, C], or a flat vector [B, C·vector_tokens] in channel-major order.
       vector_tokens: P for a vector.
     """
     if h.ndim == 2:

@@ -1,4 +1,4 @@
-"""The U-Net: its blocks in order (`layout`), of two kinds (`kinds`).
+"""The U-Net: its blocks in order (`layout`), of one kind (`kinds`).
 
 h = z;  for each step down: h = step(h), keep h
 h = middle(h)
@@ -74,16 +74,17 @@ class Middle(nn.Module):
 
 
 def check_latent(config: BlockConfig, z: Array, reduction: int = 1) -> None:
-    """Raises ConfigError unless z fits the config; `reduction` must divide its height and width."""
-    ranks = {"vector": (2,), "spatial": (4, 5) if config.temporal else (4,)}[config.kind]
+    """Raises ConfigError unless z fits the config; `reduction` must divide its height and width, or its length."""
+    ranks = {"vector": (2,), "sequence": (3,), "spatial": (4, 5) if config.temporal else (4,)}[config.kind]
     if z.ndim not in ranks:
         raise ConfigError(
             f"a latent of {z.ndim} axes; a {config.kind} network with temporal={config.temporal} takes {ranks}"
         )
     if z.shape[-1] != config.latent_channels:
         raise ConfigError(f"a latent of {z.shape[-1]} channels; the network takes {config.latent_channels}")
-    if config.kind == "spatial" and (z.shape[-3] % reduction or z.shape[-2] % reduction):
-        size = f"{z.shape[-3]}x{z.shape[-2]}"
+    sides = z.shape[{"vector": -1, "sequence": -2, "spatial": -3}[config.kind] : -1]
+    if any(side % reduction for side in sides):
+        size = "x".join(map(str, sides))
         raise ConfigError(f"a latent of {size} cannot be halved evenly: each side must be a multiple of {reduction}")
 
 
@@ -118,7 +119,7 @@ class UNet(nn.Module):
         """Predicts from a noisy latent.
 
         Args:
-          z: [B, H, W, C], [B, T, H, W, C] or [B, C].
+          z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
           t: timesteps [B].
           context: prompt tokens [B, L, D].
           connect: (place, h) -> h, called after each step that cross-modal attention can follow.

@@ -10,7 +10,7 @@ from codi_jax import cli
 from codi_jax.config import ConfigError
 from codi_jax.data.inspection import inspect
 from codi_jax.media import files
-from codi_jax.media.sheet import GAP, SIDE, TEXT, contact_sheet, spectrogram
+from codi_jax.media.sheet import GAP, SIDE, TEXT, contact_sheet, lines, spectrogram
 
 RATE = 8000
 
@@ -69,6 +69,17 @@ def test_a_spectrogram_shows_high_frequencies_at_the_top(tmp_path):
     assert high < low
     sheet = contact_sheet({"audio": np.zeros((3, RATE), np.int16)}, RATE)
     assert sheet.size == (SIDE + GAP, 3 * (SIDE + GAP))
+
+
+def test_the_channels_of_a_sequence_are_lines():
+    ramp = np.linspace(-1, 1, 64, dtype=np.float32)
+    image = lines(np.stack([ramp, -ramp], axis=1))
+    assert (image.shape, image.dtype) == ((SIDE, SIDE, 3), np.uint8)
+    rising, falling = ((image[..., 0] == grey) for grey in (0, 160))
+    assert rising[-1, 0] and rising[0, -1] and falling[0, 0] and falling[-1, -1]
+    assert lines(np.zeros((1, 1))).shape == image.shape
+    sheet = contact_sheet({"sensor": np.zeros((3, 64, 2)), "image": np.zeros((3, 8, 8, 3))}, RATE)
+    assert sheet.size == (2 * (SIDE + GAP), 3 * (SIDE + GAP))
 
 
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")

@@ -16,9 +16,10 @@ from tests.nn import toy
         ({"attention_levels": (True,)}, "attention_levels: 1 levels"),
         ({"groups": 24}, "not a multiple of groups = 24"),
         ({"heads": 5}, "5 heads do not divide"),
-        ({"kind": "graph"}, "expected 'spatial' or 'vector'"),
+        ({"kind": "graph"}, "expected one of 'spatial', 'sequence', 'vector'"),
         ({"channels": 33}, "must be even"),
         ({"kind": "vector", "temporal": True}, "a vector has no frames"),
+        ({"kind": "sequence", "temporal": True}, "a sequence has no frames"),
     ],
 )
 def test_an_invalid_unet_config_raises(change, message):

@@ -11,7 +11,7 @@ from codi_jax.nn import CrossModalAttention, Denoiser, EnvironmentEncoder
 from codi_jax.types import MASKED, Tokens
 from tests.nn import toy
 
-KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "vector": toy.VECTOR}
+KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "sequence": toy.SEQUENCE, "vector": toy.VECTOR}
 ENVIRONMENT = toy.tokens(4, 3, toy.E)
 
 

@@ -13,6 +13,7 @@ from tests.nn import toy
 CASES = {
     "spatial": (toy.SPATIAL_ENVIRONMENT, 4),
     "video": (toy.VIDEO_ENVIRONMENT, 3 * 4),
+    "sequence": (toy.SEQUENCE_ENVIRONMENT, 3),
     "vector": (toy.VECTOR_ENVIRONMENT, 1),
 }
 

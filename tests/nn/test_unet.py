@@ -14,7 +14,7 @@ from codi_jax.nn.kinds import Head, blocks_of
 from codi_jax.nn.unet import transformer
 from tests.nn import toy
 
-KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "vector": toy.VECTOR}
+KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "sequence": toy.SEQUENCE, "vector": toy.VECTOR}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -119,6 +119,8 @@ def test_connect_is_called_after_every_step_with_cross_modal_attention():
         (toy.SPATIAL, (2, 4, 5, 4), "4x5 cannot be halved evenly: each side must be a multiple of 2"),
         (toy.SPATIAL, (2, 3, 4, 4, 4), "a latent of 5 axes"),
         (toy.VECTOR, (2, 4, 4, 10), "a latent of 4 axes"),
+        (toy.SEQUENCE, (2, 4, 4, 5), "a latent of 4 axes; a sequence network"),
+        (toy.SEQUENCE, (2, 5, 5), "5 cannot be halved evenly: each side must be a multiple of 2"),
         (toy.SPATIAL, (2, 4, 4, 3), "a latent of 3 channels; the network takes 4"),
         (dataclasses.replace(toy.SPATIAL, context_width=9), (2, 4, 4, 4), "tokens of width 16; .* width 9"),
     ],

@@ -23,13 +23,15 @@ _UNET = {
 
 SPATIAL = UNetConfig(kind="spatial", latent_channels=4, **_UNET)
 VIDEO = UNetConfig(kind="spatial", latent_channels=4, temporal=True, **_UNET)
+SEQUENCE = UNetConfig(kind="sequence", latent_channels=5, **_UNET)
 VECTOR = UNetConfig(kind="vector", latent_channels=10, **_UNET)
 
 SPATIAL_ENVIRONMENT = EnvironmentConfig(kind="spatial", latent_channels=4, width=E, **_SIZES)
 VIDEO_ENVIRONMENT = EnvironmentConfig(kind="spatial", latent_channels=4, width=E, temporal=True, **_SIZES)
+SEQUENCE_ENVIRONMENT = EnvironmentConfig(kind="sequence", latent_channels=5, width=E, **_SIZES)
 VECTOR_ENVIRONMENT = EnvironmentConfig(kind="vector", latent_channels=10, width=E, **_SIZES)
 
-LATENTS = {"spatial": (B, 4, 4, 4), "video": (B, 3, 4, 4, 4), "vector": (B, 10)}
+LATENTS = {"spatial": (B, 4, 4, 4), "video": (B, 3, 4, 4, 4), "sequence": (B, 6, 5), "vector": (B, 10)}
 
 
 def normal(seed: int, *shape: int) -> jax.Array:

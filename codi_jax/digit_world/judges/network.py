@@ -92,13 +92,15 @@ FLOOR_NOISE = 0.3  # standard deviation of the noise floor, relative to σ
 
 
 def gaussian_blur(media: Array, width: Array) -> Array:
-    """Blurs media [B, *space, C] over the last two spatial axes; widths [B] are relative to the sides."""
-    axes = (-3, -2)
+    """Blurs media [B, *space, C] over its last one or two spatial axes; widths [B] are relative to the sides."""
+    axes = (-3, -2) if media.ndim > 3 else (-2,)
     frequencies = [jnp.fft.fftfreq(media.shape[axis]) * media.shape[axis] for axis in axes]  # cycles per side
-    square = frequencies[0][:, None] ** 2 + frequencies[1] ** 2
+    square = frequencies[-1] ** 2
+    if len(axes) == 2:
+        square = frequencies[0][:, None] ** 2 + square
     shape = (-1, *(1,) * (media.ndim - 1))
     gain = jnp.exp(-2 * jnp.pi**2 * width.reshape(shape) ** 2 * square[..., None])
-    return jnp.fft.ifft2(jnp.fft.fft2(media, axes=axes) * gain, axes=axes).real
+    return jnp.fft.ifftn(jnp.fft.fftn(media, axes=axes) * gain, axes=axes).real
 
 
 def degrade(media: Array, kind: Array, severity: Array, key: jax.Array) -> Array:
