@@ -46,6 +46,15 @@ def clear_caches():
     jax.clear_caches()
 
 
+@pytest.fixture
+def restored_registries():
+    """Entries that the test adds to registries are removed."""
+    from tests import registries
+
+    with registries.restored():
+        yield
+
+
 # The slowest files, started first so that the workers finish at about the same time.
 FIRST = (
     "test_packaged_model.py",

@@ -9,29 +9,26 @@ import numpy as np
 import optax
 import pytest
 
-from codi_jax.data.source import SOURCES, make_source, read_batch
+from codi_jax.data.source import make_source, read_batch
 from codi_jax.diffusion.guidance import ALONE, JOINT, Guidance
-from codi_jax.diffusion.samplers import SAMPLERS
 from codi_jax.metrics.base import compute
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.pipeline import Pipeline
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run
-from tests import toy
+from tests import registries, toy
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 @pytest.fixture(scope="module")
 def module():
-    """What the blocks define; the registries are as before afterwards."""
-    before = [(registry, dict(registry._entries)) for registry in (OBJECTIVES, SAMPLERS, SOURCES)]
+    """What the blocks define."""
     names: dict = {"__name__": "my_module"}
-    exec("\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)), names)
-    yield SimpleNamespace(**{name: value for name, value in names.items() if not name.startswith("__")})
-    for registry, entries in before:
-        registry._entries = entries
+    with registries.restored():
+        exec("\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)), names)
+        yield SimpleNamespace(**{name: value for name, value in names.items() if not name.startswith("__")})
 
 
 def test_a_source(module):

@@ -24,7 +24,9 @@ from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.program import objective_of, parameter_shapes
 from codi_jax.train.recipe import open_run
 from examples.fifth_modality.config import get_config
-from tests import toy
+from examples.fifth_modality.data import PenWorld, PenWorldConfig
+from examples.fifth_modality.pen import PenModality
+from tests import registries, toy
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "fifth_modality"
@@ -35,16 +37,18 @@ FOUR = ("text", "image", "audio", "video")
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    """The example is imported, as by `--plugins`; afterwards the registries are as before, for other tests."""
-    before = dict(MODALITIES._entries), dict(SOURCES._entries)
-    from examples.fifth_modality.data import PenWorld, PenWorldConfig
-    from examples.fifth_modality.pen import PenModality
+    """The example is registered, as by `--plugins`, for the tests of this file alone."""
+    with registries.restored():
+        for kind, name, thing, options in (
+            ("modality", "pen", PenModality, {}),
+            ("source", "pen_world", PenWorld, {"config": PenWorldConfig}),
+        ):
+            codi_jax.register(kind, name, **options)(thing)
+        yield
 
-    MODALITIES.add("pen", PenModality)
-    if "pen_world" not in SOURCES:  # imported before, by another test in this process
-        codi_jax.register("source", "pen_world", config=PenWorldConfig)(PenWorld)
-    yield
-    MODALITIES._entries, SOURCES._entries = before
+
+for name, registry in (("pen", MODALITIES), ("pen_world", SOURCES)):  # which the import above has registered
+    registry._entries.pop(name)
 
 
 @pytest.fixture(scope="module")

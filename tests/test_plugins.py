@@ -40,11 +40,10 @@ def make(config):
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(tmp_path, monkeypatch, restored_registries):
     """The name of a plugin that can be imported and has not been."""
     name = f"counting_for_test_{os.getpid()}"
     (tmp_path / f"{name}.py").write_text(PLUGIN)
-    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     yield name
@@ -120,9 +119,8 @@ def test_a_command_imports_the_plugins_that_it_names(plugin, tmp_path):
         assert done.returncode == 2 and done.stderr.startswith(message), done.stderr
 
 
-def test_a_modality_of_a_plugin_has_an_option_for_its_prompts(monkeypatch, tmp_path, capsys):
+def test_a_modality_of_a_plugin_has_an_option_for_its_prompts(restored_registries, tmp_path, capsys):
     """A copy of image under another name, in a package: it is a prompt, an output and a word of error messages."""
-    monkeypatch.setattr(MODALITIES, "_entries", dict(MODALITIES._entries))
     folder = toy.random_package()
     copy = tmp_path / "package"
     shutil.copytree(folder, copy)

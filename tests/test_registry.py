@@ -6,12 +6,14 @@ import sys
 import pytest
 
 import codi_jax
+from codi_jax.codi import PRESETS
 from codi_jax.config import ConfigError
 from codi_jax.data.source import SOURCES, SourceEntry
 from codi_jax.diffusion.samplers import SAMPLERS
 from codi_jax.modalities import MODALITIES
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.registry import Registry
+from tests import registries
 
 
 @pytest.fixture
@@ -57,17 +59,24 @@ def test_a_decorator_adds_an_entry_and_returns_it(registry):
 
 @pytest.mark.parametrize(
     ("kind", "entries"),
-    [("modality", MODALITIES), ("objective", OBJECTIVES), ("sampler", SAMPLERS), ("source", SOURCES)],
+    [
+        ("modality", MODALITIES),
+        ("objective", OBJECTIVES),
+        ("preset", PRESETS),
+        ("sampler", SAMPLERS),
+        ("source", SOURCES),
+    ],
 )
-def test_the_public_decorator_adds_to_the_registry_of_its_kind(kind, entries, monkeypatch):
-    monkeypatch.setattr(entries, "_entries", dict(entries._entries))
+def test_the_public_decorator_adds_to_the_registry_of_its_kind(kind, entries):
     thing = type("Thing", (), {"name": "thing"})
     options = {"config": object} if kind == "source" else {}
-    assert codi_jax.register(kind, "thing", **options)(thing) is thing
-    assert "thing" in entries and tuple(entries)[-1] == "thing"
-    assert entries["thing"] == (SourceEntry(object, thing) if kind == "source" else thing)
-    with pytest.raises(ValueError, match=f"^{kind} 'thing' is registered already"):
-        codi_jax.register(kind, "thing", **options)(type("Other", (), {"name": "thing"}))
+    with registries.restored():
+        assert codi_jax.register(kind, "thing", **options)(thing) is thing
+        assert "thing" in entries and tuple(entries)[-1] == "thing"
+        assert entries["thing"] == (SourceEntry(object, thing) if kind == "source" else thing)
+        with pytest.raises(ValueError, match=f"^{kind} 'thing' is registered already"):
+            codi_jax.register(kind, "thing", **options)(type("Other", (), {"name": "thing"}))
+    assert "thing" not in entries
 
 
 def test_a_modality_is_registered_by_its_own_name():

@@ -114,6 +114,5 @@ class EnvironmentConfig(BlockConfig):
         super().__post_init__()
         n, levels = len(self.blocks), len(self.multipliers)
         _require(n == levels, f"blocks: {n} levels, but multipliers has {levels}")
-        _require(self.tokens in ("pooled", "map"), f"tokens: expected 'pooled' or 'map', got {self.tokens!r}")
         self._check_groups("channels", [self.flat(self.channels // 2)])
         self._check_groups("multipliers", [m * self.channels for m in self.multipliers])

@@ -148,9 +148,8 @@ class PenWorldConfig(WorldConfig):
 class PenWorld:
     """A source of samples of digit_world with "pen", float32 [64, 3], a recording of their digit and motion."""
 
-    def __init__(self, config: PenWorldConfig | None = None):
-        self.config = config or PenWorldConfig()
-        self._world = DigitWorld(self.config)
+    def __init__(self, config: PenWorldConfig):
+        self.config, self._world = config, DigitWorld(config)
 
     def __len__(self) -> int:
         return len(self._world)

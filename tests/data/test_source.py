@@ -36,9 +36,8 @@ def test_make_source_by_name():
         make_source({"name": "digit_world", "sise": 7})
 
 
-def test_a_source_from_outside_is_made_from_its_config(monkeypatch):
-    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
-
+@pytest.mark.usefixtures("restored_registries")
+def test_a_source_from_outside_is_made_from_its_config():
     @dataclasses.dataclass(frozen=True)
     class CountConfig:
         size: int = 3

@@ -32,7 +32,7 @@ def test_an_invalid_environment_config_raises():
         dataclasses.replace(toy.SPATIAL_ENVIRONMENT, groups=32)
     # The stem of a vector is normalised with its tokens flattened.
     dataclasses.replace(toy.VECTOR_ENVIRONMENT, groups=32)
-    with pytest.raises(ConfigError, match="expected 'pooled' or 'map'"):
+    with pytest.raises(ConfigError, match="expected one of 'pooled', 'map'"):
         dataclasses.replace(toy.SPATIAL_ENVIRONMENT, tokens="all")
 
 

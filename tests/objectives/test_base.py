@@ -29,9 +29,8 @@ def test_an_unknown_objective_is_an_error_that_names_the_known_ones():
         base.make_objective("gan", toy.codi(), base.StageSpec(("text",), {}))
 
 
-def test_a_class_from_outside_is_found_by_its_name_and_takes_no_other_name(monkeypatch):
-    monkeypatch.setattr(base.OBJECTIVES, "_entries", dict(base.OBJECTIVES._entries))
-
+@pytest.mark.usefixtures("restored_registries")
+def test_a_class_from_outside_is_found_by_its_name_and_takes_no_other_name():
     @base.register("mine")
     @dataclasses.dataclass(frozen=True)
     class Mine:
