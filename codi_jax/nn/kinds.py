@@ -1,9 +1,9 @@
 """The layers of the kinds of latent, maps, sequences and vectors: stem, residual block, downsampling, upsampling, head.
 
 Maps are convolved frame by frame: a convolution takes [B, T, H, W, C] as T·B maps. Sequences are convolved along their
-length. Features of a vector are S tokens
-stored flat, [B, C·S] in channel-major order, the order of the release: skips are concatenated, and "down" and "up",
-which do not change the resolution, are dense layers. Only attention and the norm of the head use the S tokens.
+length. Features of a vector are S tokens stored flat, [B, C·S] in channel-major order, the order of the release: skips
+are concatenated, and "down" and "up", which do not change the resolution, are dense layers. Only attention and the norm
+of the head use the S tokens.
 """
 
 import flax.linen as nn
