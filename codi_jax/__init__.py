@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codi_jax import presets
     from codi_jax.codi import CoDi
     from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
     from codi_jax.loading import load
@@ -30,6 +31,7 @@ __all__ = [
     "Pipeline",
     "__version__",
     "load",
+    "presets",
     "register",
 ]
 
@@ -46,6 +48,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "presets":  # a package, which the import makes an attribute
+        return importlib.import_module("codi_jax.presets")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

@@ -10,16 +10,15 @@ An output that is generated alone attends to nothing. W is data: one program ser
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError, config_class, did_you_mean, from_dict
+from codi_jax.config import ConfigError, checked_options, config_class, did_you_mean, from_dict
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
 from codi_jax.registry import Registry
@@ -55,14 +54,36 @@ class CoDiConfig:
     schedule: Literal["scaled_linear", "cosine", "rectified_flow"] = "scaled_linear"
     null: Literal["zero", "empty"] = "zero"
     environment_tokens: Literal["pooled", "map"] = "pooled"
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: bool = False
 
+    def __post_init__(self):
+        checked = {
+            name: from_dict(MODALITIES[name].Config, tree, f"model.modalities.{name}") if name in MODALITIES else tree
+            for name, tree in self.modalities.items()  # others may be those of plugins that are not imported yet
+        }
+        object.__setattr__(self, "modalities", checked)
 
+
+P = ParamSpec("P")
 PRESETS: Registry[Callable[..., CoDiConfig]] = Registry(
     "preset", {name: f"codi_jax.presets.{name}" for name in ("codi", "digit_world", "demo")}
 )
-register = PRESETS.register  # a decorator of a function that makes a config from its options
+
+
+def register(name: str) -> Callable[[Callable[P, CoDiConfig]], Callable[P, CoDiConfig]]:
+    """Decorator of a function that makes the config of a model from keyword options; it checks them by their types.
+
+    Raises:
+      ValueError: another preset has the name.
+    """
+
+    def add(make: Callable[P, CoDiConfig]) -> Callable[P, CoDiConfig]:
+        checked = checked_options(make)
+        PRESETS.add(name, checked)
+        return checked
+
+    return add
 
 
 class CoDi:
@@ -105,12 +126,10 @@ class CoDi:
           ConfigError: an unknown preset or option, or an invalid value.
         """
         make = PRESETS.find(preset)
-        known = inspect.signature(make).parameters
-        if unknown := [option for option in options if option not in known]:
-            raise ConfigError(
-                f"preset {preset}: no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; it has {', '.join(known)}"
-            )
-        return cls(make(**options))
+        try:
+            return cls(make(**options))
+        except ConfigError as error:
+            raise ConfigError(f"preset {preset}: {error}") from None
 
     @classmethod
     def from_config(cls, tree: Any) -> "CoDi":

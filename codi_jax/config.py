@@ -9,17 +9,20 @@ the ConfigDict before any computation, so that a misspelt key or a value of the 
 import dataclasses
 import difflib
 import functools
+import inspect
 import types
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
 Class = TypeVar("Class")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ConfigError(ValueError):
@@ -43,8 +46,8 @@ def renamed(was: str, **options: Any) -> Any:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hints(annotated: Any) -> dict[str, Any]:
+    return typing.get_type_hints(annotated)
 
 
 @dataclass_transform(frozen_default=True)
@@ -81,6 +84,41 @@ def config_class(*, kw_only: bool = False) -> Callable[[type[Class]], type[Class
     return decorate
 
 
+def checked_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of a function of keyword arguments: converts and checks them as `config_class` does its fields.
+
+    Raises:
+      ConfigError: on a call, an unknown option or a value of another type than its annotation.
+    """
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        for name, value in options.items():
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ConfigError(f"no option {name!r}{hint}; there are {', '.join(known) or 'none'}")
+            options[name] = _convert(value, _hints(function).get(name, Any), f"option {name}")
+        return function(*args, **options)
+
+    return call
+
+
+def checked_fields(cls: type[T], **fields: Any) -> dict[str, Any]:
+    """The fields after a check as those of `cls`: a section of a config that leaves its other fields to the defaults.
+
+    Raises:
+      ConfigError: an unknown field, or a value of another type or out of range.
+    """
+    _build(cls, fields, cls.__name__)
+    return fields
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; of a config only its class, since its fields fill pages."""
+    return type(value).__name__ if dataclasses.is_dataclass(value) else repr(value)
+
+
 def _convert(value: Any, kind: Any, label: str) -> Any:
     """`value` as the annotated type `kind`; `label` is its place, for messages."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -100,20 +138,20 @@ def _convert(value: Any, kind: Any, label: str) -> Any:
         return value if isinstance(value, kind) else _build(kind, value, label)
     if origin is tuple:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-            raise ConfigError(f"{label}: expected a sequence, got {value!r}")
+            raise ConfigError(f"{label}: expected a sequence, got {_shown(value)}")
         return tuple(_convert(v, args[0], f"{label}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not hasattr(value, "items"):
-            raise ConfigError(f"{label}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{label}: expected a mapping, got {_shown(value)}")
         return {k: _convert(v, args[1], f"{label}.{k}") for k, v in value.items()}
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"{label}: expected one of {', '.join(map(repr, args))}, got {value!r}")
+            raise ConfigError(f"{label}: expected one of {', '.join(map(repr, args))}, got {_shown(value)}")
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{label}: expected {kind.__name__}, got {value!r}")
+        raise ConfigError(f"{label}: expected {kind.__name__}, got {_shown(value)}")
     return value
 
 
@@ -135,13 +173,13 @@ def from_dict(cls: type[T], tree: Any, where: str = "") -> T:
     if isinstance(tree, cls):
         return tree
     if not hasattr(tree, "items"):
-        raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {tree!r}")
+        raise ConfigError(f"config.{where or '<root>'}: expected a mapping for {cls.__name__}, got {_shown(tree)}")
     return _build(cls, tree, f"config.{where}" if where else "config")
 
 
 def _build(cls: type[T], tree: Any, label: str) -> T:
     if not hasattr(tree, "items"):
-        raise ConfigError(f"{label}: expected a mapping for {cls.__name__}, got {tree!r}")
+        raise ConfigError(f"{label}: expected a mapping for {cls.__name__}, got {_shown(tree)}")
     hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     values = dict(tree.items())

@@ -1,5 +1,7 @@
 """Helpers for config files: parsing their argument, and the ConfigDict of a typed config."""
 
+import inspect
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,9 +31,17 @@ def parse_argument(argument: str, **defaults: Any) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
-def options_of(argument: str, **defaults: Any) -> dict[str, Any]:
-    """`parse_argument` as keyword arguments."""
-    return vars(parse_argument(argument, **defaults))
+def options_of(argument: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """The argument of a config as keyword arguments of `function`, whose defaults give their types.
+
+    What `function` takes as a tuple is joined by "+".
+
+    Raises:
+      ConfigError: see `parse_argument`.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    joined = {name: "+".join(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return vars(parse_argument(argument, **joined))
 
 
 def to_config_dict(config: Any) -> ConfigDict:

@@ -12,8 +12,7 @@ Reaches, with the public weights, what the authors' code does. The training reci
 from ml_collections import ConfigDict
 
 from codi_jax.config_utils import options_of, to_config_dict
-from codi_jax.presets import codi_recipe
-from codi_jax.presets.codi import MODALITIES, TOKENIZERS
+from codi_jax.presets.codi_recipe import run
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -24,8 +23,4 @@ def get_config(argument: str = "") -> ConfigDict:
     transformers), `bert` and `gpt2` (their vocabulary files), or the name of one of our vocabularies, for use with
     random weights.
     """
-    options = options_of(
-        argument, compat="true", loss="ours", modalities="+".join(MODALITIES), size=256, frames=8, dtype="bfloat16",
-        tokenizers=TOKENIZERS,
-    )  # fmt: skip
-    return to_config_dict(codi_recipe.run(**options))
+    return to_config_dict(run(**options_of(argument, run)))

@@ -12,9 +12,9 @@ Data: digit_world (coloured MNIST digits and captions). The classes are those of
 from ml_collections import ConfigDict
 
 from codi_jax.config_utils import options_of, to_config_dict
-from codi_jax.presets import demo
+from codi_jax.presets.demo import run
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config; argument `tiny` reduces every stage to a few steps."""
-    return to_config_dict(demo.run(**options_of(argument, tiny=False)))
+    return to_config_dict(run(**options_of(argument, run)))

@@ -22,8 +22,7 @@ U-Net and CLIP tower, since temporal layers alone do not learn motion in a few m
 from ml_collections import ConfigDict
 
 from codi_jax.config_utils import options_of, to_config_dict
-from codi_jax.presets.digit_world import MODALITIES
-from codi_jax.presets.digit_world.recipe import CHOICES, run
+from codi_jax.presets.digit_world.recipe import run
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -33,8 +32,4 @@ def get_config(argument: str = "") -> ConfigDict:
     three times the steps; `judges` to train the judges and similarity towers of the evaluation instead of the model;
     `n` of the evaluation. `loss=paper`, `tokens=map` and `pools=merged` are for comparison and change the last stages.
     """
-    choices = {name: values[0] for name, values in CHOICES.items()}
-    modalities = "+".join(MODALITIES)
-    return to_config_dict(
-        run(**options_of(argument, tiny=False, judges=False, length=1.0, modalities=modalities, n=32, **choices))
-    )
+    return to_config_dict(run(**options_of(argument, run)))

@@ -6,4 +6,9 @@
 
 from codi_jax.codi import PRESETS
 
-__all__ = ["PRESETS"]
+__all__ = ["PRESETS", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """The names of all presets, which `CoDi.from_preset` takes."""
+    return tuple(PRESETS)

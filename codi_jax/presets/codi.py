@@ -9,11 +9,9 @@ By default every output attends to the others, and image and video have separate
 own token, the aliased skip connection, captions sampled instead of decoded greedily.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from codi_jax.codi import CoDiConfig, register
-from codi_jax.config import ConfigError
 from codi_jax.data.tokenizer import VOCABULARIES, make_tokenizer
 from codi_jax.encoders.autokl import AutoKLConfig
 from codi_jax.encoders.bert import BertConfig
@@ -30,12 +28,15 @@ from codi_jax.modalities.text import TextConfig
 from codi_jax.modalities.video import VideoConfig
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
+from codi_jax.presets.options import subset
 
 MODALITIES = ("text", "image", "audio", "video")
 WIDTH = 768  # D, the prompt space
 ENVIRONMENT_WIDTH = 1280  # E
 TOKENIZERS = "weights/tokenizers"
 Kind = Literal["vector", "spatial"]
+Compat = Literal["true", "release"]
+DType = Literal["float32", "bfloat16", "float16"]
 
 
 def unet(kind: Kind, latent_channels: int, channels: int, **options: Any) -> UNetConfig:
@@ -130,11 +131,11 @@ def audio() -> AudioConfig:
 @register("codi")
 def model(
     *,
-    compat: str = "true",
-    modalities: str | Iterable[str] = MODALITIES,
+    compat: Compat = "true",
+    modalities: str | tuple[str, ...] = MODALITIES,
     size: int = 256,
     frames: int = 8,
-    dtype: str = "bfloat16",
+    dtype: DType = "bfloat16",
     tokenizers: str = TOKENIZERS,
 ) -> CoDiConfig:
     """The model.
@@ -151,11 +152,6 @@ def model(
     Raises:
       ConfigError: an invalid option.
     """
-    if compat not in ("true", "release"):
-        raise ConfigError(f"config argument compat: expected true or release, got {compat}")
-    requested = modalities.split("+") if isinstance(modalities, str) else tuple(modalities)
-    if unknown := [name for name in requested if name not in MODALITIES]:
-        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
     release = compat == "release"
     everything = {
         "text": text(tokenizers, release),
@@ -164,10 +160,10 @@ def model(
         "video": VideoConfig(**vision(size, release), frames=frames, rate=4.0, resize="torch", read_size=256),
     }
     return CoDiConfig(
-        modalities={name: everything[name] for name in MODALITIES if name in requested},
+        modalities={name: everything[name] for name in subset(modalities, MODALITIES)},
         width=WIDTH,
         environment_width=ENVIRONMENT_WIDTH,
-        compat="release" if release else "true",
+        compat=compat,
         prediction="eps",
         schedule="scaled_linear",
         null="empty",

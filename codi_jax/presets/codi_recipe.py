@@ -5,18 +5,18 @@ are encoded in the step. A subset of the modalities has the stages that need no 
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-from codi_jax.config import ConfigError
+from codi_jax.config import checked_fields, checked_options
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.digit_world import WorldConfig
 from codi_jax.presets import codi
-from codi_jax.presets.codi import ENVIRONMENT_WIDTH
+from codi_jax.presets.codi import ENVIRONMENT_WIDTH, MODALITIES, TOKENIZERS, Compat, DType
 from codi_jax.presets.stages import Stages, adamw, stage
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import RunConfig
 
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")  # sources of pairs
-LOSSES = ("ours", "paper")
 
 
 def stages(modalities: Iterable[str], loss: str) -> Stages:
@@ -72,27 +72,40 @@ def stages(modalities: Iterable[str], loss: str) -> Stages:
     return out
 
 
-def run(*, loss: str = "ours", compat: str = "true", **options: Any) -> RunConfig:
+@checked_options
+def run(
+    *,
+    compat: Compat = "true",
+    loss: Literal["ours", "paper"] = "ours",
+    modalities: str | tuple[str, ...] = MODALITIES,
+    size: int = 256,
+    frames: int = 8,
+    dtype: DType = "bfloat16",
+    tokenizers: str = TOKENIZERS,
+) -> RunConfig:
     """The config of the run, with placeholder data.
 
     Args:
-      loss: `ours`, or `paper` for the paper's latent alignment.
       compat: see `codi.model`. The release shares V and X between image and video; that is for using its weights, not
         for training, and has no stages.
-      **options: of `codi.model`.
+      loss: `ours`, or `paper` for the paper's latent alignment.
+      modalities, size, frames, dtype, tokenizers: see `codi.model`.
 
     Raises:
       ConfigError: an invalid option.
     """
-    if loss not in LOSSES:
-        raise ConfigError(f"config argument loss: expected {' or '.join(LOSSES)}, got {loss}")
-    model = codi.model(compat=compat, **options)
+    model = codi.model(
+        compat=compat, modalities=modalities, size=size, frames=frames, dtype=dtype, tokenizers=tokenizers
+    )
     release = compat == "release"
     guidance = ClassifierFreeGuidance(prompt=7.5, environment=0.0 if release else 2.0)
     return RunConfig(
         model=model,
         sources={
-            pool: {"name": "digit_world", "size": 100_000, "modalities": tuple(pool.split("+"))}
+            pool: {
+                "name": "digit_world",
+                **checked_fields(WorldConfig, size=100_000, modalities=tuple(pool.split("+"))),
+            }
             for pool in POOLS
             if set(pool.split("+")) <= set(model.modalities)
         },

@@ -3,8 +3,11 @@
 from typing import Literal
 
 from codi_jax.codi import CoDiConfig, register
+from codi_jax.config import checked_fields, checked_options
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.digit_world import WorldConfig
+from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.encoders.autokl import AutoKLConfig
 from codi_jax.encoders.bert import BertConfig
 from codi_jax.encoders.clip import CLIPTextConfig, CLIPVisionConfig
@@ -143,9 +146,13 @@ def sources() -> dict[str, dict]:
         "test_seen": {**test, "combinations": "seen"},
         "test_held_out": {**test, "combinations": "held_out"},
     }
-    return {name: {"name": "digit_world", **source, "mention": FACTORS} for name, source in out.items()}
+    return {
+        name: {"name": "digit_world", **checked_fields(WorldConfig, **fields, mention=FACTORS)}
+        for name, fields in out.items()
+    }
 
 
+@checked_options
 def run(*, tiny: bool = False) -> RunConfig:
     """The config of the run; `tiny` reduces every stage to a few steps."""
     config = RunConfig(
@@ -157,9 +164,9 @@ def run(*, tiny: bool = False) -> RunConfig:
             steps=12,
             delay={"image": 3},
         ),
-        evaluate={
-            "n": 512, "seen": "test_seen", "held_out": "test_held_out", "reference": 1024, "combinations": 0,
-            "factors": FACTORS, "floors": {},
-        },
+        evaluate=checked_fields(
+            EvaluateConfig, n=512, seen="test_seen", held_out="test_held_out", reference=1024, combinations=0,
+            factors=FACTORS, floors={},
+        ),
     )  # fmt: skip
     return shrink(config, {"n": 8, "reference": 32, "floors": None}) if tiny else config

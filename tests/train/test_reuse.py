@@ -5,6 +5,7 @@ import pytest
 from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
 from codi_jax.digit_world.benchmark.trained import is_paired, trained_together
+from codi_jax.presets.digit_world import MODALITIES
 from codi_jax.train.latents import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse
@@ -96,12 +97,12 @@ def test_merged_pools_train_every_pair(tmp_path):
     same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
     assert {n.split(".")[0] for n in same} == {"codec", "bridging"}
     stages = merged.stages.values()
-    assert all(is_paired(stages, a, b) for a in digit_world.MODALITIES for b in digit_world.MODALITIES)
-    assert all(trained_together(stages, pair) for pair in combinations(digit_world.MODALITIES, 2))
+    assert all(is_paired(stages, a, b) for a in MODALITIES for b in MODALITIES)
+    assert all(trained_together(stages, pair) for pair in combinations(MODALITIES, 2))
     with pytest.raises(ConfigError, match="needs all modalities"):
         digit_world.get_config("pools=merged,modalities=text+image")
 
 
 def test_unknown_variants_are_refused():
-    with pytest.raises(ConfigError, match="loss: expected ours or paper"):
+    with pytest.raises(ConfigError, match=r"^option loss: expected one of 'ours', 'paper', got 'theirs'$"):
         digit_world.get_config("loss=theirs")

@@ -4,11 +4,9 @@ Video has its own U-Net and CLIP tower, since temporal layers alone do not learn
 codec of image. The recipe is in `recipe.py`.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from codi_jax.codi import CoDiConfig, register
-from codi_jax.config import ConfigError
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.encoders.autokl import AutoKLConfig
 from codi_jax.encoders.bert import BertConfig
@@ -23,12 +21,12 @@ from codi_jax.modalities.text import TextConfig
 from codi_jax.modalities.video import VideoConfig
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
+from codi_jax.presets.options import subset
 
 WIDTH = 64  # D, the prompt space
 LENGTH = 15  # tokens of a caption
 TEXT_LATENT = 128
 MODALITIES = ("text", "image", "audio", "video")
-TOKENS = ("pooled", "map")
 Kind = Literal["vector", "spatial"]
 Environment = Literal["pooled", "map"]
 
@@ -140,20 +138,8 @@ def video(tokens: Environment) -> VideoConfig:
     )
 
 
-def subset(modalities: str | Iterable[str]) -> tuple[str, ...]:
-    """Names of modalities, given one by one or joined by "+", in the order of MODALITIES.
-
-    Raises:
-      ConfigError: another name.
-    """
-    requested = modalities.split("+") if isinstance(modalities, str) else tuple(modalities)
-    if unknown := [name for name in requested if name not in MODALITIES]:
-        raise ConfigError(f"config argument modalities: no {', '.join(unknown)}; there are {', '.join(MODALITIES)}")
-    return tuple(name for name in MODALITIES if name in requested)
-
-
 @register("digit_world")
-def model(*, modalities: str | Iterable[str] = MODALITIES, tokens: str = "pooled") -> CoDiConfig:
+def model(*, modalities: str | tuple[str, ...] = MODALITIES, tokens: Environment = "pooled") -> CoDiConfig:
     """The model.
 
     Args:
@@ -163,14 +149,11 @@ def model(*, modalities: str | Iterable[str] = MODALITIES, tokens: str = "pooled
     Raises:
       ConfigError: an invalid option.
     """
-    if tokens not in TOKENS:
-        raise ConfigError(f"config argument tokens: expected {' or '.join(TOKENS)}, got {tokens}")
-    kind: Environment = "map" if tokens == "map" else "pooled"
     makers = {"text": text, "image": image, "audio": audio, "video": video}
     return CoDiConfig(
-        modalities={name: makers[name](kind) for name in subset(modalities)},
+        modalities={name: makers[name](tokens) for name in subset(modalities, MODALITIES)},
         width=WIDTH,
         prediction="x0",
         schedule="cosine",
-        environment_tokens=kind,
+        environment_tokens=tokens,
     )

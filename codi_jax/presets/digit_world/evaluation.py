@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from codi_jax.config import checked_fields
 from codi_jax.digit_world import CARRIES
+from codi_jax.digit_world.benchmark.config import EvaluateConfig
 
 # Floors of the packaged model, n = 256. Other factors of a direction than the digit have the floor 0.97.
 DIRECTIONS = {  # prompt -> output -> floor of the digit
@@ -55,4 +57,4 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool) 
         out |= {"combinations": 0, "mixes": ()}
     if variant:
         out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
-    return out
+    return checked_fields(EvaluateConfig, **out)

@@ -1,13 +1,15 @@
 """The run that trains the packaged model, and its variants."""
 
-from collections.abc import Iterable
+from typing import Literal
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, checked_fields, checked_options
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.digit_world import WorldConfig
 from codi_jax.presets import digit_world
-from codi_jax.presets.digit_world import MODALITIES, TOKENS, subset
+from codi_jax.presets.digit_world import MODALITIES, Environment
 from codi_jax.presets.digit_world.evaluation import evaluation
 from codi_jax.presets.digit_world.stages import POOLS, Variant, judge_stages, stages
+from codi_jax.presets.options import subset
 from codi_jax.presets.stages import shrink
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import RunConfig
@@ -19,14 +21,12 @@ GUIDANCE = {
     "video": ClassifierFreeGuidance(4.0, 8.0, low=0.3),
 }
 DELAY = {"image": 5, "audio": 5, "video": 5}  # steps by which an output starts after the first ones
-CHOICES = {  # options with named values; the first is the default
-    "loss": ("ours", "paper"), "tokens": TOKENS, "pools": ("paired", "merged"), "floors": ("demo", "package"),
-}  # fmt: skip
 
 
 def world(modalities: tuple[str, ...], split: str = "train", size: int = 20_000, **options) -> dict:
     """A source of digit_world."""
-    return {"name": "digit_world", "split": split, "size": size, "modalities": modalities, **options}
+    fields = checked_fields(WorldConfig, split=split, size=size, modalities=modalities, **options)
+    return {"name": "digit_world", **fields}
 
 
 def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
@@ -57,15 +57,16 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     return out
 
 
+@checked_options
 def run(
     *,
-    modalities: str | Iterable[str] = MODALITIES,
+    modalities: str | tuple[str, ...] = MODALITIES,
     length: float = 1.0,
     n: int = 32,
-    loss: str = "ours",
-    tokens: str = "pooled",
-    pools: str = "paired",
-    floors: str = "demo",
+    loss: Literal["ours", "paper"] = "ours",
+    tokens: Environment = "pooled",
+    pools: Literal["paired", "merged"] = "paired",
+    floors: Literal["demo", "package"] = "demo",
     judges: bool = False,
     tiny: bool = False,
 ) -> RunConfig:
@@ -85,13 +86,9 @@ def run(
     Raises:
       ConfigError: an invalid option.
     """
-    chosen = {"loss": loss, "tokens": tokens, "pools": pools, "floors": floors}
-    for name, values in CHOICES.items():
-        if chosen[name] not in values:
-            raise ConfigError(f"config argument {name}: expected {' or '.join(values)}, got {chosen[name]}")
-    names, merged, paper = subset(modalities), pools == "merged", loss == "paper"
+    names, merged, paper = subset(modalities, MODALITIES), pools == "merged", loss == "paper"
     if merged and names != MODALITIES:
-        raise ConfigError("config argument pools=merged: needs all modalities")
+        raise ConfigError("option pools=merged: needs all modalities")
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
