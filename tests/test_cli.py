@@ -186,6 +186,10 @@ def test_train_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
         ("config.model.width = 'wide'", "override field 'width'"),
         ("del config.model.modalities.image.codec.patch; config.model.modalities.image.codec.pach = 4", "codec.pach"),
         ("raise ValueError('no such thing')", "no such thing"),
+        (
+            "config.stages.joint['text+image'].settings.lozzes = ()",
+            "stage 'joint.text+image': config.stages.*.settings.lozzes: unknown key (did you mean losses?); ",
+        ),
         ("config.stages.joint.all = 3", "config.stages.joint.all: expected a mapping for StageConfig, got 3"),
     ],
 )

@@ -79,6 +79,7 @@ def train(
     from codi_jax.train import trainer
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
+    from codi_jax.train.program import check_objectives
     from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
 
@@ -96,6 +97,7 @@ def train(
     if names_config(rest) or not (workdir / "config.json").exists():
         config = read_config(rest)
         recipe = open_run(config, workdir)
+        check_objectives(recipe, recipe.order)
         save_config(config, workdir, write=False)
     else:
         refuse_arguments(rest)

@@ -6,7 +6,7 @@ stays a tree, since packed vectors would have to be gathered in every step.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import jax
@@ -57,6 +57,20 @@ def objective_of(run: Run, name: str) -> Objective:
     encoded = mixed or stage.source in run.stages
     spec = StageSpec(stage.modalities, stage.settings, encoded, mixed, stage.accumulate)
     return make_objective(stage.objective, run.codi, spec)
+
+
+def check_objectives(run: Run, names: Iterable[str]) -> None:
+    """Makes the objectives of stages, so that an invalid setting of the last one is found before the first one starts.
+
+    Raises:
+      ConfigError: the settings, the modalities or `accumulate` of a stage do not fit its objective.
+    """
+    for name in names:
+        if run.stage(name).trains:
+            try:
+                objective_of(run, name)
+            except ConfigError as error:
+                raise ConfigError(f"stage {name!r}: {error}") from None
 
 
 def parameter_shapes(objective: Objective) -> PyTree:

@@ -24,7 +24,7 @@ from codi_jax.train.ledger import line as ledger_line
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
 from codi_jax.train.overall import Overall
 from codi_jax.train.profile import Profile
-from codi_jax.train.program import check_sharding_rules
+from codi_jax.train.program import check_objectives, check_sharding_rules
 from codi_jax.train.recipe import Run
 from codi_jax.train.stage import Stage, source_of
 from codi_jax.train.steps import StepRunner
@@ -114,12 +114,14 @@ def train(
       overall: the progress of the whole recipe; if None and there are several stages, it is created here.
 
     Raises:
-      ConfigError: a stage that a named one depends on is not finished, or a sharding rule matches nothing.
+      ConfigError: a stage that a named one depends on is not finished, its settings do not fit its objective, or a
+        sharding rule matches nothing.
       Preempted: SIGTERM came; everything is saved.
     """
     requested = run.order if stages is None else stages
     for name in requested:
         run.stage(name)
+    check_objectives(run, requested)
     check_sharding_rules(run)
     if overall is None and len(requested) > 1 and distributed.is_primary():
         overall = Overall(run, requested)
