@@ -28,7 +28,8 @@ def measure(run: Run) -> tuple[dict[str, Any], Path]:
       ConfigError: a stage is not finished, or the run cannot be evaluated.
     """
     report = run.folder / "report.html"
-    settings = {name: getattr(run.config, name) for name in ("generate", "evaluate", "seed")}
+    saved = json.loads((run.folder / "config.json").read_text())
+    settings = {"generate": saved["generate"], "evaluate": saved.get("evaluate", {}), "seed": saved.get("seed", 0)}
     marker = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
     try:
         up_to_date = json.loads((run.folder / MARKER).read_text()) == marker
