@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from codi_jax.config import ConfigError, to_dict
+from codi_jax.config import ConfigError, did_you_mean, to_dict
 
 
 def parse_argument(argument: str, **defaults: Any) -> SimpleNamespace:
@@ -22,7 +22,8 @@ def parse_argument(argument: str, **defaults: Any) -> SimpleNamespace:
         if not part:
             continue
         if name not in defaults:
-            raise ConfigError(f"config argument {name!r}: unknown; this config knows {', '.join(defaults)}")
+            hint = did_you_mean(name, defaults)
+            raise ConfigError(f"config argument {name!r}: unknown{hint}; this config knows {', '.join(defaults)}")
         kind = type(defaults[name])
         try:
             values[name] = (text or "1") in ("1", "true", "True") if kind is bool else kind(text)

@@ -66,9 +66,8 @@ def test_configs_are_checked_when_they_are_made():
         CoDiConfig({"text": {}}, width=64)
 
 
-def test_a_preset_of_a_user(monkeypatch):
-    monkeypatch.setattr(presets.PRESETS, "_entries", dict(presets.PRESETS._entries))
-
+@pytest.mark.usefixtures("restored_registries")
+def test_a_preset_of_a_user():
     @codi_jax.register("preset", "wide")
     def wide(*, width: int = 64) -> CoDiConfig:
         return dataclasses.replace(demo.model(), environment_width=width)

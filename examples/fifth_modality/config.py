@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from codi_jax import packaged
 from codi_jax.config import from_dict
-from codi_jax.config_utils import options_of, to_config_dict
+from codi_jax.config_utils import parse_argument, to_config_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.encoders.sequence_kl import SequenceKLConfig
 from codi_jax.encoders.sequence_tower import SequenceTowerConfig
@@ -112,4 +112,4 @@ def get_config(argument: str = "") -> ConfigDict:
             delay={**four.generate.delay, "pen": DELAY},
         ),
     )
-    return to_config_dict(shrink(config, {}) if options_of(argument, tiny=False)["tiny"] else config)
+    return to_config_dict(shrink(config, {}) if parse_argument(argument, tiny=False).tiny else config)

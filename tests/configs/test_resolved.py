@@ -2,11 +2,14 @@
 
 import importlib
 import json
+from pathlib import Path
 
 import pytest
 
 from codi_jax.config import ConfigError, from_dict, to_dict
-from codi_jax.train.recipe import RunConfig
+from codi_jax.train import latents
+from codi_jax.train.recipe import RunConfig, load_run, open_run, save_config
+from codi_jax.train.reuse import definition
 from tests.configs import resolved
 
 RECORD = json.loads(resolved.RECORD.read_text())
@@ -31,5 +34,17 @@ def test_a_config_dict_is_the_typed_config_with_every_field(name):
 
 @pytest.mark.parametrize("name", resolved.ARGUMENTS)
 def test_an_unknown_option_is_one_line(name):
-    with pytest.raises(ConfigError, match=r"^config argument 'tiney': unknown; this config knows "):
-        importlib.import_module(f"configs.{name}").get_config("tiney")
+    with pytest.raises(ConfigError, match=r"^config argument 'siez': unknown.*; this config knows "):
+        importlib.import_module(f"configs.{name}").get_config("siez")
+
+
+def test_the_run_of_a_workdir_from_before_presets_goes_on(tmp_path):
+    """Its config.json leaves more fields to their defaults, and says the same."""
+    (tmp_path / "config.json").write_text(Path(__file__).with_name("saved_before_presets.json").read_text())
+    config = importlib.import_module("configs.demo").get_config("tiny")
+    save_config(config, tmp_path, write=False)
+    saved, given = load_run(tmp_path), open_run(config, tmp_path)
+    assert saved.order == given.order
+    for name in given.order:
+        assert definition(saved, name) == definition(given, name)
+        assert given.stage(name).trains or latents._origin(saved, name) == latents._origin(given, name)
