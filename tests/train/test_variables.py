@@ -62,7 +62,7 @@ def test_the_fingerprint_depends_on_the_converted_weights(weights):
 def test_only_named_components_are_read_and_missing_ones_are_reported(weights):
     read = component_reader(run(weights))
     assert set(read(("vision_unet",))["params"]) == {"vision_unet"}
-    with pytest.raises(ConfigError, match="no weights for image_cross, text_unet: train it"):
+    with pytest.raises(ConfigError, match="no weights for image_cross, text_unet: train the stage that makes it"):
         read(("vision_unet", "image_cross", "text_unet"))
 
 

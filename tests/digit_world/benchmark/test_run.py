@@ -23,7 +23,7 @@ N = 8
 
 
 def demo_run(workdir, **evaluate):
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "four.py")
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "digit_world.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config("tiny,modalities=text+image")

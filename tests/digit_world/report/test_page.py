@@ -30,7 +30,7 @@ def cell(paired):
 
 def evaluated(workdir):
     """Writes the files of `train` and `evaluate` to a workdir, with made-up contents."""
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "four.py")
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "configs" / "digit_world.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     save_config(module.get_config("tiny,modalities=text+image"), workdir)
