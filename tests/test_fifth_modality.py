@@ -209,6 +209,7 @@ def test_outputs_of_the_four_are_bit_identical():
         np.testing.assert_array_equal(four[name], with_pen[name])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command_line_takes_it_as_prompt_and_output(recordings, five, tmp_path, capsys):
     five["pen"].write(recordings["pen"][0], tmp_path / "seven.csv")

@@ -18,7 +18,7 @@ from codi_jax.data.source import SOURCES
 from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import open_package
 from codi_jax.train.recipe import load_run, open_run
-from codi_jax.train.variables import variables_of
+from codi_jax.train.variables import assemble
 from tests import toy
 
 PLUGIN = '''"""A source that counts."""
@@ -145,12 +145,12 @@ def test_a_modality_of_a_plugin_has_an_option_for_its_prompts(restored_registrie
 
 def test_a_run_starts_from_a_packaged_model():
     package = open_package("digit_world")
-    run = open_run({**package.run, "weights": "digit_world", "stages": {}}, None)
-    variables, expected = variables_of(run), package.read("model")
-    assert variables["params"].keys() == expected["params"].keys() == set(run.codi.component_names())
+    run, other = (open_run({**package.run, "weights": name, "stages": {}}, None) for name in ("digit_world", ""))
+    assert set(run.converted) == set(run.codi.component_names()) and not other.converted
+    assert run.fingerprint((), {}) != other.fingerprint((), {})
+    components = ("clip_text", "vision_codec")
+    variables, expected = assemble(run, (), components), package.read("model", components)
+    assert variables["params"].keys() == expected["params"].keys() == set(components)
     for kind in ("params", "constants"):
         same = jax.tree.map(np.array_equal, variables[kind], {k: expected[kind][k] for k in variables[kind]})
-        assert all(jax.tree.leaves(same))
-    assert variables["constants"].keys() == expected["constants"].keys()
-    other = open_run({**package.run, "weights": "", "stages": {}}, None)
-    assert run.fingerprint((), {}) != other.fingerprint((), {})
+        assert all(jax.tree.leaves({name: same[name] for name in components}))

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 import codi_jax
-from codi_jax.codi import PRESETS
 from codi_jax.config import ConfigError
 from codi_jax.data.source import SOURCES, SourceEntry
 from codi_jax.diffusion.samplers import SAMPLERS
@@ -62,7 +61,6 @@ def test_a_decorator_adds_an_entry_and_returns_it(registry):
     [
         ("modality", MODALITIES),
         ("objective", OBJECTIVES),
-        ("preset", PRESETS),
         ("sampler", SAMPLERS),
         ("source", SOURCES),
     ],

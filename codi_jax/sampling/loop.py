@@ -108,7 +108,7 @@ class JointSampler:
             return self._host_loop(inputs, z, progress)
         if progress is not None:
             progress("sampling")
-        return sample(
+        out = sample(
             self._denoiser.predict_all,
             z,
             self._codi.schedule,
@@ -120,6 +120,7 @@ class JointSampler:
             noise_fn=self._denoiser.noise_of_all if self._noisy else None,
             loop="scan",
         )
+        return {name: out[name] for name in z}  # jax has sorted the names
 
     def _levels(self, outputs: Sequence[str]) -> np.ndarray:
         """The timesteps (t, t_next) of K outputs in every step, [S, K, 2]."""
