@@ -243,6 +243,7 @@ class Pipeline:
             if name not in outputs:
                 raise ConfigError(f"guidance: {name!r} is not an output; outputs: {', '.join(outputs)}")
             if isinstance(value, Guidance):
+                arguments.check_guidance(name, value, self.codi.schedule.steps)
                 out[name] = value
                 continue
             own = self.config.guidance.get(name, ClassifierFreeGuidance())

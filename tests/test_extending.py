@@ -9,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+import codi_jax
+from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source, read_batch
-from codi_jax.diffusion.guidance import ALONE, JOINT, Guidance
+from codi_jax.diffusion.guidance import ALONE, JOINT, ClassifierFreeGuidance, Guidance
 from codi_jax.metrics.base import compute
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.pipeline import Pipeline
@@ -84,6 +86,30 @@ def test_a_rule_of_guidance(module):
     )
     np.testing.assert_allclose(guided, plain, atol=1e-5)
     assert not np.allclose(pipe("a red seven", "image", guidance={"image": rule}, decode=False).latents["image"], plain)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (ClassifierFreeGuidance, "ClassifierFreeGuidance is a class; give an object, ClassifierFreeGuidance"),
+        (lambda t, branches: np.ones(len(branches)) / len(branches), "has to return a pytree of numbers that can be"),
+        (jax.tree_util.Partial(lambda t, branches: np.ones(len(branches))), "expected as many coefficients, which sum"),
+        (jax.tree_util.Partial(lambda t, branches: np.ones(1)), r"gives \[1\.0\] for 2 branches; expected as many"),
+    ],
+)
+def test_a_wrong_rule_of_guidance_is_one_line(rule, message):
+    given = rule if isinstance(rule, type) else SimpleNamespace(coefficients=lambda num_timesteps: rule)
+    pipe = Pipeline(toy.codi(), GenerateConfig({}, steps=2), toy.variables(toy.codi()))
+    with pytest.raises(ConfigError, match=f"^guidance of image: .*{message}"):
+        pipe("a red seven", "image", guidance={"image": given})
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_wrong_sampler_is_refused_when_it_is_registered(module):
+    with pytest.raises(ValueError, match=r"ClippedDDIM is a class; register an object, ClippedDDIM\(\)$"):
+        codi_jax.register("sampler", "mine")(module.ClippedDDIM)
+    with pytest.raises(ValueError, match="SimpleNamespace has no noise, init, step; see Sampler"):
+        codi_jax.register("sampler", "mine")(SimpleNamespace(evaluations=1))
 
 
 def test_a_metric(module):

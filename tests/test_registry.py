@@ -1,5 +1,6 @@
 """Registries: entries from outside beside the built-in ones, which are imported when they are asked for."""
 
+import copy
 import re
 import sys
 
@@ -66,14 +67,17 @@ def test_a_decorator_adds_an_entry_and_returns_it(registry):
     ],
 )
 def test_the_public_decorator_adds_to_the_registry_of_its_kind(kind, entries):
-    thing = type("Thing", (), {"name": "thing"})
+    thing = type("Thing", (), {"name": "thing", "evaluations": 1, "noise": "none", "init": None, "step": None})
+    thing = thing() if kind == "sampler" else thing
     options = {"config": object} if kind == "source" else {}
     with registries.restored():
         assert codi_jax.register(kind, "thing", **options)(thing) is thing
         assert "thing" in entries and tuple(entries)[-1] == "thing"
         assert entries["thing"] == (SourceEntry(object, thing) if kind == "source" else thing)
         with pytest.raises(ValueError, match=f"^{kind} 'thing' is registered already"):
-            codi_jax.register(kind, "thing", **options)(type("Other", (), {"name": "thing"}))
+            codi_jax.register(kind, "thing", **options)(
+                copy.copy(thing) if kind == "sampler" else type("Other", (thing,), {})
+            )
     assert "thing" not in entries
 
 

@@ -5,10 +5,12 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.diffusion.guidance import ALONE, JOINT, Guidance
 from codi_jax.rng import seed_key
 from codi_jax.types import Array
 
@@ -35,6 +37,30 @@ def finite(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"{name}: expected a number, got {value!r}")
     return number
+
+
+def check_guidance(name: str, rule: Guidance, num_timesteps: int) -> None:
+    """Checks a rule of guidance of one output, before a program is compiled with it.
+
+    Raises:
+      ConfigError: it is a class, its coefficients are no pytree of numbers, or they do not sum to 1.
+    """
+    what = rule.__name__ if isinstance(rule, type) else type(rule).__name__
+    if isinstance(rule, type):
+        raise ConfigError(f"guidance of {name}: {what} is a class; give an object, {what}(…)")
+    coefficients = rule.coefficients(num_timesteps)
+    if not all(isinstance(leaf, (int, float, np.ndarray, np.generic, Array)) for leaf in jax.tree.leaves(coefficients)):
+        raise ConfigError(
+            f"guidance of {name}: {what}.coefficients has to return a pytree of numbers that can be called, such as "
+            "jax.tree_util.Partial(function, *numbers)"
+        )
+    for branches in (ALONE, JOINT):
+        values = np.asarray(coefficients(jnp.zeros(1, jnp.int32), branches))
+        if values.shape not in ((len(branches),), (len(branches), 1)) or not np.allclose(values.sum(0), 1, atol=1e-4):
+            raise ConfigError(
+                f"guidance of {name}: {what} gives {values.tolist()} for {len(branches)} branches; expected as many "
+                "coefficients, which sum to 1"
+            )
 
 
 def items_of(name: str, value: Any, total: int) -> list[Any] | None:

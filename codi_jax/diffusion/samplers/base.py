@@ -92,5 +92,16 @@ def adds_noise(sampler: Sampler, eta: float) -> bool:
 
 
 BUILT_IN = ("ddim", "ancestral", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
-SAMPLERS: Registry[Sampler] = Registry("sampler", {name: f"codi_jax.diffusion.samplers.{name}" for name in BUILT_IN})
+
+
+class _Samplers(Registry[Sampler]):
+    def add(self, name: str, entry: Sampler) -> None:
+        if isinstance(entry, type):
+            raise ValueError(f"sampler {name!r}: {entry.__name__} is a class; register an object, {entry.__name__}()")
+        if missing := [part for part in ("evaluations", "noise", "init", "step") if not hasattr(entry, part)]:
+            raise ValueError(f"sampler {name!r}: {type(entry).__name__} has no {', '.join(missing)}; see Sampler")
+        super().add(name, entry)
+
+
+SAMPLERS: Registry[Sampler] = _Samplers("sampler", {name: f"codi_jax.diffusion.samplers.{name}" for name in BUILT_IN})
 register = SAMPLERS.register
