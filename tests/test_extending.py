@@ -59,6 +59,15 @@ def test_an_objective(module):
     assert callable(step)
 
 
+def test_a_config_and_a_preset(module):
+    tree = module.get_config()
+    assert tree.plugins == ("my_module",)
+    with tree.unlocked():
+        tree.plugins = ()
+    assert isinstance(objective_of(open_run(tree, None), "ldm.image"), module.HuberLDM)
+    assert codi_jax.CoDi.from_preset("demo_wide", environment_width=96).config.environment_width == 96
+
+
 def test_a_sampler(module):
     pipe = Pipeline(toy.codi(), GenerateConfig({}, steps=3), toy.variables(toy.codi()))
     request = {"guidance": 40.0, "decode": False, "seed": 1}

@@ -1,8 +1,10 @@
 """What verbs share: directories and configs as arguments, the run they name, and how an error ends a command."""
 
 import argparse
+import dataclasses
 import functools
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -98,9 +100,15 @@ def read_config(arguments: Sequence[str]) -> "ConfigDict":
     """
     from ml_collections import config_flags
 
+    from codi_jax.config_utils import to_config_dict
+
+    if (here := os.getcwd()) not in sys.path:  # a config file may import what lies there
+        sys.path.append(here)
     config, others = split_config(arguments)
     named = [*map(_with_file, config), *others]
     config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), named)
+    if dataclasses.is_dataclass(config):
+        return to_config_dict(config)
     if config is None:
         raise ConfigError("train needs --config=NAME[:argument] in a workdir that holds no config yet")
     return config
