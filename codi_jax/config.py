@@ -78,7 +78,8 @@ def config_class(*, kw_only: bool = False) -> Callable[[type[Class]], type[Class
                 own(self)
 
         if own is not None or not hasattr(cls, "__post_init__"):  # a subclass inherits that of its base
-            cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+            checked: Any = cls  # which the type checker knows without this method
+            checked.__post_init__ = __post_init__
         return dataclasses.dataclass(frozen=True, kw_only=kw_only)(cls)
 
     return decorate
