@@ -89,7 +89,7 @@ versions:
 	echo "passed with" $$pythons
 
 parity: $(VENV)/.parity
-	$(BIN)/python -m pytest tests/parity/oracles
+	$(BIN)/python -m pytest tests/parity/oracles tests/benchmarks/test_unet.py
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
