@@ -47,8 +47,10 @@ FLAGS = (
 FLAG_SIZES = (Size(1, 32, 32, 320, 320, 1), Size(1, 16, 16, 640, 640, 1), Size(1, 8, 8, 1280, 1280, 1))
 
 
-def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int) -> dict[str, Any]:
+def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int, best: bool) -> dict[str, Any]:
     """A row: seconds and errors by implementation."""
+    if size.stride > 1:
+        workers = {name: worker for name, worker in workers.items() if not name.startswith("winograd")}
     reference = workers["xla"].call("values", "xla", size, backward)
     errors = {}
     for name, worker in workers.items():
@@ -56,42 +58,35 @@ def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int
         pairs = zip(values, reference, strict=True)
         errors[name] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
     calls = {name: lambda n=name, w=worker: w.time("run", n, size, backward) for name, worker in workers.items()}
-    timings = take_turns(calls, repeats)
+    timings, pick = take_turns(calls, repeats), min if best else statistics.median
     return {
         **dataclasses.asdict(size),
         "size": str(size),
         "backward": backward,
         "flops": size.flops * (2 if backward else 1),
         "errors": errors,
-        "median_s": {name: statistics.median(t.seconds for t in values) for name, values in timings.items()},
-        "best_s": {name: min(t.seconds for t in values) for name, values in timings.items()},
+        "seconds": {name: pick(t.seconds for t in values) for name, values in timings.items()},
     }
 
 
 def to_table(rows: list[dict[str, Any]], names: Sequence[str], backward: bool) -> str:
-    """A line for each size, fastest first named; and the totals."""
+    """A line for each size, and the totals; those of winograd take XLA's for a stride of 2."""
     lines = [(("backward" if backward else "forward"), "count", "GFLOP", *names, "fastest of ours", "over onednn")]
     rows = [row for row in rows if row["backward"] == backward]
+    total, mixed, theirs = dict.fromkeys(names, 0.0), 0.0, 0.0
     for row in rows:
-        seconds = row["median_s"]
-        rates = [f"{row['flops'] / seconds[name] / 1e9:.0f}" for name in names]
-        fastest = min((name for name in names if name not in THEIRS), key=seconds.__getitem__)
-        lines.append((row["size"], str(row["count"]), f"{row['flops'] / 1e9:.2f}", *rates, fastest, ratio(seconds)))
-    total = {name: sum(row["count"] * row["median_s"][name] for row in rows) for name in names}
-    mixed = sum(row["count"] * min(s for n, s in row["median_s"].items() if n not in THEIRS) for row in rows)
-    theirs = sum(
-        row["count"] * min(row["median_s"][n] for n in names if n in THEIRS) for row in rows if THEIRS[0] in names
-    )
-    last = (f"{1e3 * mixed:.0f} ms mixed", number(theirs / mixed if theirs else None))
+        seconds = row["seconds"]
+        rates = [number(row["flops"] / seconds[n] / 1e9 if n in seconds else None, "{:.0f}") for n in names]
+        fastest = min((n for n in seconds if n not in THEIRS), key=seconds.__getitem__)
+        other = min((s for n, s in seconds.items() if n in THEIRS), default=0.0)
+        ratio = number(other / seconds[fastest] if other else None)
+        lines.append((row["size"], str(row["count"]), f"{row['flops'] / 1e9:.2f}", *rates, fastest, ratio))
+        mixed, theirs = mixed + row["count"] * seconds[fastest], theirs + row["count"] * other
+        total = {name: t + row["count"] * seconds.get(name, seconds["xla"]) for name, t in total.items()}
     flops = sum(row["count"] * row["flops"] for row in rows)
+    last = (f"{1e3 * mixed:.0f} ms mixed", number(theirs / mixed if theirs else None))
     lines.append(("all, ms", "", f"{flops / 1e9:.1f}", *(f"{1e3 * total[name]:.0f}" for name in names), *last))
     return table(lines, right=range(1, 3 + len(names)))
-
-
-def ratio(seconds: dict[str, float]) -> str:
-    """Seconds of oneDNN over those of the fastest of ours; a dash without oneDNN."""
-    theirs = min((s for name, s in seconds.items() if name in THEIRS), default=None)
-    return number(theirs and theirs / min(s for name, s in seconds.items() if name not in THEIRS))
 
 
 def try_flags(threads: int, repeats: int) -> list[dict[str, Any]]:
@@ -152,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=9, help="timed calls of each (9)")
     parser.add_argument("--threads", type=int, default=2, help="CPUs of each process (2)")
     parser.add_argument("--sizes", type=int, help="only so many sizes, for a trial")
+    parser.add_argument("--best", action="store_true", help="the shortest call instead of the median, on busy machines")
     parser.add_argument("--only", default=",".join(OURS), help="implementations, joined by commas")
     parser.add_argument("--flags", action="store_true", help="try XLA's options instead")
     parser.add_argument("--json", type=Path, help="write the results to this file")
@@ -171,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             workers |= {name: theirs for name in THEIRS}
         for size in ours.call("sizes", args.model, args.batch, args.pixels)[: args.sizes]:
             for backward in (False, True):
-                rows.append(measure(workers, size, backward, args.repeats))
+                rows.append(measure(workers, size, backward, args.repeats, args.best))
                 print(to_table(rows[-1:], tuple(workers), backward).splitlines()[1], flush=True)
             write(args.json, before, rows)
         if theirs:

@@ -182,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--measure", default="forward,gradient,sampling", help="which rows, joined by commas")
     parser.add_argument("--variants", default="eager,compiled", help="of diffusers, joined by commas (eager,compiled)")
     parser.add_argument("--channels-last", action="store_true", help="diffusers' arrays in channels_last memory format")
-    parser.add_argument("--tiny", action="store_true", help="a network of a tenth of the width, for a trial")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="in our process, as codi-jax train does")
+    parser.add_argument("--tiny", action="store_true", help="a network of two narrow levels instead, for a trial")
     parser.add_argument("--json", type=Path, help="write the results to this file, row by row")
     args = parser.parse_args(arguments)
     if 1000 % args.steps:
@@ -196,8 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warn_of_load(before := machine())
     with tempfile.TemporaryDirectory() as folder:
         options = Options(
-            Path(folder, "unet.safetensors"), args.pixels, args.dtype, args.device, args.tiny, args.channels_last
-        )
+            Path(folder, "unet.safetensors"), args.pixels, args.dtype, args.device, args.tiny, args.channels_last,
+            args.keep_freed_memory,
+        )  # fmt: skip
         run(cases, options, variants, args, before)
 
 

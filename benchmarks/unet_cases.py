@@ -25,6 +25,7 @@ class Options:
       device: cpu or gpu.
       tiny: a network of two levels and few channels instead, for a trial.
       channels_last: memory layout of the arrays in PyTorch.
+      keep_freed_memory: as `codi-jax train` sets malloc; otherwise both processes have its defaults.
     """
 
     weights: Path = Path("unet.safetensors")
@@ -33,6 +34,7 @@ class Options:
     device: str = "cpu"
     tiny: bool = False
     channels_last: bool = False
+    keep_freed_memory: bool = False
 
     @property
     def network(self) -> dict[str, Any]:

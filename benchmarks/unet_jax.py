@@ -39,13 +39,10 @@ def model(options: Options) -> CoDi:
 
 
 class Ours:
-    """The U-Net of codi_jax with the weights of the file.
-
-    On CPU freed memory is kept, as `codi-jax train` does.
-    """
+    """The U-Net of codi_jax with the weights of the file."""
 
     def __init__(self, options: Options):
-        if options.device == "cpu":
+        if options.keep_freed_memory:
             keep_freed_memory()
         self._options, self._codi = options, model(options)
         self._denoiser = self._codi["image"].denoiser_config

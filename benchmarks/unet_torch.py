@@ -84,7 +84,12 @@ class Theirs:
         return self._prepared[key]
 
     def run(self, case: Case, compiled: bool) -> Any:
-        """Runs a case to its end; the first time with `compiled`, it is compiled."""
+        """Runs a case to its end; the first time with `compiled`, it is compiled. Gradients are dropped."""
+        out = self._run(case, compiled)
+        self._net.zero_grad(set_to_none=True)
+        return out
+
+    def _run(self, case: Case, compiled: bool) -> Any:
         measure: dict[str, Callable[[Case, bool], Any]] = {
             "forward": self._forward,
             "gradient": self._gradient,
@@ -99,7 +104,6 @@ class Theirs:
 
     def _gradient(self, case: Case, compiled: bool) -> Any:
         net, inputs = self._module(self._net, compiled), self._inputs(case, torch.float32)
-        self._net.zero_grad(set_to_none=True)
         with torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32):
             prediction = net(inputs["z"], inputs["t"], inputs["context"]).sample
         loss = torch.nn.functional.mse_loss(prediction.float(), inputs["noise"])
@@ -124,7 +128,7 @@ class Theirs:
 
     def values(self, case: Case) -> dict[str, np.ndarray]:
         """As in `unet_jax.Ours`."""
-        result = self.run(case, False)
+        result = self._run(case, False)
         if case.measure != "gradient":
             return {"output": result.float().movedim(1, -1).cpu().numpy()}
         gradients = [p.grad for p in self._net.parameters() if p.grad is not None]
