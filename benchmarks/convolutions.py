@@ -26,7 +26,7 @@ from benchmarks.results import machine, number, warn_of_load, write
 from benchmarks.workers import Worker, WorkerError, take_turns
 from codi_jax.parallel.tables import table
 
-OURS = ("xla", "patches", "shifted", "winograd2", "winograd4")
+OURS = ("xla", "patches", "rows", "shifted", "winograd2", "winograd4")
 THEIRS = ("onednn", "onednn last")
 FLAGS = (
     ("xla_cpu_use_onednn", "true"),
@@ -89,13 +89,14 @@ def to_table(rows: list[dict[str, Any]], names: Sequence[str], backward: bool) -
     return table(lines, right=range(1, 3 + len(names)))
 
 
-def try_flags(threads: int, repeats: int) -> list[dict[str, Any]]:
+def try_flags(threads: int, repeats: int, best: bool) -> list[dict[str, Any]]:
     """A row for each option; without rates where XLA does not know it."""
     rows = []
     for flag, value in (("none", ""), *FLAGS):
         row: dict[str, Any] = {"flag": flag, "value": value}
         rows.append(row)
-        options = None if flag == "none" else {flag: value}
+        typed = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+        options = None if flag == "none" else {flag: typed}
         for way in ("environment", "compiler_options"):
             environment = {"XLA_FLAGS": f"--{flag}={value}"} if options and way == "environment" else {}
             given = options if way == "compiler_options" else None
@@ -104,16 +105,16 @@ def try_flags(threads: int, repeats: int) -> list[dict[str, Any]]:
                     "benchmarks.convolutions_jax:Convolutions", given, threads=threads,
                     environment={"JAX_PLATFORMS": "cpu", **environment},
                 ) as worker:  # fmt: skip
-                    row[way] = rates(worker, repeats)
+                    row[way] = rates(worker, repeats, best)
             except WorkerError as error:
                 row[way] = str(error).strip().splitlines()[-1]
         print(flag_line(row), flush=True)
     return rows
 
 
-def rates(worker: Worker, repeats: int) -> dict[str, float]:
-    """FLOP/s of convolutions and of products of FLAG_SIZES, medians."""
-    calls = {}
+def rates(worker: Worker, repeats: int, best: bool) -> dict[str, float]:
+    """FLOP/s of convolutions and of products of FLAG_SIZES."""
+    calls, pick = {}, min if best else statistics.median
     for size in FLAG_SIZES:
         rows = size.batch * size.height * size.width
         calls[f"conv {size.height}"] = lambda s=size: worker.time("run", "xla", s, False)
@@ -125,7 +126,7 @@ def rates(worker: Worker, repeats: int) -> dict[str, float]:
     for size in FLAG_SIZES:
         flops[f"conv {size.height}"] = size.flops
         flops[f"product {size.height}"] = 2.0 * size.height * size.width * 9 * size.inputs * size.outputs
-    return {name: flops[name] / statistics.median(t.seconds for t in values) for name, values in timings.items()}
+    return {name: flops[name] / pick(t.seconds for t in values) for name, values in timings.items()}
 
 
 def flag_line(row: dict[str, Any]) -> str:
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     warn_of_load(before := machine())
     if args.flags:
-        write(args.json, before, try_flags(args.threads, args.repeats))
+        write(args.json, before, try_flags(args.threads, args.repeats, args.best))
         return
     rows = []
     with Worker(

@@ -41,12 +41,19 @@ def by_patches(x: Array, kernel: Array, stride: int) -> Array:
     return patches(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
 
 
+def by_rows(x: Array, kernel: Array, stride: int) -> Array:
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    wide = jnp.concatenate([x[:, :, j : j + width : stride] for j in range(3)], axis=-1)
+    terms = [wide[:, i : i + height : stride] @ kernel[i].reshape(-1, kernel.shape[-1]) for i in range(3)]
+    return sum(terms[1:], terms[0])
+
+
 def shifted(x: Array, kernel: Array, stride: int) -> Array:
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return sum(  # pyright: ignore[reportReturnType]
-        x[:, i : i + height : stride, j : j + width : stride] @ kernel[i, j] for i in range(3) for j in range(3)
-    )
+    terms = [x[:, i : i + height : stride, j : j + width : stride] @ kernel[i, j] for i in range(3) for j in range(3)]
+    return sum(terms[1:], terms[0])
 
 
 # B^T, G and A^T of Lavin and Gray.
@@ -112,6 +119,7 @@ def winograd(m: int) -> Implementation:
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "xla": xla,
     "patches": by_patches,
+    "rows": by_rows,
     "shifted": shifted,
     "winograd2": winograd(2),
     "winograd4": winograd(4),

@@ -12,7 +12,8 @@ import pytest
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 QUEUED, SLURM = LAUNCH / "tpu_queued_resource.sh", LAUNCH / "slurm.sbatch"
-SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh")
+DEVICE = LAUNCH.parent / "benchmarks" / "device.sh"
+SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh", DEVICE)
 GIVEN = ("--name=n", "--zone=z", "--type=t", "--repository=r", "--config=c.py:a=1,b=x y", "--workdir=gs://b/run")
 
 # A fake gcloud: `states` has the states of the queued resource, one per line, the last repeated; `codes` has the exit
@@ -172,3 +173,31 @@ def test_slurm_needs_a_config_and_a_workdir(slurm):
     start, read = slurm
     job = start("--config=c.py")
     assert job.wait(60) == 2 and "usage: sbatch" in read("log")[0] and not read("calls")
+
+
+# A fake Python that "measures": one measurement fails, one never ends.
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+    *gradient*--batch=1\\ *) echo "out of memory"; exit 1 ;;
+    *benchmarks.joint*) exec sleep 60 ;;
+esac
+for argument; do last=$argument; done
+echo "$*" >"${last#--json=}"
+"""
+
+
+def test_measurements_of_a_device_have_limits_and_failures_are_reported(tmp_path):
+    fake_command(tmp_path, "python", PYTHON)
+    command = [DEVICE, f"--python={tmp_path}/python", "--dry-run", "--seconds=2", tmp_path / "out"]
+    done = subprocess.run(command, cwd=LAUNCH.parent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    lines = (tmp_path / "out" / "summary.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["sampling", "training", "batches", "context", "joint"]
+    assert lines[1] == "training: failed: out of memory"
+    assert lines[4].startswith("joint: stopped after")
+    assert "--tiny" in (tmp_path / "out" / "sampling.json").read_text()
+
+
+def test_a_device_needs_a_folder():
+    done = subprocess.run([DEVICE, "--dry-run"], cwd=LAUNCH.parent, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: ")
