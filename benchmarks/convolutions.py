@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.convolutions_cases import Size
 from benchmarks.results import machine, number, warn_of_load, write
-from benchmarks.workers import Worker, WorkerError, take_turns
+from benchmarks.workers import Timing, Worker, WorkerError, take_turns
 from codi_jax.parallel.tables import table
 
 OURS = ("xla", "patches", "rows", "shifted", "winograd2", "winograd4")
@@ -47,7 +47,12 @@ FLAGS = (
 FLAG_SIZES = (Size(1, 32, 32, 320, 320, 1), Size(1, 16, 16, 640, 640, 1), Size(1, 8, 8, 1280, 1280, 1))
 
 
-def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int, best: bool) -> dict[str, Any]:
+def seconds_of(timings: list[Timing], core: bool) -> float:
+    """The median wall time; or, where other work disturbs it, the least processor time."""
+    return min(t.core_seconds for t in timings) if core else statistics.median(t.seconds for t in timings)
+
+
+def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int, core: bool) -> dict[str, Any]:
     """A row: seconds and errors by implementation."""
     if size.stride > 1:
         workers = {name: worker for name, worker in workers.items() if not name.startswith("winograd")}
@@ -58,14 +63,14 @@ def measure(workers: dict[str, Worker], size: Size, backward: bool, repeats: int
         pairs = zip(values, reference, strict=True)
         errors[name] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
     calls = {name: lambda n=name, w=worker: w.time("run", n, size, backward) for name, worker in workers.items()}
-    timings, pick = take_turns(calls, repeats), min if best else statistics.median
+    timings = take_turns(calls, repeats)
     return {
         **dataclasses.asdict(size),
         "size": str(size),
         "backward": backward,
         "flops": size.flops * (2 if backward else 1),
         "errors": errors,
-        "seconds": {name: pick(t.seconds for t in values) for name, values in timings.items()},
+        "seconds": {name: seconds_of(values, core) for name, values in timings.items()},
     }
 
 
@@ -89,7 +94,7 @@ def to_table(rows: list[dict[str, Any]], names: Sequence[str], backward: bool) -
     return table(lines, right=range(1, 3 + len(names)))
 
 
-def try_flags(threads: int, repeats: int, best: bool) -> list[dict[str, Any]]:
+def try_flags(threads: int, repeats: int, core: bool) -> list[dict[str, Any]]:
     """A row for each option; without rates where XLA does not know it."""
     rows = []
     for flag, value in (("none", ""), *FLAGS):
@@ -105,16 +110,16 @@ def try_flags(threads: int, repeats: int, best: bool) -> list[dict[str, Any]]:
                     "benchmarks.convolutions_jax:Convolutions", given, threads=threads,
                     environment={"JAX_PLATFORMS": "cpu", **environment},
                 ) as worker:  # fmt: skip
-                    row[way] = rates(worker, repeats, best)
+                    row[way] = rates(worker, repeats, core)
             except WorkerError as error:
                 row[way] = str(error).strip().splitlines()[-1]
         print(flag_line(row), flush=True)
     return rows
 
 
-def rates(worker: Worker, repeats: int, best: bool) -> dict[str, float]:
+def rates(worker: Worker, repeats: int, core: bool) -> dict[str, float]:
     """FLOP/s of convolutions and of products of FLAG_SIZES."""
-    calls, pick = {}, min if best else statistics.median
+    calls = {}
     for size in FLAG_SIZES:
         rows = size.batch * size.height * size.width
         calls[f"conv {size.height}"] = lambda s=size: worker.time("run", "xla", s, False)
@@ -126,7 +131,7 @@ def rates(worker: Worker, repeats: int, best: bool) -> dict[str, float]:
     for size in FLAG_SIZES:
         flops[f"conv {size.height}"] = size.flops
         flops[f"product {size.height}"] = 2.0 * size.height * size.width * 9 * size.inputs * size.outputs
-    return {name: flops[name] / pick(t.seconds for t in values) for name, values in timings.items()}
+    return {name: flops[name] / seconds_of(values, core) for name, values in timings.items()}
 
 
 def flag_line(row: dict[str, Any]) -> str:
@@ -148,14 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=9, help="timed calls of each (9)")
     parser.add_argument("--threads", type=int, default=2, help="CPUs of each process (2)")
     parser.add_argument("--sizes", type=int, help="only so many sizes, for a trial")
-    parser.add_argument("--best", action="store_true", help="the shortest call instead of the median, on busy machines")
+    parser.add_argument(
+        "--core",
+        action="store_true",
+        help="least processor time instead of median wall time: for busy machines, 1 thread",
+    )
     parser.add_argument("--only", default=",".join(OURS), help="implementations, joined by commas")
     parser.add_argument("--flags", action="store_true", help="try XLA's options instead")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args(arguments)
     warn_of_load(before := machine())
     if args.flags:
-        write(args.json, before, try_flags(args.threads, args.repeats, args.best))
+        write(args.json, before, try_flags(args.threads, args.repeats, args.core))
         return
     rows = []
     with Worker(
@@ -168,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             workers |= {name: theirs for name in THEIRS}
         for size in ours.call("sizes", args.model, args.batch, args.pixels)[: args.sizes]:
             for backward in (False, True):
-                rows.append(measure(workers, size, backward, args.repeats, args.best))
+                rows.append(measure(workers, size, backward, args.repeats, args.core))
                 print(to_table(rows[-1:], tuple(workers), backward).splitlines()[1], flush=True)
             write(args.json, before, rows)
         if theirs:

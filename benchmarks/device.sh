@@ -60,7 +60,7 @@ limited() {
     case $code in
         0) say "$name: $((SECONDS - start)) s" ;;
         124 | 137) say "$name: stopped after $limit s; $name.json has what was measured" && failed=true ;;
-        *) say "$name: failed: $(tail -n 1 "$folder/$name.log")" && failed=true ;;
+        *) say "$name: failed: $(grep . "$folder/$name.log" | tail -n 1)" && failed=true ;;
     esac
 }
 
@@ -73,9 +73,9 @@ measure() {
 if $dry; then
     [[ -n $python ]] || python=.venv/bin/python
     export JAX_PLATFORMS=cpu
-    unet=(--device=cpu --tiny --pixels=32 --dtype=float32 --repeats=1 --variants=eager)
+    unet=(--device=cpu --tiny --pixels=64 --dtype=float32 --repeats=1 --variants=eager)
     train=1 one=1 many=1,2 steps=2
-    joint=(--preset=codi --divide=40 --size=16 --frames=1 --steps=1 --repeats=1)
+    joint=(--preset=codi --divide=40 --size=64 --frames=1 --steps=1 --repeats=1)
 elif [[ -z $python ]]; then
     limited install $((seconds / 2)) launch/venv.sh "$folder/venv" cuda,parity,media
     python=$folder/venv/bin/python

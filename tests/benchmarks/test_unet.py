@@ -12,7 +12,7 @@ from benchmarks.unet import main
 
 def test_both_frameworks_compute_the_same_and_every_case_is_measured(tmp_path, capsys):
     file = tmp_path / "unet.json"
-    main(["--tiny", "--pixels=32", "--repeats=1", "--steps=2", "--variants=eager", f"--json={file}"])
+    main(["--tiny", "--pixels=64", "--repeats=1", "--steps=2", "--variants=eager", f"--json={file}"])
     result = json.loads(file.read_text())
     assert [(row["measure"], row["tokens"]) for row in result["rows"]] == [
         ("forward", 77),
