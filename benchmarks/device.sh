@@ -90,6 +90,6 @@ fi
 measure sampling 110 unet "${unet[@]}" --measure=sampling --batch="$one" --steps="$steps" --tokens=77
 measure training 130 unet "${unet[@]}" --measure=gradient --batch="$train" --tokens=77
 measure batches 100 unet "${unet[@]}" --measure=sampling,forward --batch="$many" --steps="$steps" --variants=eager --tokens=77
-measure context 60 unet "${unet[@]}" --measure=forward,gradient --batch="$one" --variants=eager --tokens=1
+measure context 70 unet "${unet[@]}" --measure=forward,gradient --batch="$one" --variants=eager --tokens=1
 measure joint 60 joint "${joint[@]}"
 ! $failed || exit 1

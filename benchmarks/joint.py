@@ -16,6 +16,7 @@ table has the operations of one call of ε, X and V for each output.
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -37,6 +38,7 @@ from codi_jax.parallel.tables import table
 from codi_jax.presets.codi import MODALITIES
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
+from codi_jax.train.variables import init_sharded
 from codi_jax.types import Array, Tokens
 
 GOAL = 1.05
@@ -52,7 +54,8 @@ def packaged(name: str) -> tuple[CoDi, dict[str, Any], GenerateConfig]:
 def from_preset(name: str, outputs: Sequence[str], divide: int, **options: Any) -> tuple[CoDi, Any, GenerateConfig]:
     """A preset with random weights, its U-Nets and environment encoders with widths divided by a number.
 
-    The base width of a network stays a multiple of its groups times 2, the smallest width of an environment encoder.
+    The base width of a network stays a multiple of its heads, and of its groups times 2, since an environment encoder
+    begins with half of it.
     """
     config = CoDi.from_preset(
         name, modalities=tuple(m for m in MODALITIES if m in ("text", *outputs)), **options
@@ -60,7 +63,7 @@ def from_preset(name: str, outputs: Sequence[str], divide: int, **options: Any) 
 
     def narrow(network: Any) -> Any:
         groups = max(network.groups // divide, 1)
-        multiple = 2 * groups
+        multiple = math.lcm(2 * groups, getattr(network, "heads", 1))
         return dataclasses.replace(
             network, groups=groups, channels=max(network.channels // divide // multiple, 1) * multiple
         )
@@ -71,7 +74,7 @@ def from_preset(name: str, outputs: Sequence[str], divide: int, **options: Any) 
     }
     codi = CoDi(dataclasses.replace(config, modalities=narrowed))
     components = Generator(codi, GenerateConfig(guidance={})).components(tuple(outputs), (), ())[1]
-    params = jax.jit(partial(codi.init, components=components))(jax.random.key(0))
+    params = init_sharded(partial(codi.init, components=components), jax.random.key(0), None)
     return codi, {"params": params, "constants": codi.default_constants()}, GenerateConfig(guidance={})
 
 

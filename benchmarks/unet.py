@@ -59,9 +59,11 @@ class Comparison:
       ours, theirs: of `unet_jax.Ours` and `unet_torch.Theirs`.
       options: of both.
       parameters: their number.
+      core: measure processor time instead of wall time.
     """
 
-    def __init__(self, ours: Worker, theirs: Worker, options: Options, parameters: int):
+    def __init__(self, ours: Worker, theirs: Worker, options: Options, parameters: int, core: bool):
+        self._core = core
         self._ours, self._theirs, self._options, self._parameters = ours, theirs, options, parameters
         edge, share = (4096, 1.0) if options.device == "gpu" else (512 if options.tiny else 2048, 0.5)
         self.rates = {
@@ -88,12 +90,12 @@ class Comparison:
             self._compare(case)
         for worker in (ours, theirs):
             worker.call("peak_device_bytes")
-        calls = {name: lambda c=arguments[name]: c[0].time(*c[1:]) for name in first}
+        calls = {name: lambda c=arguments[name]: self._clock(c[0].time(*c[1:])) for name in first}
         for name, timings in take_turns(calls, repeats).items():
             worker, *call = arguments[name]
             measured[name] = {
                 **summary(timings),
-                "compile_s": first[name].seconds - median(timings),
+                "compile_s": self._clock(first[name]).seconds - median(timings),
                 "peak_bytes": worker.call("peak_device_bytes") or worker.memory(*call),
             }
         theirs.call("release")
@@ -109,6 +111,9 @@ class Comparison:
             "measured": measured,
             "ratios": {v: measured[v]["median_s"] / mine for v in variants if mine and "median_s" in measured[v]},
         }
+
+    def _clock(self, timing: Timing) -> Timing:
+        return dataclasses.replace(timing, seconds=timing.core_seconds) if self._core else timing
 
     def _compare(self, case: Case) -> None:
         """Exits if the values of a case differ between the two."""
@@ -181,6 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=4, help="sampling steps, a divisor of 1000 (4)")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each, after a first one (5)")
     parser.add_argument("--threads", type=int, default=2, help="CPUs of each process, on CPU (2)")
+    parser.add_argument(
+        "--core", action="store_true", help="processor time instead of wall time: for busy machines, with --threads=1"
+    )
     parser.add_argument("--measure", default="forward,gradient,sampling", help="which rows, joined by commas")
     parser.add_argument("--tokens", default="77,1", help="of the context, joined by commas (77,1)")
     parser.add_argument("--variants", default="eager,compiled", help="of diffusers, joined by commas (eager,compiled)")
@@ -224,7 +232,7 @@ def run(cases: list[Case], options: Options, variants: list[str], args: argparse
         mine, other = ours.call("describe"), theirs.call("describe")
         assert mine["parameters"] == other["parameters"], (mine, other)
         print(f"{mine['parameters']:,} parameters, {options.pixels} pixels, {options.dtype}, {other['device']}")
-        comparison, rows = Comparison(ours, theirs, options, mine["parameters"]), []
+        comparison, rows = Comparison(ours, theirs, options, mine["parameters"], args.core), []
         flops, copied = comparison.rates["flops"] / 1e9, comparison.rates["bytes"] / 1e9
         print(f"matrix product {flops:,.0f} GFLOP/s, copy {copied:,.1f} GB/s", flush=True)
         for case in cases:
