@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(to_table(rows, tuple(workers), backward))
     print()
     for name in workers:
-        print(f"largest error of {name}: {max(row['errors'][name] for row in rows):.1e}")
+        print(f"largest error of {name}: {max(row['errors'].get(name, 0.0) for row in rows):.1e}")
 
 
 if __name__ == "__main__":
