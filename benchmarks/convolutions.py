@@ -28,6 +28,7 @@ from codi_jax.parallel.tables import table
 
 OURS = ("xla", "patches", "rows", "shifted", "winograd2", "winograd4")
 THEIRS = ("onednn", "onednn last")
+# By default YNNPACK computes single convolutions and single products; a value of this option replaces that list.
 FLAGS = (
     ("xla_cpu_use_onednn", "true"),
     ("xla_cpu_use_xnnpack", "true"),
@@ -36,6 +37,7 @@ FLAGS = (
     ("xla_cpu_experimental_xnn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),
     ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"),
     ("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),
+    ("xla_cpu_experimental_ynn_fusion_type", ""),
     ("xla_cpu_experimental_onednn_fusion_type", "LIBRARY_FUSION_TYPE_DOT"),
     ("xla_cpu_experimental_onednn_custom_call", "true"),
     ("xla_cpu_prefer_vector_width", "256"),
@@ -136,7 +138,7 @@ def rates(worker: Worker, repeats: int, core: bool) -> dict[str, float]:
 
 def flag_line(row: dict[str, Any]) -> str:
     """A line for an option."""
-    name = row["flag"] + (f"={row['value']}" if row["value"] else "")
+    name = row["flag"] if row["flag"] == "none" else f"{row['flag']}={row['value']}"
     cells = []
     for way in ("environment", "compiler_options"):
         found = row[way]
