@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.compile import random_like
 from benchmarks.results import machine, median, number, summary, verdict, warn_of_load, write
 from benchmarks.workers import Timing, measure_call, take_turns
 from codi_jax.codi import CoDi
@@ -38,7 +39,6 @@ from codi_jax.parallel.tables import table
 from codi_jax.presets.codi import MODALITIES
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
-from codi_jax.train.variables import init_sharded
 from codi_jax.types import Array, Tokens
 
 GOAL = 1.05
@@ -74,7 +74,8 @@ def from_preset(name: str, outputs: Sequence[str], divide: int, **options: Any) 
     }
     codi = CoDi(dataclasses.replace(config, modalities=narrowed))
     components = Generator(codi, GenerateConfig(guidance={})).components(tuple(outputs), (), ())[1]
-    params = init_sharded(partial(codi.init, components=components), jax.random.key(0), None)
+    rng = np.random.default_rng(0)
+    params = {c: jax.tree.map(lambda x: random_like(x, rng), codi.shapes(c)) for c in components}
     return codi, {"params": params, "constants": codi.default_constants()}, GenerateConfig(guidance={})
 
 
