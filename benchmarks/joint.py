@@ -146,9 +146,10 @@ def measure(samplings: dict[str, Sampling], steps: int, repeats: int) -> list[di
 
 def parts_table(rows: list[dict[str, Any]]) -> str:
     """The rows of `parts`."""
-    header = ("GFLOP of a call", "ε", "X", "V")
-    cells = [(f"{row[key] / 1e9:.3f}" for key in ("denoiser", "cross", "environment")) for row in rows]
-    lines = [header, *((row["output"], *line) for row, line in zip(rows, cells, strict=True))]
+    lines = [("GFLOP of a call", "ε", "X", "V")]
+    for row in rows:
+        denoiser, cross, environment = (f"{row[key] / 1e9:.3f}" for key in ("denoiser", "cross", "environment"))
+        lines.append((row["output"], denoiser, cross, environment))
     return table(lines, right=range(1, 4))
 
 

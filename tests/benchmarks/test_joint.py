@@ -20,3 +20,7 @@ def test_operations_of_joint_generation_are_those_of_its_parts(tmp_path, capsys,
         assert rows[name] == 2 * calls[name]["denoiser"] > 0
     assert rows["text+image"] == sum(3 * (c["denoiser"] + c["cross"]) + c["environment"] for c in calls.values())
     assert "together over the sum" in capsys.readouterr().out
+    printed = joint.parts_table(
+        [{"output": n, "denoiser": g, "cross": 0, "environment": 0} for n, g in (("a", 1e9), ("b", 2e9))]
+    )
+    assert [line.split()[:2] for line in printed.splitlines()[1:]] == [["a", "1.000"], ["b", "2.000"]]
