@@ -315,10 +315,10 @@ class Modality(abc.ABC, Generic[ConfigT]):
         Args:
           variables: parameters of the denoiser, and of X if there is an environment.
           z: z_t, [B, *latent_shape].
-          t: timesteps [B].
+          t: timesteps [B], or [1] for all samples.
           context: prompt tokens [B, L, D].
-          environment: tokens [B, K, E] of the other outputs; None for none.
-          gate: [B], multiplies the output of X; None for 1.
+          environment: tokens of the other outputs for the last B' <= B samples, [B', K, E]; None for none.
+          gate: [B'], multiplies the output of X; None for 1.
         """
         params = {"unet": self.component(variables, "denoiser")}
         if environment is not None:

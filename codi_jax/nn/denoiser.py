@@ -47,10 +47,11 @@ class Denoiser(nn.Module):
 
         Args:
           z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
-          t: timesteps [B].
+          t: timesteps [B], or [1] for all samples.
           context: prompt tokens [B, L, D].
-          environment: tokens [B, K, E] of the other outputs; None for no cross-modal attention.
-          gate: [B], see `CrossModalAttention`.
+          environment: tokens [B', K, E] of the other outputs, for the last B' <= B samples; the others have no
+            cross-modal attention. None if no sample has.
+          gate: [B'], see `CrossModalAttention`.
 
         Returns:
           The prediction, of the shape and dtype of z.
@@ -64,7 +65,9 @@ class Denoiser(nn.Module):
                 raise ConfigError("environment tokens for a denoiser without cross-modal attention")
 
             def attend(place: BlockSite, h: Array) -> Array:
-                return self.cross(place, h, environment, gate)
+                without = h.shape[0] - environment.values.shape[0]
+                connected = self.cross(place, h[without:], environment, gate)
+                return jnp.concatenate([h[:without], connected]) if without else connected
 
             connect = attend
 

@@ -110,7 +110,7 @@ class UNet(nn.Module):
         self.head = Head(self.config, self.config.latent_channels, zero=True, dtype=self.dtype)
 
     def embed_time(self, t: Array) -> Array:
-        """Embeds timesteps [B] as [B, 4·channels], an input of every residual block."""
+        """Embeds timesteps [B] as [B, 4·channels], an input of every residual block. One row serves all samples."""
         return self.time(t)
 
     def __call__(
@@ -120,7 +120,7 @@ class UNet(nn.Module):
 
         Args:
           z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
-          t: timesteps [B].
+          t: timesteps [B], or [1] for all samples.
           context: prompt tokens [B, L, D].
           connect: (place, h) -> h, called after each step that cross-modal attention can follow.
           alias_skip: use the output of the middle instead of the last skip in the first step up, as the release does.

@@ -95,3 +95,30 @@ def test_an_environment_that_does_not_fit_raises():
         jax.eval_shape(Denoiser(toy.VECTOR).init, jax.random.key(0), z, toy.T, toy.CONTEXT, ENVIRONMENT)
     with pytest.raises(ConfigError, match="environment tokens of width 12"):
         jax.eval_shape(Denoiser(toy.VECTOR, 9).init, jax.random.key(0), z, toy.T, toy.CONTEXT, ENVIRONMENT)
+
+
+@pytest.mark.parametrize("kind", ["spatial", "vector"])
+def test_an_environment_for_the_last_samples_is_a_gate_of_zero_for_the_others(kind):
+    with jax.enable_x64(True):
+        denoiser = Denoiser(KINDS[kind], cross_width=toy.E, dtype=jnp.float64)
+        z = toy.normal(2, *toy.LATENTS[kind]).astype(jnp.float64)
+        params = toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT)
+
+        def predict(tokens, gate):
+            return denoiser.apply({"params": params}, z, toy.T, toy.CONTEXT, tokens, gate)
+
+        last = jax.tree.map(lambda x: x[1:], ENVIRONMENT)
+        want = toy.quick(predict)(ENVIRONMENT, jnp.array([0.0, 0.5]))
+        np.testing.assert_allclose(toy.quick(predict)(last, jnp.array([0.5])), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["spatial", "vector"])
+def test_one_timestep_serves_all_samples(kind):
+    with jax.enable_x64(True):
+        denoiser = Denoiser(KINDS[kind], dtype=jnp.float64)
+        z = toy.normal(2, *toy.LATENTS[kind]).astype(jnp.float64)
+        params = toy.init(denoiser, z, toy.T, toy.CONTEXT)
+        predict = toy.quick(lambda t: denoiser.apply({"params": params}, z, t, toy.CONTEXT))
+        one, all_equal, others = (predict(jnp.array(t)) for t in ([700.0], [700.0] * 2, [700.0, 3.0]))
+        np.testing.assert_allclose(one, all_equal, rtol=1e-6)
+        assert not np.allclose(one, others, rtol=1e-3)
