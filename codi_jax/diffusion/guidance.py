@@ -16,16 +16,23 @@ has two branches, both with the environment, and only s:
 Kynkäänniemi et al. (arXiv 2404.07724) found guidance harmful at high noise levels and useless at low ones: outside an
 interval of timesteps both scales are 1.
 
-The coefficients sum to one, so that guidance commutes with conversion between prediction kinds (process, eq. 3). They
-are data: another scale or interval needs no compilation.
+The coefficients sum to one, so that guidance commutes with conversion between prediction kinds (process, eq. 3).
+
+A branch whose coefficient is 0 need not be evaluated: outside the interval (2) and (3) are one branch; inside, s = 1
+leaves out u, s = g leaves out c, and g = 0 leaves out c_env, the only one of (2) that reads the environment. Without a
+prompt u = c, and one of the two is evaluated for both. Coefficients depend on the rule and the timesteps alone, so that
+the host knows `needed` branches before the networks are called. The coefficients themselves are data: a program is
+compiled for its branches, not for scales.
 """
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from codi_jax.types import Array
 
@@ -37,6 +44,7 @@ class Branch(NamedTuple):
     environment: bool
 
 
+# Those with the environment are the last ones.
 JOINT = (Branch(False, False), Branch(True, False), Branch(True, True))  # (2)
 RELEASE = (Branch(False, True), Branch(True, True))  # (3)
 ALONE = (Branch(False, False), Branch(True, False))  # (2) for an output that is generated alone
@@ -51,7 +59,8 @@ class Guidance(Protocol):
 
         Returns:
           (t, branches) -> coefficients [k] or [k, B] in the order of the branches, t of shape [] or [B]. It is a pytree
-          whose leaves are the numbers of the rule, so that a compiled program can take it as an argument.
+          whose leaves are the numbers of the rule, so that a compiled program can take it as an argument. It is called
+          for all timesteps before the first step, and a branch is not evaluated where its coefficient is exactly 0.
         """
         ...
 
@@ -101,6 +110,63 @@ def _coefficients(
     s = jnp.where(inside, prompt, 1.0).astype(jnp.float32)
     g = jnp.where(inside, environment, 1.0).astype(jnp.float32)
     return jnp.stack([1 - s, s - g, g] if branches == JOINT else [1 - s, s])
+
+
+def evaluate(
+    rule: Callable[[Array, tuple[Branch, ...]], Array], t: np.ndarray, branches: tuple[Branch, ...], batch: int
+) -> np.ndarray:
+    """The coefficients of a rule at given timesteps, on the host.
+
+    Args:
+      rule: of `Guidance.coefficients`.
+      t: [R].
+      branches: k of them.
+      batch: B, number of samples.
+
+    Returns:
+      [R, k, B], float32 or wider.
+    """
+    with jax.ensure_compile_time_eval():  # also where sampling is traced
+        return np.asarray(_evaluate(rule, t, branches, batch))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _evaluate(rule: Callable[..., Array], t: Array, branches: tuple[Branch, ...], batch: int) -> Array:
+    def at(t: Array) -> Array:
+        values = jnp.asarray(rule(jnp.full(batch, t), branches))
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        return jnp.broadcast_to(values.reshape(len(branches), -1), (len(branches), batch))
+
+    return jax.vmap(at)(t)
+
+
+def needed(coefficients: np.ndarray, branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
+    """The branches that have to be evaluated: those whose coefficient is not 0, for one sample at least.
+
+    Args:
+      coefficients: [k] or [k, B], numbers; see `evaluate`.
+      branches: k of them.
+
+    Returns:
+      Some of `branches`, in their order; all if all coefficients are 0.
+    """
+    return tuple(branch for branch, own in zip(branches, coefficients, strict=True) if np.any(own)) or branches
+
+
+def without_prompt(coefficients: np.ndarray, branches: tuple[Branch, ...]) -> np.ndarray:
+    """The coefficients where the prompt is the null prompt: of two equal branches, the later one has both.
+
+    Args:
+      coefficients: [..., k, B].
+      branches: k of them.
+    """
+    out = np.array(coefficients)
+    for i, branch in enumerate(branches):
+        for j in range(i):
+            if branches[j].environment == branch.environment:
+                out[..., i, :] += out[..., j, :]
+                out[..., j, :] = 0
+    return out
 
 
 def combine(stacked: Array, coefficients: Array) -> Array:

@@ -149,21 +149,19 @@ class Generator:
         absent = {} if len(outputs) < 2 else {m: codi.zero_environment_tokens(m, n) for m in codi.modalities}
         inputs = SamplerInputs(
             variables=variables,
-            context=replicate(codi.context(prompts, weights)) if prompts else null_context,
-            null=null_context,
+            prompt=replicate(codi.context(prompts, weights)) if prompts else null_context,
+            null=null_context if prompts else None,
             connectivity=replicate({name: jnp.asarray(connectivity[index[name]]) for name in outputs}),
-            guidance={
-                name: guidance.get(name, ClassifierFreeGuidance()).coefficients(codi.schedule.steps) for name in outputs
-            },
             tokens=replicate(absent),
             # Without noise in its steps, the sampler is compiled once for one key and for keys [n].
             key=replicate(key if adds_noise(SAMPLERS[self.config.sampler], self.config.eta) else jax.random.key(0)),
         )
+        rules = {name: guidance.get(name, ClassifierFreeGuidance()) for name in outputs}
         z = {
             name: noise[name] if noise and name in noise else normal(key, n, codi[name].latent_shape, name, "z_T")
             for name in outputs
         }
-        return self._sample(inputs, replicate(z), progress)
+        return self._sample(inputs, rules, replicate(z), progress)
 
     def decode(
         self,

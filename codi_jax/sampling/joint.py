@@ -3,12 +3,15 @@
     tokens_m = V_m(z_m, t_m) of every output m
     prediction_m = Σ_branches coefficient · f_m(z_m, t_m, prompt or null prompt, tokens of the others or none)
 
+The branches of an output are one batch. V reads neither prompt nor branch and is evaluated once for all of them; X is
+evaluated on the branches with the environment only, the last ones. All samples of an output are at one timestep, so
+that one row of its time embedding serves all samples and branches.
+
 Everything here is a pure function of arrays, so that a step can be compiled for one output or for all of them.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.struct
@@ -16,38 +19,54 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
-from codi_jax.diffusion import guidance as guide
+from codi_jax.diffusion.guidance import Branch, combine
 from codi_jax.rng import normal
 from codi_jax.types import Array, Tokens
 
 
 @flax.struct.dataclass
 class SamplerInputs:
-    """What the sampler reads in every step, beside latents and timesteps.
+    """What a sampling reads, beside latents, timesteps and guidance.
 
     Attributes:
       variables: parameters and constants of the model.
-      context: tokens of the prompts, [n, L, D].
-      null: tokens of the null prompt, [n, L, D].
+      prompt: tokens of the prompts, [n, L, D].
+      null: tokens of the null prompt, [n, L, D]; None if the prompt is the null prompt.
       connectivity: output -> [M] weights of the modalities that it attends to.
-      guidance: output -> coefficients of the branches, see `diffusion.guidance`.
       tokens: modality -> environment tokens [n, K, E]; zeros of modalities that are not generated.
       key: PRNG key of the noise that the sampler adds; or keys [n], one per sample.
     """
 
     variables: dict[str, Any]
-    context: Tokens
-    null: Tokens
+    prompt: Tokens
+    null: Tokens | None
     connectivity: dict[str, Array]
-    guidance: dict[str, Any]
     tokens: dict[str, Array]
     key: Array
 
-    def of(self, name: str) -> "SamplerInputs":
-        """The inputs of one output but for variables: no program depends on which others are generated."""
-        return dataclasses.replace(
-            self, connectivity={name: self.connectivity[name]}, guidance={name: self.guidance[name]}
-        )
+    def context(self, branches: Iterable[Branch]) -> Tokens:
+        """The prompt or the null prompt of k branches, [k·n, L, D]."""
+        prompts = [self.prompt if branch.prompt or self.null is None else self.null for branch in branches]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *prompts)
+
+
+@flax.struct.dataclass
+class NetworkInputs:
+    """What the compiled network calls of some outputs read in every step: nothing that they do not need.
+
+    Attributes:
+      variables: of the components that are evaluated.
+      context: output -> the prompt or the null prompt of each of its k branches, [k·n, L, D].
+      connectivity: output with a branch that reads the environment -> [M] weights.
+      tokens: modality -> environment tokens [n, K, E]; {} if no branch reads them.
+      key: see `SamplerInputs`.
+    """
+
+    variables: dict[str, Any]
+    context: dict[str, Tokens]
+    connectivity: dict[str, Array]
+    tokens: dict[str, Array]
+    key: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,45 +80,67 @@ class JointDenoiser:
     codi: CoDi
 
     def environment_tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
-        """V of one output: [n, K, E] from its latent [n, *latent_shape] and timesteps [n]."""
-        # A finished output stays at the clean level, -1; the lowest timestep that V was trained on is 0.
+        """V of one output: [n, K, E] from its latent [n, *latent_shape] and its timestep, [1]."""
+        # A finished output stays at the clean level, -1; the lowest timestep that V was trained on is 0. The time
+        # embedding is computed here and in the denoiser: one row, less than 0.1 % of the operations of either.
         return self.codi[name].environment_tokens(variables, z, jnp.maximum(t, 0))
 
     def predict(
-        self, inputs: SamplerInputs, name: str, z: Array, t: Array, tokens: Mapping[str, Array] | None
+        self,
+        inputs: NetworkInputs,
+        coefficients: Array,
+        name: str,
+        joint: int,
+        z: Array,
+        t: Array,
+        tokens: Mapping[str, Array],
     ) -> Array:
-        """The guided prediction of one output; `tokens` is None if it is the only output."""
-        batch = z.shape[0]
-        if tokens is None:
-            branches, environment, gate = guide.ALONE, None, None
-        else:
-            branches = guide.RELEASE if self.codi.config.compat == "release" else guide.JOINT
-            environment, gate = self.codi.environment(tokens, inputs.connectivity[name])
-            repeat = partial(jnp.tile, reps=(len(branches), 1))
-            gate = jnp.concatenate([gate * branch.environment for branch in branches])
-            environment = Tokens(jnp.tile(environment.values, (len(branches), 1, 1)), repeat(environment.bias))
-        prompts = [inputs.context if branch.prompt else inputs.null for branch in branches]
-        context = jax.tree.map(lambda *x: jnp.concatenate(x), *prompts)
-        k = len(branches)
+        """The guided prediction of one output.
+
+        Args:
+          inputs: see `NetworkInputs`.
+          coefficients: of its k branches, [k, n].
+          name: of the output.
+          joint: the number of branches that read the environment, the last ones.
+          z: its latent [n, *latent_shape].
+          t: its timestep, [1].
+          tokens: environment tokens of all modalities; not read if `joint` is 0.
+        """
+        environment, gate = None, None
+        if joint:
+            environment, gate = jax.tree.map(
+                lambda x: jnp.concatenate([x] * joint), self.codi.environment(tokens, inputs.connectivity[name])
+            )
+        k = len(coefficients)
         stacked = self.codi[name].denoise(
-            inputs.variables, jnp.tile(z, (k,) + (1,) * (z.ndim - 1)), jnp.tile(t, k), context, environment, gate
+            inputs.variables, jnp.concatenate([z] * k), t, inputs.context[name], environment, gate
         )
-        coefficients = inputs.guidance[name](t, branches)
-        return guide.combine(stacked.reshape(k, batch, *z.shape[1:]), coefficients)
+        return combine(stacked.reshape(k, *z.shape), coefficients)
 
-    def predict_all(self, inputs: SamplerInputs, z: dict[str, Array], t: dict[str, Array]) -> dict[str, Array]:
-        """The guided predictions of all outputs."""
-        tokens = None
-        if len(z) > 1:
-            of_outputs = {name: self.environment_tokens(inputs.variables, name, z[name], t[name]) for name in z}
-            tokens = {**inputs.tokens, **of_outputs}
-        return {name: self.predict(inputs, name, z[name], t[name], tokens) for name in z}
+    def predict_all(
+        self,
+        inputs: NetworkInputs,
+        coefficients: Mapping[str, Array],
+        joint: Mapping[str, int],
+        encoded: Iterable[str],
+        z: dict[str, Array],
+        t: dict[str, Array],
+    ) -> dict[str, Array]:
+        """The guided predictions of several outputs.
 
-    def noise(self, inputs: SamplerInputs, name: str, index: Array) -> Array:
+        Args:
+          inputs: see `NetworkInputs`.
+          coefficients, joint: see `predict`; of all outputs.
+          encoded: outputs whose environment tokens are computed here; those of the others are in `inputs`.
+          z, t: latents [n, *latent_shape] and timesteps [n] of the outputs.
+        """
+        of_outputs = {name: self.environment_tokens(inputs.variables, name, z[name], t[name][:1]) for name in encoded}
+        tokens = {**inputs.tokens, **of_outputs}
+        return {
+            name: self.predict(inputs, coefficients[name], name, joint[name], z[name], t[name][:1], tokens)
+            for name in z
+        }
+
+    def noise(self, key: Array, name: str, n: int, index: Array) -> Array:
         """The noise of one output in step `index`; its key depends on the name, so others do not change it."""
-        n = inputs.context.values.shape[0]
-        return normal(inputs.key, n, self.codi[name].latent_shape, name, "step", index)
-
-    def noise_of_all(self, inputs: SamplerInputs, index: Array) -> dict[str, Array]:
-        """The noise of all outputs in step `index`."""
-        return {name: self.noise(inputs, name, index) for name in inputs.connectivity}
+        return normal(key, n, self.codi[name].latent_shape, name, "step", index)

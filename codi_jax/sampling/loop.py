@@ -7,13 +7,18 @@ All outputs take the same step at the same time, unless one is delayed. Training
 independently, so that any combination of timesteps is in distribution, and a delayed output attends to outputs that are
 less noisy than itself.
 
+Only what counts is computed (`work`): the denoiser of an output that moves, on the branches whose coefficient is not 0;
+and V of an output whose tokens are read, once while it waits.
+
 On CPU a host loop calls one compiled step for each modality (`loop: host`). The number of programs grows with the
-number of modalities, not of their subsets: absent outputs enter as zero tokens of zero weight. On accelerators the
-whole sampler is one program (`loop: scan`).
+number of modalities, not of their subsets: absent outputs enter as zero tokens of zero weight. On accelerators
+consecutive calls of equal work are one program (`loop: scan`): the whole sampler, unless the interval of guidance or a
+delay divides it. Such segments are programs of their own, rather than loops of one program, so that other guidance
+compiles only the segments that are new.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,21 +29,14 @@ from jax.sharding import NamedSharding
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.diffusion.samplers import (
-    SAMPLERS,
-    JointStep,
-    State,
-    adds_noise,
-    delayed,
-    network_calls,
-    sample,
-    timesteps,
-)
-from codi_jax.diffusion.samplers.loop import batch_timesteps
+from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Guidance
+from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, adds_noise, delayed, network_calls, timesteps
+from codi_jax.diffusion.samplers.loop import batch_timesteps, scan
 from codi_jax.parallel import replicated
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.sampling.joint import JointDenoiser, SamplerInputs
+from codi_jax.sampling.joint import JointDenoiser, NetworkInputs, SamplerInputs
+from codi_jax.sampling.work import Work, WorkPlan
 from codi_jax.types import Array, PyTree
 
 
@@ -98,29 +96,80 @@ class JointSampler:
         self._scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
 
     def __call__(
-        self, inputs: SamplerInputs, z: dict[str, Array], progress: ProgressFn | None = None
+        self,
+        inputs: SamplerInputs,
+        guidance: Mapping[str, Guidance],
+        z: Mapping[str, Array],
+        progress: ProgressFn | None = None,
     ) -> dict[str, Array]:
-        """Latents {output: [n, *latent_shape]} from noise z of the same shapes.
+        """Samples.
 
-        `progress` is called before every network call of the host loop; once, before a scan.
+        Args:
+          inputs: see `SamplerInputs`.
+          guidance: output -> its rule.
+          z: output -> noise [n, *latent_shape].
+          progress: called before every network call of the host loop; once, before a scan.
+
+        Returns:
+          Latents of the names, shapes and order of z.
         """
-        if not self._scan:
-            return self._host_loop(inputs, z, progress)
-        if progress is not None:
+        plan = self.plan({name: guidance[name] for name in z}, len(next(iter(z.values()))), inputs.null is not None)
+        replicate = mesh_replicator(inputs.variables)
+        context = functools.cache(lambda branches: replicate(inputs.context(branches)))
+        states = {
+            name: self._sampler.init(jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))) for name, x in z.items()
+        }
+        if self._scan and progress is not None:
             progress("sampling")
-        out = sample(
-            self._denoiser.predict_all,
-            z,
-            self._codi.schedule,
-            self._levels(sorted(z)),
-            args=inputs,
-            kind=self._codi.config.prediction,
-            sampler=self._config.sampler,
-            eta=self._config.eta,
-            noise_fn=self._denoiser.noise_of_all if self._noisy else None,
-            loop="scan",
+        tokens: dict[str, Array] = {}  # of outputs that have not moved since
+        for rows in plan.segments() if self._scan else plan.single_calls():
+            if not self._scan and progress is not None:
+                jax.block_until_ready(states)
+                progress("sampling", rows.start, len(plan.work))
+            work = plan.work[rows.start]
+            moving = tuple(sorted(work.branches))  # the order of a pytree
+            encoded = tuple(name for name in moving if name in work.read) if self._scan else ()
+            for name in work.read:
+                if name not in encoded and name not in tokens:
+                    made = self._encode(inputs.variables, name, states[name], plan.seen(name, rows.start))
+                    tokens[name] = replicate(made)
+            new: dict[str, State] = {}
+            for names in (moving,) if self._scan else ((name,) for name in moving):
+                own = NetworkInputs(
+                    variables=self._variables(inputs.variables, work, names, encoded),
+                    context={name: context(work.branches[name]) for name in names},
+                    connectivity={name: inputs.connectivity[name] for name in names if work.joint(name)},
+                    tokens={**inputs.tokens, **tokens} if any(map(work.joint, names)) else {},
+                    key=inputs.key,
+                )
+                new |= self._advance(plan, rows, names, encoded, {name: states[name] for name in names}, own)
+            states |= replicate(new)
+            tokens = {name: values for name, values in tokens.items() if name not in new}
+        return {name: states[name].z for name in z}
+
+    def plan(self, guidance: Mapping[str, Guidance], n: int, prompted: bool = True) -> WorkPlan:
+        """The work of all network calls.
+
+        Args:
+          guidance: output -> its rule.
+          n: number of samples.
+          prompted: whether the prompt differs from the null prompt.
+        """
+        codi, outputs = self._codi, tuple(guidance)
+        connectivity = dict(zip(codi.modalities, codi.connectivity(outputs), strict=True))
+        sources = {
+            name: [m for m, weight in zip(codi.modalities, connectivity[name], strict=True) if weight]
+            for name in outputs
+        }
+        joint = RELEASE if codi.config.compat == "release" else JOINT
+        return WorkPlan.of(
+            {name: rule.coefficients(codi.schedule.steps) for name, rule in guidance.items()},
+            network_calls(self._levels(outputs), self._sampler.evaluations),
+            joint if len(outputs) > 1 else ALONE,
+            sources,
+            n,
+            prompted,
         )
-        return {name: out[name] for name in z}  # jax has sorted the names
 
     def _levels(self, outputs: Sequence[str]) -> np.ndarray:
         """The timesteps (t, t_next) of K outputs in every step, [S, K, 2]."""
@@ -129,47 +178,57 @@ class JointSampler:
         steps = len(self._pairs) + last - first
         return np.stack([delayed(self._pairs, late - first, steps) for late in delay], axis=1)
 
-    def _step(self, name: str, alone: bool) -> Any:
-        """The compiled network call and update of one output; `alone` without environment."""
-        predict, noise = self._denoiser.predict, self._denoiser.noise
+    def _variables(self, variables: dict, work: Work, names: Iterable[str], encoded: Iterable[str]) -> dict:
+        """Variables of the components that the calls of some outputs evaluate."""
+        out: dict[str, dict] = {kind: {} for kind in variables}
+        for name in names:
+            roles = {"denoiser": True, "cross": work.joint(name), "environment": name in encoded}
+            own = self._codi[name].subset(variables, [role for role, evaluated in roles.items() if evaluated])
+            out = {kind: {**tree, **own[kind]} for kind, tree in out.items()}
+        return out
+
+    def _encode(self, variables: dict, name: str, state: State, t: np.generic) -> Array:
+        """The environment tokens of one output, by a compiled program."""
+
+        def encode(variables: dict, state: State, t: Array) -> Array:
+            return self._denoiser.environment_tokens(variables, name, state.z, batch_timesteps(t, (1,)))
+
+        program = self._programs.get("environment", name, encode)
+        return program(self._codi[name].subset(variables, ("denoiser", "environment")), state, t)
+
+    def _advance(
+        self,
+        plan: WorkPlan,
+        rows: slice,
+        names: tuple[str, ...],
+        encoded: tuple[str, ...],
+        states: dict[str, State],
+        inputs: NetworkInputs,
+    ) -> dict[str, State]:
+        """Takes outputs through network calls of equal work, by a compiled program: of one call, or a scan."""
+        denoiser, work = self._denoiser, plan.work[rows.start]
+        joint = {name: work.joint(name) for name in names}
+
+        def predict(args: tuple[NetworkInputs, dict[str, Array]], z: dict[str, Array], t: dict[str, Array]) -> PyTree:
+            return denoiser.predict_all(*args, joint, encoded, z, t)
+
+        def noise(args: tuple[NetworkInputs, dict[str, Array]], index: Array) -> PyTree:
+            return {name: denoiser.noise(args[0].key, name, args[1][name].shape[1], index) for name in names}
+
         step = JointStep(
-            predict=lambda inputs, z, t: predict(inputs, name, z, t, None if alone else inputs.tokens),
-            schedule=self._codi.schedule,
-            sampler=self._config.sampler,
-            kinds=(self._codi.config.prediction,),
-            noise_fn=(lambda inputs, index: noise(inputs, name, index)) if self._noisy else None,
+            predict,
+            self._codi.schedule,
+            self._config.sampler,
+            (self._codi.config.prediction,) * len(names),
+            noise if self._noisy else None,
         )
-        kind = f"advance by {self._config.sampler}{' with noise' if self._noisy else ''}{' alone' if alone else ''}"
-        return self._programs.get(kind, name, step)
-
-    def _tokens(self, name: str, variables: dict, state: State, t: Array) -> Array:
-        return self._denoiser.environment_tokens(variables, name, state.z, batch_timesteps(t, state.z.shape[:1]))
-
-    def _host_loop(self, inputs: SamplerInputs, z: dict[str, Array], progress: ProgressFn | None) -> dict[str, Array]:
-        alone, replicate = len(z) == 1, mesh_replicator(inputs.variables)
-        roles = ("denoiser",) if alone else ("denoiser", "cross")
-        variables = {name: self._codi[name].subset(inputs.variables, roles) for name in z}
-        environments = {name: self._codi[name].subset(inputs.variables, ("denoiser", "environment")) for name in z}
-        states = {name: self._sampler.init(x) for name, x in z.items()}
-        calls = network_calls(self._levels(tuple(z)), self._sampler.evaluations)
-        for i, (index, evaluation) in enumerate(zip(calls.step, calls.evaluation, strict=True)):
-            if progress is not None:
-                jax.block_until_ready(states)
-                progress("sampling", i, len(calls.step))
-            now = dict(zip(z, calls.pairs[i], strict=True))
-            tokens = dict(inputs.tokens)
-            if not alone:
-                for name, state in states.items():
-                    program = self._programs.get("environment", name, partial(self._tokens, name))
-                    tokens[name] = replicate(program(environments[name], state, now[name][int(evaluation > 0)]))
-            new = {}
-            for name, state in states.items():
-                t, t_next = now[name]
-                if t == t_next:  # this output has not started, or it is finished
-                    new[name] = state
-                    continue
-                own = dataclasses.replace(inputs.of(name), tokens=tokens, variables=variables[name])
-                step, eta = self._step(name, alone), jnp.float32(self._config.eta)
-                new[name] = replicate(step(state, own, eta, index, t, t_next, evaluation))
-            states = new
-        return {name: state.z for name, state in states.items()}
+        eta, index, evaluation = jnp.float32(self._config.eta), plan.calls.step[rows], plan.calls.evaluation[rows]
+        pairs = np.stack([plan.timesteps(name)[rows] for name in names], axis=1)
+        coefficients = {name: plan.coefficients_of(name, rows) for name in names}
+        how = f"by {self._config.sampler}{' with noise' if self._noisy else ''}, branches with environment: {joint}"
+        if self._scan:
+            program = self._programs.get(f"scan {how}, encoded: {encoded}", "+".join(names), partial(scan, step))
+            return program(states, inputs, eta, index, pairs, evaluation, coefficients)
+        program = self._programs.get(f"advance {how}", names[0], step)
+        args = inputs, {name: values[0] for name, values in coefficients.items()}
+        return program(states, args, eta, index[0], pairs[0, :, 0], pairs[0, :, 1], evaluation[0])

@@ -116,14 +116,36 @@ def batch_timesteps(t: Array, size: tuple[int, ...]) -> Array:
 _jitted_step = functools.partial(jax.jit, static_argnums=0)(lambda step, *operands: step(*operands))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _scan(
-    step: JointStep, states: PyTree, args: PyTree, eta: Array, index: Array, pairs: Array, evaluation: Array
+def scan(
+    step: JointStep,
+    states: PyTree,
+    args: PyTree,
+    eta: Array,
+    index: Array,
+    pairs: Array,
+    evaluation: Array,
+    each: PyTree = None,
 ) -> PyTree:
-    def body(states, x):
-        return step(states, args, eta, *x), None
+    """Takes all latents through R network calls in one loop.
 
-    return jax.lax.scan(body, states, (index, pairs[..., 0], pairs[..., 1], evaluation))[0]
+    Args:
+      step: of one network call.
+      states, args, eta: see `JointStep.__call__`.
+      index, pairs, evaluation: of the calls, see `NetworkCalls`.
+      each: pytree of arguments [R, ...] that differ between calls. If given, the args of call r are (args, each[r]).
+
+    Returns:
+      The new states.
+    """
+
+    def body(states, x):
+        call, own = x
+        return step(states, args if each is None else (args, own), eta, *call), None
+
+    return jax.lax.scan(body, states, ((index, pairs[..., 0], pairs[..., 1], evaluation), each))[0]
+
+
+_jitted_scan = functools.partial(jax.jit, static_argnums=0)(scan)
 
 
 def sample(
@@ -178,7 +200,7 @@ def sample(
     states = jax.tree.map(SAMPLERS[sampler].init, z)
     calls = network_calls(np.asarray(pairs), SAMPLERS[sampler].evaluations)
     if loop == "scan":
-        states = _scan(step, states, args, eta, calls.step, calls.pairs, calls.evaluation)
+        states = _jitted_scan(step, states, args, eta, calls.step, calls.pairs, calls.evaluation)
     elif loop == "host":
         for index, evaluation, row in zip(calls.step, calls.evaluation, calls.pairs, strict=True):
             states = _jitted_step(step, states, args, eta, index, row[..., 0], row[..., 1], evaluation)
