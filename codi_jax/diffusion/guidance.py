@@ -72,7 +72,8 @@ class ClassifierFreeGuidance:
     Attributes:
       prompt: s of (1).
       environment: g of (1); used by `JOINT` branches only.
-      low, high: the scales apply where low · T <= t <= high · T.
+      low, high: the scales apply where low · T <= t <= high · T. Outside, one branch is evaluated instead of two or
+        three.
     """
 
     prompt: float = 2.0

@@ -48,7 +48,8 @@ class GenerateConfig:
     """`config.generate`.
 
     Attributes:
-      guidance: scales and interval by output modality; the defaults of `ClassifierFreeGuidance` for those not named.
+      guidance: scales and interval by output modality; the defaults of `ClassifierFreeGuidance` for those not named. An
+        interval saves network evaluations outside of it, as scales of 0 and 1 do everywhere, see `diffusion.guidance`.
       steps: sampling steps of each output; each is one call of its denoiser, or two with `heun` (but for the last).
       sampler: a name of `diffusion.samplers.SAMPLERS`. Of the ODE: `ddim`, `euler` (the same, in the form of flows),
         `heun`, `dpmpp_2m`, `unipc`. With noise in every step: `ancestral` (ddim with eta = 1), `dpmpp_2m_sde`. The

@@ -82,7 +82,7 @@ class JointDenoiser:
     def environment_tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
         """V of one output: [n, K, E] from its latent [n, *latent_shape] and its timestep, [1]."""
         # A finished output stays at the clean level, -1; the lowest timestep that V was trained on is 0. The time
-        # embedding is computed here and in the denoiser: one row, less than 0.1 % of the operations of either.
+        # embedding, one row, is computed here and again in the denoiser: less than 1 % of the operations of a step.
         return self.codi[name].environment_tokens(variables, z, jnp.maximum(t, 0))
 
     def predict(

@@ -69,6 +69,30 @@ def test_guidance_commutes_with_conversion(source, to):
     np.testing.assert_allclose(first, last, atol=5e-5)
 
 
+def test_coefficients_are_evaluated_for_all_timesteps_at_once():
+    t, rule = np.array([100, 500, 900]), ClassifierFreeGuidance(prompt=3.0, high=0.7).coefficients(T)
+    got = guidance.evaluate(rule, t, JOINT, batch=2)
+    assert got.shape == (3, 3, 2) and got.dtype == np.float32
+    for own, row in zip(t, got, strict=True):
+        np.testing.assert_array_equal(row, np.broadcast_to(rule(own, JOINT), (2, 3)).T)
+    constant = jax.tree_util.Partial(lambda t, branches: jnp.array([0, 1]))
+    np.testing.assert_array_equal(guidance.evaluate(constant, t, ALONE, batch=2)[0], [[0, 0], [1, 1]])
+
+
+def test_branches_are_needed_where_a_coefficient_of_a_sample_is_not_zero():
+    u, c, c_env = JOINT
+    assert guidance.needed(np.float32([0, -1, 2]), JOINT) == (c, c_env)
+    assert guidance.needed(np.float32([[0, 0], [0, 1e-30], [1, 1]]), JOINT) == (c, c_env)
+    assert guidance.needed(np.float32([0, 0, 0]), JOINT) == JOINT
+
+
+def test_without_a_prompt_equal_branches_are_one():
+    coefficients = np.float32([[[-1], [-1], [3]]])  # [1, k, 1]
+    np.testing.assert_array_equal(guidance.without_prompt(coefficients, JOINT), np.float32([[[0], [-2], [3]]]))
+    np.testing.assert_array_equal(guidance.without_prompt(coefficients[:, 1:], RELEASE), np.float32([[[0], [2]]]))
+    assert coefficients[0, 0, 0] == -1
+
+
 def test_new_scales_do_not_recompile():
     traces = []
 
