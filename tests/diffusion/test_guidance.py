@@ -80,7 +80,7 @@ def test_coefficients_are_evaluated_for_all_timesteps_at_once():
 
 
 def test_branches_are_needed_where_a_coefficient_of_a_sample_is_not_zero():
-    u, c, c_env = JOINT
+    _, c, c_env = JOINT
     assert guidance.needed(np.float32([0, -1, 2]), JOINT) == (c, c_env)
     assert guidance.needed(np.float32([[0, 0], [0, 1e-30], [1, 1]]), JOINT) == (c, c_env)
     assert guidance.needed(np.float32([0, 0, 0]), JOINT) == JOINT
