@@ -140,13 +140,14 @@ def test_settings_take_the_place_of_the_config_and_programs_are_kept():
     pipe = Pipeline(toy.codi(), CONFIG, variables())
     two, three = (pipe(TEXT, "text", n=2, steps=steps, decode=False).latents for steps in (2, 3))
     count = pipe._generator().compiled_programs()
-    assert not close(two, three) and count == 2  # prompt, step alone: the number of steps is no part of a program
+    # Prompt, step within and outside of the interval of guidance: the number of steps is no part of a program.
+    assert not close(two, three) and count == 3
     pipe(TEXT, "text", n=2, seed=[1, 2], guidance=3, decode=False)
     assert pipe._generator().compiled_programs() == count  # seeds and guidance are data
     multistep = pipe(TEXT, "text", n=2, steps=3, sampler="dpmpp_2m", decode=False).latents
-    assert not close(three, multistep) and pipe._generator().compiled_programs() == count + 1
+    assert not close(three, multistep) and pipe._generator().compiled_programs() == count + 2
     again = pipe(TEXT, "text", n=2, decode=False).latents
-    assert toy.same(two, again) and pipe._generator().compiled_programs() == count + 1
+    assert toy.same(two, again) and pipe._generator().compiled_programs() == count + 2
 
 
 def test_latents_go_in_and_out():
