@@ -1,8 +1,14 @@
-"""Peak compute, memory and bandwidths of TPU chips.
+"""Peak compute, memory and bandwidths of TPU chips and GPUs.
 
-Source: Google's page on each chip (docs.cloud.google.com/tpu/docs/v5e, …/v5p, …/v6e, …/tpu7x, read in 2026). A program
-can use a little less than a chip's memory; `memory` is the limit at which the TPU compiler reports out of memory. The
-pages give the interconnect bandwidth of both directions together; a chip can receive half of it.
+TPUs: Google's page on each chip (docs.cloud.google.com/tpu/docs/v5e, …/v5p, …/v6e, …/tpu7x, read in 2026). A program
+can use a little less than a chip's memory; `memory` is the limit at which the TPU compiler reports out of memory.
+
+GPUs: NVIDIA's data sheets "H100 Tensor Core GPU" (the SXM module), "H200 Tensor Core GPU" (SXM), "A100 Tensor Core GPU"
+(40 GB and 80 GB SXM) and "L4 Tensor Core GPU". Those of H100, H200 and L4 give operations with sparsity, twice as many
+as of dense products, which are meant here.
+
+All give the interconnect bandwidth of both directions together; a chip can receive half of it. For GPUs it is that of
+NVLink, within a node or NVLink domain; an L4 has only PCIe.
 """
 
 import dataclasses
@@ -18,7 +24,7 @@ class Chip:
     """One kind of chip; all numbers are for a whole chip.
 
     Attributes:
-      flops: bf16 operations per second.
+      flops: bf16 operations per second of dense products.
       memory: bytes that a program can use.
       bandwidth: bytes per second between the chip and its memory.
       interconnect: bytes per second that a chip can receive from other chips.
@@ -34,16 +40,23 @@ class Chip:
     kinds: tuple[str, ...] = ()
 
 
-CHIPS = {  # by its name in a topology
+CHIPS = {  # TPUs, by the name in a topology
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, kinds=("TPU v5 lite", "TPU v5e")),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, kinds=("TPU v5", "TPU v5p")),
     "v6e": Chip(918e12, 31.25 * GIB, 1600e9, 400e9, kinds=("TPU v6 lite", "TPU v6e")),
     "tpu7x": Chip(2307e12, 2 * 94.75 * GIB, 7380e9, 600e9, devices=2, kinds=("TPU7x",)),
 }
+GPUS = (
+    Chip(989.5e12, 80e9, 3350e9, 450e9, kinds=("NVIDIA H100 80GB HBM3",)),
+    Chip(989.5e12, 141e9, 4800e9, 450e9, kinds=("NVIDIA H200",)),
+    Chip(312e12, 80e9, 2039e9, 300e9, kinds=("NVIDIA A100-SXM4-80GB",)),
+    Chip(312e12, 40e9, 1555e9, 300e9, kinds=("NVIDIA A100-SXM4-40GB",)),
+    Chip(121e12, 24e9, 300e9, 32e9, kinds=("NVIDIA L4",)),
+)
 
 
 def chip_of(topology: str) -> Chip:
-    """The chip of a topology such as 'v5e:4x4'.
+    """The chip of a TPU topology such as 'v5e:4x4'.
 
     Raises:
       ConfigError: `CHIPS` does not have it.
@@ -54,8 +67,12 @@ def chip_of(topology: str) -> Chip:
     return CHIPS[name]
 
 
+def chip_of_kind(kind: str) -> Chip | None:
+    """The chip of jax devices of this `device_kind`; None if it is not known here."""
+    return next((chip for chip in (*CHIPS.values(), *GPUS) if kind in chip.kinds), None)
+
+
 def utilisation(flops_per_second: float, devices: list[Device]) -> float | None:
-    """Achieved over peak FLOP/s of these devices; None if `CHIPS` does not have their kind."""
-    kind = devices[0].device_kind
-    chip = next((chip for chip in CHIPS.values() if kind in chip.kinds), None)
+    """Achieved over peak FLOP/s of these devices; None if the peak of their kind is unknown."""
+    chip = chip_of_kind(devices[0].device_kind)
     return flops_per_second / (chip.flops / chip.devices * len(devices)) if chip else None

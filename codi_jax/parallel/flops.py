@@ -7,6 +7,10 @@
     while                   trip count × its body, if counter, bound and step are literals in the program
     cond                    the branch with the most operations
     shard_map               number of shards × its body, which is the program of one shard
+    pallas_call             the `flops` of its `cost_estimate`, else number of grid points × its kernel, as if every
+                            `pl.when` were true
+    dot_product_attention   of cuDNN, P queries to L keys, masked or not: 4 · batch · heads · P · L · d; backward 10,
+                            since it computes the scores again
 
 XLA's `cost_analysis` counts a loop body once; this module multiplies it by the trip count. Elementwise operations are
 not counted: they are few compared with the products, and bound by memory. Recomputation (`remat`) is in the program and
@@ -78,10 +82,33 @@ def _equation(equation: Any) -> Flops:
         return body + Flops(0.0, (loop,) if loop else ())
     if name == "cond":
         return max((_count(branch) for branch in params["branches"]), key=lambda flops: flops.total)
+    if name == "pallas_call":
+        return _kernel(equation)
+    if name.startswith("dot_product_attention"):
+        return Flops(_attention(equation))
     inner = sum((_count(inner) for value in params.values() for inner in programs_in(value)), Flops(0.0))
     if name == "shard_map":
         return inner.times(math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"]))
     return inner
+
+
+def _kernel(equation: Any) -> Flops:
+    """Operations of a Pallas kernel; a dimension of its grid that is known only when it runs counts as one point."""
+    params = equation.params
+    if (estimate := params["cost_estimate"]) and estimate.flops:
+        return Flops(float(estimate.flops))
+    grid, point = params["grid_mapping"].grid, _count(params["jaxpr"])
+    known = [length for length in grid if isinstance(length, int)]
+    unknown = point.total and len(known) < len(grid)
+    where = f"grid of a Pallas kernel at {source_info_util.summarize(equation.source_info)}"
+    return point.times(math.prod(known)) + Flops(0.0, (where,) if unknown else ())
+
+
+def _attention(equation: Any) -> float:
+    """Operations of cuDNN's attention of queries [B, P, N, d] to keys [B, L, N, d]; layout 1 is [B, N, …, d]."""
+    q, k = (x.aval.shape for x in equation.invars[:2])
+    length = k[2 if equation.params["layout"] == 1 else 1]
+    return (10.0 if "_bwd" in equation.primitive.name else 4.0) * math.prod(q) * length
 
 
 def programs_in(value: Any) -> Iterator[Jaxpr]:

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import PartitionSpec as P
 
 from codi_jax.codi import CoDi
@@ -131,6 +133,91 @@ def test_shard_map_counts_every_shard():
     mesh = make_mesh(MeshConfig(fsdp=1))
     split = jax.shard_map(lambda x, w: x @ w, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
     assert total(split, X, W) == PRODUCT
+
+
+def kernel(x, w, **options):
+    """x @ w in 4 × 2 blocks, those of the first row left out when it runs."""
+
+    def block(x, w, out):
+        @pl.when(pl.program_id(0) > 0)
+        def _():
+            out[...] = x[...] @ w[...]
+
+    return pl.pallas_call(
+        block,
+        grid=(4, 2),
+        in_specs=[pl.BlockSpec((2, 16), lambda i, j: (i, 0)), pl.BlockSpec((16, 8), lambda i, j: (0, j))],
+        out_specs=pl.BlockSpec((2, 8), lambda i, j: (i, j)),
+        out_shape=jax.ShapeDtypeStruct((8, 16), jnp.float32),
+        interpret=True,
+        **options,
+    )(x, w)
+
+
+def test_pallas_kernels_count_every_grid_point_or_by_their_estimate():
+    assert total(kernel, X, W) == PRODUCT
+    estimate = pl.CostEstimate(flops=123, transcendentals=0, bytes_accessed=0)
+    assert total(lambda x, w: kernel(x, w, cost_estimate=estimate), X, W) == 123
+    only_bytes = pl.CostEstimate(flops=0, transcendentals=0, bytes_accessed=1024)
+    assert total(lambda x, w: kernel(x, w, cost_estimate=only_bytes), X, W) == PRODUCT
+    batched = jax.vmap(kernel, in_axes=(0, None))
+    assert total(batched, jnp.ones((3, 8, 16)), W) == 3 * PRODUCT
+
+
+def test_a_grid_that_is_known_only_when_it_runs_is_named():
+    def rows(n, x, w):
+        def block(x, w, out):
+            out[...] = x[...] @ w[...]
+
+        whole = pl.BlockSpec((16, 16), lambda i: (0, 0))
+        row = pl.BlockSpec((2, 16), lambda i: (i, 0))
+        shape = jax.ShapeDtypeStruct((8, 16), jnp.float32)
+        return pl.pallas_call(block, grid=(n,), in_specs=[row, whole], out_specs=row, out_shape=shape, interpret=True)(
+            x, w
+        )
+
+    flops = count(jax.make_jaxpr(rows)(4, X, W))
+    assert flops.total == PRODUCT / 4
+    (grid,) = flops.unknown_loops
+    assert grid.startswith("grid of a Pallas kernel at ") and "test_flops.py" in grid
+
+
+def test_kernels_in_shard_map_and_custom_derivatives():
+    mesh = make_mesh(MeshConfig(fsdp=1))
+
+    @jax.custom_vjp
+    def product(x, w):
+        return kernel(x, w)
+
+    product.defvjp(lambda x, w: (kernel(x, w), (x, w)), lambda saved, g: (g @ saved[1].T, saved[0].T @ g))
+    split = jax.shard_map(product, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+    assert total(split, X, W) == 8 * PRODUCT
+    assert total(jax.grad(lambda w, x: split(x, w).sum()), W, X) == 8 * PRODUCT  # of w alone; the rest is dead
+
+    @custom_partitioning
+    def partitioned(x, w):
+        return x @ w
+
+    partitioned.def_partition(
+        infer_sharding_from_operands=lambda *a: None, partition=lambda *a: None, sharding_rule="i j, j k -> i k"
+    )
+    assert total(partitioned, X, W) == PRODUCT
+
+
+def test_attention_of_cudnn_is_counted_by_its_shapes(monkeypatch):
+    """Traced as on a GPU with cuDNN."""
+    cudnn = "jax._src.cudnn.fused_attention_stablehlo"
+    monkeypatch.setattr(f"{cudnn}.check_cudnn_version", lambda: 91200)
+    monkeypatch.setattr(f"{cudnn}.check_compute_capability", lambda capability: True)
+    q, k = jnp.ones((2, 32, 4, 16), jnp.bfloat16), jnp.ones((2, 8, 4, 16), jnp.bfloat16)
+
+    def attention(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn").astype(jnp.float32).sum()
+
+    product = 2 * (2 * 4 * 32 * 8) * 16  # of scores, or of weights and values
+    assert total(attention, q, k, k) == 2 * product
+    assert total(jax.value_and_grad(attention, (0, 1, 2)), q, k, k) == (2 + 5) * product
+    assert total(jax.vmap(attention), *(jnp.stack([x] * 3) for x in (q, k, k))) == 3 * 2 * product
 
 
 def test_the_count_of_a_denoiser_agrees_with_cost_analysis():
