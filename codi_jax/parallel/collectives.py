@@ -7,19 +7,41 @@
     all-to-all           of the result               P (n − 1) / n
     collective-permute   of the result               P
 
-The last column is what the best algorithm on a ring or torus needs, hence a lower bound. An asynchronous collective is
-counted at its start. The TPU compiler puts some collectives into fusions: a chain of pieces of one collective, counted
-at the first (`AsyncCollectiveStart`), or an all-reduce whose result each device slices, counted as a reduce-scatter.
+The last column is what the best algorithm on a ring or torus needs, hence a lower bound. Permutes to different devices
+run at the same time, so they count as the bytes of the device that receives most. An asynchronous collective is counted
+at its start. The TPU compiler puts some collectives into fusions: a chain of pieces of one collective, counted at the
+first (`AsyncCollectiveStart`), or an all-reduce whose result each device slices, counted as a reduce-scatter.
 """
 
+import collections
 import dataclasses
 import math
 import re
+from collections.abc import Iterable, Iterator
 
-from codi_jax.parallel.hlo import Array, Instruction, Program, Visit
+from codi_jax.parallel.hlo import Instruction, Program, Visit
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _ALIASES = {"ragged-all-to-all": "all-to-all", "collective-broadcast": "collective-permute"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """A collective of a program, with the bytes of all of its runs.
+
+    Attributes:
+      visit: its instruction.
+      kind: one of `KINDS`.
+      bytes: the sum of P.
+      wire: bytes that a device receives.
+      receivers: the devices that receive them; None for all.
+    """
+
+    visit: Visit
+    kind: str
+    bytes: int
+    wire: float
+    receivers: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,29 +55,46 @@ class Traffic:
 
 def collectives(program: Program) -> dict[str, Traffic]:
     """The collectives of a program by kind. Groups of one device send nothing and are not counted."""
-    out: dict[str, Traffic] = {}
+    by_kind: dict[str, list[Collective]] = {kind: [] for kind in KINDS}
+    for collective in each(program):
+        by_kind[collective.kind].append(collective)
+    return {
+        kind: Traffic(sum(c.visit.times for c in found), sum(c.bytes for c in found), received(found))
+        for kind, found in by_kind.items()
+        if found
+    }
+
+
+def each(program: Program) -> Iterator[Collective]:
+    """The collectives of a program in which groups of several devices take part."""
     for visit in program.visits():
         kind = _kind(visit)
         if kind is None:
             continue
-        size = _group(visit.instruction, program.devices)
+        size, receivers = _group(visit.instruction, program.devices), _receivers(visit.instruction)
         if size == 1:
             continue
-        payload = sum(array.bytes for array in _results(visit.instruction))
-        if visit.instruction.opcode.startswith("reduce-scatter"):
+        payload = visit.times * sum(array.bytes for array in visit.instruction.outputs)
+        if visit.instruction.operation == "reduce-scatter":
             payload *= size
         factor = {"all-reduce": 2 * (size - 1) / size, "collective-permute": 1.0}.get(kind, (size - 1) / size)
-        before, times = out.get(kind, Traffic()), visit.times
-        out[kind] = Traffic(
-            before.count + times, before.bytes + times * payload, before.wire + times * payload * factor
-        )
-    return {kind: out[kind] for kind in KINDS if kind in out}
+        yield Collective(visit, kind, payload, payload * factor, receivers)
+
+
+def received(found: Iterable[Collective]) -> float:
+    """Bytes that the device receives to which most is sent."""
+    by_all, by_device = 0.0, collections.Counter[int]()
+    for collective in found:
+        if collective.receivers is None:
+            by_all += collective.wire
+        for device in collective.receivers or ():
+            by_device[device] += collective.bytes
+    return by_all + max(by_device.values(), default=0)
 
 
 def _kind(visit: Visit) -> str | None:
     """The kind that an instruction is counted as; None if it is not a collective, or a later piece of one."""
-    opcode = visit.instruction.opcode.removesuffix("-start")
-    kind = _ALIASES.get(opcode, opcode)
+    kind = _ALIASES.get(visit.instruction.operation, visit.instruction.operation)
     if kind not in KINDS:
         return None
     if "chain_id=" in visit.instruction.text and not any(
@@ -73,12 +112,10 @@ def _sliced(visit: Visit) -> bool:
     return bool(users) and all(user.opcode == "dynamic-slice" for user in users)
 
 
-def _results(instruction: Instruction) -> tuple[Array, ...]:
-    """The results of a collective; the type of some `-start` instructions is (operands, results, semaphores)."""
-    if instruction.opcode in ("all-gather-start", "collective-permute-start"):
-        count = len(instruction.operands)
-        return instruction.result[count : 2 * count]
-    return instruction.result
+def _receivers(instruction: Instruction) -> tuple[int, ...] | None:
+    """The devices to which a collective-permute sends; None for other collectives."""
+    pairs = re.search(r"source_target_pairs=\{([^=]*)\}", instruction.text)
+    return tuple(int(b) for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1]) if a != b) if pairs else None
 
 
 def _group(instruction: Instruction, devices: int) -> int:
@@ -87,9 +124,8 @@ def _group(instruction: Instruction, devices: int) -> int:
     The compiler writes groups as lists, as an iota ([groups, size]<=…) or as mesh axes.
     """
     text = instruction.text
-    if instruction.opcode.startswith("collective-permute"):
-        pairs = re.search(r"source_target_pairs=\{([^=]*)\}", text)
-        return 2 if pairs and any(a != b for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1])) else 1
+    if instruction.operation == "collective-permute":
+        return 2 if _receivers(instruction) else 1
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
         return int(iota[1])
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\](.*?)\{([^}]*)\}", text):

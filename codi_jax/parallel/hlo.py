@@ -5,7 +5,7 @@
 
 An SPMD program is that of one device, and its shapes are those of one shard. An instruction in the body of a `while` is
 counted once per iteration, if the trip count is annotated or can be derived; each branch of a `conditional` is counted
-as taken.
+as taken. Computations of the host are left out.
 """
 
 import dataclasses
@@ -16,28 +16,53 @@ from functools import cached_property
 
 _HEAD = re.compile(r"\s*(ROOT )?%?([\w.\-]+) = ")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_END = re.compile(r"\}(,|\s*$)")
 _CALLED = re.compile(
     r"(calls|to_apply|condition|body|branch_computations|true_computation|false_computation|called_computations)="
     r"(\{[^}]*\}|%?[\w.\-]+)"
 )
 _LEAF = re.compile(r"([a-z][a-z0-9]*)\[([0-9,<=]*)\](?:\{([^}]*)\})?")
+_LAYOUT = re.compile(r"([\d,]*):T\(([\d,]+)\)")
 _NAME = re.compile(r"%([\w.\-]+)")
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """The type of one array: its `bytes` on a device, and its memory space (0 is the device's main memory)."""
+    """The type of one array.
+
+    Attributes:
+      dtype: as HLO writes it, such as bf16.
+      shape: of the array on one device.
+      space: memory space; 0 is the device's main memory, 5 that of the host, others are on the chip.
+      padded: `shape` as it is in memory, where a TPU pads the two minor dimensions to whole tiles.
+    """
 
     dtype: str
     shape: tuple[int, ...]
-    space: int
+    space: int = 0
+    padded: tuple[int, ...] | None = None
 
     @property
     def bytes(self) -> int:
+        """Bytes of the elements."""
+        return self._bytes(self.shape)
+
+    @property
+    def stored(self) -> int:
+        """Bytes in memory, including padding."""
+        return self._bytes(self.padded or self.shape)
+
+    @property
+    def elements(self) -> int:
+        """Number of elements, without padding."""
+        return math.prod(self.shape)
+
+    def _bytes(self, shape: tuple[int, ...]) -> int:
         digits = re.search(r"\d+", self.dtype)  # 8 in f8e4m3fn; a token has none
         bits = 8 if self.dtype == "pred" else int(digits[0]) if digits else 0
-        return (bits * math.prod(self.shape) + 7) // 8
+        return (bits * math.prod(shape) + 7) // 8
 
 
 def arrays(text: str) -> tuple[Array, ...]:
@@ -46,7 +71,23 @@ def arrays(text: str) -> tuple[Array, ...]:
     for dtype, shape, layout in _LEAF.findall(text):
         space = re.search(r"S\((\d+)\)", layout)
         lengths = tuple(int(n.removeprefix("<=")) for n in shape.split(",") if n)
-        out.append(Array(dtype, lengths, int(space[1]) if space else 0))
+        out.append(Array(dtype, lengths, int(space[1]) if space else 0, _padded(lengths, layout)))
+    return tuple(out)
+
+
+def _padded(shape: tuple[int, ...], layout: str) -> tuple[int, ...] | None:
+    """The shape in whole tiles; None for a layout without tiles.
+
+    In {2,1,0:T(8,128)(2,1)} dimension 2 is the minor one, dimensions 1 and 2 are in tiles of 8 × 128, and the second
+    tile only orders the elements within the first.
+    """
+    found = _LAYOUT.match(layout)
+    if found is None or not found[1]:
+        return None
+    minor_first = [int(dimension) for dimension in found[1].split(",")]
+    out = list(shape)
+    for dimension, tile in zip(minor_first, reversed([int(n) for n in found[2].split(",")]), strict=False):
+        out[dimension] = -(-out[dimension] // tile) * tile
     return tuple(out)
 
 
@@ -66,6 +107,32 @@ class Instruction:
     def called(self) -> dict[str, tuple[str, ...]]:
         """The computations that it calls, by the attribute that names them."""
         return {how: tuple(re.findall(r"[\w.\-]+", names)) for how, names in _CALLED.findall(self.text)}
+
+    @property
+    def operation(self) -> str:
+        """The opcode; of an asynchronous instruction (`slice-start`) that of the operation that it starts."""
+        return self.opcode if self.opcode == "async-start" else self.opcode.removesuffix("-start")
+
+    @property
+    def outputs(self) -> tuple[Array, ...]:
+        """The results; the type of most `-start` instructions is (operands, results, semaphores)."""
+        count = len(self.operands)
+        if self.opcode == "copy-start":
+            return self.result[:1]  # (result, operand, semaphore)
+        if not self.opcode.endswith("-start") or len(self.result) <= count:
+            return self.result
+        return self.result[count : count + 1] if "slice" in self.opcode else self.result[count : 2 * count]
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it calls a computation of the host."""
+        return 'execution_thread="host"' in self.text
+
+    @property
+    def op_name(self) -> str:
+        """The names of the jax functions and modules that it was traced in, separated by slashes; "" if unknown."""
+        found = _OP_NAME.search(self.text)
+        return found[1] if found else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,16 +161,20 @@ class Program:
         partitions = re.search(r"num_partitions=(\d+)", text)
         self.devices = int(partitions[1]) if partitions else 1
         current: dict[str, Instruction] | None = None
+        last = ""
         for line in text.splitlines():
             if current is None:
                 if head := _COMPUTATION.match(line):
                     current = self.computations[head[2]] = {}
                     self.entry = head[2] if head[1] else self.entry
-            elif line.startswith("}"):
+            elif _END.match(line):
                 current = None
             elif head := _HEAD.match(line):
                 instruction = _instruction(head, line)
                 current[instruction.name] = instruction
+                last = instruction.name
+            elif last in current:  # the attributes of a Pallas kernel have several lines
+                current[last] = dataclasses.replace(current[last], text=f"{current[last].text}\n{line}")
         if not self.entry:
             raise ValueError("no ENTRY computation: this is not the text of a compiled program")
 
@@ -116,14 +187,21 @@ class Program:
         loops = (v for v in self.visits() if v.instruction.opcode == "while")
         return tuple(v.instruction.name for v in loops if self._trip_count(v.instruction, v.computation) is None)
 
+    def host_calls(self) -> tuple[str, ...]:
+        """Calls of computations of the host, which `visits` leaves out."""
+        starts = (v.instruction for v in self.visits() if v.instruction.on_host)
+        return tuple(i.name for i in starts if not i.opcode.endswith(("-update", "-done")))
+
     def _visits(self, name: str, times: int, fused: bool) -> Iterator[Visit]:
         computation = self.computations[name]
         for instruction in computation.values():
             yield Visit(instruction, computation, times, fused)
             trips = self._trip_count(instruction, computation) if instruction.opcode == "while" else 1
-            runs, inside = times * (1 if trips is None else trips), fused or instruction.opcode == "fusion"
+            runs, inside = times * (1 if trips is None else trips), fused or instruction.operation == "fusion"
+            if instruction.opcode.endswith(("-update", "-done")) or instruction.on_host:
+                continue  # its computation is that of its start, or not of the device
             for how, names in instruction.called.items():
-                if how == "to_apply" and instruction.opcode != "call":
+                if how == "to_apply" and instruction.operation != "call":
                     continue  # the scalar function of a reduction
                 for called in names:
                     yield from self._visits(called, runs, inside)

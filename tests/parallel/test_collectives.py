@@ -1,4 +1,4 @@
-"""HLO parsing: collectives, memory traffic, loops, and every notation for replica groups."""
+"""HLO parsing: collectives, loops, and every notation for replica groups."""
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +11,16 @@ from codi_jax.parallel import MeshConfig, make_mesh
 from codi_jax.parallel.collectives import Traffic, collectives
 from codi_jax.parallel.hlo import Array, Program, arrays
 from codi_jax.parallel.traffic import memory_traffic
-
-
-def program(entry, before="", devices=8):
-    """A program whose entry computation has these lines; `%x` is f32[8,64], 2048 bytes."""
-    return Program(
-        f"HloModule test, is_scheduled=true, num_partitions={devices}\n\n"
-        "%add (a: f32[], b: f32[]) -> f32[] {\n  %a = f32[] parameter(0)\n  %b = f32[] parameter(1)\n"
-        f"  ROOT %sum = f32[] add(%a, %b)\n}}\n\n{before}\n"
-        f"ENTRY %main (x: f32[8,64]) -> f32[8,64] {{\n  %x = f32[8,64]{{1,0}} parameter(0)\n{entry}\n}}\n"
-    )
+from tests import hlo_text
+from tests.hlo_text import fusion, program
 
 
 def sent(*lines, **options):
-    return collectives(program("\n".join(f"  {line}" for line in lines), **options))
+    return collectives(program(hlo_text.lines(*lines), **options))
 
 
 def test_array_types_are_parsed():
-    assert arrays("f32[8,256]{1,0:T(8,128)S(1)}") == (Array("f32", (8, 256), 1),)
+    assert arrays("f32[8,256]{1,0:T(8,128)S(1)}") == (Array("f32", (8, 256), 1, padded=(8, 256)),)
     nested = arrays("((bf16[2,3]{1,0}), /*index=1*/pred[], (s32[]{:T(128)}, f8e4m3fn[5]{0}, token[]))")
     assert [(a.dtype, a.bytes) for a in nested] == [
         ("bf16", 12),
@@ -38,6 +30,32 @@ def test_array_types_are_parsed():
         ("token", 0),
     ]
     assert arrays("s4[5]{0}")[0].bytes == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("f32[16,77]{1,0:T(8,128)}", 16 * 128 * 4),
+        ("bf16[3,77,16]{1,2,0:T(8,128)(2,1)}", 3 * 128 * 16 * 2),  # dimension 1 is the minor one
+        ("bf16[5,3,64]{2,0,1:T(8,128)(2,1)S(1)}", 8 * 3 * 128 * 2),
+        ("f32[300]{0:T(256)}", 512 * 4),
+        ("f32[]{:T(128)}", 4),
+        ("f32[16,77]{1,0}", 16 * 77 * 4),
+    ],
+)
+def test_arrays_are_stored_in_whole_tiles(kind, stored):
+    assert arrays(kind)[0].stored == stored
+
+
+def test_attributes_of_several_lines_do_not_end_a_computation():
+    """Those of a Pallas kernel with metadata do, and its last line starts with the brace that ends a computation."""
+    read = program(
+        '  %k = f32[8,64]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", '
+        'frontend_attributes={kernel_metadata={\n"block":"{\\"q\\": 128}"\n}}, metadata={op_name="self/kernel"}\n'
+        "  ROOT %r = f32[8,64]{1,0} all-reduce(%k), replica_groups=[2,4]<=[8], to_apply=%add"
+    )
+    assert read.computations["main"]["k"].op_name == "self/kernel"
+    assert collectives(read)["all-reduce"].count == 1
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,14 @@ def test_every_kind_of_collective_is_counted():
     }
 
 
+def test_of_permutes_the_device_counts_that_receives_most():
+    permutes = ["{{0,1},{1,2}}", "{{3,1}}", "{{1,3}}", "{{2,2}}"]  # the last one sends nothing
+    got = sent(
+        *(f"%p{i} = f32[8,64]{{1,0}} collective-permute(%x), source_target_pairs={p}" for i, p in enumerate(permutes))
+    )
+    assert got == {"collective-permute": Traffic(3, 3 * 2048, 2 * 2048)}
+
+
 def test_asynchronous_collectives_count_once():
     groups = "replica_groups=[2,4]<=[8]"
     got = sent(
@@ -87,7 +113,10 @@ def test_asynchronous_collectives_count_once():
         "source_target_pairs={{0,1},{1,0}}",
         "%pd = f32[8,64]{1,0} collective-permute-done(%p)",
         "%s = ((f32[8,64]{1,0}), f32[2,64]{1,0}) async-start(%x), calls=%scatter",
-        "ROOT %sd = f32[2,64]{1,0} async-done(%s)",
+        "%su = ((f32[8,64]{1,0}), f32[2,64]{1,0}) async-update(%s), calls=%scatter",
+        "%sd = f32[2,64]{1,0} async-done(%su), calls=%scatter",
+        f"%t = ((f32[8,64]{{1,0}}), f32[8,64]{{1,0}}, u32[]) all-to-all-start(%x), {groups}, dimensions={{0}}",
+        "ROOT %td = f32[8,64]{1,0} all-to-all-done(%t)",
         before="%scatter (y: f32[8,64]) -> f32[2,64] {\n  %y = f32[8,64]{1,0} parameter(0)\n"
         f"  ROOT %z = f32[2,64]{{1,0}} reduce-scatter(%y), {groups}, dimensions={{0}}, to_apply=%add\n}}\n",
     )
@@ -95,13 +124,9 @@ def test_asynchronous_collectives_count_once():
         "all-gather": (1, 4 * 2048),
         "all-reduce": (1, 2048),
         "reduce-scatter": (1, 2048),
+        "all-to-all": (1, 2048),
         "collective-permute": (1, 2048),
     }
-
-
-def fusion(name, *lines):
-    body = "".join(f"  {line}\n" for line in lines)
-    return f"%{name} (y: f32[8,64]) -> f32[8,64] {{\n  %y = f32[8,64]{{1,0}} parameter(0)\n{body}}}\n"
 
 
 def test_pieces_of_one_tpu_collective_count_once():
@@ -170,23 +195,6 @@ def test_loop_bodies_count_once_per_iteration(start, note, count, unknown):
 def test_text_that_is_not_a_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY computation"):
         Program("HloModule empty")
-
-
-def test_memory_traffic_of_fusions_and_slices():
-    body = (
-        "%y = f32[8,64]{1,0} parameter(0)\n  %k = s32[] parameter(1)\n  %z = f32[2,64]{1,0} parameter(2)\n"
-        "  %part = f32[2,64]{1,0} dynamic-slice(%y, %k, %k)\n  %s = f32[2,64]{1,0} add(%part, %z)\n"
-        "  ROOT %u = f32[8,64]{1,0} dynamic-update-slice(%y, %s, %k, %k)"
-    )
-    read = program(
-        "  %k = s32[] constant(0)\n  %small = f32[2,64]{1,0} slice(%x)\n"  # 2 × 512
-        "  %chip = f32[8,64]{1,0:S(1)} copy(%x)\n"  # reads 2048, writes to the chip
-        "  %sine = f32[8,64]{1,0} sine(%chip)\n"  # writes 2048
-        "  ROOT %f = f32[8,64]{1,0} fusion(%sine, %k, %small), kind=kLoop, calls=%inside",
-        before=f"%inside (y: f32[8,64], k: s32[], z: f32[2,64]) -> f32[8,64] {{\n  {body}\n}}\n",
-    )
-    # The fusion reads its slice of 512, the number k and z (512), and writes 512.
-    assert memory_traffic(read) == 2 * 512 + 2048 + 2048 + (512 + 4 + 512 + 512)
 
 
 @pytest.fixture(scope="module")
