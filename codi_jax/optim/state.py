@@ -70,6 +70,7 @@ def global_norm(tree: PyTree) -> Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
 
 
+@jax.named_scope("optimizer")
 def apply_gradients(
     state: TrainState,
     grads: Params,

@@ -29,17 +29,46 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 
 @dataclasses.dataclass(frozen=True)
+class Product:
+    """An equation that is counted: its operations and the bytes of its results in all of its runs.
+
+    Attributes:
+      name: of the functions and modules that it was traced in and of its primitive, separated by slashes.
+      array: dtype and shape of its largest result.
+    """
+
+    name: str
+    array: str
+    times: int
+    flops: float
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Flops:
-    """A number of operations, and the loops in it whose trip count is unknown; their body is counted once."""
+    """A number of operations, the loops in it whose trip count is unknown (their body is counted once), and the
+    equations that it is the sum of."""
 
     total: float
     unknown_loops: tuple[str, ...] = ()
+    products: tuple[Product, ...] = ()
 
     def __add__(self, other: "Flops") -> "Flops":
-        return Flops(self.total + other.total, self.unknown_loops + other.unknown_loops)
+        return Flops(self.total + other.total, self.unknown_loops + other.unknown_loops, self.products + other.products)
 
     def times(self, count: int) -> "Flops":
-        return Flops(self.total * count, self.unknown_loops)
+        products = (
+            dataclasses.replace(p, times=p.times * count, flops=p.flops * count, bytes=p.bytes * count)
+            for p in self.products
+        )
+        return Flops(self.total * count, self.unknown_loops, tuple(products))
+
+    def within(self, scope: str) -> "Flops":
+        """The same in an equation that was traced in these functions and modules."""
+        if not scope:
+            return self
+        products = (dataclasses.replace(p, name=f"{scope}/{p.name}") for p in self.products)
+        return Flops(self.total, self.unknown_loops, tuple(products))
 
 
 class TracedProgram(Protocol):
@@ -64,13 +93,28 @@ def _count(jaxpr: Jaxpr) -> Flops:
 
 
 def _equation(equation: Any) -> Flops:
+    return _operations(equation).within(str(equation.source_info.name_stack))
+
+
+def _product(equation: Any, flops: float) -> Flops:
+    largest = max((v.aval for v in equation.outvars), key=_bytes)
+    array = f"{np.dtype(largest.dtype).name}[{','.join(map(str, largest.shape))}]"
+    results = float(sum(_bytes(v.aval) for v in equation.outvars))
+    return Flops(flops, products=(Product(equation.primitive.name, array, 1, flops, results),))
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def _operations(equation: Any) -> Flops:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        return Flops(2.0 * math.prod(equation.outvars[0].aval.shape) * length)
+        return _product(equation, 2.0 * math.prod(equation.outvars[0].aval.shape) * length)
     if name == "conv_general_dilated":
-        return Flops(_convolution(equation))
+        return _product(equation, _convolution(equation))
     if name == "scan":
         return _count(params["jaxpr"]).times(params["length"])
     if name == "while":
@@ -85,7 +129,7 @@ def _equation(equation: Any) -> Flops:
     if name == "pallas_call":
         return _kernel(equation)
     if name.startswith("dot_product_attention"):
-        return Flops(_attention(equation))
+        return _product(equation, _attention(equation))
     inner = sum((_count(inner) for value in params.values() for inner in programs_in(value)), Flops(0.0))
     if name == "shard_map":
         return inner.times(math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"]))
@@ -96,12 +140,12 @@ def _kernel(equation: Any) -> Flops:
     """Operations of a Pallas kernel; a dimension of its grid that is known only when it runs counts as one point."""
     params = equation.params
     if (estimate := params["cost_estimate"]) and estimate.flops:
-        return Flops(float(estimate.flops))
+        return _product(equation, float(estimate.flops))
     grid, point = params["grid_mapping"].grid, _count(params["jaxpr"])
     known = [length for length in grid if isinstance(length, int)]
-    unknown = point.total and len(known) < len(grid)
     where = f"grid of a Pallas kernel at {source_info_util.summarize(equation.source_info)}"
-    return point.times(math.prod(known)) + Flops(0.0, (where,) if unknown else ())
+    unknown = point.unknown_loops + ((where,) if point.total and len(known) < len(grid) else ())
+    return _product(equation, point.total * math.prod(known)) + Flops(0.0, unknown)
 
 
 def _attention(equation: Any) -> float:

@@ -5,8 +5,10 @@
     seconds.interconnect   bytes that a chip receives from other chips / its bandwidth
     bound_seconds          the largest of these, a lower bound of a step; mfu_bound is seconds.compute / bound_seconds
 
-Bytes are per chip. `peak` is the memory of arguments, results that do not alias arguments, and temporaries. The TPU
-compiler refuses a program that does not fit and reports how much memory it needs.
+Bytes are per chip; those of `traffic`, `collectives` and `largest` are per device. `peak` is the memory of arguments,
+results that do not alias arguments, and temporaries. The TPU compiler refuses a program that does not fit and reports
+how much memory it needs. `largest` names what takes most of the resource that determines the bound (of memory traffic
+if the chip is unknown) or, if the compiler refuses the step, the largest results of its products.
 """
 
 import re
@@ -16,12 +18,13 @@ from typing import Any
 import jax
 
 from codi_jax.parallel import MeshConfig, make_mesh
-from codi_jax.parallel.chips import GIB
 from codi_jax.parallel.collectives import collectives
-from codi_jax.parallel.flops import count, read_inputs
+from codi_jax.parallel.flops import Flops, count, read_inputs
 from codi_jax.parallel.hlo import Program
 from codi_jax.parallel.mesh import AXES
-from codi_jax.parallel.traffic import memory_traffic
+from codi_jax.parallel.tables import size
+from codi_jax.parallel.traffic import HOST, memory_traffic
+from codi_jax.plan import largest
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.plan.target import Target
 from codi_jax.progress import ProgressFn
@@ -29,8 +32,8 @@ from codi_jax.train.recipe import Run
 
 Row = dict[str, Any]
 
-_NEEDS = re.compile(r"(?:total memory required.*?\(|Used )([\d.]+)([KMG]?)\b")
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB}
+_NEEDS = re.compile(r"(?:total memory required.*?\(|Used )([\d.]+)([KMGTP]?)\b")
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 
 
 def compiled_row(
@@ -75,11 +78,11 @@ def compiled_row(
         "notes": [f"counted as one iteration: {loop}" for loop in flops.unknown_loops],
     }
     if compiled is None:
-        return row | _refused(refusal, held, target)
+        return row | _refused(refusal, held, flops, target)
     # jit drops arguments that the program does not use, such as parameters of frozen networks that the loss does not
     # read; they are in memory all the same.
     unused = bytes_per_device([x for x, used in zip(jax.tree.leaves(arguments), read, strict=True) if not used])
-    return row | _read(compiled, flops.total, batch_size, unused, target, row["notes"])
+    return row | _read(compiled, flops, batch_size, unused, target, row["notes"])
 
 
 def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> float:
@@ -92,16 +95,16 @@ def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: i
 
 def _limit(target: Target) -> float | None:
     """Bytes of memory that a chip has for a program; None if unknown."""
-    if target.chip:
-        return target.chip.memory
     try:
         stats = target.devices[0].memory_stats() or {}
-    except jax.errors.JaxRuntimeError:  # devices without memory statistics
+    except jax.errors.JaxRuntimeError:  # devices without memory statistics, or of a topology description
         stats = {}
-    return stats.get("bytes_limit")
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] * target.per_chip
+    return target.chip.memory if target.chip else None
 
 
-def _refused(message: str, held: int, target: Target) -> Row:
+def _refused(message: str, held: int, flops: Flops, target: Target) -> Row:
     """The entries for a step that the compiler refuses: the memory of its arguments, and how much it would need."""
     needs = [float(number) * _UNITS[unit] for number, unit in _NEEDS.findall(message)]
     peak = max(needs) * target.per_chip if needs else None
@@ -113,10 +116,11 @@ def _refused(message: str, held: int, target: Target) -> Row:
         "limit": _limit(target),
     }
     absent = dict.fromkeys(("seconds", "bound_seconds", "mfu_bound", "samples_per_chip_hour"))
-    return {"hbm": memory, "collectives": {}, **absent, "fits": False}
+    found = {"of": "results", "groups": largest.results(flops, len(target.devices))}
+    return {"hbm": memory, "collectives": {}, "largest": found, **absent, "fits": False}
 
 
-def _read(compiled: Any, flops: float, batch_size: int, unused: int, target: Target, notes: list[str]) -> Row:
+def _read(compiled: Any, flops: Flops, batch_size: int, unused: int, target: Target, notes: list[str]) -> Row:
     """The entries read from a compiled program; `unused` are bytes of arguments that it does not take."""
     stats, program = compiled.memory_analysis(), Program(compiled.as_text())
     arguments = stats.argument_size_in_bytes + unused
@@ -129,6 +133,10 @@ def _read(compiled: Any, flops: float, batch_size: int, unused: int, target: Tar
         "limit": _limit(target),
     }
     notes += [f"counted as one iteration: {loop} of the compiled program" for loop in program.unknown_loops()]
+    if host := memory_traffic(program, HOST):
+        notes.append(f"moves {size(host)} a step between device and host memory, which the bound leaves out")
+    if calls := program.host_calls():
+        notes.append(f"computes on the host, which is not counted: {', '.join(calls)}")
     sent = collectives(program)
     row = {
         "hbm": memory,
@@ -136,7 +144,15 @@ def _read(compiled: Any, flops: float, batch_size: int, unused: int, target: Tar
         "traffic": {"memory": memory_traffic(program), "interconnect": sum(t.wire for t in sent.values())},
         "fits": memory["peak"] <= memory["limit"] if memory["limit"] else None,
     }
-    return row | bound(flops, batch_size, row["traffic"], target)
+    limits = bound(flops.total, batch_size, row["traffic"], target)
+    seconds = limits["seconds"] or {"memory": 0.0}
+    resource = max(seconds, key=lambda name: seconds[name])
+    groups = {
+        "compute": lambda: largest.compute(flops),
+        "memory": lambda: largest.memory(program),
+        "interconnect": lambda: largest.interconnect(program),
+    }
+    return row | limits | {"largest": {"of": resource, "groups": groups[resource]()}}
 
 
 def bound(flops: float, batch_size: int, traffic: dict[str, float], target: Target) -> Row:

@@ -119,8 +119,19 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
+def _largest(row: Row) -> tuple[str, str, str]:
+    """What takes most of the resource that determines the bound."""
+
+    def amount(group: dict[str, Any]) -> str:
+        return f"{group['flops'] / 1e12:.3g} TFLOP" if "flops" in group else size(group["bytes"])
+
+    found = row["largest"]
+    groups = (f"{group['what']} {group['array']} ({amount(group)})" for group in found["groups"])
+    return row["stage"], found["of"], ", ".join(groups) or "–"
+
+
 def shown(rows: list[Row]) -> str:
-    """The rows as text: memory and bounds, collectives, and suggestions for stages that do not fit."""
+    """The rows as text: memory and bounds, collectives, what is largest, and suggestions for stages that do not fit."""
     head = ("stage", "mesh", "batch per chip", "arguments", "temporaries", "peak", "limit", "fits")
     head += ("TFLOP per step", "bound", "by", "MFU ≤", "samples per chip-hour", "chip-hours", "days", "compiled in")
     lines: list[tuple[str, ...]] = [head]
@@ -155,6 +166,7 @@ def shown(rows: list[Row]) -> str:
     text = [f"{rows[0]['topology']}, {rows[0]['chips']} chips", table(lines, right=(2, 3, 4, 5, 6, *range(8, 16)))]
     if len(sent) > 1:
         text += ["", table(sent, right=(2, 3))]
+    text += ["", table([("stage", "most of", "is"), *(_largest(row) for row in rows)])]
     text += [f"{row['stage']} does not fit; would: {line}" for row in rows for line in row.get("nearest", [])]
     text += [f"{row['stage']}: {note}" for row in rows for note in row["notes"]]
     costs = [row["training"]["chip_hours"] for row in rows]

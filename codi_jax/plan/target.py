@@ -15,7 +15,7 @@ import jax
 from jax.experimental import topologies
 
 from codi_jax.config import ConfigError
-from codi_jax.parallel.chips import Chip, chip_of
+from codi_jax.parallel.chips import Chip, chip_of, chip_of_kind
 
 # Without these libtpu queries the metadata server of a cloud machine for its hardware, and complains if there is none.
 _NO_MACHINE = {
@@ -95,7 +95,8 @@ def virtual(count: int) -> Target:
 def present() -> Target:
     """The devices of this machine."""
     devices = jax.devices()
-    return Target(f"{devices[0].device_kind}:{len(devices)}", devices[0].platform, tuple(devices))
+    kind = devices[0].device_kind
+    return Target(f"{kind}:{len(devices)}", devices[0].platform, tuple(devices), chip_of_kind(kind))
 
 
 def _stay_on_cpu() -> None:

@@ -13,7 +13,8 @@ from codi_jax.cli.common import EXIT_BAD_INPUT
 from codi_jax.config import ConfigError
 from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
-from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of
+from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of, chip_of_kind
+from codi_jax.parallel.flops import Flops, Product
 from codi_jax.plan import cache, fit, row, run, shapes, sweep, target
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.plan.target import Target
@@ -89,12 +90,24 @@ def test_bounds_by_hand():
             "exceeds available HBM (15.75G).",
             31.25 * GIB,
         ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (1.50T) "
+            "exceeds available HBM (15.75G).",
+            1536 * GIB,
+        ),
         ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Used 17.50G of 15.75G hbm. Exceeded by", 17.5 * GIB),
         ("RESOURCE_EXHAUSTED: in some other words", None),
     ],
 )
 def test_memory_is_read_from_the_message_of_the_compiler(message, needed):
-    got = row._refused(message, GIB, Target("v5e:2x2", "tpu", (None,) * 4, CHIPS["v5e"]))
+    products = (
+        Product("unet/inputs_1/self/dot_general", "float32[4,8,64]", 2, 1e9, 2.0 * GIB),
+        Product("jvp(unet)/inputs_12/self/dot_general", "float32[4,8,32]", 2, 1e9, 1.0 * GIB),
+    )
+    devices = (types.SimpleNamespace(memory_stats=lambda: None),) * 4
+    got = row._refused(message, GIB, Flops(4e9, (), products), Target("v5e:2x2", "tpu", devices, CHIPS["v5e"]))
+    group = {"what": "inputs/self/dot_general", "array": "float32[4,8,64]", "count": 4, "bytes": 0.75 * GIB}
+    assert got["largest"] == {"of": "results", "groups": [group]}
     assert got["fits"] is False and got["bound_seconds"] is None
     assert got["hbm"] == {
         "arguments": GIB,
@@ -232,9 +245,21 @@ def test_text_of_a_plan(recipe, planned):
     known |= {"fits": False, "nearest": ["batch_size=4 (estimated)"], "training": run.training(recipe, STAGE, known)}
     text = run.shown([known, {**known, "stage": "codec.image"}])
     assert f"{STAGE} does not fit; would: batch_size=4 (estimated)" in text
-    assert "all-reduce" in text and "fsdp 8" in text and "all stages at their bounds: " in text
+    assert "all-reduce" in text and "fsdp 8" in text and "most of" in text and "all stages at their bounds: " in text
     unknown = run.shown([{**planned, "training": run.training(recipe, STAGE, planned)}])
     assert "all stages" not in unknown and "cpu:8, 8 chips" in unknown
+    found = planned["largest"]
+    assert found["of"] == "memory" and len(found["groups"]) == 3
+    assert f"{found['groups'][0]['what']} {found['groups'][0]['array']} (" in unknown
+
+
+def test_devices_of_this_machine(monkeypatch):
+    gpu = types.SimpleNamespace(device_kind="NVIDIA L4", platform="gpu", memory_stats=lambda: {"bytes_limit": 18e9})
+    monkeypatch.setattr(jax, "devices", lambda: [gpu] * 2)
+    found = target.present()
+    assert (found.name, found.platform, found.chips) == ("NVIDIA L4:2", "gpu", 2)
+    assert found.chip is chip_of_kind("NVIDIA L4")
+    assert row._limit(found) == 18e9  # what the allocator gives to a program, rather than all that is installed
 
 
 def test_progress_is_reported_during_compilation():
