@@ -179,6 +179,13 @@ def test_carried_values_of_a_loop_are_not_moved():
             ("%f = f32[2,64]{1,0} fusion(%y), kind=kLoop, calls=%inner", "ROOT %s = f32[2,64]{1,0} sine(%f)"),
             2 * ROW + 2 * ROW,
         ),
+        # A part of a fusion within the fusion.
+        (
+            ("%f = f32[8,64]{1,0} fusion(%y), kind=kLoop, calls=%sines", "ROOT %s = f32[2,64]{1,0} slice(%f)"),
+            2 * ROW + 2 * ROW,
+        ),
+        # A copy.
+        (("ROOT %b = f32[8,64]{1,0} bitcast(%y)",), 2 * WHOLE),
         # Two updates in place, of one row and two; a buffer without values counts as one that exists.
         (
             (
@@ -234,6 +241,7 @@ def test_carried_values_of_a_loop_are_not_moved():
 )
 def test_fusions(text, expected):
     inner = fusion("inner", "ROOT %s = f32[2,64]{1,0} slice(%y)")
+    inner += fusion("sines", "ROOT %s = f32[8,64]{1,0} sine(%y)")
     inner += fusion(
         "updates",
         "%k = s32[] constant(0)",
