@@ -81,7 +81,7 @@ def _in_place(program: Program, body: Body, name: str) -> tuple[int, str] | None
     instruction = body[name]
     if instruction.opcode == "parameter" or "AllocateBuffer" in instruction.text:
         return 0, name
-    if instruction.opcode == "bitcast":
+    if _relabels(program, instruction):
         return _in_place(program, body, instruction.operands[0])
     if instruction.opcode in _UPDATES:
         before = _in_place(program, body, instruction.operands[0])
@@ -95,6 +95,14 @@ def _in_place(program: Program, body: Body, name: str) -> tuple[int, str] | None
             return before and (before[0] + found[0], before[1])
         return found
     return None
+
+
+def _relabels(program: Program, instruction: Instruction) -> bool:
+    """Whether it gives the same buffer another type: a bitcast, or a fusion within a fusion that changes tiles."""
+    if instruction.opcode != "fusion":
+        return instruction.opcode == "bitcast"
+    inner = program.computations[instruction.called["calls"][0]]
+    return bool(_aliased(instruction)) and {i.opcode for i in inner.values()} <= {"parameter", "copy", "bitcast"}
 
 
 def _wanted(program: Program, body: Body, aliased: set[int], count: int | None) -> dict[str, int]:
@@ -117,7 +125,7 @@ def _wanted(program: Program, body: Body, aliased: set[int], count: int | None) 
         asked = _asked(program, body, instruction, counts[instruction.name], in_place)
         for operand, more in zip(instruction.operands, asked, strict=True):
             counts[operand] += more
-        if in_place and instruction.operands and instruction.opcode != "fusion":
+        if in_place and instruction.operands and (instruction.opcode != "fusion" or _relabels(program, instruction)):
             kept.add(instruction.operands[0])
     return counts
 
@@ -127,7 +135,7 @@ def _asked(program: Program, body: Body, instruction: Instruction, count: int, i
     whole = [_elements(body[name]) for name in instruction.operands]
     if (instruction.root and instruction.opcode == "tuple") or _carries_on(instruction, body):
         return [0] * len(whole)
-    if instruction.opcode == "fusion":
+    if instruction.opcode == "fusion" and not _relabels(program, instruction):
         inner = program.computations[instruction.called["calls"][0]]
         wanted = _wanted(program, inner, set(), None if in_place else count)
         by_position = {int(i.literal): wanted[i.name] for i in inner.values() if i.opcode == "parameter"}

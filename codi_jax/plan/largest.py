@@ -80,7 +80,10 @@ def compute(flops: Flops) -> list[dict[str, Any]]:
 
 
 def results(flops: Flops, devices: int) -> list[dict[str, Any]]:
-    """The products with most bytes of results, of a step that is not compiled: as if all were stored, split evenly."""
+    """The products with most bytes of results per device, of a step that is not compiled, as if all were stored.
+
+    Shapes are global; each result is assumed to be split evenly.
+    """
     return [entry | {"bytes": entry["bytes"] / devices} for entry in _products(flops, "bytes")]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from codi_jax.parallel.collectives import collectives
 from codi_jax.parallel.traffic import HOST, memory_traffic, traffic_by_instruction
 from tests.hlo_text import computation, fusion, lines, program
 
@@ -125,6 +126,19 @@ def test_the_body_of_an_asynchronous_operation_counts_once():
     )
 
 
+def test_a_call_on_another_core_counts_once():
+    """Of the sparse core of some TPUs, by which collectives run beside the program."""
+    text = (
+        "%s = ((f32[8,64]{1,0}, token[]), f32[8,64]{1,0}) call-start(%x), "
+        'async_execution_thread="sparsecore", to_apply=%reduces',
+        "ROOT %d = f32[8,64]{1,0} call-done(%s)",
+    )
+    reduces = fusion("reduces", "ROOT %r = f32[8,64]{1,0} all-reduce(%y), replica_groups=[2,4]<=[8], to_apply=%add")
+    read = program(lines(*text), before=reduces.replace("}\n", '}, execution_thread="sparsecore"\n'))
+    assert memory_traffic(read) == 2 * WHOLE
+    assert collectives(read)["all-reduce"].count == 1
+
+
 def test_carried_values_of_a_loop_are_not_moved():
     """Only the row that the body updates: three times, read from %x and written."""
     body = (
@@ -228,6 +242,17 @@ def test_carried_values_of_a_loop_are_not_moved():
         ),
         # An update by a fusion within the fusion.
         (("ROOT %v = f32[8,64]{1,0} fusion(%y), kind=kLoop, calls=%updates",), ROW),
+        # The buffer has other tiles in the fusion.
+        (
+            (
+                "%k = s32[] constant(0)",
+                "%one = f32[1,64]{1,0} constant(0)",
+                "%t = f32[8,64]{1,0:T(4,64)} fusion(%y), kind=kLoop, output_to_operand_aliasing={{}: (0, {})}, "
+                "calls=%tiles",
+                "ROOT %v = f32[8,64]{1,0} dynamic-update-slice(%t, %one, %k, %k)",
+            ),
+            ROW,
+        ),
         # Rows are added to: read and written.
         (
             (
@@ -241,6 +266,7 @@ def test_carried_values_of_a_loop_are_not_moved():
 )
 def test_fusions(text, expected):
     inner = fusion("inner", "ROOT %s = f32[2,64]{1,0} slice(%y)")
+    inner += fusion("tiles", "ROOT %c = f32[8,64]{1,0:T(4,64)} copy(%y)")
     inner += fusion("sines", "ROOT %s = f32[8,64]{1,0} sine(%y)")
     inner += fusion(
         "updates",
