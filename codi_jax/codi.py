@@ -18,9 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.config import ConfigError, checked_options, config_class, did_you_mean, from_dict
+from codi_jax.config import ConfigError, checked_options, config_class, did_you_mean, from_dict, revalued
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
+from codi_jax.nn.attention_kernels import Kernel
+from codi_jax.nn.remat import Remat, check
 from codi_jax.registry import Registry
 from codi_jax.rng import fold
 from codi_jax.types import MASKED, Array, Tokens
@@ -42,8 +44,10 @@ class CoDiConfig:
         media, as in the release).
       environment_tokens: `pooled`, one token per modality, or `map`.
       dtype: compute type.
-      remat: recompute the activations of U-Nets, V, X and prompt towers block by block in the backward pass: about a
-        third more operations for a fraction of the memory.
+      attention: what computes attention in U-Nets and X: `auto`, by hardware and sizes; or `xla`, `chunked`, `cudnn`,
+        `splash`, see `nn.attention_kernels`.
+      remat: what U-Nets, V, X and prompt towers keep for the backward pass, which computes the rest again: `none`
+        computes nothing again; `blocks`, `dots`, `offload`, or a tuple of names, see `nn.remat`.
     """
 
     modalities: dict[str, Any]
@@ -55,7 +59,8 @@ class CoDiConfig:
     null: Literal["zero", "empty"] = "zero"
     environment_tokens: Literal["pooled", "map"] = "pooled"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    remat: bool = False
+    attention: Kernel = "auto"
+    remat: Remat = revalued({True: "blocks", False: "none"}, default="none")
 
     def __post_init__(self):
         checked = {
@@ -63,6 +68,7 @@ class CoDiConfig:
             for name, tree in self.modalities.items()  # others may be those of plugins that are not imported yet
         }
         object.__setattr__(self, "modalities", checked)
+        check(self.remat)
 
 
 P = ParamSpec("P")
@@ -96,7 +102,7 @@ class CoDi:
     def __init__(self, config: CoDiConfig):
         self.schedule = schedules.make(config.schedule)
         environment_width = config.environment_width or config.width
-        dims = ModelDims(config.width, environment_width, config.compat, config.dtype, config.remat)
+        dims = ModelDims(config.width, environment_width, config.compat, config.dtype, config.attention, config.remat)
         self.modalities: dict[str, Modality] = {}
         self._shapes: dict[str, dict] = {}
         for name in config.modalities:

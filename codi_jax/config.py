@@ -45,6 +45,16 @@ def renamed(was: str, **options: Any) -> Any:
     return dataclasses.field(metadata={"was": was}, **options)
 
 
+def revalued(was: Mapping[Any, Any], **options: Any) -> Any:
+    """A dataclass field some of whose values in a config were renamed; `from_dict` reads the old ones too.
+
+    Args:
+      was: old value -> new value.
+      **options: those of `dataclasses.field`.
+    """
+    return dataclasses.field(metadata={"old_values": dict(was)}, **options)
+
+
 @functools.cache
 def _hints(annotated: Any) -> dict[str, Any]:
     return typing.get_type_hints(annotated)
@@ -196,10 +206,20 @@ def _build(cls: type[T], tree: Any, label: str) -> T:
     out = {}
     for name, field in fields.items():
         if name in values:
-            out[name] = _convert(values[name], hints[name], f"{label}.{name}")
+            value = _renamed_value(values[name], field.metadata.get("old_values", {}), f"{label}.{name}")
+            out[name] = _convert(value, hints[name], f"{label}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{label}.{name}: missing; {cls.__name__} needs it")
     return cls(**out)
+
+
+def _renamed_value(value: Any, old_values: Mapping[Any, Any], label: str) -> Any:
+    """The new value for an old one, with a warning; any other value itself."""
+    for old, new in old_values.items():
+        if type(value) is type(old) and value == old:
+            warnings.warn(f"{label}: {old!r} is now called {new!r}", FutureWarning, stacklevel=4)
+            return new
+    return value
 
 
 def to_dict(config: Any) -> Any:

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from codi_jax.config import config_class
 from codi_jax.nn.attention import attend
 from codi_jax.nn.conv import Conv3x3
+from codi_jax.nn.layers import Conv
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.types import Array
 
@@ -75,7 +76,7 @@ class _Layers(nn.Module):
     def conv(self, name: str, features: int, size: int = 3, **kwargs) -> nn.Module:
         if size == 3 and not kwargs:
             return Conv3x3(features, dtype=self.dtype, name=name)
-        return nn.Conv(features, (size, size), dtype=self.dtype, name=name, **kwargs)
+        return Conv(features, (size, size), dtype=self.dtype, name=name, **kwargs)
 
     def norm(self, name: str) -> GroupNorm:
         return GroupNorm(self.config.groups, positions=2, epsilon=1e-6, dtype=self.dtype, name=name)
@@ -170,8 +171,8 @@ class AutoKL(nn.Module):
         config = self.config
         self.encoder = Encoder(config, self.dtype)
         self.decoder = Decoder(config, self.dtype)
-        self.quant = nn.Conv(2 * config.embed_dim, (1, 1), dtype=self.dtype)
-        self.post_quant = nn.Conv(config.z_channels, (1, 1), dtype=self.dtype)
+        self.quant = Conv(2 * config.embed_dim, (1, 1), dtype=self.dtype)
+        self.post_quant = Conv(config.z_channels, (1, 1), dtype=self.dtype)
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Posterior of z: mean and log-variance, float32, each [..., H/f, W/f, embed_dim].

@@ -13,7 +13,9 @@ from jax.typing import DTypeLike
 
 from codi_jax.config import config_class
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import layer_norm
+from codi_jax.parallel.activations import constrain
 from codi_jax.types import Array
 
 PAD = 0
@@ -57,7 +59,7 @@ class BertLayer(nn.Module):
     def __call__(self, x: Array, bias: Array) -> Array:
 
         def dense(name: str, y: Array, features: int = self.config.width) -> Array:
-            return nn.Dense(features, dtype=self.dtype, name=name)(y)
+            return Dense(features, dtype=self.dtype, name=name)(y)
 
         q, k, v = (split_heads(dense(name, x), self.config.heads) for name in ("query", "key", "value"))
         y = dense("out", attend(q, k, v, bias).reshape(x.shape))
@@ -79,7 +81,8 @@ class BertEmbeddings(nn.Module):
         def table(size: int, name: str, index: Array) -> Array:
             return nn.Embed(size, config.width, dtype=self.dtype, name=name)(index)
 
-        x = table(config.vocab, "token", ids) + table(config.positions, "position", jnp.arange(ids.shape[1]))
+        x = constrain(table(config.vocab, "token", ids), "batch")
+        x = x + table(config.positions, "position", jnp.arange(ids.shape[1]))
         return _norm(self.dtype, "norm")(x + table(config.types, "type", jnp.zeros_like(ids)))
 
 
@@ -108,4 +111,4 @@ class Bert(nn.Module):
         x = BertEmbeddings(self.config, self.dtype, name="embeddings")(ids)
         for i in range(self.config.layers):
             x = BertLayer(self.config, self.dtype, name=f"layer_{i}")(x, bias)
-        return jnp.tanh(nn.Dense(self.config.width, dtype=self.dtype, name="pooler")(x[:, 0]))
+        return jnp.tanh(Dense(self.config.width, dtype=self.dtype, name="pooler")(x[:, 0]))

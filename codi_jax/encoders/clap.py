@@ -21,7 +21,9 @@ from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.swin import Merge, SwinBlock
+from codi_jax.nn.layers import Conv, Dense
 from codi_jax.nn.norms import layer_norm
+from codi_jax.nn.remat import Remat, blockwise
 from codi_jax.types import Array
 
 
@@ -157,11 +159,11 @@ class FixedBatchNorm(nn.Module):
 
 
 class CLAPAudio(nn.Module):
-    """The audio tower; `remat` recomputes the activations of each block in the backward pass."""
+    """The audio tower; `remat` says what is kept for the backward pass."""
 
     config: CLAPAudioConfig
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, log_mel: Array) -> Array:
@@ -185,16 +187,16 @@ class CLAPAudio(nn.Module):
         x = fold(FixedBatchNorm(name="norm_mel")(log_mel), config)[..., None]
         patch, strides = (config.patch_size, config.patch_size), config.patch_stride
         padding = [(pad, pad) for pad in ((config.patch_size - stride) // 2 for stride in strides)]
-        x = nn.Conv(config.embed_dim, patch, strides, padding, dtype=self.dtype, name="patch")(x)
+        x = Conv(config.embed_dim, patch, strides, padding, dtype=self.dtype, name="patch")(x)
         x = layer_norm(self.dtype, "norm_in")(x)
         for stage, (depth, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):
             inner = int(config.width(stage) * config.mlp_ratio)
-            swin = nn.remat(SwinBlock) if self.remat else SwinBlock
+            swin = blockwise(SwinBlock, self.remat)
             for block in range(depth):
                 side, shift = config.window_of(stage), config.shift_of(stage, block)
                 x = swin(heads, side, shift, inner, self.dtype, name=f"stage_{stage}_block_{block}")(x)
             if stage + 1 < len(config.depths):
                 x = Merge(self.dtype, name=f"stage_{stage}_merge")(x)
         x = layer_norm(self.dtype, "norm")(x).mean((1, 2))
-        x = nn.relu(nn.Dense(config.projection, dtype=self.dtype, name="projection1")(x))
-        return nn.Dense(config.projection, dtype=self.dtype, name="projection2")(x).astype(jnp.float32)
+        x = nn.relu(Dense(config.projection, dtype=self.dtype, name="projection1")(x))
+        return Dense(config.projection, dtype=self.dtype, name="projection2")(x).astype(jnp.float32)

@@ -18,7 +18,9 @@ from jax.typing import DTypeLike
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.clip_temporal import CLIPTemporal
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.layers import Conv, Dense, Embed
 from codi_jax.nn.norms import GroupNorm, layer_norm
+from codi_jax.nn.remat import Remat, blockwise
 from codi_jax.types import MASKED, Array
 
 
@@ -120,7 +122,7 @@ class CLIPLayer(nn.Module):
         """
 
         def dense(name: str, y: Array, features: int = self.width) -> Array:
-            return nn.Dense(features, dtype=self.dtype, name=name)(y)
+            return Dense(features, dtype=self.dtype, name=name)(y)
 
         y = layer_norm(self.dtype, "norm1")(x)
         q, k, v = (split_heads(dense(name, y), self.heads) for name in ("query", "key", "value"))
@@ -131,17 +133,17 @@ class CLIPLayer(nn.Module):
         return x + dense("fc2", quick_gelu(y))
 
 
-def clip_layer(remat: bool) -> type[CLIPLayer]:
-    """The class of a layer, with `remat` one that recomputes its activations in the backward pass."""
-    return nn.remat(CLIPLayer, static_argnums=(3,)) if remat else CLIPLayer  # 3: the number of frames
+def clip_layer(remat: Remat) -> type[CLIPLayer]:
+    """The class of a layer that keeps what `remat` says."""
+    return blockwise(CLIPLayer, remat, static_argnums=(3,))  # 3: the number of frames
 
 
 class CLIPText(nn.Module):
-    """Text tower; `remat` recomputes the activations of each layer in the backward pass."""
+    """Text tower; `remat` says what is kept for the backward pass."""
 
     config: CLIPTextConfig
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, ids: Array) -> Array:
@@ -159,7 +161,7 @@ class CLIPText(nn.Module):
         config, length = self.config, ids.shape[1]
         if length > config.positions:
             raise ValueError(f"{length} tokens exceed the {config.positions} positions")
-        x = nn.Embed(config.vocab, config.width, dtype=self.dtype, name="token")(ids)
+        x = Embed(config.vocab, config.width, dtype=self.dtype, name="token")(ids)
         x = x + nn.Embed(config.positions, config.width, dtype=self.dtype, name="position")(jnp.arange(length))
         causal = jnp.triu(jnp.full((length, length), MASKED), 1)
         for i in range(config.layers):
@@ -169,19 +171,19 @@ class CLIPText(nn.Module):
             x = layer(x, causal)
         x = layer_norm(self.dtype, "norm")(x)
         pooled = jnp.take_along_axis(x, ids.argmax(1)[:, None, None], axis=1)[:, 0]
-        projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
+        projection = Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
         return projection(pooled).astype(jnp.float32)
 
 
 class CLIPVision(nn.Module):
-    """Vision tower; `remat` recomputes the activations of each layer in the backward pass.
+    """Vision tower; `remat` says what is kept for the backward pass.
 
     Parameters of temporal layers are created only if it is initialised with two or more frames.
     """
 
     config: CLIPVisionConfig
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, pixels: Array) -> Array:
@@ -204,10 +206,10 @@ class CLIPVision(nn.Module):
         x = pixels.reshape(-1, *pixels.shape[-3:])
         patch = (config.patch, config.patch)
         for i, width in enumerate(config.stem):
-            x = nn.Conv(width, (3, 3), (2, 2), use_bias=False, dtype=self.dtype, name=f"stem_{i}")(x)
+            x = Conv(width, (3, 3), (2, 2), use_bias=False, dtype=self.dtype, name=f"stem_{i}")(x)
             x = nn.gelu(GroupNorm(width // 8, 2, dtype=self.dtype, name=f"stem_norm_{i}")(x))
             patch = (1, 1)
-        x = nn.Conv(config.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch")(x)
+        x = Conv(config.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch")(x)
         x = x.reshape(x.shape[0], -1, config.width)
         first = self.param("class", nn.initializers.normal(config.width**-0.5), (config.width,)).astype(self.dtype)
         x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, config.width)), x], axis=1)
@@ -219,7 +221,7 @@ class CLIPVision(nn.Module):
             )
             x = layer(x, None, frames if config.temporal else 1)
         pooled = layer_norm(self.dtype, "norm")(x[:, 0].reshape(batch, frames, config.width).mean(1))
-        projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
+        projection = Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
         return projection(pooled).astype(jnp.float32)
 
 

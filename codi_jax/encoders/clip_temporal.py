@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import ClampedNorm
 from codi_jax.nn.temporal import PositionBias
 from codi_jax.types import Array
@@ -39,8 +40,8 @@ class CLIPTemporal(nn.Module):
         x = x + self._feed_forward(x)
         return jnp.moveaxis(x.reshape(-1, shape[1], frames, shape[-1]), 1, 2).reshape(shape)
 
-    def _dense(self, features: int, name: str, **kwargs) -> nn.Dense:
-        return nn.Dense(features, use_bias=False, dtype=self.dtype, name=name, **kwargs)
+    def _dense(self, features: int, name: str, **kwargs) -> Dense:
+        return Dense(features, use_bias=False, dtype=self.dtype, name=name, **kwargs)
 
     def _attention(self, x: Array) -> Array:
         frames, width = x.shape[1:]

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 
 from codi_jax.config import config_class
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.layers import Dense, Embed
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import MASKED, Array
 
@@ -56,7 +57,7 @@ class GPT2Layer(nn.Module):
         width = self.config.width
 
         def dense(name: str, y: Array, features: int = width) -> Array:
-            return nn.Dense(features, dtype=self.dtype, name=name)(y)
+            return Dense(features, dtype=self.dtype, name=name)(y)
 
         qkv = dense("qkv", layer_norm(self.dtype, "norm1")(x), 3 * width)
         q, *new = (split_heads(y, self.config.heads) for y in jnp.split(qkv, 3, axis=-1))
@@ -79,10 +80,10 @@ class GPT2(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.token = nn.Embed(config.vocab, config.width, dtype=self.dtype)
+        self.token = Embed(config.vocab, config.width, dtype=self.dtype)
         self.position = nn.Embed(config.positions, config.width, dtype=self.dtype)
-        self.memory = nn.Dense(config.layers * config.width, use_bias=False, dtype=self.dtype)
-        self.latent = nn.Dense(config.width, use_bias=False, dtype=self.dtype)
+        self.memory = Dense(config.layers * config.width, use_bias=False, dtype=self.dtype)
+        self.latent = Dense(config.width, use_bias=False, dtype=self.dtype)
         self.layer = [GPT2Layer(config, self.dtype) for _ in range(config.layers)]
         self.norm = layer_norm(self.dtype, None)
 

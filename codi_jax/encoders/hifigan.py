@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError, config_class
+from codi_jax.nn.layers import Conv
 from codi_jax.types import Array
 
 
@@ -74,7 +75,7 @@ class DilatedResBlock(nn.Module):
         """x: [B, L, C]. Returns an array of the same shape."""
 
         def conv(name: str, y: Array, dilation: int) -> Array:
-            layer = nn.Conv(x.shape[-1], (self.kernel,), kernel_dilation=dilation, dtype=self.dtype, name=name)
+            layer = Conv(x.shape[-1], (self.kernel,), kernel_dilation=dilation, dtype=self.dtype, name=name)
             return layer(nn.leaky_relu(y, 0.1))
 
         for i, dilation in enumerate(self.dilations):
@@ -92,7 +93,7 @@ class HiFiGAN(nn.Module):
     def __call__(self, log_mel: Array) -> Array:
         """Maps spectrograms [B, frames, mels] to waves [B, config.samples(frames)], float32 in (-1, 1)."""
         config, channels, block = self.config, self.config.channels, 0
-        x = nn.Conv(channels, (7,), dtype=self.dtype, name="conv_in")(log_mel)
+        x = Conv(channels, (7,), dtype=self.dtype, name="conv_in")(log_mel)
         for i, (rate, kernel) in enumerate(zip(config.rates, config.kernels, strict=True)):
             channels //= 2
             edge = kernel - 1 - (kernel - rate) // 2  # crops (k − u) // 2 samples at each end
@@ -103,5 +104,5 @@ class HiFiGAN(nn.Module):
                 total = total + DilatedResBlock(size, dilations, self.dtype, name=f"res_{block}")(x)
                 block += 1
             x = total / len(config.res_kernels)
-        x = nn.Conv(1, (7,), dtype=self.dtype, name="conv_out")(nn.leaky_relu(x, 0.01))
+        x = Conv(1, (7,), dtype=self.dtype, name="conv_out")(nn.leaky_relu(x, 0.01))
         return nn.tanh(x[..., 0].astype(jnp.float32))

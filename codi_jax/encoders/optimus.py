@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from codi_jax.config import config_class
 from codi_jax.encoders.bert import Bert, BertConfig
 from codi_jax.encoders.gpt2 import GPT2, GPT2Config
+from codi_jax.nn.layers import Dense
 from codi_jax.types import Array
 
 
@@ -47,7 +48,7 @@ class Optimus(nn.Module):
 
     def setup(self) -> None:
         self.encoder = Bert(self.config.encoder, self.dtype)
-        self.moments = nn.Dense(2 * self.config.latent, use_bias=False, dtype=self.dtype)
+        self.moments = Dense(2 * self.config.latent, use_bias=False, dtype=self.dtype)
         self.decoder = GPT2(self.config.decoder, self.dtype)
 
     def encode(self, ids: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.autokl import LOGVAR_RANGE
 from codi_jax.nn.conv import Conv3
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.types import Array
 
@@ -80,7 +81,7 @@ class SequenceResBlock(_Layers):
         h = self.conv("conv1", self.features)(nn.swish(self.norm("norm1")(x)))
         h = self.conv("conv2", self.features)(nn.swish(self.norm("norm2")(h)))
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=self.dtype, name="shortcut")(x)
+            x = Dense(self.features, dtype=self.dtype, name="shortcut")(x)
         return x + h
 
 

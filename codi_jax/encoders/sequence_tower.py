@@ -11,7 +11,9 @@ from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.clip import clip_layer
+from codi_jax.nn.layers import Conv, Dense
 from codi_jax.nn.norms import GroupNorm, layer_norm
+from codi_jax.nn.remat import Remat
 from codi_jax.types import Array
 
 
@@ -56,11 +58,11 @@ class SequenceTowerConfig:
 
 
 class SequenceTower(nn.Module):
-    """The tower; `remat` recomputes the activations of each layer in the backward pass."""
+    """The tower; `remat` says what is kept for the backward pass."""
 
     config: SequenceTowerConfig
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -80,11 +82,11 @@ class SequenceTower(nn.Module):
             raise ValueError(f"expected {config.length} steps of {config.in_channels} channels, got {x.shape[1:]}")
         patch = config.patch
         for i, width in enumerate(config.stem):
-            x = nn.Conv(width, (3,), (2,), use_bias=False, dtype=self.dtype, name=f"stem_{i}")(x)
+            x = Conv(width, (3,), (2,), use_bias=False, dtype=self.dtype, name=f"stem_{i}")(x)
             x = nn.gelu(GroupNorm(width // 8, 1, dtype=self.dtype, name=f"stem_norm_{i}")(x))
             patch = 1
         x = x.reshape(x.shape[0], -1, patch * x.shape[-1])
-        x = nn.Dense(config.width, use_bias=False, dtype=self.dtype, name="patch")(x)
+        x = Dense(config.width, use_bias=False, dtype=self.dtype, name="patch")(x)
         first = self.param("class", nn.initializers.normal(config.width**-0.5), (config.width,)).astype(self.dtype)
         x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, config.width)), x], axis=1)
         x = x + nn.Embed(x.shape[1], config.width, dtype=self.dtype, name="position")(jnp.arange(x.shape[1]))
@@ -94,5 +96,5 @@ class SequenceTower(nn.Module):
                 config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}"
             )
             x = layer(x, None, 1)
-        projection = nn.Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
+        projection = Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")
         return projection(layer_norm(self.dtype, "norm")(x[:, 0])).astype(jnp.float32)

@@ -10,6 +10,7 @@ only by the roll. The scores have a learned bias for every head and offset betwe
 """
 
 import math
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -18,8 +19,11 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import attend, split_heads
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import layer_norm
 from codi_jax.types import Array
+
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 # The published weights were trained with this instead of MASKED; its exponential vanishes in float32.
 SHIFT_MASKED = -100.0
@@ -32,7 +36,7 @@ def relative_index(window: int) -> np.ndarray:
     return down * (2 * window - 1) + across
 
 
-def windows(x: Array | np.ndarray, side: int) -> Array | np.ndarray:
+def windows(x: AnyArray, side: int) -> AnyArray:
     """[..., H, W, C] -> [..., H W / side², side², C], row-major."""
     *batch, height, width, features = x.shape
     x = x.reshape(*batch, height // side, side, width // side, side, features).swapaxes(-4, -3)
@@ -74,10 +78,10 @@ class WindowAttention(nn.Module):
         if self.shift:
             bias = bias + shift_mask(grid, self.side, self.shift)[:, None]
             x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
-        y = nn.Dense(3 * features, dtype=self.dtype, name="qkv")(windows(x, self.side))
+        y = Dense(3 * features, dtype=self.dtype, name="qkv")(windows(x, self.side))
         q, k, v = (split_heads(part, self.heads) for part in jnp.split(y, 3, axis=-1))
-        y = jax.vmap(attend, in_axes=(0, 0, 0, None))(q, k, v, bias)  # [B, windows, cells, heads, d]
-        y = nn.Dense(features, dtype=self.dtype, name="out")(y.reshape(*y.shape[:3], features))
+        y = jax.vmap(attend, in_axes=(1, 1, 1, 0), out_axes=1)(q, k, v, bias)  # [B, windows, cells, heads, d]
+        y = Dense(features, dtype=self.dtype, name="out")(y.reshape(*y.shape[:3], features))
         y = unwindows(y, grid, self.side)
         return jnp.roll(y, (self.shift, self.shift), (1, 2)) if self.shift else y
 
@@ -96,8 +100,8 @@ class SwinBlock(nn.Module):
         """x: [B, H, W, C]. Returns an array of the same shape."""
         attention = WindowAttention(self.heads, self.side, self.shift, self.dtype, name="attention")
         x = x + attention(layer_norm(self.dtype, "norm1")(x))
-        y = nn.Dense(self.feed_forward, dtype=self.dtype, name="fc1")(layer_norm(self.dtype, "norm2")(x))
-        return x + nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(nn.gelu(y, approximate=False))
+        y = Dense(self.feed_forward, dtype=self.dtype, name="fc1")(layer_norm(self.dtype, "norm2")(x))
+        return x + Dense(x.shape[-1], dtype=self.dtype, name="fc2")(nn.gelu(y, approximate=False))
 
 
 class Merge(nn.Module):
@@ -111,4 +115,4 @@ class Merge(nn.Module):
         batch, height, width, features = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, features).transpose(0, 1, 3, 4, 2, 5)
         x = layer_norm(self.dtype, "norm")(x.reshape(batch, height // 2, width // 2, 4 * features))
-        return nn.Dense(2 * features, use_bias=False, dtype=self.dtype, name="reduction")(x)
+        return Dense(2 * features, use_bias=False, dtype=self.dtype, name="reduction")(x)

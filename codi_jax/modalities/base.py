@@ -15,6 +15,7 @@ of arrays with a leading batch dimension.
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,9 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.calls import apply, init
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
+from codi_jax.nn.remat import Remat, offloaded
 from codi_jax.nn.unet import UNetConfig
 from codi_jax.registry import Registry
 from codi_jax.types import Array, Params, PyTree, Tokens
@@ -43,14 +47,16 @@ class ModelDims:
       environment_width: E, width of the environment space.
       compat: `true` for CoDi as the paper defines it, `release` for the public code (aliased last skip).
       dtype: compute type; parameters are float32.
-      remat: recompute the activations of each block of the trained networks in the backward pass.
+      attention: what computes attention, see `nn.attention.attend`.
+      remat: what is kept for the backward pass, see `nn.remat`.
     """
 
     width: int
     environment_width: int
     compat: str = "true"
     dtype: str = "float32"
-    remat: bool = False
+    attention: Kernel = "auto"
+    remat: Remat = "none"
 
 
 class ModalityConfig(Protocol):
@@ -105,14 +111,14 @@ class Modality(abc.ABC, Generic[ConfigT]):
         self.dtype = jnp.dtype(dims.dtype)
 
     def _build_denoiser(self) -> None:
+        compute = Compute(self.dtype, self.dims.attention, self.dims.remat)
         self.denoiser = Denoiser(
             self.denoiser_config,
             self.dims.environment_width,
-            dtype=self.dtype,
+            compute,
             alias_skip=self.dims.compat == "release",
-            remat=self.dims.remat,
         )
-        self.environment = EnvironmentEncoder(self.environment_config, dtype=self.dtype, remat=self.dims.remat)
+        self.environment = EnvironmentEncoder(self.environment_config, compute)
 
     def _unexpected(self, value: Any, expected: str) -> ConfigError:
         """The error about a value of a user that is not what `raw_from_user` takes."""
@@ -323,7 +329,8 @@ class Modality(abc.ABC, Generic[ConfigT]):
         params = {"unet": self.component(variables, "denoiser")}
         if environment is not None:
             params["cross"] = self.component(variables, "cross")
-        return apply(Denoiser.__call__, self.denoiser, params, z, t, context, environment, gate)
+        network = offloaded(partial(apply, Denoiser.__call__, self.denoiser), self.dims.remat)
+        return network(params, z, t, context, environment, gate)
 
 
 def decode_by_codec(modality: Modality, variables: Variables, z: Array) -> PyTree:

@@ -2,33 +2,77 @@
 
     o = Σ_l softmax_l(q·k_l / √d + b_l) v_l
 
-With b_l = log w_l a token counts w_l times; b_l = MASKED masks it.
+With b_l = log w_l a token counts w_l times; b_l = MASKED masks it. The softmax over a single token is 1 whatever q, k
+and b are, so that attention to one token, such as CoDi's prompt or a pooled environment, is o = v: one vector for all
+positions.
+
+`attend` is the only place that chooses the program which computes o (`attention_kernels`).
 """
 
+import functools
+import logging
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.nn import attention_kernels as kernels
+from codi_jax.nn.attention_kernels import Kernel
+from codi_jax.nn.layers import Dense
+from codi_jax.nn.remat import named
+from codi_jax.parallel.activations import constrain, shards
 from codi_jax.types import Array, Tokens
 
+LARGE = 128 * 2**20  # bytes of scores on a device from which they are computed in chunks
 
-def attend(q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
+
+def attend(q: Array, k: Array, v: Array, bias: Array | None = None, kernel: Kernel = "auto") -> Array:
     """Softmax attention, with scores and softmax in float32.
 
     Args:
       q: queries [B, P, N, d].
       k, v: keys and values [B, L, N, d].
       bias: added to the scores; broadcasts to [B, N, P, L].
+      kernel: what computes it; `auto` chooses by hardware and sizes.
 
     Returns:
       [B, P, N, d] in the dtype of v.
+
+    Raises:
+      ConfigError: the named kernel cannot compute these sizes, this dtype or a bias, or not on this hardware.
     """
-    scores = jnp.einsum("bpnd,blnd->bnpl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    if bias is not None:
-        scores = scores + bias
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bnpl,blnd->bpnd", weights, v)
+    q, k, v = (constrain(x, "batch", None, "heads") for x in (q, k, v))
+    batch, queries, heads, width = q.shape
+    parts = shards("batch", batch) * shards("heads", heads)
+    sizes = kernels.Sizes(batch, queries, heads, width, k.shape[1], str(v.dtype), bias is not None, parts)
+    chosen = choose(kernel, sizes, kernels.hardware())
+    return named(constrain(kernels.KERNELS[chosen](q, k, v, bias), "batch", None, "heads"), "attention")
+
+
+@functools.lru_cache(maxsize=1024)
+def choose(kernel: Kernel, sizes: kernels.Sizes, hardware: kernels.Hardware) -> str:
+    """The kernel for some sizes. The first choice for these sizes is logged.
+
+    `auto` is splash on TPU and cudnn on NVIDIA GPUs, where they can be used and there are at least 1024 × 1024 scores
+    a head (below, XLA's programs are as good); else XLA's, in chunks if the scores of a device take more than `LARGE`.
+
+    Raises:
+      ConfigError: see `attend`.
+    """
+    if kernel != "auto":
+        kernels.check(kernel, sizes, hardware)
+        chosen, why = kernel, "config.model.attention"
+    else:
+        fused = {"tpu": "splash", "gpu": "cudnn"}.get(hardware.platform)
+        long = sizes.queries * sizes.keys >= 1024**2
+        if fused and long and not kernels.unsupported(fused, sizes, hardware):
+            chosen, why = fused, f"on {hardware.platform}"
+        elif sizes.score_bytes > LARGE:
+            chosen, why = "chunked", f"scores of {sizes.score_bytes / 2**20:.0f} MiB"
+        else:
+            chosen, why = "xla", f"scores of {sizes.score_bytes / 2**20:.2g} MiB"
+    logging.getLogger(__name__).info("attention %s: %s (%s)", sizes, chosen, why)
+    return chosen
 
 
 def split_heads(x: Array, heads: int) -> Array:
@@ -40,20 +84,34 @@ class Attention(nn.Module):
     """Cross-attention of tokens to a context or, without one, self-attention.
 
     Queries, keys and values have the width of the tokens and no bias; the output layer has a bias.
+
+    Attributes:
+      heads: N.
+      dtype: of the computation.
+      kernel: see `attend`.
     """
 
     heads: int
     dtype: DTypeLike = jnp.float32
+    kernel: Kernel = "auto"
 
     @nn.compact
     def __call__(self, x: Array, context: Tokens | None = None) -> Array:
-        """x: [B, P, C]; context: [B, L, D]. Returns [B, P, C]."""
+        """x: [B, P, C]; context: [B, L, D]. Returns [B, P, C], or [B, 1, C] if L is 1: the same for all positions."""
+        width = x.shape[-1]
         source = x if context is None else context.values.astype(self.dtype)
-        bias = None if context is None else context.bias[:, None, None, :]
 
         def project(values: Array, name: str) -> Array:
-            y = nn.Dense(x.shape[-1], use_bias=False, dtype=self.dtype, name=name)(values)
-            return split_heads(y, self.heads)
+            return Dense(width, use_bias=False, dtype=self.dtype, name=name)(values)
 
-        y = attend(project(x, "query"), project(source, "key"), project(source, "value"), bias)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="out")(y.reshape(x.shape))
+        out = Dense(width, dtype=self.dtype, name="out")
+        if context is not None and source.shape[1] == 1:
+            if self.is_initializing():  # their parameters exist for any number of tokens
+                _ = project(x, "query"), project(source, "key")
+            return out(project(source, "value"))
+        q, k, v = (
+            split_heads(project(values, name), self.heads)
+            for values, name in ((x, "query"), (source, "key"), (source, "value"))
+        )
+        bias = None if context is None else context.bias[:, None, None, :]
+        return out(attend(q, k, v, bias, self.kernel).reshape(x.shape))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from codi_jax.parallel.activations import constrain
 from codi_jax.types import Array
 
 
@@ -42,7 +43,7 @@ class Conv3x3(nn.Module):
         init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.width)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
-        maps = x.astype(self.dtype).reshape(-1, *x.shape[-3:])
+        maps = constrain(x, "batch").astype(self.dtype).reshape(-1, *x.shape[-3:])
         if maps.shape[1:3] == (1, 1):
             y = maps @ kernel[1, 1]  # all other taps read zeros
         elif maps.shape[1] * maps.shape[2] < 9:
@@ -50,7 +51,7 @@ class Conv3x3(nn.Module):
         else:
             strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
             y = lax.conv_general_dilated(maps, kernel, strides, ((1, 1), (1, 1)), dimension_numbers=layout)
-        return (y + bias).reshape(*x.shape[:-3], *y.shape[1:])
+        return constrain((y + bias).reshape(*x.shape[:-3], *y.shape[1:]), "batch")
 
 
 class Conv3(nn.Module):
@@ -74,5 +75,6 @@ class Conv3(nn.Module):
         kernel = self.param("kernel", init, (3, x.shape[-1], self.width)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
         layout = ("NHC", "HIO", "NHC")
-        y = lax.conv_general_dilated(x.astype(self.dtype), kernel, (self.stride,), ((1, 1),), dimension_numbers=layout)
-        return y + bias
+        x = constrain(x, "batch").astype(self.dtype)
+        y = lax.conv_general_dilated(x, kernel, (self.stride,), ((1, 1),), dimension_numbers=layout)
+        return constrain(y + bias, "batch")

@@ -9,12 +9,12 @@ has self-attention and a feed-forward, and a softmax over no tokens is undefined
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.layout import BlockSite, input_steps, output_steps
+from codi_jax.nn.remat import BLOCK, blockwise, named
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
 
@@ -25,19 +25,17 @@ class CrossModalAttention(nn.Module):
     Attributes:
       config: that of the U-Net.
       width: E of the environment tokens.
-      dtype: of the computation; parameters are float32.
-      remat: recompute each block's activations in the backward pass.
+      compute: how it is computed.
     """
 
     config: UNetConfig
     width: int
-    dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    compute: Compute = Compute()
 
     def setup(self):
         def blocks(steps):
-            make = nn.remat(Transformer) if self.remat else Transformer
-            sizes = self.config.heads, self.config.groups, self.config.vector_tokens, self.dtype
+            make = blockwise(Transformer, self.compute.remat)
+            sizes = self.config.heads, self.config.groups, self.config.vector_tokens, self.compute
             return {str(step.place[1]): make(*sizes) for step in steps if step.connect}
 
         self.inputs = blocks(input_steps(self.config))
@@ -64,5 +62,5 @@ class CrossModalAttention(nn.Module):
         side, index = place
         update = getattr(self, side)[str(index)](h, environment)
         if gate is not None:
-            update = update * gate.astype(self.dtype).reshape(-1, *(1,) * (h.ndim - 1))
-        return h + update
+            update = update * gate.astype(self.compute.dtype).reshape(-1, *(1,) * (h.ndim - 1))
+        return named(h + update, BLOCK)

@@ -1,10 +1,9 @@
 """The denoiser of a modality: its U-Net and, for joint generation, its cross-modal attention."""
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.cross_modal import CrossModalAttention
 from codi_jax.nn.layout import BlockSite
@@ -20,21 +19,19 @@ class Denoiser(nn.Module):
     Attributes:
       config: that of the U-Net.
       cross_width: E of the environment tokens; None for a denoiser without cross-modal attention.
-      dtype: of the computation; parameters are float32.
+      compute: how it is computed.
       alias_skip: see `UNet.__call__`.
-      remat: recompute activations in the backward pass.
     """
 
     config: UNetConfig
     cross_width: int | None = None
-    dtype: DTypeLike = jnp.float32
+    compute: Compute = Compute()
     alias_skip: bool = False
-    remat: bool = False
 
     def setup(self):
-        self.unet = UNet(self.config, self.dtype, self.remat)
+        self.unet = UNet(self.config, self.compute)
         if self.cross_width is not None:
-            self.cross = CrossModalAttention(self.config, self.cross_width, self.dtype, self.remat)
+            self.cross = CrossModalAttention(self.config, self.cross_width, self.compute)
 
     def embed_time(self, t: Array) -> Array:
         """See `UNet.embed_time`."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from codi_jax.nn.layers import Dense
 from codi_jax.types import Array
 
 # The float32 exp that made the golden files rounds up even this far below a tie, in units in the last place. Measured
@@ -50,5 +51,5 @@ class TimeEmbedding(nn.Module):
     @nn.compact
     def __call__(self, t: Array) -> Array:
         x = timestep_embedding(t, self.width).astype(self.dtype)
-        x = nn.Dense(4 * self.width, dtype=self.dtype, name="layer_in")(x)
-        return nn.Dense(4 * self.width, dtype=self.dtype, name="layer_out")(jax.nn.silu(x))
+        x = Dense(4 * self.width, dtype=self.dtype, name="layer_in")(x)
+        return Dense(4 * self.width, dtype=self.dtype, name="layer_out")(jax.nn.silu(x))

@@ -6,11 +6,12 @@ mean. It has no attention and does not receive the prompt.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import EnvironmentConfig
 from codi_jax.nn.kinds import Head
 from codi_jax.nn.layout import environment_steps
+from codi_jax.nn.remat import blockwise
 from codi_jax.nn.unet import Block, check_latent
 from codi_jax.types import Array
 
@@ -20,18 +21,16 @@ class EnvironmentEncoder(nn.Module):
 
     Attributes:
       config: its sizes.
-      dtype: of the computation; parameters are float32.
-      remat: recompute the activations of each block in the backward pass.
+      compute: how it is computed.
     """
 
     config: EnvironmentConfig
-    dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    compute: Compute = Compute()
 
     def setup(self):
-        block = nn.remat(Block) if self.remat else Block
-        self.stages = [block(self.config, step, self.dtype) for step in environment_steps(self.config)]
-        self.head = Head(self.config, self.config.width, zero=False, dtype=self.dtype)
+        block = blockwise(Block, self.compute.remat)
+        self.stages = [block(self.config, step, self.compute) for step in environment_steps(self.config)]
+        self.head = Head(self.config, self.config.width, zero=False, dtype=self.compute.dtype)
 
     def __call__(self, z: Array, emb: Array) -> Array:
         """Encodes a noisy latent.
@@ -48,7 +47,7 @@ class EnvironmentEncoder(nn.Module):
           ConfigError: a latent of other sizes than the config's.
         """
         check_latent(self.config, z)
-        h = z.astype(self.dtype)
+        h = z.astype(self.compute.dtype)
         for stage in self.stages:
             h = stage(h, emb)
         tokens = self.head(h).astype(jnp.float32).reshape(z.shape[0], -1, self.config.width)

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from codi_jax.nn.config import BlockConfig
 from codi_jax.nn.conv import Conv3, Conv3x3
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import GroupNorm
 from codi_jax.nn.residual import Residual
 from codi_jax.nn.transformer import as_features, as_tokens
@@ -88,7 +89,7 @@ class Vector:
 
     def layer(self, width: int, name: str | None, zero: bool = False) -> nn.Module:
         init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-        return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+        return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
     def residual(self, width: int, name: str | None) -> nn.Module:
         return Residual(self.config.flat(width), self.config.groups, 0, self.layer, self.dtype, name=name)

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import GroupNorm
+from codi_jax.nn.remat import named
 from codi_jax.types import Array
 
 
@@ -41,10 +43,10 @@ class Residual(nn.Module):
         def normed(x: Array, name: str) -> Array:
             return jax.nn.silu(GroupNorm(self.groups, self.positions, dtype=self.dtype, name=name)(x))
 
-        x = self.layer(self.width, "layer_in", False)(normed(h, "norm_in"))
-        emb = nn.Dense(self.width, dtype=self.dtype, name="emb")(jax.nn.silu(emb))
+        x = named(self.layer(self.width, "layer_in", False)(normed(h, "norm_in")), "convolution")
+        emb = Dense(self.width, dtype=self.dtype, name="emb")(jax.nn.silu(emb))
         x = x + emb.reshape(emb.shape[0], *(1,) * (x.ndim - 2), self.width)
         x = self.layer(self.width, "layer_out", True)(normed(x, "norm_out"))
         if h.shape[-1] != self.width:
-            h = nn.Dense(self.width, dtype=self.dtype, name="skip")(h)
+            h = Dense(self.width, dtype=self.dtype, name="skip")(h)
         return h + x

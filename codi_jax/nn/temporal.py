@@ -22,6 +22,7 @@ from codi_jax.config import ConfigError
 from codi_jax.nn.attention import attend, split_heads
 from codi_jax.nn.config import BlockConfig
 from codi_jax.nn.conv import Conv3x3
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import ClampedNorm, GroupNorm
 from codi_jax.types import Array
 
@@ -79,12 +80,12 @@ class TemporalAttention(nn.Module):
         x = ClampedNorm(axis=1, epsilon=epsilon, dtype=self.dtype, name="norm")(x)
 
         x = jnp.moveaxis(x, 1, 3).reshape(-1, frames, channels)
-        q = nn.Dense(inner, use_bias=False, dtype=self.dtype, name="query")(x)
-        kv = nn.Dense(2 * inner, use_bias=False, dtype=self.dtype, name="key_value")(x)
+        q = Dense(inner, use_bias=False, dtype=self.dtype, name="query")(x)
+        kv = Dense(2 * inner, use_bias=False, dtype=self.dtype, name="key_value")(x)
         k, v = jnp.split(kv, 2, axis=-1)
         bias = PositionBias(channels // 2, heads, self.dtype, name="bias")(frames)
         y = attend(split_heads(q, heads), split_heads(k, heads), split_heads(v, heads), bias)
-        out = nn.Dense(channels, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
+        out = Dense(channels, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
         y = out(y.reshape(-1, frames, inner)).reshape(batch, height, width, frames, channels)
         return jnp.moveaxis(y, 3, 1)
 
@@ -98,11 +99,11 @@ class TemporalFeedForward(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         inner = int(channels * 4 * 2 / 3)
-        y = nn.Dense(2 * inner, use_bias=False, dtype=self.dtype, name="layer_in")(x).astype(jnp.float32)
+        y = Dense(2 * inner, use_bias=False, dtype=self.dtype, name="layer_in")(x).astype(jnp.float32)
         value, gate = jnp.split(y, 2, axis=-1)
         y = delay_chunks(value * jax.nn.gelu(gate, approximate=False), 2)
         y = ClampedNorm(axis=-1, dtype=self.dtype, name="norm")(y)
-        return nn.Dense(channels, use_bias=False, dtype=self.dtype, name="layer_out")(y)
+        return Dense(channels, use_bias=False, dtype=self.dtype, name="layer_out")(y)
 
 
 class FrameShift(nn.Module):

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from codi_jax.nn.attention import Attention
+from codi_jax.nn.compute import Compute
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.norms import GroupNorm, layer_norm
+from codi_jax.nn.remat import named
 from codi_jax.types import Array, Tokens
 
 
@@ -44,8 +47,9 @@ class GEGLU(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        value, gate = jnp.split(nn.Dense(8 * width, dtype=self.dtype, name="layer_in")(x), 2, axis=-1)
-        return nn.Dense(width, dtype=self.dtype, name="layer_out")(value * jax.nn.gelu(gate, approximate=False))
+        value, gate = jnp.split(Dense(8 * width, dtype=self.dtype, name="layer_in")(x), 2, axis=-1)
+        hidden = named(value * jax.nn.gelu(gate, approximate=False), "feed_forward")
+        return Dense(width, dtype=self.dtype, name="layer_out")(hidden)
 
 
 class Transformer(nn.Module):
@@ -55,27 +59,28 @@ class Transformer(nn.Module):
       heads: attention heads.
       groups: groups of the first norm.
       vector_tokens: see `as_tokens`.
-      dtype: of the computation.
+      compute: dtype and attention.
     """
 
     heads: int
     groups: int
     vector_tokens: int
-    dtype: DTypeLike = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, h: Array, context: Tokens) -> Array:
         """h: features of any kind; context: [B, L, D]. Returns an update of the shape of h."""
+        dtype, attention = self.compute.dtype, self.compute.attention
         x = as_tokens(h, self.vector_tokens)
         batch, frames, positions, width = x.shape
         per_frame, whole = (batch * frames, positions, width), (batch, frames * positions, width)
 
-        x = GroupNorm(self.groups, positions=1, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
-        x = nn.Dense(width, dtype=self.dtype, name="project_in")(x).reshape(per_frame)
-        x = x + Attention(self.heads, self.dtype, name="self")(layer_norm(self.dtype, "norm_self")(x))
+        x = GroupNorm(self.groups, positions=1, epsilon=1e-6, dtype=dtype, name="norm")(x)
+        x = Dense(width, dtype=dtype, name="project_in")(x).reshape(per_frame)
+        x = x + Attention(self.heads, dtype, attention, name="self")(layer_norm(dtype, "norm_self")(x))
         # All frames attend to the same context, so that one call serves all frames without repeating the context.
         x = x.reshape(whole)
-        x = x + Attention(self.heads, self.dtype, name="cross")(layer_norm(self.dtype, "norm_cross")(x), context)
-        x = x + GEGLU(self.dtype, name="feed_forward")(layer_norm(self.dtype, "norm_feed_forward")(x))
-        project_out = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="project_out")
+        x = x + Attention(self.heads, dtype, attention, name="cross")(layer_norm(dtype, "norm_cross")(x), context)
+        x = x + GEGLU(dtype, name="feed_forward")(layer_norm(dtype, "norm_feed_forward")(x))
+        project_out = Dense(width, dtype=dtype, kernel_init=nn.initializers.zeros, name="project_out")
         return as_features(project_out(x).reshape(batch, frames, positions, width), h.shape)

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import BlockConfig, UNetConfig
 from codi_jax.nn.embeddings import TimeEmbedding
 from codi_jax.nn.kinds import Head, blocks_of
 from codi_jax.nn.layout import BlockSite, BlockSpec, input_steps, output_steps
+from codi_jax.nn.remat import BLOCK, blockwise, named
 from codi_jax.nn.temporal import Temporal
 from codi_jax.nn.transformer import Transformer
 from codi_jax.types import Array, Tokens
@@ -24,9 +26,9 @@ from codi_jax.types import Array, Tokens
 Connect = Callable[[BlockSite, Array], Array]
 
 
-def transformer(config: UNetConfig, dtype: DTypeLike, name: str | None = None) -> Transformer:
+def transformer(config: UNetConfig, compute: Compute, name: str | None = None) -> Transformer:
     """A transformer block with the sizes of the config."""
-    return Transformer(config.heads, config.groups, config.vector_tokens, dtype, name=name)
+    return Transformer(config.heads, config.groups, config.vector_tokens, compute, name=name)
 
 
 def residual_pair(config: BlockConfig, dtype: DTypeLike, width: int, suffix: str, h: Array, emb: Array) -> Array:
@@ -43,19 +45,20 @@ class Block(nn.Module):
 
     config: BlockConfig
     step: BlockSpec
-    dtype: DTypeLike = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, h: Array, emb: Array, context: Tokens | None = None) -> Array:
-        make, width = blocks_of(self.config, self.dtype), self.step.width
+        dtype, width = self.compute.dtype, self.step.width
+        make = blocks_of(self.config, dtype)
         if self.step.content == "stem":
             return make.layer(self.config.flat(width), "stem")(h)
         if self.step.content == "down":
             return make.down(width, "down")(h)
-        h = residual_pair(self.config, self.dtype, width, "", h, emb)
+        h = residual_pair(self.config, dtype, width, "", h, emb)
         if self.step.attend:
             assert isinstance(self.config, UNetConfig) and context is not None, "only the U-Net attends to a context"
-            h = h + transformer(self.config, self.dtype, "attend")(h, context)
+            h = h + transformer(self.config, self.compute, "attend")(h, context)
         return make.up(width, "up")(h) if self.step.up else h
 
 
@@ -63,14 +66,14 @@ class Middle(nn.Module):
     """Residual, attention, residual at the coarsest level."""
 
     config: UNetConfig
-    dtype: DTypeLike = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, h: Array, emb: Array, context: Tokens) -> Array:
-        width = self.config.channels * self.config.multipliers[-1]
-        h = residual_pair(self.config, self.dtype, width, "_0", h, emb)
-        h = h + transformer(self.config, self.dtype, "attend")(h, context)
-        return residual_pair(self.config, self.dtype, width, "_1", h, emb)
+        width, dtype = self.config.channels * self.config.multipliers[-1], self.compute.dtype
+        h = residual_pair(self.config, dtype, width, "_0", h, emb)
+        h = h + transformer(self.config, self.compute, "attend")(h, context)
+        return residual_pair(self.config, dtype, width, "_1", h, emb)
 
 
 def check_latent(config: BlockConfig, z: Array, reduction: int = 1) -> None:
@@ -93,21 +96,19 @@ class UNet(nn.Module):
 
     Attributes:
       config: its sizes.
-      dtype: of the computation; parameters are float32.
-      remat: recompute the activations of each block in the backward pass.
+      compute: how it is computed.
     """
 
     config: UNetConfig
-    dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    compute: Compute = Compute()
 
     def setup(self):
-        block, middle = (nn.remat(Block), nn.remat(Middle)) if self.remat else (Block, Middle)
-        self.time = TimeEmbedding(self.config.channels, self.dtype)
-        self.inputs = [block(self.config, step, self.dtype) for step in input_steps(self.config)]
-        self.middle = middle(self.config, self.dtype)
-        self.outputs = [block(self.config, step, self.dtype) for step in output_steps(self.config)]
-        self.head = Head(self.config, self.config.latent_channels, zero=True, dtype=self.dtype)
+        block, middle = blockwise(Block, self.compute.remat), blockwise(Middle, self.compute.remat)
+        self.time = TimeEmbedding(self.config.channels, self.compute.dtype)
+        self.inputs = [block(self.config, step, self.compute) for step in input_steps(self.config)]
+        self.middle = middle(self.config, self.compute)
+        self.outputs = [block(self.config, step, self.compute) for step in output_steps(self.config)]
+        self.head = Head(self.config, self.config.latent_channels, zero=True, dtype=self.compute.dtype)
 
     def embed_time(self, t: Array) -> Array:
         """Embeds timesteps [B] as [B, 4·channels], an input of every residual block. One row serves all samples."""
@@ -140,13 +141,14 @@ class UNet(nn.Module):
             return connect(step.place, h) if connect and step.connect else h
 
         emb = self.embed_time(t)
-        h, skips = z.astype(self.dtype), []
+        h, skips = z.astype(self.compute.dtype), []
         for block in self.inputs:
-            h = connected(block.step, block(h, emb, context))
+            h = connected(block.step, named(block(h, emb, context), BLOCK))
             skips.append(h)
-        h = self.middle(h, emb, context)
+        h = named(self.middle(h, emb, context), BLOCK)
         if alias_skip:
             skips[-1] = h
         for block in self.outputs:
-            h = connected(block.step, block(jnp.concatenate([h, skips.pop()], axis=-1), emb, context))
+            joined = jnp.concatenate([h, skips.pop()], axis=-1)
+            h = connected(block.step, named(block(joined, emb, context), BLOCK))
         return self.head(h).astype(z.dtype)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from jax.sharding import AbstractMesh, AxisType
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.remat import Remat
 from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.parallel.tables import size
@@ -36,27 +37,27 @@ def _held(run: Run, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     return bytes_per_device(fixed), bytes_per_device(batch)
 
 
-def with_remat(run: Run, remat: bool) -> Run:
+def with_remat(run: Run, remat: Remat) -> Run:
     """The run with `model.remat` set."""
     return Run(dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, remat=remat)), run.workdir)
 
 
 @functools.lru_cache(maxsize=256)
 def remat_keeps(run: Run, name: str) -> float:
-    """The fraction of a stage's activations that is kept with rematerialization."""
-    with_it, without = (kept_for_backward(with_remat(run, remat), name) for remat in (True, False))
+    """The fraction of a stage's activations that is kept with `model.remat=blocks`."""
+    with_it, without = (kept_for_backward(with_remat(run, remat), name) for remat in ("blocks", "none"))
     return with_it / without
 
 
 def estimated_peak(
-    run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int, remat: bool | None = None
+    run: Run, row: Row, target: Target, mesh: dict[str, int], batch_size: int, remat: Remat | None = None
 ) -> float | None:
     """Estimated peak bytes of a chip with another mesh, batch and remat than a row's; None if the row's are unknown."""
     if row["hbm"]["temporaries"] is None:
         return None
     share = (batch_size / num_batch_shards(mesh)) / (row["batch_size"] / num_batch_shards(row["mesh"]))
     if remat not in (None, row["remat"]):
-        share *= remat_keeps(run, row["stage"]) ** (1 if remat else -1)
+        share *= remat_keeps(run, row["stage"]) ** (-1 if remat == "none" else 1)
     arguments = held(run, row["stage"], mesh, batch_size) * target.per_chip
     return arguments + share * (row["hbm"]["peak"] - row["hbm"]["arguments"])
 
@@ -81,7 +82,9 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
     if limit is None or row["hbm"]["temporaries"] is None:
         return []
 
-    def peak(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> float:
+    current: Remat = row["remat"]
+
+    def peak(mesh: dict[str, int], batch: int, remat: Remat = current) -> float:
         try:
             estimated = estimated_peak(run, row, target, mesh, batch, remat)
         except ConfigError:  # a sharding rule does not fit this mesh
@@ -89,16 +92,18 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
         assert estimated is not None, "the temporaries of the row are known"
         return estimated
 
-    def describe(mesh: dict[str, int], batch: int, remat: bool = row["remat"]) -> str:
+    def describe(mesh: dict[str, int], batch: int, remat: Remat = current) -> str:
         changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
         changes += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
-        changes += ["model.remat=True"] if remat != row["remat"] else []
+        changes += [f"model.remat={remat}"] if remat != current else []
         return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch, remat))} of {size(limit)} a chip)"
 
     mesh, batch_size, batches = row["mesh"], row["batch_size"], [*_halves(row)]
-    policies = [row["remat"]] if row["remat"] else [False, True]
-    single = [(mesh, batch, row["remat"]) for batch in batches if peak(mesh, batch) <= limit][:1]
-    single += [(finer, batch_size, row["remat"]) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]
+    policies: list[Remat] = ["none", "blocks"] if current == "none" else [current]
+    single: list[tuple[dict[str, int], int, Remat]] = [
+        (mesh, batch, current) for batch in batches if peak(mesh, batch) <= limit
+    ][:1]
+    single += [(finer, batch_size, current) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]
     single += [(mesh, batch_size, remat) for remat in policies[1:] if peak(mesh, batch_size, remat) <= limit]
     combined = (
         (finer, batch, remat)

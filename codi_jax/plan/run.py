@@ -146,7 +146,7 @@ def shown(rows: list[Row]) -> str:
             (
                 *(
                     row["stage"],
-                    _mesh(row["mesh"]) + (", remat" if row["remat"] else ""),
+                    _mesh(row["mesh"]) + ("" if row["remat"] == "none" else f", remat {row['remat']}"),
                     f"{row['batch_per_chip']:g}",
                     *held,
                     fits,

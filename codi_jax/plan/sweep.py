@@ -3,7 +3,7 @@
 The config's own choice is compiled first, as the reference. For another mesh (data, fsdp, tensor), batch b per device
 and `model.remat` the bound is estimated from it:
 
-    compute        FLOPs per sample (counted for both values of remat) × batch, at the chips' peak
+    compute        FLOPs per sample (counted with and without remat) × batch, at the chips' peak
     memory         traffic of the reference without its state, × b / b₀ × FLOPs per sample / those of the reference,
                    plus the state on the other mesh, read and written
     interconnect   two all-gathers of the sharded parameters; gradients, reduce-scattered over fsdp and all-reduced over
@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
+from codi_jax.nn.remat import Remat
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
 from codi_jax.parallel.mesh import AXES, MAX_FSDP
 from codi_jax.parallel.sharding import num_batch_shards
@@ -78,9 +79,10 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
     row_batch = row["batch_size"] / num_batch_shards(row["mesh"])  # per device
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
     row_mesh = MeshConfig(**row["mesh"])
-    flops = {row["remat"]: row["flops_per_step"]}
+    flops: dict[Remat, float] = {row["remat"]: row["flops_per_step"]}
     if remat_keeps(run, name) < 1:  # otherwise remat has no effect on the stage
-        flops[not row["remat"]] = counted(with_remat(run, not row["remat"]), name, target, row_mesh, row["batch_size"])
+        other: Remat = "blocks" if row["remat"] == "none" else "none"
+        flops[other] = counted(with_remat(run, other), name, target, row_mesh, row["batch_size"])
     out = []
     for mesh, remat in itertools.product(meshes(len(target.devices), run.config.sharding), flops):
         shards, more = num_batch_shards(mesh), flops[remat] / row["flops_per_step"]

@@ -122,7 +122,7 @@ def refused(recipe, limit, temporaries, mesh, batch):
     chip = Chip(1e6, limit, 1e3, 500.0)
     arguments = fit.held(recipe, STAGE, mesh, batch)
     memory = {"arguments": arguments, "temporaries": temporaries, "peak": arguments + temporaries, "limit": limit}
-    row = {"stage": STAGE, "mesh": mesh, "batch_size": batch, "remat": False, "hbm": memory}
+    row = {"stage": STAGE, "mesh": mesh, "batch_size": batch, "remat": "none", "hbm": memory}
     return row, Target("x", "tpu", (None,) * 8, chip)
 
 
@@ -156,7 +156,7 @@ def test_remat_keeps_less_and_is_suggested_where_it_helps(recipe):
     mesh = {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
     arguments, temporaries = fit.held(recipe, "ldm.image", mesh, 8), 1e6
     limit = arguments + (kept + 0.01) * temporaries
-    refused_row = {"stage": "ldm.image", "mesh": mesh, "batch_size": 8, "remat": False}
+    refused_row = {"stage": "ldm.image", "mesh": mesh, "batch_size": 8, "remat": "none"}
     refused_row["hbm"] = {
         "arguments": arguments,
         "temporaries": temporaries,
@@ -164,7 +164,7 @@ def test_remat_keeps_less_and_is_suggested_where_it_helps(recipe):
         "limit": limit,
     }
     lines = fit.nearest(recipe, refused_row, Target("x", "tpu", (None,) * 8, Chip(1e6, limit, 1e3, 500.0)))
-    assert lines[-1].startswith("model.remat=True (estimated: ")
+    assert lines[-1].startswith("model.remat=blocks (estimated: ")
 
 
 def test_residuals_of_a_loss_by_hand(recipe, monkeypatch):

@@ -1,0 +1,100 @@
+"""How activations are split: every network keeps its batch where it is, and gathers weights.
+
+The batch is 7 samples on each of 8 devices, while all sizes of weights are made of 2 and 3: an array of a collective
+whose number of elements is a multiple of 7 is an activation, or its gradient.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
+from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig
+from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
+from codi_jax.nn import Denoiser, EnvironmentConfig, EnvironmentEncoder, UNetConfig
+from codi_jax.parallel import MeshConfig, ShardingConfig, batch_sharding, make_mesh, resolve
+from codi_jax.parallel.collectives import arrays_sent
+from codi_jax.parallel.hlo import Program
+from codi_jax.types import Tokens
+
+EACH, DEVICES = 7, 8
+SIZES = {"channels": 32, "groups": 8, "multipliers": (1, 2), "blocks": (1, 1)}
+UNET = {
+    **SIZES,
+    "context_width": 32,
+    "heads": 4,
+    "attention_levels": (True, False),
+    "cross_modal_levels": (True, False),
+}
+TOWER = {"width": 32, "layers": 1, "heads": 4, "feed_forward": 64, "projection": 32}
+
+
+def denoiser(kind, shape, **options):
+    net = Denoiser(UNetConfig(kind=kind, latent_channels=shape[-1], **UNET, **options), cross_width=24)
+    tokens = lambda width, n=1: Tokens.of(jnp.zeros((1, n, width)))  # noqa: E731
+    return net, (jnp.zeros((1, *shape)), jnp.zeros((1,)), tokens(32), tokens(24, 2), jnp.ones((1,)))
+
+
+def environment(kind, shape, **options):
+    config = EnvironmentConfig(kind=kind, latent_channels=shape[-1], width=24, **SIZES, **options)
+    return EnvironmentEncoder(config), (jnp.zeros((1, *shape)), jnp.zeros((1, 128)))
+
+
+def clap():
+    config = CLAPAudioConfig(
+        mel_bins=16, spec_size=32, patch_size=4, patch_stride=(4, 4), embed_dim=32, depths=(1, 1), num_heads=(2, 4),
+        window=2, projection=32,
+    )  # fmt: skip
+    return CLAPAudio(config), (jnp.zeros((1, 64, 16)),)
+
+
+def autokl():
+    config = AutoKLConfig(in_channels=4, channels=32, mult=(1, 2), blocks=1, z_channels=4, embed_dim=4, resolution=16)
+    return AutoKL(config), (jnp.zeros((1, 16, 16, 4)),)
+
+
+NETWORKS = {
+    "image": lambda: denoiser("spatial", (8, 8, 4)),
+    "video": lambda: denoiser("spatial", (4, 8, 8, 4), temporal=True),
+    "sequence": lambda: denoiser("sequence", (16, 8)),
+    "vector": lambda: denoiser("vector", (32,)),
+    "image, environment": lambda: environment("spatial", (8, 8, 4)),
+    "vector, environment": lambda: environment("vector", (32,)),
+    "clip, text": lambda: (CLIPText(CLIPTextConfig(vocab=96, positions=16, **TOWER)), (jnp.zeros((1, 16), jnp.int32),)),
+    "clip, vision": lambda: (
+        CLIPVision(CLIPVisionConfig(image_size=16, patch=4, temporal=True, **TOWER)),
+        (jnp.zeros((1, 4, 16, 16, 3)),),
+    ),
+    "clap": clap,
+    "autokl": autokl,
+}
+
+
+def compiled(network, mesh, rules=()):
+    """The compiled gradient of a network, with parameters sharded by fsdp and by rules."""
+    module, example = NETWORKS[network]()
+    params = jax.eval_shape(module.init, jax.random.key(0), *example)["params"]
+    shardings, _ = resolve(params, mesh, ShardingConfig(rules=rules, fsdp_min_bytes=2**12))
+    rows = EACH * math.prod(mesh.shape[a] for a in ("data", "fsdp"))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), example)
+
+    def loss(params, batch):
+        out = jax.tree.leaves(module.apply({"params": params}, *batch))
+        return sum(jnp.square(x).mean() for x in out)
+
+    with jax.set_mesh(mesh):
+        gradient = jax.jit(jax.grad(loss), in_shardings=(shardings, batch_sharding(mesh)), out_shardings=shardings)
+        return Program(gradient.lower(params, batch).compile().as_text())
+
+
+def of_activations(program):
+    return [f"{kind} {array.shape}" for kind, array in arrays_sent(program) if math.prod(array.shape) % EACH == 0]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_activation_is_sent_under_fsdp(network):
+    program = compiled(network, make_mesh(MeshConfig(data=2, fsdp=4)))
+    assert any(kind == "all-gather" for kind, _ in arrays_sent(program))  # of weights
+    assert of_activations(program) == []
