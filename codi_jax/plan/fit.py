@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from jax.sharding import AbstractMesh, AxisType
 
@@ -82,9 +83,9 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
     if limit is None or row["hbm"]["temporaries"] is None:
         return []
 
-    current: Remat = row["remat"]
+    current = row["remat"]
 
-    def peak(mesh: dict[str, int], batch: int, remat: Remat = current) -> float:
+    def peak(mesh: dict[str, int], batch: int, remat: Any = current) -> float:
         try:
             estimated = estimated_peak(run, row, target, mesh, batch, remat)
         except ConfigError:  # a sharding rule does not fit this mesh
@@ -92,15 +93,15 @@ def nearest(run: Run, row: Row, target: Target) -> list[str]:
         assert estimated is not None, "the temporaries of the row are known"
         return estimated
 
-    def describe(mesh: dict[str, int], batch: int, remat: Remat = current) -> str:
+    def describe(mesh: dict[str, int], batch: int, remat: Any = current) -> str:
         changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
         changes += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
         changes += [f"model.remat={remat}"] if remat != current else []
         return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch, remat))} of {size(limit)} a chip)"
 
     mesh, batch_size, batches = row["mesh"], row["batch_size"], [*_halves(row)]
-    policies: list[Remat] = ["none", "blocks"] if current == "none" else [current]
-    single: list[tuple[dict[str, int], int, Remat]] = [
+    policies: list[Any] = ["none", "blocks"] if current == "none" else [current]
+    single: list[tuple[dict[str, int], int, Any]] = [
         (mesh, batch, current) for batch in batches if peak(mesh, batch) <= limit
     ][:1]
     single += [(finer, batch_size, current) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]

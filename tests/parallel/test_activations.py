@@ -8,18 +8,22 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
 from codi_jax.nn import Denoiser, EnvironmentConfig, EnvironmentEncoder, UNetConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig, batch_sharding, make_mesh, resolve
+from codi_jax.parallel.activations import constrain, shards
 from codi_jax.parallel.collectives import arrays_sent
 from codi_jax.parallel.hlo import Program
+from codi_jax.parallel.sharding import split_context
 from codi_jax.types import Tokens
 
-EACH, DEVICES = 7, 8
+EACH = 7
 SIZES = {"channels": 32, "groups": 8, "multipliers": (1, 2), "blocks": (1, 1)}
 UNET = {
     **SIZES,
@@ -51,13 +55,12 @@ def clap():
 
 
 def autokl():
-    config = AutoKLConfig(in_channels=4, channels=32, mult=(1, 2), blocks=1, z_channels=4, embed_dim=4, resolution=16)
+    config = AutoKLConfig(in_channels=4, channels=32, mult=(1, 2), blocks=1, z_channels=4, embed_dim=4)
     return AutoKL(config), (jnp.zeros((1, 16, 16, 4)),)
 
 
 NETWORKS = {
-    "image": lambda: denoiser("spatial", (8, 8, 4)),
-    "video": lambda: denoiser("spatial", (4, 8, 8, 4), temporal=True),
+    "video": lambda: denoiser("spatial", (4, 8, 8, 4), temporal=True),  # all that one of images has, and more
     "sequence": lambda: denoiser("sequence", (16, 8)),
     "vector": lambda: denoiser("vector", (32,)),
     "image, environment": lambda: environment("spatial", (8, 8, 4)),
@@ -72,8 +75,8 @@ NETWORKS = {
 }
 
 
-def compiled(network, mesh, rules=()):
-    """The compiled gradient of a network, with parameters sharded by fsdp and by rules."""
+def compiled(network, mesh, rules=(), context=()):
+    """The compiled gradient of a network, with parameters sharded by fsdp and by rules, the batch by context, too."""
     module, example = NETWORKS[network]()
     params = jax.eval_shape(module.init, jax.random.key(0), *example)["params"]
     shardings, _ = resolve(params, mesh, ShardingConfig(rules=rules, fsdp_min_bytes=2**12))
@@ -81,7 +84,7 @@ def compiled(network, mesh, rules=()):
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), example)
 
     def loss(params, batch):
-        out = jax.tree.leaves(module.apply({"params": params}, *batch))
+        out = jax.tree.leaves(module.apply({"params": params}, *split_context(batch, mesh, context)))
         return sum(jnp.square(x).mean() for x in out)
 
     with jax.set_mesh(mesh):
@@ -98,3 +101,33 @@ def test_no_activation_is_sent_under_fsdp(network):
     program = compiled(network, make_mesh(MeshConfig(data=2, fsdp=4)))
     assert any(kind == "all-gather" for kind, _ in arrays_sent(program))  # of weights
     assert of_activations(program) == []
+
+
+@pytest.mark.parametrize("axis", ["tensor", "context"])
+def test_no_activation_is_gathered_over_the_batch_beside_another_axis(axis):
+    """Partial sums and gathers over 'tensor' or 'context' have the rows of one part of the batch."""
+    wide = r"(unet|cross)/\w+/(attend/)?(self|feed_forward)"
+    rules = (
+        (f"{wide}/(query|key|value|layer_in)/kernel", (None, "tensor")),
+        (f"{wide}/(out|layer_out)/kernel", ("tensor",)),
+    )
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, **{axis: 2}))
+    program = compiled("sequence", mesh, *((rules, ()) if axis == "tensor" else ((), (("0", 1),))))
+    whole = EACH * mesh.shape["fsdp"]
+    sent = list(arrays_sent(program))
+    assert [f"{kind} {array.shape}" for kind, array in sent if array.shape and array.shape[0] == whole] == []
+
+
+def test_constraints_need_a_mesh_and_equal_parts():
+    x = jnp.zeros((12, 3))
+    assert constrain(x, "batch") is x and shards("batch", 12) == 1
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
+        assert (shards("batch", 12), shards("batch", 6), shards("heads", 6), shards("heads", 3)) == (4, 1, 2, 1)
+        split = jax.jit(lambda x: constrain(x, "batch"))(x)
+        assert split.sharding.spec == P(("data", "fsdp"))
+        odd = x[:6]
+        assert constrain(odd, "batch") is odd
+        inside = jax.jit(jax.shard_map(lambda x: constrain(x, "batch"), in_specs=P("data"), out_specs=P("data")))
+        np.testing.assert_array_equal(inside(x), x)
+    with jax.set_mesh(make_mesh(MeshConfig(data=1), jax.devices()[:1])):
+        assert constrain(x, "batch") is x  # one device: the program is the same as without a mesh
