@@ -18,7 +18,7 @@ from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVis
 from codi_jax.nn import Denoiser, EnvironmentConfig, EnvironmentEncoder, UNetConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig, batch_sharding, make_mesh, resolve
 from codi_jax.parallel.activations import constrain, shards
-from codi_jax.parallel.collectives import arrays_sent
+from codi_jax.parallel.collectives import each
 from codi_jax.parallel.hlo import Program
 from codi_jax.parallel.sharding import split_context
 from codi_jax.types import Tokens
@@ -92,6 +92,11 @@ def compiled(network, mesh, rules=(), context=()):
         return Program(gradient.lower(params, batch).compile().as_text())
 
 
+def arrays_sent(program):
+    """Kind and result of every array that is sent."""
+    return [(c.kind, array) for c in each(program) for array in c.visit.instruction.outputs]
+
+
 def of_activations(program):
     return [f"{kind} {array.shape}" for kind, array in arrays_sent(program) if math.prod(array.shape) % EACH == 0]
 
@@ -114,8 +119,9 @@ def test_no_activation_is_gathered_over_the_batch_beside_another_axis(axis):
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, **{axis: 2}))
     program = compiled("sequence", mesh, *((rules, ()) if axis == "tensor" else ((), (("0", 1),))))
     whole = EACH * mesh.shape["fsdp"]
-    sent = list(arrays_sent(program))
-    assert [f"{kind} {array.shape}" for kind, array in sent if array.shape and array.shape[0] == whole] == []
+    assert [
+        f"{kind} {array.shape}" for kind, array in arrays_sent(program) if array.shape and array.shape[0] == whole
+    ] == []
 
 
 def test_constraints_need_a_mesh_and_equal_parts():
