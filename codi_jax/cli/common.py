@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import functools
 import itertools
+import logging
 import os
 import re
 import sys
@@ -46,6 +47,19 @@ def end_on(verdict: "Verdict | None") -> None:
         print(f"\n{verdict}", flush=True)
         if not verdict.passed:
             distributed.exit_process(EXIT_BELOW_FLOORS)
+
+
+class _Print(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+def print_choices() -> None:
+    """From now on what the package logs about its choices is printed, such as the kernel of each size of attention."""
+    logger = logging.getLogger("codi_jax")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Print) for handler in logger.handlers):
+        logger.addHandler(_Print())
 
 
 def directory(argument: str) -> Path:

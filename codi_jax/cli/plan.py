@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codi_jax import storage
-from codi_jax.cli.common import add_workdir, run_of
+from codi_jax.cli.common import add_workdir, print_choices, run_of
 from codi_jax.config import ConfigError
 
 HELP = "compile stages for hardware that need not be present: memory, traffic, bounds, cost"
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         where = target.present() if args.devices is None else target.virtual(args.devices)
     recipe = run_of(args, rest)
     mesh = MeshConfig.parse(args.mesh) if args.mesh else recipe.config.mesh
+    print_choices()
     rows = plan(recipe, tuple(args.stage), where, mesh, args.batch, args.sweep, args.cache, progress=ProgressLines())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from codi_jax.cli.common import add_workdir, directory, names_config, read_config, refuse_arguments
+from codi_jax.cli.common import add_workdir, directory, names_config, print_choices, read_config, refuse_arguments
 from codi_jax.config import ConfigError
 
 HELP = "run a recipe, or some of its stages; finished stages are skipped, interrupted ones resume"
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="START,STEPS",
         help="trace STEPS steps of each stage for xprof, from step START of the session on",
     )
-    parser.add_argument("--quiet", action="store_true", help="do not print the table of trained and frozen parameters")
+    parser.add_argument(
+        "--quiet", action="store_true", help="do not print the table of parameters and the kernels of attention"
+    )
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -69,7 +71,7 @@ def train(
       jobs: number of processes that train independent stages side by side.
       reuse_from: workdir whose finished stages are copied.
       trace: "START,STEPS" of a profile.
-      quiet: do not print the table of parameters.
+      quiet: do not print the table of parameters and the kernels of attention.
 
     Raises:
       ConfigError: an argument or the config is invalid.
@@ -119,4 +121,6 @@ def train(
     if jobs > 1:
         train_side_by_side(recipe, selected, jobs, quiet)
     else:
+        if not quiet and distributed.is_primary():
+            print_choices()
         trainer.train(recipe, selected, quiet, profile)

@@ -23,7 +23,8 @@ from codi_jax.nn.remat import named
 from codi_jax.parallel.activations import constrain, shards
 from codi_jax.types import Array, Tokens
 
-LARGE = 128 * 2**20  # bytes of scores on a device from which they are computed in chunks
+LARGE = 128 * 2**20  # bytes of the scores on a device above which they are computed in chunks
+MANY = 1024**2  # scores of a head from which a kernel without scores in memory pays
 
 
 def attend(q: Array, k: Array, v: Array, bias: Array | None = None, kernel: Kernel = "auto") -> Array:
@@ -51,27 +52,26 @@ def attend(q: Array, k: Array, v: Array, bias: Array | None = None, kernel: Kern
 
 @functools.lru_cache(maxsize=1024)
 def choose(kernel: Kernel, sizes: kernels.Sizes, hardware: kernels.Hardware) -> str:
-    """The kernel for some sizes. The first choice for these sizes is logged.
+    """The kernel for some sizes. The first choice for these sizes is logged, as debugging if there are few scores.
 
-    `auto` is splash on TPU and cudnn on NVIDIA GPUs, where they can be used and there are at least 1024 × 1024 scores
-    a head (below, XLA's programs are as good); else XLA's, in chunks if the scores of a device take more than `LARGE`.
+    `auto` is splash on TPU and cudnn on NVIDIA GPUs, where they can be used and a head has `MANY` scores (below, XLA's
+    programs are as good); else XLA's, in chunks if the scores of a device take more than `LARGE`.
 
     Raises:
       ConfigError: see `attend`.
     """
+    many = sizes.queries * sizes.keys >= MANY
     if kernel != "auto":
         kernels.check(kernel, sizes, hardware)
-        chosen, why = kernel, "config.model.attention"
+        chosen = kernel
     else:
         fused = {"tpu": "splash", "gpu": "cudnn"}.get(hardware.platform)
-        long = sizes.queries * sizes.keys >= 1024**2
-        if fused and long and not kernels.unsupported(fused, sizes, hardware):
-            chosen, why = fused, f"on {hardware.platform}"
-        elif sizes.score_bytes > LARGE:
-            chosen, why = "chunked", f"scores of {sizes.score_bytes / 2**20:.0f} MiB"
+        if fused and many and not kernels.unsupported(fused, sizes, hardware):
+            chosen = fused
         else:
-            chosen, why = "xla", f"scores of {sizes.score_bytes / 2**20:.2g} MiB"
-    logging.getLogger(__name__).info("attention %s: %s (%s)", sizes, chosen, why)
+            chosen = "chunked" if sizes.score_bytes > LARGE else "xla"
+    level = logging.INFO if many or chosen != "xla" else logging.DEBUG
+    logging.getLogger(__name__).log(level, "attention %s on %s: %s", sizes, hardware.platform, chosen)
     return chosen
 
 

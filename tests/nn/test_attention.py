@@ -191,9 +191,13 @@ def test_a_kernel_that_cannot_compute_a_named_size_says_why(kernel, hardware, ch
         choose(kernel, sizes, hardware)
 
 
-def test_a_choice_is_logged_once(caplog):
+def test_a_choice_is_logged_once_and_those_of_few_scores_for_debugging(caplog):
     choose.cache_clear()
-    with caplog.at_level(logging.INFO, logger="codi_jax.nn.attention"):
+    with caplog.at_level(logging.DEBUG, logger="codi_jax.nn.attention"):
         for _ in range(2):
             attend(Q, K, V)
-    assert caplog.messages == ["attention 256 × 256, 2 heads of 24, float32: xla (scores of 1 MiB)"]
+            choose("auto", Sizes(4, 4096, 8, 24, 4096, "bfloat16", False), TPU)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("DEBUG", "attention 256 × 256, 2 heads of 24, float32 on cpu: xla"),
+        ("INFO", "attention 4096 × 4096, 8 heads of 24, bfloat16 on tpu: splash"),
+    ]
