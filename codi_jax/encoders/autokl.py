@@ -78,8 +78,8 @@ class _Layers(nn.Module):
             return Conv3x3(features, dtype=self.dtype, name=name)
         return Conv(features, (size, size), dtype=self.dtype, name=name, **kwargs)
 
-    def norm(self, name: str) -> GroupNorm:
-        return GroupNorm(self.config.groups, positions=2, epsilon=1e-6, dtype=self.dtype, name=name)
+    def norm(self, name: str, silu: bool = False) -> GroupNorm:
+        return GroupNorm(self.config.groups, positions=2, epsilon=1e-6, dtype=self.dtype, silu=silu, name=name)
 
     def res(self, name: str, features: int) -> "ResBlock":
         return ResBlock(self.config, self.dtype, features, name=name)
@@ -99,8 +99,8 @@ class ResBlock(_Layers):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = self.conv("conv1", self.features)(nn.swish(self.norm("norm1")(x)))
-        h = self.conv("conv2", self.features)(nn.swish(self.norm("norm2")(h)))
+        h = self.conv("conv1", self.features)(self.norm("norm1", silu=True)(x))
+        h = self.conv("conv2", self.features)(self.norm("norm2", silu=True)(h))
         if x.shape[-1] != self.features:
             x = self.conv("shortcut", self.features, 1)(x)
         return x + h
@@ -132,7 +132,7 @@ class Encoder(_Layers):
             if level + 1 < len(config.mult):
                 padding = ((0, 1), (0, 1))
                 x = self.conv(f"down_{level}_downsample", x.shape[-1], strides=2, padding=padding)(x)
-        x = nn.swish(self.norm("norm_out")(self.middle(x)))
+        x = self.norm("norm_out", silu=True)(self.middle(x))
         return self.conv("conv_out", 2 * config.z_channels)(x)
 
 
@@ -148,7 +148,7 @@ class Decoder(_Layers):
                 x = self.res(f"up_{level}_block_{block}", config.channels * mult)(x)
             if level:
                 x = self.conv(f"up_{level}_upsample", x.shape[-1])(x.repeat(2, 1).repeat(2, 2))
-        x = nn.swish(self.norm("norm_out")(x))
+        x = self.norm("norm_out", silu=True)(x)
         x = self.conv("conv_out", config.patch**2 * config.in_channels)(x)
         b, h, w, _ = x.shape
         p, c = config.patch, config.in_channels

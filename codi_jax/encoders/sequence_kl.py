@@ -64,8 +64,8 @@ class _Layers(nn.Module):
     def conv(self, name: str, features: int, stride: int = 1) -> Conv3:
         return Conv3(features, stride=stride, dtype=self.dtype, name=name)
 
-    def norm(self, name: str) -> GroupNorm:
-        return GroupNorm(self.config.groups, positions=1, epsilon=1e-6, dtype=self.dtype, name=name)
+    def norm(self, name: str, silu: bool = False) -> GroupNorm:
+        return GroupNorm(self.config.groups, positions=1, epsilon=1e-6, dtype=self.dtype, silu=silu, name=name)
 
     def res(self, name: str, features: int) -> "SequenceResBlock":
         return SequenceResBlock(self.config, self.dtype, features, name=name)
@@ -78,8 +78,8 @@ class SequenceResBlock(_Layers):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = self.conv("conv1", self.features)(nn.swish(self.norm("norm1")(x)))
-        h = self.conv("conv2", self.features)(nn.swish(self.norm("norm2")(h)))
+        h = self.conv("conv1", self.features)(self.norm("norm1", silu=True)(x))
+        h = self.conv("conv2", self.features)(self.norm("norm2", silu=True)(h))
         if x.shape[-1] != self.features:
             x = Dense(self.features, dtype=self.dtype, name="shortcut")(x)
         return x + h
@@ -98,7 +98,7 @@ class SequenceEncoder(_Layers):
                 x = self.res(f"down_{level}_block_{block}", config.channels * mult)(x)
             if level + 1 < len(config.mult):
                 x = self.conv(f"down_{level}_downsample", x.shape[-1], stride=2)(x)
-        x = nn.swish(self.norm("norm_out")(self.res("mid_block", x.shape[-1])(x)))
+        x = self.norm("norm_out", silu=True)(self.res("mid_block", x.shape[-1])(x))
         return self.conv("conv_out", 2 * config.embed_dim)(x)
 
 
@@ -115,7 +115,7 @@ class SequenceDecoder(_Layers):
                 x = self.res(f"up_{level}_block_{block}", config.channels * mult)(x)
             if level:
                 x = self.conv(f"up_{level}_upsample", x.shape[-1])(x.repeat(2, axis=1))
-        x = self.conv("conv_out", config.patch * config.in_channels)(nn.swish(self.norm("norm_out")(x)))
+        x = self.conv("conv_out", config.patch * config.in_channels)(self.norm("norm_out", silu=True)(x))
         return x.reshape(x.shape[0], -1, config.in_channels)
 
 

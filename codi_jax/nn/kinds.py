@@ -7,7 +7,6 @@ of the head use the S tokens.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -119,6 +118,6 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, h: Array) -> Array:
         tokens = as_tokens(h, self.config.vector_tokens)
-        tokens = GroupNorm(self.config.groups, positions=1, dtype=self.dtype, name="norm")(tokens)
-        h = jax.nn.silu(as_features(tokens, h.shape))
+        tokens = GroupNorm(self.config.groups, positions=1, dtype=self.dtype, silu=True, name="norm")(tokens)
+        h = as_features(tokens, h.shape)
         return blocks_of(self.config, self.dtype).layer(self.width, "layer", self.zero)(h)

@@ -41,7 +41,7 @@ class Residual(nn.Module):
         """h: features of any kind; emb: [B, 4·channels]. Returns features of the new width."""
 
         def normed(x: Array, name: str) -> Array:
-            return jax.nn.silu(GroupNorm(self.groups, self.positions, dtype=self.dtype, name=name)(x))
+            return GroupNorm(self.groups, self.positions, dtype=self.dtype, silu=True, name=name)(x)
 
         x = named(self.layer(self.width, "layer_in", False)(normed(h, "norm_in")), "convolution")
         emb = Dense(self.width, dtype=self.dtype, name="emb")(jax.nn.silu(emb))

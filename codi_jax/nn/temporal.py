@@ -114,7 +114,7 @@ class FrameShift(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = jax.nn.silu(GroupNorm(self.config.groups, positions=2, dtype=self.dtype, name="norm")(x))
+        x = GroupNorm(self.config.groups, positions=2, dtype=self.dtype, silu=True, name="norm")(x)
         return delay_chunks(Conv3x3(x.shape[-1], zero=True, dtype=self.dtype, name="conv")(x), SHIFTS)
 
 

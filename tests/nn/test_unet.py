@@ -45,7 +45,7 @@ def test_at_initialisation_blocks_are_the_identity_and_the_head_is_zero():
     h, emb = toy.normal(0, toy.B, 2, 2, 32), toy.normal(1, toy.B, 128)
     residual = blocks_of(toy.SPATIAL, jnp.float32).residual(32, None)
     np.testing.assert_array_equal(toy.quick(residual.init_with_output)(toy.KEY, h, emb)[0], h)
-    update, _ = toy.quick(transformer(toy.SPATIAL, jnp.float32).init_with_output)(toy.KEY, h, toy.CONTEXT)
+    update, _ = toy.quick(transformer(toy.SPATIAL, Compute()).init_with_output)(toy.KEY, h, toy.CONTEXT)
     assert not update.any()
     assert not toy.quick(Head(toy.SPATIAL, 4, zero=True).init_with_output)(toy.KEY, h)[0].any()
     assert toy.quick(Head(toy.SPATIAL, 4, zero=False).init_with_output)(toy.KEY, h)[0].any()
