@@ -37,6 +37,8 @@ class OptimizerConfig:
       warmup: w, number of updates of linear warm-up.
       final_fraction: f, the final learning rate of the cosine as a fraction of η.
       clip: maximum global norm of the gradients; 0 for no clipping.
+      mu_dtype: in which the first moment is stored, as in optax: two bytes less for each trained parameter. The second
+        moment is float32 always, since bfloat16 would lose updates by 1 - b2 < 2⁻⁸.
       no_decay: regexes over whole parameter paths of leaves without weight decay; leaves with fewer than two dimensions
         never have it.
       lr_multipliers: ordered pairs (regex over whole parameter paths, multiplier); the first match decides.
@@ -52,6 +54,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0
+    mu_dtype: Literal["float32", "bfloat16"] = "float32"
     no_decay: tuple[str, ...] = ()
     lr_multipliers: tuple[Any, ...] = ()
 
@@ -107,8 +110,8 @@ def decayed(config: OptimizerConfig, params: PyTree) -> dict[str, bool]:
     return {p: config.weight_decay > 0 and len(leaf.shape) >= 2 and not excluded[p] for p, leaf in leaves.items()}
 
 
-def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` with bias correction by multiplication.
+def _scale_by_adam(b1: float, b2: float, eps: float, mu_dtype: str) -> optax.GradientTransformation:
+    """`optax.scale_by_adam` with bias correction by multiplication; computes in the dtype of the gradients.
 
     optax divides by 1 - βⁿ. XLA rewrites these divisions in different ways for leaves and for packed vectors, so the
     results would differ in the last bit.
@@ -119,16 +122,17 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     ) -> tuple[optax.Updates, optax.OptState]:
         assert isinstance(state, optax.ScaleByAdamState)
         count = jnp.asarray(optax.safe_increment(state.count))
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        mu = jax.tree.map(lambda m, g: b1 * m.astype(g.dtype) + (1 - b1) * g, state.mu, updates)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * (g * g), state.nu, updates)
         first, second = 1 / (1 - b1**count), 1 / (1 - b2**count)
 
         def direction(m: Array, v: Array) -> Array:
             return m * first.astype(m.dtype) / (jnp.sqrt(v * second.astype(v.dtype)) + eps)
 
-        return jax.tree.map(direction, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+        stored = jax.tree.map(lambda m: m.astype(mu_dtype), mu)
+        return jax.tree.map(direction, mu, nu), optax.ScaleByAdamState(count, stored, nu)
 
-    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+    return optax.GradientTransformation(optax.scale_by_adam(mu_dtype=mu_dtype).init, update)
 
 
 def packing(config: OptimizerConfig, params: PyTree) -> VectorLayout:
@@ -156,9 +160,9 @@ def make_optimizer(
         factors, mask = layout.first(factors), layout.first(mask)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     if config.name == "lion":
-        chain.append(optax.scale_by_lion(config.b1, config.b2))
+        chain.append(optax.scale_by_lion(config.b1, config.b2, mu_dtype=config.mu_dtype))
     else:
-        chain.append(_scale_by_adam(config.b1, config.b2, config.eps))
+        chain.append(_scale_by_adam(config.b1, config.b2, config.eps, config.mu_dtype))
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, mask))
     chain.append(optax.scale_by_learning_rate(learning_rate(config, steps)))

@@ -1,5 +1,6 @@
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +50,25 @@ def test_two_steps_of_adamw_by_hand():
         updates, state = tx.update({"w": jnp.full((1, 1), g)}, state, params)
         params = {"w": params["w"] + updates["w"]}
         assert float(params["w"][0, 0]) == pytest.approx(p, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_the_first_moment_can_be_stored_in_bfloat16(name):
+    """Updates are computed in float32 and differ from those of a float32 moment by its rounding, 2⁻⁹."""
+    updates = {}
+    for dtype in ("float32", "bfloat16"):
+        config = OptimizerConfig(name=name, learning_rate=0.1, schedule="constant", clip=0.0, mu_dtype=dtype)
+        params = {"w": jnp.zeros((1, 64))}
+        tx = make_optimizer(config, 10, params)
+        state = tx.init(params)
+        for seed in range(3):
+            g = jnp.sin(jnp.arange(64.0) + seed)[None]
+            updates[dtype], state = tx.update({"w": g}, state, params)
+        stored = sorted(str(leaf.dtype) for leaf in jax.tree.leaves(state) if leaf.shape == (1, 64))
+        assert stored == sorted([dtype, *["float32"] * (name == "adamw")])
+    assert updates["bfloat16"]["w"].dtype == jnp.float32
+    np.testing.assert_allclose(updates["bfloat16"]["w"], updates["float32"]["w"], atol=0.1 * 2**-7)
+    assert name == "lion" or (updates["bfloat16"]["w"] != updates["float32"]["w"]).any()
 
 
 def test_lion_moves_by_the_sign():
