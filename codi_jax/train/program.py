@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
 from codi_jax.objectives.base import Objective, StageSpec, make_objective
@@ -19,7 +20,7 @@ from codi_jax.optim import TrainState, make_optimizer, partition, select, summar
 from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
-from codi_jax.parallel import batch_sharding, in_host_memory, paths, replicated, resolve
+from codi_jax.parallel import batch_sharding, compiler_options, in_host_memory, paths, replicated, resolve
 from codi_jax.parallel.sharding import MeshLike, ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train.recipe import Run
 from codi_jax.types import PyTree
@@ -109,10 +110,13 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
       mesh: the mesh.
 
     Raises:
-      ConfigError: a rule (of sharding, training, learning rate or precision) does not fit the parameters, the mesh
-        shards less of them than the config asks for, or its devices cannot share a microbatch evenly.
+      ConfigError: an unknown compiler option; a rule (of sharding, training, learning rate or precision) does not fit
+        the parameters, the mesh shards less of them than the config asks for, or its devices cannot share a microbatch
+        evenly.
     """
     config, where = run.stage(name), f"config.stages.{name}"
+    if isinstance(mesh, Mesh):
+        compiler_options.check(run.config.compiler_options, mesh)
     rows = num_batch_shards(mesh.shape)
     if config.accumulate > 1 and config.batch_size % (rows * config.accumulate):
         raise ConfigError(
@@ -155,5 +159,6 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
             replicated_sharding,
         ),
         out_shardings=(layout, replicated_sharding),
+        compiler_options=run.config.compiler_options or None,
     )
     return StageProgram(shardings, table, trainable, parameter_table, cast_frozen, create, layout, step)

@@ -136,7 +136,8 @@ class RunConfig:
 
     `weights`: a directory of components, WEIGHTS/COMPONENT, the workdir of another run, or the name or folder of a
     packaged model; empty for none. `data`: fields that the user of a config file sets and other fields refer to.
-    `plugins`: modules to import before any name is looked up (`codi_jax.plugins`).
+    `plugins`: modules to import before any name is looked up (`codi_jax.plugins`). `compiler_options`: of train steps,
+    see `parallel.compiler_options`.
     """
 
     model: CoDiConfig
@@ -150,6 +151,7 @@ class RunConfig:
     plugins: tuple[str, ...] = ()
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
+    compiler_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Run:
