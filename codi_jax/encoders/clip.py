@@ -168,7 +168,7 @@ class CLIPText(nn.Module):
             layer = clip_layer(self.remat)(
                 config.width, config.heads, config.feed_forward, self.dtype, name=f"layer_{i}"
             )
-            x = layer(x, causal)
+            x = layer(x, causal, 1)
         x = layer_norm(self.dtype, "norm")(x)
         pooled = jnp.take_along_axis(x, ids.argmax(1)[:, None, None], axis=1)[:, 0]
         projection = Dense(config.projection, use_bias=False, dtype=self.dtype, name="projection")

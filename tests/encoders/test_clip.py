@@ -91,6 +91,13 @@ def test_bfloat16_is_close_to_float32(text, video_tower, frames):
         assert (unit(near) * unit(run(tower, params, x))).sum(-1).min() > 0.99
 
 
+def test_towers_with_remat_give_the_same_embeddings(text, video_tower, frames):
+    for (tower, params), media in ((text, jnp.ones((1, 6), jnp.int32)), (video_tower, frames)):
+        want = run(tower, params, media)
+        for remat in ("blocks", "dots"):
+            np.testing.assert_allclose(run(tower.clone(remat=remat), params, media), want, atol=1e-6)
+
+
 def test_quick_gelu_unit_and_logit_scale():
     np.testing.assert_allclose(quick_gelu(jnp.array([0.0, 1.0, -10.0])), [0, 1 / (1 + np.exp(-1.702)), 0], atol=1e-5)
     np.testing.assert_allclose(unit(jnp.array([[3.0, 4.0]])), [[0.6, 0.8]], rtol=1e-6)
