@@ -316,14 +316,14 @@ class Modality(abc.ABC, Generic[ConfigT]):
         environment: Tokens | None = None,
         gate: Array | None = None,
     ) -> Array:
-        """The prediction of the denoiser, of the shape of z.
+        """The prediction of the denoiser, [B, *latent_shape] or [k·B, *latent_shape].
 
         Args:
           variables: parameters of the denoiser, and of X if there is an environment.
           z: z_t, [B, *latent_shape].
           t: timesteps [B], or [1] for all samples.
-          context: prompt tokens [B, L, D].
-          environment: tokens of the other outputs for the last B' <= B samples, [B', K, E]; None for none.
+          context: prompt tokens [B, L, D], or [k·B, L, D] for k variants, see `nn.unet.UNet`.
+          environment: tokens of the other outputs for the last B' <= k·B samples, [B', K, E]; None for none.
           gate: [B'], multiplies the output of X; None for 1.
         """
         params = {"unet": self.component(variables, "denoiser")}

@@ -103,7 +103,8 @@ def check(kernel: str, sizes: Sizes, hardware: Hardware) -> None:
 
 def xla(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
     """o of the formula, with all scores in memory."""
-    scores = jnp.einsum("bpnd,blnd->bnpl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("bpnd,blnd->bnpl", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5
     if bias is not None:
         scores = scores + bias
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)

@@ -1,6 +1,7 @@
 """The denoiser of a modality: its U-Net and, for joint generation, its cross-modal attention."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from codi_jax.config import ConfigError
 from codi_jax.nn.compute import Compute
@@ -45,13 +46,13 @@ class Denoiser(nn.Module):
         Args:
           z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
           t: timesteps [B], or [1] for all samples.
-          context: prompt tokens [B, L, D].
-          environment: tokens [B', K, E] of the other outputs, for the last B' <= B samples; the others have no
-            cross-modal attention. None if no sample has.
+          context: prompt tokens [B, L, D], or [k·B, L, D] for k variants, see `UNet`.
+          environment: tokens [B', K, E] of the other outputs, for the last B' <= k·B samples; the others have
+            no cross-modal attention. None if no sample has.
           gate: [B'], see `CrossModalAttention`.
 
         Returns:
-          The prediction, of the shape and dtype of z.
+          The prediction [B, …] or [k·B, …], of the shape of a sample and the dtype of z.
 
         Raises:
           ConfigError: an environment for a denoiser without cross-modal attention; see also `UNet`.

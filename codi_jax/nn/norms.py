@@ -1,4 +1,4 @@
-"""Norms, optionally followed by SiLU, with a custom backward pass in closed form; statistics are float32.
+"""Norms, optionally followed by SiLU, with a custom backward pass in closed form; statistics are float32, or wider.
 
 With mean μ and variance σ² over a set S of elements, and the gradient g_i of y_i,
 
@@ -80,11 +80,16 @@ def normalize(
     return _forward(x, scale, bias, over, dtype, silu)[0]
 
 
+def _wide(x: Array) -> DTypeLike:
+    """The dtype of statistics and sums: float32, or wider if x is."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def _forward(
     x: Array, scale: Array, bias: Array | None, over: Statistics, dtype: DTypeLike, silu: bool
 ) -> tuple[Array, tuple]:
     gain = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
-    wide = x.astype(jnp.float32)
+    wide = x.astype(_wide(x))
     mean = over.means(over.sums(wide), x)
     centred = wide - mean
     if jnp.finfo(x.dtype).bits < 32 and not over.clamped:
@@ -102,8 +107,8 @@ def _backward(
     over: Statistics, dtype: DTypeLike, silu: bool, residuals: tuple, g: Array
 ) -> tuple[Array, Array, Array | None]:
     x, mean, rate, gain, bias = residuals
-    g = g.astype(jnp.float32)
-    normed = (x.astype(jnp.float32) - mean) * rate
+    g = g.astype(_wide(x))
+    normed = (x.astype(_wide(x)) - mean) * rate
     if silu:
         y = normed * gain if bias is None else normed * gain + bias
         sigmoid = jax.nn.sigmoid(y)

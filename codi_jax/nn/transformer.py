@@ -39,6 +39,11 @@ def as_features(tokens: Array, shape: tuple[int, ...]) -> Array:
     return (tokens.swapaxes(2, 3) if len(shape) == 2 else tokens).reshape(shape)
 
 
+def repeat_batch(x: Array, batch: int) -> Array:
+    """An array [B, …] repeated to [k·B, …], sample by sample in the same order; itself if it has the batch."""
+    return x if x.shape[0] == batch else jnp.concatenate([x] * (batch // x.shape[0]))
+
+
 class GEGLU(nn.Module):
     """Feed-forward [.., C] -> [.., C]: split x W + b into a | g; a·GELU(g) has width 4C."""
 
@@ -69,18 +74,19 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array, context: Tokens) -> Array:
-        """h: features of any kind; context: [B, L, D]. Returns an update of the shape of h."""
+        """h: features of any kind; context: [k·B, L, D] in k variants. Returns an update [k·B, …] of the shape of h."""
         dtype, attention = self.compute.dtype, self.compute.attention
         x = as_tokens(h, self.vector_tokens)
         batch, frames, positions, width = x.shape
         per_frame, whole = (batch * frames, positions, width), (batch, frames * positions, width)
+        variants = context.values.shape[0]
 
         x = GroupNorm(self.groups, positions=1, epsilon=1e-6, dtype=dtype, name="norm")(x)
         x = Dense(width, dtype=dtype, name="project_in")(x).reshape(per_frame)
         x = x + Attention(self.heads, dtype, attention, name="self")(layer_norm(dtype, "norm_self")(x))
         # All frames attend to the same context, so that one call serves all frames without repeating the context.
-        x = x.reshape(whole)
+        x = repeat_batch(x.reshape(whole), variants)
         x = x + Attention(self.heads, dtype, attention, name="cross")(layer_norm(dtype, "norm_cross")(x), context)
         x = x + GEGLU(dtype, name="feed_forward")(layer_norm(dtype, "norm_feed_forward")(x))
         project_out = Dense(width, dtype=dtype, kernel_init=nn.initializers.zeros, name="project_out")
-        return as_features(project_out(x).reshape(batch, frames, positions, width), h.shape)
+        return as_features(project_out(x).reshape(variants, frames, positions, width), (variants, *h.shape[1:]))

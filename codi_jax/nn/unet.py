@@ -4,6 +4,9 @@ h = z;  for each step down: h = step(h), keep h
 h = middle(h)
 for each step up: h = step([h, last kept])
 prediction = head(h)
+
+Several variants of the context for each sample, such as the branches of guidance, share what is computed before the
+first attention to the context.
 """
 
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from codi_jax.nn.kinds import Head, blocks_of
 from codi_jax.nn.layout import BlockSite, BlockSpec, input_steps, output_steps
 from codi_jax.nn.remat import BLOCK, blockwise, named
 from codi_jax.nn.temporal import Temporal
-from codi_jax.nn.transformer import Transformer
+from codi_jax.nn.transformer import Transformer, repeat_batch
 from codi_jax.types import Array, Tokens
 
 Connect = Callable[[BlockSite, Array], Array]
@@ -58,7 +61,7 @@ class Block(nn.Module):
         h = residual_pair(self.config, dtype, width, "", h, emb)
         if self.step.attend:
             assert isinstance(self.config, UNetConfig) and context is not None, "only the U-Net attends to a context"
-            h = h + transformer(self.config, self.compute, "attend")(h, context)
+            h = repeat_batch(h, context.values.shape[0]) + transformer(self.config, self.compute, "attend")(h, context)
         return make.up(width, "up")(h) if self.step.up else h
 
 
@@ -72,7 +75,7 @@ class Middle(nn.Module):
     def __call__(self, h: Array, emb: Array, context: Tokens) -> Array:
         width, dtype = self.config.channels * self.config.multipliers[-1], self.compute.dtype
         h = residual_pair(self.config, dtype, width, "_0", h, emb)
-        h = h + transformer(self.config, self.compute, "attend")(h, context)
+        h = repeat_batch(h, context.values.shape[0]) + transformer(self.config, self.compute, "attend")(h, context)
         return residual_pair(self.config, dtype, width, "_1", h, emb)
 
 
@@ -122,12 +125,13 @@ class UNet(nn.Module):
         Args:
           z: [B, H, W, C], [B, T, H, W, C], [B, L, C] or [B, C].
           t: timesteps [B], or [1] for all samples.
-          context: prompt tokens [B, L, D].
+          context: prompt tokens [B, L, D], or [k·B, L, D]: the samples in k variants, one variant after the other, for
+            t [1].
           connect: (place, h) -> h, called after each step that cross-modal attention can follow.
           alias_skip: use the output of the middle instead of the last skip in the first step up, as the release does.
 
         Returns:
-          The prediction, of the shape and dtype of z.
+          The prediction [B, …] or [k·B, …], of the shape of a sample and the dtype of z.
 
         Raises:
           ConfigError: a latent or a context of other sizes than the config's.
@@ -137,8 +141,10 @@ class UNet(nn.Module):
             got, width = context.values.shape[-1], self.config.context_width
             raise ConfigError(f"prompt tokens of width {got}; the network takes width {width}")
 
+        variants = context.values.shape[0]
+
         def connected(step: BlockSpec, h: Array) -> Array:
-            return connect(step.place, h) if connect and step.connect else h
+            return connect(step.place, repeat_batch(h, variants)) if connect and step.connect else h
 
         emb = self.embed_time(t)
         h, skips = z.astype(self.compute.dtype), []
@@ -149,6 +155,6 @@ class UNet(nn.Module):
         if alias_skip:
             skips[-1] = h
         for block in self.outputs:
-            joined = jnp.concatenate([h, skips.pop()], axis=-1)
+            joined = jnp.concatenate([h, repeat_batch(skips.pop(), variants)], axis=-1)
             h = connected(block.step, named(block(joined, emb, context), BLOCK))
         return self.head(h).astype(z.dtype)

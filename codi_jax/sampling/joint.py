@@ -112,9 +112,7 @@ class JointDenoiser:
                 lambda x: jnp.concatenate([x] * joint), self.codi.environment(tokens, inputs.connectivity[name])
             )
         k = len(coefficients)
-        stacked = self.codi[name].denoise(
-            inputs.variables, jnp.concatenate([z] * k), t, inputs.context[name], environment, gate
-        )
+        stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
         return combine(stacked.reshape(k, *z.shape), coefficients)
 
     def predict_all(

@@ -8,6 +8,8 @@ from flax import traverse_util
 
 from codi_jax.config import ConfigError
 from codi_jax.nn import CrossModalAttention, Denoiser, EnvironmentEncoder
+from codi_jax.nn.compute import Compute
+from codi_jax.parallel.flops import count
 from codi_jax.types import MASKED, Tokens
 from tests.nn import toy
 
@@ -76,6 +78,29 @@ def test_the_prediction_depends_on_the_latent_of_another_output():
     assert not change[0].any()
 
 
+def test_variants_of_the_context_share_what_comes_before_it(net):
+    """Values and gradients, in float64, and fewer operations."""
+    denoiser, _, z = net
+    with jax.enable_x64(True):
+        denoiser = denoiser.clone(compute=Compute(jnp.float64))
+        params = jax.tree.map(jnp.float64, net[1])
+        z, context, environment = (jax.tree.map(jnp.float64, x) for x in (z, toy.tokens(6, 2, toy.D), ENVIRONMENT))
+        context = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), context, jax.tree.map(jnp.float64, toy.CONTEXT))
+
+        def predict(params, z):
+            return denoiser.apply({"params": params}, z, jnp.array([3.0]), context, environment)
+
+        def loss(params, z, repeated):
+            return jnp.sin(predict(params, jnp.concatenate([z] * repeated))).sum()
+
+        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnums=2)
+        shared, repeated = (gradient(params, z, n) for n in (1, 2))
+        scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(repeated))  # some numbers are float32
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7 * scale), shared, repeated)
+        operations = [count(jax.make_jaxpr(predict)(params, jnp.concatenate([z] * n))).total for n in (1, 2)]
+    assert operations[0] < 0.99 * operations[1]
+
+
 def test_a_masked_environment_token_has_no_effect():
     denoiser = Denoiser(toy.VECTOR, cross_width=toy.E)
     z = toy.normal(2, *toy.LATENTS["vector"])
@@ -100,7 +125,7 @@ def test_an_environment_that_does_not_fit_raises():
 @pytest.mark.parametrize("kind", ["spatial", "vector"])
 def test_an_environment_for_the_last_samples_is_a_gate_of_zero_for_the_others(kind):
     with jax.enable_x64(True):
-        denoiser = Denoiser(KINDS[kind], cross_width=toy.E, dtype=jnp.float64)
+        denoiser = Denoiser(KINDS[kind], toy.E, Compute(jnp.float64))
         z = toy.normal(2, *toy.LATENTS[kind]).astype(jnp.float64)
         params = toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT)
 
@@ -115,7 +140,7 @@ def test_an_environment_for_the_last_samples_is_a_gate_of_zero_for_the_others(ki
 @pytest.mark.parametrize("kind", ["spatial", "vector"])
 def test_one_timestep_serves_all_samples(kind):
     with jax.enable_x64(True):
-        denoiser = Denoiser(KINDS[kind], dtype=jnp.float64)
+        denoiser = Denoiser(KINDS[kind], compute=Compute(jnp.float64))
         z = toy.normal(2, *toy.LATENTS[kind]).astype(jnp.float64)
         params = toy.init(denoiser, z, toy.T, toy.CONTEXT)
         predict = toy.quick(lambda t: denoiser.apply({"params": params}, z, t, toy.CONTEXT))

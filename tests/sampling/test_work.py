@@ -152,7 +152,7 @@ def cost(name, branches, joint):
     batch, environment, gate = branches * N, None, None
     if joint:
         environment, gate = Tokens.of(jnp.zeros((joint * N, 1, toy.D))), jnp.ones(joint * N)
-    z, context = jnp.zeros((batch, *codi[name].latent_shape)), Tokens.of(jnp.zeros((batch, 1, toy.D)))
+    z, context = jnp.zeros((N, *codi[name].latent_shape)), Tokens.of(jnp.zeros((batch, 1, toy.D)))
     run = lambda z: codi[name].denoise(own, z, jnp.zeros(1), context, environment, gate)  # noqa: E731
     return flops.count(jax.make_jaxpr(run)(z)).total
 
