@@ -21,6 +21,7 @@ from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.layers import Dense
 from codi_jax.nn.remat import named
 from codi_jax.parallel.activations import constrain, shards
+from codi_jax.parallel.hardware import Hardware, hardware
 from codi_jax.types import Array, Tokens
 
 LARGE = 128 * 2**20  # bytes of the scores on a device above which they are computed in chunks
@@ -46,12 +47,12 @@ def attend(q: Array, k: Array, v: Array, bias: Array | None = None, kernel: Kern
     batch, queries, heads, width = q.shape
     parts = shards("batch", batch) * shards("heads", heads)
     sizes = kernels.Sizes(batch, queries, heads, width, k.shape[1], str(v.dtype), bias is not None, parts)
-    chosen = choose(kernel, sizes, kernels.hardware())
+    chosen = choose(kernel, sizes, hardware())
     return named(constrain(kernels.KERNELS[chosen](q, k, v, bias), "batch", None, "heads"), "attention")
 
 
 @functools.lru_cache(maxsize=1024)
-def choose(kernel: Kernel, sizes: kernels.Sizes, hardware: kernels.Hardware) -> str:
+def choose(kernel: Kernel, sizes: kernels.Sizes, hardware: Hardware) -> str:
     """The kernel for some sizes. The first choice for these sizes is logged, as debugging if there are few scores.
 
     `auto` is splash on TPU and cudnn on NVIDIA GPUs, where they can be used and a head has `MANY` scores (below, XLA's

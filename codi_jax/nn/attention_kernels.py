@@ -20,19 +20,12 @@ from jax.sharding import PartitionSpec
 
 from codi_jax.config import ConfigError
 from codi_jax.parallel.activations import mesh_axes, shards
+from codi_jax.parallel.hardware import Hardware, hardware
 from codi_jax.types import Array
 
 Kernel = Literal["auto", "xla", "chunked", "cudnn", "splash"]
 CHUNK = 16 * 2**20  # bytes of the scores of a chunk on a device
 BLOCK = 1024  # the largest block of queries, and of keys, in splash
-
-
-@dataclasses.dataclass(frozen=True)
-class Hardware:
-    """What a program is compiled for: `cpu`, `gpu` or `tpu`, and on a GPU whether it is NVIDIA's Hopper or later."""
-
-    platform: str
-    hopper: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +49,6 @@ class Sizes:
     def __str__(self) -> str:
         bias = ", with bias" if self.biased else ""
         return f"{self.queries} × {self.keys}, {self.heads} heads of {self.width}, {self.dtype}{bias}"
-
-
-def hardware() -> Hardware:
-    """The hardware of the current mesh; without a mesh, that of jax's default backend."""
-    mesh = jax.sharding.get_abstract_mesh()
-    device = None if mesh.empty else mesh.abstract_device
-    if device is None:
-        device = jax.devices()[0]
-    platform = {"cuda": "gpu", "rocm": "gpu"}.get(str(device.platform), str(device.platform))
-    capability = getattr(jax.devices()[0], "compute_capability", "0") if device.platform in ("gpu", "cuda") else "0"
-    return Hardware(platform, float(capability) >= 9)
 
 
 def unsupported(kernel: str, sizes: Sizes, hardware: Hardware) -> str:

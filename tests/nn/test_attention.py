@@ -10,8 +10,9 @@ import pytest
 from codi_jax.config import ConfigError
 from codi_jax.nn import attention_kernels as kernels
 from codi_jax.nn.attention import Attention, attend, choose
-from codi_jax.nn.attention_kernels import Hardware, Sizes
+from codi_jax.nn.attention_kernels import Sizes
 from codi_jax.parallel.flops import count
+from codi_jax.parallel.hardware import Hardware
 from codi_jax.types import MASKED, Tokens
 from tests.nn import toy
 
