@@ -17,6 +17,7 @@ from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.interop.families import read, recognise
 from codi_jax.interop.tensors import open_state
 from codi_jax.nn.calls import apply
+from codi_jax.nn.compute import Compute
 from codi_jax.nn.unet import UNet
 from codi_jax.parallel.flops import count
 from codi_jax.parallel.host import keep_freed_memory
@@ -46,7 +47,7 @@ class Ours:
             keep_freed_memory()
         self._options, self._codi = options, model(options)
         self._denoiser = self._codi["image"].denoiser_config
-        self._net = UNet(self._denoiser, jnp.dtype(options.dtype))
+        self._net = UNet(self._denoiser, Compute(jnp.dtype(options.dtype)))
         examples = (jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), Tokens.of(jnp.zeros((1, 1, options.context_width))))
         shapes = jax.eval_shape(lambda: self._net.init(jax.random.key(0), *examples))["params"]
         self._params = jax.device_put(self._read(shapes))

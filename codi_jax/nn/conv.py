@@ -1,10 +1,10 @@
 """Convolutions with padding: 3×3 for maps, as a convolution or as a matrix product, and of width 3 for sequences.
 
 Every output position reads the 9 positions around it; a product of [.., 9·I] patches with a [9·I, O] matrix is the same
-sum. On CPU it is the faster of the two for small maps (`benchmarks.convolutions`): on a 2×2 map of 128 channels XLA's
-convolution took 20 times as long, with 512 channels 100 times; on the 4×4 and 8×8 maps of Stable Diffusion's U-Net two to
-three times, on its 16×16 maps 1.05 to 1.6 times, and on its 32×32 maps .95 times. A convolution along one axis is the
-faster of the two at every length.
+sum. On CPU it is the faster of the two for small maps: on a 2×2 map of 128 channels XLA's convolution took 20 times as
+long, with 512 channels 100 times. At the sizes of Stable Diffusion's U-Net it took, with its gradient, 1.5 to 2.5 times
+as long on 4×4 and 8×8 maps, 1.1 to 1.5 times on 16×16 maps, and .97 times on 32×32 maps (`benchmarks.convolutions`). A
+convolution along one axis is the faster of the two at every length.
 """
 
 import flax.linen as nn
