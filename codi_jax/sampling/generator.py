@@ -25,7 +25,7 @@ from codi_jax.rng import normal
 from codi_jax.sampling.chunks import key_of_chunk, progress_of_chunk, split
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import SamplerInputs
-from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator
+from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator, on_mesh
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.types import Array, PyTree
 
@@ -74,7 +74,8 @@ class Generator:
 
     def _run(self, kind: str, name: str, roles: Iterable[str], function: Any, variables: dict, *inputs: Any) -> Any:
         """Calls the compiled function of a modality with the variables of the components of `roles` alone."""
-        return self._programs.get(kind, name, function)(self.codi[name].subset(variables, roles), *inputs)
+        with on_mesh(variables):
+            return self._programs.get(kind, name, function)(self.codi[name].subset(variables, roles), *inputs)
 
     def _prompt(self, name: str, variables: dict, media: PyTree) -> Array:
         return self._run("prompt", name, ("prompt",), self.codi[name].prompt, variables, media)

@@ -17,15 +17,17 @@ delay divides it. Such segments are programs of their own, rather than loops of 
 compiles only the segments that are new.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
@@ -57,17 +59,27 @@ class Programs:
         return sum(program._cache_size() for program in self._programs.values())
 
 
+def _mesh_of(variables: dict) -> Mesh | None:
+    """The mesh of the parameters; None if they are on no mesh."""
+    leaf = next(iter(jax.tree.leaves(variables["params"])), None)
+    sharding = getattr(leaf, "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) else None
+
+
+def on_mesh(variables: dict) -> AbstractContextManager[Any]:
+    """A context in which programs split activations over the mesh of the parameters (`parallel.activations`)."""
+    mesh = _mesh_of(variables)
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
 def mesh_replicator(variables: dict) -> Callable[[PyTree], PyTree]:
     """A function that replicates a pytree over the mesh of the parameters; the identity if they are on no mesh.
 
     jit recompiles for inputs with other shardings. All inputs of a step are replicated, so that its compilation does
     not depend on how they were computed.
     """
-    leaf = next(iter(jax.tree.leaves(variables["params"])), None)
-    sharding = getattr(leaf, "sharding", None)
-    if isinstance(sharding, NamedSharding):
-        return partial(jax.device_put, device=replicated(sharding.mesh))
-    return lambda tree: tree
+    mesh = _mesh_of(variables)
+    return (lambda tree: tree) if mesh is None else partial(jax.device_put, device=replicated(mesh))
 
 
 class JointSampler:
@@ -102,7 +114,7 @@ class JointSampler:
         z: Mapping[str, Array],
         progress: ProgressFn | None = None,
     ) -> dict[str, Array]:
-        """Samples.
+        """Samples, on the mesh of the parameters.
 
         Args:
           inputs: see `SamplerInputs`.
@@ -113,6 +125,16 @@ class JointSampler:
         Returns:
           Latents of the names, shapes and order of z.
         """
+        with on_mesh(inputs.variables):
+            return self._sample(inputs, guidance, z, progress)
+
+    def _sample(
+        self,
+        inputs: SamplerInputs,
+        guidance: Mapping[str, Guidance],
+        z: Mapping[str, Array],
+        progress: ProgressFn | None,
+    ) -> dict[str, Array]:
         plan = self.plan({name: guidance[name] for name in z}, len(next(iter(z.values()))), inputs.null is not None)
         replicate = mesh_replicator(inputs.variables)
         context = functools.cache(lambda branches: replicate(inputs.context(branches)))
