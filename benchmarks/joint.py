@@ -4,14 +4,15 @@
     python -m benchmarks.joint --preset=codi --divide=4 --size=64          the paper's model, random weights, a quarter
                                                                            of its widths
 
-In joint generation the outputs attend to each other in every step: V encodes each latent, X attends to the others'
-tokens, and guidance has a third branch, with prompt but without environment. So with equal sizes it needs
+In joint generation the outputs attend to each other in every step: V encodes each latent, and X attends to the others'
+tokens on the branch of guidance that reads them. With equal scales for prompt and environment, as by default, there
+are two branches, as for an output alone, and with equal sizes
 
-    operations (joint) / operations (alone, summed) = (3 ε + 3 X + V) / 2 ε
+    operations (joint) / operations (alone, summed) = (2 ε + X + V) / 2 ε
 
-where X is zero in branches without environment, but is computed for them. The table has both ratios, of operations
-and of seconds; the seconds of a step are those of one sampling step of all outputs, medians of calls in turns. A second
-table has the operations of one call of ε, X and V for each output.
+but for what the branches share. With other scales a third branch has the prompt and no environment. The table has both
+ratios, of operations and of seconds; those of a step are of one sampling step of all outputs, medians of calls
+in turns. A second table has the operations of one call of ε, X and V for each output.
 """
 
 import argparse

@@ -11,11 +11,13 @@ positions.
 
 import functools
 import logging
+from typing import get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.config import ConfigError
 from codi_jax.nn import attention_kernels as kernels
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.layers import Dense
@@ -41,7 +43,7 @@ def attend(q: Array, k: Array, v: Array, bias: Array | None = None, kernel: Kern
       [B, P, N, d] in the dtype of v.
 
     Raises:
-      ConfigError: the named kernel cannot compute these sizes, this dtype or a bias, or not on this hardware.
+      ConfigError: the named kernel does not exist, or cannot be used on this hardware or with this dtype.
     """
     q, k, v = (constrain(x, "batch", None, "heads") for x in (q, k, v))
     batch, queries, heads, width = q.shape
@@ -56,23 +58,29 @@ def choose(kernel: Kernel, sizes: kernels.Sizes, hardware: Hardware) -> str:
     """The kernel for some sizes. The first choice for these sizes is logged, as debugging if there are few scores.
 
     `auto` is splash on TPU and cudnn on NVIDIA GPUs, where they can be used and a head has `MANY` scores (below, XLA's
-    programs are as good); else XLA's, in chunks if the scores of a device take more than `LARGE`.
+    programs are as good); else XLA's, in chunks if the scores of a device take more than `LARGE`. splash and cudnn, if
+    they are named, compute what they can, and the others the rest.
 
     Raises:
       ConfigError: see `attend`.
     """
-    many = sizes.queries * sizes.keys >= MANY
-    if kernel != "auto":
-        kernels.check(kernel, sizes, hardware)
-        chosen = kernel
-    else:
+    if kernel not in (known := get_args(Kernel)):
+        raise ConfigError(f"config.model.attention: {kernel!r} is none of {', '.join(known)}")
+    many, why = sizes.queries * sizes.keys >= MANY, ""
+    plain = "chunked" if sizes.score_bytes > LARGE else "xla"
+    chosen = plain if kernel == "auto" else kernel
+    if kernel == "auto":
         fused = {"tpu": "splash", "gpu": "cudnn"}.get(hardware.platform)
-        if fused and many and not kernels.unsupported(fused, sizes, hardware):
-            chosen = fused
-        else:
-            chosen = "chunked" if sizes.score_bytes > LARGE else "xla"
+        if fused and many and not kernels.unavailable(fused, sizes.dtype, hardware):
+            why = kernels.unsupported(fused, sizes, hardware)
+            chosen = plain if why else fused
+    elif why := kernels.unavailable(kernel, sizes.dtype, hardware):
+        raise ConfigError(f"config.model.attention: {kernel} cannot be used: {why}; use auto")
+    elif why := kernels.unsupported(kernel, sizes, hardware):
+        chosen = plain
     level = logging.INFO if many or chosen != "xla" else logging.DEBUG
-    logging.getLogger(__name__).log(level, "attention %s on %s: %s", sizes, hardware.platform, chosen)
+    reason = f" ({why})" if why else ""
+    logging.getLogger(__name__).log(level, "attention %s on %s: %s%s", sizes, hardware.platform, chosen, reason)
     return chosen
 
 

@@ -12,13 +12,12 @@ programs.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from codi_jax.config import ConfigError
 from codi_jax.parallel.activations import mesh_axes, shards
 from codi_jax.parallel.hardware import Hardware, hardware
 from codi_jax.types import Array
@@ -51,36 +50,34 @@ class Sizes:
         return f"{self.queries} × {self.keys}, {self.heads} heads of {self.width}, {self.dtype}{bias}"
 
 
-def unsupported(kernel: str, sizes: Sizes, hardware: Hardware) -> str:
-    """Why a kernel cannot compute an attention; empty if it can."""
+def unavailable(kernel: str, dtype: str, hardware: Hardware) -> str:
+    """Why a kernel cannot compute any attention of a dtype on some hardware; empty if it can."""
     if kernel == "cudnn":
-        limit = 256 if hardware.hopper else 128
         if hardware.platform != "gpu":
             return f"it needs an NVIDIA GPU, and this is {hardware.platform}"
-        if sizes.dtype not in ("bfloat16", "float16"):
-            return f"it computes bfloat16 or float16, not {sizes.dtype}"
-        if sizes.width % 8 or sizes.width > limit:
-            return f"heads are {sizes.width} wide; it takes multiples of 8 up to {limit}"
-        if sizes.biased and (sizes.queries % 2 or sizes.keys % 2):
-            return f"with a bias it takes even lengths, not {sizes.queries} × {sizes.keys}"
-    if kernel == "splash":
-        if hardware.platform not in ("tpu", "cpu"):
-            return f"it needs a TPU (or, for tests, a CPU), and this is {hardware.platform}"
-        if sizes.biased:
-            return "it takes no bias"
-        if sizes.queries % 128 or sizes.keys % 128:
-            return f"it takes lengths that are multiples of 128, not {sizes.queries} × {sizes.keys}"
-        if sizes.width > 256:
-            return f"heads are {sizes.width} wide; it takes up to 256"
+        if dtype not in ("bfloat16", "float16"):
+            return f"it computes bfloat16 or float16, not {dtype}"
+    if kernel == "splash" and hardware.platform not in ("tpu", "cpu"):
+        return f"it needs a TPU (or, for tests, a CPU), and this is {hardware.platform}"
     return ""
 
 
-def check(kernel: str, sizes: Sizes, hardware: Hardware) -> None:
-    """Raises ConfigError if a kernel cannot compute an attention."""
-    if kernel not in KERNELS:
-        raise ConfigError(f"config.model.attention: {kernel!r} is none of {', '.join(get_args(Kernel))}")
-    if why := unsupported(kernel, sizes, hardware):
-        raise ConfigError(f"config.model.attention: {kernel} cannot compute {sizes}: {why}; use auto")
+def unsupported(kernel: str, sizes: Sizes, hardware: Hardware) -> str:
+    """Why a kernel that is available cannot compute an attention of some sizes; empty if it can."""
+    if kernel == "cudnn":
+        limit = 256 if hardware.hopper else 128
+        if sizes.width % 8 or sizes.width > limit:
+            return f"heads are no multiple of 8 up to {limit}"
+        if sizes.biased and (sizes.queries % 2 or sizes.keys % 2):
+            return "a bias needs even lengths"
+    if kernel == "splash":
+        if sizes.biased:
+            return "it takes no bias"
+        if sizes.queries % 128 or sizes.keys % 128:
+            return "lengths are no multiples of 128"
+        if sizes.width > 256:
+            return "heads are wider than 256"
+    return ""
 
 
 def xla(q: Array, k: Array, v: Array, bias: Array | None) -> Array:

@@ -96,7 +96,9 @@ def _forward(
         variance = jnp.maximum(over.means(over.sums(wide * wide), x) - mean * mean, 0)
     else:
         variance = over.means(over.sums(centred * centred), x)
-    rate = jax.lax.rsqrt(jax.lax.max(variance, over.epsilon) if over.clamped else variance + over.epsilon)
+    rate = jax.lax.rsqrt(
+        jax.lax.max(variance, variance.dtype.type(over.epsilon)) if over.clamped else variance + over.epsilon
+    )
     y = centred * (rate * gain)
     y = y if bias is None else y + bias
     # The residual is x, not `centred`: it may have half the size, and it is in memory anyway.

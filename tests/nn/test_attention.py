@@ -172,24 +172,38 @@ def test_a_kernel_is_chosen_by_hardware_and_sizes(hardware, sizes, kernel):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "hardware", "change", "message"),
+    ("kernel", "hardware", "dtype", "message"),
     [
-        ("cudnn", CPU, {}, "needs an NVIDIA GPU, and this is cpu"),
-        ("cudnn", HOPPER, {"dtype": "float32"}, "bfloat16 or float16, not float32"),
-        ("cudnn", HOPPER, {"width": 36}, "heads are 36 wide; it takes multiples of 8 up to 256"),
-        ("cudnn", AMPERE, {"width": 160}, "up to 128"),
-        ("cudnn", HOPPER, {"biased": True, "keys": 77}, "even lengths, not 256 × 77"),
-        ("splash", HOPPER, {}, "needs a TPU"),
-        ("splash", TPU, {"biased": True}, "takes no bias"),
-        ("splash", TPU, {"keys": 77}, "multiples of 128, not 256 × 77"),
-        ("splash", TPU, {"width": 512}, "512 wide"),
-        ("flash", TPU, {}, "'flash' is none of auto, xla, chunked, cudnn, splash"),
+        ("cudnn", CPU, "bfloat16", "cudnn cannot be used: it needs an NVIDIA GPU, and this is cpu; use auto"),
+        ("cudnn", HOPPER, "float32", "it computes bfloat16 or float16, not float32"),
+        ("splash", HOPPER, "bfloat16", "it needs a TPU"),
+        ("flash", TPU, "bfloat16", "'flash' is none of auto, xla, chunked, cudnn, splash"),
     ],
 )
-def test_a_kernel_that_cannot_compute_a_named_size_says_why(kernel, hardware, change, message):
-    sizes = Sizes(**{**vars(Sizes(2, 256, 8, 40, 256, "bfloat16", False)), **change})
+def test_a_named_kernel_that_cannot_be_used_says_why(kernel, hardware, dtype, message):
     with pytest.raises(ConfigError, match=f"config.model.attention: .*{message}"):
-        choose(kernel, sizes, hardware)
+        choose(kernel, Sizes(2, 256, 8, 40, 256, dtype, False), hardware)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "hardware", "change", "why"),
+    [
+        ("cudnn", HOPPER, {}, ""),
+        ("cudnn", HOPPER, {"width": 36}, "heads are no multiple of 8 up to 256"),
+        ("cudnn", AMPERE, {"width": 160}, "heads are no multiple of 8 up to 128"),
+        ("cudnn", HOPPER, {"biased": True, "keys": 77}, "a bias needs even lengths"),
+        ("splash", TPU, {}, ""),
+        ("splash", TPU, {"biased": True}, "it takes no bias"),
+        ("splash", TPU, {"keys": 77}, "lengths are no multiples of 128"),
+        ("splash", TPU, {"width": 512}, "heads are wider than 256"),
+    ],
+)
+def test_a_named_kernel_computes_what_it_can(kernel, hardware, change, why, caplog):
+    choose.cache_clear()
+    sizes = Sizes(**{**vars(Sizes(2, 256, 8, 40, 256, "bfloat16", False)), **change})
+    with caplog.at_level(logging.DEBUG, logger="codi_jax.nn.attention"):
+        assert choose(kernel, sizes, hardware) == ("xla" if why else kernel)
+    assert caplog.messages[0].endswith(f"xla ({why})" if why else f": {kernel}")
 
 
 def test_a_choice_is_logged_once_and_those_of_few_scores_for_debugging(caplog):
