@@ -91,7 +91,7 @@ class TemporalAttention(nn.Module):
 
 
 class TemporalFeedForward(nn.Module):
-    """GEGLU with a time shift: [B, T, H, W, C] -> the same. Gate, shift and norm are float32, as in the release."""
+    """GEGLU with a time shift: [B, T, H, W, C] -> the same. Gate, shift and norm are float32 or wider, as in the release."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -99,7 +99,8 @@ class TemporalFeedForward(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         inner = int(channels * 4 * 2 / 3)
-        y = Dense(2 * inner, use_bias=False, dtype=self.dtype, name="layer_in")(x).astype(jnp.float32)
+        y = Dense(2 * inner, use_bias=False, dtype=self.dtype, name="layer_in")(x)
+        y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
         value, gate = jnp.split(y, 2, axis=-1)
         y = delay_chunks(value * jax.nn.gelu(gate, approximate=False), 2)
         y = ClampedNorm(axis=-1, dtype=self.dtype, name="norm")(y)

@@ -78,6 +78,7 @@ def test_the_prediction_depends_on_the_latent_of_another_output():
     assert not change[0].any()
 
 
+@pytest.mark.parametrize("net", ["video", "vector"], indirect=True)
 def test_variants_of_the_context_share_what_comes_before_it(net):
     """Values and gradients, in float64, and fewer operations."""
     denoiser, _, z = net
