@@ -91,7 +91,7 @@ class TemporalAttention(nn.Module):
 
 
 class TemporalFeedForward(nn.Module):
-    """GEGLU with a time shift: [B, T, H, W, C] -> the same. Gate, shift and norm are float32 or wider, as in the release."""
+    """GEGLU with a time shift: [B, T, H, W, C] -> the same. Gate, shift and norm are float32, as in the release."""
 
     dtype: DTypeLike = jnp.float32
 
