@@ -58,6 +58,7 @@ def print_choices() -> None:
     """From now on what the package logs about its choices is printed, such as the kernel of each size of attention."""
     logger = logging.getLogger("codi_jax")
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl's handler would print it again
     if not any(isinstance(handler, _Print) for handler in logger.handlers):
         logger.addHandler(_Print())
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codi_jax.cli.common import print_choices
 from codi_jax.config import ConfigError
 from codi_jax.nn import attention_kernels as kernels
 from codi_jax.nn.attention import Attention, attend, choose
@@ -15,6 +16,12 @@ from codi_jax.parallel.flops import count
 from codi_jax.parallel.hardware import Hardware
 from codi_jax.types import MASKED, Tokens
 from tests.nn import toy
+
+
+@pytest.fixture(autouse=True)
+def logged(monkeypatch):
+    """Commands that ran in this process may have left the logger to themselves."""
+    monkeypatch.setattr(logging.getLogger("codi_jax"), "propagate", True)
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +223,13 @@ def test_a_choice_is_logged_once_and_those_of_few_scores_for_debugging(caplog):
         ("DEBUG", "attention 256 × 256, 2 heads of 24, float32 on cpu: xla"),
         ("INFO", "attention 4096 × 4096, 8 heads of 24, bfloat16 on tpu: splash"),
     ]
+
+
+def test_commands_print_choices_once(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("codi_jax"), "handlers", [])
+    for _ in range(2):
+        print_choices()
+    choose.cache_clear()
+    for sizes in (Sizes(1, 64, 1, 8, 64, "float32", False), Sizes(1, 1024, 1, 8, 1024, "float32", False)):
+        choose("auto", sizes, CPU)
+    assert capsys.readouterr().out == "attention 1024 × 1024, 1 heads of 8, float32 on cpu: xla\n"
