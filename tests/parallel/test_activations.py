@@ -32,11 +32,12 @@ UNET = {
     "attention_levels": (True, False),
     "cross_modal_levels": (True, False),
 }
+ONE_LEVEL = {"multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,)}
 TOWER = {"width": 32, "layers": 1, "heads": 4, "feed_forward": 64, "projection": 32}
 
 
 def denoiser(kind, shape, **options):
-    net = Denoiser(UNetConfig(kind=kind, latent_channels=shape[-1], **UNET, **options), cross_width=24)
+    net = Denoiser(UNetConfig(**{**UNET, "kind": kind, "latent_channels": shape[-1], **options}), cross_width=24)
     tokens = lambda width, n=1: Tokens.of(jnp.zeros((1, n, width)))  # noqa: E731
     return net, (jnp.zeros((1, *shape)), jnp.zeros((1,)), tokens(32), tokens(24, 2), jnp.ones((1,)))
 
@@ -60,9 +61,10 @@ def autokl():
 
 
 NETWORKS = {
-    "video": lambda: denoiser("spatial", (4, 8, 8, 4), temporal=True),  # all that one of images has, and more
-    "sequence": lambda: denoiser("sequence", (16, 8)),
-    "vector": lambda: denoiser("vector", (32,)),
+    "video": lambda: denoiser("spatial", (4, 8, 8, 4), temporal=True, **ONE_LEVEL),
+    "image": lambda: denoiser("spatial", (8, 8, 4), cross_modal_levels=(False, False)),
+    "sequence": lambda: denoiser("sequence", (16, 8), **ONE_LEVEL),
+    "vector": lambda: denoiser("vector", (32,), **ONE_LEVEL),
     "image, environment": lambda: environment("spatial", (8, 8, 4)),
     "vector, environment": lambda: environment("vector", (32,)),
     "clip, text": lambda: (CLIPText(CLIPTextConfig(vocab=96, positions=16, **TOWER)), (jnp.zeros((1, 16), jnp.int32),)),
