@@ -28,6 +28,7 @@ class Chip:
       memory: bytes that a program can use.
       bandwidth: bytes per second between the chip and its memory.
       interconnect: bytes per second that a chip can receive from other chips.
+      unit: edge of a matrix unit; 1 if narrow products are not slower in proportion.
       devices: number of jax devices per chip, which share it evenly.
       kinds: `device_kind` of its jax devices.
     """
@@ -36,15 +37,16 @@ class Chip:
     memory: float
     bandwidth: float
     interconnect: float
+    unit: int = 1
     devices: int = 1
     kinds: tuple[str, ...] = ()
 
 
 CHIPS = {  # TPUs, by the name in a topology
-    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, kinds=("TPU v5 lite", "TPU v5e")),
-    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, kinds=("TPU v5", "TPU v5p")),
-    "v6e": Chip(918e12, 31.25 * GIB, 1600e9, 400e9, kinds=("TPU v6 lite", "TPU v6e")),
-    "tpu7x": Chip(2307e12, 2 * 94.75 * GIB, 7380e9, 600e9, devices=2, kinds=("TPU7x",)),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, 128, kinds=("TPU v5 lite", "TPU v5e")),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, 128, kinds=("TPU v5", "TPU v5p")),
+    "v6e": Chip(918e12, 31.25 * GIB, 1638e9, 400e9, 256, kinds=("TPU v6 lite", "TPU v6e")),
+    "tpu7x": Chip(2307e12, 2 * 94.75 * GIB, 7380e9, 600e9, 256, devices=2, kinds=("TPU7x",)),
 }
 GPUS = (
     Chip(989.5e12, 80e9, 3350e9, 450e9, kinds=("NVIDIA H100 80GB HBM3",)),

@@ -12,6 +12,11 @@
     dot_product_attention   of cuDNN, P queries to L keys, masked or not: 4 · batch · heads · P · L · d; backward 10,
                             since it computes the scores again
 
+A matrix unit of edge e multiplies a stationary tile [e, e] with at least e rows in the time of e rows, so that a narrow
+product takes the time of a wider one. `Flops.on_unit` counts [M, K] · [K, N] as ⌈K/e⌉ ⌈N/e⌉ max(M, e) · 2e² operations,
+or with M and N exchanged if that is less. A convolution is taken as the product of its patches with its kernel,
+K = taps · channels.
+
 XLA's `cost_analysis` counts a loop body once; this module multiplies it by the trip count. Elementwise operations are
 not counted: they are few compared with the products, and bound by memory. Recomputation (`remat`) is in the program and
 is counted; dead code is not, since the compiler removes it.
@@ -27,6 +32,18 @@ from jax.extend import source_info_util
 from jax.extend.core import Jaxpr, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
+Shape = tuple[int, int, int]  # M, K, N of the product of [M, K] and [K, N]
+
+
+def used(shape: Shape, edge: int) -> float:
+    """The share of a matrix unit of this edge that a product uses at best."""
+    m, k, n = shape
+
+    def time(streamed: int, stationary: int) -> int:
+        return math.ceil(k / edge) * math.ceil(stationary / edge) * max(streamed, edge) * edge**2
+
+    return m * k * n / min(time(m, n), time(n, m))
+
 
 @dataclasses.dataclass(frozen=True)
 class Product:
@@ -35,6 +52,8 @@ class Product:
     Attributes:
       name: of the functions and modules that it was traced in and of its primitive, separated by slashes.
       array: dtype and shape of its largest result.
+      shapes: (M, K, N) of the matrix products that it consists of, with the share of its operations that each has; none
+        if they are unknown.
     """
 
     name: str
@@ -42,6 +61,11 @@ class Product:
     times: int
     flops: float
     bytes: float
+    shapes: tuple[tuple[float, Shape], ...] = ()
+
+    def on_unit(self, edge: int) -> float:
+        """Operations that a matrix unit of this edge could do in the time that it needs."""
+        return self.flops * (sum(share / used(shape, edge) for share, shape in self.shapes) if self.shapes else 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +79,10 @@ class Flops:
 
     def __add__(self, other: "Flops") -> "Flops":
         return Flops(self.total + other.total, self.unknown_loops + other.unknown_loops, self.products + other.products)
+
+    def on_unit(self, edge: int) -> float:
+        """Operations that a matrix unit of this edge could do in the time that it needs for all products."""
+        return sum(product.on_unit(edge) for product in self.products)
 
     def times(self, count: int) -> "Flops":
         products = (
@@ -96,11 +124,11 @@ def _equation(equation: Any) -> Flops:
     return _operations(equation).within(str(equation.source_info.name_stack))
 
 
-def _product(equation: Any, flops: float) -> Flops:
+def _product(equation: Any, flops: float, shapes: tuple[tuple[float, Shape], ...] = ()) -> Flops:
     largest = max((v.aval for v in equation.outvars), key=_bytes)
     array = f"{np.dtype(largest.dtype).name}[{','.join(map(str, largest.shape))}]"
     results = float(sum(_bytes(v.aval) for v in equation.outvars))
-    return Flops(flops, products=(Product(equation.primitive.name, array, 1, flops, results),))
+    return Flops(flops, products=(Product(equation.primitive.name, array, 1, flops, results, shapes),))
 
 
 def _bytes(aval: Any) -> int:
@@ -110,11 +138,15 @@ def _bytes(aval: Any) -> int:
 def _operations(equation: Any) -> Flops:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        return _product(equation, 2.0 * math.prod(equation.outvars[0].aval.shape) * length)
+        (contracted, _), (batch, _) = params["dimension_numbers"]
+        left, right, result = (math.prod(v.aval.shape) for v in (*equation.invars, *equation.outvars))
+        length, count = (
+            math.prod(equation.invars[0].aval.shape[axis] for axis in axes) for axes in (contracted, batch)
+        )
+        shape = (left // max(count * length, 1), length, right // max(count * length, 1))
+        return _product(equation, 2.0 * result * length, ((1.0, shape),) if result * length else ())
     if name == "conv_general_dilated":
-        return _product(equation, _convolution(equation))
+        return _product(equation, *_convolution(equation))
     if name == "scan":
         return _count(params["jaxpr"]).times(params["length"])
     if name == "while":
@@ -145,7 +177,10 @@ def _kernel(equation: Any) -> Flops:
     known = [length for length in grid if isinstance(length, int)]
     where = f"grid of a Pallas kernel at {source_info_util.summarize(equation.source_info)}"
     unknown = point.unknown_loops + ((where,) if point.total and len(known) < len(grid) else ())
-    return _product(equation, point.total * math.prod(known)) + Flops(0.0, unknown)
+    shapes = tuple(
+        (p.flops / point.total * share, shape) for p in point.products if p.flops for share, shape in p.shapes
+    )
+    return _product(equation, point.total * math.prod(known), shapes) + Flops(0.0, unknown)
 
 
 def _attention(equation: Any) -> float:
@@ -165,7 +200,8 @@ def programs_in(value: Any) -> Iterator[Jaxpr]:
             yield from programs_in(item)
 
 
-def _convolution(equation: Any) -> float:
+def _convolution(equation: Any) -> tuple[float, tuple[tuple[float, Shape], ...]]:
+    """The operations of a convolution, and the shape of the product of its patches with its kernel."""
     params, (x, kernel) = equation.params, [v.aval.shape for v in equation.invars]
     numbers = params["dimension_numbers"]
     result = equation.outvars[0].aval.shape
@@ -182,7 +218,13 @@ def _convolution(equation: Any) -> float:
             params["rhs_dilation"][i],
         )
     # The kernel's input channels are those of one group.
-    return 2.0 * result[batch] * result[features] * kernel[channels] * pairs
+    flops = 2.0 * result[batch] * result[features] * kernel[channels] * pairs
+    places, patch = (
+        math.prod((first, *(sizes[i] for i in axes)))
+        for first, sizes, axes in ((result[batch], result, positions), (kernel[channels], kernel, taps))
+    )
+    shape = (places, patch, result[features] // params["feature_group_count"])
+    return flops, ((1.0, shape),) if flops else ()
 
 
 def _pairs(

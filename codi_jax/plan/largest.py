@@ -8,11 +8,11 @@ the name of the value that it moves.
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from codi_jax.parallel.collectives import each, received
-from codi_jax.parallel.flops import Flops
+from codi_jax.parallel.flops import Flops, Product
 from codi_jax.parallel.hlo import Array, Instruction, Program, Visit
 from codi_jax.parallel.traffic import traffic_by_instruction
 
@@ -74,9 +74,9 @@ def interconnect(program: Program) -> list[dict[str, Any]]:
     return _most(entries, "bytes")
 
 
-def compute(flops: Flops) -> list[dict[str, Any]]:
-    """The products with most FLOPs, of all devices."""
-    return _products(flops, "flops")
+def compute(flops: Flops, edge: int) -> list[dict[str, Any]]:
+    """The products with most FLOPs on matrix units of an edge, of all devices."""
+    return _products(flops, "flops", lambda product: product.on_unit(edge))
 
 
 def results(flops: Flops, devices: int) -> list[dict[str, Any]]:
@@ -84,14 +84,17 @@ def results(flops: Flops, devices: int) -> list[dict[str, Any]]:
 
     Shapes are global; each result is assumed to be split evenly.
     """
-    return [entry | {"bytes": entry["bytes"] / devices} for entry in _products(flops, "bytes")]
+    return [
+        entry | {"bytes": entry["bytes"] / devices}
+        for entry in _products(flops, "bytes", lambda product: product.bytes)
+    ]
 
 
-def _products(flops: Flops, field: str) -> list[dict[str, Any]]:
+def _products(flops: Flops, field: str, amount: Callable[[Product], float]) -> list[dict[str, Any]]:
     groups: dict[str, Group] = {}
     for product in flops.products:
         group = groups.setdefault(group_name(product.name), Group())
-        group.add(getattr(product, field), product.times, product.array)
+        group.add(amount(product), product.times, product.array)
     return _entries(groups, field)
 
 

@@ -1,9 +1,11 @@
 """One row of a plan: the step of a stage compiled for a mesh, and the roofline of the compiled program.
 
-    seconds.compute        FLOPs of the step / (chips · peak FLOP/s of a chip)
+    seconds.compute        FLOPs of the step on matrix units (`parallel.flops`) / (chips · peak FLOP/s of a chip)
     seconds.memory         bytes that a chip reads from and writes to HBM / its bandwidth
     seconds.interconnect   bytes that a chip receives from other chips / its bandwidth
-    bound_seconds          the largest of these, a lower bound of a step; mfu_bound is seconds.compute / bound_seconds
+    bound_seconds          the largest of these, a lower bound of a step
+    mfu_bound              FLOPs of the model / (chips · peak · bound_seconds): without what rematerialization and
+                           attention without scores compute again, and without what narrow products leave unused
 
 Bytes are per chip; those of `traffic`, `collectives` and `largest` are per device. `peak` is the memory of arguments,
 results that do not alias arguments, and temporaries. The TPU compiler refuses a program that does not fit and reports
@@ -11,6 +13,7 @@ how much memory it needs. `largest` names what takes most of the resource that d
 if the chip is unknown) or, if the compiler refuses the step, the largest results of its products.
 """
 
+import dataclasses
 import re
 import time
 from typing import Any
@@ -64,6 +67,11 @@ def compiled_row(
                 raise
             compiled, refusal = None, str(error)
     seconds = time.perf_counter() - start
+    work = {
+        "flops_per_step": flops.total,
+        "unit_flops_per_step": flops.on_unit(target.chip.unit) if target.chip else flops.total,
+        "model_flops_per_step": _model_flops(run, name, flops, target, mesh, batch_size),
+    }
     row = {
         "stage": name,
         "topology": target.name,
@@ -72,8 +80,7 @@ def compiled_row(
         "remat": run.codi.config.remat,
         "batch_size": batch_size,
         "batch_per_chip": batch_size / target.chips,
-        "flops_per_step": flops.total,
-        "flops_per_sample": flops.total / batch_size,
+        **work,
         "compile_seconds": round(seconds, 1),
         "notes": [f"counted as one iteration: {loop}" for loop in flops.unknown_loops],
     }
@@ -82,7 +89,20 @@ def compiled_row(
     # jit drops arguments that the program does not use, such as parameters of frozen networks that the loss does not
     # read; they are in memory all the same.
     unused = bytes_per_device([x for x, used in zip(jax.tree.leaves(arguments), read, strict=True) if not used])
-    return row | _read(compiled, flops, batch_size, unused, target, row["notes"])
+    return row | _read(compiled, flops, row, unused, target)
+
+
+def _model_flops(run: Run, name: str, flops: Flops, target: Target, mesh: MeshConfig, batch_size: int) -> float:
+    """FLOPs of a step that computes nothing twice."""
+    again = ("rematted_computation", "pallas_call", "dot_product_attention")
+    stage = run.stage(name)
+    if stage.accumulate == 1 and not any(part in product.name for product in flops.products for part in again):
+        return flops.total
+    model = dataclasses.replace(run.config.model, remat="none", attention="xla")
+    group, leaf = name.split(".", 1)
+    stages = run.config.stages | {group: run.config.stages[group] | {leaf: dataclasses.replace(stage, accumulate=1)}}
+    plain = Run(dataclasses.replace(run.config, model=model, stages=stages), run.workdir)
+    return counted(plain, name, target, mesh, batch_size)
 
 
 def counted(run: Run, name: str, target: Target, mesh: MeshConfig, batch_size: int) -> float:
@@ -120,8 +140,12 @@ def _refused(message: str, held: int, flops: Flops, target: Target) -> Row:
     return {"hbm": memory, "collectives": {}, "largest": found, **absent, "fits": False}
 
 
-def _read(compiled: Any, flops: Flops, batch_size: int, unused: int, target: Target, notes: list[str]) -> Row:
-    """The entries read from a compiled program; `unused` are bytes of arguments that it does not take."""
+def _read(compiled: Any, flops: Flops, traced: Row, unused: int, target: Target) -> Row:
+    """The entries read from a compiled program; `unused` are bytes of arguments that it does not take.
+
+    Notes are added to those of `traced`, the entries that are known without compiling.
+    """
+    notes = traced["notes"]
     stats, program = compiled.memory_analysis(), Program(compiled.as_text())
     arguments = stats.argument_size_in_bytes + unused
     peak = arguments + stats.output_size_in_bytes - stats.alias_size_in_bytes
@@ -144,24 +168,32 @@ def _read(compiled: Any, flops: Flops, batch_size: int, unused: int, target: Tar
         "traffic": {"memory": memory_traffic(program), "interconnect": sum(t.wire for t in sent.values())},
         "fits": memory["peak"] <= memory["limit"] if memory["limit"] else None,
     }
-    limits = bound(flops.total, batch_size, row["traffic"], target)
+    model, unit = traced["model_flops_per_step"], traced["unit_flops_per_step"]
+    limits = bound(model, unit, traced["batch_size"], row["traffic"], target)
     seconds = limits["seconds"] or {"memory": 0.0}
     resource = max(seconds, key=lambda name: seconds[name])
     groups = {
-        "compute": lambda: largest.compute(flops),
+        "compute": lambda: largest.compute(flops, target.chip.unit if target.chip else 1),
         "memory": lambda: largest.memory(program),
         "interconnect": lambda: largest.interconnect(program),
     }
     return row | limits | {"largest": {"of": resource, "groups": groups[resource]()}}
 
 
-def bound(flops: float, batch_size: int, traffic: dict[str, float], target: Target) -> Row:
-    """The roofline bound from FLOPs and the bytes of one device; entries are None if the chip is unknown."""
+def bound(model: float, unit: float, batch_size: int, traffic: dict[str, float], target: Target) -> Row:
+    """The roofline bound from FLOPs and the bytes of one device; entries are None if the chip is unknown.
+
+    Args:
+      model, unit: FLOPs of a step of the model, and of the program on matrix units.
+      batch_size: global.
+      traffic: bytes of one device, to `memory` and over the `interconnect`.
+      target: the hardware.
+    """
     if target.chip is None:
         return dict.fromkeys(("seconds", "bound_seconds", "mfu_bound", "samples_per_chip_hour"))
     chip = target.chip
     seconds = {
-        "compute": flops / (target.chips * chip.flops),
+        "compute": unit / (target.chips * chip.flops),
         "memory": traffic["memory"] * chip.devices / chip.bandwidth,
         "interconnect": traffic["interconnect"] * chip.devices / chip.interconnect,
     }
@@ -169,6 +201,6 @@ def bound(flops: float, batch_size: int, traffic: dict[str, float], target: Targ
     return {
         "seconds": seconds,
         "bound_seconds": longest,
-        "mfu_bound": seconds["compute"] / longest,
+        "mfu_bound": model / (target.chips * chip.flops) / longest,
         "samples_per_chip_hour": 3600 * batch_size / target.chips / longest,
     }

@@ -133,7 +133,18 @@ def _largest(row: Row) -> tuple[str, str, str]:
 def shown(rows: list[Row]) -> str:
     """The rows as text: memory and bounds, collectives, what is largest, and suggestions for stages that do not fit."""
     head = ("stage", "mesh", "batch per chip", "arguments", "temporaries", "peak", "limit", "fits")
-    head += ("TFLOP per step", "bound", "by", "MFU ≤", "samples per chip-hour", "chip-hours", "days", "compiled in")
+    head += (
+        "TFLOP per step",
+        "of the model",
+        "on matrix units",
+        "bound",
+        "by",
+        "MFU ≤",
+        "samples per chip-hour",
+        "chip-hours",
+        "days",
+        "compiled in",
+    )
     lines: list[tuple[str, ...]] = [head]
     sent = [("stage", "collective", "count", "bytes per device")]
     for row in rows:
@@ -151,7 +162,7 @@ def shown(rows: list[Row]) -> str:
                     *held,
                     fits,
                 ),
-                _number(row["flops_per_step"] / 1e12, "{:.3g}"),
+                *(_number(row[f"{kind}flops_per_step"] / 1e12, "{:.3g}") for kind in ("", "model_", "unit_")),
                 _number(row["bound_seconds"] and 1e3 * row["bound_seconds"], "{:.3g} ms"),
                 max(seconds, key=seconds.get) if seconds else "–",
                 _number(row["mfu_bound"], "{:.0%}"),
@@ -163,7 +174,7 @@ def shown(rows: list[Row]) -> str:
         )
         for kind, traffic in row["collectives"].items():
             sent.append((row["stage"], kind, str(traffic["count"]), size(traffic["bytes"])))
-    text = [f"{rows[0]['topology']}, {rows[0]['chips']} chips", table(lines, right=(2, 3, 4, 5, 6, *range(8, 16)))]
+    text = [f"{rows[0]['topology']}, {rows[0]['chips']} chips", table(lines, right=(2, 3, 4, 5, 6, *range(8, 18)))]
     if len(sent) > 1:
         text += ["", table(sent, right=(2, 3))]
     text += ["", table([("stage", "most of", "is"), *(_largest(row) for row in rows)])]

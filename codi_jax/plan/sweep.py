@@ -96,7 +96,8 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
             if peak is None or peak > row["hbm"]["limit"]:
                 break
             traffic = {"memory": 2 * arguments + moved * more * each / row_batch, "interconnect": _wire(mesh, weights)}
-            limits = bound(row["flops_per_sample"] * more * batch, batch, traffic, target)
+            model, unit = (row[f"{kind}_flops_per_step"] * batch / row["batch_size"] for kind in ("model", "unit"))
+            limits = bound(model, unit * more, batch, traffic, target)
             out.append({"mesh": mesh, "batch_size": batch, "remat": remat, "peak": peak, **limits})
     return ranked(out)
 

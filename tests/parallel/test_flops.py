@@ -33,6 +33,34 @@ def test_products_are_counted():
     assert total(jax.value_and_grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
 
 
+def on_unit(function, edge, *arguments):
+    return count(jax.make_jaxpr(function)(*arguments)).on_unit(edge)
+
+
+def test_a_matrix_unit_is_used_in_part_by_narrow_products():
+    """By hand, for units of edge 4: whole tiles, and at least four rows for each."""
+    a = lambda *shape: jnp.ones(shape)  # noqa: E731
+    assert on_unit(jnp.matmul, 4, a(8, 4), a(4, 4)) == 2 * 8 * 4 * 4
+    assert on_unit(jnp.matmul, 4, a(8, 1), a(1, 8)) == 2 * 8 * 4 * 8  # one of four rows of a tile
+    assert on_unit(jnp.matmul, 4, a(8, 8), a(8, 1)) == 2 * 8 * 8 * 4  # one of four columns
+    assert on_unit(jnp.matmul, 4, a(5, 4), a(4, 8)) == 2 * 5 * 4 * 8  # five rows for each of two tiles
+    assert on_unit(jnp.matmul, 4, a(2, 4), a(4, 4)) == 2 * 4 * 4 * 4  # a tile takes as long as four rows
+    # The elements of a batch are products of their own, also in a scan.
+    pair = lambda x, y: jnp.einsum("bik,bjk->bij", x, y)  # noqa: E731
+    assert on_unit(pair, 4, a(3, 8, 1), a(3, 8, 1)) == 3 * 2 * 8 * 4 * 8
+    assert on_unit(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5)[0], 4, a(3, 3)) == 5 * 2 * 4**3
+
+    # 2 · 4 · 4 positions, patches of 3 · 3 · 3 = 27 numbers, which take 28 rows of tiles, and 5 features.
+    def valid(x, kernel):
+        return convolution(x, kernel, padding="VALID", window_strides=(1, 1))
+
+    assert on_unit(valid, 4, a(2, 6, 6, 3), a(3, 3, 3, 5)) == pytest.approx(2 * 32 * 28 * 5)
+    # A Pallas kernel is the products of its blocks: [2, 16] · [16, 8].
+    assert on_unit(kernel, 4, X, W) == 4 * 2 * (2 * 4 * 16 * 8)
+    assert on_unit(kernel, 8, X, W) == 4 * 2 * (2 * 8 * 16 * 8)
+    assert on_unit(jnp.matmul, 1, X, W) == PRODUCT
+
+
 def test_dead_code_is_not_counted():
     def with_dead_code(x, w, v):
         loss = lambda w: ((x @ w).sum(), jax.jit(jnp.matmul)(x, v))  # noqa: E731

@@ -14,7 +14,7 @@ from codi_jax.config import ConfigError
 from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
 from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of, chip_of_kind
-from codi_jax.parallel.flops import Flops, Product
+from codi_jax.parallel.flops import Flops, Product, count
 from codi_jax.plan import cache, fit, row, run, shapes, sweep, target
 from codi_jax.plan.shapes import bytes_per_device, step_of
 from codi_jax.plan.target import Target
@@ -64,7 +64,7 @@ def test_entries_of_a_row(planned):
         "context": 1,
     }  # by default fsdp takes up to 64
     assert planned["batch_per_chip"] == 1
-    assert planned["flops_per_sample"] == planned["flops_per_step"] / 8 > 0
+    assert planned["flops_per_step"] == planned["unit_flops_per_step"] == planned["model_flops_per_step"] > 0
     # The peaks of a CPU are unknown.
     assert planned["bound_seconds"] is planned["mfu_bound"] is planned["fits"] is planned["hbm"]["limit"] is None
     assert json.loads(json.dumps(planned)) == planned
@@ -73,13 +73,25 @@ def test_entries_of_a_row(planned):
 
 def test_bounds_by_hand():
     slice_of_two = Target("two", "tpu", (None,) * 4, CHIP)
-    got = row.bound(8e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
-    # 8 MFLOP on two chips of 1 MFLOP/s; twice 1 kB through 1 kB/s; twice 750 B through 500 B/s.
+    got = row.bound(4e6, 8e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
+    # 8 MFLOP on two chips of 1 MFLOP/s, half of them of the model; 2 · 1 kB through 1 kB/s; 2 · 750 B through 500 B/s.
     assert got["seconds"] == {"compute": 4.0, "memory": 2.0, "interconnect": 3.0}
-    assert (got["bound_seconds"], got["mfu_bound"]) == (4.0, 1.0)
+    assert (got["bound_seconds"], got["mfu_bound"]) == (4.0, 0.5)
     assert got["samples_per_chip_hour"] == 3600 * 10 / 2 / 4
-    slower = row.bound(2e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
+    slower = row.bound(2e6, 2e6, 10, {"memory": 1000.0, "interconnect": 750.0}, slice_of_two)
     assert (slower["bound_seconds"], slower["mfu_bound"]) == (3.0, pytest.approx(1 / 3))
+
+
+def test_flops_of_the_model_leave_out_what_is_computed_again(recipe):
+    name, eight, mesh = "ldm.image", target.virtual(8), recipe.config.mesh
+    again = fit.with_remat(recipe, "blocks")
+    grid = make_mesh(mesh)
+    program, arguments = step_of(again, name, grid, 8)
+    with jax.set_mesh(grid):
+        flops = count(program.step.trace(*arguments).jaxpr)
+    plain = row.counted(recipe, name, eight, mesh, 8)
+    assert flops.total > 1.1 * plain
+    assert row._model_flops(again, name, flops, eight, mesh, 8) == plain
 
 
 @pytest.mark.parametrize(
@@ -241,7 +253,7 @@ def test_the_cost_of_a_stage(recipe, planned):
 
 
 def test_text_of_a_plan(recipe, planned):
-    known = planned | row.bound(8e6, 8, planned["traffic"], Target("x", "tpu", (None,) * 8, CHIP))
+    known = planned | row.bound(8e6, 8e6, 8, planned["traffic"], Target("x", "tpu", (None,) * 8, CHIP))
     known |= {"fits": False, "nearest": ["batch_size=4 (estimated)"], "training": run.training(recipe, STAGE, known)}
     text = run.shown([known, {**known, "stage": "codec.image"}])
     assert f"{STAGE} does not fit; would: batch_size=4 (estimated)" in text
