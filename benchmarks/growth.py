@@ -13,8 +13,10 @@
 With M modalities there are M² directions and (2^M − 1)² combinations; the columns after them should grow by one share a
 modality (`share`: the value over that of two modalities, divided by M / 2).
 
-**Chips.** The step of a stage of a tiny model, compiled for 8 and 256 virtual chips, one row of the batch on each. The
-memory of a chip is a + b / chips, with what is sharded in b; 512 chips are extrapolated from the two.
+**Chips.** The step of a stage of a small model, compiled for 8 and 256 virtual chips (fsdp 8 and 256), one row of the
+batch on each. Its denoiser has 256 channels, so that all of its kernels can be split. The state of a chip is
+a + b / chips, with what is sharded in b; 512 chips are extrapolated from the two. Temporaries hold what is computed for
+one row, and weights while they are gathered, so that they do not fall.
 """
 
 import argparse
@@ -43,7 +45,7 @@ from codi_jax.train.recipe import Run, RunConfig
 
 SETS = ("text+image", "text+image+audio", "text+image+audio+video")
 CHIPS = (8, 256)
-STAGE = "joint.text+image"
+STAGE, CHANNELS = "ldm.image", 256
 
 
 def modalities(names: str) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def bytes_of_chip(chips: int, batch: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "codi_jax.cli", "plan", "--config=demo:tiny", f"--stage={STAGE}"]
         command += [f"--devices={chips}", f"--mesh=data=1,fsdp={chips}", f"--batch={batch}", f"--json={file}"]
         command += ["--config.sharding.fsdp_min_bytes=1024", "--config.sharding.min_sharded_fraction=0"]
+        command += [f"--config.model.modalities.image.denoiser.channels={CHANNELS}"]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise SystemExit(result.stdout + result.stderr)
@@ -149,7 +152,7 @@ def main() -> None:
     for row in planned:
         lines.append((str(row["chips"]), size(row["hbm"]["arguments"]), size(row["hbm"]["temporaries"]), "compiled"))
     lines.append(("512", size(extrapolated(planned, 512)), "", "extrapolated"))
-    print(f"\n{STAGE} of demo:tiny\n{table(lines, right=(0, 1, 2))}")
+    print(f"\n{STAGE} of demo with a denoiser of {CHANNELS} channels\n{table(lines, right=(0, 1, 2))}")
     write(args.json, before, rows, chips=planned)
 
 
