@@ -35,7 +35,7 @@ def _markdown(lines: list[tuple[str, ...]]) -> str:
 
 def bounds(found: Iterable[dict[str, Any]]) -> str:
     """Memory, seconds of each resource, and cost of the stages of one slice."""
-    lines = [
+    lines: list[tuple[str, ...]] = [
         (
             "stage",
             "batch of a chip, remat",
@@ -68,7 +68,7 @@ def bounds(found: Iterable[dict[str, Any]]) -> str:
 
 def limits(found: Iterable[dict[str, Any]]) -> str:
     """The share of useful operations on matrix units, and what takes most of the resource that bounds a stage."""
-    lines = [("stage", "operations of the model / on matrix units", "bound by", "most of it")]
+    lines: list[tuple[str, ...]] = [("stage", "operations of the model / on matrix units", "bound by", "most of it")]
     for row in found:
         group = row["largest"]["groups"][0]
         total = {"compute": row["unit_flops_per_step"], **row["traffic"]}[row["largest"]["of"]]
