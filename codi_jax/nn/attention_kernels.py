@@ -1,7 +1,7 @@
 """The programs that compute attention. They differ in speed and memory, and by rounding.
 
     xla       scores [B, N, P, L] in memory, several times with their gradient
-    chunked   the same for some queries at a time, computed again in the backward pass: memory is bounded
+    chunked   the same for some heads and queries at a time, computed again in the backward pass: memory is bounded
     cudnn     cuDNN's flash attention, by `jax.nn.dot_product_attention`; no scores in memory
     splash    JAX's flash attention for TPU (Pallas); no scores in memory
 
@@ -24,6 +24,7 @@ from codi_jax.types import Array
 
 Kernel = Literal["auto", "xla", "chunked", "cudnn", "splash"]
 CHUNK = 16 * 2**20  # bytes of the scores of a chunk on a device
+ROWS = 128  # at least as many queries of a head are in a chunk, since fewer do not fill a matrix unit
 BLOCK = 1024  # the largest block of queries, and of keys, in splash
 
 
@@ -91,11 +92,40 @@ def xla(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
 
 
 def chunked(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
-    """o of the formula, for as many queries at a time as have scores of `CHUNK` bytes on a device."""
+    """o of the formula, for as many heads and queries at a time as have scores of about `CHUNK` bytes on a device.
+
+    A chunk has several heads with all queries, or one head and at least `ROWS` queries of it. Heads that are split over
+    devices stay together.
+    """
+    batch, queries, heads, width = q.shape
+    whole = 4 * (batch // shards("batch", batch)) * queries * k.shape[1]  # of the scores of one head
+    together = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or n * whole <= CHUNK))
+    if shards("heads", heads) > 1:
+        together = heads
+    groups = heads // together
+
+    def split(x: Array, axis: int) -> Array:
+        """Groups of heads along an axis, as the first axis."""
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], groups, together, *x.shape[axis + 1 :]), axis, 0)
+
+    by_head = None  # the groups of a bias that differs between heads
+    if bias is not None and bias.ndim > 2 and bias.shape[-3] > 1:
+        by_head = split(bias, bias.ndim - 3)
+
+    def group(arrays: tuple[Array, Array, Array, Array | None]) -> Array:
+        q, k, v, own = arrays
+        return _by_queries(q, k, v, bias if own is None else own)
+
+    out = jax.lax.map(group, (split(q, 2), split(k, 2), split(v, 2), by_head))
+    return jnp.moveaxis(out, 0, 2).reshape(batch, queries, heads, width)
+
+
+def _by_queries(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
+    """o of the formula, for some queries at a time."""
     batch, queries, heads, width = q.shape
     local = batch // shards("batch", batch)
-    size = min(max(CHUNK // (4 * local * heads * k.shape[1]), 1), queries)
-    count = -(-queries // size)
+    size = max(CHUNK // (4 * local * heads * k.shape[1]), ROWS)
+    count = max(queries // size, 1)
     size = -(-queries // count)
     padding = count * size - queries
 

@@ -107,10 +107,14 @@ def assert_equal(got, want, tolerance):
     jax.tree.map(close, (got[0][1], got[1]), (want[0][1], want[1]))
 
 
+CHUNKS = {"a head at a time": 256, "48 queries of a head at a time, the last chunk filled up": 48}
+
+
+@pytest.mark.parametrize("queries", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize("bias", [(), (256,), (2, 1, 1, 256), (256, 256), (2, 2, 256, 256)], ids=str)
-def test_chunks_give_the_same_values_and_gradients(bias, monkeypatch):
-    """Of 48 queries each, the last filled up."""
-    monkeypatch.setattr(kernels, "CHUNK", 48 * 4 * 2 * 2 * 256)
+def test_chunks_give_the_same_values_and_gradients(bias, queries, monkeypatch):
+    monkeypatch.setattr(kernels, "CHUNK", queries * 4 * 2 * 256)
+    monkeypatch.setattr(kernels, "ROWS", 48)
     bias = toy.normal(4, *bias) if bias else None
     assert_equal(value_and_gradients("chunked", bias), value_and_gradients("xla", bias), 2e-6)
 
@@ -124,6 +128,14 @@ def test_chunks_bound_the_memory(monkeypatch):
         gradient = jax.jit(jax.grad(lambda q: attend(q, q, q, kernel=kernel).sum()))  # noqa: B023
         temporary[kernel] = gradient.lower(q).compile().memory_analysis().temp_size_in_bytes
     assert temporary["chunked"] < 8 * 2**20 < 16 * 2**20 <= temporary["xla"]
+
+
+def test_chunks_of_few_queries_do_not_get_fewer(monkeypatch):
+    """However many samples there are, a chunk has enough queries to fill a matrix unit."""
+    monkeypatch.setattr(kernels, "CHUNK", 1)
+    q = jax.ShapeDtypeStruct((64, 257, 4, 8), jnp.float32)
+    scores, _ = count(jax.make_jaxpr(lambda q: attend(q, q, q, kernel="chunked"))(q)).products
+    assert (scores.times, scores.array) == (8, "float32[64,1,129,257]")
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)])
