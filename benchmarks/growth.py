@@ -8,10 +8,12 @@
     objectives   stages that train
     training     operations of all steps of all stages
     programs     that one sampler compiles on CPU for all sets of outputs: V, and a step for each set of branches
-    sampling     operations of a sampling step of all outputs, with guidance
+    sampling     operations of a sampling step of all outputs, with guidance; `over alone` over the sum of those of each
+                 output alone
 
 With M modalities there are M² directions and (2^M − 1)² combinations; the columns after them should grow by one share a
-modality (`share`: the value over that of two modalities, divided by M / 2).
+modality (`share`: the value over that of two modalities, divided by M / 2). Training and sampling of a modality cost
+what its networks do: a video costs more than the others together, so that their shares are not 1.
 
 **Chips.** The step of a stage of a small model, compiled for 8 and 256 virtual chips (fsdp 8 and 256), one row of the
 batch on each. Its denoiser has 256 channels, so that all of its kernels can be split. The state of a chip is
@@ -69,7 +71,8 @@ def modalities(names: str) -> dict[str, Any]:
         "objectives": objectives,
         "training": training,
         "programs": programs(names),
-        "sampling": sampling(codi, config),
+        "sampling": sampling(codi, config, tuple(codi.modalities)),
+        "alone": sum(sampling(codi, config, (name,)) for name in codi.modalities),
     }
 
 
@@ -88,14 +91,14 @@ def programs(names: str) -> int:
     return generator.compiled_programs()
 
 
-def sampling(codi: CoDi, config: RunConfig) -> float:
-    """Operations of a sampling step of all outputs, with a text prompt."""
+def sampling(codi: CoDi, config: RunConfig, outputs: tuple[str, ...]) -> float:
+    """Operations of a sampling step of some outputs, with a text prompt."""
     generator = Generator(codi, dataclasses.replace(config.generate, loop="scan"))
     variables = {"params": {name: codi.shapes(name) for name in codi.component_names()}, "constants": {}}
     prompt = jax.ShapeDtypeStruct((1, codi.config.width), "float32")
 
     def sample(variables: Any, prompt: Any) -> Any:
-        return generator.latents(variables, tuple(codi.modalities), {"text": prompt}, 1, jax.random.key(0))
+        return generator.latents(variables, outputs, {"text": prompt}, 1, jax.random.key(0))
 
     return count(jax.jit(sample).trace(variables, prompt).jaxpr).total / config.generate.steps
 
@@ -117,17 +120,21 @@ def bytes_of_chip(chips: int, batch: int) -> dict[str, Any]:
 def growth_table(rows: list[dict[str, Any]]) -> str:
     """The rows of modalities, each number beside its share."""
     first, columns = rows[0], ("objectives", "training", "programs", "sampling")
-    lines: list[tuple[str, ...]] = [
-        ("modalities", "directions", "combinations", *(part for name in columns for part in (name, "share")))
-    ]
+    head = (part for name in columns for part in (name, "share"))
+    lines: list[tuple[str, ...]] = [("modalities", "directions", "combinations", *head, "over alone")]
     for row in rows:
         more = row["modalities"] / first["modalities"]
         cells = [str(row[name]) for name in ("modalities", "directions", "combinations")]
         for name in columns:
             value = row[name]
-            cells += [f"{value / 1e12:.3g} T" if value > 1e6 else str(value), f"{value / first[name] / more:.2f}"]
-        lines.append(tuple(cells))
+            cells += [_operations(value), f"{value / first[name] / more:.2f}"]
+        lines.append((*cells, f"{row['sampling'] / row['alone']:.2f}"))
     return table(lines, right=range(len(lines[0])))
+
+
+def _operations(value: float) -> str:
+    unit, name = next(((unit, name) for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if value >= unit), (1, ""))
+    return f"{value / unit:.3g} {name}".rstrip()
 
 
 def extrapolated(rows: list[dict[str, Any]], chips: int) -> float:
