@@ -7,6 +7,7 @@ Every random choice (the caption, where a prompt is truncated, the crop of an im
 is the same in every epoch and on every host.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -105,10 +106,9 @@ class DecodedSource:
       ConfigError: audio or video is asked for and PyAV is not installed.
     """
 
-    parallel = True
-
     def __init__(self, records: Records, config: MediaConfig):
         self.records, self.config = records, config
+        self.parallel = not all(map(is_caption, config.modalities))  # threads cost more than captions do
         if set(TIMED) & set(config.modalities):
             files.pyav()  # fail now if PyAV is missing, not once per sample
         self._reader = DecoderPool(config.timeout_s, available_cores()) if config.timeout_s else files
@@ -122,8 +122,7 @@ class DecodedSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Decodes sample `index`. Raises MediaError if it cannot be used."""
-        rng = np.random.default_rng([self.config.seed, index])
-        return decode_record(self.record(index), self.config, rng, self._reader)
+        return decode_record(self.record(index), self.config, (self.config.seed, index), self._reader)
 
 
 def media_source(records: Records, media: MediaConfig, faults: FaultsConfig) -> SkipBadSamples:
@@ -133,22 +132,27 @@ def media_source(records: Records, media: MediaConfig, faults: FaultsConfig) -> 
 
 
 def decode_record(
-    record: Mapping[str, Any], config: MediaConfig, rng: np.random.Generator, reader: Any = files
+    record: Mapping[str, Any], config: MediaConfig, seed: tuple[int, ...], reader: Any = files
 ) -> dict[str, Any]:
     """Decodes a record into a sample.
 
     Args:
       record: see the module.
       config: see MediaConfig.
-      rng: source of all random choices.
+      seed: of all random choices.
       reader: reads audio and video files: the module `files`, a `SubprocessDecoder` or a `DecoderPool`.
 
     Raises:
       MediaError: the record lacks a modality, or a file cannot be used.
       ConfigError: a modality is not in `KINDS`.
     """
-    # All random numbers are drawn first and in one order, whatever the sample holds.
-    caption_u, truncate_u, length_u, crop_seed = rng.random(), rng.random(), rng.random(), int(rng.integers(2**31))
+
+    @functools.cache
+    def drawn() -> tuple[float, float, float, int]:
+        """All random numbers, in one order, whatever the sample holds. A generator takes longer than a caption."""
+        rng = np.random.default_rng(seed)
+        return rng.random(), rng.random(), rng.random(), int(rng.integers(2**31))
+
     sample: dict[str, Any] = {}
     for name in sorted(config.modalities, key=KINDS.index, reverse=True):  # video before image
         if name == "image" and config.middle_frame:
@@ -159,14 +163,13 @@ def decode_record(
         if value is None or (name == "text" and not value):
             raise MediaError("missing", f"{record.get('name', 'a sample')}: no {name}")
         if name == "text":
-            caption = pick_caption(value, caption_u)
-            sample["text"] = {
-                "caption": caption,
-                "prompt": truncate_caption(caption, length_u) if truncate_u < config.truncate else caption,
-            }
+            caption = pick_caption(value, drawn()[0] if isinstance(value, list) else 0.0)
+            shorter = config.truncate > 0 and drawn()[1] < config.truncate
+            prompt = truncate_caption(caption, drawn()[2]) if shorter else caption
+            sample["text"] = {"caption": caption, "prompt": prompt}
         elif name == "image":
-            seed = crop_seed if config.crop == "random" else None
-            sample["image"] = crop_resize(files.read_image(value), config.size, seed)
+            crop = drawn()[3] if config.crop == "random" else None
+            sample["image"] = crop_resize(files.read_image(value), config.size, crop)
         elif name == "audio":
             sample["audio"] = files.to_int16(reader.read_audio(value, config.samples, config.sample_rate))
         elif name == "video":

@@ -31,6 +31,7 @@ from codi_jax.media.files import MediaError, MediaFile
 
 MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
 _LENGTHS = struct.Struct("<QQ")
+_PIPE = 1 << 20  # bytes in a pipe, so that a file is sent in few parts; the most that Linux gives to any user
 
 
 class SubprocessDecoder:
@@ -84,9 +85,9 @@ class SubprocessDecoder:
                 raise MediaError("crash", f"{file.name}: the decoder crashed ({type(error).__name__})") from None
         if "message" in response:
             raise MediaError(str(response["reason"]), str(response["message"]))
-        return np.frombuffer(data, dtype).reshape(shape).copy()
+        return np.frombuffer(data, dtype).reshape(shape)
 
-    def _exchange(self, request: dict, data: bytes, expected: int) -> tuple[dict, bytes]:
+    def _exchange(self, request: dict, data: bytes, expected: int) -> tuple[dict, bytearray]:
         assert self._process is not None
         deadline = time.monotonic() + self._timeout_s
         text = json.dumps(request).encode()
@@ -104,18 +105,18 @@ class SubprocessDecoder:
             if not sending.is_alive():
                 sending.join()
 
-    def _receive(self, count: int, deadline: float) -> bytes:
+    def _receive(self, count: int, deadline: float) -> bytearray:
         assert self._process is not None and self._process.stdout is not None
-        out, pipe = bytearray(), self._process.stdout.fileno()
-        while len(out) < count:
+        out, got, pipe = bytearray(count), 0, self._process.stdout.fileno()
+        while got < count:
             ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 raise TimeoutError
-            chunk = os.read(pipe, count - len(out))
-            if not chunk:
+            more = os.readv(pipe, [memoryview(out)[got:]])
+            if not more:
                 raise EOFError
-            out += chunk
-        return bytes(out)
+            got += more
+        return out
 
 
 class DecoderPool:
@@ -169,9 +170,16 @@ def _start_process() -> subprocess.Popen:
     command = [sys.executable, "-m", "codi_jax.data.decoder_pool"]
     paths = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
+    if sys.platform == "linux":
+        import fcntl
+
+        for pipe in filter(None, (process.stdin, process.stdout)):
+            with contextlib.suppress(OSError):  # the user has many pipes
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+    return process
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:
@@ -191,14 +199,15 @@ def _serve(requests: BinaryIO, responses: BinaryIO) -> None:
                 request["name"], data if request["has_data"] else None, request["start"], request["duration"]
             )
             read = {"read_video": files.read_video, "read_audio": files.read_audio}[request["read"]]
-            response, out = {}, np.ascontiguousarray(read(file, *request["arguments"])).tobytes()
+            response, out = {}, np.ascontiguousarray(read(file, *request["arguments"])).reshape(-1).view(np.uint8).data
         except MediaError as error:
             response, out = {"reason": error.reason, "message": str(error)[:10_000]}, b""
         except MemoryError:
             message = f"{request['name']}: decoding needs more than {MEMORY >> 30} GiB of memory"
             response, out = {"reason": "large", "message": message}, b""
         text = json.dumps(response).encode()
-        responses.write(_LENGTHS.pack(len(text), len(out)) + text + out)
+        responses.write(_LENGTHS.pack(len(text), len(out)) + text)
+        responses.write(out)
         responses.flush()
 
 

@@ -91,7 +91,7 @@ def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     """Reads the samples `indices` and stacks them leaf by leaf along a new first axis."""
     if isinstance(source, BatchReader):
         return source.read(indices)
-    map_fn = _pool().map if getattr(source, "parallel", False) else map
+    map_fn = _pool().map if getattr(source, "parallel", False) and available_cores() > 1 else map
     samples = list(map_fn(source.__getitem__, map(int, indices)))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
 

@@ -17,7 +17,7 @@ def test_rows_of_two_readers(tmp_path, capsys):
     main = ["--readers=manifest,arrays", "--modalities=image", "--samples=.05", "--batch=4", "--batches=1"]
     data.main([*main, "--repeats=1", "--stages=", f"--json={file}"])
     rows = json.loads(file.read_text())["rows"]
-    assert [(row["reader"], row["modality"]) for row in rows] == [("manifest", "image"), ("arrays", "image")]
+    assert [(row["reader"], row["modality"]) for row in rows] == [("manifest", "image"), ("arrays", "latents")]
     assert all(row["ratios"]["bare"] > 0 for row in rows)
     assert "lowest ratio to webdataset with PyTorch not measured" in capsys.readouterr().out
 

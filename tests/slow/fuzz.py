@@ -194,8 +194,8 @@ class Reader:
         self._decoder.close()
 
     def _read_image(self, name: str, data: bytes) -> None:
-        record, rng = {"image": MediaFile(name, data)}, np.random.default_rng(0)
-        _checked(decode_record(record, MEDIA, rng, self._decoder)["image"], (16, 16, 3))
+        record = {"image": MediaFile(name, data)}
+        _checked(decode_record(record, MEDIA, (0,), self._decoder)["image"], (16, 16, 3))
 
     def _read_audio(self, name: str, data: bytes, start: float = 0.0) -> None:
         medium = MediaFile(name, data, start, None if not start else 0.25)
@@ -212,7 +212,7 @@ class Reader:
         last_error: MediaError | None = None
         for index in range(len(records)):
             try:
-                _checked(decode_record(records[index], media, np.random.default_rng(0))["image"], (16, 16, 3))
+                _checked(decode_record(records[index], media, (0,))["image"], (16, 16, 3))
             except MediaError as error:
                 last_error = error
         if last_error is not None:
