@@ -14,8 +14,8 @@
 
 A matrix unit of edge e multiplies a stationary tile [e, e] with at least e rows in the time of e rows, so that a narrow
 product takes the time of a wider one. `Flops.on_unit` counts [M, K] · [K, N] as ⌈K/e⌉ ⌈N/e⌉ max(M, e) · 2e² operations,
-or with M and N exchanged if that is less. A convolution is taken as the product of its patches with its kernel,
-K = taps · channels.
+or with M and N exchanged if that is less, but never more than `most` times the operations: what is smaller still is
+computed by the vector unit. A convolution is taken as the product of its patches with its kernel, K = taps · channels.
 
 XLA's `cost_analysis` counts a loop body once; this module multiplies it by the trip count. Elementwise operations are
 not counted: they are few compared with the products, and bound by memory. Recomputation (`remat`) is in the program and
@@ -63,9 +63,11 @@ class Product:
     bytes: float
     shapes: tuple[tuple[float, Shape], ...] = ()
 
-    def on_unit(self, edge: int) -> float:
-        """Operations that a matrix unit of this edge could do in the time that it needs."""
-        return self.flops * (sum(share / used(shape, edge) for share, shape in self.shapes) if self.shapes else 1.0)
+    def on_unit(self, edge: int, most: float) -> float:
+        """Operations that a matrix unit of this edge could do in the time that the product needs; see the module."""
+        if not self.shapes:
+            return self.flops
+        return self.flops * sum(share * min(1 / used(shape, edge), most) for share, shape in self.shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +82,9 @@ class Flops:
     def __add__(self, other: "Flops") -> "Flops":
         return Flops(self.total + other.total, self.unknown_loops + other.unknown_loops, self.products + other.products)
 
-    def on_unit(self, edge: int) -> float:
-        """Operations that a matrix unit of this edge could do in the time that it needs for all products."""
-        return sum(product.on_unit(edge) for product in self.products)
+    def on_unit(self, edge: int, most: float) -> float:
+        """Operations that a matrix unit of this edge could do in the time that all products need."""
+        return sum(product.on_unit(edge, most) for product in self.products)
 
     def times(self, count: int) -> "Flops":
         products = (

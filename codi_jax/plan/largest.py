@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from codi_jax.parallel.chips import Chip
 from codi_jax.parallel.collectives import each, received
 from codi_jax.parallel.flops import Flops, Product
 from codi_jax.parallel.hlo import Array, Instruction, Program, Visit
@@ -74,9 +75,9 @@ def interconnect(program: Program) -> list[dict[str, Any]]:
     return _most(entries, "bytes")
 
 
-def compute(flops: Flops, edge: int) -> list[dict[str, Any]]:
-    """The products with most FLOPs on matrix units of an edge, of all devices."""
-    return _products(flops, "flops", lambda product: product.on_unit(edge))
+def compute(flops: Flops, chip: Chip | None) -> list[dict[str, Any]]:
+    """The products with most FLOPs on the matrix units of a chip, of all devices."""
+    return _products(flops, "flops", chip.on_units if chip else lambda product: product.flops)
 
 
 def results(flops: Flops, devices: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """One row of a plan: the step of a stage compiled for a mesh, and the roofline of the compiled program.
 
-    seconds.compute        FLOPs of the step on matrix units (`parallel.flops`) / (chips · peak FLOP/s of a chip)
+    seconds.compute        FLOPs of the step on matrix units (`Chip.on_units`) / (chips · peak FLOP/s of a chip)
     seconds.memory         bytes that a chip reads from and writes to HBM / its bandwidth
     seconds.interconnect   bytes that a chip receives from other chips / its bandwidth
     bound_seconds          the largest of these, a lower bound of a step
@@ -69,7 +69,7 @@ def compiled_row(
     seconds = time.perf_counter() - start
     work = {
         "flops_per_step": flops.total,
-        "unit_flops_per_step": flops.on_unit(target.chip.unit) if target.chip else flops.total,
+        "unit_flops_per_step": target.chip.on_units(flops) if target.chip else flops.total,
         "model_flops_per_step": _model_flops(run, name, flops, target, mesh, batch_size),
     }
     row = {
@@ -173,7 +173,7 @@ def _read(compiled: Any, flops: Flops, traced: Row, unused: int, target: Target)
     seconds = limits["seconds"] or {"memory": 0.0}
     resource = max(seconds, key=lambda name: seconds[name])
     groups = {
-        "compute": lambda: largest.compute(flops, target.chip.unit if target.chip else 1),
+        "compute": lambda: largest.compute(flops, target.chip),
         "memory": lambda: largest.memory(program),
         "interconnect": lambda: largest.interconnect(program),
     }

@@ -33,8 +33,8 @@ def test_products_are_counted():
     assert total(jax.value_and_grad(lambda w, x: (x @ w @ w).sum()), W, X) == (2 + 3) * PRODUCT
 
 
-def on_unit(function, edge, *arguments):
-    return count(jax.make_jaxpr(function)(*arguments)).on_unit(edge)
+def on_unit(function, edge, *arguments, most=float("inf")):
+    return count(jax.make_jaxpr(function)(*arguments)).on_unit(edge, most)
 
 
 def test_a_matrix_unit_is_used_in_part_by_narrow_products():
@@ -59,6 +59,9 @@ def test_a_matrix_unit_is_used_in_part_by_narrow_products():
     assert on_unit(kernel, 4, X, W) == 4 * 2 * (2 * 4 * 16 * 8)
     assert on_unit(kernel, 8, X, W) == 4 * 2 * (2 * 8 * 16 * 8)
     assert on_unit(jnp.matmul, 1, X, W) == PRODUCT
+    # The vector unit computes what would take a matrix unit more than `most` times the operations: 64 times here.
+    dots = lambda x: jnp.einsum("ij,ij->i", x, x)  # noqa: E731
+    assert [on_unit(dots, 4, a(5, 1), most=most) for most in (100, 32)] == [64 * 2 * 5, 32 * 2 * 5]
 
 
 def test_dead_code_is_not_counted():

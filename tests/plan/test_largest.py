@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from codi_jax.parallel.chips import Chip
 from codi_jax.parallel.flops import count
 from codi_jax.plan import largest
 from tests.hlo_text import fusion, lines, program
@@ -86,12 +87,15 @@ def test_products_by_group():
 
     flops = count(jax.make_jaxpr(step)(jnp.ones((8, 16)), jnp.ones((16, 16))))
     product = 2 * 8 * 16 * 16
-    assert largest.compute(flops, 1) == [
+    assert largest.compute(flops, None) == [
         {"what": "tower/layer/dot_general", "array": "float32[8,16]", "count": 3, "flops": 3 * product},
         {"what": "head/dot_general", "array": "float32[8,2]", "count": 1, "flops": product / 8},
     ]
     # On units of edge 16 eight rows take as long as sixteen, and two columns as long as sixteen.
-    assert [group["flops"] for group in largest.compute(flops, 16)] == [2 * 3 * product, 2 * product]
+    assert [group["flops"] for group in largest.compute(flops, Chip(1e12, 1.0, 1.0, 1.0, 16))] == [
+        2 * 3 * product,
+        2 * product,
+    ]
     assert [(group["what"], group["bytes"]) for group in largest.results(flops, 4)] == [
         ("tower/layer/dot_general", 3 * 8 * 16 * 4 / 4),
         ("head/dot_general", 8 * 2 * 4 / 4),
