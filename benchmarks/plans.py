@@ -1,6 +1,6 @@
 """The plans of the paper's training that are in `docs/plans`, as the tables of docs/pods.md.
 
-    python -m benchmarks.plans
+    python -m benchmarks.plans            writes the tables into docs/pods.md and prints them
 
 A row is made by
 
@@ -17,7 +17,9 @@ from typing import Any
 
 from codi_jax.parallel.tables import size
 
-PLANS = Path(__file__).parents[1] / "docs" / "plans"
+DOCS = Path(__file__).parents[1] / "docs"
+PLANS, PAGE = DOCS / "plans", DOCS / "pods.md"
+START, END = "<!-- plans -->", "<!-- end of plans -->"
 RESOURCES: tuple[str, ...] = ("compute", "memory", "interconnect")
 
 
@@ -85,15 +87,24 @@ def limits(found: Iterable[dict[str, Any]]) -> str:
     return _markdown(lines)
 
 
-def tables(found: list[dict[str, Any]]) -> dict[str, str]:
-    """The text about each slice."""
+def tables(found: list[dict[str, Any]]) -> dict[str, tuple[int, str]]:
+    """For each slice its chips and its tables."""
     by_slice = {name: [row for row in found if row["topology"] == name] for name in {r["topology"] for r in found}}
-    return {name: f"{bounds(own)}\n\n{limits(own)}" for name, own in sorted(by_slice.items())}
+    return {name: (own[0]["chips"], f"{bounds(own)}\n\n{limits(own)}") for name, own in sorted(by_slice.items())}
+
+
+def page(text: str, found: list[dict[str, Any]]) -> str:
+    """The text of a page with the tables between its two comments."""
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    made = "\n\n".join(f"**{name}**, {found_in} chips\n\n{own}" for name, (found_in, own) in tables(found).items())
+    return f"{before}{START}\n\n{made}\n\n{END}{after}"
 
 
 def main() -> None:
-    for name, text in tables(rows()).items():
-        print(f"{name}\n\n{text}\n")
+    text = page(PAGE.read_text(), rows())
+    PAGE.write_text(text)
+    print(text.split(START)[1].split(END)[0].strip())
 
 
 if __name__ == "__main__":
