@@ -73,7 +73,7 @@ class ArrayRecords:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads a record. Raises MediaError if it is not a mapping in msgpack."""
         try:
-            (data,) = self._files.__getitems__([index])
+            data = self._files[index]  # `__getitems__` starts a thread each time
             record = serialization.msgpack_restore(data)
             if isinstance(record, dict):
                 return record
