@@ -31,6 +31,8 @@ from codi_jax.media.files import MediaError, MediaFile
 
 MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
 _LENGTHS = struct.Struct("<QQ")
+# glibc keeps freed memory instead of asking the system for new pages for every array, which takes a fifth of the time.
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 _PIPE = 1 << 20  # bytes in a pipe, so that a file is sent in few parts; the most that Linux gives to any user
 
 
@@ -169,7 +171,7 @@ def _send(pipe: BinaryIO, text: bytes, data: bytes) -> None:
 def _start_process() -> subprocess.Popen:
     command = [sys.executable, "-m", "codi_jax.data.decoder_pool"]
     paths = os.pathsep.join(p for p in sys.path if p)
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **_KEEP_FREED_MEMORY, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
