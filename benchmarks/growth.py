@@ -22,11 +22,11 @@ one row, and weights while they are gathered, so that they do not fall.
 """
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ import jax
 import numpy as np
 
 from benchmarks.compile import random_like
+from benchmarks.guidance import operations
 from benchmarks.results import machine, write
 from codi_jax.codi import CoDi
 from codi_jax.parallel import make_mesh
@@ -42,8 +43,9 @@ from codi_jax.parallel.mesh import MeshConfig
 from codi_jax.parallel.tables import size, table
 from codi_jax.plan.shapes import step_of
 from codi_jax.presets.digit_world.recipe import run as recipe
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
-from codi_jax.train.recipe import Run, RunConfig
+from codi_jax.train.recipe import Run
 
 SETS = ("text+image", "text+image+audio", "text+image+audio+video")
 CHIPS = (8, 256)
@@ -71,8 +73,8 @@ def modalities(names: str) -> dict[str, Any]:
         "objectives": objectives,
         "training": training,
         "programs": programs(names),
-        "sampling": sampling(codi, config, tuple(codi.modalities)),
-        "alone": sum(sampling(codi, config, (name,)) for name in codi.modalities),
+        "sampling": sampling(codi, config.generate, codi.modalities),
+        "alone": sum(sampling(codi, config.generate, (name,)) for name in codi.modalities),
     }
 
 
@@ -91,16 +93,9 @@ def programs(names: str) -> int:
     return generator.compiled_programs()
 
 
-def sampling(codi: CoDi, config: RunConfig, outputs: tuple[str, ...]) -> float:
+def sampling(codi: CoDi, config: GenerateConfig, outputs: Iterable[str]) -> float:
     """Operations of a sampling step of some outputs, with a text prompt."""
-    generator = Generator(codi, dataclasses.replace(config.generate, loop="scan"))
-    variables = {"params": {name: codi.shapes(name) for name in codi.component_names()}, "constants": {}}
-    prompt = jax.ShapeDtypeStruct((1, codi.config.width), "float32")
-
-    def sample(variables: Any, prompt: Any) -> Any:
-        return generator.latents(variables, outputs, {"text": prompt}, 1, jax.random.key(0))
-
-    return count(jax.jit(sample).trace(variables, prompt).jaxpr).total / config.generate.steps
+    return operations(codi, config, {name: config.guidance[name] for name in outputs}) / config.steps
 
 
 def bytes_of_chip(chips: int, batch: int) -> dict[str, Any]:

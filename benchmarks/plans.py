@@ -7,7 +7,7 @@ A row is made by
     codi-jax plan --config=codi:tokenizers=digit_world --stage=STAGE --topology=SLICE --batch=BATCH \
         --config.model.remat=REMAT --json=docs/plans/STAGE-SLICE.json
 
-which compiles for twenty minutes and more.
+which compiles for five to forty minutes.
 """
 
 import json

@@ -18,7 +18,6 @@ as many rows on each chip however many there are:
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import jax
 
+from benchmarks import plans
 from benchmarks.results import machine, write
 from codi_jax.objectives import bridging, ring
 from codi_jax.parallel import MeshConfig, batch_sharding, make_mesh, replicated
@@ -44,7 +44,6 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "all-gather": bridging.infonce,
     "ring": lambda a, b, scale: ring.infonce(a, b, scale).loss,
 }
-PLANS = Path(__file__).parents[1] / "docs" / "plans"
 
 
 def compiled(loss: str, where: Target, rows: int) -> dict[str, Any]:
@@ -75,12 +74,6 @@ def _like(embeddings: jax.ShapeDtypeStruct, scale: jax.ShapeDtypeStruct) -> Any:
     return scale.sharding, (embeddings.sharding, embeddings.sharding, scale.sharding)
 
 
-def steps() -> list[dict[str, Any]]:
-    """The planned rows of bridging stages."""
-    rows = [row for file in sorted(PLANS.glob("bridging.*.json")) for row in json.loads(file.read_text())]
-    return [row for row in rows if row["fits"]]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tpu", help="a kind of chip whose slices to compile for, instead of virtual CPU devices")
@@ -105,7 +98,7 @@ def main() -> None:
                 )
                 write(args.json, before, rows)
     print(f"InfoNCE of [B, {WIDTH}] and its gradient, a chip\n{table(lines, right=(0, 1, 3, 4, 5, 6))}")
-    planned = steps()
+    planned = [row for row in plans.rows() if row["stage"].startswith("bridging.") and row["fits"]]
     head = ("stage", "slice", "global batch", "remat", "peak of a chip", "bound", "samples a second and chip", "MFU ≤")
     cells = [
         (
