@@ -99,9 +99,8 @@ def chunked(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
     """
     batch, queries, heads, width = q.shape
     whole = 4 * (batch // shards("batch", batch)) * queries * k.shape[1]  # of the scores of one head
-    together = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or n * whole <= CHUNK))
-    if shards("heads", heads) > 1:
-        together = heads
+    fitting = (n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or n * whole <= CHUNK))
+    together = heads if shards("heads", heads) > 1 else max(fitting)
     groups = heads // together
 
     def split(x: Array, axis: int) -> Array:

@@ -67,11 +67,6 @@ def compiled_row(
                 raise
             compiled, refusal = None, str(error)
     seconds = time.perf_counter() - start
-    work = {
-        "flops_per_step": flops.total,
-        "unit_flops_per_step": target.chip.on_units(flops) if target.chip else flops.total,
-        "model_flops_per_step": _model_flops(run, name, flops, target, mesh, batch_size),
-    }
     row = {
         "stage": name,
         "topology": target.name,
@@ -80,7 +75,9 @@ def compiled_row(
         "remat": run.codi.config.remat,
         "batch_size": batch_size,
         "batch_per_chip": batch_size / target.chips,
-        **work,
+        "flops_per_step": flops.total,
+        "unit_flops_per_step": target.chip.on_units(flops) if target.chip else flops.total,
+        "model_flops_per_step": _model_flops(run, name, flops, target, mesh, batch_size),
         "compile_seconds": round(seconds, 1),
         "notes": [f"counted as one iteration: {loop}" for loop in flops.unknown_loops],
     }
