@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from codi_jax.nn.parameters import ReadsParameters
 from codi_jax.parallel.activations import constrain
 from codi_jax.parallel.hardware import hardware
 from codi_jax.types import Array
@@ -30,7 +31,7 @@ def by_product(positions: int, channels: int) -> bool:
     return positions < 9 or (positions <= 256 and channels >= 256 and hardware().platform == "cpu")
 
 
-class Conv3x3(nn.Module):
+class Conv3x3(ReadsParameters, nn.Module):
     """A 3×3 convolution with padding 1 over the last axes [..., H, W, C]; all axes before are batch axes.
 
     Attributes:
@@ -61,7 +62,7 @@ class Conv3x3(nn.Module):
         return constrain((y + bias).reshape(*x.shape[:-3], *y.shape[1:]), "batch")
 
 
-class Conv3(nn.Module):
+class Conv3(ReadsParameters, nn.Module):
     """A convolution of width 3 with padding 1 along the sequence of [B, L, C].
 
     Attributes:

@@ -5,11 +5,12 @@ The constraint of an argument is one of its gradient, which would otherwise be s
 
 import flax.linen as nn
 
+from codi_jax.nn.parameters import ReadsParameters
 from codi_jax.parallel.activations import constrain
 from codi_jax.types import Array
 
 
-class Dense(nn.Dense):
+class Dense(ReadsParameters, nn.Dense):
     """`flax.linen.Dense` on [B, …, C]."""
 
     def __call__(self, inputs: Array) -> Array:
@@ -17,7 +18,7 @@ class Dense(nn.Dense):
         return constrain(super().__call__(constrain(inputs, "batch")), "batch")
 
 
-class Conv(nn.Conv):
+class Conv(ReadsParameters, nn.Conv):
     """`flax.linen.Conv` on [B, …, C]."""
 
     def __call__(self, inputs: Array) -> Array:
@@ -25,7 +26,7 @@ class Conv(nn.Conv):
         return constrain(super().__call__(constrain(inputs, "batch")), "batch")
 
 
-class Embed(nn.Embed):
+class Embed(ReadsParameters, nn.Embed):
     """`flax.linen.Embed` of [B, …] indices."""
 
     def __call__(self, inputs: Array) -> Array:

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from codi_jax.nn.parameters import ReadsParameters
 from codi_jax.types import Array
 
 
@@ -132,7 +133,7 @@ def _backward(
 normalize.defvjp(_forward, _backward)
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(ReadsParameters, nn.Module):
     """Group norm over the channels and the last `positions` axes before them; the other axes are batch axes.
 
     Attributes:
@@ -158,7 +159,7 @@ class GroupNorm(nn.Module):
         return normalize(x, scale, bias, Statistics(axes, self.groups, self.epsilon), self.dtype, self.silu)
 
 
-class ClampedNorm(nn.Module):
+class ClampedNorm(ReadsParameters, nn.Module):
     """Norm over one axis with a scale per channel, no bias, and the variance clamped to at least ε."""
 
     axis: int
