@@ -66,6 +66,7 @@ def test_missing_weights_are_an_error_that_says_what_to_do(config, tmp_path, cap
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.slow
 def test_random_weights_are_deterministic(config, tmp_path):
     for name in ("a", "b"):
         main(["generate", config, "--random-weights", "--to", "audio", f"--out={tmp_path / name}"])

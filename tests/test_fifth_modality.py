@@ -188,6 +188,7 @@ def test_every_stage_has_a_loss_that_reads_what_it_trains(config):
         assert trained <= set(objective.components) <= set(variables["params"]), name
 
 
+@pytest.mark.slow
 def test_outputs_of_the_four_are_bit_identical():
     """Small networks; the slow test compares the files that the trained model writes with those of the packaged one."""
     tree = toy.model(FOUR)

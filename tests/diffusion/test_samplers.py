@@ -72,6 +72,7 @@ def sampled(schedule, sampler, pairs, eta=0.0, kind="x0") -> tuple[np.ndarray, n
         sampler=sampler,
         eta=eta,
         noise_fn=basis_noise if noisy else None,
+        loop="host",  # one program for all numbers of steps
     )
     offset, columns = np.asarray(end[0]), np.asarray(end[1:] - end[0]).T
     mean, covariance = marginal(schedule, pairs[0, 0])

@@ -34,7 +34,7 @@ def half(tmp_path_factory):
     return exported(tmp_path_factory.mktemp("half"), np.float16)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("dtype", [np.float16, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_convert_and_export_are_bit_exact(half, dtype, tmp_path):
     model, directories, files = half if dtype is np.float16 else exported(tmp_path, dtype)
     assert [f.name for f in files] == sorted(release.FILES)

@@ -63,7 +63,7 @@ def test_every_key_is_a_leaf_an_alias_recomputed_or_unread_for_a_reason():
     assert kinds["unread"] == 1 + 2 * 24 + 1 + 4 + 4
 
 
-@pytest.mark.parametrize("argument", [RELEASE, "compat=true"])
+@pytest.mark.parametrize("argument", [RELEASE, pytest.param("compat=true", marks=pytest.mark.slow)])
 def test_every_leaf_of_every_component_is_covered_and_fits(argument):
     state = {key: value for key, value in stored().items() if reader(argument).owners(key)}
     assert not any(np.issubdtype(value.dtype, np.integer) for value in state.values())

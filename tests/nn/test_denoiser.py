@@ -15,7 +15,8 @@ from codi_jax.parallel.flops import count
 from codi_jax.types import MASKED, Tokens
 from tests.nn import toy
 
-KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "sequence": toy.SEQUENCE, "vector": toy.VECTOR}
+CONFIGS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "sequence": toy.SEQUENCE, "vector": toy.VECTOR}
+KINDS = {kind: dataclasses.replace(config, **toy.ONE_LEVEL) for kind, config in CONFIGS.items()}
 ENVIRONMENT = toy.tokens(4, 3, toy.E)
 
 
@@ -83,9 +84,8 @@ def test_the_prediction_depends_on_the_latent_of_another_output():
 @pytest.mark.parametrize("kind", ["video", "vector"])
 def test_variants_of_the_context_share_what_comes_before_it(kind):
     """Values, for vectors also gradients, in float64, and fewer operations."""
-    one_level = {"multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,)}
     with jax.enable_x64(True):
-        denoiser = Denoiser(dataclasses.replace(KINDS[kind], **one_level), toy.E, Compute(jnp.float64))
+        denoiser = Denoiser(KINDS[kind], toy.E, Compute(jnp.float64))
         z = toy.normal(2, *toy.LATENTS[kind])
         params = jax.tree.map(jnp.float64, toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT))
         z, context, environment = (jax.tree.map(jnp.float64, x) for x in (z, toy.tokens(6, 2, toy.D), ENVIRONMENT))
@@ -106,7 +106,7 @@ def test_variants_of_the_context_share_what_comes_before_it(kind):
 
 
 def test_a_masked_environment_token_has_no_effect():
-    denoiser = Denoiser(toy.VECTOR, cross_width=toy.E)
+    denoiser = Denoiser(KINDS["vector"], cross_width=toy.E)
     z = toy.normal(2, *toy.LATENTS["vector"])
     params = toy.init(denoiser, z, toy.T, toy.CONTEXT, ENVIRONMENT)
     fewer = Tokens.of(ENVIRONMENT.values[:, :2])

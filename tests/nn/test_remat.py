@@ -17,13 +17,12 @@ from codi_jax.parallel.flops import count
 from codi_jax.presets import demo
 from tests.nn import toy
 
-ONE_LEVEL = {"multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,)}
 Z, ENVIRONMENT = toy.normal(2, *toy.LATENTS["sequence"]), toy.tokens(4, 3, toy.E)
 POLICIES = ("blocks", "dots", "offload", ("attention", "feed_forward"))
 
 
 def loss_of(remat):
-    denoiser = Denoiser(dataclasses.replace(toy.SEQUENCE, **ONE_LEVEL), toy.E, Compute(remat=remat))
+    denoiser = Denoiser(dataclasses.replace(toy.SEQUENCE, **toy.ONE_LEVEL), toy.E, Compute(remat=remat))
 
     def loss(params):
         predict = offloaded(lambda p: denoiser.apply({"params": p}, Z, toy.T, toy.CONTEXT, ENVIRONMENT), remat)
@@ -45,7 +44,9 @@ def plain():
     return params, loss, toy.quick(jax.value_and_grad(loss))(params)
 
 
-@pytest.mark.parametrize("remat", POLICIES, ids=str)
+@pytest.mark.parametrize(
+    "remat", [*POLICIES[::2], *(pytest.param(p, marks=pytest.mark.slow) for p in POLICIES[1::2])], ids=str
+)
 def test_remat_changes_neither_values_nor_gradients(plain, remat):
     params, _, (value, gradients) = plain
     again, recomputed = toy.quick(jax.value_and_grad(loss_of(remat)[1]))(params)

@@ -31,6 +31,9 @@ VIDEO_ENVIRONMENT = EnvironmentConfig(kind="spatial", latent_channels=4, width=E
 SEQUENCE_ENVIRONMENT = EnvironmentConfig(kind="sequence", latent_channels=5, width=E, **_SIZES)
 VECTOR_ENVIRONMENT = EnvironmentConfig(kind="vector", latent_channels=10, width=E, **_SIZES)
 
+# A network of one level has every kind of layer but the change of resolution.
+ONE_LEVEL = {"multipliers": (1,), "blocks": (1,), "attention_levels": (True,), "cross_modal_levels": (True,)}
+
 LATENTS = {"spatial": (B, 4, 4, 4), "video": (B, 3, 4, 4, 4), "sequence": (B, 6, 5), "vector": (B, 10)}
 
 

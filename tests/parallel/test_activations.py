@@ -103,7 +103,9 @@ def of_activations(program):
     return [f"{kind} {array.shape}" for kind, array in arrays_sent(program) if math.prod(array.shape) % EACH == 0]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("image", "sequence"))) for n in NETWORKS]
+)
 def test_no_activation_is_sent_under_fsdp(network):
     program = compiled(network, make_mesh(MeshConfig(data=2, fsdp=4)))
     assert any(kind == "all-gather" for kind, _ in arrays_sent(program))  # of weights

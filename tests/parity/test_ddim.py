@@ -20,8 +20,8 @@ from tests.parity.golden import cases
 TRAJECTORY = 5e-3  # of INDEX.md: errors accumulate over the steps
 
 SUBCASES = [(case, subcase) for case in cases("14_ddim") for subcase in case.config["subcases"]]
-# The same networks as in shorter ones, or in those of a single output.
-LONG = ("image_S50", "video_audio_S10")
+# The same networks as in shorter ones, or in those of a pair.
+LONG = ("image_S50", "image_S10", "video_audio_S10")
 OUTPUTS = [
     pytest.param(
         *(case, subcase, i),

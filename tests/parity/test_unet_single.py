@@ -7,8 +7,11 @@ from tests.parity import unets
 from tests.parity.golden import cases
 
 FILES = {case.name: case for number in ("01", "02", "02b", "03", "04", "06") for case in cases(number)}
-# The image U-Net in its other sizes: of more frames, and what its images show as well.
-LONG = ("video_long-video_released", "video_trueskip", "video_ctx4")
+# The image U-Net of more frames; true skips and longer contexts, which its images show.
+LONG = (
+    "video_long-video_released",
+    *(f"{m}_{form}" for m in ("video", "audio", "text") for form in ("trueskip", "ctx4")),
+)
 SUBCASES = [
     pytest.param(
         *(case, subcase),

@@ -47,8 +47,8 @@ def latents(outputs, model, key=KEY, **options):
     "options",
     [
         {"sampler": "heun", "spacing": "karras", "late": 2},
-        {"sampler": "unipc", "spacing": "log_snr"},
-        {"sampler": "dpmpp_2m_sde"},
+        pytest.param({"sampler": "unipc", "spacing": "log_snr"}, marks=pytest.mark.slow),
+        pytest.param({"sampler": "dpmpp_2m_sde"}, marks=pytest.mark.slow),
     ],
 )
 def test_scan_and_host_loop_agree(options):

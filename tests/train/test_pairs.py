@@ -80,7 +80,7 @@ def test_the_centre_of_a_tower_is_the_mean_over_samples_with_its_modality(refere
         np.testing.assert_allclose(saved["constants"][component]["centre"], embedded.mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("step", [4, 6])
+@pytest.mark.parametrize("step", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_stage_resumes_within_the_mixture(reference, tmp_path, monkeypatch, step):
     run = new_run(tmp_path / "run")
 

@@ -35,7 +35,13 @@ class OneByOne:
         return self._source[index]
 
 
-@pytest.mark.parametrize("stage, outputs", [("ldm.image", ("image",)), ("joint.text+image", ("text", "image"))])
+@pytest.mark.parametrize(
+    "stage, outputs",
+    [
+        ("ldm.image", ("image",)),
+        pytest.param("joint.text+image", ("text", "image"), marks=pytest.mark.slow),
+    ],
+)
 def test_samples_are_of_the_ema_weights_and_do_not_change_training(tmp_path, monkeypatch, stage, outputs):
     monkeypatch.setattr(sampling, "make_source", lambda *arguments: OneByOne(make_source(*arguments)))
     shutil.copytree(toy.trained(), tmp_path / "run")

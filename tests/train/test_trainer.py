@@ -194,7 +194,7 @@ def test_training_again_is_bit_identical_and_compiles_one_step(run, monkeypatch)
     assert [stage.step._cache_size() for stage in stages] == [1]
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_stage_ends_bit_identical(run, monkeypatch, step):
     cut_short(run, monkeypatch, step)
     assert not run.finished(STAGE)
@@ -206,7 +206,7 @@ def test_an_interrupted_stage_ends_bit_identical(run, monkeypatch, step):
     assert scalars(run, metric="loss") == scalars(reference(), metric="loss")
 
 
-@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_sigterm_saves_a_checkpoint_and_the_next_run_resumes(run, monkeypatch, step):
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:

@@ -71,17 +71,13 @@ class Evaluation:
         self.key = fold(jax.random.key(config.seed), "evaluate")
         self.names = [name for name in MODALITIES if name in codi.modalities]  # in the order of the registry
         self.sets = combinations.subsets(self.names)
+        pairs = [(a, b) for a in self.names for b in self.names]
+        # Of held-out combinations the directions between different modalities, since copying is easy.
+        self.directions = {kind: [(a, b) for a, b in pairs if kind == "seen" or a != b] for kind in self.sources}
         self.seconds: dict[str, float] = {}
-        directions = sum(len(self._pairs(kind)) for kind in self.sources)
-        self._total = 2 + directions + len(self.sets) * (1 + bool(self.settings.combinations))
-        self._total += len(self.settings.mixes) + bool(self.settings.pretrained)
         for title in self.settings.mixes:
             for name in mixing.parse_title(title):
                 codi[name]
-
-    def _pairs(self, kind: str) -> list[tuple[str, str]]:
-        """The directions; of held-out combinations, those between different modalities, since copying is easy."""
-        return [(a, b) for a in self.names for b in self.names if kind == "seen" or a != b]
 
     @staticmethod
     def _source(config: Any, name: str, size: int) -> Source:
@@ -99,7 +95,8 @@ class Evaluation:
         return {name: self.readers[name](raw) for name, raw in values.items()}
 
     def _timed(self, title: str) -> "_Timed":
-        return _Timed(self.seconds, title, self._total)
+        total = 2 + sum(map(len, self.directions.values())) + len(self.sets) * (1 + bool(self.settings.combinations))
+        return _Timed(self.seconds, title, total + len(self.settings.mixes) + bool(self.settings.pretrained))
 
     def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metrics, and the arrays of samples.npz by path; see the module's docstring."""
@@ -168,7 +165,7 @@ class Evaluation:
     def _directions(
         self, kind: str, samples: EvaluationSamples, real: Mapping[str, Reading]
     ) -> Iterator[tuple[str, dict[str, Any], list, Reading]]:
-        for a, b in self._pairs(kind):
+        for a, b in self.directions[kind]:
             direction = f"{a}->{b}"
             with self._timed(direction if kind == "seen" else f"{direction} ({kind})") as timed:
                 values = self._generate((b,), {a: samples.values[a]}, direction)[b]
