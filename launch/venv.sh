@@ -99,7 +99,9 @@ install() {
     local output stamp="$folder/.$extra"
     [[ ! $stamp -nt setup.py || ! $stamp -nt pyproject.toml ]] || return 0
     echo "codi_jax: installing the extra $extra into $folder, Python $version"
-    output=$("$folder/bin/python" -m pip install --quiet -e ".[$extra]" 2>&1) || explain "installing $extra" "$output"
+    # Half of the time of an installation is compilation, most of it of modules that nothing imports.
+    output=$("$folder/bin/python" -m pip install --quiet --no-compile -e ".[$extra]" 2>&1) ||
+        explain "installing $extra" "$output"
     touch "$stamp"
 }
 

@@ -85,12 +85,12 @@ def test_the_environment_is_created_and_installed_once(folder):
     assert calls == [
         "-m venv --without-pip .venv",
         "-m pip install --quiet --upgrade pip",
-        "-m pip install --quiet -e .[test]",
+        "-m pip install --quiet --no-compile -e .[test]",
     ]
     assert run(folder, ".venv", "test") == (0, [], [], calls)
-    assert run(folder, ".venv", "demo")[3] == [*calls, "-m pip install --quiet -e .[demo]"]
+    assert run(folder, ".venv", "demo")[3] == [*calls, "-m pip install --quiet --no-compile -e .[demo]"]
     (folder / "setup.py").touch()
-    assert run(folder, ".venv", "test")[3][-1] == "-m pip install --quiet -e .[test]"
+    assert run(folder, ".venv", "test")[3][-1] == "-m pip install --quiet --no-compile -e .[test]"
 
 
 def test_an_incomplete_environment_is_created_again(folder):
