@@ -280,12 +280,12 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
         if file.duration is not None:
             length = min(length, round(file.duration * source_rate))
         waveform, end, planar = np.zeros(length, np.float32), 0, pyav().AudioResampler(format="fltp")
-        position, empty = 0, True
+        position, empty = None, True
         for frame in decoded:
+            position = _position(frame, position, origin, source_rate)
             for part in planar.resample(frame):
                 # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
                 chunk = part.to_ndarray().mean(0, dtype=np.float32)
-                position = position if part.time is None else round((part.time - origin) * source_rate)
                 first, past = max(position, 0), min(position + len(chunk), length)
                 if first < past:
                     waveform[first:past] = chunk[first - position : past - position]
@@ -298,6 +298,19 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     if not np.isfinite(waveform).all():
         raise MediaError("numbers", f"{file.name}: the audio has NaN or infinite samples")
     return fit_waveform(waveform[:end], source_rate, samples, rate)
+
+
+def _position(frame: Any, expected: int | None, origin: float, rate: int) -> int:
+    """The sample at which a frame starts: `expected`, where the one before it ends, unless its time says otherwise.
+
+    Containers round times, some to milliseconds (mkv, flv), and samples do not: a time counts from two units of the
+    container's clock or three quarters of a frame on, which are frames that are lost or come twice.
+    """
+    if frame.time is None:
+        return expected or 0
+    position = round((frame.time - origin) * rate)
+    slack = max(0.75 * frame.samples, 2 * float(frame.time_base) * rate)
+    return position if expected is None or abs(position - expected) > slack else expected
 
 
 def fit_waveform(waveform: np.ndarray, source_rate: int, samples: int, rate: int) -> np.ndarray:
