@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
+from codi_jax.media.display import shown
 from codi_jax.media.images import crop_resize
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged files; errors are raised below
@@ -232,6 +233,7 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
     last, time = None, 0.0
     with _opened(file, "video file", lambda container: container.streams.video) as (container, stream):
         decoded, origin = _decode_from(container, stream, file.start)
+        aspect = float(stream.sample_aspect_ratio or 1)
         for count, frame in enumerate(decoded):
             if frame.width * frame.height > MAX_PIXELS:
                 raise MediaError("large", f"{file.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
@@ -244,14 +246,14 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
             if file.duration is not None and time >= file.duration:
                 break
             while last is not None and len(out) < frames and time > len(out) / rate + 1e-3:
-                out.append(shape(last.to_image()))
+                out.append(shape(shown(last, aspect)))
             last = frame
             if len(out) == frames:
                 break
-        shown = float(1 / stream.average_rate) if stream.average_rate else 0.0  # duration of the last frame in seconds
-        if last is None or (file.start and time + shown <= 0):
+        lasts = float(1 / stream.average_rate) if stream.average_rate else 0.0  # seconds of the last frame
+        if last is None or (file.start and time + lasts <= 0):
             raise MediaError("empty", f"{file.name}: the video has no frames" + _after_start(file))
-        out += [shape(last.to_image())] * (frames - len(out))
+        out += [shape(shown(last, aspect))] * (frames - len(out))
     return np.stack(out)
 
 
