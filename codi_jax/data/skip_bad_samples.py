@@ -4,8 +4,15 @@ A bad sample i of n is replaced by the first usable one of i + s, i + 2s, … (m
 n, so the sequence visits every sample. The replacement depends on the data alone: batches are the same on any number of
 hosts and after any interruption.
 
-Bad samples are logged as one JSON object per line, in one file per process. A restarted run reads all of these files
-and skips the samples that they list.
+A run ends when more of its n samples are bad than the K = ⌊n · max_bad_fraction⌋ that may be. Of t distinct samples
+that were tried, b are bad; if K of all n were, b or more would be found with probability
+
+    P = Σ_{x ≥ b} C(K, x) C(n − K, t − x) / C(n, t)
+
+and the run ends when P < 10⁻⁶. That holds for data of any size: P = 0 as soon as b > K.
+
+Bad samples are logged as one JSON object per line, in one file per process. A restarted run reads all of these files,
+skips the samples that they list, and goes on counting from the samples that they say were tried.
 """
 
 import json
@@ -20,7 +27,7 @@ import numpy as np
 from codi_jax.config import ConfigError, config_class
 from codi_jax.media.files import MediaError
 
-_MIN_TRIED = 200  # samples to try (at most all of them) before the bad fraction is checked
+_SURE = 1e-6  # the probability at which the number of bad samples is no longer chance
 
 
 @config_class()
@@ -28,7 +35,7 @@ class FaultsConfig:
     """How samples that cannot be decoded are handled.
 
     Attributes:
-      max_bad_fraction: a larger fraction of bad samples, of those tried so far, ends the run.
+      max_bad_fraction: a run ends as soon as it is certain that a larger fraction of the samples is bad.
       log: path of the log of bad samples; empty for none. Process k writes to LOG.k.
       seed: seed of the stride that chooses replacements.
     """
@@ -50,7 +57,8 @@ class SkipBadSamples:
     def __init__(self, source: Any, config: FaultsConfig, process: int = 0):
         self.source, self._config, self._lock = source, config, threading.Lock()
         self.parallel = getattr(source, "parallel", False)
-        self._tried = np.zeros(len(source), bool)
+        self._tried = np.zeros(len(source), bool)  # in this run
+        self._before: dict[Path, int] = {}  # number tried in earlier runs, by log
         self._bad: dict[int, str] = {}
         self._stride = _stride(len(source), config.seed)
         self._log: Path | None = None
@@ -93,12 +101,14 @@ class SkipBadSamples:
             if index in self._bad:
                 return
             self._bad[index], self._tried[index] = error.reason, True
+            tried = int(self._tried.sum())
             if self._log is not None:
-                entry = {"index": index, "reason": error.reason, "said": str(error)}
+                own = tried + self._before.get(self._log, 0)
+                entry = {"index": index, "reason": error.reason, "said": str(error), "tried": own}
                 with self._log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(entry) + "\n")
-            bad, tried = len(self._bad), int(self._tried.sum())
-            if tried >= min(_MIN_TRIED, len(self)) and bad > self._config.max_bad_fraction * tried:
+            bad, tried = len(self._bad), min(tried + sum(self._before.values()), len(self))
+            if _chance(len(self), int(len(self) * self._config.max_bad_fraction), tried, bad) < _SURE:
                 raise ConfigError(
                     f"data: {bad} of {tried} samples cannot be used ({self.counts()}), more than max_bad_fraction="
                     f"{self._config.max_bad_fraction:g}; the last: {error}"
@@ -113,12 +123,37 @@ class SkipBadSamples:
         for number, line in enumerate(text.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                index, reason = int(entry["index"]), str(entry["reason"])
-                if not 0 <= index < len(self):
+                index, reason, tried = int(entry["index"]), str(entry["reason"]), int(entry["tried"])
+                if not 0 <= index < len(self) or tried < 1:
                     raise ValueError
             except (ValueError, KeyError, TypeError):
                 raise ConfigError(f"{path}, line {number}: not a log entry of this source; delete the log") from None
-            self._bad[index], self._tried[index] = reason, True
+            self._bad[index] = reason
+            self._before[path] = max(tried, self._before.get(path, 0))
+
+
+def _chance(total: int, allowed: int, tried: int, bad: int) -> float:
+    """The probability P of the module, or 1 if at most as many are bad as are expected."""
+    if bad * total <= allowed * tried:
+        return 1.0
+    most = min(allowed, tried)
+    if bad > most:
+        return 0.0
+
+    def log_choose(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    least = tried - (total - allowed)  # as many are bad if all good samples were tried
+    if bad <= least:
+        return 1.0
+    term = math.exp(log_choose(allowed, bad) + log_choose(total - allowed, tried - bad) - log_choose(total, tried))
+    chance = 0.0
+    for x in range(bad, most + 1):  # beyond the expectation the terms fall
+        chance += term
+        term *= (allowed - x) * (tried - x) / ((x + 1) * (x + 1 - least))
+        if term < 1e-9 * chance:
+            break
+    return chance
 
 
 def _stride(length: int, seed: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 # From (a, b, c, d).
-_TURNS = {
+_TURNS: dict[tuple[int, ...], Image.Transpose] = {
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
     (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
     (0, -1, 1, 0): Image.Transpose.ROTATE_90,

@@ -2,15 +2,17 @@
 
 import json
 import math
+import re
 
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from scipy import stats
 
 from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches
-from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples, _stride
+from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples, _chance, _stride
 from codi_jax.media.files import MediaError
 
 
@@ -66,8 +68,8 @@ def test_bad_samples_are_logged_and_not_tried_again(tmp_path):
     assert one.counts() in ("empty 1, unreadable 1", "unreadable 1, empty 1")
     lines = [json.loads(line) for line in (tmp_path / "log" / "refused.1").read_text().splitlines()]
     assert lines == [
-        {"index": 2, "reason": "unreadable", "said": "file 2: bad"},
-        {"index": 7, "reason": "empty", "said": "file 7: bad"},
+        {"index": 2, "reason": "unreadable", "said": "file 2: bad", "tried": 3},
+        {"index": 7, "reason": "empty", "said": "file 7: bad", "tried": 9},
     ]
     with (tmp_path / "log" / "refused.1").open("a") as log:
         log.write('{"index": 3, "rea')  # cut by a kill
@@ -91,16 +93,77 @@ def test_the_log_of_another_source_is_an_error(tmp_path):
             SkipBadSamples(PartlyBad(20), FaultsConfig(log=str(tmp_path / "refused")))
 
 
+@pytest.mark.parametrize("length, allowed", [(1, 0), (40, 0), (200, 2), (1000, 10), (5000, 50)])
+def test_the_chance_is_the_tail_of_the_hypergeometric_distribution(length, allowed):
+    rng = np.random.default_rng(0)
+    for tried in rng.integers(1, length + 1, 20):
+        for bad in rng.integers(0, min(tried, 3 * allowed + 2) + 1, 5):
+            want = stats.hypergeom.sf(bad - 1, length, allowed, tried)
+            got = _chance(length, allowed, int(tried), int(bad))
+            assert got == 1 if bad * length <= allowed * tried else got == pytest.approx(want, rel=1e-6, abs=1e-250)
+
+
+def run(source, order):
+    """Reads samples in this order; the number read before the run ends, or None if it does not."""
+    for count, index in enumerate(order):
+        try:
+            source[int(index)]
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            return count, str(error)
+    return None
+
+
 def test_too_many_bad_samples_end_the_run_with_one_line():
-    source = SkipBadSamples(PartlyBad(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.03))
-    with pytest.raises(
-        ConfigError, match=r"^data: \d+ of 2\d\d samples cannot be used \(.*\), more than .*; the last:"
-    ) as e:
-        for i in range(1000):
-            source[i]
-    assert "\n" not in str(e.value)
-    tolerant = SkipBadSamples(PartlyBad(1000, range(0, 1000, 25)), FaultsConfig(max_bad_fraction=0.05))
-    assert all(tolerant[i] for i in range(1000))
+    some = PartlyBad(1000, range(0, 1000, 25))
+    _, said = run(SkipBadSamples(some, FaultsConfig(max_bad_fraction=0.03)), range(1000))
+    assert re.fullmatch(
+        r"data: 31 of 7\d\d samples cannot be used \(.*\), more than max_bad_fraction=0.03; the last: file \d+: bad",
+        said,
+    )
+    assert run(SkipBadSamples(some, FaultsConfig(max_bad_fraction=0.04)), range(1000)) is None
+
+
+def test_a_small_source_is_no_exception():
+    """60 of 200 files are bad, and one more than may be is enough."""
+    rng = np.random.default_rng(0)
+    bad = rng.permutation(200)[:60]
+    count, said = run(SkipBadSamples(PartlyBad(200, bad), FaultsConfig()), rng.permutation(200))
+    assert count < 40 and said.startswith("data: 3 of ")
+
+
+def test_a_run_does_not_end_by_chance_and_ends_soon_if_there_is_reason():
+    """Up to the limit, none of 40 orders ends the run; at twice the limit all do, at 20 % soon."""
+    length, ended = 20_000, {}
+    for share in (0.005, 0.01, 0.02, 0.2):
+        ended[share] = []
+        for seed in range(40):
+            rng = np.random.default_rng([seed, int(1000 * share)])
+            source = SkipBadSamples(PartlyBad(length, rng.permutation(length)[: int(share * length)]), FaultsConfig())
+            result = run(source, rng.permutation(length)[: length if share == 0.02 else 3000])
+            ended[share].append(result and result[0])
+    assert not any(ended[0.005]) and not any(ended[0.01])
+    assert all(ended[0.02]) and max(ended[0.2]) < 60
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_resumed_run_goes_on_counting(tmp_path, processes):
+    """A tenth of the limit does not end a run that is resumed seven times, and more than the limit does."""
+    order = np.random.default_rng(1).permutation(100_000)
+
+    def resumed(share, log):
+        bad = np.random.default_rng(2).permutation(100_000)[: round(share * 100_000)]
+        config = FaultsConfig(log=str(tmp_path / log))
+        for part in np.split(order[:40_000], 8):
+            for process, rows in enumerate(np.split(part, processes)):
+                if said := run(SkipBadSamples(PartlyBad(100_000, bad), config, process), rows):
+                    return said[1]
+        return None
+
+    assert resumed(0.001, "few") is None
+    said = resumed(0.015, "many")
+    bad, tried = map(int, re.match(r"data: (\d+) of (\d+) samples", said).groups())
+    assert tried > 5_000 and bad / tried == pytest.approx(0.015, rel=0.2)
 
 
 def test_all_samples_are_bad():
