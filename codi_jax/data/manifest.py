@@ -2,14 +2,18 @@
 
     {"name": "manifest", "path": "videos.csv", "media": {"modalities": ("text", "video", "audio"), …}}
 
-Columns are named as the modalities, `start` and `duration` (seconds, for audio and video), or are mapped by `columns`:
-{"text": "caption", "video": "file"}. Paths are relative to the table's folder, or to `root`. A caption is a string or a
-list of strings; in csv, a JSON list.
+Columns are named as the modalities, or are mapped by `columns`: {"text": "caption", "video": "file"}. Only if they are
+mapped, `start`, `end` and `duration` select a part of audio and video, in seconds (1.5), on a clock (00:01:30.5) or in
+ISO 8601 (PT1M30S); what a table calls `duration` is often the length of the whole file. Paths are relative to the
+table's folder, or to `root`. A caption is a string or a list of strings; in csv, a JSON list.
 """
 
 import csv
 import dataclasses
+import io
 import json
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
 from codi_jax.media.files import MediaError, MediaFile
 
-FIELDS = (*KINDS, *PART)
+INTERVAL = (*PART, "end")  # columns that select a part of a file
+FIELDS = (*KINDS, *INTERVAL)
 MAX_BYTES = 4 << 30  # of a table
 
 
@@ -32,7 +37,7 @@ class ManifestConfig:
       path: the table; its suffix is its format.
       media: see MediaConfig.
       root: folder that paths are relative to; the table's folder if empty.
-      columns: modality, `start` or `duration` -> the name of its column, if it differs.
+      columns: modality -> the name of its column, if it differs; `start`, `duration` or `end` -> its column.
       faults: see FaultsConfig.
     """
 
@@ -45,6 +50,8 @@ class ManifestConfig:
     def __post_init__(self):
         if unknown := [name for name in self.columns if name not in FIELDS]:
             raise ConfigError(f"manifest columns: unknown field {', '.join(unknown)}; fields are {', '.join(FIELDS)}")
+        if {"duration", "end"} <= self.columns.keys():
+            raise ConfigError("manifest columns: duration and end say the same; give one of them")
 
 
 class Manifest:
@@ -59,8 +66,8 @@ class Manifest:
         self._root = Path(config.root or Path(config.path).parent)
         rows = _READERS[_suffix(config.path)](config.path)
         present = {str(name) for row in rows[:1000] for name in row}
-        names = {name: config.columns.get(name, name) for name in FIELDS}
-        for options in (*config.media.needs(), *((name,) for name in PART if name in config.columns)):
+        names = {name: name for name in KINDS} | config.columns
+        for options in (*config.media.needs(), *((name,) for name in INTERVAL if name in names)):
             if rows and not any(names[name] in present for name in options):
                 columns = ", ".join(sorted(present))
                 raise ConfigError(f"{config.path}: no column {names[options[-1]]!r}; columns are {columns}")
@@ -74,7 +81,9 @@ class Manifest:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._rows[index]
-        part = {name: _seconds(row[name], name, index) for name in PART if row.get(name) not in (None, "")}
+        part = {name: _seconds(row[name], name, index) for name in INTERVAL if row.get(name) not in (None, "")}
+        if "end" in part:
+            part["duration"] = part["end"] - part.get("start", 0.0)
         record: dict[str, Any] = {"name": f"row {index}"}
         for name in KINDS:
             value = row.get(name)
@@ -100,11 +109,24 @@ def _captions(value: object) -> object:
     return value
 
 
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
+_ISO = re.compile(rf"PT(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?")
+
+
 def _seconds(value: Any, name: str, index: int) -> float:
     try:
-        return float(value)
+        text = str(value).strip()
+        if (match := _CLOCK.fullmatch(text) or _ISO.fullmatch(text)) and any(match.groups()):
+            hours, minutes, seconds = (float(part or 0) for part in match.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        if math.isfinite(seconds := float(value)):
+            return seconds
     except (TypeError, ValueError):
-        raise MediaError("unreadable", f"row {index}: {name} is not a number of seconds: {value!r:.80}") from None
+        pass
+    raise MediaError(
+        "unreadable", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}"
+    ) from None
 
 
 def _suffix(path: str) -> str:
@@ -120,14 +142,14 @@ def _suffix(path: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from error
 
 
 def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
     try:
-        lines = _text(path).splitlines(keepends=True)
+        lines = io.StringIO(_text(path), newline="")  # not `splitlines`, which splits captions at U+2028, too
         rows: list[Mapping[str, Any]] = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise ConfigError(f"{path}: not a table ({error})") from error
@@ -145,7 +167,7 @@ def _objects(path: str, rows: Any) -> list[Mapping[str, Any]]:
 
 def _lines(path: str) -> list[Mapping[str, Any]]:
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

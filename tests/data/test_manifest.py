@@ -82,6 +82,51 @@ def test_intervals_of_files_and_lists_of_captions(folder):
     assert np.abs(sample["video"][:, 8, 8, 0].astype(int) - 70).max() < 8
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"start": "0.5", "duration": ".25"},
+        {"start": "00:00.5", "end": "0:00:00.75"},
+        {"start": "PT0.5S", "end": "PT0.75S"},
+    ],
+)
+def test_times_are_seconds_clocks_or_iso_8601(folder, part):
+    table = [{**row, **part} for row in rows()]
+    columns = {"text": "caption", "video": "film", **{name: name for name in part}}
+    sample = make_source(config(write(folder / "times.csv", table), columns))[1]
+    assert (sample["audio"][: RATE // 4] == 2000).all() and not sample["audio"][RATE // 4 :].any()
+    assert np.abs(sample["video"][:, 8, 8, 0].astype(int) - 70).max() < 8
+
+
+def test_columns_of_times_are_not_read_unless_they_are_mapped(folder):
+    """As in WebVid, whose `duration` is the length of the whole video."""
+    table = [{**row, "duration": "PT00H00M11S", "start": "unknown", "end": ""} for row in rows()]
+    sample = make_source(config(write(folder / "webvid.csv", table)))[1]
+    assert (sample["audio"] == 2000).all()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json"])
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_caption_may_hold_any_separator_of_lines(folder, suffix, separator):
+    caption = f"a cat{separator}on a mat"
+    table = [{**row, "caption": caption} for row in rows()]
+    path = folder / f"separators.{suffix}"
+    write(path, table)
+    if suffix.startswith("json"):  # as it is, not escaped
+        content = path.read_text().replace(json.dumps(caption), json.dumps(caption, ensure_ascii=ord(separator) < 32))
+        path.write_text(content, encoding="utf-8", newline="")
+    source = make_source(config(path, modalities=("text",)))
+    assert len(source) == 4 and source[0]["text"]["caption"] == "a cat on a mat"
+
+
+def test_quoted_captions_of_several_lines_and_lines_that_end_with_carriage_returns(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b'caption,film\r\n"a cat\r\non a mat",0.mp4\r\n"a ""dog""",1.mp4\r\n')
+    (tmp_path / "x.jsonl").write_bytes(b'{"caption": "a cat on a mat"}\r\n\r\n{"caption": "a \\"dog\\""}\r\n')
+    for name in ("x.csv", "x.jsonl"):
+        source = make_source(config(tmp_path / name, modalities=("text",)))
+        assert [source[i]["text"]["caption"] for i in range(2)] == ["a cat on a mat", 'a "dog"']
+
+
 def test_truncated_prompts_and_middle_frames(folder):
     table = [{**row, "caption": "a b c d e f"} for row in rows()]
     path = write(folder / "rules.jsonl", table)
@@ -132,14 +177,19 @@ def test_files_of_other_modalities_are_not_read(folder):
         ({"caption": [3]}, "unreadable"),
         ({"caption": "x" * 20_000}, "large"),
         ({"start": "soon"}, "unreadable"),
+        ({"start": "PT"}, "unreadable"),
+        ({"start": "nan"}, "unreadable"),
         ({"start": -1}, "unreadable"),
         ({"start": 100}, "empty"),
         ({"duration": 0}, "unreadable"),
+        ({"start": 1, "end": "0:01"}, "unreadable"),
     ],
 )
 def test_a_row_that_cannot_be_used(folder, change, reason):
     path = write(folder / "bad.jsonl", [{**row, **change} for row in rows()])
-    records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns={"text": "caption", "video": "film"}))
+    part = {name: name for name in ("start", "duration", "end") if name in change}
+    columns = {"text": "caption", "video": "film", **part}
+    records = Manifest(ManifestConfig(str(path), MediaConfig(**MEDIA), columns=columns))
     with pytest.raises(MediaError) as error:
         DecodedSource(records, records_config(path))[0]
     assert error.value.reason == reason and "\n" not in str(error.value)

@@ -228,7 +228,8 @@ class Reader:
         path = self._folder / f"x.{name.rpartition('.')[2]}"
         path.write_bytes(data)
         media = MediaConfig(("text", "image"), size=16)
-        self._records(Manifest(ManifestConfig(str(path), media)), media)
+        columns = {"start": "start", "duration": "duration"}
+        self._records(Manifest(ManifestConfig(str(path), media, columns=columns)), media)
 
 
 def _outcome(read: Callable[[str, bytes], None], name: str, data: bytes) -> str:
