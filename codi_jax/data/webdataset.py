@@ -4,7 +4,8 @@ video2dataset write them (KEY.jpg, KEY.mp4, KEY.txt, KEY.json), local or on gs:/
     {"name": "webdataset", "shards": "gs://bucket/laion/{00000..00999}.tar", "media": {"modalities": ("text", "image")}}
 
 A tar has no table of contents, so all headers are scanned once; `index` is a folder that caches the result, one file
-per shard. Samples are then read by byte offset. A truncated shard has the samples before the cut.
+per shard, as long as the size, time and ETag of the shard are the same. Samples are then read by byte offset. A
+truncated shard has the samples before the cut.
 """
 
 import dataclasses
@@ -110,10 +111,9 @@ class WebDataset:
     def _contents(self, shard: str) -> list[tuple[str, dict[str, _Part]]]:
         """The samples of a shard, from the index if it has them."""
         path = storage.as_path(shard)
-        size = _size(shard)
         cache = None
         if self._config.index:
-            name = hashlib.sha256(f"{shard} {size}".encode()).hexdigest()[:24]
+            name = hashlib.sha256(f"{shard} {_version(shard)}".encode()).hexdigest()[:24]
             cache = storage.as_path(self._config.index) / f"{name}.json"
             try:
                 return [
@@ -189,27 +189,39 @@ def _caption(path: str, part: _Part, data: bytes, field: str) -> Any:
         raise MediaError("unreadable", f"{path}: has no field {field!r}") from None
 
 
-def _size(shard: str) -> int:
+def _version(shard: str) -> str:
+    """What changes when a shard is written again."""
     if storage.is_remote(shard):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(shard)
-        return int(system.info(key)["size"])
-    return storage.as_path(shard).stat().st_size
+        info = {name.lower(): value for name, value in system.info(key).items()}
+        return " ".join(str(info.get(name)) for name in ("size", "etag", "generation", "lastmodified", "updated"))
+    stat = storage.as_path(shard).stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _bytes(shard: str, part: _Part) -> bytes:
-    """The bytes of a part of a shard; from remote storage, only that part is fetched."""
-    if storage.is_remote(shard):
-        import fsspec
+    """The bytes of a part of a shard; from remote storage, only that part is fetched.
 
-        system, key = fsspec.core.url_to_fs(shard)
-        return system.cat_file(key, start=part.offset, end=part.offset + part.size)
-    descriptor = os.open(shard, os.O_RDONLY)  # `open` takes longer than a caption
+    Raises:
+      MediaError: the shard is gone or cannot be read.
+    """
     try:
-        return os.pread(descriptor, part.size, part.offset)
-    finally:
-        os.close(descriptor)
+        if storage.is_remote(shard):
+            import fsspec
+
+            system, key = fsspec.core.url_to_fs(shard)
+            return system.cat_file(key, start=part.offset, end=part.offset + part.size)
+        descriptor = os.open(shard, os.O_RDONLY)  # `open` takes longer than a caption
+        try:
+            return os.pread(descriptor, part.size, part.offset)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise MediaError("missing", f"{shard}: the shard is no longer there") from None
+    except OSError as error:
+        raise MediaError("missing", f"{shard}: the shard cannot be read ({error.strerror or error})") from error
 
 
 def expand(pattern: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import tarfile
+import time
 
 import hypothesis
 import numpy as np
@@ -126,6 +128,30 @@ def test_with_an_index_the_tars_are_not_scanned_again(shards, tmp_path, monkeypa
     for cache in (tmp_path / "index").iterdir():
         cache.write_text("{damaged")
     assert records(pattern, index=index)._samples == first._samples
+
+
+def test_an_index_does_not_outlive_its_shard(tmp_path):
+    """A shard is written again, of the same size."""
+    index = str(tmp_path / "index")
+    for animals in (("a cat", "a dog"), ("an ox", "a kid")):
+        time.sleep(0.02)  # the clock of a file system has ticks of some milliseconds
+        members = {name: data for i in range(2) for name, data in sample(i, animals[i]).items()}
+        path = shard(tmp_path / "x.tar", members)
+        rows = records(path, index=index)
+        assert [row["text"] for row in rows] == list(animals)
+
+
+def test_a_shard_that_is_deleted_while_it_is_read(shards, tmp_path):
+    for name in ("00000.tar", "00002.tar"):
+        shutil.copy(shards / name, tmp_path)
+    source = make_source(config(tmp_path / "*.tar", faults={"max_bad_fraction": 0.5}))
+    (tmp_path / "00000.tar").unlink()
+    assert {source[i]["text"]["caption"] for i in range(9)} == {f"caption {i}" for i in range(5, 10)}
+    assert source.counts() == "missing 4"
+    strict = make_source(config(tmp_path / "00002.tar"))
+    (tmp_path / "00002.tar").unlink()
+    with pytest.raises(ConfigError, match=r"^data: 1 of 1 samples .*: .*00002\.tar: the shard is no longer there$"):
+        strict[0]
 
 
 def test_a_truncated_tar_has_the_samples_before_the_cut(tmp_path):
