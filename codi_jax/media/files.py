@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from codi_jax.config import ConfigError
 from codi_jax.media.display import shown
@@ -156,7 +156,7 @@ def probe(file: MediaFile) -> dict[str, float]:
     try:
         with file.open() as stream, Image.open(stream) as image:
             return metadata | {"width": image.width, "height": image.height}
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # not an image
         pass
     with _opened(file, "media file", lambda container: container.streams) as (container, _):
         if container.duration:
@@ -165,7 +165,7 @@ def probe(file: MediaFile) -> dict[str, float]:
             metadata |= {"width": stream.width, "height": stream.height}
             metadata["frames a second"] = round(float(stream.average_rate or 0), 3)
         for stream in container.streams.audio[:1]:
-            metadata["samples a second"] = stream.rate
+            metadata["samples a second"] = getattr(stream, "rate", 0)
     return metadata
 
 
@@ -194,9 +194,9 @@ def read_image(source: Any) -> Image.Image:
             return _to_rgb(source, name)
         with file.open() as stream, Image.open(stream) as image:
             return _to_rgb(image, name)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except Exception as error:  # Pillow's plugins raise what they like: RuntimeError for AVIF, struct.error for TIFF
         raise MediaError("unreadable", f"{name}: not a readable image ({type(error).__name__})") from error
 
 
@@ -273,7 +273,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     """
     file = _media_file(path, "audio file")
     with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
-        source_rate = stream.rate or 0
+        source_rate = getattr(stream, "rate", 0) or 0  # an odd wav header leaves a stream without a rate
         if not 0 < source_rate <= MAX_RATE:
             raise MediaError("unreadable", f"{file.name}: audio of {source_rate} samples a second")
         decoded, origin = _decode_from(container, stream, file.start)
@@ -281,13 +281,14 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
         length = -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10
         if file.duration is not None:
             length = min(length, round(file.duration * source_rate))
-        waveform, end, planar = np.zeros(length, np.float32), 0, pyav().AudioResampler(format="fltp")
+        waveform, end = np.zeros(length, np.float32), 0
+        packed = pyav().AudioResampler(format="flt")  # PyAV reads beyond the planes of more than eight channels
         position, empty = None, True
         for frame in decoded:
             position = _position(frame, position, origin, source_rate)
-            for part in planar.resample(frame):
+            for part in packed.resample(frame):
                 # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
-                chunk = part.to_ndarray().mean(0, dtype=np.float32)
+                chunk = part.to_ndarray().reshape(part.samples, -1).mean(1, dtype=np.float32)
                 first, past = max(position, 0), min(position + len(chunk), length)
                 if first < past:
                     waveform[first:past] = chunk[first - position : past - position]
@@ -328,7 +329,8 @@ def resample(waveform: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
     frame = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(waveform[None]), format="fltp", layout="mono")
     frame.sample_rate = source_rate
     resampler = pyav().AudioResampler(format="fltp", layout="mono", rate=rate)
-    return np.concatenate([part.to_ndarray()[0] for x in (frame, None) for part in resampler.resample(x)])
+    parts = [part.to_ndarray()[0] for x in (frame, None) for part in resampler.resample(x)]
+    return np.concatenate([np.zeros(0, np.float32), *parts])  # none of a waveform shorter than a sample of `rate`
 
 
 def write_video(path: Any, frames: np.ndarray, rate: float) -> None:
