@@ -27,9 +27,9 @@ TIMED = ("audio", "video")  # may be given as a part of a file
 PART = ("start", "duration")  # the fields of a record that select the part, in seconds
 SUFFIXES = {
     "text": ("txt", "json"),
-    "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff"),
-    "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus"),
-    "video": ("mp4", "webm", "mkv", "mov", "avi"),
+    "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff", "tif", "gif", "avif", "jp2"),
+    "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus", "oga", "aac", "aiff", "aif", "wma", "ac3"),
+    "video": ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "ogv", "3gp"),
 }
 MAX_CAPTION = 10_000  # characters
 

@@ -5,16 +5,18 @@ video2dataset write them (KEY.jpg, KEY.mp4, KEY.txt, KEY.json), local or on gs:/
 
 A tar has no table of contents, so all headers are scanned once; `index` is a folder that caches the result, one file
 per shard, as long as the size, time and ETag of the shard are the same. Samples are then read by byte offset. A
-truncated shard has the samples before the cut.
+damaged shard has its whole samples, and is one of the bad ones that `faults.max_bad_fraction` allows.
 """
 
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
-import tarfile
-from collections.abc import Iterator
+import statistics
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -25,10 +27,12 @@ from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
+from codi_jax.data.tar import Tar
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
 
 _KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
+_LOGGER = logging.getLogger(__name__)
 MAX_SAMPLES = 10_000_000  # in one shard
 _THREADS = 16  # for scanning headers
 
@@ -68,24 +72,27 @@ class WebDataset:
         """Scans the shards, or reads the index.
 
         Raises:
-          ConfigError: there are no shards, one is not a tar, or no sample has all modalities.
+          ConfigError: there are no shards, too many are damaged, or no sample has all modalities.
         """
         self._config = config
         self.shards = expand(config.shards)
         with ThreadPoolExecutor(_THREADS) as pool:
-            contents = list(pool.map(self._contents, self.shards))
+            self._contents = list(pool.map(self._read, self.shards))
+        self._check_damage()
         self._needs = config.media.needs()
         self._samples: list[tuple[str, dict[str, _Part]]] = []
         ends = []
-        for samples in contents:
-            self._samples += [s for s in samples if all(any(name in s[1] for name in needs) for needs in self._needs)]
+        for contents in self._contents:
+            self._samples += [
+                s for s in contents.samples if all(any(name in s[1] for name in needs) for needs in self._needs)
+            ]
             ends.append(len(self._samples))
         self._ends = np.asarray(ends)
         if not self._samples:
-            present = sorted({p for samples in contents for _, parts in samples for p in parts})
+            present = sorted({p for c in self._contents for _, parts in c.samples for p in parts})
             raise ConfigError(
                 f"{config.shards}: no sample has {' and '.join(config.media.modalities)}; {len(self.shards)} shards "
-                f"hold {sum(map(len, contents))} samples with {', '.join(present) or 'nothing'}"
+                f"hold {sum(len(c.samples) for c in self._contents)} samples with {', '.join(present) or 'nothing'}"
             )
 
     def __len__(self) -> int:
@@ -108,73 +115,102 @@ class WebDataset:
             )
         return record
 
-    def _contents(self, shard: str) -> list[tuple[str, dict[str, _Part]]]:
-        """The samples of a shard, from the index if it has them."""
-        path = storage.as_path(shard)
+    def _is_complete(self, parts: Mapping[str, _Part]) -> bool:
+        return all(any(name in parts for name in needs) for needs in self._needs)
+
+    def _check_damage(self) -> None:
+        """Counts one sample for each damaged shard; of one that is cut, what it lacks to the median of whole ones."""
+        damaged = [(shard, c) for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
+        if not damaged:
+            return
+        whole = [len(c.samples) for c in self._contents if not c.cut]
+        lost = sum(max(statistics.median(whole) - len(c.samples), 1) if c.cut and whole else 1 for _, c in damaged)
+        total, limit = lost + sum(len(c.samples) for c in self._contents), self._config.faults.max_bad_fraction
+        if lost > limit * total or (limit < 1 and not whole):
+            shard, contents = damaged[0]
+            raise ConfigError(
+                f"data: {len(damaged)} of {len(self.shards)} shards are damaged, and more of their samples lost than "
+                f"max_bad_fraction={limit:g} allows; the first, {shard}: {contents.damage}"
+            )
+        for shard, contents in damaged:
+            _LOGGER.warning("%s: %s; its other samples are used", shard, contents.damage)
+
+    def notes(self) -> list[str]:
+        """What is lost and what is passed over, as lines of text."""
+        damaged = [f"{shard}: {c.damage}" for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
+        others = sum((Counter(c.others) for c in self._contents), Counter())
+        named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
+        return damaged + ([f"files of other kinds are passed over: {named}"] if named else [])
+
+    def _read(self, shard: str) -> "_Contents":
+        """The contents of a shard, from the index if it has them."""
         cache = None
         if self._config.index:
             name = hashlib.sha256(f"{shard} {_version(shard)}".encode()).hexdigest()[:24]
             cache = storage.as_path(self._config.index) / f"{name}.json"
             try:
-                return [
-                    (str(key), {str(n): _Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
-                    for key, parts in json.loads(cache.read_text())
-                ]
-            except (OSError, ValueError, TypeError, AttributeError):
+                return _Contents.of_json(cache.read_text())
+            except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 pass  # missing or damaged: scan the tar
-        with path.open("rb") as stream:
-            samples = list(_samples(shard, stream))
+        with storage.as_path(shard).open("rb") as stream:
+            contents = _scan(shard, stream)
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            entries = [(k, {n: (p.suffix, p.offset, p.size) for n, p in parts.items()}) for k, parts in samples]
-            storage.write_text(cache, json.dumps(entries))
-        return samples
+            storage.write_text(cache, contents.to_json())
+        return contents
 
 
-def _samples(shard: str, stream: BinaryIO) -> Iterator[tuple[str, dict[str, _Part]]]:
-    """Key and files of every sample; of several files of one kind, the first suffix in `SUFFIXES` wins."""
-    key, parts, count = "", {}, 0
-    for name, part in _members(shard, stream):
-        if name != key:
-            if parts:
-                yield key, parts
-            key, parts, count = name, {}, count + 1
-            if count > MAX_SAMPLES:
-                raise ConfigError(f"{shard}: over {MAX_SAMPLES} samples in one tar")
+@dataclasses.dataclass(frozen=True)
+class _Contents:
+    """The samples of a shard, the number of files of other kinds by suffix, and `damage` and `cut` as of a `Tar`."""
+
+    samples: list[tuple[str, dict[str, _Part]]]
+    others: dict[str, int]
+    damage: str
+    cut: bool
+
+    def to_json(self) -> str:
+        rows = [(k, {n: (p.suffix, p.offset, p.size) for n, p in parts.items()}) for k, parts in self.samples]
+        return json.dumps({"samples": rows, "others": self.others, "damage": self.damage, "cut": self.cut})
+
+    @classmethod
+    def of_json(cls, text: str) -> "_Contents":
+        tree = json.loads(text)
+        samples = [
+            (str(key), {str(n): _Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
+            for key, parts in tree["samples"]
+        ]
+        others = {str(suffix): int(n) for suffix, n in tree["others"].items()}
+        return cls(samples, others, str(tree["damage"]), bool(tree["cut"]))
+
+
+def _scan(shard: str, stream: BinaryIO) -> _Contents:
+    """Reads all headers; of several files of one kind of a sample, the first suffix in `SUFFIXES` wins."""
+    tar, samples, others = Tar(stream), [], Counter()
+    key, parts = "", {}
+    for member in tar:
+        folder, _, name = member.name.rpartition("/")
+        stem, dot, suffix = name.partition(".")
+        if not (stem and dot):
+            continue
+        if (own := f"{folder}/{stem}".lstrip("/")) != key:
+            key, parts = own, {}
+        part = _Part(suffix.lower(), member.offset, member.size)
         kind = _KIND.get(part.suffix)
-        if kind and (kind not in parts or _rank(kind, part) < _rank(kind, parts[kind])):
+        if kind is None:
+            others[part.suffix[:20]] += 1
+            continue
+        if not parts:
+            samples.append((key, parts))
+            if len(samples) > MAX_SAMPLES:
+                raise ConfigError(f"{shard}: over {MAX_SAMPLES} samples in one tar")
+        if kind not in parts or _rank(kind, part) < _rank(kind, parts[kind]):
             parts[kind] = part
-    if parts:
-        yield key, parts
+    return _Contents(samples, dict(others), tar.damage, tar.cut)
 
 
 def _rank(kind: str, part: _Part) -> int:
     return SUFFIXES[kind].index(part.suffix)
-
-
-class _Tar(tarfile.TarFile):
-    members: list[tarfile.TarInfo]  # of tarfile, but absent from its type
-
-
-def _members(shard: str, stream: BinaryIO) -> Iterator[tuple[str, _Part]]:
-    """Key and location of every regular file of a tar, up to the first error."""
-    try:
-        tar = _Tar(fileobj=stream)
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{shard}: not a tar ({error})") from error
-    with tar:
-        while True:
-            try:
-                member = tar.next()
-            except (tarfile.TarError, OSError, ValueError, OverflowError):  # truncated, or followed by something else
-                return
-            if member is None:
-                return
-            tar.members = []  # tarfile would keep all members in memory
-            folder, _, name = member.name.rpartition("/")
-            stem, dot, suffix = name.partition(".")
-            if member.isreg() and not member.issparse() and dot and stem:
-                yield f"{folder}/{stem}".lstrip("/"), _Part(suffix.lower(), member.offset_data, member.size)
 
 
 def _caption(path: str, part: _Part, data: bytes, field: str) -> Any:

@@ -1,6 +1,8 @@
 """The summary of a source, and its contact sheet."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -28,6 +30,22 @@ def table(tmp_path_factory):
     (root / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     media = {"modalities": ("text", "image", "audio"), "size": 24, "samples": RATE, "sample_rate": RATE}
     return {"name": "manifest", "path": str(root / "table.jsonl"), "media": media}
+
+
+def test_damaged_shards_and_files_of_other_kinds_are_named(tmp_path):
+    for k in range(2):
+        with tarfile.open(tmp_path / f"{k}.tar", "w") as tar:
+            for name in ("1.txt", "1.cls", "2.txt"):
+                info = tarfile.TarInfo(name)
+                info.size = 5
+                tar.addfile(info, io.BytesIO(b"a cat"))
+    content = (tmp_path / "1.tar").read_bytes()
+    (tmp_path / "1.tar").write_bytes(content[: 4 * 512])
+    source = {"name": "webdataset", "shards": str(tmp_path / "*.tar"), "media": {"modalities": ("text",)}}
+    lines = inspect({**source, "faults": {"max_bad_fraction": 0.5}}, "x", 10).splitlines()
+    assert lines[0].startswith("3 samples")
+    assert f"  {tmp_path}/1.tar: cut at byte 2048" in lines
+    assert "  files of other kinds are passed over: cls 2" in lines
 
 
 def test_the_summary(table, tmp_path):

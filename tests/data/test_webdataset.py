@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -16,6 +17,7 @@ from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data import webdataset
 from codi_jax.data.decoded_source import MediaConfig
+from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
 from codi_jax.media import files
@@ -121,7 +123,7 @@ def test_other_files_and_folders_are_skipped(tmp_path):
 def test_with_an_index_the_tars_are_not_scanned_again(shards, tmp_path, monkeypatch):
     pattern, index = shards / "*.tar", str(tmp_path / "index")
     first = records(pattern, index=index)
-    monkeypatch.setattr(webdataset, "_samples", lambda *a: pytest.fail("the tar is scanned again"))
+    monkeypatch.setattr(webdataset, "_scan", lambda *a: pytest.fail("the tar is scanned again"))
     again = records(pattern, index=index)
     assert again._samples == first._samples
     monkeypatch.undo()
@@ -158,23 +160,63 @@ def test_a_truncated_tar_has_the_samples_before_the_cut(tmp_path):
     members = {name: data for i in range(5) for name, data in sample(i).items()}
     whole = shard(tmp_path / "x.tar", members).read_bytes()
     path = tmp_path / "cut.tar"
-    for size in range(600, len(whole), 700):
+    for size in range(600, len(whole.rstrip(b"\0")), 700):
         path.write_bytes(whole[:size])
+        with pytest.raises(ConfigError, match=r"^data: 1 of 1 shards are damaged, .*cut\.tar: cut (at byte|inside of)"):
+            records(path)
         try:
-            rows = records(path)
+            rows = records(path, faults=FaultsConfig(max_bad_fraction=1.0))
         except ConfigError as error:
             assert "no sample has" in str(error)
             continue
-        for i in range(len(rows)):
-            try:
-                assert rows[i]["text"] == f"caption {i}"
-            except MediaError as error:
-                assert "the tar ends before the end of the file" in str(error) and i == len(rows) - 1
+        assert [rows[i]["text"] for i in range(len(rows))] == [f"caption {i}" for i in range(len(rows))]
+
+
+def test_damaged_shards_are_named_and_counted(tmp_path, caplog):
+    """Ten shards of twenty samples: one has lost a header, one is cut, one is empty."""
+    for k in range(10):
+        shard(tmp_path / f"{k}.tar", {name: data for i in range(20) for name, data in sample(20 * k + i).items()})
+    content = bytearray((tmp_path / "2.tar").read_bytes())
+    content[content.index(b"000000047.txt")] ^= 1
+    (tmp_path / "2.tar").write_bytes(content)
+    caplog.set_level("WARNING", "codi_jax")
+    rows = records(tmp_path / "*.tar")
+    assert len(rows) == 200 and rows[47]["text"] == "other 47"  # the caption in the json file
+    assert re.search(r"2\.tar: damaged at byte \d+; its other samples are used$", caplog.text.strip())
+    whole = (tmp_path / "5.tar").read_bytes()
+    (tmp_path / "5.tar").write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(
+        ConfigError, match=r"^data: 2 of 10 shards .* max_bad_fraction=0.01 allows; the first, .*2\.tar: "
+    ):
+        records(tmp_path / "*.tar")
+    (tmp_path / "7.tar").write_bytes(b"")
+    some = records(tmp_path / "*.tar", faults=FaultsConfig(max_bad_fraction=0.2))
+    assert 160 < len(some) < 170
+    assert [note.split("/")[-1][:10] for note in some.notes()] == ["2.tar: dam", "5.tar: cut", "7.tar: emp"]
+
+
+def test_files_of_other_kinds_are_counted(tmp_path):
+    more = {"000000001.cls": b"3", "000000001.metadata.pyd": b"", "000000002.cls": b"4"}
+    rows = records(
+        shard(tmp_path / "x.tar", dict(sorted({**sample(1), **sample(2), **more}.items()))), index=str(tmp_path)
+    )
+    again = records(tmp_path / "x.tar", index=str(tmp_path))
+    assert rows.notes() == again.notes() == ["files of other kinds are passed over: cls 2, metadata.pyd 1"]
+
+
+@pytest.mark.parametrize(
+    "suffix, kind", [("gif", "gif"), ("tiff", "tiff"), ("tif", "tiff"), ("avif", "avif"), ("jp2", "jpeg2000")]
+)
+def test_images_of_every_suffix_are_read(tmp_path, suffix, kind):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 10), (90, 90, 90)).save(file, kind)
+    source = make_source(config(shard(tmp_path / "x.tar", {f"1.{suffix}": file.getvalue(), "1.txt": b"grey"})))
+    assert np.abs(source[0]["image"].astype(int) - 90).max() < 4
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "not a tar"), (b"a text", "not a tar"), (bytes(5000), "no sample has"), (b"\xff" * 2000, "not a tar")],
+    [(b"", "empty"), (b"a text", "not a tar"), (bytes(5000), "no sample has"), (b"\xff" * 2000, "not a tar")],
 )
 def test_files_that_are_not_tars(tmp_path, content, says):
     (tmp_path / "x.tar").write_bytes(content)
