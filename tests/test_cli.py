@@ -122,11 +122,18 @@ def test_version(capsys):
     assert exit.value.code == 0 and capsys.readouterr().out == f"codi-jax {__version__}\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_generate_refuses_an_unreadable_image(capsys, workdir, tmp_path, content):
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "an empty file"),
+        (b"not a picture", "not an image of a known format"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "not an image of a known format"),
+    ],
+)
+def test_generate_refuses_an_unreadable_image(capsys, workdir, tmp_path, content, says):
     picture = tmp_path / "broken.png"
     picture.write_bytes(content)
-    assert "broken.png: not a readable image" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
+    assert f"broken.png: {says}" in refused(capsys, *generate(workdir, f"--image={picture}", to="text"))
     assert "no such image" in refused(capsys, *generate(workdir, f"--image={tmp_path}", to="text"))
 
 

@@ -79,7 +79,7 @@ class ArrayRecords:
                 return record
         except (ValueError, RuntimeError, TypeError, KeyError, IndexError, msgpack.exceptions.UnpackException):
             pass
-        raise MediaError("unreadable", f"{self._path}, record {index}: not a mapping in msgpack")
+        raise MediaError("value", f"{self._path}, record {index}: not a mapping in msgpack")
 
 
 class MediaRecords:
@@ -105,7 +105,7 @@ class MediaRecords:
             elif isinstance(value, bytes):
                 record[name] = MediaFile(f"{record['name']}, {name}", value, **(part if name in TIMED else {}))
             else:
-                raise MediaError("unreadable", f"{record['name']}: {name} is not the bytes of a file")
+                raise MediaError("value", f"{record['name']}: {name} is not the bytes of a file")
         return record
 
 

@@ -197,7 +197,7 @@ def pick_caption(captions: Any, u: float) -> str:
     if isinstance(captions, list) and captions:
         captions = captions[int(u * len(captions))]
     if not isinstance(captions, str):
-        raise MediaError("unreadable", f"a caption is not a string: {captions!r:.80}")
+        raise MediaError("value", f"a caption is not a string: {captions!r:.80}")
     caption = " ".join(captions.split())
     if not caption:
         raise MediaError("empty", "a caption is empty")

@@ -95,7 +95,7 @@ class Manifest:
                 start, duration = (part.get("start", 0.0), part.get("duration")) if name in TIMED else (0.0, None)
                 record[name] = MediaFile(str(self._root / value), start=start, duration=duration)
             else:
-                raise MediaError("unreadable", f"row {index}: {name} is not a path: {value!r:.80}")
+                raise MediaError("value", f"row {index}: {name} is not a path: {value!r:.80}")
         return record
 
 
@@ -125,7 +125,7 @@ def _seconds(value: Any, name: str, index: int) -> float:
     except (TypeError, ValueError):
         pass
     raise MediaError(
-        "unreadable", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}"
+        "value", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}"
     ) from None
 
 

@@ -109,7 +109,7 @@ class WebDataset:
                 raise MediaError("large", f"{path}: larger than {files.MAX_BYTES >> 20} MiB")
             data = _bytes(shard, part)
             if len(data) < part.size:
-                raise MediaError("unreadable", f"{path}: the tar ends before the end of the file")
+                raise MediaError("cut", f"{path}: the tar ends before the end of the file")
             record[kind] = (
                 _caption(path, part, data, self._config.caption) if is_caption(kind) else MediaFile(path, data)
             )
@@ -220,9 +220,9 @@ def _caption(path: str, part: _Part, data: bytes, field: str) -> Any:
             return text
         return json.loads(text)[field]
     except UnicodeDecodeError:
-        raise MediaError("unreadable", f"{path}: not UTF-8") from None
+        raise MediaError("value", f"{path}: not UTF-8") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise MediaError("unreadable", f"{path}: has no field {field!r}") from None
+        raise MediaError("value", f"{path}: has no field {field!r}") from None
 
 
 def _version(shard: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
 from codi_jax.media.display import shown
@@ -40,8 +40,8 @@ class MediaError(ConfigError):
     """A file that cannot be used.
 
     Attributes:
-      reason: `missing`, `empty`, `large`, `kind` (a file of another kind), `unreadable`, `numbers` (NaN or infinite
-        samples), `crash` or `hang` (of the decoder).
+      reason: `missing`; `empty`; `cut`; `large`; `kind` (a file of another kind, or of none that is known); `damaged`;
+        `numbers` (NaN or infinite samples); `value` (a field of its record); `crash` or `hang` (of the decoder).
     """
 
     def __init__(self, reason: str, message: str):
@@ -68,7 +68,7 @@ class MediaFile:
     def __post_init__(self):
         if not (0 <= self.start < float("inf") and (self.duration is None or self.duration > 0)):
             raise MediaError(
-                "unreadable", f"{self.name}: no interval with start {self.start} and duration {self.duration} seconds"
+                "value", f"{self.name}: no interval with start {self.start} and duration {self.duration} seconds"
             )
 
     def size(self) -> int | None:
@@ -88,6 +88,8 @@ def _media_file(path: Any, what: str) -> MediaFile:
     size = file.size()
     if size is None:
         raise MediaError("missing", f"{file.name}: no such {what}")
+    if not size:
+        raise MediaError("empty", f"{file.name}: an empty file")
     if size > MAX_BYTES:
         raise MediaError("large", f"{file.name}: larger than {MAX_BYTES >> 20} MiB")
     return file
@@ -121,7 +123,8 @@ def _opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any
     except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise MediaError("unreadable", f"{file.name}: not a readable {what} ({type(error).__name__})") from error
+        reason = "cut" if isinstance(error, EOFError) else "damaged"
+        raise MediaError(reason, f"{file.name}: not a readable {what} ({type(error).__name__})") from error
 
 
 def _decode_from(container: Any, stream: Any, start: float) -> tuple[Iterator[Any], float]:
@@ -196,8 +199,11 @@ def read_image(source: Any) -> Image.Image:
             return _to_rgb(image, name)
     except ConfigError:
         raise
+    except UnidentifiedImageError as error:
+        raise MediaError("kind", f"{name}: not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise what they like: RuntimeError for AVIF, struct.error for TIFF
-        raise MediaError("unreadable", f"{name}: not a readable image ({type(error).__name__})") from error
+        reason = "cut" if "truncated" in str(error).lower() else "damaged"
+        raise MediaError(reason, f"{name}: not a readable image ({type(error).__name__})") from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -275,7 +281,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
         source_rate = getattr(stream, "rate", 0) or 0  # an odd wav header leaves a stream without a rate
         if not 0 < source_rate <= MAX_RATE:
-            raise MediaError("unreadable", f"{file.name}: audio of {source_rate} samples a second")
+            raise MediaError("damaged", f"{file.name}: audio of {source_rate} samples a second")
         decoded, origin = _decode_from(container, stream, file.start)
         # Read 0.1 s more for the resampling filter, which looks ahead.
         length = -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10

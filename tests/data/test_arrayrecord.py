@@ -54,8 +54,8 @@ def test_media_are_decoded(records):
     "record, says, reason",
     [
         ({"text": "a"}, r"record 1: no image", "missing"),
-        ({"text": "a", "image": "a.png"}, r"record 1: image is not the bytes of a file", "unreadable"),
-        ({"text": "a", "image": b"not an image"}, r"record 1, image: not a readable image", "unreadable"),
+        ({"text": "a", "image": "a.png"}, r"record 1: image is not the bytes of a file", "value"),
+        ({"text": "a", "image": b"not an image"}, r"record 1, image: not an image of a known format", "kind"),
     ],
 )
 def test_records_that_cannot_be_used_are_replaced(tmp_path, record, says, reason):
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_read_or_one_error(records, at, noise):
         try:
             assert isinstance(rows[i], dict)
         except MediaError as error:
-            assert error.reason == "unreadable"
+            assert error.reason == "value"
 
 
 def test_a_record_that_is_not_a_mapping_in_msgpack(tmp_path):

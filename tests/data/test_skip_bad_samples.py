@@ -28,7 +28,7 @@ class PartlyBad:
     def __getitem__(self, index):
         self.tried.append(index)
         if index in self.bad:
-            raise MediaError("empty" if index % 2 else "unreadable", f"file {index}: bad")
+            raise MediaError("empty" if index % 2 else "damaged", f"file {index}: bad")
         return {"x": np.int64(index)}
 
 
@@ -65,10 +65,10 @@ def test_bad_samples_are_logged_and_not_tried_again(tmp_path):
     first = PartlyBad(20, {2, 7})
     one = SkipBadSamples(first, config, process=1)
     seen = [int(one[i]["x"]) for i in range(20)]
-    assert one.counts() in ("empty 1, unreadable 1", "unreadable 1, empty 1")
+    assert one.counts() in ("empty 1, damaged 1", "damaged 1, empty 1")
     lines = [json.loads(line) for line in (tmp_path / "log" / "refused.1").read_text().splitlines()]
     assert lines == [
-        {"index": 2, "reason": "unreadable", "said": "file 2: bad", "tried": 3},
+        {"index": 2, "reason": "damaged", "said": "file 2: bad", "tried": 3},
         {"index": 7, "reason": "empty", "said": "file 7: bad", "tried": 9},
     ]
     with (tmp_path / "log" / "refused.1").open("a") as log:
@@ -167,5 +167,5 @@ def test_a_resumed_run_goes_on_counting(tmp_path, processes):
 
 
 def test_all_samples_are_bad():
-    with pytest.raises(ConfigError, match=r"none of the 3 samples can be used \(unreadable 2, empty 1\)"):
+    with pytest.raises(ConfigError, match=r"none of the 3 samples can be used \(damaged 2, empty 1\)"):
         SkipBadSamples(PartlyBad(3, range(3)), ANY)[0]

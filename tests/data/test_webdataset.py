@@ -242,13 +242,13 @@ def test_a_damaged_tar_gives_samples_or_a_one_line_error(tmp_path, data):
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"1.png": b"not an image", "1.txt": b"a"}, "unreadable"),
-        ({"1.png": b"", "1.txt": b"a"}, "unreadable"),
-        ({"1.png": png(3), "1.txt": b"\xff\xfe\xfa"}, "unreadable"),
+        ({"1.png": b"not an image", "1.txt": b"a"}, "kind"),
+        ({"1.png": b"", "1.txt": b"a"}, "empty"),
+        ({"1.png": png(3), "1.txt": b"\xff\xfe\xfa"}, "value"),
         ({"1.png": png(3), "1.txt": b" \n"}, "empty"),
-        ({"1.png": png(3), "1.json": b"{oh"}, "unreadable"),
-        ({"1.png": png(3), "1.json": b"[" * 100_000}, "unreadable"),
-        ({"1.png": png(3), "1.json": b'{"caption": 3}'}, "unreadable"),
+        ({"1.png": png(3), "1.json": b"{oh"}, "value"),
+        ({"1.png": png(3), "1.json": b"[" * 100_000}, "value"),
+        ({"1.png": png(3), "1.json": b'{"caption": 3}'}, "value"),
     ],
 )
 def test_a_sample_that_cannot_be_used(tmp_path, members, reason):

@@ -230,16 +230,20 @@ def test_images_of_every_mode_are_read_as_rgb(tmp_path):
 
 
 def test_files_that_are_not_images(tmp_path, audio, monkeypatch):
-    for content in (b"", b"a text", audio.read_bytes(), b"\x89PNG\r\n\x1a\n" + bytes(50)):
+    Image.effect_noise((40, 40), 50).save(tmp_path / "noise.png")
+    whole = (tmp_path / "noise.png").read_bytes()
+    for content, reason, says in (
+        (b"", "empty", "an empty file"),
+        (b"a text", "kind", "not an image of a known format"),
+        (audio.read_bytes(), "kind", "not an image of a known format"),
+        (whole[:500], "cut", "not a readable image"),
+        (whole[:60] + bytes(40) + whole[100:], "damaged", "not a readable image"),
+    ):
         (tmp_path / "x.png").write_bytes(content)
-        assert "not a readable image" in refused(files.read_image, tmp_path / "x.png")
-    assert "no such image" in refused(files.read_image, tmp_path / "absent.png")
-    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
-    whole = (tmp_path / "large.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[:60])
-    assert "not a readable image" in refused(files.read_image, tmp_path / "cut.png")
+        assert says in refused(files.read_image, tmp_path / "x.png", reason)
+    assert "no such image" in refused(files.read_image, tmp_path / "absent.png", "missing")
     monkeypatch.setattr(files, "MAX_PIXELS", 1000)
-    assert "40x40 is over 1000 pixels" in refused(files.read_image, tmp_path / "large.png")
+    assert "40x40 is over 1000 pixels" in refused(files.read_image, tmp_path / "noise.png", "large")
 
 
 # Bad files
@@ -254,10 +258,11 @@ readers = pytest.mark.parametrize(
 )
 
 
-def refused(read, path):
+def refused(read, path, reason=None):
     """The one-line error message for a file."""
     with pytest.raises(ConfigError) as error:
         read(path)
+    assert reason is None or error.value.reason == reason
     message = str(error.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
     return message
@@ -375,6 +380,6 @@ def test_the_error_without_pyav_says_what_to_install(tmp_path):
         "from codi_jax.config import ConfigError\nfrom codi_jax.media import files\n"
         "try:\n    files.read_audio('x.wav', 8, 8)\nexcept ConfigError as e:\n    print(e)\n"
     )
-    (tmp_path / "x.wav").write_bytes(b"")
+    (tmp_path / "x.wav").write_bytes(b"RIFF")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert out.stdout == "audio and video files need PyAV: pip install 'codi_jax[media]'\n"

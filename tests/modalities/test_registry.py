@@ -130,7 +130,7 @@ def test_a_file_may_be_given_as_its_contents(name, tmp_path):
         ("image", 7, "image: expected a file, an image of Pillow or uint8 [H, W, 3], got int"),
         ("image", np.zeros((4, 4, 3)), "image: expected uint8 [H, W, 3], got float64 [4, 4, 3]"),
         ("image", np.zeros((2, 4, 4, 3), np.uint8), "image: expected uint8 [H, W, 3], got uint8 [2, 4, 4, 3]"),
-        ("image", b"no image", "a file of 8 bytes: not a readable image"),
+        ("image", b"no image", "a file of 8 bytes: not an image of a known format"),
         ("audio", None, "audio: expected a file, an Audio(samples, rate) or an array [L], got NoneType"),
         ("audio", np.zeros((2, 9)), "audio: expected float or int16 [L], got float64 [2, 9]"),
         ("audio", np.full(9, np.nan), "audio: NaN or infinite samples"),

@@ -37,7 +37,9 @@ REASONS = {
     "empty",
     "large",
     "kind",
-    "unreadable",
+    "cut",
+    "damaged",
+    "value",
     "numbers",
 }  # why a damaged file may be refused
 NUMBERS = (b"\x00" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"\x00\x00\x00\x01", b"\xff\xff\xff\x7f")
