@@ -3,6 +3,8 @@
     record   {"text": a caption or a list, "image": MediaFile, "audio": MediaFile, "video": MediaFile}
     sample   {"text": {"caption", "prompt"}, "image": uint8 [S, S, 3], "audio": int16 [N], "video": uint8 [T, S, S, 3]}
 
+An image of Pillow, a `Waveform` and `Frames` may take the place of a file.
+
 Every random choice (the caption, where a prompt is truncated, the crop of an image) is seeded by the sample's index: it
 is the same in every epoch and on every host.
 """
@@ -19,6 +21,7 @@ from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
 from codi_jax.media import files
+from codi_jax.media.arrays import Frames, Waveform
 from codi_jax.media.files import MediaError
 from codi_jax.media.images import crop_resize
 
@@ -171,9 +174,12 @@ def decode_record(
             crop = drawn()[3] if config.crop == "random" else None
             sample["image"] = crop_resize(files.read_image(value), config.size, crop)
         elif name == "audio":
-            sample["audio"] = files.to_int16(reader.read_audio(value, config.samples, config.sample_rate))
+            size = (config.samples, config.sample_rate)
+            heard = value.read(*size) if isinstance(value, Waveform) else reader.read_audio(value, *size)
+            sample["audio"] = files.to_int16(heard)
         elif name == "video":
-            sample["video"] = reader.read_video(value, config.frames, config.rate, config.size)
+            size = (config.frames, config.rate, config.size)
+            sample["video"] = value.read(*size) if isinstance(value, Frames) else reader.read_video(value, *size)
         else:
             raise ConfigError(f"media.modalities: cannot decode {name}")
     return {name: sample[name] for name in config.modalities}

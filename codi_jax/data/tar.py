@@ -45,12 +45,11 @@ class Tar:
             self.damage, self.cut = "empty", True
             return
         self._stream.seek(0)
-        for header in self._headers(size):
+        for header, following in self._headers(size):
             if self._holds(end, header.offset):
                 self.damage = self.damage or f"damaged at byte {end}"
-            end = header.offset_data + (-(-header.size // _BLOCK) * _BLOCK if header.isreg() else 0)
-            found = True
-            if header.offset_data + header.size > size:
+            end, found = following, True
+            if header.offset_data + (header.size if header.isreg() and not header.issparse() else 0) > size:
                 self.damage, self.cut = f"cut inside of {header.name!r:.100}", True
                 return
             if header.isreg() and not header.issparse():
@@ -62,8 +61,8 @@ class Tar:
         elif self._holds(end, size):
             self.damage, self.cut = self.damage or f"damaged at byte {end}", True
 
-    def _headers(self, size: int) -> Iterator[tarfile.TarInfo]:
-        """All headers with a right checksum."""
+    def _headers(self, size: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
+        """All headers with a right checksum, and where the next one is to be."""
         tar, at = None, 0
         while at < size:
             try:
@@ -80,7 +79,7 @@ class Tar:
                     return
                 tar.members = []  # tarfile would keep all members in memory
                 if header.size >= 0 and tar.offset > at:
-                    yield header
+                    yield header, tar.offset
             at = tar.offset = max(tar.offset, at + _BLOCK)
 
     def _holds(self, start: int, end: int) -> bool:

@@ -83,9 +83,7 @@ class WebDataset:
         self._samples: list[tuple[str, dict[str, _Part]]] = []
         ends = []
         for contents in self._contents:
-            self._samples += [
-                s for s in contents.samples if all(any(name in s[1] for name in needs) for needs in self._needs)
-            ]
+            self._samples += [sample for sample in contents.samples if self._is_complete(sample[1])]
             ends.append(len(self._samples))
         self._ends = np.asarray(ends)
         if not self._samples:
