@@ -102,7 +102,7 @@ def steps(config: str, names: Sequence[str], batches: int) -> list[dict[str, Any
     for name in names:
         stage = run.stage(name)
         transform = MediaBatches(run.codi, stage.modalities).batch
-        stream = Batches(source_of(run, stage.source), stage.batch_size, 0, transform=transform)
+        stream = Batches(source_of(run, stage.source, name), stage.batch_size, 0, transform=transform)
         reading = steady(stream, batches, 6) / batches
         stream.close()
         step = measure_step(run, name, 5)[0]["step_ms"] / 1e3

@@ -57,6 +57,11 @@ class Mixture:
         self._sources = [source for _, source in parts.values()]
         self._ends = np.cumsum([len(source) for source in self._sources])
 
+    @property
+    def parts(self) -> dict[str, Source]:
+        """The sources by name."""
+        return dict(zip(self.names, self._sources, strict=True))
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 

@@ -61,13 +61,22 @@ class SkipBadSamples:
         self._before: dict[Path, int] = {}  # number tried in earlier runs, by log
         self._bad: dict[int, str] = {}
         self._stride = _stride(len(source), config.seed)
+        self._process = process
         self._log: Path | None = None
         if config.log:
-            path = Path(config.log)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._log = path.with_name(f"{path.name}.{process}")
+            self.log_to(Path(config.log))
+
+    def log_to(self, path: Path) -> None:
+        """Reads the logs PATH.k of earlier runs, and logs to that of this process, unless there is a log already."""
+        if self._log is None:
+            self._log = path.with_name(f"{path.name}.{self._process}")
             for log in sorted(path.parent.glob(f"{path.name}.*")):
                 self._replay(log)
+
+    @property
+    def log(self) -> Path | None:
+        """The log of this process."""
+        return self._log
 
     def __len__(self) -> int:
         return len(self.source)
@@ -91,6 +100,11 @@ class SkipBadSamples:
                 return sample
         raise ConfigError(f"data: none of the {len(self)} samples can be used ({self.counts()})")
 
+    @property
+    def bad(self) -> int:
+        """The number of bad samples that this process has met, and those that were logged before."""
+        return len(self._bad)
+
     def counts(self) -> str:
         """The number of bad samples for each reason, as text."""
         counts = Counter(self._bad.values())
@@ -105,6 +119,7 @@ class SkipBadSamples:
             if self._log is not None:
                 own = tried + self._before.get(self._log, 0)
                 entry = {"index": index, "reason": error.reason, "said": str(error), "tried": own}
+                self._log.parent.mkdir(parents=True, exist_ok=True)
                 with self._log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(entry) + "\n")
             bad, tried = len(self._bad), min(tried + sum(self._before.values()), len(self))
@@ -130,6 +145,14 @@ class SkipBadSamples:
                 raise ConfigError(f"{path}, line {number}: not a log entry of this source; delete the log") from None
             self._bad[index] = reason
             self._before[path] = max(tried, self._before.get(path, 0))
+
+
+def skipping(source: Any, name: str) -> dict[str, SkipBadSamples]:
+    """A source that replaces bad samples, or those of the parts of a mixture, by name and by NAME.PART."""
+    if isinstance(source, SkipBadSamples):
+        return {name: source}
+    parts = getattr(source, "parts", {})
+    return {k: found for part, inner in parts.items() for k, found in skipping(inner, f"{name}.{part}").items()}
 
 
 def _chance(total: int, allowed: int, tried: int, bad: int) -> float:

@@ -46,6 +46,8 @@ class LogMetrics:
         self._progress.update(done, scalars["loss"], int(scalars["skipped"]))
         rate = self._progress.rate
         scalars |= {"steps_per_second": rate, "data_wait": self._clock.share("data"), **self._batches.epochs()}
+        if self._stage.skipping:
+            scalars["bad_samples"] = sum(source.bad for source in self._stage.skipping.values())
         self._writer.write(done - 1, scalars | self._speed(rate * sum(self._flops) / len(self._flops)))
         self._flops.clear()
 

@@ -5,6 +5,7 @@
     workdir/stages/NAME/params/          its result: the EMA parameters of its components, and their constants
     workdir/stages/NAME/metrics.jsonl    scalars; TensorBoard events are in the same directory
     workdir/stages/NAME/cost.json        seconds by activity
+    workdir/stages/NAME/bad_samples/     what could not be read of its sources
 
 A stage reads the components that its ancestors (`depends_on`, transitively) trained. If several of them trained one
 component, the last in the recipe's order is read. Other components may come from `config.weights`: a directory of

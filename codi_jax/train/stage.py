@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.arrays import Arrays
 from codi_jax.data.pipeline import Batches, in_order
+from codi_jax.data.skip_bad_samples import skipping
 from codi_jax.data.source import Source, make_source
 from codi_jax.optim import TrainState, merge, partition
 from codi_jax.optim.packed import Packed, packed_like, unpacked
@@ -25,8 +27,11 @@ from codi_jax.train.validation import Validation
 from codi_jax.train.variables import assemble, copy_matching, init_sharded, make_sharding_fn
 
 
-def source_of(run: Run, names: str | tuple[str, ...]) -> Source:
+def source_of(run: Run, names: str | tuple[str, ...], stage: str) -> Source:
     """The source that a stage names: one of the config, or the arrays of one or several `encode` stages.
+
+    Bad samples are logged in the stage's directory, unless the config of the source names a log or the workdir is in an
+    object store.
 
     Raises:
       ConfigError: the arrays were encoded with other weights or from other data.
@@ -34,7 +39,11 @@ def source_of(run: Run, names: str | tuple[str, ...]) -> Source:
     if not isinstance(names, str):
         return Arrays(latents.concat_with_presence([latents.load(run, stage) for stage in names]))
     if names in run.config.sources:
-        return make_source(run.config.sources[names], f"sources.{names}")
+        source = make_source(run.config.sources[names], f"sources.{names}")
+        if run.workdir is not None and not storage.is_remote(run.workdir):
+            for name, found in skipping(source, names).items():
+                found.log_to(run.directory(stage) / "bad_samples" / name)
+        return source
     return latents.source(run, names)
 
 
@@ -47,10 +56,11 @@ class Stage:
         self.mesh = make_mesh(run.config.mesh)
         self.key = fold(jax.random.key(run.config.seed), name)
         self.objective = objective_of(run, name)
-        self.source = source_of(run, self.config.source)
+        self.source = source_of(run, self.config.source, name)
+        self.skipping = skipping(self.source, str(self.config.source))
         self.validation: Validation | None = None
         if self.config.validation is not None:
-            held_out = source_of(run, self.config.validation.source)
+            held_out = source_of(run, self.config.validation.source, name)
             self.validation = Validation(self.config, self.objective, held_out, self.mesh, self.key)
         self.samples: TrainingSamples | None = None
         if self.config.samples is not None:
@@ -137,6 +147,16 @@ class Stage:
             rows=batch_rows(self.mesh, self.config.batch_size),
             threads=1,
         )
+
+    def bad_samples(self) -> str:
+        """How many samples were replaced since they cannot be used, why, and where they are listed; empty if none."""
+        lines = [
+            f"{self.name}: {source.bad} samples of {name} cannot be used and were replaced ({source.counts()}); "
+            f"they are listed in {source.log}"
+            for name, source in self.skipping.items()
+            if source.bad
+        ]
+        return "\n".join(lines)
 
     def finish(self) -> None:
         """Saves the EMA parameters of the trained components and their constants."""

@@ -85,6 +85,8 @@ def train_stage(
                     raise Preempted(f"stopped in {stage.name} at step {done} of {config.steps}; run it again")
         batches.close()
         profiler.close()
+        if distributed.is_primary() and (line := stage.bad_samples()):
+            print(line, flush=True)
         with clock.measure("finish"):
             stage.finish()
         if stop.here():  # the signal came during the last step or later
@@ -95,7 +97,7 @@ def _encode(run: Run, name: str, overall: Any) -> None:
     """Runs an encode stage."""
     stage = run.stage(name)
     variables = assemble(run, run.ancestors(name), MediaBatches(run.codi, stage.modalities).components)
-    latents.compute(run, name, variables, source_of(run, stage.source), overall)
+    latents.compute(run, name, variables, source_of(run, stage.source, name), overall)
 
 
 def train(

@@ -141,7 +141,7 @@ def test_every_stage_saves_its_components_metrics_and_seconds():
 
 def test_encoded_samples_match_the_source_one_to_one():
     run = reference()
-    source = source_of(run, run.stage("ldm.image").source)
+    source = source_of(run, run.stage("ldm.image").source, "ldm.image")
     assert len(source) == run.config.sources["text+image"]["size"]
     for name, modality in run.codi.modalities.items():
         sample = source[3][name]
@@ -151,8 +151,8 @@ def test_encoded_samples_match_the_source_one_to_one():
 
 
 def test_several_encode_stages_are_one_source(run):
-    one, encode = source_of(run, run.stage("ldm.image").source), "encode.text+image"
-    both = source_of(run, (encode, encode))
+    one, encode = source_of(run, run.stage("ldm.image").source, "ldm.image"), "encode.text+image"
+    both = source_of(run, (encode, encode), "ldm.image")
     assert len(both) == 2 * len(one)
     for i in (0, 3, len(one) - 1):
         for sample in (both[i], both[i + len(one)]):
