@@ -42,7 +42,7 @@ class WebDatasetConfig:
     """Config of a WebDataset source.
 
     Attributes:
-      shards: a path in which {000..123} stands for a range of numbers and * for anything.
+      shards: paths between commas, in which {000..123} stands for a range of numbers, {a,b} for either, * for anything.
       media: see MediaConfig.
       caption: key of the caption in a sample's json file, used if the sample has no txt file.
       index: folder that caches the contents of the tars; empty for none.
@@ -259,26 +259,33 @@ def _bytes(shard: str, part: _Part) -> bytes:
 
 
 def expand(pattern: str) -> list[str]:
-    """Expands a pattern with {000..123} and * to paths, in order.
+    """Expands patterns between commas, with {000..123}, {a,b} and *, to paths, in order.
 
     Raises:
-      ConfigError: braces do not contain a range of numbers, or no file matches.
+      ConfigError: braces contain neither a range of numbers nor a list, or no file matches.
     """
+    patterns = re.findall(r"(?:\{[^}]*\}|[^,])+", pattern)
+    if len(patterns) > 1:
+        return [path for one in patterns for path in expand(one.strip())]
     braces = re.search(r"\{([^}]*)\}", pattern)
     if braces:
         numbers = re.fullmatch(r"(\d+)\.\.(\d+)", braces[1])
-        if not numbers or int(numbers[1]) > int(numbers[2]):
-            raise ConfigError(f"{pattern}: expected a range of numbers in braces, as in {{000..123}}, got {braces[0]}")
-        first, last, width = int(numbers[1]), int(numbers[2]), len(numbers[1])
-        patterns = (
-            f"{pattern[: braces.start()]}{n:0{width}d}{pattern[braces.end() :]}" for n in range(first, last + 1)
-        )
-        return [path for one in patterns for path in expand(one)]
+        if numbers and int(numbers[1]) <= int(numbers[2]):
+            parts = [f"{n:0{len(numbers[1])}d}" for n in range(int(numbers[1]), int(numbers[2]) + 1)]
+        elif "," in braces[1]:
+            parts = [part.strip() for part in braces[1].split(",")]
+        else:
+            raise ConfigError(
+                f"{pattern}: expected a range of numbers or a list in braces, as in {{000..123}} or {{train,val}}, got "
+                f"{braces[0]}"
+            )
+        before, after = pattern[: braces.start()], pattern[braces.end() :]
+        return [path for part in parts for path in expand(before + part + after)]
     path = storage.as_path(pattern)
     if "*" not in path.name:
         if not path.is_file():
             raise ConfigError(f"{pattern}: no such shard")
-        return [pattern]
+        return [str(path)]
     paths = sorted(str(p) for p in path.parent.glob(path.name))
     if not paths:
         raise ConfigError(f"{pattern}: no such shard")

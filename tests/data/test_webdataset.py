@@ -70,9 +70,11 @@ def records(path, **changes):
     return WebDataset(WebDatasetConfig(str(path), media, **changes))
 
 
-@pytest.mark.parametrize("pattern", ["{00000..00002}.tar", "*.tar"])
+@pytest.mark.parametrize(
+    "pattern", ["{00000..00002}.tar", "*.tar", "{00000,00001,00002}.tar", "0000{0,1}.tar, FOLDER/{00002..00002}.tar"]
+)
 def test_samples_of_all_shards_in_order(shards, pattern):
-    source = make_source(config(shards / pattern))
+    source = make_source(config(str(shards / pattern).replace("FOLDER", str(shards))))
     assert len(source) == 10
     batch = read_batch(source, range(10))
     assert batch["text"]["caption"].tolist() == [f"caption {i}" for i in range(10)]
@@ -275,11 +277,17 @@ def test_no_sample_has_the_modalities(shards):
         records(shards / "*.tar", media={"modalities": ("text", "audio")})
 
 
+def test_shards_in_the_home_directory(shards, monkeypatch):
+    monkeypatch.setenv("HOME", str(shards))
+    assert records("~/00001.tar")[0]["text"] == "caption 4"
+
+
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("{a..b}.tar", "expected a range of numbers in braces"),
-        ("{5..1}.tar", "expected a range of numbers in braces"),
+        ("{a..b}.tar", "expected a range of numbers or a list in braces"),
+        ("{5..1}.tar", "expected a range of numbers or a list in braces"),
+        ("{00000,00009}.tar", "00009.tar: no such shard"),
         ("{00000..00007}.tar", "00003.tar: no such shard"),
         ("none*.tar", "no such shard"),
     ],
