@@ -73,7 +73,8 @@ test: $(VENV)/.test
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
 CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py sampling diffusion parallel \
-	checkpoint media data nn encoders modalities optim objectives parity metrics train/test_trainer.py) \
+	checkpoint media data nn encoders modalities optim objectives parity metrics train/test_trainer.py \
+	train/test_encoding.py train/test_interruptions.py) \
 	$(wildcard tests/digit_world/test_*.py)
 
 core: $(VENV)/.test

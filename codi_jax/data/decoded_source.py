@@ -3,7 +3,7 @@
     record   {"text": a caption or a list, "image": MediaFile, "audio": MediaFile, "video": MediaFile}
     sample   {"text": {"caption", "prompt"}, "image": uint8 [S, S, 3], "audio": int16 [N], "video": uint8 [T, S, S, 3]}
 
-An image of Pillow, a `Waveform` and `Frames` may take the place of a file.
+An image of Pillow, `Audio` and `Frames` may take the place of a file.
 
 Every random choice (the caption, where a prompt is truncated, the crop of an image) is seeded by the sample's index: it
 is the same in every epoch and on every host.
@@ -21,7 +21,8 @@ from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
 from codi_jax.media import files
-from codi_jax.media.arrays import Frames, Waveform
+from codi_jax.media.arrays import Frames, picture, read_waveform
+from codi_jax.media.audio import Audio
 from codi_jax.media.files import MediaError
 from codi_jax.media.images import crop_resize
 
@@ -119,6 +120,10 @@ class DecodedSource:
     def __len__(self) -> int:
         return self.config.views * len(self.records)
 
+    def notes(self) -> list[str]:
+        """What the records say of what they lack, as lines of text."""
+        return getattr(self.records, "notes", list)()
+
     def record(self, index: int) -> Mapping[str, Any]:
         """The record of sample `index`."""
         return self.records[index % len(self.records)]
@@ -132,6 +137,36 @@ def media_source(records: Records, media: MediaConfig, faults: FaultsConfig) -> 
     """The source of a reader's records: they are decoded, and bad samples replaced."""
     process = jax.process_index() if jax.distributed.is_initialized() else 0
     return SkipBadSamples(DecodedSource(records, media), faults, process)
+
+
+def record_of_arrays(name: str, values: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
+    """The record of captions and decoded media.
+
+    Args:
+      name: of the record, for messages.
+      values: by modality; see `picture`, `Frames` and `read_waveform` for shapes. Captions may be an array of bytes.
+      rates: samples per second of "audio" and frames per second of "video".
+
+    Raises:
+      MediaError: an image has another shape.
+    """
+    record: dict[str, Any] = {"name": name}
+    for kind, value in values.items():
+        if is_caption(kind):
+            record[kind] = _captions(value)
+        elif kind == "image":
+            record[kind] = picture(value)
+        elif kind == "audio":
+            record[kind] = Audio(value, int(rates[kind]))
+        elif kind == "video":
+            record[kind] = Frames(value, rates[kind])
+    return record
+
+
+def _captions(value: Any) -> Any:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [x.decode() if isinstance(x, bytes) else x for x in np.asarray(value, object).ravel().tolist()]
+    return value
 
 
 def decode_record(
@@ -175,7 +210,7 @@ def decode_record(
             sample["image"] = crop_resize(files.read_image(value), config.size, crop)
         elif name == "audio":
             size = (config.samples, config.sample_rate)
-            heard = value.read(*size) if isinstance(value, Waveform) else reader.read_audio(value, *size)
+            heard = read_waveform(value, *size) if isinstance(value, Audio) else reader.read_audio(value, *size)
             sample["audio"] = files.to_int16(heard)
         elif name == "video":
             size = (config.frames, config.rate, config.size)

@@ -64,7 +64,8 @@ def inspect(
                 if isinstance(file, MediaFile):
                     metadata.setdefault(name, []).append(files.probe(file))
     lines = [f"{len(source)} samples; read {len(indices)}, of which {len(bad)} cannot be used"]
-    lines += [f"  {note}" for note in getattr(getattr(source, "records", None), "notes", list)()]
+    if isinstance(source, DecodedSource):
+        lines += [f"  {note}" for note in source.notes()]
     if good:
         lines += _describe(good[0], [caption for sample in good for caption in captions_of(sample)])
     for name, rows in metadata.items():

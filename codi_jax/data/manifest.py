@@ -124,9 +124,7 @@ def _seconds(value: Any, name: str, index: int) -> float:
             return seconds
     except (TypeError, ValueError):
         pass
-    raise MediaError(
-        "value", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}"
-    ) from None
+    raise MediaError("value", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}")
 
 
 def _suffix(path: str) -> str:

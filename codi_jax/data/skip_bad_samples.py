@@ -62,21 +62,16 @@ class SkipBadSamples:
         self._bad: dict[int, str] = {}
         self._stride = _stride(len(source), config.seed)
         self._process = process
-        self._log: Path | None = None
+        self.log: Path | None = None  # of this process
         if config.log:
             self.log_to(Path(config.log))
 
     def log_to(self, path: Path) -> None:
         """Reads the logs PATH.k of earlier runs, and logs to that of this process, unless there is a log already."""
-        if self._log is None:
-            self._log = path.with_name(f"{path.name}.{self._process}")
+        if self.log is None:
+            self.log = path.with_name(f"{path.name}.{self._process}")
             for log in sorted(path.parent.glob(f"{path.name}.*")):
                 self._replay(log)
-
-    @property
-    def log(self) -> Path | None:
-        """The log of this process."""
-        return self._log
 
     def __len__(self) -> int:
         return len(self.source)
@@ -116,11 +111,11 @@ class SkipBadSamples:
                 return
             self._bad[index], self._tried[index] = error.reason, True
             tried = int(self._tried.sum())
-            if self._log is not None:
-                own = tried + self._before.get(self._log, 0)
+            if self.log is not None:
+                own = tried + self._before.get(self.log, 0)
                 entry = {"index": index, "reason": error.reason, "said": str(error), "tried": own}
-                self._log.parent.mkdir(parents=True, exist_ok=True)
-                with self._log.open("a", encoding="utf-8") as log:
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                with self.log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(entry) + "\n")
             bad, tried = len(self._bad), min(tried + sum(self._before.values()), len(self))
             if _chance(len(self), int(len(self) * self._config.max_bad_fraction), tried, bad) < _SURE:
@@ -133,7 +128,7 @@ class SkipBadSamples:
         text = path.read_text(encoding="utf-8")
         if not text.endswith("\n"):  # a killed process left the last line incomplete
             text = text[: text.rfind("\n") + 1]
-            if path == self._log:
+            if path == self.log:
                 path.write_text(text, encoding="utf-8")
         for number, line in enumerate(text.splitlines(), 1):
             try:

@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from codi_jax.config import ConfigError, config_class
-from codi_jax.data.decoded_source import TIMED, MediaConfig, is_caption, media_source
+from codi_jax.data.decoded_source import TIMED, MediaConfig, media_source, record_of_arrays
 from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import Source, register
-from codi_jax.media.arrays import Frames, Waveform, picture
 from codi_jax.media.files import MediaError
 
 
@@ -116,32 +114,14 @@ class TfdsRecords:
             if isinstance(error, ConfigError):
                 raise
             raise MediaError("damaged", f"{name}: cannot be decoded ({type(error).__name__})") from error
-        record: dict[str, Any] = {"name": name}
-        for kind, value in row.items():
-            if is_caption(kind):
-                record[kind] = _captions(value)
-            elif kind == "image":
-                record[kind] = picture(value)
-            elif kind == "audio":
-                record[kind] = Waveform(value, int(self._rates[kind]))
-            elif kind == "video":
-                record[kind] = Frames(value, self._rates[kind])
-        return record
-
-
-def _captions(value: Any) -> Any:
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [x.decode() if isinstance(x, bytes) else x for x in np.asarray(value, object).ravel().tolist()]
-    return value
+        return record_of_arrays(name, row, self._rates)
 
 
 @register("tfds", TfdsConfig)
 def _tfds_source(config: TfdsConfig) -> Source:
-    return (
-        Tfds(config)
-        if config.media is None
-        else media_source(TfdsRecords(config, config.media), config.media, config.faults)
-    )
+    if config.media is None:
+        return Tfds(config)
+    return media_source(TfdsRecords(config, config.media), config.media, config.faults)
 
 
 def _descend(row: Mapping[str, Any], feature: str) -> Any:

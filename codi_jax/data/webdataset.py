@@ -118,7 +118,7 @@ class WebDataset:
 
     def _check_damage(self) -> None:
         """Counts one sample for each damaged shard; of one that is cut, what it lacks to the median of whole ones."""
-        damaged = [(shard, c) for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
+        damaged = self._damaged()
         if not damaged:
             return
         whole = [len(c.samples) for c in self._contents if not c.cut]
@@ -133,9 +133,12 @@ class WebDataset:
         for shard, contents in damaged:
             _LOGGER.warning("%s: %s; its other samples are used", shard, contents.damage)
 
+    def _damaged(self) -> list[tuple[str, "_Contents"]]:
+        return [(shard, c) for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
+
     def notes(self) -> list[str]:
         """What is lost and what is passed over, as lines of text."""
-        damaged = [f"{shard}: {c.damage}" for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
+        damaged = [f"{shard}: {contents.damage}" for shard, contents in self._damaged()]
         others = sum((Counter(c.others) for c in self._contents), Counter())
         named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
         return damaged + ([f"files of other kinds are passed over: {named}"] if named else [])

@@ -14,7 +14,7 @@ import os
 import warnings
 import wave
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -156,11 +156,8 @@ def probe(file: MediaFile) -> dict[str, float]:
       MediaError: the file is not a media file.
     """
     metadata: dict[str, float] = {"megabytes": round((file.size() or 0) / 1e6, 3)}
-    try:
-        with file.open() as stream, Image.open(stream) as image:
-            return metadata | {"width": image.width, "height": image.height}
-    except Exception:  # not an image
-        pass
+    with suppress(MediaError), _image(file) as image:
+        return metadata | {"width": image.width, "height": image.height}
     with _opened(file, "media file", lambda container: container.streams) as (container, _):
         if container.duration:
             metadata["seconds"] = round(container.duration / 1e6, 3)
@@ -190,13 +187,19 @@ def read_image(source: Any) -> Image.Image:
     Raises:
       MediaError: the file does not exist, is not an image, or is too large.
     """
-    file = None if isinstance(source, Image.Image) else _media_file(source, "image file")
-    name = "the image" if file is None else file.name
+    if isinstance(source, Image.Image):
+        with _image_errors("the image"):
+            return _to_rgb(source, "the image")
+    file = _media_file(source, "image file")
+    with _image(file) as image:
+        return _to_rgb(image, file.name)
+
+
+@contextmanager
+def _image_errors(name: str) -> Iterator[None]:
+    """Errors of Pillow become a MediaError."""
     try:
-        if file is None:
-            return _to_rgb(source, name)
-        with file.open() as stream, Image.open(stream) as image:
-            return _to_rgb(image, name)
+        yield
     except ConfigError:
         raise
     except UnidentifiedImageError as error:
@@ -206,9 +209,21 @@ def read_image(source: Any) -> Image.Image:
         raise MediaError(reason, f"{name}: not a readable image ({type(error).__name__})") from error
 
 
+@contextmanager
+def _image(file: MediaFile) -> Iterator[Image.Image]:
+    """An image file, opened but not decoded; errors of Pillow become a MediaError."""
+    with _image_errors(file.name), file.open() as stream, Image.open(stream) as image:
+        yield image
+
+
+def check_pixels(width: int, height: int, name: str) -> None:
+    """Raises MediaError if an image or a frame has too many pixels."""
+    if width * height > MAX_PIXELS:
+        raise MediaError("large", f"{name}: {width}x{height} is over {MAX_PIXELS} pixels")
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise MediaError("large", f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+    check_pixels(image.width, image.height, name)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
@@ -241,8 +256,7 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
         decoded, origin = _decode_from(container, stream, file.start)
         aspect = float(stream.sample_aspect_ratio or 1)
         for count, frame in enumerate(decoded):
-            if frame.width * frame.height > MAX_PIXELS:
-                raise MediaError("large", f"{file.name}: {frame.width}x{frame.height} is over {MAX_PIXELS} pixels")
+            check_pixels(frame.width, frame.height, file.name)
             if count >= MAX_FRAMES:
                 raise MediaError(
                     "large",
@@ -283,8 +297,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
         if not 0 < source_rate <= MAX_RATE:
             raise MediaError("damaged", f"{file.name}: audio of {source_rate} samples a second")
         decoded, origin = _decode_from(container, stream, file.start)
-        # Read 0.1 s more for the resampling filter, which looks ahead.
-        length = -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10
+        length = length_to_read(samples, source_rate, rate)
         if file.duration is not None:
             length = min(length, round(file.duration * source_rate))
         waveform, end = np.zeros(length, np.float32), 0
@@ -320,6 +333,11 @@ def _position(frame: Any, expected: int | None, origin: float, rate: int) -> int
     position = round((frame.time - origin) * rate)
     slack = max(0.75 * frame.samples, 2 * float(frame.time_base) * rate)
     return position if expected is None or abs(position - expected) > slack else expected
+
+
+def length_to_read(samples: int, source_rate: int, rate: int) -> int:
+    """How many samples of a source make `samples` at `rate`, and 0.1 s for the resampling filter, which looks ahead."""
+    return -(-samples * source_rate // rate) + (source_rate != rate) * source_rate // 10
 
 
 def fit_waveform(waveform: np.ndarray, source_rate: int, samples: int, rate: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
 from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.media import files
-from codi_jax.media.audio import Audio, player
+from codi_jax.media.audio import Audio, beginning, player
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
@@ -265,9 +265,8 @@ class AudioModality(Modality[AudioConfig]):
             raise self._unexpected(samples, "float or int16 [L]")
         if not 0 < audio.rate <= files.MAX_RATE or audio.rate != int(audio.rate):
             raise ConfigError(f"{self.name}: a rate of {audio.rate} samples a second")
-        ours, rate = self.config.mel.sample_rate, int(audio.rate)
-        length = -(-self.samples * rate // ours) + (rate != ours) * rate // 10
-        wave = samples[:length].astype(np.float32) / (files.FULL if samples.dtype == np.int16 else 1)
+        rate = int(audio.rate)
+        wave = beginning(Audio(samples, rate), self.samples, self.config.mel.sample_rate)
         if not np.isfinite(wave).all():
             raise ConfigError(f"{self.name}: NaN or infinite samples")
         return wave, rate

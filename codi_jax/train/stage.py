@@ -37,7 +37,7 @@ def source_of(run: Run, names: str | tuple[str, ...], stage: str) -> Source:
       ConfigError: the arrays were encoded with other weights or from other data.
     """
     if not isinstance(names, str):
-        return Arrays(latents.concat_with_presence([latents.load(run, stage) for stage in names]))
+        return Arrays(latents.concat_with_presence([latents.load(run, encode) for encode in names]))
     if names in run.config.sources:
         source = make_source(run.config.sources[names], f"sources.{names}")
         if run.workdir is not None and not storage.is_remote(run.workdir):

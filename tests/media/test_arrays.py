@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from codi_jax.media import files
-from codi_jax.media.arrays import Frames, Waveform, picture
+from codi_jax.media.arrays import Frames, picture, read_waveform
+from codi_jax.media.audio import Audio
 from codi_jax.media.files import MediaError
 
 
@@ -18,13 +19,13 @@ def tone(rate, seconds=1.0):
 def test_a_waveform_of_any_type_is_that_of_the_file(tmp_path, dtype, scale):
     wave = tone(8000)
     files.write_wav(tmp_path / "x.wav", files.to_int16(wave), 8000)
-    got = Waveform((wave * scale).astype(dtype), 8000).read(12_000, 16_000)
+    got = read_waveform(Audio((wave * scale).astype(dtype), 8000), 12_000, 16_000)
     want = files.read_audio(tmp_path / "x.wav", 12_000, 16_000)
     np.testing.assert_allclose(got, want, atol=1e-2 if dtype == "i1" else 1e-4)
 
 
 def test_channels_are_averaged_and_the_rest_is_zeros():
-    got = Waveform(np.array([[0.2, 0.4]] * 100), 8000).read(150, 8000)
+    got = read_waveform(Audio(np.array([[0.2, 0.4]] * 100), 8000), 150, 8000)
     np.testing.assert_allclose(got, [0.3] * 100 + [0.0] * 50, atol=1e-6)
 
 
@@ -38,11 +39,11 @@ def test_frames_are_those_shown_at_their_times():
 @pytest.mark.parametrize(
     "read, reason",
     [
-        (lambda: Waveform(np.zeros(0), 8000).read(10, 8000), "empty"),
-        (lambda: Waveform(np.zeros((2, 2, 2)), 8000).read(10, 8000), "value"),
-        (lambda: Waveform(np.zeros(10), 0).read(10, 8000), "value"),
-        (lambda: Waveform(np.array(["a"]), 8000).read(10, 8000), "value"),
-        (lambda: Waveform(np.full(10, np.nan), 8000).read(10, 8000), "numbers"),
+        (lambda: read_waveform(Audio(np.zeros(0), 8000), 10, 8000), "empty"),
+        (lambda: read_waveform(Audio(np.zeros((2, 2, 2)), 8000), 10, 8000), "value"),
+        (lambda: read_waveform(Audio(np.zeros(10), 0), 10, 8000), "value"),
+        (lambda: read_waveform(Audio(np.array(["a"]), 8000), 10, 8000), "value"),
+        (lambda: read_waveform(Audio(np.full(10, np.nan), 8000), 10, 8000), "numbers"),
         (lambda: Frames(np.zeros((0, 8, 8, 3), np.uint8), 8.0).read(2, 8.0, 8), "empty"),
         (lambda: Frames(np.zeros((2, 8, 8, 3), np.float32), 8.0).read(2, 8.0, 8), "value"),
         (lambda: picture(np.zeros((8, 8, 5), np.uint8)), "value"),

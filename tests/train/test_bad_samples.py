@@ -11,7 +11,7 @@ from codi_jax.config import ConfigError
 from codi_jax.train.recipe import open_run
 from codi_jax.train.trainer import train
 from tests import toy
-from tests.train.test_trainer import interrupt
+from tests.train.finished import interrupt
 
 STAGE = "codec.image"
 

@@ -14,7 +14,7 @@ from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run, save_config
 from codi_jax.train.trainer import train
 from tests import toy
-from tests.train.test_trainer import interrupt
+from tests.train.finished import interrupt
 
 NAMES = ("text", "image", "audio")
 PAIRS = {"text+image": 1.0, "text+audio": 2.0}
