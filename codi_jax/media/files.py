@@ -23,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from codi_jax.config import ConfigError
 from codi_jax.media.display import shown
 from codi_jax.media.images import crop_resize
+from codi_jax.media.pcm import read_pcm
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged files; errors are raised below
 
@@ -292,34 +293,57 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
       MediaError: the file does not exist, has no audio, is too large, has no samples, or has NaN or infinite samples.
     """
     file = _media_file(path, "audio file")
-    with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
-        source_rate = getattr(stream, "rate", 0) or 0  # an odd wav header leaves a stream without a rate
-        if not 0 < source_rate <= MAX_RATE:
-            raise MediaError("damaged", f"{file.name}: audio of {source_rate} samples a second")
-        decoded, origin = _decode_from(container, stream, file.start)
-        length = length_to_read(samples, source_rate, rate)
-        if file.duration is not None:
-            length = min(length, round(file.duration * source_rate))
-        waveform, end = np.zeros(length, np.float32), 0
-        packed = pyav().AudioResampler(format="flt")  # PyAV reads beyond the planes of more than eight channels
-        position, empty = None, True
-        for frame in decoded:
-            position = _position(frame, position, origin, source_rate)
-            for part in packed.resample(frame):
-                # Channels are averaged: FFmpeg's own mono sums them to more than full scale.
-                chunk = part.to_ndarray().reshape(part.samples, -1).mean(1, dtype=np.float32)
-                first, past = max(position, 0), min(position + len(chunk), length)
-                if first < past:
-                    waveform[first:past] = chunk[first - position : past - position]
-                    empty, end = False, max(end, past)
-                position += len(chunk)
-            if position >= length:
-                break
-    if empty:
+    waveform, source_rate = _read_pcm(file, samples, rate) or _decode_audio(file, samples, rate)
+    if not len(waveform):
         raise MediaError("empty", f"{file.name}: the audio has no samples" + _after_start(file))
     if not np.isfinite(waveform).all():
         raise MediaError("numbers", f"{file.name}: the audio has NaN or infinite samples")
-    return fit_waveform(waveform[:end], source_rate, samples, rate)
+    return fit_waveform(waveform, source_rate, samples, rate)
+
+
+def _read_pcm(file: MediaFile, samples: int, rate: int) -> tuple[np.ndarray, int] | None:
+    """As `_decode_audio`, of WAV and FLAC files; None for others."""
+    with suppress(OSError), file.open() as stream:
+        read = read_pcm(stream, file.start, lambda source_rate: _length(file, samples, source_rate, rate))
+        return None if read is None else (_mono(read[0]), read[1])
+    return None
+
+
+def _length(file: MediaFile, samples: int, source_rate: int, rate: int) -> int:
+    """How many samples of a file to read for `samples` at `rate`. Raises MediaError if its rate is impossible."""
+    if not 0 < source_rate <= MAX_RATE:
+        raise MediaError("damaged", f"{file.name}: audio of {source_rate} samples a second")
+    length = length_to_read(samples, source_rate, rate)
+    return length if file.duration is None else min(length, round(file.duration * source_rate))
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels of float32 [N, C]: FFmpeg's own mono sums them to more than full scale."""
+    with np.errstate(all="ignore"):  # infinite samples are refused where all are known
+        return samples.mean(1, dtype=np.float32)
+
+
+def _decode_audio(file: MediaFile, samples: int, rate: int) -> tuple[np.ndarray, int]:
+    """What `samples` at `rate` are made of, as float32 [N], the mean of channels, and its own rate."""
+    with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
+        source_rate = getattr(stream, "rate", 0) or 0  # an odd wav header leaves a stream without a rate
+        length = _length(file, samples, source_rate, rate)
+        decoded, origin = _decode_from(container, stream, file.start)
+        waveform, end = np.zeros(length, np.float32), 0
+        packed = pyav().AudioResampler(format="flt")  # PyAV reads beyond the planes of more than eight channels
+        position = None
+        for frame in decoded:
+            position = _position(frame, position, origin, source_rate)
+            for part in packed.resample(frame):
+                chunk = _mono(part.to_ndarray().reshape(part.samples, -1))
+                first, past = max(position, 0), min(position + len(chunk), length)
+                if first < past:
+                    waveform[first:past] = chunk[first - position : past - position]
+                    end = max(end, past)
+                position += len(chunk)
+            if position >= length:
+                break
+    return waveform[:end], source_rate
 
 
 def _position(frame: Any, expected: int | None, origin: float, rate: int) -> int:

@@ -90,7 +90,7 @@ class Objective(Protocol):
         ...
 
     def batch(self, samples: PyTree) -> PyTree:
-        """A batch from stacked samples of the source, on the host."""
+        """A batch from stacked samples of the source, on the host. A row depends on its sample alone."""
         ...
 
     def example(self, size: int) -> PyTree:

@@ -5,7 +5,7 @@ import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.data import source
-from codi_jax.data.source import SOURCES, make_source, read_batch
+from codi_jax.data.source import SOURCES, make_source, read_batch, transform_rows
 
 
 class Plain:
@@ -22,6 +22,22 @@ def test_read_batch_stacks_the_samples_of_any_source():
     batch = read_batch(Plain(), [4, 0])
     np.testing.assert_array_equal(batch["x"], [[4, 4, 4], [0, 0, 0]])
     assert batch["text"]["caption"].tolist() == ["word " * 4, ""]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_rows_are_transformed_in_parts_one_for_each_core(monkeypatch, rows):
+    monkeypatch.setattr(source, "available_cores", lambda: 3)
+    parts = []
+
+    def transform(batch):
+        parts.append(len(batch["x"]))
+        return {"y": 2 * batch["x"], "n": np.char.str_len(batch["text"])}
+
+    batch = {"x": np.arange(3 * rows).reshape(rows, 3), "text": np.array([n * "a" for n in range(rows)])}
+    out = transform_rows(transform, batch)
+    np.testing.assert_array_equal(out["y"], 2 * batch["x"])
+    np.testing.assert_array_equal(out["n"], np.arange(rows))
+    assert len(parts) == min(rows, 3) and sum(parts) == rows
 
 
 def test_make_source_by_name():

@@ -156,6 +156,19 @@ def test_codec_and_prompt_encoder_have_different_front_ends_for_one_wave():
     assert min(np.abs(place - media["prompt"][0]).max() for place in places) < 1e-3
 
 
+@pytest.mark.parametrize("own_front_ends", [False, True])
+@pytest.mark.parametrize("name", ["text", "image", "audio", "video"])
+def test_a_row_is_prepared_alike_in_any_batch(name, own_front_ends):
+    """`data.source.transform_rows` computes parts of a batch apart from one another."""
+    fronts = {"image": with_clip, "video": with_clip, "audio": lambda _: with_prompt_mel(normalize=True)}
+    modality = (fronts.get(name, model) if own_front_ends else model)(name)[name]
+    samples = DigitWorld(WorldConfig(size=3, modalities=(name,))).read(range(3))
+    whole = modality.prepare(samples)
+    for row in range(3):
+        one = modality.prepare(jax.tree.map(lambda x, row=row: x[row : row + 1], samples))
+        jax.tree.map(np.testing.assert_array_equal, one, jax.tree.map(lambda x, row=row: x[row : row + 1], whole))
+
+
 def test_the_crop_of_a_wave_depends_only_on_it_and_the_seed():
     values = [wave(hertz) for hertz in (300, 500, 900)]
     audio = with_prompt_mel()["audio"]
