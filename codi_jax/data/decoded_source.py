@@ -5,8 +5,8 @@
 
 An image of Pillow, `Audio` and `Frames` may take the place of a file.
 
-Every random choice (the caption, where a prompt is truncated, the crop of an image) is seeded by the sample's index: it
-is the same in every epoch and on every host.
+Every random choice (the caption, where a prompt is truncated, the crop of an image, the window of time) is seeded by
+the sample's index: it is the same in every epoch and on every host.
 """
 
 import functools
@@ -20,6 +20,7 @@ from codi_jax.config import ConfigError, config_class, renamed
 from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
+from codi_jax.data.window import random_window
 from codi_jax.media import files
 from codi_jax.media.arrays import Frames, picture, read_waveform
 from codi_jax.media.audio import Audio
@@ -35,6 +36,7 @@ SUFFIXES = {
     "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus", "oga", "aac", "aiff", "aif", "wma", "ac3"),
     "video": ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "ogv", "3gp"),
 }
+_WINDOW = 1  # ends the seed of a window, which is drawn apart from the other choices
 MAX_CAPTION = 10_000  # characters
 
 
@@ -49,6 +51,7 @@ class MediaConfig:
       samples, sample_rate: number of audio samples, and samples per second.
       crop: an image's center crop, or a random square crop with random mirroring; a video is always cropped at its
         center.
+      window: which part of audio and video is read: the beginning, or a random one, the same of all files of a record.
       truncate: probability that the prompt is a truncated caption; the target stays the whole caption.
       middle_frame: the image is the middle frame of the video, which the paper uses as the video's prompt.
       seed: seed of all random choices.
@@ -65,6 +68,7 @@ class MediaConfig:
     samples: int = 163_840
     sample_rate: int = 16_000
     crop: Literal["middle", "random"] = "middle"
+    window: Literal["beginning", "random"] = "beginning"
     truncate: float = 0.0
     middle_frame: bool = False
     seed: int = 0
@@ -83,6 +87,11 @@ class MediaConfig:
             raise ConfigError(f"media.truncate: expected a probability, got {self.truncate}")
         if self.middle_frame and "video" not in self.modalities:
             raise ConfigError("media.middle_frame: takes the image from the video, so modalities must contain video")
+
+    def seconds(self) -> float:
+        """What is read of a record's audio and video, in seconds."""
+        lengths = {"audio": self.samples / self.sample_rate, "video": self.frames / self.rate}
+        return max((length for name, length in lengths.items() if name in self.modalities), default=0.0)
 
     def needs(self) -> list[tuple[str, ...]]:
         """For each modality, the fields of a record that it can be read from, in order of preference."""
@@ -184,7 +193,18 @@ def decode_record(
       MediaError: the record lacks a modality, or a file cannot be used.
       ConfigError: a modality is not in `KINDS`.
     """
+    if config.window == "random":
+        fields = {next((name for name in names if record.get(name) is not None), "") for names in config.needs()}
+        try:
+            window = random_window(record, fields & set(TIMED), config.seconds(), (*seed, _WINDOW), reader)
+            return _decode(window, config, seed, reader)
+        except MediaError as error:
+            if error.reason != "empty":  # some containers say that they last longer than they do
+                raise
+    return _decode(record, config, seed, reader)
 
+
+def _decode(record: Mapping[str, Any], config: MediaConfig, seed: tuple[int, ...], reader: Any) -> dict[str, Any]:
     @functools.cache
     def drawn() -> tuple[float, float, float, int]:
         """All random numbers, in one order, whatever the sample holds. A generator takes longer than a caption."""

@@ -33,11 +33,12 @@ MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
 _LENGTHS = struct.Struct("<QQ")
 # glibc keeps freed memory instead of asking the system for new pages for every array, which takes a fifth of the time.
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+_READERS = {"read_video": files.read_video, "read_audio": files.read_audio, "seconds": files.seconds}
 _PIPE = 1 << 20  # bytes in a pipe, so that a file is sent in few parts; the most that Linux gives to any user
 
 
 class SubprocessDecoder:
-    """`files.read_video` and `files.read_audio` in a subprocess. Thread-safe; decodes one file at a time.
+    """The functions of `_READERS` in a subprocess. Thread-safe; one file at a time.
 
     Args:
       timeout_s: time limit per file, in seconds.
@@ -54,6 +55,10 @@ class SubprocessDecoder:
     def read_audio(self, file: MediaFile, samples: int, rate: int) -> np.ndarray:
         """See `files.read_audio`. Also raises MediaError with reason `crash` or `hang`."""
         return self._call("read_audio", file, (samples, rate), np.float32, (samples,))
+
+    def seconds(self, file: MediaFile) -> float:
+        """See `files.seconds`. Also raises MediaError with reason `crash` or `hang`."""
+        return float(self._call("seconds", file, (), np.float64, (1,))[0])
 
     def close(self) -> None:
         """Kills the process. The next file starts a new one."""
@@ -145,6 +150,11 @@ class DecoderPool:
         with self._borrow() as decoder:
             return decoder.read_audio(*arguments)
 
+    def seconds(self, file: MediaFile) -> float:
+        """See `SubprocessDecoder.seconds`."""
+        with self._borrow() as decoder:
+            return decoder.seconds(file)
+
     def close(self) -> None:
         """Kills the processes. The next file starts a new one."""
         for decoder in self._all:
@@ -200,7 +210,7 @@ def _serve(requests: BinaryIO, responses: BinaryIO) -> None:
             file = MediaFile(
                 request["name"], data if request["has_data"] else None, request["start"], request["duration"]
             )
-            read = {"read_video": files.read_video, "read_audio": files.read_audio}[request["read"]]
+            read = _READERS[request["read"]]
             response, out = {}, np.ascontiguousarray(read(file, *request["arguments"])).reshape(-1).view(np.uint8).data
         except MediaError as error:
             response, out = {"reason": error.reason, "message": str(error)[:10_000]}, b""

@@ -42,6 +42,20 @@ class Frames:
         return np.stack([shaped[index] for index in shown.tolist()])
 
 
+def seconds(value: "Audio | Frames") -> float:
+    """The length in seconds."""
+    length = np.shape(value.samples if isinstance(value, Audio) else value.pixels)[:1]
+    return length[0] / value.rate if length and value.rate > 0 else 0.0
+
+
+def from_second(value: "Audio | Frames", start: float) -> "Audio | Frames":
+    """What is left from second `start` on."""
+    first = round(start * value.rate)
+    if isinstance(value, Audio):
+        return Audio(value.samples[first:], value.rate)
+    return Frames(value.pixels[first:], value.rate)
+
+
 def picture(pixels: np.ndarray) -> Image.Image:
     """uint8 [H, W, 3], [H, W, 4], or [H, W, 1] of greys, as an image."""
     pixels = np.asarray(pixels)

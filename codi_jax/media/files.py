@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from codi_jax.config import ConfigError
 from codi_jax.media.display import shown
 from codi_jax.media.images import crop_resize
-from codi_jax.media.pcm import read_pcm
+from codi_jax.media.pcm import pcm_seconds, read_pcm
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged files; errors are raised below
 
@@ -148,6 +148,22 @@ def _decode_from(container: Any, stream: Any, start: float) -> tuple[Iterator[An
     if preroll > _PREROLL:
         container.seek(stream.start_time or 0, stream=stream)
     return container.decode(stream), zero + start
+
+
+def seconds(file: MediaFile) -> float:
+    """The length of an audio or video file, or of an interval of it, in seconds; 0 if its container does not say.
+
+    Raises:
+      MediaError: the file does not exist, is not a media file, or is too large.
+    """
+    whole = None
+    with suppress(OSError), _media_file(file, "media file").open() as stream:
+        whole = pcm_seconds(stream)
+    if whole is None:
+        with _opened(file, "media file", lambda container: container.streams) as (container, _):
+            whole = (container.duration or 0) / 1e6
+    rest = max(whole - file.start, 0.0)
+    return rest if file.duration is None else min(rest, file.duration)
 
 
 def probe(file: MediaFile) -> dict[str, float]:

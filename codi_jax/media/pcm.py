@@ -7,7 +7,7 @@ FFmpeg, which also says what is wrong with it.
 import importlib
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,15 +27,10 @@ def read_pcm(stream: BinaryIO, start: float, length: Callable[[int], int]) -> tu
     Returns:
       (float32 [N, C], samples per second); None if it is another kind of file, or soundfile is not installed.
     """
-    head = stream.read(12)
-    if not _AVAILABLE or not (head[:4] == b"fLaC" or (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")):
+    if (sound := _open(stream)) is None:
         return None
-    soundfile = importlib.import_module("soundfile")
-    stream.seek(0)
     try:
-        with soundfile.SoundFile(stream) as sound:
-            if sound.subtype not in _EXACT:
-                return None
+        with sound:
             first = min(round(start * sound.samplerate), sound.frames)
             count = min(length(sound.samplerate), sound.frames - first)
             if count * sound.channels > _MAX_VALUES:
@@ -43,5 +38,29 @@ def read_pcm(stream: BinaryIO, start: float, length: Callable[[int], int]) -> tu
             sound.seek(first)
             samples = sound.read(count, dtype="float32", always_2d=True)
             return (samples, sound.samplerate) if len(samples) == count else None
-    except (soundfile.SoundFileError, OSError, ValueError, MemoryError):
+    except (RuntimeError, OSError, ValueError, MemoryError):
         return None
+
+
+def pcm_seconds(stream: BinaryIO) -> float | None:
+    """The length of a WAV or FLAC file in seconds; None as of `read_pcm`."""
+    if (sound := _open(stream)) is None:
+        return None
+    with sound:
+        return sound.frames / sound.samplerate
+
+
+def _open(stream: BinaryIO) -> Any:
+    """The file as a SoundFile; None if it is another kind of file, or damaged."""
+    head = stream.read(12)
+    if not _AVAILABLE or not (head[:4] == b"fLaC" or (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")):
+        return None
+    stream.seek(0)
+    try:
+        sound = importlib.import_module("soundfile").SoundFile(stream)
+    except (RuntimeError, OSError, ValueError):  # soundfile's own errors are RuntimeErrors
+        return None
+    if sound.subtype in _EXACT and sound.samplerate > 0:
+        return sound
+    sound.close()
+    return None

@@ -54,6 +54,7 @@ def test_a_subprocess_decodes_like_this_process(decoder, video, audio):
     first = decoder._process.pid
     for file in (MediaFile(str(audio), duration=0.5), MediaFile("in memory", audio.read_bytes())):
         np.testing.assert_array_equal(decoder.read_audio(file, 5000, RATE), files.read_audio(file, 5000, RATE))
+        assert decoder.seconds(file) == files.seconds(file) == (file.duration or 9000 / RATE)
     with pytest.raises(MediaError, match="no such audio file") as error:
         decoder.read_audio(MediaFile("absent.wav"), 100, RATE)
     assert error.value.reason == "missing"

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from codi_jax.media.files import MediaFile, read_audio
+from codi_jax.media.files import MediaFile, read_audio, seconds
 
 SECONDS = 1.5
 WRITTEN = {
@@ -82,6 +82,8 @@ def test_a_tone_is_what_the_decoder_gives(container, codec, rate):
     data = written(container, codec, rate)
     n = round((SECONDS - 0.1) * rate)
     assert decibels(decoded(data)[:n], read_audio(MediaFile("x", data), n, rate)) > 50
+    assert 0 <= seconds(MediaFile("x", data)) - SECONDS < 0.05  # an encoder pads to whole frames
+    assert seconds(MediaFile("x", data, 1.0, 0.25)) == 0.25
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
