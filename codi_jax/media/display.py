@@ -29,7 +29,7 @@ def shown(frame: Any, aspect: float | None) -> Image.Image:
       frame: of a video.
       aspect: width of a pixel over its height; None if the file does not say.
     """
-    image = frame.to_image()
+    image = frame.to_image(threads=1)
     if aspect and aspect != 1 and 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         width, height = image.size
         size = (width, round(height / aspect)) if aspect > 1 else (round(width * aspect), height)

@@ -120,11 +120,16 @@ def _opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any
             streams = streams_of(container)
             if not streams:
                 raise MediaError("kind", f"{file.name}: has no {what.removesuffix(' file')} stream")
+            if getattr(streams[0], "codec_context", None) is not None:
+                # PyAV frees a decoder with the next garbage collection, its threads, too: hundreds at a time.
+                streams[0].codec_context.thread_count = 1
             yield container, streams[0]
     except (av.FFmpegError, OSError, ValueError, UnicodeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
         reason = "cut" if isinstance(error, EOFError) else "damaged"
+        if isinstance(error, (MemoryError, BlockingIOError)):  # the latter where a thread cannot be started
+            reason = "large"
         raise MediaError(reason, f"{file.name}: not a readable {what} ({type(error).__name__})") from error
 
 

@@ -69,6 +69,27 @@ def test_the_subprocess_has_a_memory_limit(decoder, audio):
     assert line.split()[3] == str(decoder_pool.MEMORY)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_decoding_leaves_no_threads_behind(decoder, video):
+    def threads():
+        decoder.read_video(MediaFile(str(video)), 8, 8.0, 32)
+        return len(os.listdir(f"/proc/{decoder._process.pid}/task"))
+
+    assert {threads() for _ in range(10)} == {1}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_process_that_holds_much_memory_is_replaced(decoder, audio, monkeypatch):
+    def process_of_a_file():
+        decoder.read_audio(MediaFile(str(audio)), 100, RATE)
+        return decoder._process.pid
+
+    first = process_of_a_file()
+    assert process_of_a_file() == first
+    monkeypatch.setattr(decoder_pool, "MEMORY", 4096)
+    assert process_of_a_file() != first and ended(first)
+
+
 def test_a_hang_fails_one_file_and_the_next_is_decoded(decoder, audio):
     want = decoder.read_audio(MediaFile(str(audio)), 100, RATE)
     stopped = decoder._process
