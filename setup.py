@@ -31,6 +31,7 @@ setup(
         "ml_collections>=1.1,<2",
         "numpy>=2,<3",
         "pillow>=11,<14",
+        "scipy>=1.11",
         "rich>=13,<17",
         "tensorboardX>=2.6,<3",
     ],
