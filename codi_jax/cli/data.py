@@ -2,8 +2,10 @@
 
 import argparse
 import pprint
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from codi_jax.cli.common import add_workdir, names_config, refuse_arguments, run_of, split_config
 from codi_jax.cli.train import train
@@ -64,4 +66,23 @@ def _inspect_paths(paths: Sequence[str], n: int, out: Path | None) -> None:
         lenient = {**found.config, "faults": {"max_bad_fraction": 1.0}}
         folder = out / Path(path).name if out else None
         print(f"{path}: {found.what}\n{inspect(lenient, 'source', n, folder, ProgressLines())}")
-        print("\n".join([*found.notes, "", pprint.pformat(found.config, sort_dicts=False, width=100)]))
+        config = pprint.pformat(found.config, sort_dicts=False, width=100)
+        print("\n".join([*found.notes, *_finetune(found.config), "", config]))
+
+
+def _finetune(config: Mapping[str, Any]) -> list[str]:
+    """The command that fine-tunes a model on a recognized data set; none if it has no captions, or captions only."""
+    from codi_jax.data.table_columns import CAPTION
+
+    modalities = config["media"]["modalities"]
+    data = {"manifest" if key == "path" else key: x for key, x in config.items() if key not in ("name", "media")}
+    columns = data.get("columns", {})
+    if CAPTION not in modalities or len(modalities) < 2 or any(isinstance(x, tuple) for x in columns.values()):
+        return []
+    fields = {"columns": columns, "join": data.get("join", {})}
+    flat = {key: x for key, x in data.items() if key not in fields}
+    flat |= {f"{key}.{name}": x for key, inner in fields.items() for name, x in inner.items()}
+    source = ",source=webdataset" if config["name"] == "webdataset" else ""
+    flags = [f"--config=finetune:modalities={'+'.join(modalities)}{source}"]
+    flags += [f"--config.data.{key}={x}" for key, x in flat.items()]
+    return ["", f"codi-jax train {shlex.join(flags)} --workdir=DIRECTORY"]

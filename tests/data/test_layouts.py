@@ -2,11 +2,13 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from codi_jax import cli
+from codi_jax.cli.common import read_config
 from codi_jax.data.source import make_source
 from tests.data.layouts import LAYOUTS
 
@@ -27,7 +29,7 @@ def expected(tmp_path_factory):
         yield {name: make(root / folder) for name, (make, folder, _) in LAYOUTS.items()}
 
 
-def captions(source, name):
+def captions(source):
     """The captions of each record; every sample can be decoded."""
     inner = source.source
     for i in range(len(inner)):
@@ -47,7 +49,7 @@ def test_the_documentation_has_a_line_for_every_layout():
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_line_of_config_reads_the_data_set(expected, name):
     source = make_source(small(LINES[name]))
-    assert captions(source, name) == expected[name]
+    assert captions(source) == expected[name]
     sample = source.source[len(source) - 1]
     if "image" in sample:
         assert sample["image"].shape == (8, 8, 3) and abs(int(sample["image"][4, 4, 0]) - 170) < 4
@@ -74,3 +76,15 @@ def test_inspect_prints_a_config_that_reads_the_data_set(expected, name, capsys)
         for kind in kinds:
             same = a[kind]["caption"] == b[kind]["caption"] if kind == "text" else (a[kind] == b[kind]).all()
             assert same, (kind, i, config)
+
+
+@pytest.mark.parametrize("name", ["AudioSet", "COCO captions", "img2dataset, webdataset", "captions beside the files"])
+@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
+def test_inspect_prints_a_command_whose_sources_read_the_data_set(expected, name, capsys):
+    _, folder, path = LAYOUTS[name]
+    cli.main(["data", "inspect", f"{folder}/{path}".rstrip("/"), "--n=1"])
+    (line,) = re.findall("^codi-jax train (.*) --workdir=DIRECTORY$", capsys.readouterr().out, re.M)
+    (config,) = read_config(shlex.split(line)).sources.to_dict().values()
+    found = make_source(small(config))
+    written = make_source(small({k: v for k, v in LINES[name].items() if k != "where"}))
+    assert captions(found) == captions(written) and found.source[0].keys() == written.source[0].keys()
