@@ -122,13 +122,13 @@ class Manifest:
             self._root = Path(config.root or Path(paths[0]).parent)
             table = read_table(paths, names, rows=config.rows, header=config.header)
         for name in filter(None, (column, join.column)):
-            self._check((name,), table, config.path)
+            self._require(name in table.columns, name, table, config.path)
         if column:
             table = SelectedTable(table, column, value)
         if not join.column:
             return table
         other = read_table(_paths(join.path or config.path), used | {key}, rows=join.rows, header=join.header)
-        self._check((key,), other, join.path or f"{config.path}, {join.rows}")
+        self._require(key in other.columns, key, other, join.path or f"{config.path}, {join.rows}")
         joined = JoinedTable(table, other, join.column, key, join.separator)
         if len(table) and not joined.matches():
             raise ConfigError(f"{config.path}: no value of {join.column!r} is a {key!r} of the second table")
@@ -140,17 +140,14 @@ class Manifest:
             columns = [self._columns[name] for name in options if name in self._columns]
             if not columns:
                 raise ConfigError(f"manifest columns: none is given for {options[0]}")
-            if not any(self._has(column) for column in columns):
-                self._check(columns[-1].names, self._table, self._config.path)
-
-    def _has(self, column: Column) -> bool:
-        return all(is_present(name, self._table.columns) for name in column.names)
+            if not any(all(is_present(name, self._table.columns) for name in column.names) for column in columns):
+                for name in columns[-1].names:
+                    self._require(is_present(name, self._table.columns), name, self._table, self._config.path)
 
     @staticmethod
-    def _check(names: tuple[str, ...], table: Table, where: str) -> None:
-        for name in names:
-            if not is_present(name, table.columns) and len(table):
-                raise ConfigError(f"{where}: no column {name!r}; columns are {', '.join(sorted(table.columns))}")
+    def _require(present: bool, name: str, table: Table, where: str) -> None:
+        if not present and len(table):
+            raise ConfigError(f"{where}: no column {name!r}; columns are {', '.join(sorted(table.columns))}")
 
     def notes(self) -> list[str]:
         """What is passed over, as lines of text."""

@@ -25,6 +25,7 @@ class ParquetTable:
 
     Attributes:
       columns: the names of all columns.
+      bytes_columns: of those that are read, the ones that hold bytes.
 
     Args:
       paths: the files.
@@ -40,8 +41,8 @@ class ParquetTable:
         schema = metadata[0].schema.to_arrow_schema()
         self._path, self.columns = paths[0], set(schema.names)
         wanted = [name for name in schema.names if names is None or name in names]
-        self._heavy = [name for name in wanted if _holds_bytes(schema.field(name).type)]
-        light = [name for name in wanted if name not in self._heavy]
+        self.bytes_columns = [name for name in wanted if _holds_bytes(schema.field(name).type)]
+        light = [name for name in wanted if name not in self.bytes_columns]
         self._groups: list[tuple[str, Any, int]] = []  # file, its metadata, number of the row group in it
         rows, light_bytes = [], 0
         for path, meta in zip(paths, metadata, strict=True):
@@ -49,7 +50,7 @@ class ParquetTable:
                 raise ConfigError(f"{path}: no column {missing[0]!r}, which {paths[0]} has")
             for group in range(meta.num_row_groups):
                 light_bytes += _size(meta, group, light)
-                if (size := _size(meta, group, self._heavy)) > MAX_GROUP_BYTES:
+                if (size := _size(meta, group, self.bytes_columns)) > MAX_GROUP_BYTES:
                     raise ConfigError(
                         f"{path}: row group {group} has {size / 2**30:.1f} GiB; write it again with row groups of at "
                         f"most {MAX_GROUP_BYTES >> 30} GiB"
@@ -69,7 +70,7 @@ class ParquetTable:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row. Raises MediaError if its row group cannot be read."""
         row = self._light.slice(index, 1).to_pylist()[0] if self._light.num_columns else {}
-        if self._heavy:
+        if self.bytes_columns:
             group = bisect.bisect_right(self._ends, index)
             first = self._ends[group - 1] if group else 0
             row |= self._read(group).slice(index - first, 1).to_pylist()[0]
@@ -77,7 +78,7 @@ class ParquetTable:
 
     def values(self, name: str) -> list[Any]:
         """A column without bytes."""
-        if name in self._heavy:
+        if name in self.bytes_columns:
             raise ConfigError(f"{self._path}: column {name!r} holds bytes, not values")
         return self._light.column(name).to_pylist()
 
@@ -89,7 +90,7 @@ class ParquetTable:
                 return self._kept[group]
             path, metadata, number = self._groups[group]
             try:
-                table = _open(path, lambda file: file.read_row_group(number, columns=self._heavy), metadata)
+                table = _open(path, lambda file: file.read_row_group(number, columns=self.bytes_columns), metadata)
             except ConfigError as error:
                 raise MediaError("damaged", f"row group {number}: {error}") from error
             self._kept[group] = table

@@ -1,8 +1,9 @@
 """Guesses how the paths of media files are made from the columns of a table, by comparing rows with the files."""
 
+import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,6 +14,8 @@ from codi_jax.data.folder import KIND
 MAX_FILES = 200_000  # that are looked at
 _ROWS = 20  # rows that are compared with all files
 _TESTED = 500  # rows on which a template is tested
+_CANDIDATES = 5  # files that are named after one value and looked at
+_FINDS = 1000  # files that contain it in their path
 _WIDTHS = (3, 4, 5, 6, 8, 9, 10, 12)  # of numbers with leading zeros
 _DISTINCT = 5  # characters from which on a value is not in a path by chance
 
@@ -42,13 +45,16 @@ def guess_template(rows: Sequence[Row], files: Iterable[str]) -> tuple[str, int]
       rows: rows of the table.
       files: relative paths.
     """
-    known = set(files)
+    known, stems = set(files), {}
+    for file in known:
+        stems.setdefault(PurePosixPath(file).stem, []).append(file)
+    listing = "\n".join(("", *sorted(known), ""))
     found: dict[str, int] = {}
     for row in rows[:_ROWS]:
         spellings = _spellings(row)
-        for file in known:
-            path = PurePosixPath(file)
-            if any(text == path.stem or (len(text) >= _DISTINCT and text in path.name) for text, _, _ in spellings):
+        for text in {text for text, _, _ in spellings}:
+            named = _containing(listing, text) if len(text) >= _DISTINCT else ()
+            for file in itertools.islice((*stems.get(text, ()), *named), _CANDIDATES):
                 found[_generalized(file, spellings)] = 0
     for template in found:
         column = Column(template)
@@ -58,6 +64,17 @@ def guess_template(rows: Sequence[Row], files: Iterable[str]) -> tuple[str, int]
     if best is None or not found[best]:
         return None
     return best, found[best]
+
+
+def _containing(listing: str, text: str) -> Iterator[str]:
+    """The lines of a list of files, which begins and ends with an empty one, whose file name contains a text."""
+    end = 0
+    for _ in range(_FINDS):
+        if (at := listing.find(text, end)) < 0:
+            return
+        start, end = listing.rfind("\n", 0, at) + 1, listing.index("\n", at)
+        if "/" not in listing[at:end]:
+            yield listing[start:end]
 
 
 def _path(column: Column, row: Row) -> str | None:

@@ -19,6 +19,7 @@ from codi_jax.config import ConfigError
 from codi_jax.data import tables, webdataset
 from codi_jax.data.decoded_source import KINDS, DecodedSource
 from codi_jax.data.folder import FolderTable
+from codi_jax.data.parquet import ParquetTable
 from codi_jax.data.skip_bad_samples import SkipBadSamples
 from codi_jax.data.source import make_source
 from codi_jax.data.table_columns import (
@@ -34,6 +35,8 @@ from codi_jax.data.table_layouts import open_table
 from codi_jax.media import files
 from codi_jax.media.files import MediaError
 
+_SAMPLED = 500  # rows of a table
+_SIDECAR = 1 << 20  # bytes of a json file that are read
 _PROBED = 3  # samples whose videos are asked for a soundtrack
 
 
@@ -77,12 +80,18 @@ def _folder(folder: Path) -> Recognized:
     named = [folder / f"metadata{suffix}" for suffix in tables.SUFFIXES]
     if metadata := [str(path) for path in named if path.is_file()]:
         return _table(metadata[:1], metadata[0])
-    for depth in ("", "data/", "*/"):
-        if parquet := sorted(folder.glob(f"{depth}*.parquet")):
-            return _parquet(parquet)
     table = FolderTable(str(folder))
+    for depth in ("", "data/", "*/"):
+        parquet = sorted(folder.glob(f"{depth}*.parquet"))
+        # Without media inside, and beside media, it is the metadata of img2dataset.
+        if parquet and (not len(table) or ParquetTable([str(parquet[0])]).bytes_columns):
+            return _parquet(parquet)
     keys = {f"{key}.json" for key in table.values("key")}
-    candidates = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in tables.SUFFIXES and p.name not in keys]
+    candidates = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in tables.SUFFIXES[:-1] and path.name not in keys and "_stats." not in path.name
+    ]
     if len(candidates) > 1:
         names = ", ".join(p.name for p in candidates[:5])
         raise ConfigError(f"{folder}: {len(candidates)} tables ({names}); give one of them instead of the folder")
@@ -109,7 +118,7 @@ def _table(paths: Sequence[str], pattern: str) -> Recognized:
     names = ", ".join(sorted(table.columns))
     if not len(table):
         raise ConfigError(f"{pattern}: the table has no rows; columns are {names}")
-    rows = [table[i] for i in range(min(len(table), 500))]
+    rows = _sample(table, paths)
     root, columns = file_columns(rows, Path(paths[0]).parent)
     caption = caption_column(rows, table.columns, columns)
     notes = describe_splits(table)
@@ -130,6 +139,14 @@ def _table(paths: Sequence[str], pattern: str) -> Recognized:
     return Recognized(f"a table of {len(table)} rows with columns {names}", config, notes)
 
 
+def _sample(table: tables.Table, paths: Sequence[str]) -> list[tables.Row]:
+    """The first rows; the bytes of media files of the very first only."""
+    first = table[0] if len(table) else {}
+    if isinstance(table, ParquetTable) and table.bytes_columns:
+        table = ParquetTable(paths, table.columns.difference(table.bytes_columns))
+    return [first, *(table[i] for i in range(1, min(len(table), _SAMPLED)))]
+
+
 def _shards(pattern: str, paths: Sequence[Path]) -> Recognized:
     with paths[0].open("rb") as stream:
         contents = webdataset.scan(str(paths[0]), stream)
@@ -139,7 +156,7 @@ def _shards(pattern: str, paths: Sequence[Path]) -> Recognized:
     if captions and captions[0].suffix == "json":
         with paths[0].open("rb") as stream:
             stream.seek(captions[0].offset)
-            key = _caption_key(stream.read(min(captions[0].size, 1 << 20)))
+            key = _caption_key(stream.read(min(captions[0].size, _SIDECAR)))
         if key is None:
             del counts[CAPTION]
         elif key != webdataset.WebDatasetConfig.caption:
@@ -173,7 +190,9 @@ def _media_folder(folder: Path, table: FolderTable) -> Recognized:
     notes = []
     if CAPTION not in present and counts["json"] * 2 >= most:
         first = next(value for value in table.values("json") if value is not None)
-        if key := _caption_key((folder / first).read_bytes()):
+        with (folder / first).open("rb") as stream:
+            key = _caption_key(stream.read(_SIDECAR))
+        if key:
             config["columns"] = {CAPTION: f"json/{key}"}
             present.insert(0, CAPTION)
     if CAPTION not in present:

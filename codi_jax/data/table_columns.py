@@ -49,7 +49,7 @@ def file_columns(rows: Sequence[Row], folder: Path) -> tuple[Path | None, dict[s
     sample = rows[:_TESTED]
     # Around the folder there is much that has nothing to do with the table, so half of its files have to be there.
     around = folder.parent if folder.parent != folder else folder.resolve().parent
-    for base, least in ((folder, 1), (around, len(sample) / 2)):
+    for base, least in ((folder, 1), (around, max(2, len(sample) / 2))):
         below = media_files(str(base))
         best = {kind: _path_column(sample, paths.get(kind), below[kind]) for kind in below}
         if found := {kind: template for kind, (hits, template) in best.items() if hits >= least}:

@@ -65,7 +65,7 @@ def _header(path: str, delimiter: str) -> tuple[str, ...]:
         names = [name.strip() for name in comments[-1].lstrip("# ").split(delimiter)]
         if len(names) == len(rows[0]):
             return tuple(names)
-    if not comments and not any(_NUMBER.fullmatch(x) or x.rpartition(".")[2].lower() in KIND for x in rows[0]):
+    if not comments and not any(_NUMBER.fullmatch(x) or Path(x).suffix[1:].lower() in KIND for x in rows[0]):
         return ()
     guessed = [_name(i, [row[i] for row in rows if len(row) > i]) for i in range(len(rows[0]))]
     return tuple(name if guessed.index(name) == i else f"column_{i + 1}" for i, name in enumerate(guessed))

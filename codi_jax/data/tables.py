@@ -234,7 +234,8 @@ def lists_of(tree: Any) -> list[str]:
     """The keys of a JSON object whose values are lists of objects."""
     if not isinstance(tree, dict):
         return []
-    return [key for key, value in tree.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    lists = {key: value for key, value in tree.items() if isinstance(value, list) and value}
+    return [key for key, value in lists.items() if all(isinstance(row, dict) for row in value)]
 
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -37,6 +37,30 @@ def test_captions_in_json_under_another_key(tmp_path):
     assert found["columns"] == {"text": "json/prompt"} and make_source(found)[0]["text"]["caption"] == "a prompt"
 
 
+def test_files_of_img2dataset_beside_its_metadata(tmp_path):
+    """Of --output_format=files: 00000/000000001.jpg beside 00000.parquet and 00000_stats.json."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for k in range(2):
+        for i in range(2):
+            write(tmp_path / f"{k:05d}" / f"{k:05d}{i:04d}.jpg", jpeg(i))
+            write(tmp_path / f"{k:05d}" / f"{k:05d}{i:04d}.txt", f"a cat {k} {i}")
+        write(tmp_path / f"{k:05d}_stats.json", {"count": 2})
+        rows = [{"key": f"{k:05d}{i:04d}", "caption": "another"} for i in range(2)]
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pyarrow.Table.from_pylist(rows), tmp_path / f"{k:05d}.parquet"
+        )
+    found = recognize(str(tmp_path)).config
+    assert found == {"name": "manifest", "path": str(tmp_path), "media": {"modalities": ("text", "image")}}
+    assert len(make_source(found)) == 4
+
+
+def test_a_header_that_looks_like_suffixes(tmp_path):
+    write(tmp_path / "x.csv", [{"jpg": f"{i}.jpg", "txt": f"a cat {i}"} for i in range(3)])
+    for i in range(3):
+        write(tmp_path / f"{i}.jpg", jpeg(i))
+    assert recognize(str(tmp_path / "x.csv")).config["columns"] == {"text": "txt", "image": "jpg"}
+
+
 def test_columns_of_unknown_names_and_files_in_another_folder(tmp_path):
     rows = [
         {"index": i, "what": f"a thing {i} on a table", "snd": f"{i}.wav", "pic": f"pics/{i}.jpg"} for i in range(3)
@@ -84,6 +108,9 @@ def test_damaged_files_are_named(tmp_path, capsys):
         ),
         ({"a.csv": "x,y\n"}, "a.csv", "the table has no rows"),
         ({"a.json": b"[" * 9999}, "a.json", "not JSON"),
+        ({"a.json": {"a": [{"id": 1}, 3], "b": [{"id": 1, "x": 2}]}}, "a.json", "columns are id, x"),
+        ({"a.json": {"a": [{"id": 1}, 3], "b": 3}}, "a.json", "a.json: not a list of objects"),
+        ({"a.parquet": b"PAR1"}, "", "a.parquet: not a readable parquet file"),
         ({"a.tar": b"not a tar"}, "a.tar", "no captions and no media files (no files) not a tar"),
         ({"a.jsonl": b"\xff"}, "a.jsonl", "not UTF-8"),
     ],
