@@ -94,7 +94,7 @@ def _data(source: str, modalities: tuple[str, ...]) -> dict[str, Any]:
 def _source(kind: str, name: str, data: Any) -> dict[str, Any]:
     """A source whose fields are those of `config.data`."""
     # One log per source: sources of other modalities have other bad samples.
-    log = data.get_oneway_ref("log")._apply_op(lambda folder: folder and f"{folder}/{name}")
+    log = data.get_ref("log")._apply_op(lambda folder: folder and f"{folder}/{name}")
     fields = {"name": kind, "faults": {"max_bad_fraction": data.get_ref("max_bad_fraction"), "log": log}}
     if kind == "webdataset":
         return fields | {key: data.get_ref(key) for key in ("shards", "caption", "index")}

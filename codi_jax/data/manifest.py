@@ -110,9 +110,8 @@ class Manifest:
     def _read(self) -> Table:
         config, join = self._config, self._config.join
         key, (column, _, value) = join.key or join.column, config.where.partition("=")
-        used = {
-            part for column in self._columns.values() for name in column.names for part in (name, name.split("/")[0])
-        }
+        read = [name for spec in self._columns.values() for name in spec.names]
+        used = {*read, *(name.split("/")[0] for name in read)}  # the columns, and those in which they are nested
         names = used | {join.column, column} - {""}
         if config.path and Path(config.path).is_dir():
             self._root = Path(config.root or config.path)

@@ -46,9 +46,7 @@ def test_files_of_img2dataset_beside_its_metadata(tmp_path):
             write(tmp_path / f"{k:05d}" / f"{k:05d}{i:04d}.txt", f"a cat {k} {i}")
         write(tmp_path / f"{k:05d}_stats.json", {"count": 2})
         rows = [{"key": f"{k:05d}{i:04d}", "caption": "another"} for i in range(2)]
-        pytest.importorskip("pyarrow.parquet").write_table(
-            pyarrow.Table.from_pylist(rows), tmp_path / f"{k:05d}.parquet"
-        )
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{k:05d}.parquet")
     found = recognize(str(tmp_path)).config
     assert found == {"name": "manifest", "path": str(tmp_path), "media": {"modalities": ("text", "image")}}
     assert len(make_source(found)) == 4
