@@ -18,6 +18,7 @@ from codi_jax.config import ConfigError, config_class
 from codi_jax.data.columns import Column, is_present, seconds
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
 from codi_jax.data.folder import FolderTable
+from codi_jax.data.parquet import ParquetTable
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
 from codi_jax.data.tables import JoinedTable, SelectedTable, Table, read_table
@@ -26,6 +27,7 @@ from codi_jax.media.files import MediaError, MediaFile
 
 INTERVAL = (*PART, "end")  # columns that select a part of a file
 FIELDS = (*KINDS, *INTERVAL)
+LARGE_GROUP = 64 << 20  # bytes of a row group of parquet, from which on reading is slow
 
 
 @config_class()
@@ -120,6 +122,7 @@ class Manifest:
             paths = _paths(config.path)
             self._root = Path(config.root or Path(paths[0]).parent)
             table = read_table(paths, names, rows=config.rows, header=config.header)
+        self._first = table
         for name in filter(None, (column, join.column)):
             self._require(name in table.columns, name, table, config.path)
         if column:
@@ -150,12 +153,17 @@ class Manifest:
 
     def notes(self) -> list[str]:
         """What is passed over, as lines of text."""
-        table, notes = self._table, []
-        if isinstance(table, JoinedTable) and (lonely := len(table) - table.matches()):
+        notes = []
+        if isinstance(self._table, JoinedTable) and (lonely := len(self._table) - self._table.matches()):
             notes.append(f"{lonely} rows have no {self._config.join.column!r} in the second table")
-        if isinstance(table, FolderTable) and table.others:
-            named = ", ".join(f"{suffix} {count}" for suffix, count in table.others.most_common(10))
+        if isinstance(self._first, FolderTable) and self._first.others:
+            named = ", ".join(f"{suffix} {count}" for suffix, count in self._first.others.most_common(10))
             notes.append(f"files of other kinds are passed over: {named}")
+        if isinstance(self._first, ParquetTable) and self._first.group_bytes > LARGE_GROUP:
+            size = self._first.group_bytes >> 20
+            notes.append(
+                f"a sample reads its row group, up to {size} MiB; with fewer rows in each it is faster"
+            )
         return notes
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ class ParquetTable:
     Attributes:
       columns: the names of all columns.
       bytes_columns: of those that are read, the ones that hold bytes.
+      group_bytes: size of the largest row group of these.
 
     Args:
       paths: the files.
@@ -44,13 +45,15 @@ class ParquetTable:
         self.bytes_columns = [name for name in wanted if _holds_bytes(schema.field(name).type)]
         light = [name for name in wanted if name not in self.bytes_columns]
         self._groups: list[tuple[str, Any, int]] = []  # file, its metadata, number of the row group in it
-        rows, light_bytes = [], 0
+        rows, light_bytes, self.group_bytes = [], 0, 0
         for path, meta in zip(paths, metadata, strict=True):
             if missing := [name for name in wanted if name not in meta.schema.to_arrow_schema().names]:
                 raise ConfigError(f"{path}: no column {missing[0]!r}, which {paths[0]} has")
             for group in range(meta.num_row_groups):
                 light_bytes += _size(meta, group, light)
-                if (size := _size(meta, group, self.bytes_columns)) > MAX_GROUP_BYTES:
+                size = _size(meta, group, self.bytes_columns)
+                self.group_bytes = max(self.group_bytes, size)
+                if size > MAX_GROUP_BYTES:
                     raise ConfigError(
                         f"{path}: row group {group} has {size / 2**30:.1f} GiB; write it again with row groups of at "
                         f"most {MAX_GROUP_BYTES >> 30} GiB"

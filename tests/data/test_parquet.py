@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.data import parquet
+from codi_jax.data import manifest, parquet
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.parquet import ParquetTable
 from codi_jax.media.files import MediaError
@@ -85,6 +85,13 @@ def test_bytes_become_files_and_paths_are_relative_to_the_root(paths, tmp_path):
         record({"image": "n"})
     with pytest.raises(ConfigError, match="column 'jpg' holds bytes"):
         Manifest(ManifestConfig(paths[0], {"modalities": ("text",)}, columns={"text": "caption"}, where="jpg=1"))
+
+
+def test_large_row_groups_are_named(paths, monkeypatch):
+    source = Manifest(ManifestConfig(paths[0], {"modalities": ("image",)}, columns={"image": "jpg"}))
+    assert source.notes() == []
+    monkeypatch.setattr(manifest, "LARGE_GROUP", 100)
+    assert source.notes() == ["a sample reads its row group, up to 0 MiB; with fewer rows in each it is faster"]
 
 
 def test_damaged_and_large_files(paths, tmp_path, monkeypatch):
