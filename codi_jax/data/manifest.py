@@ -161,9 +161,7 @@ class Manifest:
             notes.append(f"files of other kinds are passed over: {named}")
         if isinstance(self._first, ParquetTable) and self._first.group_bytes > LARGE_GROUP:
             size = self._first.group_bytes >> 20
-            notes.append(
-                f"a sample reads its row group, up to {size} MiB; with fewer rows in each it is faster"
-            )
+            notes.append(f"a sample reads its row group, up to {size} MiB; with fewer rows in each it is faster")
         return notes
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ _TESTED = 500  # rows on which a template is tested
 _CANDIDATES = 5  # files that are named after one value and looked at
 _FINDS = 1000  # files that contain it in their path
 _WIDTHS = (3, 4, 5, 6, 8, 9, 10, 12)  # of numbers with leading zeros
-_DISTINCT = 5  # characters from which on a value is not in a path by chance
+DISTINCT = 5  # characters from which on a value is not in a path by chance
 
 Row = Mapping[str, Any]
 
@@ -53,12 +53,12 @@ def guess_template(rows: Sequence[Row], files: Iterable[str]) -> tuple[str, int]
     for row in rows[:_ROWS]:
         spellings = _spellings(row)
         for text in {text for text, _, _ in spellings}:
-            named = _containing(listing, text) if len(text) >= _DISTINCT else ()
+            named = _containing(listing, text) if len(text) >= DISTINCT else ()
             for file in itertools.islice((*stems.get(text, ()), *named), _CANDIDATES):
                 found[_generalized(file, spellings)] = 0
     for template in found:
         column = Column(template)
-        found[template] = sum(_path(column, row) in known for row in rows[:_TESTED])
+        found[template] = sum(path_of(column, row) in known for row in rows[:_TESTED])
     # Of templates that find as many files, the one with the most columns, then the shortest.
     best = max(found, key=lambda template: (found[template], template.count("{"), -len(template)), default=None)
     if best is None or not found[best]:
@@ -77,7 +77,8 @@ def _containing(listing: str, text: str) -> Iterator[str]:
             yield listing[start:end]
 
 
-def _path(column: Column, row: Row) -> str | None:
+def path_of(column: Column, row: Row) -> str | None:
+    """The path in a row; None if it has none, or a value that the template cannot write."""
     try:
         return column(row)
     except ValueError:
@@ -109,7 +110,7 @@ def _generalized(file: str, spellings: Sequence[tuple[str, str, str]]) -> str:
     used: set[str] = set()
     for text, name, template in spellings:
         # A short value counts between characters that are neither letters nor digits.
-        pattern = re.escape(text) if len(text) >= _DISTINCT else rf"(?<![^\W_]){re.escape(text)}(?![^\W_])"
+        pattern = re.escape(text) if len(text) >= DISTINCT else rf"(?<![^\W_]){re.escape(text)}(?![^\W_])"
         if name in used or not any(re.search(pattern, piece) for piece, replaced in pieces if not replaced):
             continue
         used.add(name)

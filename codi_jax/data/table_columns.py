@@ -11,7 +11,7 @@ from typing import Any
 from codi_jax.data.columns import Column, as_list
 from codi_jax.data.decoded_source import KINDS
 from codi_jax.data.folder import KIND
-from codi_jax.data.path_templates import guess_template, media_files
+from codi_jax.data.path_templates import DISTINCT, guess_template, media_files, path_of
 from codi_jax.data.tables import Table
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
@@ -47,14 +47,21 @@ def file_columns(rows: Sequence[Row], folder: Path) -> tuple[Path | None, dict[s
     if columns:
         return None, columns
     sample = rows[:_TESTED]
-    # Around the folder there is much that has nothing to do with the table, so half of its files have to be there.
+    # The folder around it may hold other data, in which there is a 1.png, too.
     around = folder.parent if folder.parent != folder else folder.resolve().parent
-    for base, least in ((folder, 1), (around, max(2, len(sample) / 2))):
+    for base, least, length in ((folder, 1, 1), (around, max(2, len(sample) / 2), DISTINCT)):
         below = media_files(str(base))
         best = {kind: _path_column(sample, paths.get(kind), below[kind]) for kind in below}
-        if found := {kind: template for kind, (hits, template) in best.items() if hits >= least}:
+        found = {kind: template for kind, (hits, template) in best.items() if hits >= least}
+        if found and all(_shortest(template, sample) >= length for template in found.values()):
             return _common_root(base, found)
     return None, paths
+
+
+def _shortest(template: str, rows: Sequence[Row]) -> int:
+    """The length of the shortest file name, without its suffix."""
+    column = Column(template)
+    return min((len(Path(path).stem) for row in rows if (path := path_of(column, row))), default=0)
 
 
 def _kind(value: Any) -> str | None:

@@ -60,13 +60,11 @@ def test_a_header_that_looks_like_suffixes(tmp_path):
 
 
 def test_columns_of_unknown_names_and_files_in_another_folder(tmp_path):
-    rows = [
-        {"index": i, "what": f"a thing {i} on a table", "snd": f"{i}.wav", "pic": f"pics/{i}.jpg"} for i in range(3)
-    ]
+    rows = [{"what": f"a thing {i}, red", "snd": f"snd{i:03d}.wav", "pic": f"pics/{i:05d}.jpg"} for i in range(3)]
     write(tmp_path / "lists" / "mine.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     for i in range(3):
-        write(tmp_path / "media" / "sounds" / f"{i}.wav", sound(i))
-        write(tmp_path / "media" / "pics" / f"{i}.jpg", jpeg(i))
+        write(tmp_path / "media" / "sounds" / f"snd{i:03d}.wav", sound(i))
+        write(tmp_path / "media" / "pics" / f"{i:05d}.jpg", jpeg(i))
     found = recognize(str(tmp_path / "lists" / "mine.jsonl")).config
     assert found["columns"] == {"text": "what", "image": "pic", "audio": "sounds/{snd}"}
     source = make_source(found).source
@@ -74,9 +72,22 @@ def test_columns_of_unknown_names_and_files_in_another_folder(tmp_path):
     assert all(source[i]["audio"][100] == 1000 * (i + 1) for i in range(3))
 
 
+def test_a_value_that_a_guessed_template_cannot_write(tmp_path):
+    """Files are in a neighbouring folder, and one row has no number."""
+    rows = [{"id": f"name{i}", "start": i, "caption": f"a thing {i}"} for i in range(4)]
+    write(tmp_path / "lists" / "mine.csv", [*rows, {"id": "name5", "start": "soon", "caption": "a thing"}])
+    for i in range(4):
+        write(tmp_path / "media" / f"name{i}_{i:06d}.jpg", jpeg(i))
+    found = recognize(str(tmp_path / "lists" / "mine.csv")).config
+    assert found["columns"] == {"text": "caption", "image": "{id}_{start:06d}.jpg"}
+
+
 def test_a_table_whose_files_are_elsewhere(tmp_path, capsys):
-    write(tmp_path / "mine.csv", [{"image": f"{i}.png", "caption": f"a thing {i}"} for i in range(3)])
-    cli.main(["data", "inspect", str(tmp_path / "mine.csv")])
+    """Files of the same short names in a neighbouring folder are not taken for its files."""
+    write(tmp_path / "a" / "mine.csv", [{"image": f"{i}.png", "caption": f"a thing {i}"} for i in range(3)])
+    for i in range(3):
+        write(tmp_path / "b" / f"{i}.png", jpeg(i))
+    cli.main(["data", "inspect", str(tmp_path / "a" / "mine.csv")])
     out = capsys.readouterr().out
     assert "3 samples; read 3, of which 3 cannot be used" in out and "cannot be used: missing 3" in out
     assert "'columns': {'text': 'caption'}" in out and "'modalities': ('text', 'image')" in out
