@@ -1,11 +1,15 @@
-"""Fine-tuning the packaged model, or a finished run, on your own table of media files: minutes on two cores.
+"""Fine-tuning the packaged model, or a finished run, on your own media files: minutes on two cores.
 
+    codi-jax data inspect mine/                                         what it is, and the fields of config.data for it
     codi-jax train --config=finetune --config.data.manifest=mine.csv --workdir=out/mine
     codi-jax generate --workdir=out/mine --text "…" --to image,audio,video --out d/
+    codi-jax report --workdir=out/mine                                  losses and samples
 
-Each row of the table names a caption, an image, an audio and a video file (see `codi_jax.data.manifest`). Other names
-of columns are set by --config.data.columns.text=caption and the like, a run by --config=finetune:run=out/demo.
-Codecs and prompt encoders stay frozen; each denoiser is trained further with captions as prompts.
+Each row of the table names a caption, an image, an audio and a video file (see `codi_jax.data.manifest`); a folder of
+files with captions beside them is a table, too. Other names of columns are set by --config.data.columns.text=caption
+and the like, WebDataset shards by --config=finetune:source=webdataset --config.data.shards=…, a run by
+--config=finetune:run=out/demo. Codecs and prompt encoders stay frozen; each denoiser is trained further with captions
+as prompts.
 """
 
 import json
@@ -18,10 +22,13 @@ from codi_jax.config import ConfigError, to_dict
 from codi_jax.config_utils import parse_argument
 from codi_jax.presets.stages import adamw, stage
 
+PART = ("start", "duration", "end")  # columns that select a part of audio and video
+
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`run`: the workdir, or packaged model, to fine-tune; `modalities=text+image` for a subset; `steps` of a stage."""
-    options = parse_argument(argument, run=packaged.DEFAULT, modalities="", steps=200)
+    """`run`: the workdir, or packaged model, to fine-tune; `modalities=text+image` for a subset; `steps` of a stage;
+    `source`: manifest or webdataset."""
+    options = parse_argument(argument, run=packaged.DEFAULT, modalities="", steps=200, source="manifest")
     base = _config_of(options.run)
     model = base["model"]["modalities"]
     modalities = tuple(filter(None, options.modalities.split("+"))) or tuple(
@@ -38,10 +45,7 @@ def get_config(argument: str = "") -> ConfigDict:
     if "video" in model:
         video = model["video"]
         media |= {"size": video["size"], "frames": video["frames"], "rate": video["rate"]}
-    config = ConfigDict({"data": {"manifest": "", "columns": {name: name for name in modalities}}})
-    data = config.data
-    assert isinstance(data, ConfigDict)
-    table = {"path": data.get_ref("manifest"), "columns": data.get_ref("columns")}
+    config = ConfigDict({"data": _data(options.source, modalities)})
     others = [name for name in modalities if name != "text"]
     pairs = {name: (name, "text") for name in others} | ({"text": ("text", others[0])} if others else {})
     if "text" not in modalities or not others:
@@ -51,6 +55,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "ldm", pair, "+".join(sorted(pair)), trainable=(_denoiser(base["stages"], name),), steps=options.steps,
             batch_size=32, num_stats_samples=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
+            samples={"source": "+".join(sorted(pair)), "every": options.steps, "prompt": "text"},
         ) for name, pair in pairs.items()
     }  # fmt: skip
     config.update(
@@ -59,12 +64,47 @@ def get_config(argument: str = "") -> ConfigDict:
         model=base["model"],
         generate=base["generate"],
         sources={
-            s.source: {"name": "manifest", **table, "media": {**media, "modalities": s.modalities}}
-            for s in finetune.values()
+            name: _source(options.source, name, {**media, "modalities": pair}, config.data)
+            for name, pair in {"+".join(sorted(pair)): pair for pair in pairs.values()}.items()
         },
         stages=to_dict({"finetune": finetune}),
     )
     return config
+
+
+def _data(source: str, modalities: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of `config.data`: those of the source that a user sets, see `ManifestConfig` and `WebDatasetConfig`.
+
+    `start`, `duration` and `end` are columns; `max_bad_fraction` and `log` are those of `FaultsConfig`, where `log` is
+    a folder of one log per source; `window` is that of `MediaConfig`.
+    """
+    common = {"max_bad_fraction": 0.01, "log": "", "window": "beginning"}
+    if source == "webdataset":
+        return {"shards": "", "caption": "caption", "index": "", **common}
+    if source != "manifest":
+        raise ConfigError(f"config argument source: expected manifest or webdataset, got {source!r}")
+    join = {"column": "", "key": "", "path": "", "rows": "", "header": (), "separator": ""}
+    return {
+        **{"manifest": "", "root": "", "columns": {name: name for name in modalities}},
+        **dict.fromkeys(PART, ""),
+        **{"rows": "", "header": (), "join": join, "where": "", **common},
+    }
+
+
+def _source(kind: str, name: str, media: dict[str, Any], data: Any) -> dict[str, Any]:
+    """A source whose fields are those of `config.data`, with samples of `media`."""
+    # One log per source: sources of other modalities have other bad samples.
+    log = data.get_ref("log")._apply_op(lambda folder: folder and f"{folder}/{name}")
+    fields = {
+        "name": kind,
+        "media": {**media, "window": data.get_ref("window")},
+        "faults": {"max_bad_fraction": data.get_ref("max_bad_fraction"), "log": log},
+    }
+    if kind == "webdataset":
+        return fields | {key: data.get_ref(key) for key in ("shards", "caption", "index")}
+    columns = {column: data.columns.get_ref(column) for column in data.columns}
+    fields |= {"path": data.get_ref("manifest"), "columns": columns | {part: data.get_ref(part) for part in PART}}
+    return fields | {key: data.get_ref(key) for key in ("root", "rows", "header", "join", "where")}
 
 
 def _config_of(run: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from codi_jax.cli.common import add_workdir, refuse_arguments
 
-HELP = "write report.html from the results of train and evaluate in the workdir"
+HELP = "write report.html from the results of train and, if there are any, of evaluate in the workdir"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Writes the page and prints its path."""
     refuse_arguments(rest)
-    from codi_jax.digit_world.report.page import write
+    from codi_jax.digit_world.report import page
+    from codi_jax.report import training_page
+    from codi_jax.train.recipe import load_run
 
-    print(write(args.workdir))
+    run = load_run(args.workdir)
+    evaluated = (run.folder / "metrics.json").exists()
+    print(page.write(args.workdir) if evaluated else training_page.write(run))

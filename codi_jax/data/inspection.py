@@ -19,6 +19,7 @@ from codi_jax.media.sheet import captions_of, contact_sheet
 from codi_jax.progress import ProgressFn
 
 SHOWN = 12  # rows of the contact sheet, and bad samples listed
+CAPTIONS = 3  # that are listed
 
 
 def inspect(
@@ -93,7 +94,9 @@ def _describe(sample: Any, captions: Sequence[str]) -> list[str]:
             lines.append(f"  {name}: {leaf.dtype} {list(leaf.shape)}")
     if captions:
         lines.append(f"  words per caption: {_spread([len(c.split()) for c in captions])}")
-        lines.append(f"  different captions: {len(set(captions))} of {len(captions)}")
+        different = list(dict.fromkeys(captions))
+        lines.append(f"  different captions: {len(different)} of {len(captions)}")
+        lines += [f"    {caption!r:.100}" for caption in different[:CAPTIONS]]
     return lines
 
 

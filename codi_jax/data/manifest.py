@@ -1,32 +1,53 @@
-"""A table of media files (csv, tsv, jsonl, json or parquet), one sample per row.
+"""A table of media files, one sample per row: csv, tsv, jsonl, json, parquet, or the files of a folder.
 
     {"name": "manifest", "path": "videos.csv", "media": {"modalities": ("text", "video", "audio"), …}}
 
-Columns are named as the modalities, or are mapped by `columns`: {"text": "caption", "video": "file"}. Only if they are
-mapped, `start`, `end` and `duration` select a part of audio and video, in seconds (1.5), on a clock (00:01:30.5) or in
-ISO 8601 (PT1M30S); what a table calls `duration` is often the length of the whole file. Paths are relative to the
-table's folder, or to `root`. A caption is a string or a list of strings; in csv, a JSON list.
+Columns are named as the modalities, or are mapped by `columns`: {"text": "caption", "video": "{id}.mp4"}, see
+`data.columns`. Only if they are mapped, `start`, `end` and `duration` select a part of audio and video, in seconds
+(1.5), on a clock (00:01:30.5) or in ISO 8601 (PT1M30S); what a table calls `duration` is often the length of the whole
+file. A file is a path, relative to the table's folder or to `root`, or bytes, or {"bytes", "path"}, as Hugging Face
+`datasets` writes them to parquet. A caption is a string or a list of strings; in csv, a JSON list.
 """
 
-import csv
 import dataclasses
-import io
 import json
-import math
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from codi_jax.config import ConfigError, config_class
+from codi_jax.data.columns import Column, is_present, seconds
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
+from codi_jax.data.folder import FolderTable
+from codi_jax.data.parquet import ParquetTable
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
+from codi_jax.data.tables import JoinedTable, SelectedTable, Table, read_table
+from codi_jax.data.webdataset import expand
 from codi_jax.media.files import MediaError, MediaFile
 
 INTERVAL = (*PART, "end")  # columns that select a part of a file
 FIELDS = (*KINDS, *INTERVAL)
-MAX_BYTES = 4 << 30  # of a table
+LARGE_GROUP = 64 << 20  # bytes of a row group of parquet, from which on reading is slow
+
+
+@config_class()
+class JoinConfig:
+    """A second table, whose columns are added to the rows in which it has the same key.
+
+    Attributes:
+      column: the column of the first table; empty for no second table.
+      key: the column of the second table that has the same values; empty if it has the same name.
+      path: the second table; empty for the file of the first.
+      rows, header: see ManifestConfig.
+      separator: between several keys in one value of `column`, as between the labels of AudioSet.
+    """
+
+    column: str = ""
+    key: str = ""
+    path: str = ""
+    rows: str = ""
+    header: tuple[str, ...] = ()
+    separator: str = ""
 
 
 @config_class()
@@ -34,24 +55,38 @@ class ManifestConfig:
     """Config of a manifest source.
 
     Attributes:
-      path: the table; its suffix is its format.
+      path: the table, whose suffix is its format, or a folder of media files; several files between commas, in which
+        {000..123} stands for a range of numbers, {a,b} for either, * for anything.
       media: see MediaConfig.
       root: folder that paths are relative to; the table's folder if empty.
-      columns: modality -> the name of its column, if it differs; `start`, `duration` or `end` -> its column.
+      columns: modality -> its column or columns, if it has another name; `start`, `duration` or `end` -> its column.
+        See `data.columns`; empty for none.
+      rows: of json: the key of the list of rows; empty if the file is that list.
+      header: of csv and tsv without names in the first line: the names of the columns.
+      join: see JoinConfig.
+      where: "COLUMN=VALUE" reads only the rows with this value, such as "split=train"; empty for all.
       faults: see FaultsConfig.
     """
 
     path: str
     media: MediaConfig
     root: str = ""
-    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    columns: dict[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rows: str = ""
+    header: tuple[str, ...] = ()
+    join: JoinConfig = dataclasses.field(default_factory=JoinConfig)
+    where: str = ""
     faults: FaultsConfig = dataclasses.field(default_factory=FaultsConfig)
 
     def __post_init__(self):
         if unknown := [name for name in self.columns if name not in FIELDS]:
             raise ConfigError(f"manifest columns: unknown field {', '.join(unknown)}; fields are {', '.join(FIELDS)}")
-        if {"duration", "end"} <= self.columns.keys():
+        if self.columns.get("duration") and self.columns.get("end"):
             raise ConfigError("manifest columns: duration and end say the same; give one of them")
+        if self.where and "=" not in self.where:
+            raise ConfigError(f"manifest where: expected COLUMN=VALUE, got {self.where!r}")
+        if self.join != JoinConfig() and not self.join.column:
+            raise ConfigError("manifest join: column, the column of the first table, is missing")
 
 
 class Manifest:
@@ -61,42 +96,112 @@ class Manifest:
         """Reads the table.
 
         Raises:
-          ConfigError: the table does not exist, cannot be parsed, has no rows, or lacks a column.
+          ConfigError: a table does not exist, cannot be parsed, has no rows, or lacks a column.
         """
-        self._root = Path(config.root or Path(config.path).parent)
-        rows = _READERS[_suffix(config.path)](config.path)
-        present = {str(name) for row in rows[:1000] for name in row}
-        names = {name: name for name in KINDS} | config.columns
-        for options in (*config.media.needs(), *((name,) for name in INTERVAL if name in names)):
-            if rows and not any(names[name] in present for name in options):
-                columns = ", ".join(sorted(present))
-                raise ConfigError(f"{config.path}: no column {names[options[-1]]!r}; columns are {columns}")
-        # Other columns are dropped.
-        self._rows = [{name: row.get(column) for name, column in names.items() if column in row} for row in rows]
-        if not self._rows:
-            raise ConfigError(f"{config.path}: the table has no rows")
+        self._config = config
+        needed = {name for options in config.media.needs() for name in options}
+        names = {**{name: name for name in KINDS}, **config.columns}
+        self._columns = {
+            name: Column(spec) for name, spec in names.items() if spec and (name in needed or name in INTERVAL)
+        }
+        self._table = self._read()
+        self._check_columns()
+        if not len(self._table):
+            raise ConfigError(f"{config.path}: the table has no rows" + (config.where and f" with {config.where}"))
+
+    def _read(self) -> Table:
+        config, join = self._config, self._config.join
+        key, (column, _, value) = join.key or join.column, config.where.partition("=")
+        read = [name for spec in self._columns.values() for name in spec.names]
+        used = {*read, *(name.split("/")[0] for name in read)}  # the columns, and those in which they are nested
+        names = used | {join.column, column} - {""}
+        if config.path and Path(config.path).is_dir():
+            self._root = Path(config.root or config.path)
+            table: Table = FolderTable(config.path, names)
+        else:
+            paths = _paths(config.path)
+            self._root = Path(config.root or Path(paths[0]).parent)
+            table = read_table(paths, names, rows=config.rows, header=config.header)
+        self._first = table
+        for name in filter(None, (column, join.column)):
+            self._require(name in table.columns, name, table, config.path)
+        if column:
+            table = SelectedTable(table, column, value)
+        if not join.column:
+            return table
+        other = read_table(_paths(join.path or config.path), used | {key}, rows=join.rows, header=join.header)
+        self._require(key in other.columns, key, other, join.path or f"{config.path}, {join.rows}")
+        joined = JoinedTable(table, other, join.column, key, join.separator)
+        if len(table) and not joined.matches():
+            raise ConfigError(f"{config.path}: no value of {join.column!r} is a {key!r} of the second table")
+        return joined
+
+    def _check_columns(self) -> None:
+        mapped = [name for name in INTERVAL if name in self._columns]
+        for options in (*self._config.media.needs(), *((name,) for name in mapped)):
+            columns = [self._columns[name] for name in options if name in self._columns]
+            if not columns:
+                raise ConfigError(f"manifest columns: none is given for {options[0]}")
+            if not any(all(is_present(name, self._table.columns) for name in column.names) for column in columns):
+                for name in columns[-1].names:
+                    self._require(is_present(name, self._table.columns), name, self._table, self._config.path)
+
+    @staticmethod
+    def _require(present: bool, name: str, table: Table, where: str) -> None:
+        if not present and len(table):
+            raise ConfigError(f"{where}: no column {name!r}; columns are {', '.join(sorted(table.columns))}")
+
+    def notes(self) -> list[str]:
+        """What is passed over, as lines of text."""
+        notes = []
+        if isinstance(self._table, JoinedTable) and (lonely := len(self._table) - self._table.matches()):
+            notes.append(f"{lonely} rows have no {self._config.join.column!r} in the second table")
+        if isinstance(self._first, FolderTable) and self._first.others:
+            named = ", ".join(f"{suffix} {count}" for suffix, count in self._first.others.most_common(10))
+            notes.append(f"files of other kinds are passed over: {named}")
+        if isinstance(self._first, ParquetTable) and self._first.group_bytes > LARGE_GROUP:
+            size = self._first.group_bytes >> 20
+            notes.append(f"a sample reads its row group, up to {size} MiB; with fewer rows in each it is faster")
+        return notes
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._rows[index]
-        part = {name: _seconds(row[name], name, index) for name in INTERVAL if row.get(name) not in (None, "")}
-        if "end" in part:
-            part["duration"] = part["end"] - part.get("start", 0.0)
+        row = self._table[index]
+        values = {}
+        for name, column in self._columns.items():
+            try:
+                value = column(row)
+                if value is not None and value != "":
+                    values[name] = seconds(value) if name in INTERVAL else value
+            except ValueError as error:
+                raise MediaError("value", f"row {index}: {name}: {error}") from None
+        start, duration = values.get("start", 0.0), values.get("duration")
+        if "end" in values:
+            duration = values["end"] - start
         record: dict[str, Any] = {"name": f"row {index}"}
         for name in KINDS:
-            value = row.get(name)
-            if value is None or value == "":
-                continue
-            if is_caption(name):
-                record[name] = _captions(value)
-            elif isinstance(value, str):
-                start, duration = (part.get("start", 0.0), part.get("duration")) if name in TIMED else (0.0, None)
-                record[name] = MediaFile(str(self._root / value), start=start, duration=duration)
-            else:
-                raise MediaError("value", f"row {index}: {name} is not a path: {value!r:.80}")
+            if name in values:
+                part = (start, duration) if name in TIMED else (0.0, None)
+                read = _captions(values[name]) if is_caption(name) else self._file(values[name], index, name, *part)
+                record[name] = read
         return record
+
+    def _file(self, value: Any, index: int, name: str, start: float, duration: float | None) -> MediaFile:
+        path, data = (value.get("path"), value.get("bytes")) if isinstance(value, dict) else (value, None)
+        if isinstance(path, bytes):
+            path, data = None, path
+        if isinstance(data, bytes):
+            return MediaFile(f"row {index}, {path or name}", data, start, duration)
+        if not isinstance(path, str) or data is not None:
+            raise MediaError("value", f"row {index}: {name} is neither a path nor bytes: {value!r:.80}")
+        return MediaFile(str(self._root / path), start=start, duration=duration)
+
+
+def _paths(path: str) -> list[str]:
+    """The files of a table; a file whose name holds a comma or braces is itself."""
+    return expand(path) if any(c in path for c in ",{*") and not Path(path).exists() else [path]
 
 
 def _captions(value: object) -> object:
@@ -107,101 +212,6 @@ def _captions(value: object) -> object:
             return value
         return listed if isinstance(listed, list) else value
     return value
-
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
-_ISO = re.compile(rf"PT(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?")
-
-
-def _seconds(value: Any, name: str, index: int) -> float:
-    try:
-        text = str(value).strip()
-        if (match := _CLOCK.fullmatch(text) or _ISO.fullmatch(text)) and any(match.groups()):
-            hours, minutes, seconds = (float(part or 0) for part in match.groups())
-            return 3600 * hours + 60 * minutes + seconds
-        if math.isfinite(seconds := float(value)):
-            return seconds
-    except (TypeError, ValueError):
-        pass
-    raise MediaError("value", f"row {index}: {name} is not a time (1.5, 00:01:30.5 or PT1M30S): {value!r:.80}")
-
-
-def _suffix(path: str) -> str:
-    suffix = Path(path).suffix.lower()
-    if suffix not in _READERS:
-        raise ConfigError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such file")
-    if Path(path).stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or use webdataset shards")
-    return suffix
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from error
-
-
-def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
-    try:
-        lines = io.StringIO(_text(path), newline="")  # not `splitlines`, which splits captions at U+2028, too
-        rows: list[Mapping[str, Any]] = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ConfigError(f"{path}: not a table ({error})") from error
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise ConfigError(f"{path}: row {number} has a different number of columns than the header")
-    return rows
-
-
-def _objects(path: str, rows: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError(f"{path}: not a list of objects")
-    return rows
-
-
-def _lines(path: str) -> list[Mapping[str, Any]]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
-    return _objects(path, rows)
-
-
-def _json(path: str) -> list[Mapping[str, Any]]:
-    try:
-        return _objects(path, json.loads(_text(path)))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path}: not JSON ({error})") from error
-
-
-def _parquet(path: str) -> list[Mapping[str, Any]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ConfigError("parquet manifests need pyarrow: pip install 'codi_jax[parquet]'") from error
-    try:
-        return parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from error
-
-
-_READERS = {
-    ".csv": lambda path: _separated(path, ","),
-    ".tsv": lambda path: _separated(path, "\t"),
-    ".jsonl": _lines,
-    ".json": _json,
-    ".parquet": _parquet,
-}
 
 
 @register("manifest", ManifestConfig)

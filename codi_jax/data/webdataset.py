@@ -25,13 +25,13 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
+from codi_jax.data.folder import KIND
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
 from codi_jax.data.tar import Tar
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
 
-_KIND = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 _LOGGER = logging.getLogger(__name__)
 MAX_SAMPLES = 10_000_000  # in one shard
 _THREADS = 16  # for scanning headers
@@ -57,7 +57,7 @@ class WebDatasetConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class Part:
     """The location of one file of a sample in its shard."""
 
     suffix: str
@@ -80,7 +80,7 @@ class WebDataset:
             self._contents = list(pool.map(self._read, self.shards))
         self._check_damage()
         self._needs = config.media.needs()
-        self._samples: list[tuple[str, dict[str, _Part]]] = []
+        self._samples: list[tuple[str, dict[str, Part]]] = []
         ends = []
         for contents in self._contents:
             self._samples += [sample for sample in contents.samples if self._is_complete(sample[1])]
@@ -113,7 +113,7 @@ class WebDataset:
             )
         return record
 
-    def _is_complete(self, parts: Mapping[str, _Part]) -> bool:
+    def _is_complete(self, parts: Mapping[str, Part]) -> bool:
         return all(any(name in parts for name in needs) for needs in self._needs)
 
     def _check_damage(self) -> None:
@@ -133,7 +133,7 @@ class WebDataset:
         for shard, contents in damaged:
             _LOGGER.warning("%s: %s; its other samples are used", shard, contents.damage)
 
-    def _damaged(self) -> list[tuple[str, "_Contents"]]:
+    def _damaged(self) -> list[tuple[str, "Contents"]]:
         return [(shard, c) for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
 
     def notes(self) -> list[str]:
@@ -143,18 +143,18 @@ class WebDataset:
         named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
         return damaged + ([f"files of other kinds are passed over: {named}"] if named else [])
 
-    def _read(self, shard: str) -> "_Contents":
+    def _read(self, shard: str) -> "Contents":
         """The contents of a shard, from the index if it has them."""
         cache = None
         if self._config.index:
             name = hashlib.sha256(f"{shard} {_version(shard)}".encode()).hexdigest()[:24]
             cache = storage.as_path(self._config.index) / f"{name}.json"
             try:
-                return _Contents.of_json(cache.read_text())
+                return Contents.of_json(cache.read_text())
             except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 pass  # missing or damaged: scan the tar
         with storage.as_path(shard).open("rb") as stream:
-            contents = _scan(shard, stream)
+            contents = scan(shard, stream)
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             storage.write_text(cache, contents.to_json())
@@ -162,10 +162,10 @@ class WebDataset:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Contents:
+class Contents:
     """The samples of a shard, the number of files of other kinds by suffix, and `damage` and `cut` as of a `Tar`."""
 
-    samples: list[tuple[str, dict[str, _Part]]]
+    samples: list[tuple[str, dict[str, Part]]]
     others: dict[str, int]
     damage: str
     cut: bool
@@ -175,17 +175,17 @@ class _Contents:
         return json.dumps({"samples": rows, "others": self.others, "damage": self.damage, "cut": self.cut})
 
     @classmethod
-    def of_json(cls, text: str) -> "_Contents":
+    def of_json(cls, text: str) -> "Contents":
         tree = json.loads(text)
         samples = [
-            (str(key), {str(n): _Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
+            (str(key), {str(n): Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
             for key, parts in tree["samples"]
         ]
         others = {str(suffix): int(n) for suffix, n in tree["others"].items()}
         return cls(samples, others, str(tree["damage"]), bool(tree["cut"]))
 
 
-def _scan(shard: str, stream: BinaryIO) -> _Contents:
+def scan(shard: str, stream: BinaryIO) -> Contents:
     """Reads all headers; of several files of one kind of a sample, the first suffix in `SUFFIXES` wins."""
     tar, samples, others = Tar(stream), [], Counter()
     key, parts = "", {}
@@ -196,8 +196,8 @@ def _scan(shard: str, stream: BinaryIO) -> _Contents:
             continue
         if (own := f"{folder}/{stem}".lstrip("/")) != key:
             key, parts = own, {}
-        part = _Part(suffix.lower(), member.offset, member.size)
-        kind = _KIND.get(part.suffix)
+        part = Part(suffix.lower(), member.offset, member.size)
+        kind = KIND.get(part.suffix)
         if kind is None:
             others[part.suffix[:20]] += 1
             continue
@@ -207,14 +207,14 @@ def _scan(shard: str, stream: BinaryIO) -> _Contents:
                 raise ConfigError(f"{shard}: over {MAX_SAMPLES} samples in one tar")
         if kind not in parts or _rank(kind, part) < _rank(kind, parts[kind]):
             parts[kind] = part
-    return _Contents(samples, dict(others), tar.damage, tar.cut)
+    return Contents(samples, dict(others), tar.damage, tar.cut)
 
 
-def _rank(kind: str, part: _Part) -> int:
+def _rank(kind: str, part: Part) -> int:
     return SUFFIXES[kind].index(part.suffix)
 
 
-def _caption(path: str, part: _Part, data: bytes, field: str) -> Any:
+def _caption(path: str, part: Part, data: bytes, field: str) -> Any:
     try:
         text = data.decode("utf-8-sig")
         if part.suffix == "txt":
@@ -238,7 +238,7 @@ def _version(shard: str) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _bytes(shard: str, part: _Part) -> bytes:
+def _bytes(shard: str, part: Part) -> bytes:
     """The bytes of a part of a shard; from remote storage, only that part is fetched.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 from codi_jax import __version__, digit_world
 from codi_jax.config import ConfigError
 from codi_jax.packaged import Package
+from codi_jax.train.ledger import stage_costs
 from codi_jax.train.recipe import Run
 
 LICENCE = "MIT"
@@ -41,8 +42,7 @@ def _commit() -> str:
 
 def _hours(run: Run) -> float:
     """Sum of the hours of all stages of a run, from their cost.json; stages that ran in parallel are added."""
-    costs = [json.loads(path.read_text()) for path in run.folder.glob("stages/*/cost.json")]
-    return round(sum(cost.get("total", 0.0) for cost in costs) / 3600, 2)
+    return round(sum(cost.get("total", 0.0) for cost in stage_costs(run.folder).values()) / 3600, 2)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

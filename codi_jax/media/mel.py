@@ -128,7 +128,8 @@ def magnitudes(wave: np.ndarray, config: MelConfig, frames: int | None = None) -
         raise ValueError(f"asked for {frames} frames of a waveform that has {available}")
     padded = np.pad(np.asarray(wave, np.float32), ((0, 0), (half, half)), mode="reflect")
     views = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft, axis=1)[:, :: config.hop]
-    spectrum = fft.rfft(views[:, :frames] * hann(config.n_fft).astype(np.float32))  # four times as fast as NumPy's
+    # In a quarter of the time of NumPy's transform.
+    spectrum = np.asarray(fft.rfft(views[:, :frames] * hann(config.n_fft).astype(np.float32)))
     return np.abs(spectrum).astype(np.float32, copy=False)
 
 

@@ -55,6 +55,18 @@ def rows(head: Iterable[Any], body: Iterable[Iterable[Any]], class_: str = "numb
     )
 
 
+def gallery(lines: Iterable[tuple[str, Iterable[Any]]]) -> Html:
+    """A table of media: a line for each name, a column for each sample."""
+    return el(
+        "table",
+        [
+            el("tr", el("th", name, scope="row"), [el("td", el("div", x, class_="media")) for x in cells])
+            for name, cells in lines
+        ],
+        class_="gallery",
+    )
+
+
 def number(value: float | None, places: int = 3) -> str:
     """Formats a number with `places` decimals; None becomes a dash."""
     return "–" if value is None else f"{value:.{places}f}"

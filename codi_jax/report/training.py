@@ -45,7 +45,14 @@ def trained_in(stages: Mapping[str, Any]) -> str:
 
 
 def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
-    """Seconds by stage and activity, activities in decreasing order of time; total wall time and core time."""
+    """Seconds by stage and activity, activities in decreasing order of time; total wall time and core time.
+
+    Args:
+      run: the run.
+      cost: {"stages": see `ledger.stage_costs`, "evaluate": {"total", "core_seconds", "peak_memory_bytes"} of the
+        evaluation, if there was one}.
+      caption: of the figure.
+    """
     stages = {name: cost["stages"][name] for name in run.order if name in cost["stages"]}
     spent: dict[str, float] = {}
     for stage in stages.values():
@@ -58,13 +65,16 @@ def costs(run: Run, cost: Mapping[str, Any], caption: Any) -> Html:
         totals = number(stage["total"], 1), number(stage.get("core_seconds"), 1)
         body.append([name, run.stage(name).objective, *cells, *totals])
     blank = [""] * (1 + len(activities))
-    evaluation = cost["evaluate"]
-    walls = wall_seconds(stages.values()), evaluation["total"]
-    cores = core_seconds(stages.values()), evaluation.get("core_seconds")
-    for title, wall, core in zip(("training", "evaluation"), walls, cores, strict=True):
+    evaluation = cost.get("evaluate")
+    walls, cores = [wall_seconds(stages.values())], [core_seconds(stages.values())]
+    if evaluation is not None:
+        walls.append(evaluation["total"])
+        cores.append(evaluation.get("core_seconds"))
+    for title, wall, core in zip(("training", "evaluation"), walls, cores, strict=False):
         body.append([title, *blank, number(wall, 1), number(core, 1)])
-    sums = (None if first is None or then is None else first + then for first, then in (walls, cores))
-    body.append(["total", *blank, *("–" if seconds is None else duration(seconds) for seconds in sums)])
-    memory = f" Peak memory of the evaluation: {size(evaluation['peak_memory_bytes'])}."
+    if evaluation is not None:
+        known = ([x for x in spent if x is not None] for spent in (walls, cores))
+        body.append(["total", *blank, *(duration(sum(spent)) if len(spent) == 2 else "–" for spent in known)])
+        caption = [caption, f" Peak memory of the evaluation: {size(evaluation['peak_memory_bytes'])}."]
     head = ["stage", "objective", *activities, "wall time", "core time"]
-    return figure(rows(head, body, "numbers costs"), [caption, memory])
+    return figure(rows(head, body, "numbers costs"), caption)

@@ -96,3 +96,8 @@ def line(name: str, cost: Mapping[str, Any], steps: int) -> str:
     parts = [f"{activity} {duration(seconds)}" for seconds, activity in reversed(spent) if seconds >= 0.5]
     lost = f"  {cost['lost_steps']:g} steps lost" if cost.get("lost_steps") else ""
     return f"{name}  goodput {goodput(cost, steps):.0%} of {duration(cost['total'])}: {', '.join(parts)}{lost}"
+
+
+def stage_costs(workdir: Path) -> dict[str, dict[str, Any]]:
+    """The contents of cost.json of every stage of a workdir, by the name of the stage."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(workdir.glob("stages/*/cost.json"))}

@@ -10,6 +10,12 @@ from PIL import Image
 
 from codi_jax import cli
 from codi_jax.checkpoint import load_params, save_params
+from codi_jax.cli.common import read_config
+from codi_jax.config import from_dict
+from codi_jax.data.manifest import JoinConfig, ManifestConfig
+from codi_jax.data.skip_bad_samples import FaultsConfig
+from codi_jax.data.source import make_source
+from codi_jax.data.webdataset import WebDatasetConfig
 from codi_jax.media import files
 from codi_jax.train.recipe import load_run, open_run, save_config
 from configs import finetune
@@ -52,7 +58,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
-def finetuned(finished, table, workdir, capsys, modalities):
+def finetuned(finished, table, workdir, modalities, *more):
     cli.main(
         [
             "train",
@@ -61,6 +67,7 @@ def finetuned(finished, table, workdir, capsys, modalities):
             "--config.data.columns.text=caption",
             f"--workdir={workdir}",
             "--quiet",
+            *more,
         ]
     )
     run, before = load_run(workdir), toy.params(toy.codi(*toy.EVERYTHING))
@@ -77,13 +84,29 @@ def finetuned(finished, table, workdir, capsys, modalities):
 
 
 def test_fine_tuning_on_images_and_captions(finished, table, tmp_path, capsys):
-    run = finetuned(finished, table, tmp_path / "mine", capsys, "text+image")
+    """And what the other verbs say of it: a page of losses and samples, but no evaluation."""
+    run = finetuned(finished, table, tmp_path / "mine", "text+image", f"--config.data.log={tmp_path / 'bad'}")
     assert set(run.stages) == {"finetune.image", "finetune.text"}
+    lines = (tmp_path / "bad" / "image+text.0").read_text().splitlines()
+    assert {json.loads(line)["index"] for line in lines} == {7} and "absent.png" in lines[0]
+
+    capsys.readouterr()
+    cli.main(["report", f"--workdir={tmp_path / 'mine'}"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "mine" / "report.html")
+    page = (tmp_path / "mine" / "report.html").read_text(encoding="utf-8")
+    assert "2 of 2 stages finished" in page and "loss of finetune.image" in page and "Seconds by stage" in page
+    assert page.count("data:image/png;base64,") == 8 and page.count("a red ") >= 16  # prompts of both stages
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", f"--workdir={tmp_path / 'mine'}"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count("\n") == 1
+    assert "evaluate reads the factors of digit_world; `codi-jax report` shows losses and samples of any run" in said
 
 
 @pytest.mark.slow
 def test_fine_tuning_on_all_modalities_and_generating(finished, table, tmp_path, capsys):
-    run = finetuned(finished, table, tmp_path / "mine", capsys, "text+image+audio+video")
+    run = finetuned(finished, table, tmp_path / "mine", "text+image+audio+video")
     assert set(run.stages) == {f"finetune.{name}" for name in toy.EVERYTHING}
     cli.main(
         [
@@ -97,9 +120,63 @@ def test_fine_tuning_on_all_modalities_and_generating(finished, table, tmp_path,
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["audio_0.wav", "image_0.png", "video_0.mp4"]
 
 
+def sources(argument, *overrides):
+    """The sources of the config with fields of config.data that are set on the command line."""
+    arguments = [f"--config=finetune:{argument}", *(f"--config.data.{x}" for x in overrides)]
+    return read_config(arguments).sources.to_dict()
+
+
+def test_every_field_of_the_source_can_be_set(finished):
+    every = sources(
+        f"run={finished}", "manifest=a.json", "root=media", "columns.text=caption", "columns.audio={id:06d}.wav",
+        "start=from", "end=to", "rows=images", "header=('a','b')", "join.column=id", "join.key=image_id",
+        "join.rows=annotations", "where=split=train", "max_bad_fraction=0.2", "log=bad",
+        "window=random",
+    )  # fmt: skip
+    assert set(every) == {"image+text", "audio+text", "text+video"}
+    for name, config in every.items():
+        assert config.pop("name") == "manifest"
+        assert set(config["media"]["modalities"]) == set(name.split("+")) and config["media"]["window"] == "random"
+        manifest = from_dict(ManifestConfig, config)
+        columns = {"text": "caption", "image": "image", "audio": "{id:06d}.wav", "video": "video"}
+        assert manifest.columns == {**columns, "start": "from", "end": "to", "duration": ""}
+        assert (manifest.path, manifest.root, manifest.rows) == ("a.json", "media", "images")
+        assert (manifest.header, manifest.where) == (("a", "b"), "split=train")
+        assert manifest.join == JoinConfig("id", "image_id", rows="annotations")
+        assert manifest.faults == FaultsConfig(0.2, f"bad/{name}")
+
+
+def test_by_default_the_manifest_is_read_as_it_is(finished):
+    for config in sources(f"run={finished}", "manifest=a.csv").values():
+        del config["name"]
+        columns = {name: name for name in toy.EVERYTHING} | dict.fromkeys(("start", "duration", "end"), "")
+        assert from_dict(ManifestConfig, config) == ManifestConfig("a.csv", config["media"], columns=columns)
+
+
+def test_shards_as_the_source(finished):
+    for name, config in sources(
+        f"run={finished},source=webdataset,modalities=text+image", "shards=x/*.tar", "caption=title", "log=bad"
+    ).items():
+        assert config.pop("name") == "webdataset"
+        assert from_dict(WebDatasetConfig, config) == WebDatasetConfig(
+            "x/*.tar", config["media"], "title", faults=FaultsConfig(log=f"bad/{name}")
+        )
+
+
+def test_a_part_of_each_file_is_read(finished, table, tmp_path):
+    """By columns that `data.start` and `data.duration` name."""
+    files.write_wav(tmp_path / "x.wav", np.repeat(np.array([1000, 2000, 3000], np.int16), 8000), 8000)
+    (tmp_path / "x.csv").write_text("text,audio,from,seconds\na red 3,x.wav,1,0.5\n")
+    overrides = (f"manifest={tmp_path / 'x.csv'}", "start=from", "duration=seconds")
+    config = sources(f"run={finished},modalities=text+audio", *overrides)["audio+text"]
+    audio = make_source(config)[0]["audio"]
+    assert (audio[:4000] == 2000).all() and not audio[4000:].any()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
+        ("source=tfds", "config argument source: expected manifest or webdataset, got 'tfds'"),
         ("run=nowhere", "nowhere is neither a packaged model nor a workdir"),
         ("modalities=text+smell", "has no smell"),
         ("modalities=image", "expected text and at least one other modality"),

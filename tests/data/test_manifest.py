@@ -203,7 +203,7 @@ def records_config(path):
     ("name", "content", "says"),
     [
         ("absent.csv", None, "no such file"),
-        ("table.txt", b"", "expected a file that ends in .csv, .tsv, .jsonl, .json, .parquet"),
+        ("table.txt", b"", "expected a file that ends in .csv, .tsv, .jsonl, .json, .parquet, or a folder"),
         ("empty.csv", b"", "the table has no rows"),
         ("columns.csv", b"caption,file\na,b\n", "no column 'image'; columns are caption, file"),
         ("ragged.csv", b"caption,image\na,b,c\n", "row 2 has a different number of columns"),
@@ -213,7 +213,7 @@ def records_config(path):
         ("deep.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("list.json", b'{"caption": "a"}', "not a list of objects"),
         ("deep.json", b"[" * 100_000, "not JSON"),
-        ("bad.parquet", b"PAR1 and no more", "not a parquet file"),
+        ("bad.parquet", b"PAR1 and no more", "not a readable parquet file"),
     ],
 )
 def test_a_bad_table(tmp_path, name, content, says):

@@ -125,7 +125,7 @@ def test_other_files_and_folders_are_skipped(tmp_path):
 def test_with_an_index_the_tars_are_not_scanned_again(shards, tmp_path, monkeypatch):
     pattern, index = shards / "*.tar", str(tmp_path / "index")
     first = records(pattern, index=index)
-    monkeypatch.setattr(webdataset, "_scan", lambda *a: pytest.fail("the tar is scanned again"))
+    monkeypatch.setattr(webdataset, "scan", lambda *a: pytest.fail("the tar is scanned again"))
     again = records(pattern, index=index)
     assert again._samples == first._samples
     monkeypatch.undo()

@@ -41,3 +41,9 @@ def test_stages_without_recorded_sessions_have_no_wall_time():
     cells = table(old)
     assert cells["b"][-2:] == ["600.0", "–"]
     assert cells["training"][-2:] == cells["total"][-2:] == ["–", "–"]
+
+
+def test_costs_of_a_run_without_an_evaluation():
+    html = costs(RUN, {"stages": STAGES}, "")
+    assert ">training<" in html and "670.0" in html
+    assert ">evaluation<" not in html and ">total<" not in html and "Peak memory" not in html

@@ -43,6 +43,7 @@ from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
 from codi_jax.sampling.generator import Generator
+from codi_jax.train.ledger import stage_costs
 
 __all__ = ["evaluate", "make_verdict", "table"]
 
@@ -81,9 +82,13 @@ class Evaluation:
 
     @staticmethod
     def _source(config: Any, name: str, size: int) -> Source:
+        only = "evaluate reads the factors of digit_world; `codi-jax report` shows losses and samples of any run"
         if name not in config.sources:
-            raise ConfigError(f"config.evaluate: no source {name!r}; there are {', '.join(config.sources)}")
+            known = ", ".join(config.sources)
+            raise ConfigError(f"config.evaluate: no source {name!r}; there are {known}. {only}")
         source = make_source(config.sources[name], f"sources.{name}")
+        if not len(source) or "factors" not in source[0]:
+            raise ConfigError(f"config.evaluate: samples of {name!r} have no factors. {only}")
         if len(source) < size:
             raise ConfigError(f"config.evaluate: {size} samples of {name!r} are required, it has {len(source)}")
         return source
@@ -279,10 +284,9 @@ def _cost(workdir: Path, seconds: Mapping[str, float], total: float, core: float
     """Contents of cost.json: seconds of the stages and of this evaluation, and the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    stages = {p.parent.name: json.loads(p.read_text()) for p in sorted(workdir.glob("stages/*/cost.json"))}
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     return {
-        "stages": stages,
+        "stages": stage_costs(workdir),
         "evaluate": {
             **{"seconds": rounded, "total": round(total, 2), "core_seconds": round(core, 2)},
             "peak_memory_bytes": peak,

@@ -11,7 +11,7 @@ import numpy as np
 from codi_jax.digit_world import CARRIES, FACTORS
 from codi_jax.metrics.agreement import UNREAD, agrees
 from codi_jax.modalities import Modality
-from codi_jax.report.markup import Html, el, figure
+from codi_jax.report.markup import Html, el, figure, gallery
 
 COLUMNS = 8
 
@@ -29,17 +29,6 @@ def _media(modality: Modality, values: np.ndarray) -> list[Html]:
 
 def _mark(correct: bool, words: str) -> Html:
     return el("span", "✓ " if correct else "✗ ", words, class_="right" if correct else "wrong")
-
-
-def _table(lines: Sequence[tuple[str, Sequence[Any]]]) -> Html:
-    return el(
-        "table",
-        [
-            el("tr", el("th", name, scope="row"), [el("td", el("div", x, class_="media")) for x in cells])
-            for name, cells in lines
-        ],
-        class_="gallery",
-    )
 
 
 def direction(
@@ -68,7 +57,7 @@ def direction(
     ]
     if source.name != target.name:
         lines.append(("real sample", _media(target, real["values"][target.name])))
-    return figure(_table(lines), caption)
+    return figure(gallery(lines), caption)
 
 
 def combination(
@@ -88,7 +77,7 @@ def combination(
     """
     columns = min(COLUMNS, len(generated[outputs[0].name]))
     lines = [(f"prompt: {m.name}", _media(m, prompts[m.name][:columns])) for m in inputs]
-    return figure(_table(lines + [(m.name, _media(m, generated[m.name])) for m in outputs]), caption)
+    return figure(gallery(lines + [(m.name, _media(m, generated[m.name])) for m in outputs]), caption)
 
 
 def together(
@@ -108,5 +97,5 @@ def together(
         lines: list[tuple[str, Sequence[Any]]] = [(m.name, _media(m, generated["values"][m.name])) for m in outputs]
         agree = agrees(readings)[:COLUMNS]
         lines.append((f"same {factor}?", [_mark(bool(ok), "agree" if ok else "differ") for ok in agree]))
-        parts += [el("h4", title), _table(lines)]
+        parts += [el("h4", title), gallery(lines)]
     return figure(parts, caption)

@@ -209,6 +209,15 @@ def test_an_invalid_config_is_an_error(tmp_path, variables, change, message):
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_samples_without_factors_are_an_error(tmp_path, variables):
+    """As those of a user, which cannot be judged."""
+    np.savez(tmp_path / "mine.npz", text=np.zeros(64))
+    it = demo_run(tmp_path)
+    it.config.sources["test_seen"] = {"name": "arrays", "path": str(tmp_path / "mine.npz")}
+    with pytest.raises(ConfigError, match=r"samples of 'test_seen' have no factors\. evaluate reads the factors of"):
+        run.evaluate(it.codi, it.config, variables, tmp_path)
+
+
 def test_an_unfinished_run_is_an_error_that_names_the_missing_component(tmp_path, variables):
     it = demo_run(tmp_path)
     del variables["params"]["text_unet"]
