@@ -106,27 +106,31 @@ def names_config(rest: Sequence[str]) -> bool:
 
 
 def read_config(arguments: Sequence[str]) -> "ConfigDict":
-    """The ConfigDict of --config and its overrides, parsed by ml_collections in a separate flag set.
+    """The ConfigDict of --config and its overrides.
 
-    --config is a file, or the name of one of ours, and the argument of its `get_config` after a colon.
+    --config is a file, or the name of one of ours, and the argument of its `get_config` after a colon. Every field of
+    the config classes can be overridden, see `cli.overrides`.
 
     Raises:
       ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
     """
-    from ml_collections import config_flags
+    from ml_collections import ConfigDict, config_flags
 
     from codi_jax.config_utils import to_config_dict
 
     if (here := os.getcwd()) not in sys.path:  # a config file may import what lies there
         sys.path.append(here)
     config, others = split_config(arguments)
-    named = [*map(_with_file, config), *others]
-    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), named)
+    refuse_arguments(others)
+    named = [argument for argument in config if not argument.startswith("--config.")]
+    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), list(map(_with_file, named)))
     if dataclasses.is_dataclass(config):
-        return to_config_dict(config)
+        config = to_config_dict(config)
     if config is None:
         raise ConfigError("train needs --config=NAME[:argument] in a workdir that holds no config yet")
-    return config
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config: get_config returns {type(config).__name__}; expected a ConfigDict")
+    return _override(config, [argument for argument in arguments if argument.startswith("--config.")])
 
 
 def _with_file(argument: str) -> str:
@@ -180,15 +184,28 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
 
 
 def override(tree: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """A config with fields that `--config.a.b=value` overrides.
+    """Sections of a run's config with fields that `--config.a.b=value` overrides.
 
     Raises:
       ConfigError: a field that the config does not have, a value of another type, or another argument.
     """
-    from ml_collections import ConfigDict, config_flags
+    from ml_collections import ConfigDict
 
-    config = ConfigDict(tree, convert_dict=True)
-    return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), arguments).to_dict()
+    return _override(ConfigDict(tree, convert_dict=True), arguments).to_dict()
+
+
+def _override(config: "ConfigDict", arguments: Sequence[str]) -> "ConfigDict":
+    """The config of a run, changed by overrides."""
+    from ml_collections import config_flags
+
+    from codi_jax.cli.overrides import declare
+    from codi_jax.plugins import import_plugins
+    from codi_jax.train.recipe import RunConfig
+
+    plugins: Any = config.get("plugins", ())
+    import_plugins(plugins)  # which may register the sources whose fields are overridden
+    named = declare(config, RunConfig, arguments)
+    return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), named)
 
 
 def run_of(args: argparse.Namespace, rest: Sequence[str]) -> "Run":
