@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, did_you_mean
+from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS, EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from codi_jax.digit_world.benchmark.verdict import Verdict
     from codi_jax.train.recipe import Run
-
-EXIT_BELOW_FLOORS = 1
-EXIT_BAD_INPUT = 2
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, run it again
 
 IN_PLACE_OF_A_WORKDIR = (
     "In place of a workdir, --config=NAME[:argument] names a config, one of ours or a file, and --config.a.b=value "
@@ -32,11 +29,12 @@ IN_PLACE_OF_A_WORKDIR = (
 
 
 def refuse(error: Exception | str) -> NoReturn:
-    """Prints the error as one line and exits with `EXIT_BAD_INPUT`."""
+    """Prints the error as one line and exits: with `EXIT_UNAVAILABLE` if a store fails, else with `EXIT_BAD_INPUT`."""
     from codi_jax.parallel import distributed
 
     print(f"codi-jax: {error}", file=sys.stderr)
-    distributed.exit_process(EXIT_BAD_INPUT)
+    transient = isinstance(error, Exception) and storage.is_transient(error)
+    distributed.exit_process(EXIT_UNAVAILABLE if transient else EXIT_BAD_INPUT)
 
 
 def end_on(verdict: "Verdict | None") -> None:
