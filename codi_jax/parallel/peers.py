@@ -3,7 +3,7 @@
 Every process writes a heartbeat to the key-value store of jax's coordination service, which process 0 runs, and reads
 those of the others:
 
-    codi_jax/peers/K     number of heartbeats, host name; exit code and reason, once it is ending
+    codi/peers/K     number of heartbeats, host name, own seconds per step; exit code and reason, once it is ending
 
 A process that has written none for `seconds` is gone. One that ends with an error ends the others with the same code.
 jax has heartbeats of its own, but aborts (SIGABRT, with frames of C++) when they are missed or process 0 does not
@@ -28,7 +28,7 @@ from jax._src import distributed as jax_distributed
 
 from codi_jax.exit_codes import EXIT_PREEMPTED, EXIT_UNAVAILABLE
 
-PREFIX = "codi_jax/peers/"
+PREFIX = "codi/peers/"
 _ORDERLY = (0, EXIT_PREEMPTED)  # exit codes of processes that end together
 
 
@@ -54,6 +54,8 @@ class Peers:
         self.seconds, self.interval = seconds, min(seconds / 10, 2.0)
         self._store, self._me, self._clock = store, me, clock
         self._beats, self._end = 0, ("", "")
+        self.own_seconds = 0.0  # per step, which this process tells the others
+        self.seconds_of: dict[int, float] = {}  # the same of all processes that have told theirs
         self._seen: dict[int, tuple[str, float]] = {k: ("", clock()) for k in range(count) if k != me}
         self._hosts: dict[int, str] = {}
         self._answered = clock()
@@ -69,7 +71,7 @@ class Peers:
             self._write()
 
     def _write(self) -> None:
-        value = "\n".join((str(self._beats), socket.gethostname(), *self._end))
+        value = "\n".join((str(self._beats), socket.gethostname(), str(self.own_seconds), *self._end))
         self._store.key_value_set(f"{PREFIX}{self._me}", value, allow_overwrite=True)
 
     def beat(self) -> tuple[str, int] | None:
@@ -87,7 +89,8 @@ class Peers:
         self._answered = self._clock()
         for key, value in entries:
             process = int(key.rpartition("/")[2])
-            _, self._hosts[process], code, why = value.split("\n")
+            _, self._hosts[process], own, code, why = value.split("\n")
+            self.seconds_of[process] = float(own)
             if process not in self._seen:
                 continue
             if code and int(code) not in _ORDERLY:
@@ -139,6 +142,11 @@ def _watch(peers: Peers) -> None:
         if (found := peers.beat()) is not None and _exit_code is None:
             _end(*found)
         _stop.wait(peers.interval)
+
+
+def known() -> Peers | None:
+    """What this process knows of the others; None in a run of one process."""
+    return _peers
 
 
 def end(code: int) -> None:
