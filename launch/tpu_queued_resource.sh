@@ -8,11 +8,12 @@ usage() {
     cat <<'EOF'
 usage: launch/tpu_queued_resource.sh --name=NAME --zone=ZONE --type=TYPE --repository=URL
            --config=NAME[:argument] --workdir=gs://… [--branch=NAME] [--version=RUNTIME] [--project=PROJECT] [--spot]
-           [--prepare=COMMAND] [--retries=N] [--keep] [--dry-run] [-- further arguments of `codi-jax train`]
+           [--slices=N] [--prepare=COMMAND] [--retries=N] [--keep] [--dry-run] [-- further arguments of `codi-jax train`]
 
   --name       name of the queued resource and of its TPU
   --zone       zone, such as us-west4-a
   --type       accelerator type: v5litepod-256 is v5e 16x16 on 64 hosts, v5p-128 is v5p 4x4x4 on 16
+  --slices     number of slices of this type, which train together (default: 1)
   --repository URL that every worker clones: this repository, with your configs
   --branch     branch to clone (default: main)
   --config     config file in the repository, with its argument
@@ -40,7 +41,7 @@ die() {
 name="" zone="" type="" repository="" branch="main" config="" workdir="" version="v2-alpha-tpuv5-lite" project=""
 prepare="sudo apt-get -qq update && sudo apt-get -qq install -y python3.11-venv && python3.11 -m venv ../codi_env"
 prepare+=" && ../codi_env/bin/pip install -q -e '.[gs,s3]' 'jax[tpu]'"
-spot=false keep=false dry=false retries=3
+spot=false keep=false dry=false retries=3 slices=1
 while (($#)); do
     case $1 in
         --name=*) name=${1#*=} ;;
@@ -54,6 +55,7 @@ while (($#)); do
         --version=*) version=${1#*=} ;;
         --project=*) project=${1#*=} ;;
         --retries=*) retries=${1#*=} ;;
+        --slices=*) slices=${1#*=} ;;
         --spot) spot=true ;;
         --keep) keep=true ;;
         --dry-run) dry=true ;;
@@ -68,6 +70,7 @@ for needed in name zone type repository config workdir; do
 done
 [[ $workdir == gs://* || $workdir == s3://* ]] || die "--workdir=$workdir: workers share no disk; use gs://… or s3://…"
 [[ $retries =~ ^[0-9]+$ ]] || die "--retries=$retries: not a number"
+[[ $slices =~ ^[1-9][0-9]*$ ]] || die "--slices=$slices: not a positive number"
 $dry || command -v gcloud >/dev/null || die "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
 
 where=("--zone=$zone" ${project:+"--project=$project"})
@@ -90,7 +93,12 @@ run() { # runs a command, or prints it in a dry run
 }
 
 request() {
-    local options=("--node-id=$name" "--accelerator-type=$type" "--runtime-version=$version")
+    local options=("--accelerator-type=$type" "--runtime-version=$version")
+    if ((slices > 1)); then
+        options+=("--node-prefix=$name" "--node-count=$slices")
+    else
+        options+=("--node-id=$name")
+    fi
     $spot && options+=(--spot)
     run gcloud compute tpus queued-resources create "$name" "${where[@]}" "${options[@]}"
 }
@@ -104,7 +112,11 @@ state() { # of the queued resource: ACTIVE when the TPU is allocated; "" if ther
 }
 
 on_all_workers() {
-    run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command="$1"
+    if ((slices > 1)); then
+        run gcloud compute tpus queued-resources ssh "$name" "${where[@]}" --node=all --worker=all --command="$1"
+    else
+        run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command="$1"
+    fi
 }
 
 ensure_workers() { # returns when the TPU is allocated and every worker is prepared

@@ -80,6 +80,11 @@ def test_values(override, expected):
 # fmt: on
 
 
+def test_the_value_may_be_the_next_argument():
+    tree = read_config(["--config", "codi", "--config.stages.bridging.text+audio.steps", "7"])
+    assert tree.stages.bridging["text+audio"].steps == 7
+
+
 def test_a_section_that_is_not_set_is_given_as_a_whole():
     prompts = "stages.ldm.image.samples={'source': 'text+image', 'every': 500, 'prompt': 'text'}"
     samples = parsed("codi", prompts).stages["ldm"]["image"].samples

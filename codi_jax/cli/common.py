@@ -118,17 +118,18 @@ def read_config(arguments: Sequence[str]) -> "ConfigDict":
 
     if (here := os.getcwd()) not in sys.path:  # a config file may import what lies there
         sys.path.append(here)
-    config, others = split_config(arguments)
+    given, others = split_config(arguments)
     refuse_arguments(others)
-    named = [argument for argument in config if not argument.startswith("--config.")]
-    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), list(map(_with_file, named)))
+    overrides = [argument for argument in given if argument.startswith("--config.")]
+    named = [_with_file(argument) for argument in given if argument not in overrides]
+    config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), named)
     if dataclasses.is_dataclass(config):
         config = to_config_dict(config)
     if config is None:
         raise ConfigError("train needs --config=NAME[:argument] in a workdir that holds no config yet")
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config: get_config returns {type(config).__name__}; expected a ConfigDict")
-    return _override(config, [argument for argument in arguments if argument.startswith("--config.")])
+    return _override(config, overrides)
 
 
 def _with_file(argument: str) -> str:

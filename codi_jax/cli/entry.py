@@ -143,10 +143,8 @@ def end_on_error(error: Exception, where: str | os.PathLike | None) -> NoReturn:
     if line := storage.explain(error, where):
         refuse(line)
     if isinstance(error, SaveError) or storage.is_transient(error):
-        print(
-            f"codi-jax: {(str(error) or type(error).__name__).splitlines()[0]}; run the same command again",
-            file=sys.stderr,
-        )
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"codi-jax: {what}; run the same command again", file=sys.stderr)
         distributed.exit_process(EXIT_UNAVAILABLE)
     if isinstance(error, CheckpointError):
         refuse(error)

@@ -105,10 +105,8 @@ class Peers:
         """As `beat`, by what is known: the first process without a heartbeat for some seconds."""
         now = self._clock()
         if now - self._answered > seconds and self._me:
-            return (
-                f"{self.name(0)} is gone: no answer for {now - self._answered:.0f} seconds",
-                EXIT_UNAVAILABLE,
-            )
+            why = f"no answer for {now - self._answered:.0f} seconds"
+            return f"{self.name(0)} is gone: {why}", EXIT_UNAVAILABLE
         for process, (_, at) in self._seen.items():
             # A process that cannot reach process 0 knows nothing of the others since.
             if self._answered - at > seconds:
@@ -132,9 +130,17 @@ def watch(seconds: float) -> None:
     _peers = Peers(state.client, state.process_id, state.num_processes, seconds)
     thread = threading.Thread(target=_watch, args=(_peers,), name="peers", daemon=True)
     thread.start()
-    # The interpreter ends a daemon thread that returns from C++ by an exception, which would abort the process.
-    atexit.register(lambda: (_stop.set(), thread.join(10)))
+    atexit.register(_leave, thread)
     _handle_abort()
+
+
+def _leave(thread: threading.Thread) -> None:
+    """Ends the heartbeats, before jax waits for the other processes."""
+    global _exit_code
+    _exit_code = _exit_code or 0
+    _stop.set()
+    # The interpreter ends a daemon thread that returns from C++ by an exception, which would abort the process.
+    thread.join(10)
 
 
 def _watch(peers: Peers) -> None:
@@ -191,7 +197,8 @@ def quiet_client() -> Iterator[None]:
     """Within the block, clients of the coordination service abort without printing frames of C++."""
     library: Any = importlib.import_module("jax._src.lib")._jax
     make = library.get_distributed_runtime_client
-    library.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=lambda *_: None)
+    if "missed_heartbeat_callback" in (make.__doc__ or ""):  # its signature, of a function of C++
+        library.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=lambda *_: None)
     try:
         yield
     finally:

@@ -132,6 +132,14 @@ def test_a_preempted_tpu_is_requested_again_without_counting_a_failure(tmp_path)
     assert all("--spot" in call for call in calls if "create" in call)
 
 
+def test_several_slices_are_one_queued_resource(tmp_path):
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--slices=2", states=("", "ACTIVE"))
+    assert code == 0, stderr
+    assert "--node-prefix=n --node-count=2" in calls[0] and "--node-id" not in calls[0]
+    (call,) = trained(calls)
+    assert call.startswith("compute tpus queued-resources ssh n --zone=z --node=all --worker=all --command=")
+
+
 def test_a_dry_run_only_prints_the_commands(tmp_path):
     done = subprocess.run([QUEUED, "--dry-run", *GIVEN], env=environment(tmp_path), capture_output=True, text=True)
     lines = done.stdout.splitlines()
@@ -147,6 +155,7 @@ def test_a_dry_run_only_prints_the_commands(tmp_path):
         ((), "--name=… is missing"),
         (GIVEN[:-1], "--workdir=… is missing"),
         ((*GIVEN[:-1], "--workdir=/shared/run"), "workers share no disk"),
+        ((*GIVEN, "--slices=0"), "--slices=0: not a positive number"),
         ((*GIVEN, "--retries=many"), "--retries=many: not a number"),
         ((*GIVEN, "--zones=z"), "unknown argument --zones=z"),
     ],
