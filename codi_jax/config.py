@@ -55,6 +55,11 @@ def revalued(was: Mapping[Any, Any], **options: Any) -> Any:
     return dataclasses.field(metadata={"old_values": dict(was)}, **options)
 
 
+def open_dict() -> Any:
+    """A dict field, empty by default, whose keys are checked elsewhere before training: an override may add any key."""
+    return dataclasses.field(default_factory=dict, metadata={"open": True})
+
+
 @functools.cache
 def _hints(annotated: Any) -> dict[str, Any]:
     return typing.get_type_hints(annotated)

@@ -34,6 +34,10 @@ else:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_TRANSIENT = {
+    *(errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN),
+}
 _NEEDS = {"gs": "gcsfs", "s3": "s3fs"}
 
 
@@ -125,6 +129,24 @@ def explain(error: BaseException, where: str | os.PathLike | None = None) -> str
             return f"{getattr(cause, 'filename', None) or where or 'the disk'}: {os.strerror(number)}: {advice}"
         cause = cause.__cause__
     return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error, or a cause of it, is of a network or a store that may answer later."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = str(getattr(cause, "code", ""))  # of HTTP, in gcsfs
+        if isinstance(cause, (ConnectionError, TimeoutError)) or getattr(cause, "errno", None) in _TRANSIENT:
+            return True
+        if code in ("408", "429") or re.fullmatch(r"5\d\d", code):
+            return True
+        # Classes of botocore and aiohttp, whose import is not worthwhile here; absl statuses of tensorstore and jax.
+        if {kind.__name__ for kind in type(cause).__mro__} & {"HTTPClientError", "ClientConnectionError"}:
+            return True
+        if re.search(r"\b(UNAVAILABLE|DEADLINE_EXCEEDED):", str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def files(directory: Path | epath.Path) -> dict[str, int]:

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from codi_jax import __version__, cli, storage
-from codi_jax.checkpoint import CheckpointError
-from codi_jax.cli.common import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS
+from codi_jax.checkpoint import CheckpointError, SaveError
+from codi_jax.config import ConfigError
 from codi_jax.digit_world.benchmark import run as evaluation
+from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS
 from codi_jax.train import trainer, variables
 from codi_jax.train.stop import Preempted
 from tests import toy
@@ -231,11 +232,21 @@ def test_overrides_are_saved_and_later_calls_need_only_the_workdir(monkeypatch, 
     assert first.order == later.order
 
 
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (Preempted("stopped in x at step 3 of 9; run it again"), 75),
         (CheckpointError("damaged"), 2),
+        (SaveError("cannot save in s3://b/run: 503"), 69),
+        (caused_by(CheckpointError("checkpoint s3://b/run cannot be read"), TimeoutError()), 69),
+        (caused_by(ConfigError("s3://b cannot be reached"), ConnectionResetError("reset by peer")), 69),
+        (caused_by(SaveError("cannot save in /run"), OSError(errno.ENOSPC, "No space left on device", "/run")), 2),
+        (RuntimeError("DEADLINE_EXCEEDED: Barrier timed out"), 69),
         (KeyboardInterrupt(), 130),
     ],
 )

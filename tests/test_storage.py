@@ -114,3 +114,33 @@ def test_an_output_directory_is_checked_without_being_made(tmp_path, monkeypatch
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match=f"{tmp_path} may not be written; choose a directory that you may read and"):
         storage.check_output(tmp_path / "a")
+
+
+class HttpError(Exception):
+    """As gcsfs has it."""
+
+    def __init__(self, code):
+        super().__init__("error")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (TimeoutError(), True),
+        (ConnectionRefusedError(), True),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (FileNotFoundError(errno.ENOENT, "No such file"), False),
+        (ValueError("UNAVAILABLE: s3 write: HTTP response code: 503"), True),
+        (ValueError("the word UNAVAILABLE in a text"), False),
+        (HttpError(503), True),
+        (HttpError("429"), True),
+        (HttpError(403), False),
+    ],
+)
+def test_errors_that_may_pass_are_distinguished(error, transient):
+    assert storage.is_transient(error) is transient
+    wrapped = RuntimeError("cannot save")
+    wrapped.__cause__ = error
+    assert storage.is_transient(wrapped) is transient

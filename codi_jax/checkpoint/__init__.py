@@ -2,6 +2,14 @@
 
 from codi_jax.checkpoint.checkpointer import Checkpointer
 from codi_jax.checkpoint.components import CheckpointReader, load_params, read_meta, save_params
-from codi_jax.checkpoint.index import CheckpointError
+from codi_jax.checkpoint.index import CheckpointError, SaveError
 
-__all__ = ["CheckpointError", "CheckpointReader", "Checkpointer", "load_params", "read_meta", "save_params"]
+__all__ = [
+    "CheckpointError",
+    "CheckpointReader",
+    "Checkpointer",
+    "SaveError",
+    "load_params",
+    "read_meta",
+    "save_params",
+]

@@ -13,7 +13,7 @@ import jax
 from etils import epath
 
 from codi_jax.checkpoint import index, store
-from codi_jax.checkpoint.index import CheckpointError
+from codi_jax.checkpoint.index import CheckpointError, SaveError
 from codi_jax.types import PyTree
 
 
@@ -77,7 +77,7 @@ class Checkpointer:
         """Waits until the last save is complete on disk.
 
         Raises:
-          CheckpointError: it failed.
+          SaveError: it failed.
         """
         self._guard(self._writer.wait_until_finished)
         self._guard(self._deletion.result)
@@ -129,8 +129,8 @@ class Checkpointer:
                 store.discard(self._path(step))
 
     def _guard(self, call: Callable[[], None]) -> None:
-        """Calls `call` and raises its errors as CheckpointError."""
+        """Calls `call` and raises its errors as SaveError."""
         try:
             call()
         except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"cannot save in {self._directory}: {str(error).splitlines()[0]}") from error
+            raise SaveError(f"cannot save in {self._directory}: {str(error).splitlines()[0]}") from error

@@ -36,6 +36,10 @@ class CheckpointError(Exception):
     """A checkpoint cannot be read or written, or does not fit the target; the message is for the user."""
 
 
+class SaveError(CheckpointError):
+    """A checkpoint could not be written. Earlier ones are intact, and the same command may succeed later."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
     """Shape and dtype of an array."""

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, did_you_mean
+from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_BELOW_FLOORS, EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from codi_jax.digit_world.benchmark.verdict import Verdict
     from codi_jax.train.recipe import Run
-
-EXIT_BELOW_FLOORS = 1
-EXIT_BAD_INPUT = 2
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: not finished, run it again
 
 IN_PLACE_OF_A_WORKDIR = (
     "In place of a workdir, --config=NAME[:argument] names a config, one of ours or a file, and --config.a.b=value "
@@ -32,11 +29,12 @@ IN_PLACE_OF_A_WORKDIR = (
 
 
 def refuse(error: Exception | str) -> NoReturn:
-    """Prints the error as one line and exits with `EXIT_BAD_INPUT`."""
+    """Prints the error as one line and exits: with `EXIT_UNAVAILABLE` if a store fails, else with `EXIT_BAD_INPUT`."""
     from codi_jax.parallel import distributed
 
     print(f"codi-jax: {error}", file=sys.stderr)
-    distributed.exit_process(EXIT_BAD_INPUT)
+    transient = isinstance(error, Exception) and storage.is_transient(error)
+    distributed.exit_process(EXIT_UNAVAILABLE if transient else EXIT_BAD_INPUT)
 
 
 def end_on(verdict: "Verdict | None") -> None:
@@ -106,27 +104,32 @@ def names_config(rest: Sequence[str]) -> bool:
 
 
 def read_config(arguments: Sequence[str]) -> "ConfigDict":
-    """The ConfigDict of --config and its overrides, parsed by ml_collections in a separate flag set.
+    """The ConfigDict of --config and its overrides.
 
-    --config is a file, or the name of one of ours, and the argument of its `get_config` after a colon.
+    --config is a file, or the name of one of ours, and the argument of its `get_config` after a colon. Every field of
+    the config classes can be overridden, see `cli.overrides`.
 
     Raises:
       ConfigError: --config is missing or invalid, an override is invalid, or there are other arguments.
     """
-    from ml_collections import config_flags
+    from ml_collections import ConfigDict, config_flags
 
     from codi_jax.config_utils import to_config_dict
 
     if (here := os.getcwd()) not in sys.path:  # a config file may import what lies there
         sys.path.append(here)
-    config, others = split_config(arguments)
-    named = [*map(_with_file, config), *others]
+    given, others = split_config(arguments)
+    refuse_arguments(others)
+    overrides = [argument for argument in given if argument.startswith("--config.")]
+    named = [_with_file(argument) for argument in given if argument not in overrides]
     config = _parse(functools.partial(config_flags.DEFINE_config_file, "config"), named)
     if dataclasses.is_dataclass(config):
-        return to_config_dict(config)
+        config = to_config_dict(config)
     if config is None:
         raise ConfigError("train needs --config=NAME[:argument] in a workdir that holds no config yet")
-    return config
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config: get_config returns {type(config).__name__}; expected a ConfigDict")
+    return _override(config, overrides)
 
 
 def _with_file(argument: str) -> str:
@@ -180,15 +183,28 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
 
 
 def override(tree: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """A config with fields that `--config.a.b=value` overrides.
+    """Sections of a run's config with fields that `--config.a.b=value` overrides.
 
     Raises:
       ConfigError: a field that the config does not have, a value of another type, or another argument.
     """
-    from ml_collections import ConfigDict, config_flags
+    from ml_collections import ConfigDict
 
-    config = ConfigDict(tree, convert_dict=True)
-    return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), arguments).to_dict()
+    return _override(ConfigDict(tree, convert_dict=True), arguments).to_dict()
+
+
+def _override(config: "ConfigDict", arguments: Sequence[str]) -> "ConfigDict":
+    """The config of a run, changed by overrides."""
+    from ml_collections import config_flags
+
+    from codi_jax.cli.overrides import declare
+    from codi_jax.plugins import import_plugins
+    from codi_jax.train.recipe import RunConfig
+
+    plugins: Any = config.get("plugins", ())
+    import_plugins(plugins)  # which may register the sources whose fields are overridden
+    named = declare(config, RunConfig, arguments)
+    return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), named)
 
 
 def run_of(args: argparse.Namespace, rest: Sequence[str]) -> "Run":

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from codi_jax import __version__, storage
 from codi_jax.cli import (
@@ -23,8 +23,9 @@ from codi_jax.cli import (
     train,
     world,
 )
-from codi_jax.cli.common import EXIT_PREEMPTED, refuse
+from codi_jax.cli.common import refuse
 from codi_jax.config import ConfigError
+from codi_jax.exit_codes import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_UNAVAILABLE
 from codi_jax.plugins import import_plugins
 
 
@@ -95,8 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # numpy is first imported; a value set by the user is kept.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args, rest = make_parser().parse_known_args(arguments)
-    import jax
-
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_programs, prepare_process
 
@@ -114,23 +113,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse(error)
     except KeyboardInterrupt:
         print("codi-jax: interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
-        distributed.exit_process(130)
+        distributed.exit_process(EXIT_INTERRUPTED)
     except Exception as error:
-        # Imported here, so that verbs which do not train do not import Orbax.
-        from codi_jax.checkpoint import CheckpointError
-        from codi_jax.train.stop import Preempted
+        end_on_error(error, getattr(args, "out", None) or getattr(args, "workdir", None))
 
-        # One line about a full disk or a directory that cannot be written.
-        if line := storage.explain(error, getattr(args, "out", None) or getattr(args, "workdir", None)):
-            refuse(line)
-        if isinstance(error, CheckpointError):
-            refuse(error)
-        if isinstance(error, Preempted):
-            if distributed.is_primary():
-                print(f"codi-jax: {error}", file=sys.stderr)
-            distributed.exit_process(EXIT_PREEMPTED)
-        # In a distributed run an exiting process would wait for the others and then abort.
-        if not jax.distributed.is_initialized():
-            raise
-        traceback.print_exc()
-        distributed.exit_process(1)
+
+def end_on_error(error: Exception, where: str | os.PathLike | None) -> NoReturn:
+    """Ends the program on an error, in one line if it is of a known kind.
+
+    Args:
+      error: the error.
+      where: the file or directory that was written.
+
+    Raises:
+      Exception: an error of no known kind, in a run of one process.
+    """
+    import jax
+
+    # Imported here, so that verbs which do not train do not import Orbax.
+    from codi_jax.checkpoint import CheckpointError, SaveError
+    from codi_jax.parallel import distributed, peers
+    from codi_jax.train.stop import Preempted
+
+    if isinstance(error, Preempted):
+        if distributed.is_primary():
+            print(f"codi-jax: {error}", file=sys.stderr)
+        distributed.exit_process(EXIT_PREEMPTED)
+    peers.end_if_gone()  # most errors of a run of several processes are a consequence of this
+    if line := storage.explain(error, where):
+        refuse(line)
+    if isinstance(error, SaveError) or storage.is_transient(error):
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"codi-jax: {what}; run the same command again", file=sys.stderr)
+        distributed.exit_process(EXIT_UNAVAILABLE)
+    if isinstance(error, CheckpointError):
+        refuse(error)
+    # In a distributed run an exiting process would wait for the others and then abort.
+    if not jax.distributed.is_initialized():
+        raise error
+    traceback.print_exception(error)
+    distributed.exit_process(1)

@@ -8,9 +8,11 @@ If none is set, `jax.distributed` detects a TPU pod, Slurm, Open MPI or an index
 names several processes, either all of them start or none: a pod whose start fails must not train as N single hosts,
 each on the whole data and each writing the same files. If the environment names none, nothing is started.
 
-If a process dies, the others exit with a non-zero code: they miss its heartbeats for `HEARTBEAT` seconds, or their
-pending collective fails. A process that exits with an error waits `LEAVING` / 2 seconds for the others, which are ended
-after `LEAVING` seconds. Both cases take less than two minutes.
+If a process dies, the others end with EXIT_UNAVAILABLE and one line that names its host (`parallel.peers`). If a
+process ends with an error, the others end with its exit code. Two variables set the seconds of waiting:
+
+    CODI_HEARTBEAT_SECONDS=50    without a heartbeat, after which a process counts as dead
+    CODI_START_SECONDS=300       at the start, for the other processes
 """
 
 import dataclasses
@@ -26,15 +28,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from codi_jax.config import ConfigError
+from codi_jax.exit_codes import EXIT_UNAVAILABLE
+from codi_jax.parallel import peers
 from codi_jax.types import PyTree
 
 Tree = TypeVar("Tree")
 
-HEARTBEAT = 50  # seconds without a heartbeat after which a process counts as dead
 LEAVING = 30  # seconds that a process waits at exit for the others
-STARTING = 300  # seconds that a process waits at start-up for the others
 
-EXIT_NOT_STARTED = 69  # EX_UNAVAILABLE
 _OWN = ("CODI_COORDINATOR", "CODI_PROCESSES", "CODI_PROCESS")
 
 
@@ -113,17 +114,24 @@ def requested(environment: Mapping[str, str] = os.environ) -> Processes | None:
     return Processes("the Kubernetes job") if indexed else None
 
 
-def start(processes: Processes | None, wait: int = STARTING) -> None:
+def _seconds(name: str, default: int) -> int:
+    return _parse_int(name, os.environ.get(name) or str(default), 1)
+
+
+def start(processes: Processes | None) -> None:
     """Initializes `jax.distributed`, before any other call to jax; does nothing for None.
 
-    If not all processes connect, prints one line and exits with EXIT_NOT_STARTED.
+    If not all processes connect, prints one line and exits with EXIT_UNAVAILABLE.
 
     Args:
       processes: from `requested`.
-      wait: seconds to wait for the other processes.
+
+    Raises:
+      ConfigError: a variable with a number of seconds is not valid.
     """
     if processes is None:
         return
+    heartbeat, wait = _seconds("CODI_HEARTBEAT_SECONDS", 50), _seconds("CODI_START_SECONDS", 300)
     number = f"{processes.count} " if processes.count else ""
     print(f"codi-jax: connecting to the {number}processes named by {processes.source}", file=sys.stderr, flush=True)
 
@@ -134,12 +142,14 @@ def start(processes: Processes | None, wait: int = STARTING) -> None:
     # For collectives between CPU devices of several processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(
-            **processes.arguments,
-            initialization_timeout=wait + 60,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=LEAVING,
-        )
+        with peers.quiet_client():
+            jax.distributed.initialize(
+                **processes.arguments,
+                initialization_timeout=wait + 60,
+                heartbeat_timeout_seconds=2 * heartbeat + 10,  # ours come first, since jax aborts
+                shutdown_timeout_seconds=LEAVING,
+            )
+        peers.watch(heartbeat)  # before the devices of all processes are found, which waits for every process
         count = jax.process_count()
     except Exception as error:  # on any error: this process must not continue alone
         _give_up(processes, str(error).splitlines()[0] if str(error) else type(error).__name__)
@@ -156,11 +166,12 @@ def _give_up(processes: Processes, why: str) -> NoReturn:
     hint = "run the same command on each, or set CODI_PROCESSES=1 for a single-process run"
     line = f"codi-jax: the processes named by {processes.source} did not connect: {why}; {hint}"
     print(line, file=sys.stderr, flush=True)
-    os._exit(EXIT_NOT_STARTED)  # sys.exit would wait for jax threads that are still connecting
+    os._exit(EXIT_UNAVAILABLE)  # sys.exit would wait for jax threads that are still connecting
 
 
 def exit_process(code: int) -> NoReturn:
     """Calls `sys.exit`. With a non-zero code, waits at most `LEAVING` / 2 seconds for the other processes."""
+    peers.end(code)
     if code and jax.distributed.is_initialized():
         # jax would wait for LEAVING seconds at exit and then abort, which replaces the exit code.
         timeout = threading.Timer(LEAVING / 2, os._exit, (code,))

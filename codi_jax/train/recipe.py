@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi, CoDiConfig
-from codi_jax.config import ConfigError, config_class, from_dict, renamed
+from codi_jax.config import ConfigError, config_class, from_dict, open_dict, renamed
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
@@ -115,7 +115,7 @@ class StageConfig:
     accumulate: int = 1
     precision: tuple[Any, ...] = ()
     offload: tuple[Literal["ema", "opt_state"], ...] = renamed("on_host", default=())
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = open_dict()
     num_stats_samples: int = renamed("statistics", default=2048)
     validation: ValidationConfig | None = None
     samples: SamplesConfig | None = None
@@ -152,7 +152,7 @@ class RunConfig:
     plugins: tuple[str, ...] = ()
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
-    compiler_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compiler_options: dict[str, Any] = open_dict()
 
 
 class Run:

@@ -29,6 +29,7 @@ from codi_jax.train.recipe import Run
 from codi_jax.train.stage import Stage, source_of
 from codi_jax.train.steps import StepRunner
 from codi_jax.train.stop import Preempted, Stop
+from codi_jax.train.stragglers import Stragglers
 from codi_jax.train.variables import assemble
 
 
@@ -66,9 +67,10 @@ def train_stage(
             Progress(stage.name, config.steps, config.batch_size, start, clock, overall=overall) as progress,
         ):
             ledger.lost_steps += writer.lost_steps
-            callbacks = standard_callbacks(stage, steps, batches, writer, progress, clock)
+            stragglers = Stragglers(config.log_every)
+            callbacks = [*standard_callbacks(stage, steps, batches, writer, progress, clock), stragglers]
             for i in range(start, config.steps):
-                with clock.waiting(steps.pending):
+                with clock.waiting(steps.pending), stragglers.own_time():
                     batch = place_batch(next(batches), stage.mesh)
                 metrics = steps(i, batch)
                 done = i + 1

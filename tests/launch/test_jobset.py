@@ -97,7 +97,8 @@ def test_every_placeholder_is_explained():
         ([(143, "DisruptionTarget")] * 100, "restarted"),  # node disruption
         ([(1,)] * 3, "restarted"),
         ([(1,)] * 4, "Failed"),
-        ([(137,), (75,), (2,), (75,), (69,), (75,), (1,)], "Failed"),
+        ([(69,)] * 100, "restarted"),
+        ([(137,), (75,), (2,), (75,), (1,), (69,), (1,)], "Failed"),
     ],
 )
 def test_restarts(ends, expected):

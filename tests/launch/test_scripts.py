@@ -77,7 +77,7 @@ def test_a_preempted_run_is_resumed(tmp_path):
     assert code == 0, stderr
     assert len(trained(calls)) == 3 and len(set(trained(calls))) == 1  # the same command each time, on all workers
     assert "--worker=all" in trained(calls)[0]
-    assert r"--config=c.py:a=1\,b=x\ y --workdir=gs://b/run --quiet --stage=ldm.image" in trained(calls)[0]
+    assert r"--config=c.py:a=1\,b=x\ y --workdir=gs://b/run --stage=ldm.image" in trained(calls)[0]
     assert calls[-1].startswith("compute tpus queued-resources delete n")
 
 
@@ -85,12 +85,39 @@ def test_failures_are_retried_up_to_a_limit_in_a_row(tmp_path):
     code, stderr, calls = queued(tmp_path, *GIVEN, "--retries=2", codes=(1, 1, 75, 1, 1, 7))
     assert code == 7 and "7, 3 times in a row; giving up" in stderr
     assert len(trained(calls)) == 6
-    assert not any("delete" in call for call in calls)  # kept for debugging
+    assert calls[-1].startswith("compute tpus queued-resources delete n")  # it would be billed
+    assert sum("delete" in call for call in calls) == 1
+
+
+def test_a_tpu_can_be_kept_for_debugging(tmp_path):
+    code, _, calls = queued(tmp_path, *GIVEN, "--keep", codes=(2,))
+    assert code == 2 and not any("delete" in call for call in calls)
+
+
+def test_a_lost_host_is_retried(tmp_path):
+    code, stderr, calls = queued(tmp_path, *GIVEN, codes=(69, 69, 0))
+    assert code == 0 and len(trained(calls)) == 3, stderr
+
+
+def test_processes_of_an_earlier_start_are_ended_first(tmp_path):
+    _, _, calls = queued(tmp_path, *GIVEN, codes=(69, 0))
+    order = ["stop" if "pkill" in c else "train" if "codi-jax train" in c else "" for c in calls]
+    assert [step for step in order if step] == ["stop", "train"] * 2
+    stop = next(call for call in calls if "pkill" in call).partition("--command=")[2]
+    name = f"left-{os.getpid()}-{time.monotonic_ns()}"  # of this test alone
+    assert stop.count("[c]odi-jax train") == 2
+    left = subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 60"])
+    try:
+        time.sleep(0.2)
+        done = subprocess.run(["bash", "-c", stop.replace("[c]odi-jax train", f"[l]{name[1:]}")], timeout=60)
+        assert done.returncode == 0 and left.wait(10) == -signal.SIGTERM
+    finally:
+        left.kill()
 
 
 def test_an_argument_error_is_not_retried(tmp_path):
     code, _, calls = queued(tmp_path, *GIVEN, codes=(2,))
-    assert code == 2 and len(trained(calls)) == 1
+    assert code == 2 and len(trained(calls)) == 1 and "delete" in calls[-1]
 
 
 def test_a_preempted_tpu_is_requested_again_without_counting_a_failure(tmp_path):
@@ -98,17 +125,27 @@ def test_a_preempted_tpu_is_requested_again_without_counting_a_failure(tmp_path)
     code, stderr, calls = queued(tmp_path, *GIVEN, "--spot", "--retries=0", "--keep", states=states, codes=(255, 0))
     assert code == 0, stderr
     what = [
-        "create" if "create" in c else "delete" if "delete" in c else "train" if "train" in c else "" for c in calls
+        "create" if "create" in c else "delete" if "delete" in c else "train" if "codi-jax train" in c else ""
+        for c in calls
     ]
-    assert what == ["create", "", "train", "delete", "create", "", "train"]
+    assert what == ["create", "", "", "train", "delete", "create", "", "", "train"]
     assert all("--spot" in call for call in calls if "create" in call)
+
+
+def test_several_slices_are_one_queued_resource(tmp_path):
+    code, stderr, calls = queued(tmp_path, *GIVEN, "--slices=2", states=("", "ACTIVE"))
+    assert code == 0, stderr
+    assert "--node-prefix=n --node-count=2" in calls[0] and "--node-id" not in calls[0]
+    (call,) = trained(calls)
+    assert call.startswith("compute tpus queued-resources ssh n --zone=z --node=all --worker=all --command=")
 
 
 def test_a_dry_run_only_prints_the_commands(tmp_path):
     done = subprocess.run([QUEUED, "--dry-run", *GIVEN], env=environment(tmp_path), capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and [line.split()[:4] for line in lines] == [
-        ["gcloud", "compute", "tpus", kind] for kind in ("queued-resources", "tpu-vm", "tpu-vm", "queued-resources")
+        ["gcloud", "compute", "tpus", kind]
+        for kind in ("queued-resources", "tpu-vm", "tpu-vm", "tpu-vm", "queued-resources")
     ]
 
 
@@ -118,6 +155,7 @@ def test_a_dry_run_only_prints_the_commands(tmp_path):
         ((), "--name=… is missing"),
         (GIVEN[:-1], "--workdir=… is missing"),
         ((*GIVEN[:-1], "--workdir=/shared/run"), "workers share no disk"),
+        ((*GIVEN, "--slices=0"), "--slices=0: not a positive number"),
         ((*GIVEN, "--retries=many"), "--retries=many: not a number"),
         ((*GIVEN, "--zones=z"), "unknown argument --zones=z"),
     ],
@@ -151,12 +189,19 @@ def slurm(tmp_path):
 RUN = ("--config=c.py", "--workdir=/shared/run")
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (75, True), (1, False), (2, False)])
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (69, True), (75, True), (1, False), (2, False)])
 def test_slurm_requeues_a_preempted_job(slurm, code, requeued):
     start, read = slurm
     assert start(*RUN, code=code).wait(60) == code
-    assert read("calls")[0].endswith("codi-jax train --quiet --config=c.py --workdir=/shared/run")
+    assert read("calls")[0].endswith("codi-jax train --config=c.py --workdir=/shared/run")
     assert read("calls")[1:] == (["scontrol requeue 42"] if requeued else [])
+
+
+def test_slurm_does_not_requeue_a_failing_job_for_ever(slurm, monkeypatch):
+    start, read = slurm
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "99")
+    assert start(*RUN, code=69).wait(60) == 69 and len(read("calls")) == 1
+    assert start(*RUN, code=75).wait(60) == 75 and read("calls")[-1] == "scontrol requeue 42"
 
 
 def test_slurm_forwards_sigterm_waits_for_the_checkpoint_and_requeues(slurm):

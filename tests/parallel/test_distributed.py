@@ -1,7 +1,9 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -10,8 +12,9 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from codi_jax import cli
-from codi_jax.cli.common import EXIT_BAD_INPUT
+from codi_jax.cli import entry
 from codi_jax.config import ConfigError
+from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_UNAVAILABLE
 from codi_jax.parallel import batch_rows, distributed, place_batch
 from codi_jax.parallel.distributed import Processes, requested
 from codi_jax.parallel.mesh import AXES
@@ -132,7 +135,7 @@ def test_a_start_that_fails_ends_the_process(exits, capsys, monkeypatch):
         raise RuntimeError("no route to host\nand much more")
 
     monkeypatch.setattr(jax.distributed, "initialize", fails)
-    with pytest.raises(Exited, match=str(distributed.EXIT_NOT_STARTED)):
+    with pytest.raises(Exited, match=str(EXIT_UNAVAILABLE)):
         distributed.start(requested(OWN))
     connecting, error = capsys.readouterr().err.splitlines()
     assert connecting == "codi-jax: connecting to the 4 processes named by CODI_PROCESSES"
@@ -143,7 +146,7 @@ def test_a_start_that_fails_ends_the_process(exits, capsys, monkeypatch):
 
 def test_fewer_processes_than_named_end_the_process(exits, capsys, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
-    with pytest.raises(Exited, match=str(distributed.EXIT_NOT_STARTED)):
+    with pytest.raises(Exited, match=str(EXIT_UNAVAILABLE)):
         distributed.start(Processes("Slurm", 2))
     assert "did not connect: jax sees 1 process, not 2; " in capsys.readouterr().err
 
@@ -183,20 +186,40 @@ def test_two_slurm_processes_connect_and_each_places_the_rows_that_it_holds():
 
 def test_a_process_that_waits_too_long_exits_with_one_line():
     environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2"}
-    ((code, output),) = children("wait", {**environment, "CODI_PROCESS": "1"})
-    assert code == distributed.EXIT_NOT_STARTED, output
+    ((code, output),) = children("start", {**environment, "CODI_PROCESS": "1", "CODI_START_SECONDS": "2"})
+    assert code == EXIT_UNAVAILABLE, output
     assert output.splitlines()[-1].startswith(
         "codi-jax: the processes named by CODI_PROCESSES did not connect: not all connected within 2 s"
     )
 
 
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_process_ends_the_others_with_one_line_that_names_its_host(which):
+    """Process 0 runs the coordination service, so its loss is noticed in another way."""
+    environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "CODI_HEARTBEAT_SECONDS": "3"}
+    each = ({**environment, "CODI_PROCESS": str(k), "FAILS": str(which)} for k in range(2))
+    killed, (code, output) = (results := children("killed", *each))[which], results[1 - which]
+    assert killed[0] == -signal.SIGKILL and code == EXIT_UNAVAILABLE, results
+    said = [line for line in output.splitlines() if line.startswith("codi-jax: process")]
+    (line,) = said
+    assert line.startswith(f"codi-jax: process {which} on {socket.gethostname()} is gone: ")
+    assert line.endswith("; run the same command again") and "Check failure stack trace" not in output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_error_in_one_process_ends_all_and_keeps_its_exit_code(which):
+def test_an_error_in_one_process_ends_all_with_its_exit_code(which):
     environment = {"CODI_COORDINATOR": f"localhost:{free_port()}", "CODI_PROCESSES": "2", "FAILS": str(which)}
     results = children("fail", *({**environment, "CODI_PROCESS": str(k)} for k in range(2)))  # each within its timeout
-    assert results[which][0] == 2, results
-    assert results[1 - which][0] not in (0, 2), results
+    assert [code for code, _ in results] == [2, 2], results
+    assert f"process {which} on {socket.gethostname()} ended with exit code 2" in results[1 - which][1]
+
+
+@pytest.mark.parametrize("value", ["soon", "0"])
+def test_invalid_seconds_are_refused(value, monkeypatch):
+    monkeypatch.setenv("CODI_HEARTBEAT_SECONDS", value)
+    with pytest.raises(ConfigError, match=f"CODI_HEARTBEAT_SECONDS: expected an integer >= 1, got '{value}'"):
+        distributed.start(requested(OWN))
 
 
 def _agree() -> None:
@@ -233,13 +256,18 @@ def _agree() -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "agree":
         _agree()
-    elif sys.argv[1] == "wait":
-        distributed.start(requested(), wait=2)
     else:
         distributed.start(requested())
-        if os.environ["CODI_PROCESS"] == os.environ["FAILS"]:
+        fails = os.environ["CODI_PROCESS"] == os.environ.get("FAILS")
+        if sys.argv[1] == "fail" and fails:
             distributed.exit_process(2)
+        if sys.argv[1] == "killed" and fails:
+            distributed.wait_for_all("both have read the other's host name")
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if sys.argv[1] == "killed":
+            distributed.wait_for_all("both have read the other's host name")
         try:
             distributed.wait_for_all("never reached by the other")
-        except Exception:  # as `main` does; the kind of the error depends on the collective
-            distributed.exit_process(1)
+        except Exception as error:  # as `main` does; the kind of the error depends on the collective
+            entry.end_on_error(error, None)

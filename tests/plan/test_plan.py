@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from codi_jax import cli
-from codi_jax.cli.common import EXIT_BAD_INPUT
 from codi_jax.config import ConfigError
+from codi_jax.exit_codes import EXIT_BAD_INPUT
 from codi_jax.objectives.base import LossTerms
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh
 from codi_jax.parallel.chips import CHIPS, GIB, Chip, chip_of, chip_of_kind

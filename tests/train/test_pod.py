@@ -105,6 +105,8 @@ def test_killing_one_process_ends_the_other_and_the_same_command_resumes(tmp_pat
         began = run.signal(victim, signal.SIGKILL, lambda at=at: len(lines(workdir)) >= at)
         run.ends(128 + signal.SIGKILL)
         assert time.monotonic() - began < 120
+        (said,) = [line for line in run.log.read_text().splitlines() if " is gone: " in line]  # with whatever error
+        assert said.startswith(f"{1 - victim}: codi-jax: process {victim} on ")
         assert "local_pod: " not in run.log.read_text()  # the other one exited without help of the launcher
         assert not load_run(workdir).finished(STAGE)
     run = Pod(tmp_path / "seen", workdir, 2, 4)
@@ -159,3 +161,31 @@ def test_statistics_and_latents_and_a_stage_trained_on_them(tmp_path, single):
     assert sorted(p.name for p in files[0].iterdir()) == sorted(p.name for p in files[1].iterdir())
     with np.load(files[0] / "arrays.npz") as a, np.load(files[1] / "arrays.npz") as b:
         assert toy.same(dict(a), dict(b))
+
+
+@pytest.mark.slow
+def test_samples_of_two_processes_are_those_of_one(tmp_path, monkeypatch):
+    """Of a stage whose parameters are sharded over both; codecs and prompt encoders are read for each generation."""
+    name, shown = "ldm.image", "stages/ldm.image/samples/00000004"
+    for workdir in (tmp_path / "single", tmp_path / "run"):
+        shutil.copytree(toy.trained(), workdir)
+        shutil.rmtree(workdir / "stages" / name)
+        config = json.loads((workdir / "config.json").read_text())
+        config |= {"mesh": {"data": 1, "fsdp": -1}, "sharding": {"fsdp_min_bytes": 256}}
+        config["stages"]["ldm"]["image"]["samples"] = {"source": "captions", "every": 2, "prompt": "text", "n": 3}
+        (workdir / "config.json").write_text(json.dumps(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:2]))
+        train(load_run(tmp_path / "single"), (name,), quiet=True)
+    run = Pod(tmp_path / "seen", tmp_path / "run", 2, 1, f"--stage={name}")
+    run.ends()
+    files = sorted(path.name for path in (tmp_path / "single" / shown).iterdir())
+    assert len(files) == 6 and files == sorted(path.name for path in (tmp_path / "run" / shown).iterdir())
+    image = load_run(tmp_path / "run").codi["image"]
+    for file in files:
+        both = [tmp_path / workdir / shown / file for workdir in ("single", "run")]
+        if file.endswith(".txt"):
+            assert both[0].read_text() == both[1].read_text()
+        else:
+            one, two = (image.raw_from_user(str(path)).astype(int) for path in both)
+            assert np.abs(one - two).max() <= 1, file

@@ -12,7 +12,7 @@ import pytest
 
 from codi_jax import cli, storage
 from codi_jax.checkpoint import load_params
-from codi_jax.cli.common import EXIT_PREEMPTED
+from codi_jax.exit_codes import EXIT_PREEMPTED
 from codi_jax.train import trainer
 from codi_jax.train.recipe import load_run
 from tests import s3, toy

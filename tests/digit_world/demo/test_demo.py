@@ -6,8 +6,8 @@ import pytest
 
 from codi_jax import cli
 from codi_jax.checkpoint import save_params
-from codi_jax.cli.common import EXIT_BELOW_FLOORS
 from codi_jax.digit_world.demo import measure, page, verb
+from codi_jax.exit_codes import EXIT_BELOW_FLOORS
 from codi_jax.train import trainer
 from codi_jax.train.stop import Preempted
 from tests import toy
