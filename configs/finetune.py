@@ -94,17 +94,20 @@ def _data(source: str, modalities: tuple[str, ...]) -> dict[str, Any]:
 def _source(kind: str, name: str, media: dict[str, Any], data: Any) -> dict[str, Any]:
     """A source whose fields are those of `config.data`, with samples of `media`."""
     # One log per source: sources of other modalities have other bad samples.
-    log = data.get_ref("log")._apply_op(lambda folder: folder and f"{folder}/{name}")
+    log = data.get_oneway_ref("log")._apply_op(lambda folder: folder and f"{folder}/{name}")
     fields = {
         "name": kind,
-        "media": {**media, "window": data.get_ref("window")},
-        "faults": {"max_bad_fraction": data.get_ref("max_bad_fraction"), "log": log},
+        "media": {**media, "window": data.get_oneway_ref("window")},
+        "faults": {"max_bad_fraction": data.get_oneway_ref("max_bad_fraction"), "log": log},
     }
     if kind == "webdataset":
-        return fields | {key: data.get_ref(key) for key in ("shards", "caption", "index")}
-    columns = {column: data.columns.get_ref(column) for column in data.columns}
-    fields |= {"path": data.get_ref("manifest"), "columns": columns | {part: data.get_ref(part) for part in PART}}
-    return fields | {key: data.get_ref(key) for key in ("root", "rows", "header", "join", "where")}
+        return fields | {key: data.get_oneway_ref(key) for key in ("shards", "caption", "index")}
+    columns = {column: data.columns.get_oneway_ref(column) for column in data.columns}
+    fields |= {
+        "path": data.get_oneway_ref("manifest"),
+        "columns": columns | {part: data.get_oneway_ref(part) for part in PART},
+    }
+    return fields | {key: data.get_oneway_ref(key) for key in ("root", "rows", "header", "join", "where")}
 
 
 def _config_of(run: str) -> dict[str, Any]:

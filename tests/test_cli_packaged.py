@@ -112,7 +112,7 @@ def test_settings_of_generation_are_overridden_beside_a_trained_model(beside, mo
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.generate.stps=3", '--config: no key \'stps\' Did you mean "steps" instead of "stps"?'),
+        ("--config.generate.stps=3", "config.generate.stps: unknown key (did you mean steps?)"),
         ("--config.generate.steps=x", "invalid literal for int() with base 10: 'x'"),
         ("--config.generate.steps", "Missing value for flag --config.generate.steps"),
         ("--config.generate.sampler=dim", "config.generate.sampler: "),
