@@ -78,7 +78,7 @@ def train(
     """
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
-    from codi_jax.train import trainer
+    from codi_jax.train import lease, trainer
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
     from codi_jax.train.program import check_objectives
@@ -105,22 +105,23 @@ def train(
         refuse_arguments(rest)
         recipe = load_run(workdir)
     distributed.start(processes)  # every process has validated the config before
-    if distributed.is_primary():
-        if config is not None:
-            save_config(config, workdir)
-        for name in reuse(recipe, reuse_from) if reuse_from else ():
-            print(f"{name}  from {reuse_from}", flush=True)
-    distributed.wait_for_all("config saved")
-    if not (workdir / "config.json").exists():
-        raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
-    selected = tuple(stages) or None
-    if objective is not None:
-        selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
-        if not selected:
-            raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
-    if jobs > 1:
-        train_side_by_side(recipe, selected, jobs, quiet)
-    else:
-        if not quiet and distributed.is_primary():
-            print_choices()
-        trainer.train(recipe, selected, quiet, profile)
+    with lease.hold(workdir):
+        if distributed.is_primary():
+            if config is not None:
+                save_config(config, workdir)
+            for name in reuse(recipe, reuse_from) if reuse_from else ():
+                print(f"{name}  from {reuse_from}", flush=True)
+        distributed.wait_for_all("config saved")
+        if not (workdir / "config.json").exists():
+            raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
+        selected = tuple(stages) or None
+        if objective is not None:
+            selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
+            if not selected:
+                raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
+        if jobs > 1:
+            train_side_by_side(recipe, selected, jobs, quiet)
+        else:
+            if not quiet and distributed.is_primary():
+                print_choices()
+            trainer.train(recipe, selected, quiet, profile)

@@ -1,7 +1,6 @@
 """The plan of a recipe: one row per stage, the cost of the whole training, and tables of them."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from codi_jax.plan.fit import nearest
 from codi_jax.plan.row import Row, compiled_row
 from codi_jax.plan.sweep import candidates
 from codi_jax.plan.target import Target
-from codi_jax.progress import ProgressFn, duration
+from codi_jax.progress import ProgressFn, calling_every, duration
 from codi_jax.train.recipe import Run
 
 
@@ -89,19 +88,9 @@ def _heartbeat(progress: ProgressFn | None, activity: str, every: float = 30.0) 
     if progress is None:
         yield
         return
-    done, start = threading.Event(), time.monotonic()
-
-    def beat() -> None:
-        while not done.wait(every):
-            progress(f"{activity}, {duration(time.monotonic() - start)} so far")
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    start = time.monotonic()
+    with calling_every(every, lambda: progress(f"{activity}, {duration(time.monotonic() - start)} so far")):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def training(run: Run, name: str, row: Row) -> dict[str, Any]:
