@@ -82,7 +82,7 @@ def train(
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
     from codi_jax.train.program import check_objectives
-    from codi_jax.train.recipe import load_run, open_run, save_config
+    from codi_jax.train.recipe import load_run, open_run, record_weights, save_config
     from codi_jax.train.reuse import reuse
 
     if jobs < 1:
@@ -104,14 +104,17 @@ def train(
     else:
         refuse_arguments(rest)
         recipe = load_run(workdir)
+
+    def begin() -> None:
+        if config is not None:
+            save_config(config, workdir)
+        record_weights(recipe)
+        for name in reuse(recipe, reuse_from) if reuse_from else ():
+            print(f"{name}  from {reuse_from}", flush=True)
+
     distributed.start(processes)  # every process has validated the config before
     with lease.hold(workdir):
-        if distributed.is_primary():
-            if config is not None:
-                save_config(config, workdir)
-            for name in reuse(recipe, reuse_from) if reuse_from else ():
-                print(f"{name}  from {reuse_from}", flush=True)
-        distributed.wait_for_all("config saved")
+        distributed.run_on_primary(begin, f"start the run in {workdir}")
         if not (workdir / "config.json").exists():
             raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
         selected = tuple(stages) or None

@@ -229,14 +229,8 @@ def hold(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: another run holds it; on the other processes, process 0 could not take it.
     """
-    lease, error = Lease(workdir), None
-    if distributed.is_primary():
-        try:
-            lease.acquire()
-        except Exception as failure:  # the other processes wait to hear of it
-            error = failure
-    if distributed.broadcast_from_primary(error is not None):
-        raise error or ConfigError(f"{workdir}: process 0 could not take the lease; its line says why")
+    lease = Lease(workdir)
+    distributed.run_on_primary(lease.acquire, f"take the lease of {workdir}")
     if not distributed.is_primary():
         yield
         return
