@@ -119,6 +119,7 @@ def test_seconds_are_recorded_even_if_the_stage_fails(run, monkeypatch):
         "other",
         "total",
         "lost_steps",
+        "reached",
         "core_seconds",
         "sessions",
     }
