@@ -10,6 +10,7 @@ from typing import Protocol
 
 from codi_jax import __version__, storage
 from codi_jax.cli import (
+    chaos,
     compare,
     convert,
     data,
@@ -60,6 +61,7 @@ VERBS: dict[str, Verb] = {
     "compare": compare,
     "data": data,
     "world": world,
+    "chaos": chaos,
 }
 
 
