@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from codi_jax import storage
 from codi_jax.cli.common import refuse
 from codi_jax.config import ConfigError
 
@@ -58,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.epilog = "All other arguments are those of `train`; without any, a small codec is trained."
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="local directory of the runs; the same command resumes"
+        "--workdir",
+        dest="folder",
+        metavar="WORKDIR",
+        required=True,
+        help="local directory of the runs; the same command resumes",
     )
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="number of faults (50)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the faults (0)")
@@ -71,7 +76,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
     if args.kills < 1 or args.processes < 1:
         raise ConfigError("--kills and --processes: expected positive numbers")
-    chaos = Chaos(args.workdir, tuple(rest) or DEFAULT, args.seed, args.processes)
+    if storage.is_remote(args.folder):
+        raise ConfigError(f"--workdir: expected a local directory, got {args.folder}")
+    chaos = Chaos(storage.as_path(args.folder), tuple(rest) or DEFAULT, args.seed, args.processes)
     chaos.finish(chaos.reference)
     while (done := sum(entry["hit"] for entry in chaos.entries)) < args.kills:
         entry = chaos.inject()
