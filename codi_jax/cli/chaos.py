@@ -72,18 +72,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Prints the faults and the hashes; exits with 1 if the results differ or a process ends in an unexpected way."""
-    from codi_jax.parallel.tables import table
-
     if args.kills < 1 or args.processes < 1:
         raise ConfigError("--kills and --processes: expected positive numbers")
     if storage.is_remote(args.folder):
         raise ConfigError(f"--workdir: expected a local directory, got {args.folder}")
     chaos = Chaos(storage.as_path(args.folder), tuple(rest) or DEFAULT, args.seed, args.processes)
+    # Ends like Ctrl-C, which kills the processes that have been started.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _train(chaos, args.kills)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _compare(chaos)
+
+
+def _train(chaos: "Chaos", kills: int) -> None:
+    """Trains without faults, and with as many as asked for."""
     chaos.finish(chaos.reference)
-    while (done := sum(entry["hit"] for entry in chaos.entries)) < args.kills:
+    while (done := sum(entry["hit"] for entry in chaos.entries)) < kills:
         entry = chaos.inject()
-        print(f"{done + entry['hit']}/{args.kills}  {json.dumps(entry)}", flush=True)
+        print(f"{done + entry['hit']}/{kills}  {json.dumps(entry)}", flush=True)
     chaos.finish(chaos.workdirs()[-1])
+
+
+def _compare(chaos: "Chaos") -> None:
+    """Prints the table of faults and the hashes; exits with `EXIT_DIFFERENT` if the results differ."""
+    from codi_jax.parallel.tables import table
+
     counts = collections.Counter((entry["fault"], entry["during"]) for entry in chaos.entries if entry["hit"])
     rows = [(fault, during, str(count)) for (fault, during), count in sorted(counts.items())]
     print(table([("fault", "during", "times"), *rows, ("all", "", str(counts.total()))], right=(2,)))
