@@ -1,7 +1,10 @@
-"""Progress of long work: the callback that functions take, and one that prints lines on stderr."""
+"""Progress of long work: the callback that functions take, one that prints lines on stderr, and regular calls."""
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -22,6 +25,24 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+@contextlib.contextmanager
+def calling_every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` in a background thread every `seconds` seconds during the block."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class ProgressLines:

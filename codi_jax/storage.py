@@ -12,16 +12,18 @@ Credentials are those of the libraries: Google's application default credentials
 variables, files and roles for s3://. AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names a server other than Amazon's.
 """
 
+import base64
 import contextlib
+import dataclasses
 import errno
 import importlib.util
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -149,15 +151,40 @@ def is_transient(error: BaseException) -> bool:
     return False
 
 
-def files(directory: Path | epath.Path) -> dict[str, int]:
-    """The size in bytes of every file below a directory, by relative path; one listing call for a remote directory."""
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A file in a listing: its size in bytes, and what an object store says of its content, if anything.
+
+    `etag` differs if the content differs. It usually is the MD5, in hexadecimal digits; not of objects that were
+    uploaded in parts, nor of encrypted ones.
+    """
+
+    bytes: int
+    etag: str = ""
+
+
+def listing(directory: Path | epath.Path) -> dict[str, Listed]:
+    """Every file below a directory, by relative path; one listing call for a remote directory."""
     if is_remote(directory):
         import fsspec
 
         system, key = fsspec.core.url_to_fs(str(directory))
-        return {name.removeprefix(f"{key}/"): info["size"] for name, info in system.find(key, detail=True).items()}
+        found = system.find(key, detail=True)
+        return {name.removeprefix(f"{key}/"): Listed(info["size"], _etag(info)) for name, info in found.items()}
     local = (path for path in Path(directory).rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in local}
+    return {path.relative_to(directory).as_posix(): Listed(path.stat().st_size) for path in local}
+
+
+def _etag(info: Mapping[str, Any]) -> str:
+    """The etag of a listed object: S3's own; of Google Cloud Storage, whose own changes with metadata, a checksum."""
+    if "md5Hash" in info:
+        return base64.b64decode(info["md5Hash"]).hex()
+    return info["crc32c"] if "crc32c" in info else info.get("ETag", "").strip('"')
+
+
+def files(directory: Path | epath.Path) -> dict[str, int]:
+    """The size in bytes of every file below a directory, by relative path."""
+    return {name: file.bytes for name, file in listing(directory).items()}
 
 
 def upload(file: Path, path: Path) -> None:

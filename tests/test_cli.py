@@ -27,7 +27,7 @@ TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file by a deprecated method.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
-VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world")
+VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world", "chaos")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Local and remote files; the remote ones on a real S3 server."""
 
 import errno
+import hashlib
 import importlib.util
 import os
 
@@ -72,6 +73,14 @@ def test_a_directory_is_copied_recursively(folder, tmp_path):
     assert storage.files(folder / "copy") == storage.files(tmp_path / "back") == sent
     assert list((folder / "copy").glob("*/b")) == [folder / "copy" / "inside" / "b"]
     assert (tmp_path / "back/inside/deeper/c").read_bytes() == b"inside/deeper/c" * 3
+
+
+def test_etags_of_listings():
+    assert storage._etag({"ETag": '"0cc175b9c0f1b6a831c399e269772661"'}) == "0cc175b9c0f1b6a831c399e269772661"
+    google = {"md5Hash": "DMF1ucDxtqgxw5niaXcmYQ==", "crc32c": "AAAAAA==", "etag": "CJ"}
+    assert storage._etag(google) == hashlib.md5(b"a").hexdigest() == "0cc175b9c0f1b6a831c399e269772661"
+    assert storage._etag({"crc32c": "AAAAAA==", "etag": "CJ"}) == "AAAAAA=="  # an object composed of others has no MD5
+    assert storage._etag({}) == ""
 
 
 def test_metrics_in_a_store_are_complete_after_an_interruption(bucket):

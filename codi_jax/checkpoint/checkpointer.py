@@ -3,9 +3,17 @@
 `save` copies the arrays to the host and returns; the caller may donate them to the next step immediately. A write that
 is interrupted (a kill, a full disk) leaves a directory without an index file, which readers ignore and the next writer
 removes. The training loop saves *before* it draws the next batch, so a resumed run continues exactly from there.
+
+A storage that does not respond blocks the save after the one that is in progress. Then a line is printed every `REPORT`
+seconds; after `LIMIT` seconds the save has failed. Its thread cannot be ended, so the process then ends with its main
+thread, without waiting for it.
 """
 
 import concurrent.futures
+import os
+import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +22,23 @@ from etils import epath
 
 from codi_jax.checkpoint import index, store
 from codi_jax.checkpoint.index import CheckpointError, SaveError
+from codi_jax.exit_codes import EXIT_UNAVAILABLE
+from codi_jax.progress import duration
 from codi_jax.types import PyTree
+
+REPORT = 60.0  # seconds
+LIMIT = 1800.0  # seconds
+
+
+def _end_with_main_thread() -> None:
+    """Ends the process with `EXIT_UNAVAILABLE` when its main thread ends, even if other threads still run."""
+
+    def end() -> None:
+        threading.main_thread().join()
+        sys.stdout.flush()
+        os._exit(EXIT_UNAVAILABLE)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Checkpointer:
@@ -33,7 +57,7 @@ class Checkpointer:
             raise ValueError(f"keep_last={keep_last}: it must be at least 1")
         self._directory = store.absolute(directory)
         self._keep_last, self._keep_every = keep_last, keep_every
-        self._cleaned = False
+        self._cleaned = self._stalled = False
         self._janitor = concurrent.futures.ThreadPoolExecutor(1, "checkpoint-janitor")
         self._deletion = self._janitor.submit(self._delete_old, [])
         self._writer = store.writer(self._directory)
@@ -77,10 +101,9 @@ class Checkpointer:
         """Waits until the last save is complete on disk.
 
         Raises:
-          SaveError: it failed.
+          SaveError: it failed, or the storage does not respond.
         """
-        self._guard(self._writer.wait_until_finished)
-        self._guard(self._deletion.result)
+        self._guard(self._wait_for_storage)
 
     def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]]:
         """The tree and meta of a step, the newest by default, restored into the shardings of `target`.
@@ -101,6 +124,8 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for the last save, deletes old checkpoints and ends the background threads."""
+        if self._stalled:  # they cannot be ended
+            return
         try:
             self.wait()
             if self._cleaned:  # this process wrote
@@ -108,6 +133,37 @@ class Checkpointer:
         finally:
             self._writer.close()
             self._janitor.shutdown()
+
+    def _wait_for_storage(self) -> None:
+        """Waits for the last save and the last deletion, at most `LIMIT` seconds."""
+        if self._stalled:
+            raise TimeoutError("the storage does not respond")
+        errors: list[Exception] = []
+
+        def wait() -> None:
+            try:
+                self._writer.wait_until_finished()
+                self._deletion.result()
+            except Exception as error:
+                errors.append(error)
+
+        waiting, start = threading.Thread(target=wait, daemon=True), time.monotonic()
+        waiting.start()
+        waiting.join(REPORT)
+        while waiting.is_alive():
+            spent = time.monotonic() - start
+            if spent >= LIMIT:
+                self._stalled = True
+                _end_with_main_thread()
+                raise TimeoutError(
+                    f"the storage has not responded for {duration(spent)}; run the same command again to resume from "
+                    "the last complete checkpoint"
+                )
+            line = f"{self._directory}: waiting for the storage to write a checkpoint, {duration(spent)} so far"
+            print(f"codi-jax: {line}", file=sys.stderr, flush=True)
+            waiting.join(REPORT)
+        if errors:
+            raise errors[0]
 
     def _remove_incomplete(self) -> None:
         """Removes, before the first save, what an interrupted writer left."""
@@ -133,4 +189,5 @@ class Checkpointer:
         try:
             call()
         except (OSError, ValueError, RuntimeError) as error:
-            raise SaveError(f"cannot save in {self._directory}: {str(error).splitlines()[0]}") from error
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SaveError(f"cannot save in {self._directory}: {said}") from error

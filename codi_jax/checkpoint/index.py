@@ -2,7 +2,7 @@
 
     checkpoint.json
       leaves   path → {shape, dtype}
-      files    file of the array store → {bytes, crc32}; only bytes in an object store, which has its own checksums
+      files    file of the array store → {bytes, crc32}; in an object store {bytes, md5}, and {etag} if that is no MD5
       meta     what the caller saves with the tree (stage of the recipe, position in the data, …)
       crc32    of all of the above
 
@@ -10,11 +10,16 @@ It is written last, before Orbax commits the directory by renaming it, so a dire
 and is ignored. In an object store, which cannot rename, the index alone marks a checkpoint as complete. A restore reads
 the index first. It compares the target with all `leaves` before it reads an array, and the files with `files`, since
 the array store itself does not reliably detect truncated files and does not detect flipped bits.
+
+The MD5 of an object is compared with the etag in the listing of its directory, so that no host has to download a file
+to verify it. Only if they differ, since it was copied in parts or is encrypted, it is downloaded.
 """
 
 import dataclasses
+import hashlib
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -69,7 +74,7 @@ class CheckpointIndex:
     """The contents of `checkpoint.json`."""
 
     leaves: dict[str, Leaf]
-    files: dict[str, dict[str, int]]
+    files: dict[str, dict[str, Any]]
     meta: dict[str, Any]
 
 
@@ -78,12 +83,24 @@ def leaves_of(tree: PyTree) -> dict[str, Leaf]:
     return {path: Leaf.of(path, leaf) for path, leaf in paths.flatten(tree).items()}
 
 
-def _crc32(file: epath.Path) -> int:
-    crc = 0
+def _blocks(file: epath.Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
-            crc = zlib.crc32(block, crc)
+            yield block
+
+
+def _crc32(file: epath.Path) -> int:
+    crc = 0
+    for block in _blocks(file):
+        crc = zlib.crc32(block, crc)
     return crc
+
+
+def _md5(file: epath.Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in _blocks(file):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _digest(content: dict[str, Any]) -> int:
@@ -92,12 +109,20 @@ def _digest(content: dict[str, Any]) -> int:
 
 def write(directory: epath.Path, leaves: dict[str, Leaf], meta: dict[str, Any]) -> None:
     """Writes the index of the complete array store in `directory`."""
-    files = {}
-    for name, size in sorted(storage.files(directory).items(), key=lambda file: file[0].split("/")):
-        if name.split("/")[-1] not in _NOT_INDEXED:
-            files[name] = {"bytes": size}
-            if not storage.is_remote(directory):  # to verify it, every host would have to download all files
-                files[name]["crc32"] = _crc32(directory / name)
+    present = storage.listing(directory)
+    names = sorted((n for n in present if n.split("/")[-1] not in _NOT_INDEXED), key=lambda name: name.split("/"))
+    files: dict[str, dict[str, Any]] = {name: {"bytes": present[name].bytes} for name in names}
+    if not storage.is_remote(directory):
+        for name in names:
+            files[name]["crc32"] = _crc32(directory / name)
+    else:
+        smallest = min(names, key=lambda name: present[name].bytes)
+        etag_is_md5 = _md5(directory / smallest) == present[smallest].etag
+        for name in names:
+            if etag_is_md5:
+                files[name]["md5"] = present[name].etag
+            else:
+                files[name] |= {"md5": _md5(directory / name), "etag": present[name].etag}
     content = {"leaves": {p: dataclasses.asdict(leaf) for p, leaf in leaves.items()}, "files": files, "meta": meta}
     (directory / NAME).write_text(json.dumps({**content, "crc32": _digest(content)}, indent=1))
 
@@ -148,14 +173,22 @@ def verify(directory: epath.Path, index: CheckpointIndex) -> None:
     Raises:
       CheckpointError: a file is missing, of another length, or altered.
     """
-    present = storage.files(directory)
+    present = storage.listing(directory)
     for name, expected in index.files.items():
         if name not in present:
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} is missing")
-        length = present[name]
+        length = present[name].bytes
         if length != expected["bytes"]:
             raise CheckpointError(
                 f"checkpoint {directory} is damaged: {name} has {length} bytes instead of {expected['bytes']}"
             )
-        if "crc32" in expected and _crc32(directory / name) != expected["crc32"]:
+        if _is_altered(directory / name, present[name].etag, expected):
             raise CheckpointError(f"checkpoint {directory} is damaged: {name} has been altered")
+
+
+def _is_altered(file: epath.Path, etag: str, expected: dict[str, Any]) -> bool:
+    if "crc32" in expected:
+        return _crc32(file) != expected["crc32"]
+    if "md5" not in expected or (etag and etag in (expected["md5"], expected.get("etag"))):
+        return False  # in indices of earlier versions there is only the size
+    return _md5(file) != expected["md5"]

@@ -20,7 +20,7 @@ from orbax.checkpoint._src import asyncio_utils
 from codi_jax import storage
 from codi_jax.checkpoint import index, s3
 from codi_jax.checkpoint.index import CheckpointError
-from codi_jax.parallel import paths
+from codi_jax.parallel import distributed, paths
 from codi_jax.types import PyTree
 
 
@@ -53,12 +53,25 @@ asyncio_utils.run_sync = _finish_all(asyncio_utils.run_sync)
 _MAX_IN_FLIGHT = 64 << 20  # bytes
 
 
+def _to_host(array: np.ndarray | jax.Array) -> np.ndarray:
+    """A numpy array. That of a jax array is not kept by it, as `np.asarray` would do."""
+    if isinstance(array, np.ndarray):
+        return array
+    out = np.empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            out[shard.index] = np.asarray(jax.device_put(shard.data, shard.device, may_alias=False))
+    return out
+
+
 class _BoundedNumpyHandler(ocp.type_handlers.NumpyHandler):
-    """Writes numpy arrays without copying them, at most `_MAX_IN_FLIGHT` bytes (or one array) at a time.
+    """Writes arrays of one process, of which at most `_MAX_IN_FLIGHT` bytes (or one array) are copied at a time.
 
     Orbax copies all arrays first and then writes all of them at once. For parameters that are mapped into memory from a
-    file, that would load every array, twice.
+    file, that would load every array, twice; of parameters that are split over devices the host would hold all.
     """
+
+    _array_metadata_store = None  # Orbax asks the handler of jax arrays for it
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
@@ -67,12 +80,12 @@ class _BoundedNumpyHandler(ocp.type_handlers.NumpyHandler):
         self._change, self._busy = asyncio.Condition(), 0  # they belong to the event loop of the write
         await super()._background_serialize(*args, **options)
 
-    async def _open_and_write(self, value: np.ndarray, *args: Any, **options: Any) -> None:
+    async def _open_and_write(self, value: np.ndarray | jax.Array, *args: Any, **options: Any) -> None:
         async with self._change:
             await self._change.wait_for(lambda: not self._busy or self._busy + value.nbytes <= _MAX_IN_FLIGHT)
             self._busy += value.nbytes
         try:
-            await super()._open_and_write(value, *args, **options)
+            await super()._open_and_write(_to_host(value), *args, **options)
         finally:
             async with self._change:
                 self._busy -= value.nbytes
@@ -82,15 +95,17 @@ class _BoundedNumpyHandler(ocp.type_handlers.NumpyHandler):
 class Handler(ocp.PyTreeCheckpointHandler):
     """Orbax's handler of trees, which also writes the index after all arrays.
 
-    With copy=False, numpy arrays are not copied first; they must not change until they are written.
+    With copy=False, arrays are not copied first; they must not change until they are written. Of several processes,
+    each copies and writes its shards of a jax array.
     """
 
     def __init__(self, copy: bool = True) -> None:
         if copy:
             super().__init__()
             return
-        kinds = ocp.type_handlers
-        handlers = ((np.ndarray, _BoundedNumpyHandler()), (jax.Array, kinds.ArrayHandler()))
+        kinds, bounded = ocp.type_handlers, _BoundedNumpyHandler()
+        split = kinds.ArrayHandler() if distributed.is_multiprocess() else bounded
+        handlers = ((np.ndarray, bounded), (jax.Array, split))
         super().__init__(type_handler_registry=kinds.create_type_handler_registry(*handlers))
 
     async def async_save(

@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol
 
 from codi_jax import __version__, storage
 from codi_jax.cli import (
+    chaos,
     compare,
     convert,
     data,
@@ -61,6 +62,7 @@ VERBS: dict[str, Verb] = {
     "compare": compare,
     "data": data,
     "world": world,
+    "chaos": chaos,
 }
 
 

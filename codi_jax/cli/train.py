@@ -78,11 +78,11 @@ def train(
     """
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
-    from codi_jax.train import trainer
+    from codi_jax.train import lease, trainer
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
     from codi_jax.train.program import check_objectives
-    from codi_jax.train.recipe import load_run, open_run, save_config
+    from codi_jax.train.recipe import load_run, open_run, record_weights, save_config
     from codi_jax.train.reuse import reuse
 
     if jobs < 1:
@@ -104,23 +104,27 @@ def train(
     else:
         refuse_arguments(rest)
         recipe = load_run(workdir)
-    distributed.start(processes)  # every process has validated the config before
-    if distributed.is_primary():
+
+    def begin() -> None:
         if config is not None:
             save_config(config, workdir)
+        record_weights(recipe)
         for name in reuse(recipe, reuse_from) if reuse_from else ():
             print(f"{name}  from {reuse_from}", flush=True)
-    distributed.wait_for_all("config saved")
-    if not (workdir / "config.json").exists():
-        raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
-    selected = tuple(stages) or None
-    if objective is not None:
-        selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
-        if not selected:
-            raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
-    if jobs > 1:
-        train_side_by_side(recipe, selected, jobs, quiet)
-    else:
-        if not quiet and distributed.is_primary():
-            print_choices()
-        trainer.train(recipe, selected, quiet, profile)
+
+    distributed.start(processes)  # every process has validated the config before
+    with lease.hold(workdir):
+        distributed.run_on_primary(begin, f"start the run in {workdir}")
+        if not (workdir / "config.json").exists():
+            raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
+        selected = tuple(stages) or None
+        if objective is not None:
+            selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
+            if not selected:
+                raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
+        if jobs > 1:
+            train_side_by_side(recipe, selected, jobs, quiet)
+        else:
+            if not quiet and distributed.is_primary():
+                print_choices()
+            trainer.train(recipe, selected, quiet, profile)

@@ -20,7 +20,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -201,6 +201,27 @@ def wait_for_all(what: str) -> None:
     """A barrier: returns once every process has called it. `what` names it and must be the same on all processes."""
     if is_multiprocess():
         multihost_utils.sync_global_devices(what)
+
+
+def run_on_primary(act: Callable[[], None], what: str) -> None:
+    """Calls `act` on process 0 while the others wait. A collective: every process must call it.
+
+    Args:
+      act: what to do.
+      what: its description after "could not", for the other processes.
+
+    Raises:
+      Exception: what `act` raised, on process 0.
+      ConfigError: on the other processes, if `act` raised an exception.
+    """
+    failure: Exception | None = None
+    if is_primary():
+        try:
+            act()
+        except Exception as error:  # the other processes wait to hear of it
+            failure = error
+    if broadcast_from_primary(failure is not None):
+        raise failure or ConfigError(f"process 0 could not {what}; its line says why")
 
 
 def fetch(tree: PyTree) -> PyTree:

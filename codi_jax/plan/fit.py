@@ -7,9 +7,9 @@ from those of the compiled (or refused) step: in proportion to the batch per dev
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from jax.sharding import AbstractMesh, AxisType
 
@@ -77,43 +77,56 @@ def _finer(mesh: dict[str, int]) -> Iterator[dict[str, int]]:
             yield {**mesh, "data": mesh["data"] // factor, "fsdp": mesh["fsdp"] * factor}
 
 
-def nearest(run: Run, row: Row, target: Target) -> list[str]:
-    """Changes with which a stage would fit, one line each: single changes if one suffices, else a combination."""
+Change = tuple[dict[str, int], int, Remat]  # mesh, batch size, remat
+
+
+def _peak(run: Run, row: Row, target: Target, change: Change) -> float:
+    """The estimated peak bytes of a chip with a change; infinite if a sharding rule does not fit the mesh."""
+    try:
+        estimated = estimated_peak(run, row, target, *change)
+    except ConfigError:
+        return math.inf
+    assert estimated is not None, "the temporaries of the row are known"
+    return estimated
+
+
+def changes(run: Run, row: Row, target: Target) -> list[Change]:
+    """Changes with which a stage should fit: single changes if one suffices, else the nearest combination."""
     limit = row["hbm"]["limit"]
     if limit is None or row["hbm"]["temporaries"] is None:
         return []
 
-    current = row["remat"]
+    def fitting(
+        meshes: Iterable[dict[str, int]], batches: Iterable[int], policies: Iterable[Remat]
+    ) -> Iterator[Change]:
+        for remat, batch, mesh in itertools.product(policies, batches, meshes):
+            if _peak(run, row, target, (mesh, batch, remat)) <= limit:
+                yield mesh, batch, remat
 
-    def peak(mesh: dict[str, int], batch: int, remat: Any = current) -> float:
-        try:
-            estimated = estimated_peak(run, row, target, mesh, batch, remat)
-        except ConfigError:  # a sharding rule does not fit this mesh
-            return math.inf
-        assert estimated is not None, "the temporaries of the row are known"
-        return estimated
+    mesh, batch_size, current = [row["mesh"]], [row["batch_size"]], [row["remat"]]
+    finer, smaller = [*_finer(row["mesh"])], [*_halves(row)]
+    remat: list[Remat] = ["blocks"] if row["remat"] == "none" else []
+    single = [
+        *itertools.islice(fitting(mesh, smaller, current), 1),
+        *itertools.islice(fitting(finer, batch_size, current), 1),
+        *fitting(mesh, batch_size, remat),
+    ]
+    return single or [*itertools.islice(fitting(mesh + finer, batch_size + smaller, current + remat), 1)]
 
-    def describe(mesh: dict[str, int], batch: int, remat: Any = current) -> str:
-        changes = [f"batch_size={batch}"] if batch != row["batch_size"] else []
-        changes += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
-        changes += [f"model.remat={remat}"] if remat != current else []
-        return f"{' and '.join(changes)} (estimated: {size(peak(mesh, batch, remat))} of {size(limit)} a chip)"
 
-    mesh, batch_size, batches = row["mesh"], row["batch_size"], [*_halves(row)]
-    policies: list[Any] = ["none", "blocks"] if current == "none" else [current]
-    single: list[tuple[dict[str, int], int, Any]] = [
-        (mesh, batch, current) for batch in batches if peak(mesh, batch) <= limit
-    ][:1]
-    single += [(finer, batch_size, current) for finer in _finer(mesh) if peak(finer, batch_size) <= limit][:1]
-    single += [(mesh, batch_size, remat) for remat in policies[1:] if peak(mesh, batch_size, remat) <= limit]
-    combined = (
-        (finer, batch, remat)
-        for remat in policies
-        for batch in (batch_size, *batches)
-        for finer in (mesh, *_finer(mesh))
-        if peak(finer, batch, remat) <= limit
-    )
-    changes = single or [change for change in [next(combined, None)] if change]
-    if not changes:
-        return ["no batch, fsdp or model.remat fits on this topology (estimated); use a larger one"]
-    return [describe(*change) for change in changes]
+def nearest(run: Run, row: Row, target: Target) -> list[str]:
+    """The `changes`, one line each."""
+    limit = row["hbm"]["limit"]
+    if limit is None or row["hbm"]["temporaries"] is None:
+        return []
+
+    def describe(change: Change) -> str:
+        mesh, batch, remat = change
+        parts = [f"batch_size={batch}"] if batch != row["batch_size"] else []
+        parts += [f"mesh.data={mesh['data']} mesh.fsdp={mesh['fsdp']}"] if mesh != row["mesh"] else []
+        parts += [f"model.remat={remat}"] if remat != row["remat"] else []
+        peak = size(_peak(run, row, target, change))
+        return f"{' and '.join(parts)} (estimated: {peak} of {size(limit)} a chip)"
+
+    found = [*map(describe, changes(run, row, target))]
+    return found or ["no batch, fsdp or model.remat fits on this topology (estimated); use a larger one"]

@@ -1,7 +1,6 @@
 """The plan of a recipe: one row per stage, the cost of the whole training, and tables of them."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,17 @@ from codi_jax.config import ConfigError
 from codi_jax.parallel import MeshConfig
 from codi_jax.parallel.tables import size, table
 from codi_jax.plan import cache
-from codi_jax.plan.fit import nearest
+from codi_jax.plan.fit import changes, nearest, with_remat
 from codi_jax.plan.row import Row, compiled_row
-from codi_jax.plan.sweep import candidates
+from codi_jax.plan.sweep import COMPILED, NOMINAL, candidates
 from codi_jax.plan.target import Target
-from codi_jax.progress import ProgressFn, duration
+from codi_jax.progress import ProgressFn, calling_every, duration
 from codi_jax.train.recipe import Run
+
+_RANKED = (
+    f"the peaks of this hardware are unknown; --sweep has ranked by {NOMINAL.flops / NOMINAL.bandwidth:g} FLOPs a byte "
+    f"of memory and {NOMINAL.flops / NOMINAL.interconnect:g} a byte from other devices"
+)
 
 
 def plan(
@@ -30,6 +34,8 @@ def plan(
     progress: ProgressFn | None = None,
 ) -> list[Row]:
     """Rows of the named stages, or of all stages that train.
+
+    If a stage does not fit, the nearest changes with which it should fit are compiled, too, until one does.
 
     Args:
       run: the recipe; no stage has to be finished.
@@ -53,9 +59,17 @@ def plan(
     for name in stages or training:
         first = _row(run, name, target, mesh, batch_size or run.stage(name).batch_size, directory, progress)
         rows.append(first)
+        if first["fits"] is False:
+            for other_mesh, other_batch, remat in changes(run, first, target)[:COMPILED]:
+                other = with_remat(run, remat)
+                rows.append(_row(other, name, target, MeshConfig(**other_mesh), other_batch, directory, progress))
+                if rows[-1]["fits"]:
+                    break
         if sweep:
             for other, other_mesh, other_batch in candidates(run, first, target):
                 rows.append(_row(other, name, target, other_mesh, other_batch, directory, progress))
+            if target.chip is None:
+                first["notes"] = [*first["notes"], _RANKED]
     return rows
 
 
@@ -89,19 +103,9 @@ def _heartbeat(progress: ProgressFn | None, activity: str, every: float = 30.0) 
     if progress is None:
         yield
         return
-    done, start = threading.Event(), time.monotonic()
-
-    def beat() -> None:
-        while not done.wait(every):
-            progress(f"{activity}, {duration(time.monotonic() - start)} so far")
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    start = time.monotonic()
+    with calling_every(every, lambda: progress(f"{activity}, {duration(time.monotonic() - start)} so far")):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def training(run: Run, name: str, row: Row) -> dict[str, Any]:

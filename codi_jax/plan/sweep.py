@@ -11,9 +11,11 @@ and `model.remat` the bound is estimated from it:
 
 and the peak memory as in `fit`. Traffic over `tensor` is not estimated, so meshes with that axis are tried only if a
 sharding rule names it. Candidates are ranked by samples per chip-hour; of those within 2 % of the best the smallest
-batch is first, since a larger one hardly improves the bound.
+batch is first, since a larger one hardly improves the bound. If the peaks of the chip are unknown, as those of a CPU
+are, those of `NOMINAL` replace them.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from jax.sharding import AbstractMesh
 from codi_jax.config import ConfigError
 from codi_jax.nn.remat import Remat
 from codi_jax.parallel import MeshConfig, ShardingConfig, paths
+from codi_jax.parallel.chips import Chip
 from codi_jax.parallel.mesh import AXES, MAX_FSDP
 from codi_jax.parallel.sharding import num_batch_shards
 from codi_jax.plan.fit import estimated_peak, held, remat_keeps, with_remat
@@ -35,6 +38,7 @@ from codi_jax.plan.target import Target
 from codi_jax.train.recipe import Run
 
 COMPILED = 3
+NOMINAL = Chip(flops=1e12, memory=math.inf, bandwidth=1e10, interconnect=1e9)
 _CLOSE = 0.98
 
 
@@ -75,6 +79,7 @@ def _weights(run: Run, name: str) -> dict[str, float]:
 def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
     """Candidates that should fit, best first: {"mesh", "batch_size", "remat", "peak", "samples_per_chip_hour", …}."""
     name, weights = row["stage"], _weights(run, row["stage"])
+    target = target if target.chip else dataclasses.replace(target, chip=NOMINAL)
     state = held(run, name, row["mesh"], row["batch_size"])
     row_batch = row["batch_size"] / num_batch_shards(row["mesh"])  # per device
     moved = max((row.get("traffic") or {"memory": 0.0})["memory"] - 2 * state, 0.0)
@@ -93,7 +98,7 @@ def estimates(run: Run, row: Row, target: Target) -> list[dict[str, Any]]:
                 arguments = held(run, name, mesh, batch)
             except ConfigError:  # a sharding rule does not fit this mesh
                 break
-            if peak is None or peak > row["hbm"]["limit"]:
+            if peak is None or (row["hbm"]["limit"] is not None and peak > row["hbm"]["limit"]):
                 break
             traffic = {"memory": 2 * arguments + moved * more * each / row_batch, "interconnect": _wire(mesh, weights)}
             model, unit = (row[f"{kind}_flops_per_step"] * batch / row["batch_size"] for kind in ("model", "unit"))
@@ -113,13 +118,7 @@ def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def candidates(run: Run, row: Row, target: Target) -> list[tuple[Run, MeshConfig, int]]:
-    """The (run, mesh, batch size) to compile in addition to the reference row.
-
-    Raises:
-      ConfigError: the peaks of the chip are unknown.
-    """
-    if target.chip is None:
-        raise ConfigError(f"--sweep needs a chip whose peaks are known, as in --topology=v5e:4x4, not {target.name}")
+    """The (run, mesh, batch size) to compile in addition to the reference row."""
     fields = ("mesh", "batch_size", "remat")
     others = [e for e in estimates(run, row, target) if any(e[field] != row[field] for field in fields)]
     return [(with_remat(run, e["remat"]), MeshConfig(**e["mesh"]), e["batch_size"]) for e in others[: COMPILED - 1]]

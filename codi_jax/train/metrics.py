@@ -156,6 +156,13 @@ class Clock:
             self.seconds[self._stack[-1]] = self.seconds.get(self._stack[-1], 0.0) + now - self._since
         self._since = now
 
+    def spent(self) -> dict[str, float]:
+        """Seconds by activity until now, those of the present activity included; another thread may call it."""
+        seconds, since, now = dict(self.seconds), self._since, time.perf_counter()
+        for activity in self._stack[-1:]:
+            seconds[activity] = seconds.get(activity, 0.0) + now - since
+        return seconds
+
     @contextlib.contextmanager
     def measure(self, activity: str) -> Iterator[None]:
         """Assigns the time of the block to an activity; an enclosing activity pauses."""

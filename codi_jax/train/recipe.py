@@ -1,6 +1,8 @@
 """A run: one config, a workdir, and a recipe, which is a DAG of stages.
 
     workdir/config.json                  the resolved config
+    workdir/weights.json                 hashes of the components in `config.weights`
+    workdir/lease.json                   the process that trains, see `train.lease`
     workdir/stages/NAME/checkpoints/     the stage's train state, while it trains
     workdir/stages/NAME/params/          its result: the EMA parameters of its components, and their constants
     workdir/stages/NAME/metrics.jsonl    scalars; TensorBoard events are in the same directory
@@ -311,12 +313,39 @@ class Run:
         """
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
         for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
-            # The index of a checkpoint, or the config.json of a package, has the checksums of all files.
-            for file in (params / index.NAME, params / "config.json"):
-                if file.exists():
-                    digest.update(file.read_bytes())
-                    break
+            digest.update(_description(params))
         return digest.hexdigest()[:16]
+
+
+def _description(params: Path) -> bytes:
+    """The index of a checkpoint, or the config.json of a package; it has the checksums of all files."""
+    for file in (params / index.NAME, params / "config.json"):
+        if file.exists():
+            return file.read_bytes()
+    return b""
+
+
+def record_weights(run: Run) -> None:
+    """Writes hashes of the components in `config.weights` to the workdir, or compares them with those written there.
+
+    Components that are new are added. Nothing is done for a run that is finished.
+
+    Raises:
+      ConfigError: a component is not the one with which the run was started.
+    """
+    if not run.config.weights or all(map(run.finished, run.order)):
+        return
+    path = run.folder / "weights.json"
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    hashes = {component: hashlib.sha256(_description(where)) for component, where in run.converted.items()}
+    present = {component: digest.hexdigest()[:16] for component, digest in hashes.items()}
+    if changed := sorted(component for component, digest in recorded.items() if present.get(component) != digest):
+        raise ConfigError(
+            f"config.weights: {', '.join(changed)} in {run.config.weights} changed since this run was started; put the "
+            f"former weights back, choose another --workdir, or delete {path} to use the new ones from now on"
+        )
+    if present != recorded:
+        storage.write_text(path, json.dumps(present, indent=1, sort_keys=True) + "\n")
 
 
 def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:

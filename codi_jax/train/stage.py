@@ -184,7 +184,8 @@ class Stage:
             "steps": config.steps,
             "skipped": int(self.state.skipped),
         }
-        # Each host writes its shards of an array that is split over hosts, so no host needs the whole array.
-        multihost = lambda x: isinstance(x, jax.Array) and not x.is_fully_addressable  # noqa: E731
-        out = jax.tree.map(lambda x: x if multihost(x) else np.asarray(x), out)
+        # Of several processes each writes its shards of an array that is split over them; none needs the whole array.
+        whole = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable  # noqa: E731
+        if distributed.is_multiprocess():
+            out = jax.tree.map(lambda x: np.asarray(x) if whole(x) else x, out)
         save_params(str(self.directory / "params"), out, meta)

@@ -66,14 +66,14 @@ def train_stage(
             MetricWriter(stage.directory, start) as writer,
             Progress(stage.name, config.steps, config.batch_size, start, clock, overall=overall) as progress,
         ):
-            ledger.lost_steps += writer.lost_steps
+            ledger.resume(start, start + writer.lost_steps)
             stragglers = Stragglers(config.log_every)
             callbacks = [*standard_callbacks(stage, steps, batches, writer, progress, clock), stragglers]
             for i in range(start, config.steps):
                 with clock.waiting(steps.pending), stragglers.own_time():
                     batch = place_batch(next(batches), stage.mesh)
                 metrics = steps(i, batch)
-                done = i + 1
+                ledger.reached = done = i + 1
                 for callback in callbacks:
                     callback(done, metrics)
                 stopping = stop.here() and done < config.steps
@@ -140,7 +140,7 @@ def train(
         ledger = Ledger(run.directory(name) / "cost.json", Clock())
         if overall is not None:
             overall.begin(name)
-        try:
+        with ledger.updating():
             if not run.stage(name).trains:
                 with ledger.clock.measure("encode"):
                     _encode(run, name, overall)
@@ -150,7 +150,5 @@ def train(
                 train_stage(stage, ledger, quiet, profile, overall)
                 if distributed.is_primary():
                     print(ledger_line(name, ledger.cost(), run.stage(name).steps), flush=True)
-        finally:
-            ledger.write()
         if overall is not None:
             overall.end(name)

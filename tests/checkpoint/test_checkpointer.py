@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from codi_jax.checkpoint import Checkpointer, CheckpointError, load_params, read_meta, save_params
+from codi_jax.exit_codes import EXIT_UNAVAILABLE
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, resolve
 
 
@@ -197,6 +199,37 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path):
     child = subprocess.run(command, capture_output=True, text=True, timeout=120)
     line = "run: No space left on device: free some space and run the same command again; saved files are intact"
     assert child.stdout.splitlines() == [line, "28.0 [1]"] and child.stderr == "", child.stderr
+
+
+STALLED = """
+import sys, threading
+import jax.numpy as jnp
+from codi_jax.checkpoint import Checkpointer, CheckpointError, checkpointer, index
+checkpointer.REPORT, checkpointer.LIMIT = 0.2, 0.7
+with Checkpointer(sys.argv[1]) as checkpoints:
+    checkpoints.save(1, {"w": jnp.arange(8.0)})
+    checkpoints.wait()
+    index.write = lambda *_: threading.Event().wait()
+    checkpoints.save(2, {"w": jnp.arange(8.0)})
+    try:
+        checkpoints.save(3, {"w": jnp.arange(8.0)})
+    except CheckpointError as error:
+        print(error)
+print("ends")
+"""
+
+
+def test_a_storage_that_does_not_respond_ends_the_process(tmp_path):
+    command = [sys.executable, "-c", STALLED, tmp_path]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert child.returncode == EXIT_UNAVAILABLE
+    *waits, last = child.stderr.splitlines()
+    assert waits and last == f"codi-jax: {tmp_path}: waiting for the storage to write a checkpoint, 1s so far", last
+    error, ends = child.stdout.splitlines()
+    assert re.match(rf"cannot save in {tmp_path}: the storage has not responded for 1s; run the same command", error)
+    assert ends == "ends"
+    with Checkpointer(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [1]
 
 
 def test_incomplete_directories_are_ignored_and_removed_by_the_next_writer(tmp_path):

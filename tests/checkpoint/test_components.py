@@ -1,10 +1,14 @@
 """Components: reading single leaves, and saving views of files without copies."""
 
+import weakref
+
+import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from codi_jax.checkpoint import CheckpointError, CheckpointReader, components, load_params, save_params
-from codi_jax.parallel import paths
+from codi_jax.checkpoint import CheckpointError, CheckpointReader, components, load_params, save_params, store
+from codi_jax.parallel import MeshConfig, make_mesh, paths
 
 
 def tree() -> dict:
@@ -43,6 +47,31 @@ def test_a_strided_view_of_a_file_is_saved_correctly(tmp_path):
     loaded = load_params(str(tmp_path / "c"))
     np.testing.assert_array_equal(loaded["transposed"], np.asarray(mapped).T)
     np.testing.assert_array_equal(loaded["part"], np.asarray(mapped)[3:5, ::2])
+
+
+def test_the_host_never_holds_all_of_the_parameters_that_devices_share(tmp_path, monkeypatch, caplog):
+    """Eight devices hold 16 arrays of 32 KiB; the host has copies of two at a time, and keeps none."""
+    monkeypatch.setattr(store, "_MAX_IN_FLIGHT", 2 << 15)
+    split = jax.sharding.NamedSharding(make_mesh(MeshConfig(data=1, fsdp=8)), PartitionSpec("fsdp"))
+    rng = np.random.default_rng(0)
+    expected = {f"w{i}": rng.standard_normal((64, 128)).astype(np.float32) for i in range(16)}
+    tree, copies, counts = jax.device_put(expected, split), [], []
+    to_host = store._to_host
+
+    def counted(array):
+        out = to_host(array)
+        copies.append(weakref.ref(out))
+        counts.append(sum(copy() is not None for copy in copies))
+        return out
+
+    monkeypatch.setattr(store, "_to_host", counted)
+    save_params(str(tmp_path / "c"), tree)
+    assert not caplog.records
+    assert len(counts) == 16 and max(counts) <= 3  # two in flight, and one whose write has just ended
+    assert all(array._npy_value is None for array in tree.values())
+    loaded = load_params(str(tmp_path / "c"))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(loaded[name], array)
 
 
 def test_a_directory_without_a_checkpoint_is_refused(tmp_path):

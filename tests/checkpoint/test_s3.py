@@ -88,6 +88,42 @@ def test_a_missing_or_truncated_object_is_refused_in_one_line(bucket):
         load_params(f"{bucket}/nothing")
 
 
+@pytest.mark.parametrize(("etags", "flips"), [("md5", 55), ("opaque", 11)])
+def test_every_flipped_bit_is_refused(bucket, monkeypatch, etags, flips):
+    """Bits of every file that a checkpoint consists of."""
+    if etags == "opaque":  # as of encrypted objects: they change with the content, but are not its MD5
+        monkeypatch.setattr(storage, "_etag", lambda info: f"{info['ETag']} of an encrypted object")
+    where, rng = f"{bucket}/flipped-{etags}", np.random.default_rng(0)
+    save_params(where, {**tree(), "w": rng.standard_normal((64, 64)).astype(np.float32)})
+    folder = storage.as_path(where)
+    names = [*index.read(folder).files, index.NAME]
+    for k in range(flips):
+        file = folder / names[k % len(names)]
+        original = file.read_bytes()
+        flipped = bytearray(original)
+        flipped[rng.integers(len(flipped))] ^= 1 << rng.integers(8)
+        file.write_bytes(bytes(flipped))
+        with pytest.raises(CheckpointError, match=r"is damaged: \S+ (has been altered|cannot be read)$"):
+            load_params(where)
+        file.write_bytes(original)
+    monkeypatch.setattr(index, "_md5", lambda file: pytest.fail("downloaded to verify it"))
+    assert load_params(where)["w"].shape == (64, 64)
+
+
+def test_objects_with_other_etags_than_recorded_are_compared_by_content(bucket, tmp_path, monkeypatch):
+    save_params(f"{bucket}/original", tree())
+    storage.copy(storage.as_path(f"{bucket}/original"), tmp_path / "copy")
+    assert toy.same(load_params(str(tmp_path / "copy")), tree())  # a disk has no etags
+    monkeypatch.setattr(storage, "_etag", lambda info: f"{info['ETag']}-2")  # as of an upload in parts
+    assert toy.same(load_params(f"{bucket}/original"), tree())
+    (file,) = (tmp_path / "copy").glob("d/*")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match="has been altered"):
+        load_params(str(tmp_path / "copy"))
+
+
 def test_components_are_replaced_completely(bucket):
     storage.write_text(storage.as_path(f"{bucket}/made") / "d" / "torn", "of an interrupted write")
     save_params(f"{bucket}/made", {"old": np.ones(3), "w": np.zeros(2)}, {"version": 1})

@@ -119,6 +119,22 @@ class Exited(BaseException):
     pass
 
 
+@pytest.mark.parametrize("primary", [True, False])
+def test_an_error_of_process_0_is_raised_on_all(monkeypatch, primary):
+    def act():
+        raise OSError("no space")
+
+    monkeypatch.setattr(distributed, "is_primary", lambda: primary)
+    monkeypatch.setattr(distributed, "broadcast_from_primary", lambda failed: failed if primary else True)
+    expected = (OSError, "^no space$") if primary else (ConfigError, "^process 0 could not save; its line says why$")
+    with pytest.raises(expected[0], match=expected[1]):
+        distributed.run_on_primary(act, "save")
+    monkeypatch.setattr(distributed, "broadcast_from_primary", lambda failed: False)
+    done = []
+    distributed.run_on_primary(lambda: done.append("once"), "save")
+    assert done == ["once"] * primary
+
+
 @pytest.fixture
 def exits(monkeypatch):
     """`os._exit` raises its code."""

@@ -149,6 +149,7 @@ def test_suggestions_that_fit():
     assert half < 0.7 * whole
     # The state fits, and a third of the temporaries: a quarter of the batch.
     too_much = refused(recipe, whole + 100_000, 300_000, mesh, 64)
+    assert fit.changes(recipe, *too_much) == [(mesh, 16, "none")]
     (line,) = fit.nearest(recipe, *too_much)
     assert line.startswith("batch_size=16 (estimated: ")
     # The whole state is too large; sharded over two devices it fits with all temporaries.
@@ -219,8 +220,40 @@ def test_a_sweep_ranks_by_speed_what_fits(recipe, planned):
     # Hardly more memory than the reference needs: larger batches do not fit.
     limited = planned | {"hbm": planned["hbm"] | {"limit": planned["hbm"]["peak"] + 5_000}}
     assert {e["batch_size"] for e in sweep.estimates(recipe, limited, unlimited)} == {8}
-    with pytest.raises(ConfigError, match="--sweep needs a chip whose peaks are known"):
-        sweep.candidates(recipe, planned, target.virtual(8))
+
+
+def test_a_sweep_of_devices_without_known_peaks_ranks_by_those_of_a_nominal_chip(recipe, planned):
+    eight = target.virtual(8)
+    best = sweep.estimates(recipe, planned, eight)
+    rates = [entry["samples_per_chip_hour"] for entry in best]
+    assert rates[0] >= 0.98 * max(rates) > 0 and {entry["mesh"]["fsdp"] for entry in best} == {1, 2, 4, 8}
+    others = sweep.candidates(recipe, planned, eight)
+    assert [batch for _, _, batch in others] == [entry["batch_size"] for entry in best[:2]]
+
+
+def test_the_nearest_change_that_fits_is_compiled(monkeypatch):
+    """A change that the compiler refuses in spite of its estimate is followed by the next one."""
+    config = toy.config()
+    with config.unlocked():
+        config.sharding = {"fsdp_min_bytes": 256}
+    recipe = open_run(config, None)
+    mesh = {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    limit = fit.held(recipe, STAGE, mesh, 64) + 100_000
+    compiled = []
+
+    def compile(run_, name, where, config, batch, progress):
+        compiled.append((config.data, config.fsdp, batch))
+        made, _ = refused(recipe, limit, 300_000, mesh, batch)
+        made |= {"fits": config.fsdp == 2, "samples_per_chip_hour": None, "mesh": mesh, "batch_size": batch}
+        return made
+
+    monkeypatch.setattr(run, "compiled_row", compile)
+    chosen = [(mesh, 16, "none"), ({**mesh, "data": 4, "fsdp": 2}, 64, "none"), (mesh, 64, "blocks")]
+    monkeypatch.setattr(run, "changes", lambda *_: chosen)
+    where = Target("x", "tpu", (None,) * 8, Chip(1e6, limit, 1e3, 500.0))
+    rows = run.plan(recipe, (STAGE,), where, MeshConfig(data=8, fsdp=1), 64)
+    assert compiled == [(8, 1, 64), (8, 1, 16), (4, 2, 64)]
+    assert [row["fits"] for row in rows] == [False, False, True]
 
 
 def test_the_cache_key_covers_everything_a_row_depends_on(recipe, planned, tmp_path, monkeypatch):

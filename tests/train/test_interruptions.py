@@ -1,5 +1,6 @@
 """Stages that are interrupted in every way end bit-identical; exit codes, and seconds and steps that were lost."""
 
+import errno
 import json
 import os
 import re
@@ -9,8 +10,8 @@ import signal
 import jax
 import pytest
 
-from codi_jax import cli
-from codi_jax.checkpoint import Checkpointer
+from codi_jax import cli, storage
+from codi_jax.checkpoint import Checkpointer, CheckpointError, index
 from codi_jax.train import trainer
 from codi_jax.train.ledger import COUNTS, goodput
 from codi_jax.train.metrics import Clock
@@ -89,6 +90,28 @@ def test_an_offloaded_state_is_trained_saved_and_restored_alike(run, monkeypatch
         assert memory == {"params": {"device"}, "ema": {"pinned_host"}, "opt_state": {"pinned_host"}}
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, pytest.param(errno.EROFS, marks=pytest.mark.slow)])
+def test_a_checkpoint_that_cannot_be_written_stops_the_stage_and_the_one_before_stays(run, monkeypatch, number):
+    run = toy.with_stage(run, STAGE, checkpoint_every=1)
+    write, count = index.write, iter(range(3))
+
+    def fails(directory, *arguments):
+        if next(count) == 1:
+            raise OSError(number, os.strerror(number), str(directory))
+        write(directory, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "write", fails)
+        with pytest.raises(CheckpointError) as error:
+            train(run, (STAGE,), quiet=True)
+    line = storage.explain(error.value)
+    assert line is not None and os.strerror(number) in line and "\n" not in line
+    with Checkpointer(str(run.directory(STAGE) / "checkpoints")) as checkpoints:
+        assert checkpoints.latest() == 1
+    train(run, (STAGE,), quiet=True)
+    assert toy.same(load_stage(run), load_stage(reference()))
+
+
 def test_the_ledger_records_every_second_and_lost_steps(run, monkeypatch, capsys):
     run = toy.with_stage(run, STAGE, log_every=1)
     cut_short(run, monkeypatch, 3)
@@ -119,6 +142,7 @@ def test_seconds_are_recorded_even_if_the_stage_fails(run, monkeypatch):
         "other",
         "total",
         "lost_steps",
+        "reached",
         "core_seconds",
         "sessions",
     }

@@ -1,6 +1,7 @@
 """cost.json: seconds and sessions of a stage."""
 
 import json
+import time
 
 import pytest
 
@@ -69,6 +70,41 @@ def test_time_between_sessions_does_not_count(tmp_path, clock):
     assert both["sessions"] == [[1e9, 1e9 + 10], [1e9 + 1020, 1e9 + 1027]]
     assert wall_seconds([both]) == both["total"] == 17 and core_seconds([both]) == 8.5
     assert sum(seconds for activity, seconds in both.items() if activity not in ledger.COUNTS) == 17
+
+
+def test_goodput_of_killed_sessions_is_that_by_hand(tmp_path, clock):
+    """20 steps of a second in two sessions, each of which starts in five seconds; the first is killed."""
+    path = tmp_path / "cost.json"
+
+    def run(start, logged, steps):
+        recorder = ledger.Ledger(path, metrics.Clock())
+        with recorder.clock.measure("start"):
+            clock.now += 5
+        recorder.resume(start, logged)
+        for done in range(start + 1, start + steps + 1):
+            with recorder.clock.measure("step"):
+                clock.now += 1
+            recorder.reached = done
+            recorder.write()
+        return recorder
+
+    run(0, 0, 10)  # the last checkpoint is of eight steps, the last metrics are of nine
+    clock.now += 1000  # until it is started again
+    cost = run(8, 9, 12).cost()
+    assert cost["lost_steps"] == 2 and cost["reached"] == 20
+    assert ledger.goodput(cost, 20) == pytest.approx(20 / (5 + 10 + 5 + 12))
+
+
+def test_seconds_of_a_killed_session_are_kept_without_a_checkpoint(tmp_path, monkeypatch):
+    """The regular writes include the activity that is going on."""
+    every = ledger.calling_every
+    monkeypatch.setattr(ledger, "calling_every", lambda seconds, act: every(seconds / 100, act))
+    recorder = ledger.Ledger(tmp_path / "cost.json", metrics.Clock())
+    with recorder.updating(), recorder.clock.measure("compile"):
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "cost.json").exists() or json.loads(recorder._path.read_text()).get("compile", 0) < 0.1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_writing_repeatedly_keeps_one_session(tmp_path, clock):

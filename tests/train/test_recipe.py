@@ -3,12 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source
-from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.recipe import load_run, open_run, record_weights, save_config
 from tests import toy
 
 
@@ -181,3 +183,28 @@ def test_a_directory_without_a_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": {}}))
     with pytest.raises(ConfigError, match=r"^config\.model\.modalities: missing"):
         load_run(tmp_path)
+
+
+def test_weights_that_change_between_starts_are_refused(tmp_path):
+    def convert(component, value):
+        tree = {"params": {component: {"kernel": np.full(3, value, np.float32)}}}
+        save_params(str(tmp_path / "weights" / component), tree, {"components": [component]})
+
+    def start():
+        record_weights(open_run({**toy.config().to_dict(), "weights": str(tmp_path / "weights")}, tmp_path / "run"))
+
+    (tmp_path / "run").mkdir()
+    convert("clip_text", 1.0)
+    start()
+    convert("clip_vision", 1.0)  # a new one changes no stage that has been started
+    start()
+    start()
+    convert("clip_text", 2.0)
+    record = tmp_path / "run" / "weights.json"
+    with pytest.raises(ConfigError) as error:
+        start()
+    assert str(error.value).startswith(f"config.weights: clip_text in {tmp_path / 'weights'} changed since this run")
+    assert str(record) in str(error.value) and "\n" not in str(error.value)
+    record.unlink()
+    start()
+    assert set(json.loads(record.read_text())) == {"clip_text", "clip_vision"}
