@@ -26,47 +26,49 @@ BLOCK = 8 << 20  # bytes of a request of a stream
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 T = TypeVar("T")
+Range = tuple[str, int, int]  # path, first byte, byte behind the last one
 
 
 class StoreError(ConfigError):
     """An object store that does not answer; the message is one line."""
 
 
-def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """The bytes from `start` to `end` of a file for each (start, end) of `ranges`; fewer where the file is shorter.
+def read_ranges(ranges: Sequence[Range]) -> list[bytes]:
+    """The bytes of each range; fewer where its file is shorter. All are local files, or all of one store.
 
     Raises:
       FileNotFoundError, PermissionError: there is no such file, or it may not be read.
       OSError: a local disk cannot be read.
       StoreError: the store did not answer in `ATTEMPTS` attempts.
     """
-    if not storage.is_remote(path):
-        descriptor = os.open(path, os.O_RDONLY)  # `open` takes longer than a caption
-        try:
-            return [os.pread(descriptor, end - start, start) for start, end in ranges]
-        finally:
-            os.close(descriptor)
+    if not any(storage.is_remote(path) for path, _, _ in ranges):
+        return [_read_local(*one) for one in ranges]
     from fsspec.utils import merge_offset_ranges
 
-    system, key = _system(path)
-    starts: list[int | None] = [start for start, _ in ranges]
-    ends: list[int | None] = [end for _, end in ranges]
-    _, firsts, lasts = merge_offset_ranges([key] * len(ranges), starts, ends, MAX_GAP, MAX_REQUEST)
-    blocks = {(first, last or 0): b"" for first, last in zip(firsts, lasts, strict=True)}
-    missing = [block for block in blocks if block[0] < block[1]]  # a store refuses an empty range
+    system, _ = _system(ranges[0][0])
+    names = [path for path, _, _ in ranges]
+    starts: list[int | None] = [start for _, start, _ in ranges]
+    ends: list[int | None] = [end for _, _, end in ranges]
+    merged = merge_offset_ranges(names, starts, ends, MAX_GAP, MAX_REQUEST)
+    blocks = {(path, first, last or 0): b"" for path, first, last in zip(*merged, strict=True)}
+    missing = [block for block in blocks if block[1] < block[2]]  # a store refuses an empty range
 
-    def fetch() -> list[bytes]:
+    def fetch() -> None:
         nonlocal missing
-        got = system.cat_ranges([key] * len(missing), *map(list, zip(*missing, strict=True)), on_error="return")
-        answers = list(zip(missing, got, strict=True))
-        blocks.update({block: data for block, data in answers if isinstance(data, bytes)})
-        errors = {block: data for block, data in answers if not isinstance(data, bytes)}
-        missing = [block for block, error in errors.items() if not _is_behind_the_end(error)]
-        if missing:
-            raise errors[missing[0]]
-        return [_part(blocks, start, end) for start, end in ranges]
+        got = system.cat_ranges(*map(list, zip(*missing, strict=True)), on_error="return")
+        errors = {}
+        for block, data in zip(missing, got, strict=True):
+            if isinstance(data, bytes):
+                blocks[block] = data
+            elif not _is_behind_the_end(data):
+                errors[block] = data
+        missing = list(errors)
+        if errors:
+            raise next((e for e in errors.values() if isinstance(e, _PERMANENT)), errors[missing[0]])
 
-    return retried(fetch, path) if missing else [b""] * len(ranges)
+    if missing:
+        retried(fetch, missing[0][0])
+    return [_part(blocks, one) for one in ranges]
 
 
 def retried(call: Callable[[], T], path: str) -> T:
@@ -145,7 +147,7 @@ class _Stream(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        (data,) = read_ranges(self._path, [(self._position, end)])
+        (data,) = read_ranges([(self._path, self._position, end)])
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -163,6 +165,16 @@ def _is_behind_the_end(error: Any) -> bool:
     return "InvalidRange" in str(error) or "not satisfiable" in str(error).lower()
 
 
-def _part(blocks: dict[tuple[int, int], bytes], start: int, end: int) -> bytes:
-    first, data = next(((first, data) for (first, last), data in blocks.items() if first <= start and end <= last))
-    return data[start - first : end - first]
+def _read_local(path: str, start: int, end: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)  # `open` takes longer than a caption
+    try:
+        return os.pread(descriptor, end - start, start)
+    finally:
+        os.close(descriptor)
+
+
+def _part(blocks: dict[Range, bytes], wanted: Range) -> bytes:
+    path, start, end = wanted
+    inside = (block for block in blocks if block[0] == path and block[1] <= start and end <= block[2])
+    block = next(inside)
+    return blocks[block][start - block[1] : end - block[1]]

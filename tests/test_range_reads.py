@@ -12,6 +12,10 @@ RANGES = [(300_000, 300_010), (0, 4), (8, 9), (524_280, 524_300), (7, 7), (600_0
 EXPECTED = [CONTENT[start:end] for start, end in RANGES]
 
 
+def at(path, ranges):
+    return [(path, start, end) for start, end in ranges]
+
+
 @pytest.fixture(scope="module")
 def bucket():
     with pytest.MonkeyPatch.context() as patch:
@@ -43,21 +47,28 @@ def requests(monkeypatch):
 
 def test_a_local_file(tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
-    assert read_ranges(str(tmp_path / "a.bin"), RANGES) == EXPECTED
+    assert read_ranges(at(str(tmp_path / "a.bin"), RANGES)) == EXPECTED
     with open_stream(str(tmp_path / "a.bin")) as stream:
         assert stream.read() == CONTENT
     with pytest.raises(FileNotFoundError):
-        read_ranges(str(tmp_path / "b.bin"), RANGES)
+        read_ranges(at(str(tmp_path / "b.bin"), RANGES))
 
 
 def test_near_ranges_of_a_stored_file_are_one_request(bucket, requests, monkeypatch):
-    assert read_ranges(f"{bucket}/a.bin", RANGES) == EXPECTED
+    assert read_ranges(at(f"{bucket}/a.bin", RANGES)) == EXPECTED
     assert sorted(requests) == [(0, 300), (300_000, 300_010), (524_280, 524_300), (600_000, 600_002)]
     del requests[:]
     monkeypatch.setattr(range_reads, "MAX_REQUEST", 8)
-    assert read_ranges(f"{bucket}/a.bin", RANGES) == EXPECTED
+    assert read_ranges(at(f"{bucket}/a.bin", RANGES)) == EXPECTED
     assert (2, 300) in requests and (0, 9) not in requests
-    assert read_ranges(f"{bucket}/a.bin", []) == [] and read_ranges(f"{bucket}/a.bin", [(5, 5)]) == [b""]
+    assert read_ranges([]) == [] and read_ranges(at(f"{bucket}/a.bin", [(5, 5)])) == [b""]
+
+
+def test_ranges_of_several_files(bucket, requests):
+    assert read_ranges([(f"{bucket}/{name}.bin", start, start + 2) for name in "ba" for start in (8, 2, 9)]) == [
+        CONTENT[start : start + 2] for start in (8, 2, 9, 8, 2, 9)
+    ]
+    assert requests == [(2, 11)] * 2
 
 
 def test_what_fails_for_a_time_is_read_again(bucket, requests):
@@ -69,7 +80,7 @@ def test_what_fails_for_a_time_is_read_again(bucket, requests):
             raise [ConnectionResetError("reset"), TimeoutError(), OSError(5, "SlowDown")][len(failed) % 3]
 
     requests.fails = fails
-    assert read_ranges(f"{bucket}/a.bin", RANGES[:2]) == EXPECTED[:2]
+    assert read_ranges(at(f"{bucket}/a.bin", RANGES[:2])) == EXPECTED[:2]
     assert requests.count((0, 4)) == 1 and requests.count((300_000, 300_010)) == range_reads.ATTEMPTS
 
 
@@ -79,13 +90,13 @@ def test_a_store_that_does_not_answer_is_one_line(bucket, requests):
 
     requests.fails = fails
     with pytest.raises(StoreError, match=r"^s3://ranges/a.bin cannot be read: .*busy \(7 attempts\); run the same"):
-        read_ranges(f"{bucket}/a.bin", [(0, 4)])
+        read_ranges(at(f"{bucket}/a.bin", [(0, 4)]))
     assert len(requests) == range_reads.ATTEMPTS
 
 
 def test_a_file_that_does_not_exist_is_asked_for_once(bucket, requests):
     with pytest.raises(FileNotFoundError):
-        read_ranges(f"{bucket}/absent.bin", [(0, 4)])
+        read_ranges(at(f"{bucket}/absent.bin", [(0, 4)]))
     assert len(requests) == 1
 
 
