@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from codi_jax import storage
-from codi_jax.config import ConfigError, config_class
+from codi_jax.config import NO_EFFECT, ConfigError, config_class
 from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
@@ -52,7 +52,7 @@ class WebDatasetConfig:
     shards: str
     media: MediaConfig
     caption: str = "caption"
-    index: str = ""
+    index: str = dataclasses.field(default="", metadata=NO_EFFECT)
     faults: FaultsConfig = dataclasses.field(default_factory=FaultsConfig)
 
 
