@@ -107,6 +107,16 @@ def check_output(where: str | os.PathLike) -> Path:
     return path
 
 
+def cache_folder(name: str) -> Path | None:
+    """The folder NAME in the user's cache, $XDG_CACHE_HOME/codi_jax or ~/.cache/codi_jax; None if it cannot be made."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "codi_jax" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
 def explain(error: BaseException, where: str | os.PathLike | None = None) -> str | None:
     """One line for the user if a disk is full or a file may not be read or written; None for any other error.
 
