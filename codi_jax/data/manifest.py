@@ -8,9 +8,7 @@ ISO 8601 (PT1M30S); what a table calls `duration` is often the length of the who
 table's folder, or to `root`. A caption is a string or a list of strings; in csv, a JSON list.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import re
@@ -20,13 +18,15 @@ from typing import Any
 
 from codi_jax.config import ConfigError, config_class
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
+from codi_jax.data.row_index import TextTable
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
 from codi_jax.media.files import MediaError, MediaFile
 
 INTERVAL = (*PART, "end")  # columns that select a part of a file
 FIELDS = (*KINDS, *INTERVAL)
-MAX_BYTES = 4 << 30  # of a table
+_IN_MEMORY = (".json", ".parquet")
+MAX_BYTES = 4 << 30  # of a table in memory
 
 
 @config_class()
@@ -65,22 +65,22 @@ class Manifest:
         """
         self._root = Path(config.root or Path(config.path).parent)
         rows = _READERS[_suffix(config.path)](config.path)
-        present = {str(name) for row in rows[:1000] for name in row}
+        present = {str(name) for index in range(min(len(rows), 1000)) for name in rows[index]}
         names = {name: name for name in KINDS} | config.columns
         for options in (*config.media.needs(), *((name,) for name in INTERVAL if name in names)):
-            if rows and not any(names[name] in present for name in options):
+            if len(rows) and not any(names[name] in present for name in options):
                 columns = ", ".join(sorted(present))
                 raise ConfigError(f"{config.path}: no column {names[options[-1]]!r}; columns are {columns}")
-        # Other columns are dropped.
-        self._rows = [{name: row.get(column) for name, column in names.items() if column in row} for row in rows]
-        if not self._rows:
+        if not len(rows):
             raise ConfigError(f"{config.path}: the table has no rows")
+        self._rows, self._columns = rows, names
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._rows[index]
+        read = self._rows[index]
+        row = {name: read[column] for name, column in self._columns.items() if column in read}
         part = {name: _seconds(row[name], name, index) for name in INTERVAL if row.get(name) not in (None, "")}
         if "end" in part:
             part["duration"] = part["end"] - part.get("start", 0.0)
@@ -133,8 +133,8 @@ def _suffix(path: str) -> str:
         raise ConfigError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file")
-    if Path(path).stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or use webdataset shards")
+    if suffix in _IN_MEMORY and Path(path).stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; write it as csv or jsonl")
     return suffix
 
 
@@ -145,33 +145,10 @@ def _text(path: str) -> str:
         raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from error
 
 
-def _separated(path: str, delimiter: str) -> list[Mapping[str, Any]]:
-    try:
-        lines = io.StringIO(_text(path), newline="")  # not `splitlines`, which splits captions at U+2028, too
-        rows: list[Mapping[str, Any]] = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ConfigError(f"{path}: not a table ({error})") from error
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise ConfigError(f"{path}: row {number} has a different number of columns than the header")
-    return rows
-
-
 def _objects(path: str, rows: Any) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f"{path}: not a list of objects")
     return rows
-
-
-def _lines(path: str) -> list[Mapping[str, Any]]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
-    return _objects(path, rows)
 
 
 def _json(path: str) -> list[Mapping[str, Any]]:
@@ -196,9 +173,9 @@ def _parquet(path: str) -> list[Mapping[str, Any]]:
 
 
 _READERS = {
-    ".csv": lambda path: _separated(path, ","),
-    ".tsv": lambda path: _separated(path, "\t"),
-    ".jsonl": _lines,
+    ".csv": lambda path: TextTable(path, ","),
+    ".tsv": lambda path: TextTable(path, "\t"),
+    ".jsonl": TextTable,
     ".json": _json,
     ".parquet": _parquet,
 }
