@@ -277,7 +277,7 @@ def run(name: str, seed: int, state: dict[str, Any], end: int, save: Callable[[]
         command += [f"--start={state['done']}", f"--mutants={end}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        number, ended = -1, False
+        number, begin, ended = -1, 0.0, False
         lines = _lines(process.stdout.fileno())
         for line in lines:
             if line is None:

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,15 +158,21 @@ def upload(file: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary local path to write to; it replaces `path` when the block ends without an exception."""
+def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yields a temporary local path to write to; it replaces `path` when the block ends without an exception.
+
+    Args:
+      path: the file.
+      shared: whether other processes or threads may write it at the same time, as a file of a cache.
+    """
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
             temporary = Path(folder) / path.name
             yield temporary
             upload(temporary, path)
     else:
-        temporary = path.with_name(f"{path.stem}.new{path.suffix}")
+        writer = f"{os.getpid()}-{threading.get_ident()}" if shared else ""
+        temporary = path.with_name(f"{path.stem}.new{writer}{path.suffix}")
         try:
             yield temporary
             os.replace(temporary, path)

@@ -78,12 +78,12 @@ class TextTable:
             return np.asarray(self._scan())
         said = f"{os.path.abspath(self._path)} {stat.st_size} {stat.st_mtime_ns} {self._delimiter}"
         file = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.npy"
-        scanned, starts = np.zeros(0), _load(file, stat.st_size)
-        if starts is None:
-            scanned = np.asarray(self._scan())
-            with storage.atomic_write(file) as temporary:
-                np.save(temporary, scanned, allow_pickle=False)
-            starts = _load(file, stat.st_size)
+        if (starts := _load(file, stat.st_size)) is not None:
+            return starts
+        scanned = np.asarray(self._scan())
+        with storage.atomic_write(file, shared=True) as temporary:
+            np.save(temporary, scanned, allow_pickle=False)
+        starts = _load(file, stat.st_size)  # mapped into memory
         return scanned if starts is None else starts
 
     def _scan(self) -> array:

@@ -77,7 +77,9 @@ class WebDataset:
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename or error}: no such shard") from error
         except OSError as error:
-            raise ConfigError(f"{error.filename or config.shards}: cannot be read ({error.strerror})") from error
+            raise ConfigError(
+                f"{error.filename or config.shards}: cannot be read ({error.strerror or error})"
+            ) from error
         self._check_damage()
         self._needs = config.media.needs()
         self._rows = [contents.complete(self._needs) for contents in self._contents]
@@ -158,7 +160,7 @@ class WebDataset:
             return contents
         for path in dict.fromkeys((stored, file)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with storage.atomic_write(path) as temporary:
+            with storage.atomic_write(path, shared=True) as temporary:
                 contents.write(temporary)
         return shard_index.read(file)
 
@@ -169,7 +171,7 @@ def _read_index(file: Path, stored: Path) -> ShardIndex | None:
         try:
             if copied and file != stored:
                 (data,) = range_reads.read_ranges([(str(stored), 0, _MAX_INDEX)])
-                with storage.atomic_write(file) as temporary:
+                with storage.atomic_write(file, shared=True) as temporary:
                     temporary.write_bytes(data)
             return shard_index.read(file)
         except (OSError, ValueError) as error:
