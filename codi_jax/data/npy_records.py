@@ -92,7 +92,8 @@ def _header(path: str) -> tuple[np.dtype, int]:
         shape, _, dtype = read[np.lib.format.read_magic(stream)](stream)
         if len(shape) == 1 and dtype.names and not dtype.hasobject and dtype.itemsize:
             return dtype, stream.tell()
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except Exception:  # numpy parses the header as Python and raises what it likes: tokenize.TokenError
+        pass
     raise ConfigError(f"{path}: not a .npy file of samples")

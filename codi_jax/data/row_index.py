@@ -154,7 +154,7 @@ def _load(file: Path, size: int) -> np.ndarray | None:
     """The starts in a file of the cache; None if it has none for a table of this size."""
     try:
         starts = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError):
+    except Exception:  # numpy parses the header as Python and raises what it likes: tokenize.TokenError
         return None
     right = starts.ndim == 1 and starts.dtype == np.uint64 and len(starts) and int(starts[-1]) == size
     return starts if right else None

@@ -215,5 +215,8 @@ def _part(run: Run, name: str) -> tuple[Source, dict[str, np.ndarray]]:
 
 
 def _arrays(directory: Path) -> Arrays:
-    with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return Arrays(paths.nest(dict(file)))
+    try:
+        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return Arrays(paths.nest(dict(file)))
+    except Exception as error:  # zipfile and numpy raise what they like: NotImplementedError, tokenize.TokenError
+        raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error

@@ -31,6 +31,11 @@ def write(folder):
     return folder
 
 
+def damage_header(file):
+    """Makes numpy raise tokenize.TokenError, which is no ValueError."""
+    file.write_bytes(file.read_bytes().replace(b"{", b"\0(", 1))
+
+
 @pytest.fixture(params=["local", "remote"])
 def folder(request, tmp_path, monkeypatch):
     if request.param == "remote":
@@ -60,6 +65,7 @@ def test_a_batch_of_a_store_is_one_round_of_requests(tmp_path, monkeypatch):
     [
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), "00001.npy: not a whole number of samples of"),
         (lambda file: file.with_name("00000.npy").write_bytes(b"no array"), "00000.npy: not a .npy file of samples"),
+        (lambda file: damage_header(file.with_name("00000.npy")), "00000.npy: not a .npy file of samples"),
         (lambda file: np.save(file.with_name("00000.npy"), np.zeros(3)), "00000.npy: not a .npy file of samples"),
         (lambda file: [x.unlink() for x in list(file.parent.iterdir())], "records: no files of samples"),
     ],
