@@ -25,6 +25,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+NO_EFFECT = {"no_effect": True}  # metadata of a field that does not change what is computed, such as the path of a log
+
+
 class ConfigError(ValueError):
     """An invalid config, argument or input file. The message is one line, for the user."""
 
@@ -42,7 +45,7 @@ def renamed(was: str, **options: Any) -> Any:
       was: the old key.
       **options: those of `dataclasses.field`.
     """
-    return dataclasses.field(metadata={"was": was}, **options)
+    return dataclasses.field(metadata={"was": was, **options.pop("metadata", {})}, **options)
 
 
 def revalued(was: Mapping[Any, Any], **options: Any) -> Any:
@@ -227,10 +230,16 @@ def _renamed_value(value: Any, old_values: Mapping[Any, Any], label: str) -> Any
     return value
 
 
-def to_dict(config: Any) -> Any:
-    """The fields of a config class as nested dicts, those with default values included; the inverse of `from_dict`."""
+def to_dict(config: Any, effective: bool = False) -> Any:
+    """The fields of a config class as nested dicts, those with default values included; the inverse of `from_dict`.
+
+    Args:
+      config: an instance, or a tree of instances.
+      effective: leave out the fields that are marked as `NO_EFFECT`.
+    """
     if dataclasses.is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+        fields = [f for f in dataclasses.fields(config) if f.init and not (effective and "no_effect" in f.metadata)]
+        return {f.name: to_dict(getattr(config, f.name), effective) for f in fields}
     if hasattr(config, "items"):
-        return {name: to_dict(value) for name, value in config.items()}
-    return tuple(map(to_dict, config)) if isinstance(config, (list, tuple)) else config
+        return {name: to_dict(value, effective) for name, value in config.items()}
+    return tuple(to_dict(x, effective) for x in config) if isinstance(config, (list, tuple)) else config

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,16 @@ def check_output(where: str | os.PathLike) -> Path:
     return path
 
 
+def cache_folder(name: str) -> Path | None:
+    """The folder NAME in the user's cache, $XDG_CACHE_HOME/codi_jax or ~/.cache/codi_jax; None if it cannot be made."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "codi_jax" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
 def explain(error: BaseException, where: str | os.PathLike | None = None) -> str | None:
     """One line for the user if a disk is full or a file may not be read or written; None for any other error.
 
@@ -133,12 +144,19 @@ def explain(error: BaseException, where: str | os.PathLike | None = None) -> str
     return None
 
 
+class StoreError(ConfigError):
+    """An object store that does not answer; the message is one line."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether an error, or a cause of it, is of a network or a store that may answer later."""
     cause: BaseException | None = error
     while cause is not None:
         code = str(getattr(cause, "code", ""))  # of HTTP, in gcsfs
-        if isinstance(cause, (ConnectionError, TimeoutError)) or getattr(cause, "errno", None) in _TRANSIENT:
+        if (
+            isinstance(cause, (StoreError, ConnectionError, TimeoutError))
+            or getattr(cause, "errno", None) in _TRANSIENT
+        ):
             return True
         if code in ("408", "429") or re.fullmatch(r"5\d\d", code):
             return True
@@ -196,15 +214,21 @@ def upload(file: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary local path to write to; it replaces `path` when the block ends without an exception."""
+def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yields a temporary local path to write to; it replaces `path` when the block ends without an exception.
+
+    Args:
+      path: the file.
+      shared: whether other processes or threads may write it at the same time, as a file of a cache.
+    """
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
             temporary = Path(folder) / path.name
             yield temporary
             upload(temporary, path)
     else:
-        temporary = path.with_name(f"{path.stem}.new{path.suffix}")
+        writer = f"{os.getpid()}-{threading.get_ident()}" if shared else ""
+        temporary = path.with_name(f"{path.stem}.new{writer}{path.suffix}")
         try:
             yield temporary
             os.replace(temporary, path)

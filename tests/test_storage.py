@@ -4,6 +4,8 @@ import errno
 import hashlib
 import importlib.util
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,6 +38,20 @@ def test_a_file_is_written_atomically(folder):
         raise ZeroDivisionError
     assert (folder / "a.json").read_text() == "two, ÄÖ"
     assert list(storage.files(folder)) == ["a.json"]
+
+
+def test_a_file_of_a_cache_is_written_by_several_at_once(tmp_path):
+    path = tmp_path / "a.json"
+    started = threading.Barrier(4)
+
+    def write(text):
+        with storage.atomic_write(path, shared=True) as temporary:
+            temporary.write_text(text)
+            started.wait(10)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert path.read_text() in "abcd" and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -136,6 +152,7 @@ class HttpError(Exception):
 @pytest.mark.parametrize(
     ("error", "transient"),
     [
+        (storage.StoreError("gs://a/b cannot be read"), True),
         (TimeoutError(), True),
         (ConnectionRefusedError(), True),
         (OSError(errno.EIO, "Input/output error"), True),

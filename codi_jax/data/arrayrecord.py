@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgpack
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
@@ -71,15 +70,16 @@ class ArrayRecords:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Reads a record. Raises MediaError if it is not a mapping in msgpack."""
+        """Reads a record. Raises MediaError if it cannot be decoded, or is not a mapping."""
+        name = f"{self._path}, record {index}"
         try:
             data = self._files[index]  # `__getitems__` starts a thread each time
             record = serialization.msgpack_restore(data)
-            if isinstance(record, dict):
-                return record
-        except (ValueError, RuntimeError, TypeError, KeyError, IndexError, msgpack.exceptions.UnpackException):
-            pass
-        raise MediaError("value", f"{self._path}, record {index}: not a mapping in msgpack")
+        except Exception as error:  # decoders raise what they like: AttributeError for a dtype of no name
+            raise MediaError("damaged", f"{name}: cannot be decoded ({type(error).__name__})") from error
+        if not isinstance(record, dict):
+            raise MediaError("value", f"{name}: not a mapping in msgpack")
+        return record
 
 
 class MediaRecords:

@@ -1,6 +1,5 @@
 """Sources in memory: nested dicts of arrays, from an .npz file or from the caller."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,5 +49,7 @@ def _arrays(config: ArraysConfig) -> Arrays:
     try:
         with storage.as_path(config.path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Arrays(dict(arrays))
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # zipfile and numpy raise what they like: NotImplementedError, tokenize.TokenError
         raise ConfigError(f"{config.path}: not a readable .npz file of arrays ({error})") from error

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import jax
 import numpy as np
 
-from codi_jax.config import ConfigError, config_class, renamed
+from codi_jax.config import NO_EFFECT, ConfigError, config_class, renamed
 from codi_jax.data.decoder_pool import DecoderPool
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import available_cores
@@ -73,7 +73,7 @@ class MediaConfig:
     middle_frame: bool = False
     seed: int = 0
     views: int = 1
-    timeout_s: float = renamed("patience", default=30.0)
+    timeout_s: float = renamed("patience", default=30.0, metadata=NO_EFFECT)
 
     def __post_init__(self):
         unknown = [name for name in self.modalities if name not in KINDS]

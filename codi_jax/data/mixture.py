@@ -9,7 +9,7 @@ batches, and each batch comes from one part; parts may then hold different modal
 structures. The part that a batch comes from depends on the step alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -25,12 +25,18 @@ class MixtureConfig:
     """Config of a mixture.
 
     Attributes:
-      parts: name -> config of a source, with an additional key `weight` (1 by default).
+      parts: name -> config of a source, or {"stage": the name of an `encode` stage}, with an additional key `weight` (1
+        by default).
       whole_batches: take each batch from one part.
     """
 
     parts: dict[str, Any]
     whole_batches: bool = False
+
+    def __post_init__(self):
+        for name, part in self.parts.items():
+            if not hasattr(part, "items"):
+                raise ConfigError(f"mixture.parts.{name}: expected the config of a source, got {part!r}")
 
 
 class Mixture:
@@ -123,13 +129,30 @@ class Mixture:
                     yield range(part[turn], min(part[turn] + batch_size, end))
 
 
-@register("mixture", MixtureConfig)
-def _mixture(config: MixtureConfig) -> Mixture:
+def make_mixture(config: MixtureConfig, make: Callable[[dict[str, Any], str], Source]) -> Mixture:
+    """The mixture of a config.
+
+    Args:
+      config: see MixtureConfig.
+      make: makes a source from the config of a part, without `weight`, and its path in the whole config.
+
+    Raises:
+      ConfigError: a part cannot be made, see also `Mixture`.
+    """
     parts = {}
     for name, part in sorted(config.parts.items()):  # sorted, since a ConfigDict keeps no order
-        if not hasattr(part, "items"):
-            raise ConfigError(f"config.mixture.parts.{name}: expected the config of a source, got {part!r}")
         rest = dict(part.items())
         weight = rest.pop("weight", 1.0)
-        parts[name] = (weight, make_source(rest, f"mixture.parts.{name}"))
+        parts[name] = (weight, make(rest, f"mixture.parts.{name}"))
     return Mixture(parts, config.whole_batches)
+
+
+def _make_part(config: dict[str, Any], where: str) -> Source:
+    if "stage" in config:
+        raise ConfigError(f"config.{where}.stage: the samples of an encode stage are read by training stages only")
+    return make_source(config, where)
+
+
+@register("mixture", MixtureConfig)
+def _mixture(config: MixtureConfig) -> Mixture:
+    return make_mixture(config, _make_part)

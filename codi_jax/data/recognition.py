@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax.config import ConfigError
-from codi_jax.data import tables, webdataset
+from codi_jax.data import shard_index, tables, webdataset
 from codi_jax.data.decoded_source import KINDS, DecodedSource
 from codi_jax.data.folder import FolderTable
 from codi_jax.data.parquet import ParquetTable
@@ -149,14 +149,16 @@ def _sample(table: tables.Table, paths: Sequence[str]) -> list[tables.Row]:
 
 def _shards(pattern: str, paths: Sequence[Path]) -> Recognized:
     with paths[0].open("rb") as stream:
-        contents = webdataset.scan(str(paths[0]), stream)
-    counts = Counter(kind for _, parts in contents.samples for kind in parts)
+        contents = shard_index.scan(str(paths[0]), stream)
+    counts = Counter[str]()
+    for kinds, count in contents.sets.items():
+        counts.update(dict.fromkeys(kinds.split("+"), count))
     config: dict[str, Any] = {"name": "webdataset", "shards": pattern}
-    captions = [parts[CAPTION] for _, parts in contents.samples if CAPTION in parts]
-    if captions and captions[0].suffix == "json":
+    captions = (part for row in range(contents.samples) if (part := contents.part(row, CAPTION)) is not None)
+    if (first := next(captions, None)) is not None and first.suffix == "json":
         with paths[0].open("rb") as stream:
-            stream.seek(captions[0].offset)
-            key = _caption_key(stream.read(min(captions[0].size, _SIDECAR)))
+            stream.seek(first.offset)
+            key = _caption_key(stream.read(min(first.size, _SIDECAR)))
         if key is None:
             del counts[CAPTION]
         elif key != webdataset.WebDatasetConfig.caption:

@@ -15,6 +15,7 @@ Bad samples are logged as one JSON object per line, in one file per process. A r
 skips the samples that they list, and goes on counting from the samples that they say were tried.
 """
 
+import dataclasses
 import json
 import math
 import threading
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.config import ConfigError, config_class
+from codi_jax.config import NO_EFFECT, ConfigError, config_class
 from codi_jax.media.files import MediaError
 
 _SURE = 1e-6  # the probability at which the number of bad samples is no longer chance
@@ -40,8 +41,8 @@ class FaultsConfig:
       seed: seed of the stride that chooses replacements.
     """
 
-    max_bad_fraction: float = 0.01
-    log: str = ""
+    max_bad_fraction: float = dataclasses.field(default=0.01, metadata=NO_EFFECT)
+    log: str = dataclasses.field(default="", metadata=NO_EFFECT)
     seed: int = 0
 
 

@@ -9,7 +9,9 @@ resharding a run rely on this. A source has two ways to speed up `read_batch`, b
 """
 
 import functools
+import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 
-from codi_jax.config import ConfigError, from_dict
+from codi_jax.config import ConfigError, from_dict, to_dict
 from codi_jax.registry import Registry
 
 
@@ -123,9 +125,35 @@ def make_source(config: Mapping[str, Any], where: str = "data") -> Source:
       ConfigError: the name is unknown, or the config or its files cannot be used.
     """
     rest = dict(config.items())
-    name = rest.pop("name", None)
+    entry = _entry(rest.pop("name", None), where)
+    return entry.make(from_dict(entry.config, rest, where))
+
+
+def effective_config(config: Mapping[str, Any], where: str = "data") -> dict[str, Any]:
+    """What the samples of a source depend on, as JSON types: two configs with the same one give the same samples.
+
+    Default values are included, and fields that are marked as `config.NO_EFFECT` (logs, time limits, caches) are not.
+
+    Args:
+      config, where: see `make_source`.
+
+    Raises:
+      ConfigError: see `make_source`; files are not read.
+    """
+    rest = dict(config.items())
+    if (name := rest.pop("name", None)) is None:  # a part of a mixture that names a stage
+        return json.loads(json.dumps(rest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # given when the source is made
+        fields = to_dict(from_dict(_entry(name, where).config, rest, where), effective=True)
+    for key, part in dict(fields.get("parts", {})).items():  # of a mixture
+        weight = {"weight": float(part.pop("weight", 1.0))}
+        fields["parts"][key] = {**effective_config(part, f"{where}.parts.{key}"), **weight}
+    return {"name": name, **json.loads(json.dumps(fields))}
+
+
+def _entry(name: Any, where: str) -> SourceEntry:
     try:
-        entry = SOURCES.find(name)
+        return SOURCES.find(name)
     except ConfigError as error:
         raise ConfigError(f"config.{where}.name: {error}") from None
-    return entry.make(from_dict(entry.config, rest, where))

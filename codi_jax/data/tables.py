@@ -1,15 +1,16 @@
 """Tables of rows: csv, tsv, jsonl, json, parquet, or the files of a folder; a second one joined by a key."""
 
-import csv
-import io
+import bisect
+import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
 from codi_jax.config import ConfigError
 from codi_jax.data.columns import as_list, value_of
 from codi_jax.data.parquet import ParquetTable
+from codi_jax.data.row_index import TextTable
 
 MAX_BYTES = 4 << 30  # of a table that is read into memory
 Row = Mapping[str, Any]
@@ -53,6 +54,25 @@ class MemoryTable:
     def values(self, name: str) -> list[Any]:
         """A column; None where a row has no value."""
         return [row.get(name) for row in self._rows]
+
+
+class TablesInOrder:
+    """The rows of several tables, one after the other."""
+
+    def __init__(self, tables: Sequence[Table]):
+        self._tables, self.columns = tables, set().union(*(table.columns for table in tables))
+        self._ends = list(itertools.accumulate(map(len, tables)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Row:
+        number = bisect.bisect_right(self._ends, index)
+        return self._tables[number][index - (self._ends[number - 1] if number else 0)]
+
+    def values(self, name: str) -> list[Any]:
+        """A column of all rows."""
+        return [value for table in self._tables for value in table.values(name)]
 
 
 class SelectedTable:
@@ -142,15 +162,10 @@ def read_table(
         raise ConfigError(f"{paths[0]}: rows names a list of json only")
     if suffix == ".parquet":
         return ParquetTable(paths, names)
-    found: list[Row] = []
-    for path in paths:
-        if Path(path).stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; split it, or use webdataset shards")
-        if suffix in DELIMITERS:
-            found += _separated(path, DELIMITERS[suffix], header)
-        else:
-            found += _lines(path) if suffix == ".jsonl" else _json(path, rows)
-    return MemoryTable(found, names)
+    if suffix == ".json":
+        return MemoryTable([row for path in paths for row in _json(path, rows)], names)
+    tables = [TextTable(path, DELIMITERS.get(suffix, ""), header) for path in paths]
+    return tables[0] if len(tables) == 1 else TablesInOrder(tables)
 
 
 def _suffix(path: str) -> str:
@@ -169,37 +184,10 @@ def _text(path: str) -> str:
         raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from error
 
 
-def _separated(path: str, delimiter: str, header: Sequence[str]) -> Iterable[Row]:
-    text, skipped = _text(path), 0
-    while header and text.startswith("#"):
-        text, skipped = text.partition("\n")[2], skipped + 1
-    lines = io.StringIO(text, newline="")  # not `splitlines`, which splits captions at U+2028, too
-    reader = csv.DictReader(lines, list(header) or None, delimiter=delimiter, strict=True, skipinitialspace=True)
-    try:
-        rows: list[Row] = list(reader)
-    except csv.Error as error:
-        raise ConfigError(f"{path}: not a table ({error})") from error
-    for number, row in enumerate(rows, skipped + (1 if header else 2)):
-        if None in row or None in row.values():
-            raise ConfigError(f"{path}: row {number} has a different number of columns than the header")
-    return rows
-
-
 def _objects(path: str, tree: Any, advice: str = "") -> list[Row]:
     if not isinstance(tree, list) or not all(isinstance(row, dict) for row in tree):
         raise ConfigError(f"{path}: not a list of objects{advice}")
     return tree
-
-
-def _lines(path: str) -> list[Row]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
-    return _objects(path, rows)
 
 
 def _json(path: str, rows: str) -> list[Row]:
@@ -217,14 +205,17 @@ def read_json(path: str) -> Any:
     """The contents of a json file; those of one object per line are a list.
 
     Raises:
-      ConfigError: it is not JSON.
+      ConfigError: it is not JSON, or too large.
     """
+    if Path(path).stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; write it as csv or jsonl")
     text = _text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            return _lines(path)
+            lines = TextTable(path)
+            return [lines[index] for index in range(len(lines))]
         raise ConfigError(f"{path}: not JSON ({error})") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: not JSON ({error})") from error

@@ -7,12 +7,17 @@ zeros stand between a file and the next header, and cut if it ends without zeros
 
 import dataclasses
 import os
+import re
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any
+
+from codi_jax.config import ConfigError
 
 _BLOCK = 512
 _ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError)
+_NAME, _SIZE, _SUM, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157), slice(345, 500)
+_TIMES = re.compile(rb"(?:\d+ (?:[acm]time|[ug]id|[ug]name)=[^\n]*\n)+\0*")  # fields of pax without effect here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Tar:
       cut: whether the rest is lost, and not only a file.
     """
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: Any):
         self._stream, self.damage, self.cut = stream, "", False
 
     def __iter__(self) -> Iterator[Member]:
@@ -44,16 +49,15 @@ class Tar:
         if not size:
             self.damage, self.cut = "empty", True
             return
-        self._stream.seek(0)
-        for header, following in self._headers(size):
-            if self._holds(end, header.offset):
+        for start, member, following in self._headers(size):
+            if self._holds(end, start):
                 self.damage = self.damage or f"damaged at byte {end}"
             end, found = following, True
-            if header.offset_data + (header.size if header.isreg() and not header.issparse() else 0) > size:
-                self.damage, self.cut = f"cut inside of {header.name!r:.100}", True
-                return
-            if header.isreg() and not header.issparse():
-                yield Member(header.name, header.offset_data, header.size)
+            if member is not None:
+                if member.offset + member.size > size:
+                    self.damage, self.cut = f"cut inside of {member.name!r:.100}", True
+                    return
+                yield member
         if not found and (size < 2 * _BLOCK or self._holds(end, size)):
             self.damage, self.cut = "not a tar", True
         elif end + _BLOCK > size:
@@ -61,26 +65,61 @@ class Tar:
         elif self._holds(end, size):
             self.damage, self.cut = self.damage or f"damaged at byte {end}", True
 
-    def _headers(self, size: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
-        """All headers with a right checksum, and where the next one is to be."""
+    def _headers(self, size: int) -> Iterator[tuple[int, Member | None, int]]:
+        """All headers with a right checksum: where each begins, its file if that is regular, and where the next is."""
         tar, at = None, 0
         while at < size:
+            if (quick := self._plain(at)) is not None:
+                member, following = quick
+                yield at, member, following
+                at = following
+                continue
             try:
-                tar = tar or _Tar(fileobj=self._stream, ignore_zeros=True)
-                header = tar.next()  # at first the one that the constructor has read
-            except _ERRORS:
-                header = None
-                if tar is None:  # its first header is no header
+                if tar is None:
+                    self._stream.seek(at)
+                    tar = _Tar(fileobj=self._stream, ignore_zeros=True)  # which reads a header
+                else:
+                    tar.offset = at
+                header = tar.next()
+            except _ERRORS as error:
+                if isinstance(error, ConfigError):  # a store does not answer
+                    raise
+                if tar is None and not at:  # the first header is none
                     return
-                if tar.offset > size:
+                if tar is not None and tar.offset > size:
                     return
-            else:
-                if header is None:
-                    return
-                tar.members = []  # tarfile would keep all members in memory
-                if header.size >= 0 and tar.offset > at:
-                    yield header, tar.offset
-            at = tar.offset = max(tar.offset, at + _BLOCK)
+                at = max(tar.offset if tar is not None else 0, at + _BLOCK)
+                continue
+            if header is None:
+                return
+            tar.members = []  # tarfile would keep all members in memory
+            if header.size >= 0 and tar.offset > at:
+                regular = header.isreg() and not header.issparse()
+                member = Member(header.name, header.offset_data, header.size) if regular else None
+                yield header.offset, member, tar.offset
+            at = max(tar.offset, at + _BLOCK)
+
+    def _plain(self, at: int) -> tuple[Member, int] | None:
+        """The regular file whose header begins at a byte, and where the next header is; None for what is less plain.
+
+        It reads what writers of shards write, and takes a tenth of the time of tarfile, which reads the rest.
+        """
+        self._stream.seek(at)
+        block = self._stream.read(_BLOCK)
+        if block[_TYPE] == b"x":  # of pax
+            fields = self._stream.read(_BLOCK)
+            if not _is_right(block) or (_number(block[_SIZE]) or _BLOCK + 1) > _BLOCK or _changes_header(fields):
+                return None
+            at, block = at + 2 * _BLOCK, self._stream.read(_BLOCK)
+        size = _number(block[_SIZE])
+        if size is None or block[_TYPE] not in (b"0", b"\0") or not _is_right(block):
+            return None
+        texts = (block[field].partition(b"\0")[0] for field in (_NAME, _PREFIX))
+        name, prefix = (text.decode("utf-8", "surrogateescape") for text in texts)
+        if not name or name.endswith("/"):
+            return None
+        member = Member(f"{prefix}/{name}" if prefix else name, at + _BLOCK, size)
+        return member, member.offset + -(-size // _BLOCK) * _BLOCK
 
     def _holds(self, start: int, end: int) -> bool:
         """Whether there is anything but zeros between two bytes of the stream."""
@@ -92,3 +131,19 @@ class Tar:
                 return True
             start += len(chunk)
         return False
+
+
+def _number(field: bytes) -> int | None:
+    """An octal number; None for anything else."""
+    digits = field.strip(b" \0")
+    return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else None
+
+
+def _is_right(block: bytes) -> bool:
+    """Whether a header has the checksum that it says: the sum of its bytes, its own field counting as spaces."""
+    return len(block) == _BLOCK and _number(block[_SUM]) == sum(block) - sum(block[_SUM]) + 8 * 32
+
+
+def _changes_header(fields: bytes) -> bool:
+    """Whether the fields of pax say more than times and owners: a name, a size, …"""
+    return _TIMES.fullmatch(fields) is None

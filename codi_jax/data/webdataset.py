@@ -4,8 +4,9 @@ video2dataset write them (KEY.jpg, KEY.mp4, KEY.txt, KEY.json), local or on gs:/
     {"name": "webdataset", "shards": "gs://bucket/laion/{00000..00999}.tar", "media": {"modalities": ("text", "image")}}
 
 A tar has no table of contents, so all headers are scanned once; `index` is a folder that caches the result, one file
-per shard, as long as the size, time and ETag of the shard are the same. Samples are then read by byte offset. A
-damaged shard has its whole samples, and is one of the bad ones that `faults.max_bad_fraction` allows.
+per shard (data.shard_index), as long as the size, time and ETag of the shard are the same. Samples are then read by
+byte offset, their files by one request. A damaged shard has its whole samples, and is one of the bad ones that
+`faults.max_bad_fraction` allows.
 """
 
 import dataclasses
@@ -16,25 +17,27 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from codi_jax import storage
-from codi_jax.config import ConfigError, config_class
-from codi_jax.data.decoded_source import SUFFIXES, MediaConfig, is_caption, media_source
-from codi_jax.data.folder import KIND
+from codi_jax import range_reads, storage
+from codi_jax.config import NO_EFFECT, ConfigError, config_class
+from codi_jax.data import shard_index
+from codi_jax.data.decoded_source import MediaConfig, is_caption, media_source
+from codi_jax.data.shard_index import Part, ShardIndex
 from codi_jax.data.skip_bad_samples import FaultsConfig, SkipBadSamples
 from codi_jax.data.source import register
-from codi_jax.data.tar import Tar
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.range_reads import read_ranges
 
 _LOGGER = logging.getLogger(__name__)
-MAX_SAMPLES = 10_000_000  # in one shard
 _THREADS = 16  # for scanning headers
+_MAX_INDEX = 1 << 30  # bytes of an index file
 
 
 @config_class()
@@ -52,17 +55,8 @@ class WebDatasetConfig:
     shards: str
     media: MediaConfig
     caption: str = "caption"
-    index: str = ""
+    index: str = dataclasses.field(default="", metadata=NO_EFFECT)
     faults: FaultsConfig = dataclasses.field(default_factory=FaultsConfig)
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """The location of one file of a sample in its shard."""
-
-    suffix: str
-    offset: int
-    size: int
 
 
 class WebDataset:
@@ -76,54 +70,59 @@ class WebDataset:
         """
         self._config = config
         self.shards = expand(config.shards)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            self._contents = list(pool.map(self._read, self.shards))
+        try:
+            versions = _versions(self.shards)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                self._contents = list(pool.map(self._read, self.shards, versions))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{error.filename or error}: no such shard") from error
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or config.shards}: cannot be read ({error.strerror or error})"
+            ) from error
         self._check_damage()
         self._needs = config.media.needs()
-        self._samples: list[tuple[str, dict[str, Part]]] = []
-        ends = []
-        for contents in self._contents:
-            self._samples += [sample for sample in contents.samples if self._is_complete(sample[1])]
-            ends.append(len(self._samples))
-        self._ends = np.asarray(ends)
-        if not self._samples:
-            present = sorted({p for c in self._contents for _, parts in c.samples for p in parts})
+        self._rows = [contents.complete(self._needs) for contents in self._contents]
+        pairs = zip(self._rows, self._contents, strict=True)
+        self._ends = np.cumsum([contents.samples if rows is None else len(rows) for rows, contents in pairs])
+        if not len(self):
+            present = sorted({kind for c in self._contents for kind in c.kinds})
             raise ConfigError(
                 f"{config.shards}: no sample has {' and '.join(config.media.modalities)}; {len(self.shards)} shards "
-                f"hold {sum(len(c.samples) for c in self._contents)} samples with {', '.join(present) or 'nothing'}"
+                f"hold {sum(c.samples for c in self._contents)} samples with {', '.join(present) or 'nothing'}"
             )
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        key, parts = self._samples[index]
-        shard = self.shards[int(np.searchsorted(self._ends, index, side="right"))]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        row = index - (int(self._ends[number - 1]) if number else 0)
+        rows, contents, shard = self._rows[number], self._contents[number], self.shards[number]
+        row = row if rows is None else int(rows[row])
+        key = contents.key(row)
+        parts: dict[str, Part] = {}
+        for options in self._needs:
+            found = ((kind, part) for kind in options if (part := contents.part(row, kind)) is not None)
+            if (first := next(found, None)) is None:
+                raise MediaError("damaged", f"{shard}/{key}: the index of the shard is damaged; delete it")
+            parts[first[0]] = first[1]
         record: dict[str, Any] = {"name": f"{shard}/{key}"}
-        for kind in {next(name for name in needs if name in parts): None for needs in self._needs}:
-            part = parts[kind]
+        for (kind, part), data in zip(parts.items(), _read_parts(shard, key, list(parts.values())), strict=True):
             path = f"{shard}/{key}.{part.suffix}"
-            if part.size > files.MAX_BYTES:
-                raise MediaError("large", f"{path}: larger than {files.MAX_BYTES >> 20} MiB")
-            data = _bytes(shard, part)
-            if len(data) < part.size:
-                raise MediaError("cut", f"{path}: the tar ends before the end of the file")
             record[kind] = (
                 _caption(path, part, data, self._config.caption) if is_caption(kind) else MediaFile(path, data)
             )
         return record
-
-    def _is_complete(self, parts: Mapping[str, Part]) -> bool:
-        return all(any(name in parts for name in needs) for needs in self._needs)
 
     def _check_damage(self) -> None:
         """Counts one sample for each damaged shard; of one that is cut, what it lacks to the median of whole ones."""
         damaged = self._damaged()
         if not damaged:
             return
-        whole = [len(c.samples) for c in self._contents if not c.cut]
-        lost = sum(max(statistics.median(whole) - len(c.samples), 1) if c.cut and whole else 1 for _, c in damaged)
-        total, limit = lost + sum(len(c.samples) for c in self._contents), self._config.faults.max_bad_fraction
+        whole = [c.samples for c in self._contents if not c.cut]
+        lost = sum(max(statistics.median(whole) - c.samples, 1) if c.cut and whole else 1 for _, c in damaged)
+        total, limit = lost + sum(c.samples for c in self._contents), self._config.faults.max_bad_fraction
         if lost > limit * total or (limit < 1 and not whole):
             shard, contents = damaged[0]
             raise ConfigError(
@@ -133,7 +132,7 @@ class WebDataset:
         for shard, contents in damaged:
             _LOGGER.warning("%s: %s; its other samples are used", shard, contents.damage)
 
-    def _damaged(self) -> list[tuple[str, "Contents"]]:
+    def _damaged(self) -> list[tuple[str, ShardIndex]]:
         return [(shard, c) for shard, c in zip(self.shards, self._contents, strict=True) if c.damage]
 
     def notes(self) -> list[str]:
@@ -143,75 +142,42 @@ class WebDataset:
         named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
         return damaged + ([f"files of other kinds are passed over: {named}"] if named else [])
 
-    def _read(self, shard: str) -> "Contents":
+    def _read(self, shard: str, version: str) -> ShardIndex:
         """The contents of a shard, from the index if it has them."""
-        cache = None
+        file, stored = None, None
         if self._config.index:
-            name = hashlib.sha256(f"{shard} {_version(shard)}".encode()).hexdigest()[:24]
-            cache = storage.as_path(self._config.index) / f"{name}.json"
-            try:
-                return Contents.of_json(cache.read_text())
-            except (OSError, ValueError, TypeError, AttributeError, KeyError):
-                pass  # missing or damaged: scan the tar
-        with storage.as_path(shard).open("rb") as stream:
-            contents = scan(shard, stream)
-        if cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            storage.write_text(cache, contents.to_json())
-        return contents
+            name = f"{hashlib.sha256(f'{shard} {version}'.encode()).hexdigest()[:24]}.index"
+            stored = storage.as_path(self._config.index) / name
+            file = stored
+            if storage.is_remote(stored):  # kept on the disk, where it can be mapped into memory
+                folder = storage.cache_folder("shards")
+                file = folder / name if folder is not None else None
+            if file is not None and (contents := _read_index(file, stored)) is not None:
+                return contents
+        with range_reads.open_stream(shard) as stream:
+            contents = shard_index.scan(shard, stream)
+        if stored is None or file is None:
+            return contents
+        for path in dict.fromkeys((stored, file)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with storage.atomic_write(path, shared=True) as temporary:
+                contents.write(temporary)
+        return shard_index.read(file)
 
 
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """The samples of a shard, the number of files of other kinds by suffix, and `damage` and `cut` as of a `Tar`."""
-
-    samples: list[tuple[str, dict[str, Part]]]
-    others: dict[str, int]
-    damage: str
-    cut: bool
-
-    def to_json(self) -> str:
-        rows = [(k, {n: (p.suffix, p.offset, p.size) for n, p in parts.items()}) for k, parts in self.samples]
-        return json.dumps({"samples": rows, "others": self.others, "damage": self.damage, "cut": self.cut})
-
-    @classmethod
-    def of_json(cls, text: str) -> "Contents":
-        tree = json.loads(text)
-        samples = [
-            (str(key), {str(n): Part(str(s), int(o), int(b)) for n, (s, o, b) in parts.items()})
-            for key, parts in tree["samples"]
-        ]
-        others = {str(suffix): int(n) for suffix, n in tree["others"].items()}
-        return cls(samples, others, str(tree["damage"]), bool(tree["cut"]))
-
-
-def scan(shard: str, stream: BinaryIO) -> Contents:
-    """Reads all headers; of several files of one kind of a sample, the first suffix in `SUFFIXES` wins."""
-    tar, samples, others = Tar(stream), [], Counter()
-    key, parts = "", {}
-    for member in tar:
-        folder, _, name = member.name.rpartition("/")
-        stem, dot, suffix = name.partition(".")
-        if not (stem and dot):
-            continue
-        if (own := f"{folder}/{stem}".lstrip("/")) != key:
-            key, parts = own, {}
-        part = Part(suffix.lower(), member.offset, member.size)
-        kind = KIND.get(part.suffix)
-        if kind is None:
-            others[part.suffix[:20]] += 1
-            continue
-        if not parts:
-            samples.append((key, parts))
-            if len(samples) > MAX_SAMPLES:
-                raise ConfigError(f"{shard}: over {MAX_SAMPLES} samples in one tar")
-        if kind not in parts or _rank(kind, part) < _rank(kind, parts[kind]):
-            parts[kind] = part
-    return Contents(samples, dict(others), tar.damage, tar.cut)
-
-
-def _rank(kind: str, part: Part) -> int:
-    return SUFFIXES[kind].index(part.suffix)
+def _read_index(file: Path, stored: Path) -> ShardIndex | None:
+    """The contents in an index file, which is copied from the store first; None if it is missing or damaged."""
+    for copied in (False, True):
+        try:
+            if copied and file != stored:
+                (data,) = range_reads.read_ranges([(str(stored), 0, _MAX_INDEX)])
+                with storage.atomic_write(file, shared=True) as temporary:
+                    temporary.write_bytes(data)
+            return shard_index.read(file)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConfigError):  # a store does not answer
+                raise
+    return None
 
 
 def _caption(path: str, part: Part, data: bytes, field: str) -> Any:
@@ -226,39 +192,35 @@ def _caption(path: str, part: Part, data: bytes, field: str) -> Any:
         raise MediaError("value", f"{path}: has no field {field!r}") from None
 
 
-def _version(shard: str) -> str:
-    """What changes when a shard is written again."""
-    if storage.is_remote(shard):
-        import fsspec
-
-        system, key = fsspec.core.url_to_fs(shard)
-        info = {name.lower(): value for name, value in system.info(key).items()}
-        return " ".join(str(info.get(name)) for name in ("size", "etag", "generation", "lastmodified", "updated"))
-    stat = storage.as_path(shard).stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+def _versions(shards: Sequence[str]) -> list[str]:
+    """What changes when a shard is written again, for each shard."""
+    if not any(map(storage.is_remote, shards)):
+        return [f"{stat.st_size} {stat.st_mtime_ns}" for stat in map(os.stat, shards)]
+    fields = ("size", "etag", "generation", "lastmodified", "updated")
+    told = range_reads.stored_files(shards).values()
+    lowered = [{name.lower(): value for name, value in info.items()} for info in told]
+    return [" ".join(str(info.get(name)) for name in fields) for info in lowered]
 
 
-def _bytes(shard: str, part: Part) -> bytes:
-    """The bytes of a part of a shard; from remote storage, only that part is fetched.
+def _read_parts(shard: str, key: str, parts: Sequence[Part]) -> list[bytes]:
+    """The bytes of the files of a sample; of a stored shard only these are fetched.
 
     Raises:
-      MediaError: the shard is gone or cannot be read.
+      MediaError: a file is too large or incomplete, or the shard is gone or cannot be read.
     """
+    for part in parts:
+        if part.size > files.MAX_BYTES:
+            raise MediaError("large", f"{shard}/{key}.{part.suffix}: larger than {files.MAX_BYTES >> 20} MiB")
     try:
-        if storage.is_remote(shard):
-            import fsspec
-
-            system, key = fsspec.core.url_to_fs(shard)
-            return system.cat_file(key, start=part.offset, end=part.offset + part.size)
-        descriptor = os.open(shard, os.O_RDONLY)  # `open` takes longer than a caption
-        try:
-            return os.pread(descriptor, part.size, part.offset)
-        finally:
-            os.close(descriptor)
+        out = read_ranges([(shard, part.offset, part.offset + part.size) for part in parts])
     except FileNotFoundError:
         raise MediaError("missing", f"{shard}: the shard is no longer there") from None
     except OSError as error:
         raise MediaError("missing", f"{shard}: the shard cannot be read ({error.strerror or error})") from error
+    for part, data in zip(parts, out, strict=True):
+        if len(data) < part.size:
+            raise MediaError("cut", f"{shard}/{key}.{part.suffix}: the tar ends before the end of the file")
+    return out
 
 
 def expand(pattern: str) -> list[str]:
@@ -286,10 +248,11 @@ def expand(pattern: str) -> list[str]:
         return [path for part in parts for path in expand(before + part + after)]
     path = storage.as_path(pattern)
     if "*" not in path.name:
-        if not path.is_file():
+        if not storage.is_remote(path) and not path.is_file():  # stored ones are listed together later
             raise ConfigError(f"{pattern}: no such shard")
         return [str(path)]
-    paths = sorted(str(p) for p in path.parent.glob(path.name))
+    listed = range_reads.retried(lambda: list(path.parent.glob(path.name)), pattern)
+    paths = sorted(map(str, listed))
     if not paths:
         raise ConfigError(f"{pattern}: no such shard")
     return paths

@@ -94,7 +94,8 @@ class EncodedBatches:
         prompt = jnp.zeros((size, self.codi.config.width))
         present = jnp.zeros((size,)) if self.mixed else None
         latents = {name: jnp.zeros((size, *self.codi[name].latent_shape)) for name in self.modalities}
-        return {name: Encoded(latent, latent, prompt, prompt, present) for name, latent in latents.items()}
+        null = prompt if self.codi.config.null == "empty" else None
+        return {name: Encoded(latent, latent, prompt, prompt, present, null) for name, latent in latents.items()}
 
     def encode(self, variables: dict, batch: dict[str, Encoded]) -> dict[str, Encoded]:
         """The batch itself."""

@@ -20,6 +20,7 @@ class Encoded:
       prompt: prompt context [B, D] of the (possibly truncated) prompt.
       full: prompt context [B, D] of the untruncated target.
       present: [B], 1 where the sample has this modality, else 0; None if all samples have it.
+      null: the null prompt [B, D] of an encoded batch whose model makes it by its prompt encoders; else None.
     """
 
     mean: Array
@@ -27,6 +28,7 @@ class Encoded:
     prompt: Array
     full: Array
     present: Array | None = None
+    null: Array | None = None
 
 
 def encode(codi: CoDi, variables: dict, batch: dict) -> dict[str, Encoded]:
@@ -55,11 +57,6 @@ class PromptConfig:
     drop: float = 0.1
     noise: float = 0.0
 
-    def null_components(self, codi: CoDi) -> tuple[str, ...]:
-        """Components that the null prompt is made by: the prompt encoders, if it is an empty prompt."""
-        encoders = tuple(codi[name].components["prompt"] for name in self.sources)
-        return encoders if codi.config.null == "empty" else ()
-
 
 def context(
     codi: CoDi, config: PromptConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array, name: str
@@ -76,7 +73,11 @@ def context(
         choice = jax.random.randint(fold(key, name, "prompt"), (size,), 0, len(sources))
     prompt = prompts[choice, jnp.arange(size)]
     prompt += config.noise * jax.random.normal(fold(key, name, "prompt noise"), prompt.shape)
-    null = jnp.concatenate(list(codi.null_prompts(variables, sources, 1).values()))[choice]
+    saved = [null for source in sources if (null := batch[source].null) is not None]
+    if len(saved) == len(sources):
+        null = jnp.stack(saved)[choice, jnp.arange(size)]
+    else:
+        null = jnp.concatenate(list(codi.null_prompts(variables, sources, 1).values()))[choice]
     dropped = jax.random.bernoulli(fold(key, name, "prompt drop"), config.drop, (size, 1))
     return Tokens.of(jnp.where(dropped, null, prompt)[:, None])
 

@@ -187,7 +187,6 @@ class LatentAlignmentObjective(BatchObjective):
             *components_of(codi, ("denoiser",), dict.fromkeys((*losses, *read))),
             *components_of(codi, ("cross",), losses),
             *self.batches.components,
-            *self.config.prompts.null_components(codi),
         )
 
     @property

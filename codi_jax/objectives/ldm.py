@@ -119,8 +119,7 @@ class LDMObjective(BatchObjective):
 
     @property
     def components(self) -> tuple[str, ...]:
-        null = self.config.prompts.null_components(self.codi)
-        return components_of(self.codi, ("denoiser",), (self.name,)) + self.batches.components + null
+        return components_of(self.codi, ("denoiser",), (self.name,)) + self.batches.components
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """`encode` stages: latents and prompts of a source, computed once.
 
     stages/NAME/arrays.npz    {modality}/{mean, std, prompt, full}, see objectives.conditioning.Encoded
-    stages/NAME/arrays.json   the weights and data they were computed from; training refuses arrays of any others
+    stages/NAME/arrays.json   the weights and data they were computed from, see train.encoded
 
-With `settings.records` ArrayRecord files replace the .npz, for sources whose arrays do not fit in memory:
+With `settings.records` files that are read by position replace the .npz, for sources whose arrays do not fit in memory:
 
-    stages/NAME/records/00000.arrayrecord    one record per sample, `records` batches per file; a run resumes by file
-    stages/NAME/records/origin.json          the weights and data they are computed from
+    stages/NAME/records/00000.npy      the samples of `records` batches, see data.npy_records; a run resumes by file
+    stages/NAME/records/origin.json    the weights and data they are computed from
 
 Each process of a run encodes its share of the batches (or of the files) on one device, with the same program that a
 single process would run. So the files are bit-identical for any number of processes.
@@ -23,14 +23,13 @@ import numpy as np
 
 from codi_jax import storage
 from codi_jax.config import ConfigError, config_class, from_dict
-from codi_jax.data import arrayrecord
-from codi_jax.data.arrayrecord import ArrayRecords
-from codi_jax.data.arrays import Arrays
+from codi_jax.data import npy_records
 from codi_jax.data.mixture import Mixture
 from codi_jax.data.pipeline import in_order
-from codi_jax.data.source import Source, read_batch
+from codi_jax.data.source import Source
 from codi_jax.objectives.conditioning import encode
 from codi_jax.parallel import distributed, paths
+from codi_jax.train import encoded
 from codi_jax.train.metrics import Progress
 from codi_jax.train.recipe import Run
 from codi_jax.train.stop import Preempted, Stop
@@ -41,7 +40,7 @@ class EncodeConfig:
     """Settings of an `encode` stage.
 
     Attributes:
-      records: number of batches per ArrayRecord file; 0 writes all samples into one .npz, which training loads into
+      records: number of batches per file; 0 writes all samples into one .npz, which training loads into
         memory.
     """
 
@@ -54,16 +53,6 @@ class EncodeConfig:
 
 def _settings(run: Run, name: str) -> EncodeConfig:
     return from_dict(EncodeConfig, run.stage(name).settings, f"stages.{name}.settings")
-
-
-def _origin(run: Run, name: str) -> dict[str, Any]:
-    """The contents of arrays.json: the source and the modalities, and a fingerprint of them and of the weights."""
-    stage = run.stage(name)
-    assert isinstance(stage.source, str), "Run has checked that an encode stage names a source"
-    source = dict(run.config.sources[stage.source].items())
-    text = json.dumps({"source": source, "modalities": stage.modalities}, default=lambda config: config.to_dict())
-    extra = json.loads(text)
-    return {**extra, "fingerprint": run.fingerprint(run.ancestors(name), extra)}
 
 
 def _encoded(
@@ -135,47 +124,53 @@ def compute(run: Run, name: str, variables: dict[str, Any], source: Source, over
         _write_records(run, name, variables, source, total, overall)
     else:
         shares = [range(k, total, processes) for k in range(processes)]
-        encoded = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
-        parts = _gather(encoded, directory, name)
+        own = [part for _, part in _encoded(run, name, variables, source, shares, overall)]
+        parts = _gather(own, directory, name)
         if parts is not None:
             with storage.atomic_write(directory / "arrays.npz") as file:
                 np.savez(file, **paths.flatten(jax.tree.map(lambda *x: np.concatenate(x), *parts)))
     if distributed.is_primary():
-        _write_origin(run, name, directory / "arrays.json")
+        content = {"samples": len(source), "records": bool(_settings(run, name).records)}
+        content["null"] = _null_prompts(run, name, variables)
+        _write_json(directory / encoded.MARKER, {**encoded.origin(run, name), **content})
     distributed.wait_for_all(f"encoded {name}")
 
 
-def _write_origin(run: Run, name: str, path: Path) -> None:
-    storage.write_text(path, json.dumps(_origin(run, name), indent=1, sort_keys=True) + "\n")
+def _null_prompts(run: Run, name: str, variables: dict[str, Any]) -> dict[str, list[float]]:
+    """The null prompts of the modalities, if they depend on the weights of prompt encoders."""
+    if run.codi.config.null != "empty":
+        return {}
+    null = jax.jit(lambda v: run.codi.null_prompts(v, run.stage(name).modalities, 1))(variables)
+    return {modality: np.asarray(prompt[0], np.float32).tolist() for modality, prompt in null.items()}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    storage.write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def _write_records(run: Run, name: str, variables: dict[str, Any], source: Source, total: int, overall: Any) -> None:
     """Writes the files of records that do not exist yet."""
     folder, size, processes = run.directory(name) / "records", _settings(run, name).records, jax.process_count()
-    if storage.is_remote(folder):
-        raise ConfigError(
-            f"{folder}: ArrayRecord files cannot be written to an object store; leave settings.records out"
-        )
-    origin = folder / "origin.json"
-    if origin.exists() and json.loads(origin.read_text()) != _origin(run, name):
-        raise ConfigError(f"{folder} was started with other weights or data; delete it and run the stage again")
-    files = [folder / f"{k:05d}.arrayrecord" for k in range(-(-total // size))]
+    marker, origin = folder / "origin.json", encoded.origin(run, name)
+    origin |= {"records": size, "batch_size": run.stage(name).batch_size}  # the samples of each file
+    if marker.exists():
+        encoded.check_origin(json.loads(marker.read_text()), origin, f"{folder} was started with other weights or data")
+    files = [folder / f"{k:05d}.npy" for k in range(-(-total // size))]
     missing = [k for k, file in enumerate(files) if not file.exists()]
     batches = [range(k * size, min((k + 1) * size, total)) for k in missing]
     shares = [[number for numbers in batches[k::processes] for number in numbers] for k in range(processes)]
     distributed.wait_for_all(f"records of {name}")  # every process lists the files before the first one is written
     if distributed.is_primary():
         folder.mkdir(exist_ok=True)
-        _write_origin(run, name, origin)
+        _write_json(marker, origin)
     distributed.wait_for_all(f"folder of {name}")
-    rows: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
     for number, fields in _encoded(run, name, variables, source, shares, overall):
-        count = len(jax.tree.leaves(fields)[0])
-        rows += [jax.tree.map(lambda x, i=i: x[i], fields) for i in range(count)]
+        parts.append(fields)
         if (number + 1) % size == 0 or number + 1 == total:
             with storage.atomic_write(files[number // size]) as file:
-                arrayrecord.write(file, rows)
-            rows = []
+                npy_records.write(file, jax.tree.map(lambda *x: np.concatenate(x), *parts))
+            parts = []
 
 
 def _gather(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dict[str, Any]] | None:
@@ -198,70 +193,3 @@ def _gather(parts: list[dict[str, Any]], directory: Path, name: str) -> list[dic
     for file in directory.glob("arrays.part*.npz"):  # also those of an interrupted run with more processes
         file.unlink()
     return [part for row in itertools.zip_longest(*shares) for part in row if part is not None]
-
-
-def concat_with_presence(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Concatenates the samples of several sets of arrays, {modality: {field: [n, …]}}, along the first axis.
-
-    A modality that a set lacks is zero for its samples; {modality}/present [N] is 1 for samples that have it, else 0.
-    """
-    names = list(dict.fromkeys(name for part in parts for name in part))
-    sizes = [len(jax.tree.leaves(part)[0]) for part in parts]
-    out: dict[str, Any] = {}
-    for name in names:
-        like = next(part[name] for part in parts if name in part)
-        rows = [
-            part.get(name) or {key: np.zeros((size, *leaf.shape[1:]), leaf.dtype) for key, leaf in like.items()}
-            for part, size in zip(parts, sizes, strict=True)
-        ]
-        out[name] = {key: np.concatenate([row[key] for row in rows]) for key in like}
-        present = [np.full(size, name in part, np.float32) for part, size in zip(parts, sizes, strict=True)]
-        out[name]["present"] = np.concatenate(present)
-    return out
-
-
-def load(run: Run, name: str) -> dict[str, Any]:
-    """Loads the samples of an `encode` stage into memory, {modality: {field: [N, …]}}.
-
-    Raises:
-      ConfigError: there are none, or they were computed from other weights or another source.
-    """
-    directory = _checked(run, name)
-    if _settings(run, name).records:
-        records = _records(directory, name)
-        return read_batch(records, range(len(records)))
-    try:
-        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return paths.nest(dict(file))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
-
-
-def source(run: Run, name: str) -> Source:
-    """The samples of an `encode` stage as a source; records are read on demand.
-
-    Raises:
-      ConfigError: as for `load`.
-    """
-    return _records(_checked(run, name), name) if _settings(run, name).records else Arrays(load(run, name))
-
-
-def _records(directory: Path, name: str) -> ArrayRecords:
-    # The pattern excludes files that were being written when a run was killed.
-    return ArrayRecords(str(directory / "records" / "*[0-9].arrayrecord"))
-
-
-def _checked(run: Run, name: str) -> Path:
-    """The stage's directory.
-
-    Raises:
-      ConfigError: it holds no arrays, or arrays of other weights or another source.
-    """
-    directory = run.directory(name)
-    try:
-        origin = json.loads((directory / "arrays.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
-    if origin != _origin(run, name):
-        raise ConfigError(f"{directory} was computed from other weights or data; delete it and run the stage again")
-    return directory

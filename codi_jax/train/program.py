@@ -22,6 +22,7 @@ from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, compiler_options, in_host_memory, paths, replicated, resolve
 from codi_jax.parallel.sharding import MeshLike, ShardingTable, num_batch_shards, split_context, unmatched_rules
+from codi_jax.train import encoded
 from codi_jax.train.recipe import Run
 from codi_jax.types import PyTree
 
@@ -54,9 +55,8 @@ class StageProgram:
 def objective_of(run: Run, name: str) -> Objective:
     """The objective of a stage, bound to the model and to the stage's settings."""
     stage = run.stage(name)
-    mixed = not isinstance(stage.source, str)
-    encoded = mixed or stage.source in run.stages
-    spec = StageSpec(stage.modalities, stage.settings, encoded, mixed, stage.accumulate)
+    is_encoded, mixed = bool(encoded.stages_of(run, stage.source)), encoded.is_mixed(run, stage.source)
+    spec = StageSpec(stage.modalities, stage.settings, is_encoded, mixed, stage.accumulate)
     return make_objective(stage.objective, run.codi, spec)
 
 

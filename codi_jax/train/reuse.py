@@ -15,6 +15,7 @@ from typing import Any
 from codi_jax import storage
 from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError, to_dict
+from codi_jax.data.source import effective_config
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run
 
@@ -52,7 +53,7 @@ def definition(run: Run, name: str) -> dict[str, Any]:
     read = (stage.source,) if isinstance(stage.source, str) else stage.source
     return {
         "stage": _plain(config),
-        "sources": _plain({source: run.config.sources[source] for source in read if source in run.config.sources}),
+        "sources": {s: effective_config(run.config.sources[s], s) for s in read if s in run.config.sources},
         "seed": run.config.seed,
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),

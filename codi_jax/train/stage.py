@@ -9,7 +9,6 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import Checkpointer, save_params
 from codi_jax.config import ConfigError
-from codi_jax.data.arrays import Arrays
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.skip_bad_samples import skipping
 from codi_jax.data.source import Source, make_source
@@ -19,7 +18,7 @@ from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, replicated
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.rng import fold
-from codi_jax.train import latents
+from codi_jax.train import encoded
 from codi_jax.train.program import objective_of, stage_program
 from codi_jax.train.recipe import Run
 from codi_jax.train.sampling import TrainingSamples
@@ -28,7 +27,7 @@ from codi_jax.train.variables import assemble, copy_matching, init_sharded, make
 
 
 def source_of(run: Run, names: str | tuple[str, ...], stage: str) -> Source:
-    """The source that a stage names: one of the config, or the arrays of one or several `encode` stages.
+    """The source that a stage names: one of the config, or the samples of `encode` stages.
 
     Bad samples are logged in the stage's directory, unless the config of the source names a log or the workdir is in an
     object store.
@@ -36,15 +35,14 @@ def source_of(run: Run, names: str | tuple[str, ...], stage: str) -> Source:
     Raises:
       ConfigError: the arrays were encoded with other weights or from other data.
     """
-    if not isinstance(names, str):
-        return Arrays(latents.concat_with_presence([latents.load(run, encode) for encode in names]))
-    if names in run.config.sources:
-        source = make_source(run.config.sources[names], f"sources.{names}")
-        if run.workdir is not None and not storage.is_remote(run.workdir):
-            for name, found in skipping(source, names).items():
-                found.log_to(run.directory(stage) / "bad_samples" / name)
-        return source
-    return latents.source(run, names)
+    if encoded.stages_of(run, names):
+        return encoded.source(run, names)
+    assert isinstance(names, str), "several names are encode stages"
+    source = make_source(run.config.sources[names], f"sources.{names}")
+    if run.workdir is not None and not storage.is_remote(run.workdir):
+        for name, found in skipping(source, names).items():
+            found.log_to(run.directory(stage) / "bad_samples" / name)
+    return source
 
 
 class Stage:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codi_jax.config import ConfigError, from_dict, to_dict
-from codi_jax.train import latents
+from codi_jax.train import encoded
 from codi_jax.train.recipe import RunConfig, load_run, open_run, save_config
 from codi_jax.train.reuse import definition
 from tests.configs import resolved
@@ -47,4 +47,4 @@ def test_the_run_of_a_workdir_from_before_presets_goes_on(tmp_path):
     assert saved.order == given.order
     for name in given.order:
         assert definition(saved, name) == definition(given, name)
-        assert given.stage(name).trains or latents._origin(saved, name) == latents._origin(given, name)
+        assert given.stage(name).trains or encoded.inputs(saved, name) == encoded.inputs(given, name)

@@ -102,7 +102,7 @@ def test_a_damaged_file_is_read_or_one_error(records, at, noise):
         try:
             assert isinstance(rows[i], dict)
         except MediaError as error:
-            assert error.reason == "value"
+            assert error.reason in ("damaged", "value")
 
 
 def test_a_record_that_is_not_a_mapping_in_msgpack(tmp_path):
@@ -113,9 +113,12 @@ def test_a_record_that_is_not_a_mapping_in_msgpack(tmp_path):
         writer.write(data)
     writer.close()
     rows = ArrayRecords(str(tmp_path / "x"))
+    reasons = []
     for i in range(4):
-        with pytest.raises(MediaError, match=f"record {i}: not a mapping in msgpack"):
+        with pytest.raises(MediaError, match=f"record {i}: (not a mapping in msgpack|cannot be decoded)") as error:
             rows[i]
+        reasons.append(error.value.reason)
+    assert reasons == ["value", "damaged", "damaged", "damaged"]
 
 
 def test_bad_paths(tmp_path):

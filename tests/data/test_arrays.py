@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -25,3 +27,11 @@ def test_arrays_from_a_file(tmp_path):
     for name in ("bad.npz", "none.npz"):
         with pytest.raises(ConfigError, match="not a readable"):
             make_source({"name": "arrays", "path": str(tmp_path / name)})
+
+
+def test_an_npz_with_a_damaged_header_is_one_line(tmp_path):
+    """numpy raises tokenize.TokenError, which is no ValueError."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+        file.writestr("z.npy", b"\x93NUMPY\x01\x00\x0a\x00\x00(((((((((")
+    with pytest.raises(ConfigError, match=r"x\.npz: not a readable \.npz file of arrays"):
+        make_source({"name": "arrays", "path": str(tmp_path / "x.npz")})

@@ -42,6 +42,33 @@ def test_a_whole_tar(format):
     assert files == LETTERS and (tar.damage, tar.cut) == ("", False)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_are_those_that_tarfile_finds(format):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format) as tar:
+        names = ("a.txt", f"{'d' * 90}/{'e' * 80}.png", "ü.txt", "d/", "link", "f" * 100, "x.bin", "0")
+        for i, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size = [3, 512, 513, 0, 0, 1500, 0, 10][i]
+            info.mtime = 1234.5 if i % 2 and format == tarfile.PAX_FORMAT else 1234
+            info.uid, info.uname = (1 << 21, "ü") if i in (2, 5) and format != tarfile.USTAR_FORMAT else (7, "name")
+            info.type = {"d/": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}.get(name, tarfile.REGTYPE)
+            info.linkname = "a.txt" if name == "link" else ""
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with tarfile.open(fileobj=io.BytesIO(file.getvalue())) as tar:
+        expected = [(member.name, member.offset_data, member.size) for member in tar if member.isreg()]
+    assert len(expected) == 6
+    found = Tar(io.BytesIO(file.getvalue()))
+    assert [(member.name, member.offset, member.size) for member in found] == expected and not found.damage
+
+
+def test_headers_of_shards_are_read_without_tarfile(monkeypatch):
+    monkeypatch.setattr("codi_jax.data.tar._Tar", lambda **_: pytest.fail("tarfile reads a header"))
+    file = io.BytesIO(written(NAMES).rstrip(b"\0") + bytes(700))
+    for name, member in zip(NAMES, Tar(file), strict=False):
+        assert member.name == name
+
+
 def test_joined_tars_and_an_empty_one():
     files, tar = read(written(NAMES[:3]) + written(NAMES[3:]))
     assert list(files) == NAMES and not tar.damage

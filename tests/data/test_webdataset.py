@@ -10,18 +10,20 @@ import time
 import hypothesis
 import numpy as np
 import pytest
+import s3fs
 from hypothesis import strategies as st
 from PIL import Image
 
-from codi_jax import storage
+from codi_jax import range_reads, storage
 from codi_jax.config import ConfigError
-from codi_jax.data import webdataset
+from codi_jax.data import shard_index, webdataset
 from codi_jax.data.decoded_source import MediaConfig
 from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.data.webdataset import WebDataset, WebDatasetConfig, expand
 from codi_jax.media import files
 from codi_jax.media.files import MediaError
+from codi_jax.storage import StoreError
 from tests import s3
 
 MEDIA = {"modalities": ("text", "image"), "size": 8}
@@ -125,13 +127,14 @@ def test_other_files_and_folders_are_skipped(tmp_path):
 def test_with_an_index_the_tars_are_not_scanned_again(shards, tmp_path, monkeypatch):
     pattern, index = shards / "*.tar", str(tmp_path / "index")
     first = records(pattern, index=index)
-    monkeypatch.setattr(webdataset, "scan", lambda *a: pytest.fail("the tar is scanned again"))
+    monkeypatch.setattr(shard_index, "scan", lambda *a: pytest.fail("the tar is scanned again"))
     again = records(pattern, index=index)
-    assert again._samples == first._samples
+    assert all(again[i] == first[i] for i in range(10)) and len(again) == 10
     monkeypatch.undo()
-    for cache in (tmp_path / "index").iterdir():
-        cache.write_text("{damaged")
-    assert records(pattern, index=index)._samples == first._samples
+    for damage in (b"{damaged", b"", b"{}\n", b"[" * 100_000 + b"\n"):
+        for cache in (tmp_path / "index").iterdir():
+            cache.write_bytes(damage)
+        assert [row["text"] for row in records(pattern, index=index)] == [f"caption {i}" for i in range(10)]
 
 
 def test_an_index_does_not_outlive_its_shard(tmp_path):
@@ -266,7 +269,7 @@ def test_a_large_file_is_not_read(tmp_path, monkeypatch):
     path = shard(tmp_path / "x.tar", sample(1))
     rows = records(path)
     monkeypatch.setattr(files, "MAX_BYTES", 5)
-    monkeypatch.setattr(webdataset, "_bytes", lambda *a: pytest.fail("the file is read"))
+    monkeypatch.setattr(webdataset, "read_ranges", lambda *a: pytest.fail("the file is read"))
     with pytest.raises(MediaError) as error:
         rows[0]
     assert error.value.reason == "large"
@@ -297,17 +300,66 @@ def test_patterns_that_match_nothing(shards, pattern, says):
         expand(str(shards / pattern))
 
 
-def test_shards_on_remote_storage(monkeypatch):
+def upload(bucket, names=("x.tar",)):
+    for name in names:
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for name_of_file, data in {n: data for i in range(3) for n, data in sample(i).items()}.items():
+                info = tarfile.TarInfo(name_of_file)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        storage.as_path(f"{bucket}/{name}").write_bytes(file.getvalue())
+
+
+def test_shards_on_remote_storage(monkeypatch, tmp_path):
     bucket = s3.bucket(monkeypatch, "shards")
-    path = storage.as_path(f"{bucket}/x.tar")
-    members = {name: data for i in range(3) for name, data in sample(i).items()}
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    path.write_bytes(file.getvalue())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    upload(bucket, ("x.tar", "y.tar"))
     source = make_source(config(f"{bucket}/*.tar", index=f"{bucket}/index"))
-    assert read_batch(source, range(3))["text"]["caption"].tolist() == [f"caption {i}" for i in range(3)]
+    assert read_batch(source, range(6))["text"]["caption"].tolist() == [f"caption {i % 3}" for i in range(6)]
+    monkeypatch.setattr(shard_index, "scan", lambda *a: pytest.fail("the tar is scanned again"))
+    assert len(make_source(config(f"{bucket}/{{x,y}}.tar", index=f"{bucket}/index"))) == 6
+    shutil.rmtree(tmp_path / "codi_jax")  # as on another host: the index is copied from the store
     assert len(make_source(config(f"{bucket}/x.tar", index=f"{bucket}/index"))) == 3
+    assert len(list((tmp_path / "codi_jax" / "shards").iterdir())) == 1
+    with pytest.raises(ConfigError, match=r"^s3://shards/z\.tar: no such shard$"):
+        make_source(config(f"{bucket}/{{x,z}}.tar"))
+
+
+def test_a_store_that_fails_refuses_no_sample(monkeypatch):
+    bucket, failures = s3.bucket(monkeypatch, "failing"), [0]
+    upload(bucket)
+    source = make_source(config(f"{bucket}/x.tar", faults={"max_bad_fraction": 1.0}))
+    cat_file = s3fs.S3FileSystem._cat_file
+
+    async def failing(self, path, **limits):
+        if failures[0]:
+            failures[0] -= 1
+            raise TimeoutError("no answer")
+        return await cat_file(self, path, **limits)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", failing)
+    monkeypatch.setattr(range_reads, "FIRST_WAIT", 1e-3)
+    failures[0] = 3
+    assert source[1]["text"]["caption"] == "caption 1" and source.bad == 0
+    failures[0] = range_reads.ATTEMPTS
+    with pytest.raises(StoreError, match=r"^s3://failing/x\.tar cannot be read: no answer"):
+        source[1]
+    assert source[1]["text"]["caption"] == "caption 1" and source.bad == 0
+    storage.as_path(f"{bucket}/x.tar").unlink()
+    with pytest.raises(ConfigError, match=r"none of the 3 samples can be used .missing 3"):
+        source[1]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["index file", "memory"])
+def test_an_index_takes_tens_of_bytes_a_sample(tmp_path, kept):
+    count = 2000
+    members = {f"{i:09d}.{suffix}": b"x" for i in range(count) for suffix in ("jpg", "txt", "json")}
+    del members["000000007.jpg"]
+    path = shard(tmp_path / "x.tar", members)
+    rows = records(path, index=str(tmp_path / "index") if kept else "")
+    (index,) = rows._contents
+    size = next((tmp_path / "index").iterdir()).stat().st_size if kept else len(index.content)
+    assert size < 32 * count and (kept == (not index.content))
+    assert len(rows) == count - 1 and rows[7]["name"].endswith("000000008") and rows[6]["text"] == "x"
+    assert index.sets == {"text+image": count - 1, "text": 1}

@@ -6,12 +6,13 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
+from codi_jax.data.arrays import Arrays
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.objectives import conditioning
 from codi_jax.parallel import make_mesh, paths, place_batch
 from codi_jax.parallel.mesh import AXES
 from codi_jax.plan.shapes import bytes_per_device, step_of
-from codi_jax.train.latents import concat_with_presence
+from codi_jax.train.encoded import EncodedSamples
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import open_run
 from codi_jax.train.stage import Stage
@@ -53,7 +54,8 @@ def test_an_example_of_an_encoded_batch_has_the_shapes_that_encode_gives():
     arrays = {
         m: {k: np.zeros(x.shape, x.dtype) for k, x in vars(e).items() if x is not None} for m, e in encoded.items()
     }
-    concatenated = {m: conditioning.Encoded(**leaves) for m, leaves in concat_with_presence([arrays]).items()}
+    samples = EncodedSamples([(Arrays(arrays), {})], True).read([0, 1])
+    concatenated = {m: conditioning.Encoded(**leaves) for m, leaves in samples.items()}
     tested = set()
     for name in (n for n in run.order if run.stage(n).objective in ("ldm", "latent_alignment")):
         stage, objective = run.stage(name), objective_of(run, name)

@@ -1,13 +1,16 @@
+import json
+
 import pytest
 
-from tests.slow import fuzz
+from benchmarks import fuzz
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_files_are_read_or_refused_with_a_reason(capsys):
+def test_damaged_files_of_every_kind_are_read_or_refused_in_one_line(tmp_path, capsys):
+    path = tmp_path / "fuzz.json"
     with capsys.disabled():
-        counts = fuzz.main()
-    assert sum(sum(counter.values()) for counter in counts.values()) == 10_000
-    outcomes = {outcome for counter in counts.values() for outcome in counter}
-    assert outcomes <= {"read", "no source", *fuzz.REASONS}, "a decoder crashed or hung"
-    assert all(c["read"] and len(c) > 1 for c in counts.values()), "damage without any effect, or always fatal"
+        assert fuzz.main(["--mutants=250", f"--json={path}"]) == 0
+    states = json.loads(path.read_text())["readers"]
+    assert states.keys() == fuzz.readers().keys()
+    assert all(sum(state["outcomes"].values()) == 250 for state in states.values())
+    assert all(state["outcomes"]["read"] < 250 for state in states.values())

@@ -6,7 +6,7 @@ from codi_jax.checkpoint import load_params
 from codi_jax.config import ConfigError
 from codi_jax.digit_world.benchmark.trained import is_paired, trained_together
 from codi_jax.presets.digit_world import MODALITIES
-from codi_jax.train.latents import load
+from codi_jax.train.encoded import load
 from codi_jax.train.recipe import load_run, open_run
 from codi_jax.train.reuse import definition, reuse
 from configs import digit_world

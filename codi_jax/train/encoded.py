@@ -1,0 +1,222 @@
+"""The samples of `encode` stages: what they were computed from, and how training reads them.
+
+    stages/NAME/arrays.json    what they depend on; written last, so that it marks the stage as finished
+      source                   the config of the source, without fields that do not change samples (`config.NO_EFFECT`)
+      modalities, model        how media become latents and prompts: codecs, prompt encoders, preprocessing
+      weights                  component -> a hash of the checkpoint that it was read from
+      fingerprint              a hash of all of the above; training refuses samples of any other
+      samples, records         their number; whether they are files of records or one .npz
+      null                     modality -> the null prompt [D], if it is made by the prompt encoders
+
+Training reads samples by position, from one stage, several, or a mixture of them:
+
+    "source": "encode.text+image"
+    "source": ("encode.text+image", "encode.text+audio")
+    "sources": {"both": {"name": "mixture", "parts": {"a": {"stage": "encode.text+image", "weight": 3.0}, …}}}
+
+Where a stage lacks a modality that another one has, its samples are zero, and `present` is 0.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codi_jax.checkpoint import index
+from codi_jax.config import ConfigError, from_dict, to_dict
+from codi_jax.data.arrays import Arrays
+from codi_jax.data.mixture import MixtureConfig, make_mixture
+from codi_jax.data.npy_records import NpyRecords
+from codi_jax.data.source import Source, effective_config, read_batch
+from codi_jax.objectives.batches import MediaBatches
+from codi_jax.parallel import paths
+from codi_jax.train.recipe import Run
+
+MARKER = "arrays.json"
+_OTHER_STAGES = ("denoiser", "environment")  # fields of a modality's config that encoding does not read
+
+
+def inputs(run: Run, name: str) -> dict[str, Any]:
+    """What the samples of an `encode` stage depend on, apart from the weights, as JSON types."""
+    stage, config = run.stage(name), run.codi.config
+    assert isinstance(stage.source, str), "Run has checked that an encode stage names a source"
+    modalities = {
+        m: {k: v for k, v in to_dict(run.codi[m].config).items() if k not in _OTHER_STAGES} for m in stage.modalities
+    }
+    model = {"width": config.width, "dtype": config.dtype, "null": config.null, "modalities": modalities}
+    source = effective_config(run.config.sources[stage.source], f"sources.{stage.source}")
+    return json.loads(json.dumps({"source": source, "modalities": stage.modalities, "model": model}))
+
+
+def origin(run: Run, name: str) -> dict[str, Any]:
+    """What the samples of an `encode` stage depend on, and a hash of it.
+
+    Raises:
+      ConfigError: a stage that it depends on is not finished.
+    """
+    sources = run.component_sources(run.ancestors(name))
+    components = MediaBatches(run.codi, run.stage(name).modalities).components
+    weights = {c: _digest(sources[c]) for c in sorted(set(components)) if c in sources}
+    content = {**inputs(run, name), "weights": weights}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    return {**content, "fingerprint": digest.hexdigest()[:16]}
+
+
+def _digest(directory: Path) -> str:
+    """A hash of the index of a checkpoint, or of the config of a package, which have the checksums of all files."""
+    for file in (directory / index.NAME, directory / "config.json"):
+        if file.exists():
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return ""
+
+
+def check_origin(saved: dict[str, Any], expected: dict[str, Any], says: str) -> None:
+    """Raises ConfigError if samples depend on other inputs than expected; the message names the first difference."""
+    a, b = (paths.flatten({k: v for k, v in tree.items() if k in expected}) for tree in (saved, expected))
+    differ = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
+    if differ:
+        named = [path for path in differ if path != "fingerprint"] or differ
+        path = named[0]
+        raise ConfigError(f"{says}; delete it and run the stage again ({path}: {a.get(path)}, now {b.get(path)})")
+
+
+class EncodedSamples:
+    """The samples of several `encode` stages, one after the other: {modality: {field: [...]}}, see `Encoded`.
+
+    Args:
+      parts: the samples of each stage, and its null prompts by modality.
+      presence: whether samples say in the field `present` if they have a modality.
+      like: a sample with every modality, in which only shapes and dtypes count; None for those of the parts.
+
+    Raises:
+      ConfigError: samples of two stages have different shapes.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Source, dict[str, np.ndarray]]],
+        presence: bool,
+        like: dict[str, Any] | None = None,
+    ):
+        self._parts, self._presence = list(parts), presence
+        self._ends = np.cumsum([len(samples) for samples, _ in parts])
+        self.like = like or self._common()
+
+    def _common(self) -> dict[str, Any]:
+        """One sample of all modalities."""
+        like: dict[str, Any] = {}
+        for samples, null in self._parts:
+            for name, fields in samples[0].items():
+                fields = {**fields, **({"null": null[name]} if name in null else {})}
+                like.setdefault(name, fields)
+                shapes = [{key: np.shape(x) for key, x in tree.items()} for tree in (like[name], fields)]
+                if shapes[0] != shapes[1]:
+                    raise ConfigError(f"encoded samples of {name} have different shapes: {shapes[0]} and {shapes[1]}")
+        return like
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: {key: x[0] for key, x in fields.items()} for name, fields in self.read([index]).items()}
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """The samples `indices`, stacked."""
+        indices = np.asarray(indices)
+        part = np.searchsorted(self._ends, indices, side="right")
+        starts, size = np.concatenate(([0], self._ends)), len(indices)
+        out = {
+            name: {key: np.zeros((size, *np.shape(x)), np.asarray(x).dtype) for key, x in fields.items()}
+            for name, fields in self.like.items()
+        }
+        if self._presence:
+            out = {name: {**fields, "present": np.zeros(size, np.float32)} for name, fields in out.items()}
+        for k in np.unique(part).tolist():
+            (samples, null), rows = self._parts[k], np.flatnonzero(part == k)
+            for name, fields in read_batch(samples, indices[rows] - starts[k]).items():
+                for key, values in fields.items():
+                    out[name][key][rows] = values
+                if name in null:
+                    out[name]["null"][rows] = null[name]
+                if self._presence:
+                    out[name]["present"][rows] = 1
+        return out
+
+
+def stages_of(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The `encode` stages that are read as the source of a stage; none if it reads media.
+
+    Raises:
+      ConfigError: a mixture names a stage that is no `encode` stage, or mixes encoded samples with media.
+    """
+    if not isinstance(named, str):
+        return named
+    if named not in run.config.sources:
+        return (named,)
+    parts = dict(run.config.sources[named].items()).get("parts", {})
+    stages = [dict(part.items()).get("stage") for part in parts.values() if hasattr(part, "items")]
+    for stage in filter(None, stages):
+        if stage not in run.stages or run.stage(stage).trains:
+            raise ConfigError(f"config.sources.{named}: there is no encode stage {stage!r}")
+    if any(stages) and not all(stages):
+        raise ConfigError(f"config.sources.{named}: a mixture is of encode stages or of other sources, not of both")
+    return tuple(filter(None, stages))
+
+
+def is_mixed(run: Run, named: str | tuple[str, ...]) -> bool:
+    """Whether the samples of a source are of several `encode` stages, so that they may lack modalities."""
+    return not isinstance(named, str) or (named in run.config.sources and bool(stages_of(run, named)))
+
+
+def source(run: Run, named: str | tuple[str, ...]) -> Source:
+    """The source of a stage that reads `encode` stages; samples in files of records are read on demand.
+
+    Raises:
+      ConfigError: a stage has no samples, or they were computed from other weights or data.
+    """
+    stages = stages_of(run, named)
+    parts = {name: _part(run, name) for name in dict.fromkeys(stages)}
+    samples = EncodedSamples([parts[name] for name in stages], is_mixed(run, named))
+    if not isinstance(named, str) or named not in run.config.sources:
+        return samples
+    rest = {key: value for key, value in run.config.sources[named].items() if key != "name"}
+    config = from_dict(MixtureConfig, rest, f"sources.{named}")
+    return make_mixture(config, lambda part, _: EncodedSamples([parts[part["stage"]]], True, samples.like))
+
+
+def load(run: Run, name: str) -> dict[str, Any]:
+    """All samples of an `encode` stage, in memory: {modality: {field: [N, …]}}.
+
+    Raises:
+      ConfigError: as `source`.
+    """
+    samples, _ = _part(run, name)
+    return read_batch(samples, range(len(samples)))
+
+
+def _part(run: Run, name: str) -> tuple[Source, dict[str, np.ndarray]]:
+    """The samples and the null prompts of an `encode` stage."""
+    directory = run.directory(name)
+    try:
+        marker = json.loads((directory / MARKER).read_text())
+        check_origin(marker, origin(run, name), f"{directory} was computed from other weights or data")
+        null = {modality: np.asarray(values, np.float32) for modality, values in marker["null"].items()}
+        samples = NpyRecords(directory / "records") if marker["records"] else _arrays(directory)
+        if len(samples) != marker["samples"]:
+            raise ConfigError(f"{directory} holds {len(samples)} of {marker['samples']} samples; run the stage again")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"stage {name!r}: no readable arrays in {directory} ({error})") from error
+    return samples, null
+
+
+def _arrays(directory: Path) -> Arrays:
+    try:
+        with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return Arrays(paths.nest(dict(file)))
+    except Exception as error:  # zipfile and numpy raise what they like: NotImplementedError, tokenize.TokenError
+        raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
