@@ -77,6 +77,7 @@ def _image(name: str, folder: Path, data: bytes, behind: bool) -> None:
 def _audio(name: str, folder: Path, data: bytes, behind: bool, start: float = 0.0) -> None:
     del folder
     file, reader = MediaFile(name, data, start, 0.25 if start else None), _worker() if behind else files
+    _check(np.asarray(reader.seconds(file)), ())
     _check(reader.read_audio(file, MEDIA.samples, MEDIA.sample_rate), (MEDIA.samples,))
 
 

@@ -94,6 +94,17 @@ def _separated(delimiter: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def _parquet() -> bytes:
+    """Rows as `datasets` writes them, images inside."""
+    import pyarrow
+    from pyarrow import parquet
+
+    image, file = {"bytes": _image_file("png"), "path": "x.png"}, io.BytesIO()
+    rows = pyarrow.Table.from_pylist([{**row, "image": image} for row in table()])
+    parquet.write_table(rows, file, row_group_size=2)
+    return file.getvalue()
+
+
 def _shard(prefix: str, format: int) -> bytes:
     members = {}
     for i in range(3):
@@ -134,7 +145,7 @@ TARS = {
 TABLES = {
     "table.csv": lambda: _separated(","), "table.tsv": lambda: _separated("\t"),
     "table.json": lambda: json.dumps(table()).encode(),
-    "table.jsonl": lambda: "".join(json.dumps(row) + "\n" for row in table()).encode(),
+    "table.jsonl": lambda: "".join(json.dumps(row) + "\n" for row in table()).encode(), "table.parquet": _parquet,
 }  # fmt: skip
 
 
