@@ -124,10 +124,10 @@ def encoded(codi: CoDi, size: int, seed: int = 0) -> dict[str, Encoded]:
     return out
 
 
-def config() -> ConfigDict:
+def config(names: tuple[str, ...] = PAIR) -> ConfigDict:
     """The demo's recipe for the toy, without judges: four steps per stage, a checkpoint every second step."""
-    tree = recipe()
-    tree["model"] = model()
+    tree = recipe(names)
+    tree["model"] = model(names)
     for group in ("judge", "similarity"):
         tree["stages"].pop(group, None)
     for source in tree["sources"].values():
