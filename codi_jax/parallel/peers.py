@@ -222,13 +222,17 @@ def _ABORT_HANDLER(_: int) -> None:
         os._exit(_exit_code)
     if _peers is None:
         return
-    why = f"{_peers.name(0)} is gone: its coordination service does not answer"
-    if _coordinator_answers():
-        if (found := _peers.gone(3 * _peers.interval)) is None:
-            return  # another error, on which the process ends by SIGABRT
-        why, _ = found
-    _report(why, EXIT_UNAVAILABLE)
-    os._exit(EXIT_UNAVAILABLE)
+    why, deadline = None, time.monotonic() + max(5 * _peers.interval, 2.0)
+    while why is None and time.monotonic() < deadline:  # a killed process may answer until the system has removed it
+        if not _coordinator_answers():
+            why = f"{_peers.name(0)} is gone: its coordination service does not answer"
+        elif (found := _peers.gone(3 * _peers.interval)) is not None:
+            why, _ = found
+        else:
+            time.sleep(0.1)
+    if why is not None:  # else it is another error, on which the process ends by SIGABRT
+        _report(why, EXIT_UNAVAILABLE)
+        os._exit(EXIT_UNAVAILABLE)
 
 
 def _coordinator_answers() -> bool:
