@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args(arguments)
     warn_of_load(before := machine())
-    serve: dict[str, Any] = {"environment": {"JAX_PLATFORMS": "cpu"}}
+    serve: dict[str, Any] = {"environment": {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}}  # as the program
     workers = {
         int(n): Worker("benchmarks.prepare:Host", args.config, threads=int(n), **serve) for n in args.cores.split(",")
     }

@@ -2,9 +2,9 @@
 
     python -m benchmarks.restart --json=out/restart.json
 
-A restart finds its compiled programs in the cache of the workdir, but traces and lowers each once, to find their keys.
-For each stage of a config (`codi`: the paper's sizes, without files of tokenizers) its step is traced and lowered for one device, from shapes alone,
-in a process of its own.
+A restart finds its compiled programs in the cache of the workdir, but traces and lowers each once to find their keys.
+The step of each stage of a config (`codi`: the paper's sizes, with a tokenizer of the package) is traced and lowered
+for one device, from shapes alone, in a process of its own.
 
     start      Python, imports, config
     shapes     the parameters' shapes, the table of what is trained, the optimizer's state
