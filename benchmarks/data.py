@@ -30,7 +30,7 @@ from benchmarks.workers import Timing, Worker, WorkerError, take_turns
 from codi_jax.parallel.tables import table
 
 GOAL = 0.9
-SAMPLES = {"text": 4096, "image": 1024, "audio": 64, "video": 32}
+SAMPLES = {"text": 4096, "image": 1024, "audio": 512, "video": 64}
 FILES = ("manifest", "webdataset", "arrayrecord")
 READERS = (*FILES, "arrays", "digit_world")
 FASTER = {"text": 8, "arrays": 8, "digit_world": 1}  # times as many batches, so that a measurement is long enough

@@ -39,8 +39,8 @@ class ArrayRecordConfig:
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes records to a file, in groups of one record, so that each can be read alone."""
-    writer = ArrayRecordWriter(str(path), "group_size:1")
+    """Writes records to a file, each in a group of its own, so that it can be read alone, and not compressed again."""
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     try:
         for record in records:
             writer.write(serialization.msgpack_serialize(dict(record)))

@@ -314,7 +314,19 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
       MediaError: the file does not exist, has no audio, is too large, has no samples, or has NaN or infinite samples.
     """
     file = _media_file(path, "audio file")
-    waveform, source_rate = _read_pcm(file, samples, rate) or _decode_audio(file, samples, rate)
+    return _fitted(file, *(_read_pcm(file, samples, rate) or _decode_audio(file, samples, rate)), samples, rate)
+
+
+def read_wav(file: MediaFile, samples: int, rate: int) -> np.ndarray | None:
+    """As `read_audio`, of WAV files, in which nothing is compressed; None for other files and those with errors."""
+    size = file.size()
+    if not size or size > MAX_BYTES or (read := _read_pcm(file, samples, rate, wav_only=True)) is None:
+        return None
+    return _fitted(file, *read, samples, rate)
+
+
+def _fitted(file: MediaFile, waveform: np.ndarray, source_rate: int, samples: int, rate: int) -> np.ndarray:
+    """`fit_waveform` of what was read of a file. Raises MediaError if that is empty, or has no finite numbers."""
     if not len(waveform):
         raise MediaError("empty", f"{file.name}: the audio has no samples" + _after_start(file))
     if not np.isfinite(waveform).all():
@@ -322,10 +334,10 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     return fit_waveform(waveform, source_rate, samples, rate)
 
 
-def _read_pcm(file: MediaFile, samples: int, rate: int) -> tuple[np.ndarray, int] | None:
+def _read_pcm(file: MediaFile, samples: int, rate: int, wav_only: bool = False) -> tuple[np.ndarray, int] | None:
     """As `_decode_audio`, of WAV and FLAC files; None for others."""
     with suppress(OSError), file.open() as stream:
-        read = read_pcm(stream, file.start, lambda source_rate: _length(file, samples, source_rate, rate))
+        read = read_pcm(stream, file.start, lambda source_rate: _length(file, samples, source_rate, rate), wav_only)
         return None if read is None else (_mono(read[0]), read[1])
     return None
 

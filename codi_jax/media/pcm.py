@@ -16,18 +16,21 @@ _EXACT = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}  
 _MAX_VALUES = 1 << 28  # samples of all channels, 1 GiB
 
 
-def read_pcm(stream: BinaryIO, start: float, length: Callable[[int], int]) -> tuple[np.ndarray, int] | None:
+def read_pcm(
+    stream: BinaryIO, start: float, length: Callable[[int], int], wav_only: bool = False
+) -> tuple[np.ndarray, int] | None:
     """Reads a part of a WAV or FLAC file.
 
     Args:
       stream: the file, at its beginning; its position afterwards is undefined.
       start: of the part, in seconds.
       length: from the file's samples per second, how many samples to read; the file may have fewer.
+      wav_only: of WAV, which is not compressed, alone.
 
     Returns:
       (float32 [N, C], samples per second); None if it is another kind of file, or soundfile is not installed.
     """
-    if (sound := _open(stream)) is None:
+    if (sound := _open(stream, wav_only)) is None:
         return None
     try:
         with sound:
@@ -50,10 +53,11 @@ def pcm_seconds(stream: BinaryIO) -> float | None:
         return sound.frames / sound.samplerate
 
 
-def _open(stream: BinaryIO) -> Any:
+def _open(stream: BinaryIO, wav_only: bool = False) -> Any:
     """The file as a SoundFile; None if it is another kind of file, or damaged."""
     head = stream.read(12)
-    if not _AVAILABLE or not (head[:4] == b"fLaC" or (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")):
+    is_wav = head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE"
+    if not _AVAILABLE or not (is_wav or (head[:4] == b"fLaC" and not wav_only)):
         return None
     stream.seek(0)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from codi_jax.data import decoder_pool
 from codi_jax.data.decoder_pool import DecoderPool, SubprocessDecoder
@@ -31,6 +32,13 @@ def video(tmp_path_factory):
 def audio(tmp_path_factory):
     path = tmp_path_factory.mktemp("audio") / "x.wav"
     files.write_wav(path, np.arange(9000, dtype=np.int16), RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def flac(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flac") / "x.flac"
+    soundfile.write(path, np.arange(9000, dtype=np.int16), RATE)
     return path
 
 
@@ -158,13 +166,26 @@ def test_the_subprocess_ends_with_its_parent(audio):
         time.sleep(0.05)
 
 
-def test_the_pool_starts_processes_as_needed(audio):
-    pool, want = DecoderPool(60.0, 3), files.read_audio(MediaFile(str(audio)), 3000, RATE)
+def test_wav_is_read_without_a_process(audio, tmp_path):
+    pool = DecoderPool(60.0, 1)
+    (tmp_path / "cut.wav").write_bytes(audio.read_bytes()[:30])
+    np.testing.assert_array_equal(
+        pool.read_audio(MediaFile(str(audio)), 3000, RATE), files.read_audio(audio, 3000, RATE)
+    )
+    assert pool._all[0]._process is None
+    with pytest.raises(MediaError) as error:  # FFmpeg says what is wrong
+        pool.read_audio(MediaFile(str(tmp_path / "cut.wav")), 3000, RATE)
+    assert error.value.reason in ("cut", "damaged") and pool._all[0]._process is not None
+    pool.close()
+
+
+def test_the_pool_starts_processes_as_needed(flac):
+    pool, want = DecoderPool(60.0, 3), files.read_audio(MediaFile(str(flac)), 3000, RATE)
     for _ in range(3):  # sequential calls need only one process
-        pool.read_audio(MediaFile(str(audio)), 3000, RATE)
+        pool.read_audio(MediaFile(str(flac)), 3000, RATE)
     assert len({decoder._process.pid for decoder in pool._all if decoder._process}) == 1
     with ThreadPoolExecutor(6) as threads:
-        got = list(threads.map(lambda _: pool.read_audio(MediaFile(str(audio)), 3000, RATE), range(30)))
+        got = list(threads.map(lambda _: pool.read_audio(MediaFile(str(flac)), 3000, RATE), range(30)))
     assert all(np.array_equal(x, want) for x in got)
     running = [decoder._process for decoder in pool._all if decoder._process]
     assert 2 <= len(running) <= 3
