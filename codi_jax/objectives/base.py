@@ -48,7 +48,8 @@ class StageSpec:
       modalities: the modalities of a batch.
       settings: the objective's own config.
       encoded: whether the source holds the results of `conditioning.encode` instead of media.
-      mixed: whether it is several encoded sources, whose samples lack some of the modalities.
+      mixed: whether it is several encoded sources, whose samples may lack some of the modalities.
+      lacking: the modalities that some samples lack.
       accumulate: number of microbatches of a batch.
     """
 
@@ -57,6 +58,7 @@ class StageSpec:
     encoded: bool = False
     mixed: bool = False
     accumulate: int = 1
+    lacking: tuple[str, ...] = ()
 
 
 class Objective(Protocol):
@@ -215,6 +217,12 @@ def make_objective(name: str, codi: CoDi, stage: StageSpec) -> Objective:
       ConfigError: no objective has the name, or it does not fit the stage.
     """
     return OBJECTIVES.find(name).from_stage(codi, stage)
+
+
+def refuse_lacking(stage: StageSpec, names: Iterable[str]) -> None:
+    """Raises ConfigError if some samples lack a modality that the loss needs of all."""
+    if lacking := [name for name in names if name in stage.lacking]:
+        raise ConfigError(f"source: not all of its encode stages have {' and '.join(lacking)}, which the loss needs")
 
 
 def refuse_accumulation(stage: StageSpec, what: str) -> None:

@@ -35,6 +35,7 @@ from codi_jax.objectives.base import (
     loss_scalars,
     no_statistics,
     refuse_accumulation,
+    refuse_lacking,
     register,
 )
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of, pair_of
@@ -170,6 +171,7 @@ class LatentAlignmentObjective(BatchObjective):
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
         config, names = from_dict(LatentAlignmentConfig, stage.settings, SETTINGS), stage.modalities
+        refuse_lacking(stage, names)
         if config.align == "contrastive":
             refuse_accumulation(stage, "align: contrastive")
         online = MediaBatches(codi, names, in_pairs=True)

@@ -23,6 +23,7 @@ from codi_jax.objectives.base import (
     StageSpec,
     init_by_model,
     no_statistics,
+    refuse_lacking,
     register,
 )
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of
@@ -114,6 +115,7 @@ class LDMObjective(BatchObjective):
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LDMObjective":
         config, names = from_dict(LDMConfig, stage.settings, SETTINGS), stage.modalities
+        refuse_lacking(stage, names[:1])  # the others are prompts, of which those are drawn that a sample has
         batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names)
         return cls(codi, names[0], config, batches, stage.accumulate)
 

@@ -55,8 +55,10 @@ class StageProgram:
 def objective_of(run: Run, name: str) -> Objective:
     """The objective of a stage, bound to the model and to the stage's settings."""
     stage = run.stage(name)
-    is_encoded, mixed = bool(encoded.stages_of(run, stage.source)), encoded.is_mixed(run, stage.source)
-    spec = StageSpec(stage.modalities, stage.settings, is_encoded, mixed, stage.accumulate)
+    stages, mixed = encoded.stages_of(run, stage.source), encoded.is_mixed(run, stage.source)
+    has = [set(run.stage(name).modalities) for name in stages]
+    lacking = tuple(m for m in stage.modalities if not all(m in modalities for modalities in has))
+    spec = StageSpec(stage.modalities, stage.settings, bool(stages), mixed, stage.accumulate, lacking)
     return make_objective(stage.objective, run.codi, spec)
 
 
