@@ -9,7 +9,8 @@ With `settings.records` files that are read by position replace the .npz, for so
     stages/NAME/records/origin.json    the weights and data they are computed from
 
 Each process of a run encodes its share of the batches (or of the files) on one device, with the same program that a
-single process would run. So the files are bit-identical for any number of processes.
+single process would run. So the files are bit-identical for any number of processes with the same number of devices
+each; on CPU that number changes the threads of XLA and, with them, the last bits.
 """
 
 import itertools
