@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import errno
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -146,6 +147,26 @@ def explain(error: BaseException, where: str | os.PathLike | None = None) -> str
 
 class StoreError(ConfigError):
     """An object store that does not answer; the message is one line."""
+
+
+def read_json(path: Path | epath.Path, advice: str = "") -> dict[str, Any]:
+    """The object in a JSON file of a workdir.
+
+    Args:
+      path: the file.
+      advice: the end of the message, such as what the file may be deleted for.
+
+    Raises:
+      OSError: it cannot be read.
+      ConfigError: it is damaged.
+    """
+    try:
+        tree = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({error}){advice}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: not a JSON object{advice}")
+    return tree
 
 
 def is_transient(error: BaseException) -> bool:

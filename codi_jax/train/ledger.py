@@ -46,7 +46,7 @@ class Ledger:
     def __init__(self, path: Path, clock: Clock):
         self._path, self.clock = path, clock
         self._start, self._cores, self._date = time.perf_counter(), time.process_time(), time.time()
-        self._before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._before: dict[str, Any] = read_cost(path) if path.exists() else {}
         self._writing = threading.Lock()
         self.reached, self.lost_steps = self._before.get("reached", 0), 0
 
@@ -137,6 +137,11 @@ def line(name: str, cost: Mapping[str, Any], steps: int) -> str:
     return f"{name}  goodput {goodput(cost, steps):.0%} of {duration(cost['total'])}: {', '.join(parts)}{lost}"
 
 
+def read_cost(path: Path) -> dict[str, Any]:
+    """The contents of a cost.json. Raises ConfigError if it is damaged."""
+    return storage.read_json(path, "; delete it, with which only the times of this stage are lost")
+
+
 def stage_costs(workdir: Path) -> dict[str, dict[str, Any]]:
     """The contents of cost.json of every stage of a workdir, by the name of the stage."""
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(workdir.glob("stages/*/cost.json"))}
+    return {path.parent.name: read_cost(path) for path in sorted(workdir.glob("stages/*/cost.json"))}

@@ -11,12 +11,12 @@ path to the end (`critical_path`). The fraction done is Σ c_s · (fraction of s
 """
 
 import heapq
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TextIO
 
 from codi_jax.progress import duration
+from codi_jax.train.ledger import read_cost
 from codi_jax.train.recipe import Run
 
 
@@ -93,7 +93,7 @@ class Overall:
     def _finished(self, name: str) -> None:
         self._done.add(name)
         path = self._run.directory(name) / "cost.json"
-        spent = json.loads(path.read_text()).get("total", 0.0) if path.exists() else 0.0
+        spent = read_cost(path).get("total", 0.0) if path.exists() else 0.0
         if spent:
             self._seconds[name] = spent
 

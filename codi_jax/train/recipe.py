@@ -336,7 +336,7 @@ def record_weights(run: Run) -> None:
     if not run.config.weights or all(map(run.finished, run.order)):
         return
     path = run.folder / "weights.json"
-    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded = storage.read_json(path, "; delete it to use the present weights") if path.exists() else {}
     hashes = {component: hashlib.sha256(_description(where)) for component, where in run.converted.items()}
     present = {component: digest.hexdigest()[:16] for component, digest in hashes.items()}
     if changed := sorted(component for component, digest in recorded.items() if present.get(component) != digest):
@@ -400,11 +400,9 @@ def load_run(workdir: Path) -> Run:
     """
     path = storage.as_path(workdir) / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = storage.read_json(path)
     except OSError as error:
         raise ConfigError(f"{workdir} is not a workdir: it has no config.json; `codi-jax train` writes it") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from error
     parsed = from_dict(RunConfig, config)
     check_imported(parsed.plugins, str(workdir))
     return Run(parsed, workdir)

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from codi_jax.config import ConfigError
 from codi_jax.train import ledger, metrics
-from codi_jax.train.ledger import core_seconds, wall_seconds
+from codi_jax.train.ledger import Ledger, core_seconds, stage_costs, wall_seconds
+from codi_jax.train.metrics import Clock
 
 
 @pytest.mark.parametrize(
@@ -119,3 +121,14 @@ def test_a_cost_file_without_sessions_stays_without_them(tmp_path, clock):
     (tmp_path / "cost.json").write_text('{"step": 50.0, "total": 50.0}')
     cost = session(tmp_path / "cost.json", clock, 1)
     assert cost["total"] == 51 and wall_seconds([cost]) is None and core_seconds([cost]) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"total": 1'])
+def test_a_damaged_file_is_named(tmp_path, clock, content):
+    (tmp_path / "stages" / "a").mkdir(parents=True)
+    path = tmp_path / "stages" / "a" / "cost.json"
+    path.write_text(content)
+    for read in (lambda: Ledger(path, Clock()), lambda: stage_costs(tmp_path)):
+        with pytest.raises(ConfigError, match=r"cost\.json: not (JSON|a JSON object).*; delete it") as error:
+            read()
+        assert "\n" not in str(error.value)

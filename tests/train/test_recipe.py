@@ -205,6 +205,9 @@ def test_weights_that_change_between_starts_are_refused(tmp_path):
         start()
     assert str(error.value).startswith(f"config.weights: clip_text in {tmp_path / 'weights'} changed since this run")
     assert str(record) in str(error.value) and "\n" not in str(error.value)
+    record.write_text("{")
+    with pytest.raises(ConfigError, match=r"weights\.json: not JSON \(.*\); delete it to use the present weights$"):
+        start()
     record.unlink()
     start()
     assert set(json.loads(record.read_text())) == {"clip_text", "clip_vision"}
