@@ -1,6 +1,6 @@
 """Measures the index of a large data set: seconds to build and to open it, and bytes a sample.
 
-    python -m benchmarks.index --samples=1000000 --folder=/tmp/index
+    python -m benchmarks.index --samples=1000000 --folder=out/index
 
 writes tars (a jpg, a txt and a json of a few bytes a sample, 10,000 a tar) and a csv, and prints a row for each.
 """

@@ -38,6 +38,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of one line; the name of its class if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def renamed(was: str, **options: Any) -> Any:
     """A dataclass field whose config key was renamed; `from_dict` reads the old key too, with a warning.
 

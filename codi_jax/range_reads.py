@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from codi_jax import storage
+from codi_jax.config import first_line
 from codi_jax.storage import StoreError
 
 ATTEMPTS = 7
@@ -85,7 +86,7 @@ def retried(call: Callable[[], T], path: str) -> T:
             raise
         except Exception as error:  # the exception class depends on the library
             if attempt == ATTEMPTS - 1:
-                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                said = first_line(error)
                 raise StoreError(
                     f"{path} cannot be read: {said:.200} ({ATTEMPTS} attempts); run the same command again when the "
                     "store answers"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 
 if TYPE_CHECKING:
     RemotePath = Path  # etils' class is no subclass of pathlib's, but has its methods
@@ -89,7 +89,7 @@ def check_access(where: str | os.PathLike) -> Path:
         try:
             exists = epath.Path(bucket).exists()
         except Exception as error:  # the exception class depends on the library
-            raise ConfigError(f"{bucket} cannot be reached: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"{bucket} cannot be reached: {first_line(error)}") from error
         if not exists:
             raise ConfigError(f"{bucket}: no such bucket, or its contents may not be listed")
     return path

@@ -22,6 +22,7 @@ from etils import epath
 
 from codi_jax.checkpoint import index, store
 from codi_jax.checkpoint.index import CheckpointError, SaveError
+from codi_jax.config import first_line
 from codi_jax.exit_codes import EXIT_UNAVAILABLE
 from codi_jax.progress import duration
 from codi_jax.types import PyTree
@@ -189,5 +190,5 @@ class Checkpointer:
         try:
             call()
         except (OSError, ValueError, RuntimeError) as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = first_line(error)
             raise SaveError(f"cannot save in {self._directory}: {said}") from error

@@ -9,6 +9,7 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import index, store
 from codi_jax.checkpoint.index import SaveError
+from codi_jax.config import first_line
 from codi_jax.parallel import distributed
 from codi_jax.types import PyTree
 
@@ -39,7 +40,7 @@ def save_params(directory: str, tree: PyTree, meta: dict[str, Any] | None = None
             target.rename(path)
         distributed.wait_for_all(f"saved {path}")
     except (OSError, ValueError, RuntimeError) as error:
-        raise SaveError(f"cannot save {path}: {str(error).splitlines()[0]}") from error
+        raise SaveError(f"cannot save {path}: {first_line(error)}") from error
 
 
 def load_params(directory: str, target: PyTree | None = None) -> PyTree:

@@ -20,6 +20,7 @@ from orbax.checkpoint._src import asyncio_utils
 from codi_jax import storage
 from codi_jax.checkpoint import index, s3
 from codi_jax.checkpoint.index import CheckpointError
+from codi_jax.config import first_line
 from codi_jax.parallel import distributed, paths
 from codi_jax.types import PyTree
 
@@ -216,7 +217,7 @@ def restore(directory: epath.Path, target: PyTree | None) -> tuple[PyTree, dict[
         with _reader() as reader:
             tree = reader.restore(directory, args=args)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"checkpoint {directory} cannot be read: {first_line(error)}") from error
     return (tree if target is None else paths.replace(target, paths.flatten(tree))), saved.meta
 
 
@@ -246,4 +247,4 @@ def restore_some(directory: epath.Path, leaves: dict[str, jax.ShapeDtypeStruct])
         with _reader() as reader:
             return paths.flatten(reader.restore(directory, args=args))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"checkpoint {directory} cannot be read: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"checkpoint {directory} cannot be read: {first_line(error)}") from error

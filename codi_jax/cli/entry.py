@@ -25,7 +25,7 @@ from codi_jax.cli import (
     world,
 )
 from codi_jax.cli.common import refuse
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.exit_codes import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_UNAVAILABLE
 from codi_jax.plugins import import_plugins
 
@@ -145,7 +145,7 @@ def end_on_error(error: Exception, where: str | os.PathLike | None) -> NoReturn:
     if line := storage.explain(error, where):
         refuse(line)
     if isinstance(error, SaveError) or storage.is_transient(error):
-        what = (str(error) or type(error).__name__).splitlines()[0]
+        what = first_line(error)
         print(f"codi-jax: {what}; run the same command again", file=sys.stderr)
         distributed.exit_process(EXIT_UNAVAILABLE)
     if isinstance(error, CheckpointError):

@@ -16,7 +16,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
 
-from codi_jax.config import ConfigError, config_class
+from codi_jax.config import ConfigError, config_class, first_line
 from codi_jax.data.decoded_source import KINDS, PART, TIMED, MediaConfig, is_caption, media_source
 from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import Source, register
@@ -64,7 +64,7 @@ class ArrayRecords:
         try:
             self._files = ArrayRecordDataSource(paths)
         except (ValueError, RuntimeError, OSError) as error:
-            raise ConfigError(f"{path}: not ArrayRecord files ({str(error).splitlines()[0]})") from error
+            raise ConfigError(f"{path}: not ArrayRecord files ({first_line(error)})") from error
 
     def __len__(self) -> int:
         return len(self._files)

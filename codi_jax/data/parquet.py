@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.media.files import MediaError
 
 MAX_BYTES = 4 << 30  # of the columns without bytes, of all files
@@ -132,7 +132,7 @@ def _readable(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except Exception as error:  # also of Python: text is decoded when it is first used
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ConfigError(f"{path}: not a readable parquet file ({said})") from error
 
 

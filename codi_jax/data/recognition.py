@@ -18,7 +18,7 @@ from typing import Any
 from codi_jax.config import ConfigError
 from codi_jax.data import shard_index, tables, webdataset
 from codi_jax.data.decoded_source import KINDS, DecodedSource
-from codi_jax.data.folder import FolderTable
+from codi_jax.data.folder import MAX_SIDECAR, FolderTable
 from codi_jax.data.parquet import ParquetTable
 from codi_jax.data.skip_bad_samples import SkipBadSamples
 from codi_jax.data.source import make_source
@@ -36,7 +36,6 @@ from codi_jax.media import files
 from codi_jax.media.files import MediaError
 
 _SAMPLED = 500  # rows of a table
-_SIDECAR = 1 << 20  # bytes of a json file that are read
 _PROBED = 3  # samples whose videos are asked for a soundtrack
 
 
@@ -158,7 +157,7 @@ def _shards(pattern: str, paths: Sequence[Path]) -> Recognized:
     if (first := next(captions, None)) is not None and first.suffix == "json":
         with paths[0].open("rb") as stream:
             stream.seek(first.offset)
-            key = _caption_key(stream.read(min(first.size, _SIDECAR)))
+            key = _caption_key(stream.read(min(first.size, MAX_SIDECAR)))
         if key is None:
             del counts[CAPTION]
         elif key != webdataset.WebDatasetConfig.caption:
@@ -193,7 +192,7 @@ def _media_folder(folder: Path, table: FolderTable) -> Recognized:
     if CAPTION not in present and counts["json"] * 2 >= most:
         first = next(value for value in table.values("json") if value is not None)
         with (folder / first).open("rb") as stream:
-            key = _caption_key(stream.read(_SIDECAR))
+            key = _caption_key(stream.read(MAX_SIDECAR))
         if key:
             config["columns"] = {CAPTION: f"json/{key}"}
             present.insert(0, CAPTION)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from codi_jax.config import ConfigError, config_class
+from codi_jax.config import ConfigError, config_class, first_line
 from codi_jax.data.decoded_source import TIMED, MediaConfig, media_source, record_of_arrays
 from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import Source, register
@@ -63,7 +63,7 @@ class Tfds:
                 f"tfds {config.dataset!r}: {error}, which some of its features need, such as Audio: install it"
             ) from error
         except (ValueError, NotImplementedError, AssertionError, OSError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise ConfigError(f"tfds {config.dataset!r}, split {config.split!r}: {first}") from error
         self._columns = config.columns
         if len(self):

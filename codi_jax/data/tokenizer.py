@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.registry import Registry
 
 if TYPE_CHECKING:  # transformers is slow to import, and word vocabularies do not need it
@@ -220,7 +220,7 @@ def make_tokenizer(name: str) -> Tokenizer:
         except ConfigError as error:
             raise ConfigError(f"tokenizer {name!r}: {error}") from error
         except Exception as error:  # the library raises a bare Exception for a file that it cannot read
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first}") from error
     if not hub and not Path(name).is_dir():
         raise ConfigError(f"no tokenizer {name!r}; expected one of {', '.join(VOCABULARIES)}, a folder or hub:NAME")
@@ -229,4 +229,4 @@ def make_tokenizer(name: str) -> Tokenizer:
     try:
         return Tokenizer(AutoTokenizer.from_pretrained(name.removeprefix("hub:"), local_files_only=not hub))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"tokenizer {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first_line(error)}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.parallel.sharding import replicated
 
 
@@ -32,5 +32,5 @@ def check(options: Mapping[str, Any], mesh: Mesh) -> None:
         program = jax.jit(lambda x: x + 1, compiler_options=dict(options))
         program.trace(x).lower(lowering_platforms=(platform,)).compile()
     except jax.errors.JaxRuntimeError as error:
-        message = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
+        message = first_line(error).removeprefix("INVALID_ARGUMENT: ")
         raise ConfigError(f"config.compiler_options: {message} (compiling for {platform})") from None

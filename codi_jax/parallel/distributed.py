@@ -27,7 +27,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.exit_codes import EXIT_UNAVAILABLE
 from codi_jax.parallel import peers
 from codi_jax.types import PyTree
@@ -152,7 +152,7 @@ def start(processes: Processes | None) -> None:
         peers.watch(heartbeat)  # before the devices of all processes are found, which waits for every process
         count = jax.process_count()
     except Exception as error:  # on any error: this process must not continue alone
-        _give_up(processes, str(error).splitlines()[0] if str(error) else type(error).__name__)
+        _give_up(processes, first_line(error))
     finally:
         timeout.cancel()
     if processes.count not in (None, count):

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, first_line
 from codi_jax.parallel.chips import Chip, chip_of, chip_of_kind
 
 # Without these libtpu queries the metadata server of a cloud machine for its hardware, and complains if there is none.
@@ -69,7 +69,7 @@ def tpu(name: str) -> Target:
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name, **single)
     except jax.errors.JaxRuntimeError as error:
-        message = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
+        message = first_line(error).removeprefix("INVALID_ARGUMENT: ")
         raise ConfigError(f"topology {name!r}: {message}") from None
     return Target(name, "tpu", tuple(described.devices), chip)
 

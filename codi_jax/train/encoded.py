@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from codi_jax.checkpoint import index
-from codi_jax.config import ConfigError, from_dict, to_dict
+from codi_jax.config import ConfigError, first_line, from_dict, to_dict
 from codi_jax.data.arrays import Arrays
 from codi_jax.data.mixture import MixtureConfig, make_mixture
 from codi_jax.data.npy_records import NpyRecords
@@ -219,4 +219,4 @@ def _arrays(directory: Path) -> Arrays:
         with (directory / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return Arrays(paths.nest(dict(file)))
     except Exception as error:  # zipfile and numpy raise what they like: NotImplementedError, tokenize.TokenError
-        raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise ValueError(first_line(error)) from error
