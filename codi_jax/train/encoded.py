@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError, first_line, from_dict, to_dict
 from codi_jax.data.arrays import Arrays
 from codi_jax.data.mixture import MixtureConfig, make_mixture
@@ -33,7 +32,7 @@ from codi_jax.data.npy_records import NpyRecords
 from codi_jax.data.source import Source, effective_config, read_batch
 from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import paths
-from codi_jax.train.recipe import Run
+from codi_jax.train.recipe import Run, weights_hash
 
 MARKER = "arrays.json"
 _OTHER_STAGES = ("denoiser", "environment")  # fields of a modality's config that encoding does not read
@@ -59,18 +58,10 @@ def origin(run: Run, name: str) -> dict[str, Any]:
     """
     sources = run.component_sources(run.ancestors(name))
     components = MediaBatches(run.codi, run.stage(name).modalities).components
-    weights = {c: _digest(sources[c]) for c in sorted(set(components)) if c in sources}
+    weights = {c: weights_hash(sources[c]) for c in sorted(set(components)) if c in sources}
     content = {**inputs(run, name), "weights": weights}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     return {**content, "fingerprint": digest.hexdigest()[:16]}
-
-
-def _digest(directory: Path) -> str:
-    """A hash of the index of a checkpoint, or of the config of a package, which have the checksums of all files."""
-    for file in (directory / index.NAME, directory / "config.json"):
-        if file.exists():
-            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return ""
 
 
 def check_origin(saved: dict[str, Any], expected: dict[str, Any], says: str) -> None:

@@ -325,6 +325,11 @@ def _description(params: Path) -> bytes:
     return b""
 
 
+def weights_hash(params: Path) -> str:
+    """A hash of a component's checkpoint, or of the package that has it."""
+    return hashlib.sha256(_description(params)).hexdigest()[:16]
+
+
 def record_weights(run: Run) -> None:
     """Writes hashes of the components in `config.weights` to the workdir, or compares them with those written there.
 
@@ -337,8 +342,7 @@ def record_weights(run: Run) -> None:
         return
     path = run.folder / "weights.json"
     recorded = storage.read_json(path, "; delete it to use the present weights") if path.exists() else {}
-    hashes = {component: hashlib.sha256(_description(where)) for component, where in run.converted.items()}
-    present = {component: digest.hexdigest()[:16] for component, digest in hashes.items()}
+    present = {component: weights_hash(where) for component, where in run.converted.items()}
     if changed := sorted(component for component, digest in recorded.items() if present.get(component) != digest):
         raise ConfigError(
             f"config.weights: {', '.join(changed)} in {run.config.weights} changed since this run was started; put the "
