@@ -306,15 +306,26 @@ class CoDi:
           Environment tokens and the gate [B] on the output of X: 0 if the whole row is zero, else 1.
         """
         values = [tokens[name] for name in self.modalities]
+        gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (values[0].shape[0],))
+        return self.mix_environment(values, weights), gate
+
+    def mix_environment(self, values: Sequence[Array], weights: Array) -> Tokens:
+        """One environment of several: the weighted sum of pooled tokens; maps concatenated, with biases log w.
+
+        Args:
+          values: n arrays of tokens [B, K, E]; of maps, K may differ.
+          weights: [n], or [n, B] for weights of each sample.
+        """
         batch = values[0].shape[0]
-        gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
+        per_token = weights[..., None] if weights.ndim > 1 else weights
         if self.config.environment_tokens == "pooled":
-            return Tokens.of(jnp.asarray(sum(weights[i] * v for i, v in enumerate(values)))), gate
+            shares = per_token[..., None] if weights.ndim > 1 else weights
+            return Tokens.of(jnp.asarray(sum(shares[i] * v for i, v in enumerate(values))))
         bias = [
-            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
-            for w, v in zip(weights, values, strict=True)
+            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), (batch, v.shape[1]))
+            for w, v in zip(per_token, values, strict=True)
         ]
-        return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1)), gate
+        return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
 
     def zero_environment_tokens(self, name: str, batch: int) -> Array:
         """Zeros in the shape of V's tokens [B, K, E], for an absent modality."""

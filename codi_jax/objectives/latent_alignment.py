@@ -12,6 +12,15 @@ The anchor puts the tokens of all modalities into one aligned space, so that out
 can attend to each other. If the partner carries less information than the modality itself, regressing the partner's
 embedding would make V_A discard the rest; then `target: own` is better. If E > D, c̄ is projected to E dimensions by a
 fixed matrix with orthonormal rows.
+
+Tokens in one space do not suffice: X_A learns to read only what its partner B shows. X of a video that is trained beside
+audio never sees colour in an environment, and would not take it from a text or an image. With `own_share` s > 0 the
+environment of A in training is
+
+    (1 - u) V_B(z^B_{t_B}, t_B) + u V_A(z'^A_{t'}, t'),     u ~ U(0, s)
+
+where z' has another noise and another noise level than z^A_{t_A}. A itself shows all that A can show, so X_A learns to
+read all of it, at every noise level; other outputs show it in the same place of the space. No further pairs are needed.
 """
 
 import dataclasses
@@ -24,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import config_class, from_dict
+from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.objectives import conditioning, ring
 from codi_jax.objectives.base import (
     SETTINGS,
@@ -42,6 +51,7 @@ from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
+from codi_jax.rng import fold
 from codi_jax.types import Array, Tokens
 
 
@@ -56,6 +66,7 @@ class LatentAlignmentConfig:
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
       target: the embedding that the anchor regresses, the `partner`'s or the modality's `own`.
+      own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
       temperature: of the contrastive loss.
       ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
@@ -68,15 +79,22 @@ class LatentAlignmentConfig:
     align: Literal["anchor", "contrastive", "none"] = "anchor"
     align_weight: float = 1.0
     target: Literal["partner", "own"] = "partner"
+    own_share: float = 0.0
     temperature: float = 0.07
     ring: bool = False
     min_snr: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.own_share <= 1:
+            raise ConfigError(f"own_share: expected a number between 0 and 1, got {self.own_share}")
 
     def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
         """The modalities of the pair whose environment tokens the loss reads."""
         if self.align == "contrastive":
             return pair
         read = {other for name, other in (pair, pair[::-1]) if name in self.losses}
+        if self.own_share:
+            read |= set(self.losses)
         return tuple(name for name in pair if name in read or (self.align == "anchor" and name in self.aligned))
 
 
@@ -109,6 +127,19 @@ def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -
     return ring.infonce(a, b, scale).loss if on_ring else infonce(a, b, scale)
 
 
+def mix_own(
+    codi: CoDi, name: str, own_share: float, variables: dict, encoded: Encoded, partner: Array, key: jax.Array
+) -> Tokens:
+    """The environment of a modality in training: tokens of its partner [B, K, E], mixed with its own at another t."""
+    size, key = partner.shape[0], fold(key, "own environment")
+    t = conditioning.timesteps(codi, size, key, name)
+    sample = conditioning.add_noise(codi, name, encoded, t, key)
+    # V is trained by what its partner needs and by `align`; here it is only read.
+    own = jax.lax.stop_gradient(codi[name].environment_tokens(variables, sample.z_t, t))
+    share = jax.random.uniform(fold(key, name, "share"), (size,), maxval=own_share)
+    return codi.mix_environment((partner, own), jnp.stack([1 - share, share]))
+
+
 def loss(
     codi: CoDi,
     pair: tuple[str, str],
@@ -132,6 +163,8 @@ def loss(
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
         sample, environment = samples[name], Tokens.of(tokens[partner[name]])
+        if config.own_share:
+            environment = mix_own(codi, name, config.own_share, variables, batch[name], tokens[partner[name]], key)
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":

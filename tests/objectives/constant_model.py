@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.codi import CoDi
 from codi_jax.diffusion import schedules
 from codi_jax.objectives.conditioning import Encoded
 
@@ -26,9 +27,11 @@ class ConstantModality:
 class ConstantModel(dict):
     """A CoDi of constant modalities."""
 
+    mix_environment = CoDi.mix_environment
+
     def __init__(self, prediction="eps", **modalities):
         super().__init__(modalities)
-        self.config = SimpleNamespace(prediction=prediction)
+        self.config = SimpleNamespace(prediction=prediction, environment_tokens="pooled")
         self.schedule = schedules.make("cosine")
         self.null = 0.0
 

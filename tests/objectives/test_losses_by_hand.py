@@ -1,5 +1,7 @@
 """Every loss on a case that can be computed by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -185,6 +187,8 @@ def test_anchor_with_target_own():
 def test_the_environment_encoders_that_a_loss_reads(losses, aligned, kind, read):
     config = LatentAlignmentConfig(losses=losses, aligned=aligned, align=kind, prompts=PromptConfig(("a",)))
     assert config.environments(("a", "b")) == read
+    own = dataclasses.replace(config, own_share=0.5)
+    assert set(own.environments(("a", "b"))) == {*read, *losses}
 
 
 def test_each_output_attends_to_its_partner_alone():
@@ -195,6 +199,56 @@ def test_each_output_attends_to_its_partner_alone():
         np.testing.assert_array_equal(call.environment.values, other)
         np.testing.assert_array_equal(call.gate, 1)
     np.testing.assert_array_equal(model["a"].calls[0].context.values, model["b"].calls[0].context.values)
+
+
+def test_an_environment_mixed_with_its_own_is_between_both():
+    # Tokens are 3 of a and 4 of b: a attends to (1-u) 4 + u 3, b to (1-u) 3 + u 4, with u in [0, s), of each sample.
+    model, s = constant_pair(), 0.6
+    value, _ = align(model, own_share=s)
+    shares = {}
+    for name, partner, own in (("a", 4.0, 3.0), ("b", 3.0, 4.0)):
+        (call,) = model[name].calls
+        assert call.environment.values.shape == (8, 1, 4)
+        np.testing.assert_array_equal(call.environment.bias, 0)
+        u = np.asarray(call.environment.values - partner) / (own - partner)
+        np.testing.assert_allclose(u, np.broadcast_to(u[:, :, :1], u.shape), atol=1e-5)
+        shares[name] = u[:, 0, 0]
+        assert (u >= 0).all() and (u < s).all() and np.unique(shares[name]).size == 8
+    assert not np.allclose(shares["a"], shares["b"])
+    assert float(value) == float(align(constant_pair())[0])  # of constant answers
+    with pytest.raises(ConfigError, match=r"^own_share: expected a number between 0 and 1, got 1.5$"):
+        align(constant_pair(), own_share=1.5)
+
+
+def test_the_own_environment_is_at_another_noise_level_and_trains_no_encoder():
+    """The tokens are the noisy latents themselves, times a parameter."""
+
+    class Latents(ConstantModality):
+        def environment_tokens(self, variables, z, t):
+            self.seen.append((z, t))
+            return variables["scale"] * z[:, None]
+
+        def denoise(self, variables, z, t, context, environment=None, gate=None):
+            super().denoise(variables, z, t, context, environment, gate)
+            return environment.values[:, 0]
+
+    def loss(variables, own_share):
+        for modality in model.values():
+            modality.seen = []
+        batch = {"a": encoded(8), "b": encoded(8)}
+        options = {"aligned": (), "prompts": PromptConfig(("a", "b"), drop=1.0), "own_share": own_share}
+        config = LatentAlignmentConfig(losses=("a",), **options)
+        return latent_alignment.loss(model, ("a", "b"), config, variables, batch, KEY).loss
+
+    model = ConstantModel("x0", a=Latents(), b=Latents())
+    assert np.isfinite(loss({"scale": 2.0}, 0.5))
+    assert len(model["b"].seen) == 1 and len(model["a"].seen) == 2  # a of the loss's noisy sample, and of another
+    (z, t), (other, other_t) = model["a"].seen
+    assert not np.array_equal(t, other_t) and not np.array_equal(z, other)
+    # A alone in its own environment: the loss does not train V of A.
+    tokens = jnp.zeros((8, 1, 3))
+    mixed = lambda s: latent_alignment.mix_own(model, "a", 1.0, {"scale": s}, encoded(8), tokens, KEY).values.sum()
+    assert float(jax.grad(mixed)(jnp.float32(2.0))) == 0
 
 
 def test_timesteps_are_independent_or_shared():
