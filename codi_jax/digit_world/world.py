@@ -48,6 +48,8 @@ class WorldConfig:
       modalities: modalities of a sample. A training sample never has image and audio, or image and video.
       merged: allow these pairs in training, for an upper bound with all pairs.
       frames: whether an image is a random frame of a video, for a codec of images and frames.
+      stills: probability that a video is one of its frames repeated, with the caption of the whole video. A tower that
+        is trained with stills, too, learns to see what does not move apart from what does.
     """
 
     split: Split = "train"
@@ -62,12 +64,14 @@ class WorldConfig:
     modalities: tuple[str, ...] = ("text", "image")
     merged: bool = False
     frames: bool = False
+    stills: float = 0.0
 
     def __post_init__(self):
         if self.size < 1:
             raise ConfigError(f"digit_world: size must be at least 1, got {self.size}")
-        if not 0 <= self.truncate <= 1:
-            raise ConfigError(f"digit_world: truncate must be a probability, got {self.truncate}")
+        for name in ("truncate", "stills"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"digit_world: {name} must be a probability, got {getattr(self, name)}")
         if unknown := [m for m in self.modalities if m not in CARRIES]:
             raise ConfigError(
                 f"digit_world: unknown modality {', '.join(unknown)}; modalities are {', '.join(CARRIES)}"
@@ -189,11 +193,18 @@ class DigitWorld:
 
     def _frame(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         frames = self._video(index, factors)
-        time = choose(uniform(self._seed, ("time",), index)["time"], frames.shape[1])
+        return self._pick_frames(index, frames, "time")
+
+    def _pick_frames(self, index: np.ndarray, frames: np.ndarray, name: str) -> np.ndarray:
+        time = choose(uniform(self._seed, (name,), index)[name], frames.shape[1])
         return frames[np.arange(len(index)), time]
 
     def _video(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
-        return move(self._image(index, factors, "video "), factors["motion"], factors["event"], MOTIONS)
+        videos = move(self._image(index, factors, "video "), factors["motion"], factors["event"], MOTIONS)
+        if self.config.stills:
+            still = uniform(self._seed, ("still",), index)["still"] < self.config.stills
+            videos[still] = self._pick_frames(index, videos, "still frame")[still][:, None]
+        return videos
 
     def _audio(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
         u = uniform(self._seed, tuple(f"audio {name}" for name in audio.DRAWS), index)

@@ -5,7 +5,8 @@
 t_A and t_B are drawn independently by default; the paper shares one t. `align` is
 
     anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default),
-                                                         or of the modality itself (`target: own`)
+                                                         of the modality itself (`target: own`), or of a named
+                                                         modality of the pair (`target: text`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
 The anchor puts the tokens of all modalities into one aligned space, so that outputs which were never trained together
@@ -13,9 +14,9 @@ can attend to each other. If the partner carries less information than the modal
 embedding would make V_A discard the rest; then `target: own` is better. If E > D, c̄ is projected to E dimensions by a
 fixed matrix with orthonormal rows.
 
-Tokens in one space do not suffice: X_A learns to read only what its partner B shows. X of a video that is trained beside
-audio never sees colour in an environment, and would not take it from a text or an image. With `own_share` s > 0 the
-environment of A in training is
+Tokens in one space do not suffice: X_A learns to read only what its partner B shows. X of a video that is trained
+beside audio never sees colour in an environment, and would not take it from a text or an image. With `own_share` s > 0
+the environment of A in training is
 
     (1 - u) V_B(z^B_{t_B}, t_B) + u V_A(z'^A_{t'}, t'),     u ~ U(0, s)
 
@@ -65,7 +66,8 @@ class LatentAlignmentConfig:
       prompts: the prompts; where the prompt is dropped, the environment tokens are the only condition.
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
-      target: the embedding that the anchor regresses, the `partner`'s or the modality's `own`.
+      target: the embedding that the anchor regresses: the `partner`'s, the modality's `own`, or that of the modality
+        of this name.
       own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
       temperature: of the contrastive loss.
       ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
@@ -78,7 +80,7 @@ class LatentAlignmentConfig:
     timesteps: Literal["independent", "shared"] = "independent"
     align: Literal["anchor", "contrastive", "none"] = "anchor"
     align_weight: float = 1.0
-    target: Literal["partner", "own"] = "partner"
+    target: str = "partner"
     own_share: float = 0.0
     temperature: float = 0.07
     ring: bool = False
@@ -168,9 +170,9 @@ def loss(
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
-        target = {"partner": partner, "own": {name: name for name in pair}}[config.target]
         for name in (name for name in config.aligned if name in pair):
-            aligning[f"align/{name}"] = anchor(tokens[name], batch[target[name]].full)
+            target = {"partner": partner[name], "own": name}.get(config.target, config.target)
+            aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
@@ -205,6 +207,9 @@ class LatentAlignmentObjective(BatchObjective):
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
         config, names = from_dict(LatentAlignmentConfig, stage.settings, SETTINGS), stage.modalities
         refuse_lacking(stage, names)
+        if config.target not in ("partner", "own") and (len(names) > 2 or config.target not in names):
+            known = ", ".join(("partner", "own", *(names if len(names) == 2 else ())))
+            raise ConfigError(f"{SETTINGS}.target: expected one of {known}, got {config.target!r}")
         if config.align == "contrastive":
             refuse_accumulation(stage, "align: contrastive")
         online = MediaBatches(codi, names, in_pairs=True)

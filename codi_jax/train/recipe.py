@@ -138,9 +138,9 @@ class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
 
     `weights`: a directory of components, WEIGHTS/COMPONENT, the workdir of another run, or the name or folder of a
-    packaged model; empty for none. `data`: fields that the user of a config file sets and other fields refer to.
-    `plugins`: modules to import before any name is looked up (`codi_jax.plugins`). `compiler_options`: of train steps,
-    see `parallel.compiler_options`.
+    packaged model; empty for none. `initialized`: components of `weights` that are not read, but initialized. `data`:
+    fields that the user of a config file sets and other fields refer to. `plugins`: modules to import before any name
+    is looked up (`codi_jax.plugins`). `compiler_options`: of train steps, see `parallel.compiler_options`.
     """
 
     model: CoDiConfig
@@ -150,6 +150,7 @@ class RunConfig:
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     weights: str = ""
+    initialized: tuple[str, ...] = ()
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -272,10 +273,16 @@ class Run:
         """Component -> its directory in `config.weights`.
 
         Raises:
-          ConfigError: `config.weights` holds no component, or needs plugins that have not been imported.
+          ConfigError: `config.weights` holds no component, none of a name in `config.initialized`, or it needs plugins
+            that have not been imported.
         """
-        if not self.config.weights:
-            return {}
+        found = self._components_of_weights() if self.config.weights else {}
+        if unknown := [name for name in self.config.initialized if name not in found]:
+            where = f"{self.config.weights!r} has {', '.join(found)}" if found else "config.weights is empty"
+            raise ConfigError(f"config.initialized: no component {', '.join(unknown)}; {where}")
+        return {name: path for name, path in found.items() if name not in self.config.initialized}
+
+    def _components_of_weights(self) -> dict[str, Path]:
         if packaged.is_package(self.config.weights):
             package = packaged.open_package(self.config.weights)
             return dict.fromkeys(package.components("model"), package.directory)

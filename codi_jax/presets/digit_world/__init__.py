@@ -26,6 +26,7 @@ from codi_jax.presets.options import subset
 WIDTH = 64  # D, the prompt space
 LENGTH = 15  # tokens of a caption
 TEXT_LATENT = 128
+STEM = (32, 64, 128, 128)  # widths of the convolutions of the towers of image and video
 MODALITIES = ("text", "image", "audio", "video")
 Kind = Literal["vector", "spatial"]
 Environment = Literal["pooled", "map"]
@@ -98,7 +99,7 @@ def image(tokens: Environment) -> ImageConfig:
     return ImageConfig(
         size=32,
         codec=codec(3, patch=4),
-        prompt=tower((32, 64, 128, 128)),
+        prompt=tower(STEM),
         denoiser=unet(40),
         environment=environment_encoder("spatial", 8, tokens),
     )
@@ -129,7 +130,7 @@ def video(tokens: Environment) -> VideoConfig:
         frames=8,
         rate=8.0,
         codec=codec(3, patch=4),
-        prompt=tower((16, 32, 64, 64), temporal=True),
+        prompt=tower(STEM, temporal=True),  # which starts from the tower of images
         # The direction and the bounce of a video show in single pixels of single frames. With attention and cross-modal
         # attention at the coarse level alone, the network learns neither from prompt or environment.
         denoiser=unet(40, attention_levels=(True, True), cross_modal_levels=(True, True), **temporal),

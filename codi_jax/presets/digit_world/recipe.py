@@ -2,13 +2,15 @@
 
 from typing import Literal
 
+from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, checked_fields, checked_options
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.digit_world import WorldConfig
+from codi_jax.packaged import DEFAULT
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
 from codi_jax.presets.digit_world.evaluation import evaluation
-from codi_jax.presets.digit_world.stages import POOLS, Variant, judge_stages, stages
+from codi_jax.presets.digit_world.stages import OWN_SHARE, POOLS, Variant, from_package, judge_stages, stages
 from codi_jax.presets.options import subset
 from codi_jax.presets.stages import shrink
 from codi_jax.sampling.config import GenerateConfig
@@ -51,7 +53,8 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
             size = round(share * (5_000 if "video" in pair else 10_000))
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them factors that images do not show.
-            out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True)
+            stills = {"stills": 0.4} if pool == "text+video" else {}
+            out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True, **stills)
     if merged:
         out["merged"] = world(modalities, size=10_000, seed=30, truncate=0.3, merged=True)
     return out
@@ -64,9 +67,12 @@ def run(
     length: float = 1.0,
     n: int = 32,
     loss: Literal["ours", "paper"] = "ours",
+    anchor: Literal["own", "partner", "text", "none"] = "own",
+    own_share: float = OWN_SHARE,
     tokens: Environment = "pooled",
     pools: Literal["paired", "merged"] = "paired",
     floors: Literal["demo", "package"] = "demo",
+    start: Literal["scratch", "package"] = "scratch",
     judges: bool = False,
     tiny: bool = False,
 ) -> RunConfig:
@@ -76,10 +82,15 @@ def run(
       modalities: a subset of MODALITIES, text and image (and audio) at least, as names or joined by "+".
       length: every stage has `length` times its steps.
       n: of the evaluation.
-      loss: `ours`, or `paper` for the paper's alignment loss.
+      loss: `ours`, or `paper` for the paper's alignment loss, without own shares.
+      anchor: the prompt embedding that V regresses: its modality's `own`, its `partner`'s, or that of a pair's `text`;
+        with `none`, V is trained by the losses of the denoisers alone.
+      own_share: of V of a modality in its own environment in training.
       tokens: environment tokens, `pooled` or `map`.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
+      start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
+        pools=merged the denoisers are trained, too.
       judges: train the judges and similarity towers of the evaluation instead of the model.
       tiny: a few steps per stage, for tests.
 
@@ -89,20 +100,32 @@ def run(
     names, merged, paper = subset(modalities, MODALITIES), pools == "merged", loss == "paper"
     if merged and names != MODALITIES:
         raise ConfigError("option pools=merged: needs all modalities")
+    if judges and start == "package":
+        raise ConfigError("option start=package: judges are trained from scratch")
+    if paper and (anchor != "own" or own_share != OWN_SHARE):
+        raise ConfigError("option loss=paper: it has no anchor and no own_share")
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
+    model = digit_world.model(modalities=names, tokens=tokens)
+    variant = Variant(names, length, "paper" if paper else anchor, 0.0 if paper else own_share, merged)
+    trained, weights, initialized = stages(variant), "", ()
+    if start == "package":
+        weights = DEFAULT
+        trained, initialized = from_package(trained, CoDi(model).component_names())
     config = RunConfig(
-        model=digit_world.model(modalities=names, tokens=tokens),
+        model=model,
+        weights=weights,
+        initialized=initialized,
         sources=data,
-        stages=judge_stages(names) if judges else stages(Variant(names, length, paper, merged)),
+        stages=judge_stages(names) if judges else trained,
         generate=GenerateConfig(
             {name: GUIDANCE[name] for name in names},
             steps=10,
             # The paper's loss shares one t in training, so no output may be delayed in sampling.
             delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
         ),
-        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map"),
+        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map" or start == "package"),
     )
     few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
     return shrink(config, few) if tiny else config

@@ -1,14 +1,16 @@
 """The stages of the packaged model, and of the judges that measure it."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from codi_jax.digit_world import CARRIES, FACTORS
 from codi_jax.presets.digit_world import MODALITIES
 from codi_jax.presets.stages import Stages, adamw, stage
 from codi_jax.train.recipe import StageConfig
 
+Align = Literal["own", "partner", "text", "none", "paper"]
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # training steps of every stage at length 1
     "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
@@ -18,6 +20,7 @@ STEPS = {  # training steps of every stage at length 1
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
+OWN_SHARE = 0.5  # of joint generation; with 0, the colour of a text reaches 0.3 to 0.5 of the videos beside it
 LEAST_LENGTH = {"codec.text": 3.0, "codec.image": 1.0, "codec.audio": 1.0}  # of codecs: what they lose, no stage learns
 WARMUP = 50  # steps, but at most a tenth of those of the stage
 SECONDS = {  # of every stage on one core, for `scheduling_weight`
@@ -39,16 +42,25 @@ class Variant:
     Attributes:
       modalities: of the model.
       length: every stage has `length` times the steps of `STEPS`; a codec has at least `LEAST_LENGTH` times those.
-      paper: whether to train V and X with the paper's loss, contrastive between V_A and V_B with one t for both. It has
-        no stages for V alone; their steps are added to those of V and X together.
+      align: how V is trained: by the anchor to the modality's `own` prompt embedding, to its `partner`'s or to that of
+        the `text` of a pair (then not beside other modalities); by `none`, the losses of the denoisers alone; or by the
+        `paper`'s loss, contrastive between V_A and V_B with one t for both. The last two have no stages for V alone;
+        their steps are added to those of V and X together.
+      own_share: of V of a modality in its own environment; the paper has none.
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
     """
 
     modalities: tuple[str, ...]
     length: float = 1.0
-    paper: bool = False
+    align: Align = "own"
+    own_share: float = OWN_SHARE
     merged: bool = False
+
+    @property
+    def trains_v_alone(self) -> bool:
+        """Whether there are stages that train V by the anchor alone."""
+        return self.align in ("own", "partner", "text")
 
     def stage(
         self, name: str, objective: str, modalities: tuple[str, ...], source: str | tuple[str, ...],
@@ -56,7 +68,7 @@ class Variant:
     ) -> StageConfig:  # fmt: skip
         """Stage `name`, GROUP.NAME, with its steps of `STEPS` and its seconds of `SECONDS`."""
         length = max(self.length, LEAST_LENGTH.get(name, 0.0))
-        more = 1.5 if self.paper and name.startswith("joint.") else 1.0
+        more = 1.5 if not self.trains_v_alone and name.startswith("joint.") else 1.0
         steps = round(STEPS.get(name, 0) * length * more)
         return stage(
             objective, modalities, source, steps=steps, scheduling_weight=SECONDS[name] * length * more,
@@ -84,12 +96,22 @@ def codec(variant: Variant, name: str) -> StageConfig:
 
 
 def bridging(variant: Variant, name: str) -> StageConfig:
-    """Stage bridging.text+NAME; the one with image trains the tower of text, too."""
+    """Stage bridging.text+NAME; the one with image trains the tower of text, too.
+
+    The tower of video starts from that of images, and keeps its convolutions. Trained from scratch, or from pairs of
+    whole videos alone, it takes a digit in a motion that it has never had for another digit.
+    """
     first = name == "image"
     towers = ("text", "image") if first else (name,)
+    start: dict[str, Any] = {"init_from": {"clip_video": "clip_vision"}} if name == "video" else {}
     return variant.stage(
         f"bridging.text+{name}", "bridging", ("text", name), f"text+{name} whole", weight_decay=1.0, batch_size=64,
-        trainable=(*(f"{TOWERS[tower]}/.*" for tower in towers), "bridging/.*"),
+        trainable=(
+            *(("!clip_video/stem_.*",) if name == "video" else ()),
+            *(f"{TOWERS[tower]}/.*" for tower in towers),
+            "bridging/.*",
+        ),
+        **start,
         depends_on=() if first else ("bridging.text+image",),
         settings={"max_scale": 7.0, **({"views": ("text",)} if first else {})},
     )  # fmt: skip
@@ -130,8 +152,11 @@ def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], 
     The target of V is the modality's own prompt: that of its partner may lack factors, which V would then not encode.
     """
     settings = {"losses": losses, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.8, "noise": 0.3}}
-    paper = {"align": "contrastive", "timesteps": "shared"} if variant.paper else {}
-    return {**settings, "target": "own", **paper}
+    if losses and variant.own_share:
+        settings["own_share"] = variant.own_share
+    if variant.align == "paper":
+        return {**settings, "align": "contrastive", "timesteps": "shared"}
+    return {**settings, **({"align": "none"} if variant.align == "none" else {"target": variant.align})}
 
 
 def environment(variant: Variant, name: str) -> StageConfig:
@@ -150,11 +175,12 @@ def joint(variant: Variant, name: str, aligned: tuple[str, ...], after: tuple[st
     first, second = name.split("+")
     pair = (first, second)
     (encoded,) = variant.encoded(name)
+    trained = aligned if variant.align != "text" or "text" in pair else ()  # those whose V is trained, too
     return variant.stage(
         f"joint.{name}", "latent_alignment", pair, encoded,
         depends_on=((encoded,) if variant.merged else ()) + after,
-        trainable=tuple(f"{m}_{role}/.*" for m in aligned for role in ("environment", "cross")),
-        batch_size=16 if "video" in pair else 32, settings=alignment(variant, pair, pair, aligned),
+        trainable=(*(f"{m}_environment/.*" for m in trained), *(f"{m}_cross/.*" for m in aligned)),
+        batch_size=16 if "video" in pair else 32, settings=alignment(variant, pair, pair, trained),
     )  # fmt: skip
 
 
@@ -171,7 +197,7 @@ def joint_stages(variant: Variant) -> dict[str, StageConfig]:
         before["image+audio"] = (("audio",), (), ("joint.text+audio",))
         before["image+video"] = (("video",), (), ("joint.audio+video",))
         before["text+video"] = (("video",), (), ("joint.image+video",))
-    stage_of_v = "ldm" if variant.paper else "environment"
+    stage_of_v = "environment" if variant.trains_v_alone else "ldm"
     return {
         name: joint(variant, name, aligned, (*(f"{stage_of_v}.{m}" for m in own), *after))
         for name, (aligned, own, after) in before.items()
@@ -186,7 +212,7 @@ def stages(variant: Variant) -> Stages:
         "bridging": {f"text+{name}": bridging(variant, name) for name in MODALITIES[1:]},
         "encode": {pool: encode(variant, pool, pair, pair) for pool, pair in pairs.items()},
         "ldm": {name: ldm(variant, name) for name in MODALITIES},
-        "environment": {} if variant.paper else {name: environment(variant, name) for name in MODALITIES},
+        "environment": {name: environment(variant, name) for name in MODALITIES} if variant.trains_v_alone else {},
         "joint": joint_stages(variant),
     }
     if variant.merged:
@@ -195,6 +221,42 @@ def stages(variant: Variant) -> Stages:
         group: {name: s for name, s in named.items() if set(s.modalities) <= set(variant.modalities)}
         for group, named in everything.items()
     }
+
+
+def from_package(stages: Stages, components: Iterable[str]) -> tuple[Stages, tuple[str, ...]]:
+    """The stages that train V and X, and what they depend on, for a run whose other components are a packaged model's.
+
+    Args:
+      stages: of a whole run.
+      components: of the model.
+
+    Returns:
+      The stages that train V and X; denoisers, too, where all modalities prompt them; and the encode stages that these
+      read. And the components that they train.
+    """
+    named = {f"{group}.{name}": s for group, of_group in stages.items() for name, s in of_group.items()}
+    merged = "encode.merged" in named
+    groups = ("environment", "joint", *(("ldm",) if merged else ()))
+    kept = {name for name in named if name.split(".")[0] in groups}
+    kept |= {source for name in kept for source in _sources(named[name]) if source in named}
+    trained = tuple(
+        component for component in components if any(
+            re.fullmatch(pattern, f"{component}/x") for name in kept for pattern in named[name].trainable
+        )
+    )  # fmt: skip
+    out: Stages = {}
+    for name in named:
+        if name in kept:
+            group, leaf = name.split(".", 1)
+            needs = dict.fromkeys((*named[name].depends_on, *_sources(named[name])))
+            out.setdefault(group, {})[leaf] = dataclasses.replace(
+                named[name], depends_on=tuple(need for need in needs if need in kept)
+            )
+    return out, trained
+
+
+def _sources(stage: StageConfig) -> tuple[str, ...]:
+    return (stage.source,) if isinstance(stage.source, str) else tuple(stage.source)
 
 
 def judge_stages(modalities: Iterable[str]) -> Stages:
