@@ -247,7 +247,10 @@ def test_the_own_environment_is_at_another_noise_level_and_trains_no_encoder():
     assert not np.array_equal(t, other_t) and not np.array_equal(z, other)
     # A alone in its own environment: the loss does not train V of A.
     tokens = jnp.zeros((8, 1, 3))
-    mixed = lambda s: latent_alignment.mix_own(model, "a", 1.0, {"scale": s}, encoded(8), tokens, KEY).values.sum()
+
+    def mixed(scale):
+        return latent_alignment.mix_own(model, "a", 1.0, {"scale": scale}, encoded(8), tokens, KEY).values.sum()
+
     assert float(jax.grad(mixed)(jnp.float32(2.0))) == 0
 
 
