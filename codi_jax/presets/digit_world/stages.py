@@ -25,7 +25,7 @@ LEAST_LENGTH = {"codec.text": 3.0, "codec.image": 1.0, "codec.audio": 1.0}  # of
 WARMUP = 50  # steps, but at most a tenth of those of the stage
 SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "codec.text": 35, "codec.image": 55, "codec.audio": 40,
-    "bridging.text+image": 45, "bridging.text+audio": 35, "bridging.text+video": 50,
+    "bridging.text+image": 45, "bridging.text+audio": 35, "bridging.text+video": 100,
     "encode.text+image": 10, "encode.text+audio": 15, "encode.text+video": 20, "encode.audio+video": 20,
     "encode.merged": 40,
     "ldm.text": 95, "ldm.image": 85, "ldm.audio": 70, "ldm.video": 600,
@@ -98,19 +98,15 @@ def codec(variant: Variant, name: str) -> StageConfig:
 def bridging(variant: Variant, name: str) -> StageConfig:
     """Stage bridging.text+NAME; the one with image trains the tower of text, too.
 
-    The tower of video starts from that of images, and keeps its convolutions. Trained from scratch, or from pairs of
-    whole videos alone, it takes a digit in a motion that it has never had for another digit.
+    The tower of video starts from that of images and sees stills among the videos (`recipe.sources`). From scratch and
+    without stills it takes a digit in a motion that it never had in training for another digit.
     """
     first = name == "image"
     towers = ("text", "image") if first else (name,)
     start: dict[str, Any] = {"init_from": {"clip_video": "clip_vision"}} if name == "video" else {}
     return variant.stage(
         f"bridging.text+{name}", "bridging", ("text", name), f"text+{name} whole", weight_decay=1.0, batch_size=64,
-        trainable=(
-            *(("!clip_video/stem_.*",) if name == "video" else ()),
-            *(f"{TOWERS[tower]}/.*" for tower in towers),
-            "bridging/.*",
-        ),
+        trainable=(*(f"{TOWERS[tower]}/.*" for tower in towers), "bridging/.*"),
         **start,
         depends_on=() if first else ("bridging.text+image",),
         settings={"max_scale": 7.0, **({"views": ("text",)} if first else {})},
