@@ -1,9 +1,10 @@
 """Copying finished stages from another workdir if they would give the same result here.
 
-A stage's definition is its config, the sources it reads, the seed, the mesh, the model (without the fields that only
-environment encoders and cross-modal attention depend on, unless the stage trains these) and the definitions of the
-stages that it depends on. Only a stage of equal definition is copied. So a run that differs in its last stages does not
-repeat the first ones, and a stage trained elsewhere (`--stage ldm.audio`) can be copied into the main run.
+A stage's definition is its config, the sources it reads, the seed, the mesh, what it reads of the model, and the
+definitions of the stages that it depends on. Of the model it reads its own modalities, without the fields that only
+environment encoders and cross-modal attention depend on unless it reads these, and the networks that others share. Only
+a stage of equal definition is copied. So a run that differs in its last stages does not repeat the first ones, and a
+stage trained elsewhere (`--stage ldm.audio`) can be copied into the main run.
 """
 
 import dataclasses
@@ -30,20 +31,23 @@ def _plain(tree: Any) -> Any:
     return json.loads(json.dumps(tree, default=lambda config: config.to_dict()))
 
 
-def _model(run: Run, joint: bool) -> dict[str, Any]:
-    model = _plain(to_dict(run.codi.config))
+def _model(run: Run, name: str) -> dict[str, Any]:
+    """What a stage reads of config.model."""
+    stage, codi = run.stage(name), run.codi
+    components = objective_of(run, name).components if stage.trains else ()
+    joint = any(m.components[role] in components for m in codi.modalities.values() for role in ("environment", "cross"))
+    model = _plain(to_dict(codi.config))
     if not joint:
         model.pop("environment_tokens", None)
-        for parts in model["modalities"].values():
-            parts.pop("environment", None)
+    for other, fields in model["modalities"].items():
+        if other not in stage.modalities:
+            roles = [role for role, component in codi[other].components.items() if component in components]
+            kept = {"denoiser" if role == "cross" else role for role in roles}
+            model["modalities"][other] = {field: value for field, value in fields.items() if field in kept}
+        elif not joint:
+            fields.pop("environment", None)
+    model["modalities"] = {other: fields for other, fields in model["modalities"].items() if fields}
     return model
-
-
-def _is_joint(run: Run, name: str) -> bool:
-    """Whether a stage reads environment encoders or cross-modal attention."""
-    components = objective_of(run, name).components if run.stage(name).trains else ()
-    roles = ("environment", "cross")
-    return any(modality.components[role] in components for modality in run.codi.modalities.values() for role in roles)
 
 
 def definition(run: Run, name: str) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def definition(run: Run, name: str) -> dict[str, Any]:
         "seed": run.config.seed,
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),
-        "model": _model(run, _is_joint(run, name)),
+        "model": _model(run, name),
         "depends_on": {need: definition(run, need) for need in stage.depends_on},
         **({"weights": run.fingerprint((), {})} if run.converted else {}),
     }

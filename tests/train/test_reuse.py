@@ -47,6 +47,29 @@ def test_environment_settings_affect_the_last_stages_only(tmp_path):
     assert set(reuse(run, toy.trained())) == set(run.order) - LAST
 
 
+def test_a_stage_does_not_depend_on_what_it_does_not_read_of_the_model():
+    """With another tower and codec of images, what reads text alone is the same; a shared network counts."""
+
+    def run_of(change):
+        tree = digit_world.get_config("tiny").to_dict()
+        change(tree["model"]["modalities"])
+        return open_run(tree, None)
+
+    def wider(modalities):
+        modalities["image"]["prompt"]["feed_forward"] += 8
+        for name in ("image", "video"):
+            modalities[name]["codec"]["channels"] += 8
+
+    a, b = run_of(lambda modalities: None), run_of(wider)
+    same = {name for name in a.order if definition(a, name) == definition(b, name)}
+    assert same == {"codec.text", "codec.audio"}
+    frames = run_of(lambda modalities: modalities["video"]["prompt"].update(feed_forward=136))
+    changed = {name for name in a.order if definition(a, name) != definition(frames, name)}
+    after = {name for name in a.order for need in a.ancestors(name) if need in changed}
+    assert {"bridging.text+video", "encode.text+video", "encode.audio+video"} <= changed
+    assert changed - after == {"bridging.text+video"} and "joint.text+audio" in changed  # which reads ldm.text
+
+
 def test_a_changed_stage_and_its_dependents_are_not_reused(tmp_path):
     run = changed(tmp_path, lambda c: c.stages["ldm"]["image"].update(batch_size=4))
     assert set(run.order) - set(reuse(run, toy.trained())) == {"ldm.image", "environment.image", "joint.text+image"}
