@@ -237,6 +237,20 @@ def test_images_show_a_digit_in_its_colour():
     assert (border > 0.05).mean() < 0.01  # the digit is not cut off
 
 
+def test_some_videos_are_stills():
+    options = {"size": 200, "modalities": ("text", "video")}
+    whole, some = (DigitWorld(WorldConfig(**options, stills=p)).read(range(200)) for p in (0.0, 0.4))
+    assert_same({k: v for k, v in whole.items() if k != "video"}, {k: v for k, v in some.items() if k != "video"})
+    still = np.array([(video == video[0]).all() for video in some["video"]])
+    assert 0.3 < still.mean() < 0.5  # of 0.4: 3 standard deviations are 0.1
+    np.testing.assert_array_equal(some["video"][~still], whole["video"][~still])
+    frames, videos = some["video"][still][:, 0], whole["video"][still]
+    shown = (frames[:, None] == videos).all((2, 3, 4))  # [stills, frames]
+    assert shown.any(1).all() and shown.any(0).all()
+    with pytest.raises(ConfigError, match=r"^digit_world: stills must be a probability, got 2\.0$"):
+        WorldConfig(stills=2.0)
+
+
 def test_with_frames_an_image_is_a_random_frame_of_the_video():
     frames, videos = (
         DigitWorld(WorldConfig(size=60, modalities=(name,), frames=True)).read(range(60))[name]

@@ -211,3 +211,15 @@ def test_weights_that_change_between_starts_are_refused(tmp_path):
     record.unlink()
     start()
     assert set(json.loads(record.read_text())) == {"clip_text", "clip_vision"}
+
+
+def test_components_of_weights_that_are_to_be_initialized_are_not_read(tmp_path):
+    weights = {"weights": str(toy.trained())}
+    run = open_run({**toy.config().to_dict(), **weights}, tmp_path / "run")
+    assert "image_cross" in run.converted
+    run = open_run({**toy.config().to_dict(), **weights, "initialized": ("image_cross",)}, tmp_path / "run")
+    assert "image_cross" not in run.converted and "text_cross" in run.converted
+    for options, known in ((weights, "has .*text_unet"), ({}, r"config\.weights is empty")):
+        unknown = open_run({**toy.config().to_dict(), **options, "initialized": ("image_crss",)}, tmp_path / "run")
+        with pytest.raises(ConfigError, match=rf"^config\.initialized: no component image_crss; .*{known}"):
+            _ = unknown.converted

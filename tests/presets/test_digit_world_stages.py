@@ -1,0 +1,76 @@
+"""The variants of the packaged model's recipe."""
+
+import pytest
+
+from codi_jax import packaged
+from codi_jax.config import ConfigError
+from codi_jax.presets.digit_world.recipe import run
+from codi_jax.presets.digit_world.stages import OWN_SHARE
+from codi_jax.train.recipe import Run
+
+
+def settings(config, group="joint"):
+    return {name: stage.settings for name, stage in config.stages[group].items()}
+
+
+def test_ours_anchors_v_to_its_own_prompt_and_mixes_it_into_the_own_environment():
+    config = run()
+    assert all(s["target"] == "own" and s["own_share"] == OWN_SHARE > 0 for s in settings(config).values())
+    assert all(s["target"] == "own" and "own_share" not in s for s in settings(config, "environment").values())
+    assert not any("own_share" in s for s in settings(run(own_share=0.0)).values())
+
+
+def test_the_papers_loss_has_neither():
+    config = run(loss="paper")
+    assert not config.stages["environment"]
+    for s in settings(config).values():
+        assert (s["align"], s["timesteps"]) == ("contrastive", "shared") and not {"target", "own_share"} & s.keys()
+    with pytest.raises(ConfigError, match=r"^option loss=paper: it has no anchor and no own_share$"):
+        run(loss="paper", anchor="none")
+
+
+@pytest.mark.parametrize("anchor", ["own", "partner", "text", "none"])
+def test_v_is_trained_by_the_anchor_that_is_named(anchor):
+    config = run(anchor=anchor)
+    every = [s for group in ("environment", "joint") for s in settings(config, group).values()]
+    if anchor == "none":
+        # The denoisers' losses train V, in as many steps as both kinds of stages have otherwise.
+        assert not config.stages["environment"] and all(s["align"] == "none" for s in every)
+        steps = {name: (config.stages["joint"][name].steps, s.steps) for name, s in run().stages["joint"].items()}
+        assert all(more == 1.5 * usual for more, usual in steps.values())
+        return
+    assert all(s["target"] == anchor for s in every)
+    for name, stage in config.stages["joint"].items():
+        trains_v = any("environment" in pattern for pattern in stage.trainable)
+        # Beside audio there is no caption: V of videos stays as the stage environment.video has trained it.
+        assert trains_v == bool(stage.settings["aligned"]) == (anchor != "text" or "text" in name)
+
+
+def test_from_the_package_v_and_x_alone_are_trained():
+    config = run(start="package")
+    stages = Run(config, None).stages
+    assert {name.split(".")[0] for name in stages} == {"encode", "environment", "joint"}
+    roles = {name: role for name, (_, role) in Run(config, None).codi.component_names().items()}
+    assert {roles[name] for name in config.initialized} == {"environment", "cross"}
+    assert len(config.initialized) == 8 and config.weights == packaged.DEFAULT
+    for name, stage in stages.items():
+        sources = (stage.source,) if isinstance(stage.source, str) else stage.source
+        assert {source for source in sources if source in stages} <= set(stage.depends_on), name
+        assert all(any(p.startswith(c) for c in config.initialized) for p in stage.trainable)
+
+
+def test_from_the_package_merged_pools_train_the_denoisers_too():
+    config = run(start="package", pools="merged")
+    assert {"text_unet", "vision_unet", "audio_unet", "video_unet"} < set(config.initialized)
+    assert set(config.stages) == {"encode", "ldm", "environment", "joint"} and set(config.stages["encode"]) == {
+        "merged"
+    }
+    with pytest.raises(ConfigError, match=r"^option start=package: judges are trained from scratch$"):
+        run(start="package", judges=True)
+
+
+def test_the_tower_of_videos_starts_from_that_of_images_and_sees_stills():
+    config = run()
+    assert config.stages["bridging"]["text+video"].init_from == {"clip_video": "clip_vision"}
+    assert config.sources["text+video whole"]["stills"] > 0
+    assert not any(source.get("stills") for name, source in config.sources.items() if name != "text+video whole")
