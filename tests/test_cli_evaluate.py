@@ -1,15 +1,10 @@
 """`codi-jax evaluate`: its options reach the evaluation, and a workdir keeps the whole evaluation of its config."""
 
-import json
-
-import numpy as np
 import pytest
 
 from codi_jax import cli
 from codi_jax.digit_world.benchmark import run
 from tests import toy
-
-FEW = ("--n=4", "--config.evaluate.reference=8")
 
 
 def refused(capsys, *arguments):
@@ -99,18 +94,3 @@ def test_what_is_wrong_is_one_line_before_anything_is_written(workdir, calls, ca
     given = [argument[:-2] + named.get(argument[-2:], argument[-2:]) for argument in arguments]
     assert message in refused(capsys, *given)
     assert not calls and not (tmp_path / "out").exists() and [x.name for x in workdir.iterdir()] == ["config.json"]
-
-
-def test_the_same_settings_are_the_same_bytes_and_another_seed_draws_others(tmp_path):
-    def evaluated(name, *arguments):
-        out = tmp_path / name
-        cli.main(["evaluate", f"--model={toy.random_package()}", f"--out={out}", "--parts=joint", *FEW, *arguments])
-        with np.load(out / "samples.npz") as file:
-            return (out / "metrics.json").read_bytes(), file["joint/text+image/values/image"]
-
-    first, again = (evaluated(name, "--split=val", "--seed=1") for name in ("a", "b"))
-    assert first[0] == again[0] and np.array_equal(first[1], again[1])
-    metrics = json.loads(first[0])
-    assert (metrics["split"], metrics["seed"], metrics["n"], metrics["matrix"]) == ("val", 1, 4, {})
-    assert metrics["parts"] == ["joint"] and metrics["joint"]["text+image"]["digit"]["fidelity"] > 0
-    assert not np.array_equal(first[1], evaluated("c", "--split=val", "--seed=2")[1])
