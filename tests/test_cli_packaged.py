@@ -199,7 +199,7 @@ def test_generate_does_not_import_training_libraries(tmp_path):
 
 def test_evaluate_accepts_a_packaged_model_and_other_judges(monkeypatch, tmp_path, capsys):
     calls = []
-    monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given))
+    monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given) or {})
     monkeypatch.setattr(run, "table", lambda metrics: "")
     model, workdir = toy.random_package(), tmp_path / "run"
     cli.main(["evaluate", f"--model={model}", "--judges=somewhere", f"--workdir={workdir}"])
