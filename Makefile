@@ -3,6 +3,8 @@
 # make digit_world   trains text, image, audio and video for as long as the same floors take; no page
 # make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
 #             paper's loss, tokens of a map and pairs of everything give; two hours and more
+# make sweep  which settings of sampling are best on validation samples, one at a time around those of the config: of the
+#             packaged model, and of what `make claims` has trained; docs/claims/sweep.*.json
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
 #             if it meets its floors; three hours
 # make test   sets up, lints, checks types, runs the suite
@@ -18,7 +20,7 @@ LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map test tpu core versions parity slow clean
+.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map sweep test tpu core versions parity slow clean
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -51,6 +53,15 @@ claims-paper: VARIANT = loss=paper
 claims-map: VARIANT = tokens=map
 claims-merged claims-paper claims-map:
 	$(MAKE) trained CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
+
+SWEEP := $(BIN)/python -m benchmarks.sweep
+SWEPT := ours=out/claims paper=out/claims/paper
+
+sweep: $(VENV)/.demo
+	$(SWEEP) --model=digit_world --variant=packaged --out=docs/claims/sweep.packaged.json
+	@set -e; for pair in $(SWEPT); do variant=$${pair%%=*}; workdir=$${pair#*=}; \
+		if [ ! -f $$workdir/config.json ]; then echo "sweep: no $$workdir, so $$variant is left out (make claims trains it)"; \
+		else $(SWEEP) --workdir=$$workdir --variant=$$variant --out=docs/claims/sweep.$$variant.json; fi; done
 
 PACKAGED := digit_world:length=$(LENGTH),n=256,floors=package
 JUDGES := digit_world:judges

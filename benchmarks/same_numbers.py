@@ -4,7 +4,7 @@
 
 Both trees train and evaluate the configs demo:tiny and digit_world:tiny, and evaluate the packaged model on a few
 samples, each with its own command line. All lines of metrics.jsonl are compared, except rates and seconds, and all of
-metrics.json. Results of a commit are cached in out/same_numbers. Takes about ten minutes.
+metrics.json but the commit. Results of a commit are cached in out/same_numbers. Takes about ten minutes.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from typing import Any
 
 CONFIGS = {"demo": "two", "digit_world": "four"}  # name -> its name before version 0.3
 SAMPLES = 8
-MEASURED = ("steps_per_second", "data_wait", "flops_per_second", "utilisation", "seconds")
+MEASURED = ("steps_per_second", "data_wait", "flops_per_second", "utilisation", "seconds", "commit")
 
 
 def without_times(tree: Any) -> Any:
-    """Removes times and rates from a JSON tree."""
+    """Removes times and rates, and the commit of an evaluation, from a JSON tree."""
     if isinstance(tree, dict):
         return {key: without_times(value) for key, value in tree.items() if key not in MEASURED}
     return [without_times(value) for value in tree] if isinstance(tree, list) else tree

@@ -161,7 +161,7 @@ def test_an_unsupported_store_is_refused(capsys, verb, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
 def test_unknown_arguments_are_refused(capsys, workdir, verb):
-    assert "unknown arguments: --n=3" in refused(capsys, verb, f"--workdir={workdir}", "--n=3")
+    assert "unknown arguments: --steps=3" in refused(capsys, verb, f"--workdir={workdir}", "--steps=3")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_other_os_errors_keep_their_traceback(monkeypatch, workdir):
         ),
         ("train", ["--workdir", "--config=NAME", "--config.a.b=value", "--stage", "--quiet"]),
         ("generate", ["--workdir", "--text", "--image", "--to", "--out", "--weights", "--n", "--seed"]),
-        ("evaluate", ["--workdir"]),
+        ("evaluate", ["--workdir", "--model", "--split", "--seed", "--n", "--out", "--parts"]),
         ("report", ["--workdir"]),
     ],
 )

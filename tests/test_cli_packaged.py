@@ -199,13 +199,14 @@ def test_generate_does_not_import_training_libraries(tmp_path):
 
 def test_evaluate_accepts_a_packaged_model_and_other_judges(monkeypatch, tmp_path, capsys):
     calls = []
-    monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given))
+    monkeypatch.setattr(run, "evaluate", lambda *given: calls.append(given) or {})
     monkeypatch.setattr(run, "table", lambda metrics: "")
     model, workdir = toy.random_package(), tmp_path / "run"
     cli.main(["evaluate", f"--model={model}", "--judges=somewhere", f"--workdir={workdir}"])
-    ((codi, config, variables, where),) = calls
+    ((codi, config, variables, where, scope, _),) = calls
     assert toy.same(variables["params"], toy.params(toy.codi())) and set(codi.modalities) == set(toy.PAIR)
     assert config.evaluate["judges"] == "somewhere" and config.evaluate["seen"] == "test_seen" and where == workdir
+    assert scope.split == "test" and scope.whole
     # The workdir now holds the config of that model, for `report`, and refuses another.
     assert load_run(workdir).config.generate == config.generate
     (workdir / "config.json").write_text("{}")

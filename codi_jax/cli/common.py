@@ -69,14 +69,14 @@ def directory(argument: str) -> Path:
         refuse(error)
 
 
-def add_workdir(parser: argparse.ArgumentParser, config: bool = False) -> None:
-    """Adds --workdir: required, unless `config` says that --config may take its place."""
+def add_workdir(parser: argparse.ArgumentParser, config: bool = False, required: bool = True) -> None:
+    """Adds --workdir: required, unless `config` says that --config may take its place, or another option may."""
     if config:
         parser.epilog = IN_PLACE_OF_A_WORKDIR
     parser.add_argument(
         "--workdir",
         type=directory,
-        required=not config,
+        required=required and not config,
         help="directory of the run, a local path or gs://… or s3://…",
     )
 
@@ -182,18 +182,44 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str]) -> Any:
     return config
 
 
-def override(tree: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+def refuse_other_overrides(arguments: Sequence[str], *sections: str) -> None:
+    """Raises ConfigError if an argument of --config is no override of these sections of a trained model's config."""
+    allowed = [f"--config.{section}." for section in sections]
+    if others := [argument for argument in arguments if not argument.startswith(tuple(allowed))]:
+        known = " and ".join(f"{prefix}…" for prefix in allowed)
+        raise ConfigError(f"{others[0]}: of a trained model only {known} can be overridden")
+
+
+def number(option: str, text: str, kind: type) -> Any:
+    """Parses the number of an option.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{option}: expected {what}, got {text!r}") from None
+
+
+def override(tree: dict[str, Any], arguments: Sequence[str], cls: type | None = None) -> dict[str, Any]:
     """Sections of a run's config with fields that `--config.a.b=value` overrides.
+
+    Args:
+      tree: the sections.
+      arguments: the overrides.
+      cls: the class whose fields are the sections; RunConfig if None.
 
     Raises:
       ConfigError: a field that the config does not have, a value of another type, or another argument.
     """
     from ml_collections import ConfigDict
 
-    return _override(ConfigDict(tree, convert_dict=True), arguments).to_dict()
+    return _override(ConfigDict(tree, convert_dict=True), arguments, cls).to_dict()
 
 
-def _override(config: "ConfigDict", arguments: Sequence[str]) -> "ConfigDict":
+def _override(config: "ConfigDict", arguments: Sequence[str], cls: type | None = None) -> "ConfigDict":
     """The config of a run, changed by overrides."""
     from ml_collections import config_flags
 
@@ -203,7 +229,7 @@ def _override(config: "ConfigDict", arguments: Sequence[str]) -> "ConfigDict":
 
     plugins: Any = config.get("plugins", ())
     import_plugins(plugins)  # which may register the sources whose fields are overridden
-    named = declare(config, RunConfig, arguments)
+    named = declare(config, cls or RunConfig, arguments)
     return _parse(functools.partial(config_flags.DEFINE_config_dict, "config", config), named)
 
 

@@ -104,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_process()
     # `plan` has its own cache: programs compiled for other hardware cannot be reused.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
-    if workdir is None and args.verb == "generate":
+    if args.verb == "evaluate" and args.out is not None:
+        workdir = None  # its results are kept elsewhere, and it stays as it is
+    if workdir is None and args.verb in ("generate", "evaluate"):
         workdir = user_folder()
     if workdir is not None:
         keep_programs(workdir)

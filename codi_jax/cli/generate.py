@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from codi_jax.cli.common import (
     add_workdir,
     directory,
+    number,
     override,
     refuse_arguments,
+    refuse_other_overrides,
     run_of,
     split_config,
 )
@@ -90,16 +92,16 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         print(title, file=sys.stderr, flush=True)
     outputs = [name for name in map(str.strip, args.to.split(",")) if name]
     options = {
-        "n": _number("--n", args.n, int),
+        "n": number("--n", args.n, int),
         "seed": _seed(args.seed),
         "weights": dict(_numbers("--weights", [args.weights])),
         "guidance": _guidance(args.guidance, outputs),
         "negative": _negative(pipe, args.negative),
-        "steps": None if args.steps is None else _number("--steps", args.steps, int),
+        "steps": None if args.steps is None else number("--steps", args.steps, int),
         "sampler": args.sampler,
-        "eta": None if args.eta is None else _number("--eta", args.eta, float),
+        "eta": None if args.eta is None else number("--eta", args.eta, float),
         "spacing": args.spacing,
-        "batch_size": None if args.batch_size is None else _number("--batch-size", args.batch_size, int),
+        "batch_size": None if args.batch_size is None else number("--batch-size", args.batch_size, int),
         "progress": ProgressLines(),
     }
     with warnings.catch_warnings():
@@ -134,8 +136,7 @@ def _pipeline(args: argparse.Namespace, config: Sequence[str]) -> tuple["Pipelin
         raise ConfigError("--model names a packaged model; leave out --workdir and --config")
     if any(map(_names_file, config)):
         return loading.from_run(run_of(args, config), keep=False, random=args.random_weights), ""
-    if others := [argument for argument in config if not argument.startswith("--config.generate.")]:
-        raise ConfigError(f"{others[0]}: of a trained model only --config.generate.… can be overridden")
+    refuse_other_overrides(config, "generate")
     if args.workdir is not None:
         pipe, title = loading.from_run(run_of(args, ()), keep=False, random=args.random_weights), ""
     else:
@@ -149,12 +150,7 @@ def _names_file(argument: str) -> bool:
 
 def _with_overrides(pipe: "Pipeline", config: Sequence[str]) -> "Pipeline":
     """The pipeline with settings of generation overridden by --config.generate.a=value."""
-    from codi_jax.diffusion.guidance import ClassifierFreeGuidance
-
-    settings = dataclasses.asdict(pipe.config)
-    for name in pipe.modalities:  # all of them, so that each can be overridden
-        settings["guidance"].setdefault(name, dataclasses.asdict(ClassifierFreeGuidance()))
-        settings["delay"].setdefault(name, 0)
+    settings = dataclasses.asdict(pipe.config.complete(pipe.modalities))  # of all of them, so that each can be named
     return pipe.with_settings(**override({"generate": settings}, config)["generate"])
 
 
@@ -203,19 +199,10 @@ def _negative(pipe: "Pipeline", given: Iterable[str]) -> dict[str, str]:
     return negative
 
 
-def _number(option: str, text: str, kind: type) -> Any:
-    """Parses a number."""
-    try:
-        return kind(text)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{option}: expected {what}, got {text!r}") from None
-
-
 def _seed(text: str) -> int | list[int]:
     """Parses --seed: one number, or one for each sample, separated by commas."""
-    seeds = [_number("--seed", part, int) for part in text.split(",") if part.strip()]
-    return seeds if "," in text else _number("--seed", text, int)
+    seeds = [number("--seed", part, int) for part in text.split(",") if part.strip()]
+    return seeds if "," in text else number("--seed", text, int)
 
 
 def _numbers(option: str, texts: Iterable[str]) -> Iterator[tuple[str, float]]:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from codi_jax import __version__, digit_world
 from codi_jax.config import ConfigError
+from codi_jax.digit_world import checkout
 from codi_jax.packaged import Package
 from codi_jax.train.ledger import stage_costs
 from codi_jax.train.recipe import Run
@@ -32,12 +31,8 @@ class About:
 
 
 def _commit() -> str:
-    """Commit of the checkout of this package, with -dirty if it has changes; `unknown` if there is no checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    """Commit of the checkout of this package; `unknown` if there is no checkout."""
+    return checkout.commit() or "unknown"
 
 
 def _hours(run: Run) -> float:

@@ -140,7 +140,7 @@ def sources() -> dict[str, dict]:
         "train": {**train, "truncate": 0.0},
         "captions": {**train, "truncate": 0.5, "short_captions": True, "modalities": ("text",)},
         "pairs": {"split": "train", "size": 20_000, "truncate": 0.3},
-        # For tuning hyperparameters: --config.evaluate.seen=val
+        # For choosing settings: `codi-jax evaluate --split=val` (config.evaluate.validation, by default `val`)
         "val": {"split": "val", "size": 2_000, "seed": 3},
         "test": test,
         "test_seen": {**test, "combinations": "seen"},

@@ -36,6 +36,7 @@ the noise that is left, which is small after a long step.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 from codi_jax.config import ConfigError, config_class, did_you_mean
@@ -75,3 +76,9 @@ class GenerateConfig:
             if (name := getattr(self, field)) not in known:
                 similar = did_you_mean(name, known)
                 raise ConfigError(f"config.generate.{field}: {name!r} is none of {', '.join(known)}{similar}")
+
+    def complete(self, modalities: Iterable[str]) -> "GenerateConfig":
+        """The same settings, which name the guidance and the delay of each of these modalities."""
+        names = tuple(modalities)
+        guidance = {**{name: ClassifierFreeGuidance() for name in names}, **self.guidance}
+        return dataclasses.replace(self, guidance=guidance, delay={**dict.fromkeys(names, 0), **self.delay})

@@ -14,6 +14,7 @@ from typing import Any
 from codi_jax import digit_world, storage
 from codi_jax.config import ConfigError
 from codi_jax.digit_world.benchmark.order import in_order
+from codi_jax.digit_world.benchmark.settings import samples_of
 from codi_jax.parallel.tables import table as aligned
 
 
@@ -56,7 +57,10 @@ def table(runs: Mapping[str, Mapping[str, Any]], factor: str = digit_world.LEADI
     for outputs in sets:
         cells = [metrics["joint"][outputs][factor] for metrics in runs.values()]
         lines.append((outputs, *("" if cell[c] is None else f"{cell[c]:.3f}" for cell in cells for c in columns)))
-    counts = ", ".join(f"{name} n = {metrics['n']}" for name, metrics in runs.items())
+    counts = ", ".join(
+        f"{name} n = {metrics['n']}{'' if samples_of(metrics) == 'test' else ' (validation samples)'}"
+        for name, metrics in runs.items()
+    )
     joint = aligned(lines, right=range(1, 1 + 4 * len(runs)))
     return "\n".join(
         (f"Prompt to output: {counts}", _directions(runs, factor), "", "Outputs generated together, null prompt", joint)

@@ -15,6 +15,7 @@ class EvaluateConfig:
       n: number of samples of every direction and of every set of outputs; they are generated in one batch.
       seen: the source of test samples with combinations of factors that were trained on.
       held_out: the source of test samples with combinations held out of training; None if there are none.
+      validation: the source of validation samples, on which settings are chosen (`--split=val`); None if there is none.
       factors: factors of the world to evaluate, those that the captions of this run describe.
       combinations: number of samples of every cell of (set of prompts) x (set of outputs); 0 skips them.
       mixes: mix-weight curves, each "A|B->C": conflicting prompts in A and B, output C; see `benchmark.mixing`.
@@ -24,11 +25,13 @@ class EvaluateConfig:
         `codi-jax package`.
       reference: number of further samples of `seen`, the reference of the Fréchet distance.
       floors: the smallest acceptable metrics, see `benchmark.floors`; without them there is no verdict.
+      seed: of the draws, see `benchmark.settings`; the seed of the training does not change them.
     """
 
     n: int = 256
     seen: str = "test_seen"
     held_out: str | None = None
+    validation: str | None = "val"
     factors: tuple[str, ...] = tuple(digit_world.FACTORS)
     combinations: int = 8
     mixes: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class EvaluateConfig:
     judges: str = DEFAULT
     reference: int = 1024
     floors: FloorsConfig | None = None
+    seed: int = 0
 
     def __post_init__(self):
         if self.n < 4 or self.reference < 2:
@@ -46,6 +50,8 @@ class EvaluateConfig:
             raise ConfigError(
                 f"config.evaluate.factors: {digit_world.LEADING!r}, which every modality shows, must be one of them"
             )
+        if not 0 <= self.seed < 1 << 64:
+            raise ConfigError(f"config.evaluate.seed: expected 0 or more and at most 64 bits, got {self.seed}")
         if self.pretrained < 0:
             raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
         if self.mixes and self.n < len(mixing.WEIGHTS):

@@ -1,6 +1,6 @@
 """`codi-jax evaluate`: metrics of every direction, every combination and every set of outputs, and of real samples.
 
-    workdir/metrics.json    metrics only: the same weights give the same bytes
+    workdir/metrics.json    metrics and how they were made: the same weights, settings and commit give the same bytes
     workdir/samples.npz     prompts, generated samples and their readings, so that they can be read again
     workdir/cost.json       seconds and memory, including those of the stages
 
@@ -12,8 +12,12 @@ samples.npz contains, by path (row i of every array belongs to row i of its prom
     combinations/A+B->C+D/values/MODALITY, …/read/…            prompted by the first rows of real/seen/values, as above
     joint/A+B/values/MODALITY, …/read/MODALITY/FACTOR          null prompt, generated together
     independent/values/MODALITY, …/read/MODALITY/FACTOR        null prompt and the same noise, generated separately
+
+What is measured, on which samples and with which draws is in `benchmark.settings`; `seen` are the samples of the split.
 """
 
+import copy
+import dataclasses
 import json
 import resource
 import sys
@@ -22,7 +26,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from codi_jax import digit_world, storage
@@ -32,6 +35,7 @@ from codi_jax.data.source import Source, make_source
 from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, roundtrip, trained
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
+from codi_jax.digit_world.benchmark.settings import WHOLE, Scope, key_of_draws, record, resolve, why_no_verdict
 from codi_jax.digit_world.benchmark.tables import table
 from codi_jax.digit_world.benchmark.verdict import Verdict, verdict
 from codi_jax.digit_world.judges import pretrained, similarity
@@ -42,17 +46,20 @@ from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import open_package
 from codi_jax.parallel import paths
 from codi_jax.rng import fold
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
 from codi_jax.train.ledger import stage_costs
 
 __all__ = ["evaluate", "make_verdict", "table"]
 
+_MEASURED = ("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim", "pretrained")
+
 
 class Evaluation:
     """One evaluation: the model with its weights, the readers, and the seconds of each part."""
 
-    def __init__(self, codi: CoDi, config: Any, variables: dict[str, Any]):
-        self.codi, self.settings = codi, from_dict(EvaluateConfig, config.evaluate, "evaluate")
+    def __init__(self, codi: CoDi, config: Any, variables: dict[str, Any], scope: Scope = WHOLE):
+        self.codi, self.config, self.scope, self.settings = codi, config, scope, resolve(config, scope)
         self.sources = {
             name: self._source(config, getattr(self.settings, name), size)
             for name, size in (("seen", self.settings.n + self.settings.reference), ("held_out", self.settings.n))
@@ -69,16 +76,28 @@ class Evaluation:
         self.readers = make_readers(codi, package, self.settings.n, self.settings.factors)
         self.similarity = similarity.from_package(codi, package, self.settings.n)
         self.generator = Generator(codi, config.generate)
-        self.key = fold(jax.random.key(config.seed), "evaluate")
+        self.key = key_of_draws(self.settings, scope)
         self.names = [name for name in MODALITIES if name in codi.modalities]  # in the order of the registry
         self.sets = combinations.subsets(self.names)
         pairs = [(a, b) for a in self.names for b in self.names]
         # Of held-out combinations the directions between different modalities, since copying is easy.
         self.directions = {kind: [(a, b) for a, b in pairs if kind == "seen" or a != b] for kind in self.sources}
         self.seconds: dict[str, float] = {}
+        self._fits: dict[str, frechet.Gaussian] = {}
         for title in self.settings.mixes:
             for name in mixing.parse_title(title):
                 codi[name]
+
+    def with_settings(self, generate: GenerateConfig, parts: tuple[str, ...]) -> "Evaluation":
+        """Some parts of this evaluation, measured with other settings of generation.
+
+        Weights, compiled programs and the fits of the reference samples are shared.
+        """
+        other = copy.copy(self)
+        other.config, other.scope = dataclasses.replace(self.config, generate=generate), Scope(self.scope.split, parts)
+        other.generator, other.seconds = self.generator.with_config(generate), {}
+        other.settings = resolve(other.config, other.scope)
+        return other
 
     @staticmethod
     def _source(config: Any, name: str, size: int) -> Source:
@@ -99,16 +118,27 @@ class Evaluation:
     def _read(self, values: Mapping[str, list]) -> dict[str, Reading]:
         return {name: self.readers[name](raw) for name, raw in values.items()}
 
+    def _measures(self, *parts: str) -> bool:
+        """Whether one of these parts is measured."""
+        return not {*parts}.isdisjoint(self.scope.parts)
+
     def _timed(self, title: str) -> "_Timed":
-        total = 2 + sum(map(len, self.directions.values())) + len(self.sets) * (1 + bool(self.settings.combinations))
-        return _Timed(self.seconds, title, total + len(self.settings.mixes) + bool(self.settings.pretrained))
+        counts = (
+            self._measures("real", "joint"),
+            self._measures("codec"),
+            len(self.directions["seen"]) * self._measures("directions"),
+            len(self.directions.get("held_out", ())) * self._measures("held_out"),
+            len(self.sets) * (self._measures("joint") + bool(self.settings.combinations)),
+            len(self.settings.mixes),
+            bool(self.settings.pretrained),
+        )
+        return _Timed(self.seconds, title, sum(counts))
 
     def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metrics, and the arrays of samples.npz by path; see the module's docstring."""
-        metrics: dict[str, Any] = {"n": self.settings.n, "held_out": {}}
-        saved: dict[str, Any] = {"real": {}}
+        metrics: dict[str, Any] = {"n": self.settings.n, **{name: {} for name in _MEASURED}}
+        saved: dict[str, Any] = {"real": {}, "joint": {}, "independent": {"values": {}}}
         n = self.settings.n
-        fits: dict[str, frechet.Gaussian] = {}
         for name, source in self.sources.items():
             samples = take(self.codi, source, range(n))
             real = self._read(samples.values)
@@ -117,8 +147,10 @@ class Evaluation:
                 "factors": samples.factors,
             }
             if name == "seen":
-                metrics["real"], fits = self._reference(source, samples, real)
-                metrics["codec"], saved["codec"] = self._round_trips(samples, real)
+                if self._measures("real", "joint"):
+                    metrics["real"] = self._reference(source, samples, real)
+                if self._measures("codec"):
+                    metrics["codec"], saved["codec"] = self._round_trips(samples, real)
                 if self.settings.combinations:
                     metrics["combinations"], saved["combinations"] = {}, {}
                     for outputs in self.sets:
@@ -129,7 +161,8 @@ class Evaluation:
             for direction, result, values, reading in self._directions(name, samples, real):
                 metrics[kind][direction] = result
                 saved[kind][direction] = {"values": array(values), "read": reading.factors}
-        self._joint(fits, metrics, saved)
+        if self._measures("joint"):
+            self._joint(self._fits, metrics, saved)
         timed = {m for m in self.names if m in digit_world.TIMED}
         together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
         metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
@@ -138,22 +171,21 @@ class Evaluation:
                 metrics["pretrained"] = pretrained.judge(self.codi, saved, min(n, self.settings.pretrained))
                 timed.summary = ", ".join(f"{m} {network}" for m, network in metrics["pretrained"]["judges"].items())
         metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGE_OBJECTIVES, "encode"})
-        return _rounded(metrics), paths.flatten(saved)
+        how = record(self.codi, self.config, self.settings, self.scope)
+        return {**_rounded(metrics), **how}, paths.flatten(saved)
 
-    def _reference(
-        self, source: Source, samples: EvaluationSamples, real: Mapping[str, Reading]
-    ) -> tuple[dict[str, Any], dict[str, frechet.Gaussian]]:
-        """Accuracy and Fréchet distance of real samples, and the Gaussian fits of the reference samples."""
+    def _reference(self, source: Source, samples: EvaluationSamples, real: Mapping[str, Reading]) -> dict[str, Any]:
+        """Fits Gaussians to the reference samples, once; accuracy and Fréchet distance of real samples, if measured."""
         with self._timed("real samples") as timed:
-            n = self.settings.n
-            other = self._read(take(self.codi, source, range(n, n + self.settings.reference)).values)
-            fits = {m: frechet.fit(r.features) for m, r in other.items() if r.features is not None}
-            out = {}
-            for m in self.names:
+            n, fits, out = self.settings.n, self._fits, {}
+            if not fits:
+                other = self._read(take(self.codi, source, range(n, n + self.settings.reference)).values)
+                fits.update({m: frechet.fit(r.features) for m, r in other.items() if r.features is not None})
+            for m in self.names if self._measures("real") else ():
                 read = {f: agreement((samples.factors[f], x)) for f, x in real[m].factors.items()}
                 out[m] = {"n": n, **read, "fidelity": joint.fidelity(real[m], fits.get(m))}
             timed.summary = "  ".join(f"{m} {_brief({f: x for f, x in out[m].items() if f != 'n'})}" for m in out)
-        return out, fits
+        return out
 
     def _round_trips(
         self, samples: EvaluationSamples, real: Mapping[str, Reading]
@@ -170,7 +202,7 @@ class Evaluation:
     def _directions(
         self, kind: str, samples: EvaluationSamples, real: Mapping[str, Reading]
     ) -> Iterator[tuple[str, dict[str, Any], list, Reading]]:
-        for a, b in self.directions[kind]:
+        for a, b in self.directions[kind] if self._measures("held_out" if kind == "held_out" else "directions") else ():
             direction = f"{a}->{b}"
             with self._timed(direction if kind == "seen" else f"{direction} ({kind})") as timed:
                 values = self._generate((b,), {a: samples.values[a]}, direction)[b]
@@ -234,7 +266,6 @@ class Evaluation:
         alone = self._read(alone_values)
         saved["independent"] = to_save(alone_values, alone)
         alone_embeddings = self.similarity(alone_values) if self.similarity else {}
-        metrics["joint"], saved["joint"], metrics["sim"] = {}, {}, {}
         for outputs in self.sets[len(self.names) :]:
             title = "+".join(outputs)
             with self._timed(title) as timed:
@@ -294,34 +325,52 @@ def _cost(workdir: Path, seconds: Mapping[str, float], total: float, core: float
     }
 
 
-def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) -> dict[str, Any]:
+def evaluate(
+    codi: CoDi,
+    config: Any,
+    variables: dict[str, Any],
+    out: Path,
+    scope: Scope = WHOLE,
+    workdir: Path | None = None,
+) -> dict[str, Any]:
     """Evaluates a model and writes samples.npz, cost.json and, last and atomically, metrics.json.
 
     Args:
       codi: the model.
       config: the RunConfig.
       variables: parameters and constants of the model.
-      workdir: directory of the run.
+      out: folder for the files, the directory of the run unless that is to stay as it is.
+      scope: what is measured, on which samples.
+      workdir: directory of the run, for the costs of its stages; None for `out`.
 
     Returns:
       The metrics: {"n", "real", "codec", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync",
-      "pretrained", "objectives"}; "sim" is empty if a modality has no packaged tower.
+      "pretrained", "objectives"} and those of `settings.record`; what is not measured is {}, and "sim" is empty if a
+      modality has no packaged tower.
 
     Raises:
       ConfigError: a component, source or reader is missing, or the package of the judges is.
     """
     start, cores = time.perf_counter(), time.process_time()
-    evaluation = Evaluation(codi, config, variables)
+    evaluation = Evaluation(codi, config, variables, scope)
     metrics, samples = evaluation.run()
-    with storage.atomic_write(workdir / "samples.npz") as fresh:
+    out.mkdir(parents=True, exist_ok=True)
+    with storage.atomic_write(out / "samples.npz") as fresh:
         np.savez_compressed(fresh, **samples)
-    cost = _cost(workdir, evaluation.seconds, time.perf_counter() - start, time.process_time() - cores)
-    storage.write_text(workdir / "cost.json", json.dumps(cost, indent=1) + "\n")
-    storage.write_text(workdir / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    cost = _cost(workdir or out, evaluation.seconds, time.perf_counter() - start, time.process_time() - cores)
+    storage.write_text(out / "cost.json", json.dumps(cost, indent=1) + "\n")
+    write_metrics(out, metrics)
     return metrics
 
 
+def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:
+    """Writes metrics.json: sorted, so that equal metrics are equal bytes."""
+    storage.write_text(out / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
 def make_verdict(metrics: Mapping[str, Any], config: Any) -> Verdict | None:
-    """The verdict on the metrics of a run; None if its RunConfig has no floors."""
+    """The verdict on the metrics of a run; None if its RunConfig has no floors, or for `settings.why_no_verdict`."""
+    if why_no_verdict(metrics):
+        return None
     floors = from_dict(EvaluateConfig, config.evaluate, "evaluate").floors
     return None if floors is None else verdict(metrics, floors)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codi_jax.digit_world.benchmark import combinations
+from codi_jax.digit_world.benchmark.settings import samples_of
 from codi_jax.parallel.tables import table as aligned
 
 
@@ -86,9 +87,10 @@ def _joint(sets: Mapping[str, Any]) -> str:
 
 def table(metrics: Mapping[str, Any]) -> str:
     """The table that `codi-jax evaluate` prints: codecs, matrix, held-out combinations, joint sets, real samples."""
-    n = metrics["n"]
-    parts = [f"Real samples, encoded and decoded, n = {n}", _codecs(metrics["codec"]), ""]
-    parts += [f"Prompt to output, n = {n}, unseen test samples", _directions(metrics["matrix"])]
+    n, samples = metrics["n"], samples_of(metrics)
+    parts = [f"Real samples, encoded and decoded, n = {n}", _codecs(metrics["codec"])] if metrics["codec"] else []
+    if metrics["matrix"]:
+        parts += ["", f"Prompt to output, n = {n}, unseen {samples} samples", _directions(metrics["matrix"])]
     if metrics["held_out"]:
         parts += [
             "",
@@ -113,4 +115,4 @@ def table(metrics: Mapping[str, Any]) -> str:
     if distances:
         real = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())
         parts += ["", f"fidelity: Fréchet distance in the judge's features; of other real samples: {real}"]
-    return "\n".join(parts)
+    return "\n".join(parts).removeprefix("\n")

@@ -11,6 +11,7 @@ from codi_jax import __version__, storage
 from codi_jax.digit_world.benchmark.compare import read
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.run import evaluate
+from codi_jax.digit_world.benchmark.settings import WHOLE
 from codi_jax.digit_world.report.page import write
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import variables_of
@@ -30,6 +31,7 @@ def measure(run: Run) -> tuple[dict[str, Any], Path]:
     report = run.folder / "report.html"
     saved = json.loads((run.folder / "config.json").read_text())
     settings = {"generate": saved["generate"], "evaluate": saved.get("evaluate", {}), "seed": saved.get("seed", 0)}
+    settings["split"] = WHOLE.split
     marker = {"version": __version__, "fingerprint": run.fingerprint(run.order, settings)}
     try:
         up_to_date = json.loads((run.folder / MARKER).read_text()) == marker

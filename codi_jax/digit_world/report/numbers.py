@@ -179,7 +179,7 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
                 detail = row["outputs"][output]
                 entropies = [number(detail[k]) for k in ("entropy", "entropy_independent")]
                 distances = [number(detail.get(k), 2) for k in ("fidelity", "fidelity_independent")]
-                body.append([*shared, output, *entropies, *distances, number(real[output]["fidelity"], 2)])
+                body.append([*shared, output, *entropies, *distances, number(real.get(output, {}).get("fidelity"), 2)])
                 shared = [""] * len(shared)  # only in the row of the first output
     head = [
         *("outputs", "factor", "agree", "95 % interval", "alone", "chance", "output"),

@@ -15,6 +15,7 @@ from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark.combinations import summary
 from codi_jax.digit_world.benchmark.order import in_order
+from codi_jax.digit_world.benchmark.settings import samples_of
 from codi_jax.digit_world.report import gallery, numbers
 from codi_jax.modalities import MODALITIES
 from codi_jax.parallel import paths
@@ -44,11 +45,11 @@ def _listed(names: list[str]) -> str:
 
 
 def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, Any]) -> Html:
-    steps = f"{run.config.generate.steps} sampling steps"
+    steps = f"{metrics.get('generate', {}).get('steps', run.config.generate.steps)} sampling steps"
     facts = (
         f"{len(run.order)} stages {training.trained_in(cost['stages'])}",
         f"evaluated in {duration(cost['evaluate']['total'])}",
-        f"{metrics['n']} test samples per cell",
+        f"{metrics['n']} {samples_of(metrics)} samples per cell",
         steps,
         f"seed {run.config.seed}",
     )
@@ -88,29 +89,8 @@ def _section(title: str, lead: str, *content: Any) -> Html:
 def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]) -> Html:
     names = [name for name in MODALITIES if name in run.codi.modalities]
     parts: list[Html | None] = [_head(run, names, metrics, cost), numbers.headline(metrics)]
-    parts.append(
-        _section(
-            "One input, one output",
-            "The first test samples, without selection. Each column is one sample: its prompt, the generated output, "
-            "the factors that a judge (a small classifier trained on other handwriting) or a parser reads from the "
-            "output, and the real output of the same sample.",
-            _gallery(run, names, metrics, samples, "matrix", "seen"),
-        )
-    )
-    parts.append(
-        _section(
-            "The matrix",
-            f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} test samples per cell.",
-            numbers.heat_maps(
-                names,
-                metrics["matrix"],
-                "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, "
-                "the small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that "
-                "were not trained as a pair. Hover over a cell for its interval and its shuffled control.",
-            ),
-            numbers.matrix_table(names, metrics["matrix"]),
-        )
-    )
+    if metrics["matrix"]:
+        parts += _matrix(run, names, metrics, samples)
     if metrics.get("combinations"):
         parts.append(_combinations(run, names, metrics, samples))
     if metrics["held_out"]:
@@ -156,6 +136,31 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
         el("section", el("details", el("summary", "The resolved config of this run"), el("pre", config)), class_="end")
     )
     return el("main", parts)
+
+
+def _matrix(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> list[Html]:
+    return [
+        _section(
+            "One input, one output",
+            f"The first {samples_of(metrics)} samples, without selection. Each column is one sample: its prompt, the "
+            "generated output, the factors that a judge (a small classifier trained on other handwriting) or a parser "
+            "reads from the output, and the real output of the same sample.",
+            _gallery(run, names, metrics, samples, "matrix", "seen"),
+        ),
+        _section(
+            "The matrix",
+            f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} {samples_of(metrics)} "
+            "samples per cell.",
+            numbers.heat_maps(
+                names,
+                metrics["matrix"],
+                "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, "
+                "the small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that "
+                "were not trained as a pair. Hover over a cell for its interval and its shuffled control.",
+            ),
+            numbers.matrix_table(names, metrics["matrix"]),
+        ),
+    ]
 
 
 def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> Html:

@@ -41,7 +41,7 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
         "captions": world(("text",), size=100_000, seed=10, truncate=0.5, short_captions=True),
         # Codecs train on single frames, since the eight frames of a video are too similar to be worth the time.
         "frames": world(("image",), size=100_000, seed=11, frames="video" in modalities),
-        # For tuning hyperparameters: --config.evaluate.seen=val
+        # For choosing settings: `codi-jax evaluate --split=val` (config.evaluate.validation, by default `val`)
         "val": world(modalities, "val", 2_000, seed=3, truncate=0.0),
         "test": world(modalities, "test", 2_000, seed=2, truncate=0.0),
         "test_seen": world(modalities, "test", 2_000, seed=2, truncate=0.0, combinations="seen"),

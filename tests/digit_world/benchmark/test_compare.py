@@ -45,6 +45,14 @@ def test_rows_have_the_order_of_the_evaluation_and_not_of_the_file(tmp_path):
     assert [line for line in lines if "->" in line or "+" in line] == directions + names
 
 
+def test_parts_of_an_evaluation_are_compared_and_validation_samples_are_named():
+    whole, part = run(**{"text+image": 0.5}), {**run(**{"text+image": 0.75}), "matrix": {}, "split": "val"}
+    lines = table({"a": whole, "b": part}).splitlines()
+    assert lines[0] == "Prompt to output: a n = 8, b n = 8 (validation samples)"
+    assert not any("->" in line for line in lines) and lines[-1].split()[:2] == ["text+image", "0.500"]
+    assert "+" not in table({"a": whole, "b": {**part, "joint": {}}})
+
+
 def test_a_run_without_metrics_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"no metrics; run `codi-jax evaluate"):
         read(tmp_path)

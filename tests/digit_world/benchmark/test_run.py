@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from codi_jax import digit_world
 from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source
 from codi_jax.digit_world import FACTORS
-from codi_jax.digit_world.benchmark import run
+from codi_jax.digit_world.benchmark import compare, run
+from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.samples import take
+from codi_jax.digit_world.benchmark.settings import Scope
 from codi_jax.metrics.agreement import UNREAD
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import open_run
@@ -20,6 +23,7 @@ from tests import toy
 
 ROOT = Path(__file__).parents[3]
 N = 8
+WITH_FLOORS = SimpleNamespace(evaluate={"floors": {}})
 
 
 def demo_run(workdir, **evaluate):
@@ -118,6 +122,8 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert sim["n"] == N and sim["joint"] != sim["shuffled"] and -1 <= sim["joint"] <= 1
     assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
 
+    assert metrics["parts"] == "all" and (metrics["split"], metrics["seed"], metrics["training_seed"]) == ("test", 0, 0)
+
     cost = json.loads((it.workdir / "cost.json").read_text())
     assert cost["stages"] == {"codec.text": {"step": 2.0, "total": 2.5}}
     assert cost["evaluate"]["peak_memory_bytes"] > 2**20
@@ -170,6 +176,29 @@ def test_the_mix_curve_without_combinations(tmp_path, variables, monkeypatch):
     assert curve["n"] == 2 and curve["weights"][:3] == [0.0, 0.1, 0.2]
     assert curve["digit"] == {"text": [1.0] * 6 + [0.0] * 5, "image": [0.0] * 6 + [1.0] * 5}
     assert "Every set of prompts" not in run.table(metrics)
+
+
+def test_parts_have_the_numbers_of_the_whole_evaluation(evaluated, variables, tmp_path, capsys):
+    it, whole = evaluated
+    measured = ("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim", "sync", "pretrained")
+    for parts, keys, total in (
+        (("joint",), {"joint", "sim"}, 4),
+        (("directions", "real", "pretrained"), {"matrix", "real", "pretrained"}, 6),
+        (("codec", "held_out", "combinations"), {"codec", "held_out", "combinations"}, 6),
+    ):
+        capsys.readouterr()
+        metrics = run.evaluate(it.codi, it.config, variables, tmp_path / parts[0], Scope(parts=parts), it.workdir)
+        assert {key for key in measured if metrics[key]} == keys
+        assert all(metrics[key] == whole[key] for key in keys - {"pretrained"})
+        assert set(metrics["parts"]) == set(parts) and f"evaluate  {total}/{total}  " in capsys.readouterr().out
+        saved = json.loads((tmp_path / parts[0] / "metrics.json").read_text())
+        assert saved == json.loads(json.dumps(metrics)) and in_order(saved).keys() == metrics.keys()
+        assert run.table(metrics) and compare.table({"whole": whole, "part": metrics})
+        assert run.make_verdict(metrics, WITH_FLOORS) is None
+        assert json.loads((tmp_path / parts[0] / "cost.json").read_text())["stages"]
+    assert metrics["evaluate"]["pretrained"] == 0 and whole["evaluate"]["pretrained"] == 64
+    assert run.make_verdict(whole, WITH_FLOORS) is not None
+    assert json.loads((it.workdir / "metrics.json").read_text()) == json.loads(json.dumps(whole))
 
 
 def test_the_saved_samples_can_be_read_again(evaluated):

@@ -178,6 +178,20 @@ def test_an_output_is_correct_if_the_factors_of_its_prompt_are():
     assert "✗ four, right" in from_text and "(" not in from_text
 
 
+def test_a_part_of_an_evaluation_is_a_page_of_what_was_measured(tmp_path):
+    evaluated(tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    nothing = {key: {} for key in ("real", "codec", "matrix", "held_out", "combinations", "mix", "sim", "pretrained")}
+    (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **nothing, "split": "val", "parts": ["joint"]}))
+    html = write(tmp_path).read_text(encoding="utf-8")
+    assert f"{N} validation samples per cell" in html and "Generated together" in html
+    assert "The matrix" not in html and "Pretrained judges" not in html
+    parts = {**metrics, **nothing, "joint": {}, "matrix": metrics["matrix"]}
+    (tmp_path / "metrics.json").write_text(json.dumps(parts))
+    html = write(tmp_path).read_text(encoding="utf-8")
+    assert f"{N} test samples per cell" in html and "The matrix" in html and "Generated together" not in html
+
+
 def test_an_unevaluated_run_is_an_error(tmp_path):
     evaluated(tmp_path)
     (tmp_path / "samples.npz").unlink()
