@@ -63,6 +63,7 @@ def run(
     modalities: str | tuple[str, ...] = MODALITIES,
     length: float = 1.0,
     n: int = 32,
+    pretrained: int = 0,
     loss: Literal["ours", "paper"] = "ours",
     tokens: Environment = "pooled",
     pools: Literal["paired", "merged"] = "paired",
@@ -76,6 +77,7 @@ def run(
       modalities: a subset of MODALITIES, text and image (and audio) at least, as names or joined by "+".
       length: every stage has `length` times its steps.
       n: of the evaluation.
+      pretrained: number of samples that pretrained judges read; 0 for the default: 64, and none of a variant.
       loss: `ours`, or `paper` for the paper's alignment loss.
       tokens: environment tokens, `pooled` or `map`.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
@@ -102,7 +104,7 @@ def run(
             # The paper's loss shares one t in training, so no output may be delayed in sampling.
             delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
         ),
-        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map"),
+        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map", pretrained=pretrained),
     )
     few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
     return shrink(config, few) if tiny else config
