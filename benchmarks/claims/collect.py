@@ -87,7 +87,7 @@ def collect(
             for outputs, cell in (metrics.get("sim") or {}).items()
         },
         "codec": {modality: _factors(cell) for modality, cell in (metrics.get("codec") or {}).items()},
-        "combinations": _combinations(metrics.get("combinations") or {}),
+        "combinations": _combinations(metrics),
         **{key: metrics.get(key) for key in AS_THEY_ARE},
     }
     return _filled(out)
@@ -193,17 +193,20 @@ def _frechet(cell: Mapping[str, Any]) -> dict[str, list[float]]:
     return {name: [row[key] for key in keys] for name, row in outputs.items() if all(key in row for key in keys)}
 
 
-def _combinations(cells: Mapping[str, Any]) -> dict[str, Any]:
+def _combinations(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Accuracy of the digit in every cell, the mean over its outputs, and of the other factors over all cells."""
+    cells = metrics.get("combinations") or {}
     if not cells:
         return {}
+    interval = (metrics.get("combinations_mean") or {}).get("interval")
     rates: dict[str, dict[str, float]] = {}
     for name, cell in cells.items():
         for factor, of in cell.items():
             if factor not in ("n", "upper") and isinstance(of, Mapping) and (mean := average(of.values())) is not None:
                 rates.setdefault(factor, {})[name] = round(mean, 4)
     others = {factor: round(average(of.values()) or 0.0, 4) for factor, of in rates.items() if factor != DIGIT}
-    return {"n": next(iter(cells.values())).get("n"), "cells": rates[DIGIT], "factors": others}
+    n = next(iter(cells.values())).get("n")
+    return {"n": n, "interval": interval, "cells": rates[DIGIT], "factors": others}
 
 
 def _filled(tree: Any) -> Any:

@@ -69,10 +69,16 @@ def direction_table(used: Sequence[Run], kind: str, judge: str) -> str:
     return markdown([r"prompt \ output", *outputs], rows)
 
 
-def factor_summary(used: Sequence[Run], kind: str) -> str:
-    """A sentence with the lowest direction of every factor but the digit, by the packaged judges."""
+def directions(used: Sequence[Run], kind: str, judge: str) -> str:
+    """The table of directions and the sentence about other factors than the digit."""
+    table = direction_table(used, kind, judge)
+    return "\n\n".join(filter(None, (table, factor_summary(used, kind, judge)))) if table else ""
+
+
+def factor_summary(used: Sequence[Run], kind: str, judge: str) -> str:
+    """A sentence with the lowest direction of every factor but the digit."""
     lowest: dict[str, tuple[float, str, str]] = {}
-    path = ("judges", JUDGES[1], kind)
+    path = ("judges", judge, kind)
     for name in union(used, *path):
         for factor in (f for f in union(used, *path, name) if f != DIGIT):
             rates = [run.at(*path, name, factor, "accuracy") for run in used]
@@ -105,20 +111,20 @@ def joint_table(used: Sequence[Run], judge: str) -> str:
     keys = {"together": "joint", "alone": "independent", "shuffled": "shuffled", "chance": "chance",
             "ceiling": "ceiling", "entropy": "entropy"}  # fmt: skip
     packaged = judge == JUDGES[1]
-    extra = ("lowest other factor", "SIM", "SIM, shuffled", "Fréchet ratio") if packaged else ()
+    extra = ("SIM", "SIM, shuffled", "Fréchet ratio") if packaged else ()
     rows = []
     for name in sets(used, judge):
         row = [set_title(used, name)]
         row += [cell(run.at(*path, name, DIGIT, key) for run in used) for key in keys.values()]
+        row.append(_lowest_factor(used, judge, name))
         if packaged:
             row += [
-                _lowest_factor(used, name),
                 cell(run.at("sim", name, "joint") for run in used),
                 cell(run.at("sim", name, "shuffled") for run in used),
                 cell(frechet_ratio(run, name) for run in used),
             ]
         rows.append(row)
-    return markdown(["outputs", *keys, *extra], rows)
+    return markdown(["outputs", *keys, "lowest other factor", *extra], rows)
 
 
 def other_factors(used: Iterable[Run], judge: str, name: str) -> list[str]:
@@ -126,19 +132,18 @@ def other_factors(used: Iterable[Run], judge: str, name: str) -> list[str]:
     return [factor for factor in union(used, "judges", judge, "joint", name) if factor != DIGIT]
 
 
-def _lowest_factor(used: Sequence[Run], name: str) -> str:
+def _lowest_factor(used: Sequence[Run], judge: str, name: str) -> str:
     rates = {
-        factor: [run.at("judges", JUDGES[1], "joint", name, factor, "joint") for run in used]
-        for factor in other_factors(used, JUDGES[1], name)
+        factor: [run.at("judges", judge, "joint", name, factor, "joint") for run in used]
+        for factor in other_factors(used, judge, name)
     }
     means = {factor: mean for factor, of in rates.items() if (mean := average(of)) is not None and cell(of)}
     factor = min(means, key=means.__getitem__, default=None)
     return f"{factor} {cell(rates[factor])}" if factor else ""
 
 
-def factor_table(used: Sequence[Run]) -> str:
-    """Outputs generated together: agreement in every factor but the digit, by the packaged judges."""
-    judge = JUDGES[1]
+def factor_table(used: Sequence[Run], judge: str) -> str:
+    """Outputs generated together: agreement in every factor but the digit."""
     names = sets(used, judge)
     factors = list(dict.fromkeys(f for name in names for f in other_factors(used, judge, name)))
     rows = [

@@ -46,16 +46,15 @@ def directions(runs: Runs) -> Table:
     """(a) Prompt to output."""
     used = main(runs)
     what = "How often the output shows the prompt's digit; ★: no training sample ever held both."
-    blocks = judged.judged(used, lambda judge: judged.direction_table(used, "matrix", judge))
-    return Table(used, what, [*blocks, judged.factor_summary(used, "matrix"), judged.widest_interval(used)])
+    blocks = judged.judged(used, lambda judge: judged.directions(used, "matrix", judge))
+    return Table(used, what, [*blocks, judged.widest_interval(used)])
 
 
 def held_out(runs: Runs) -> Table:
     """(e) Prompt to output, combinations of factors that no training sample has."""
     used = main(runs)
     what = "The same for combinations of digit with colour and of digit with motion that no training sample showed."
-    blocks = judged.judged(used, lambda judge: judged.direction_table(used, "held_out", judge))
-    return Table(used, what, [*blocks, judged.factor_summary(used, "held_out")])
+    return Table(used, what, judged.judged(used, lambda judge: judged.directions(used, "held_out", judge)))
 
 
 def joint(runs: Runs) -> Table:
@@ -71,8 +70,8 @@ def joint(runs: Runs) -> Table:
 def factors(runs: Runs) -> Table:
     """(b) Sets of outputs, factors but the digit."""
     used = main(runs)
-    what = "The share of samples in which all outputs that carry a factor show the same value of it, packaged judges."
-    return Table(used, what, [judged.factor_table(used)])
+    what = "The share of samples in which all outputs that carry a factor show the same value of it."
+    return Table(used, what, judged.judged(used, lambda judge: judged.factor_table(used, judge)))
 
 
 def compared(runs: Runs) -> Table:
@@ -146,7 +145,7 @@ def combinations(runs: Runs) -> Table:
     if not known:
         return Table([], what, [])
     worst = sorted(names, key=lambda s: average(r.at("combinations", "cells", s) for r in used) or 0.0)[:WORST]
-    rows = [["mean of all cells", cell(known)], ["95 % interval over seeds", interval(known)]]
+    rows = [["mean of all cells", cell(known)], ["95 % interval of this mean", _interval_of_mean(used, known)]]
     rows += [[f"mean of all cells, {f}", cell(r.at("combinations", "factors", f) for r in used)]
              for f in union(used, "combinations", "factors")]  # fmt: skip
     rows += [[_arrow(name), cell(run.at("combinations", "cells", name) for run in used)] for name in worst]
@@ -162,6 +161,13 @@ def interval(values: Sequence[float]) -> str:
     quantile = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
     half = quantile * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return f"{number(float(np.mean(values)) - half)} to {number(float(np.mean(values)) + half)}"
+
+
+def _interval_of_mean(used: Sequence[Run], means: Sequence[float]) -> str:
+    """Over seeds; of one seed over its samples, if the evaluation has it."""
+    if len(used) == 1 and (bounds := used[0].at("combinations", "interval")):
+        return f"{number(bounds[0])} to {number(bounds[1])}"
+    return interval(means)
 
 
 def _arrow(name: str) -> str:
@@ -261,9 +267,9 @@ def demo(runs: Runs) -> Table:
     blocks = [
         block
         for draw in (
-            lambda judge: judged.direction_table(used, "matrix", judge),
+            lambda judge: judged.directions(used, "matrix", judge),
             lambda judge: judged.joint_table(used, judge),
-            lambda judge: judged.direction_table(used, "held_out", judge),
+            lambda judge: judged.directions(used, "held_out", judge),
         )
         for block in judged.judged(used, draw)
     ]

@@ -203,7 +203,9 @@ def evaluated(folder, **changes):
         "joint": {"text+image": {"trained": True, **together}}, "sim": {},
         "combinations": {"text->text+image": {"n": 2, "digit": {"text": 1.0, "image": 0.5}, "upper": {"text": 1.0}}},
         "pretrained": {"n": 4, "judges": {"image": "PP-OCR", "audio": "not installed"},
-                       "matrix": {"text->image": {"accuracy": 0.8, "ceiling": 0.9}}, "joint": {}},
+                       "matrix": {"text->image": {"accuracy": 0.8, "ceiling": 0.9}}, "joint": {},
+                       "held_out": {"text->image": {"n": 4, "factors": {"digit": row}, "all": None}}},
+        "combinations_mean": {"cells": 1, "digit": 0.75, "interval": [0.6, 0.9]},
     } | changes  # fmt: skip
     config = {"seed": 4, "stages": {"ldm": {"image": {"steps": 30}}}, "evaluate": {"seen": "test_seen"},
               "sources": {"test_seen": {"split": "test"}}}  # fmt: skip
@@ -223,13 +225,11 @@ def test_a_run_is_collected(tmp_path):
     assert (run.name, run.commit, run.seed, run.at("n"), run.at("note")) == ("seed4", COMMIT, 4, 8, "short")
     assert run.at("hours") == 0.5 and run.at("steps") == {"ldm.image": 30}
     assert run.at("judges", "packaged", "matrix", "text->image", "digit", "accuracy") == 0.9
-    read = {
-        "n": 4,
-        "networks": {"image": "PP-OCR"},
-        "matrix": {"text->image": {"digit": {"accuracy": 0.8, "ceiling": 0.9}}},
-    }
-    assert run.at("judges", "outside") == read
+    assert run.at("judges", "outside", "networks") == {"image": "PP-OCR"}
+    assert run.at("judges", "outside", "matrix") == {"text->image": {"digit": {"accuracy": 0.8, "ceiling": 0.9}}}
+    assert run.at("judges", "outside", "held_out", "text->image", "digit", "shuffled") == 0.1
     assert run.at("combinations", "cells") == {"text->text+image": 0.75}
+    assert "| 95 % interval of this mean | .600 to .900 |" in tables.combinations({"seed4": run}).text()
     assert judged.frechet_ratio(run, "text+image") == 1.5 and run.at("paired", "text->text") is False
 
 
