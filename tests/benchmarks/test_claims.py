@@ -233,6 +233,17 @@ def test_a_run_is_collected(tmp_path):
     assert judged.frechet_ratio(run, "text+image") == 1.5 and run.at("paired", "text->text") is False
 
 
+def test_the_card_of_a_package_is_collected():
+    card = ROOT / "codi_jax" / "digit_world" / "weights" / "card.json"
+    numbers, of = json.loads(card.read_text()), collect(None, "packaged", card=card)
+    assert (of["commit"], of["n"], of["trained_with"]) == (numbers["commit"], 256, numbers["config"])
+    rows = {direction: cell["digit"] for direction, cell in of["judges"]["packaged"]["matrix"].items()}
+    assert rows == {direction: cell["digit"] for direction, cell in numbers["numbers"]["matrix"].items()}
+    assert of["paired"]["text->image"] and not of["paired"]["image->audio"] and not of["trained"]["image+video"]
+    with pytest.raises(ConfigError, match="needs --workdir of an evaluated run"):
+        collect(None, "packaged")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
