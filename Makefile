@@ -1,8 +1,9 @@
 # make demo   sets up, makes a page with the packaged model, then trains $(CONFIG), measures it, writes the report and
 #             ends on a verdict; fails if what was trained is below its floors
 # make digit_world   trains text, image, audio and video for as long as the same floors take; no page
-# make claims the same, trained $(LENGTH) times as long, n = 256, read by pretrained judges too, and beside it what the
-#             paper's loss, tokens of a map and pairs of everything give; two hours and more
+# make claims the tables of README.md and docs/results.md: the same, trained $(LENGTH) times as long with $(SEEDS) seeds,
+#             n = 256, read by pretrained judges too; beside it the paper's loss, tokens of a map, pairs of everything,
+#             and $(ABLATIONS); many hours, in steps that can be called alone, each of which goes on where it was
 # make sweep  which settings of sampling are best on validation samples, one at a time around those of the config: of the
 #             packaged model, and of what `make claims` has trained; docs/claims/sweep.*.json
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
@@ -20,7 +21,8 @@ LENGTH ?= 3
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo trained digit_world package claims claims-merged claims-paper claims-map sweep test tpu core versions parity slow clean
+.PHONY: demo trained digit_world package test tpu core versions parity slow clean
+.PHONY: sweep claims claims-seed claims-variant claims-ablation claims-packaged claims-demo claims-tables claim
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -40,22 +42,68 @@ demo trained: $(VENV)/.demo
 digit_world:
 	$(MAKE) trained CONFIG=$(DIGIT_WORLD) OUT=out/digit_world
 
-CLAIMS := digit_world:length=$(LENGTH),n=256
+SEEDS ?= 3
+REPEAT_LENGTH ?= $(LENGTH)
+SAMPLES := n=256,pretrained=256
+VARIANTS := merged paper map
+OPTION_merged := pools=merged
+OPTION_paper := loss=paper
+OPTION_map := tokens=map
+# Options of the config digit_world; delay=K is one of sampling, and trains nothing.
+ABLATIONS ?= anchor=partner anchor=none delay=0
+SEED ?= 0
+VARIANT ?= paper
+ABLATION ?= anchor=partner
+COLLECTED := out/claims/collected
 
-# The variants run side by side, the longest first.
-claims: $(VENV)/.demo $(VENV)/.judges
-	$(MAKE) trained CONFIG=$(CLAIMS) OUT=out/claims
-	$(MAKE) -j$(JOBS) claims-merged claims-paper claims-map
-	$(BIN)/codi-jax compare out/claims out/claims/paper out/claims/map out/claims/merged
+# Seed 0 comes first, since the others copy its first stages. Variants run side by side, the longest first.
+claims:
+	for seed in $$(seq 0 $$(($(SEEDS) - 1))); do $(MAKE) claims-seed SEED=$$seed || exit; done
+	printf '%s\n' $(VARIANTS) | xargs -P $(JOBS) -I{} $(MAKE) claims-variant VARIANT={} JOBS=1
+	printf '%s\n' $(ABLATIONS) | xargs -P $(JOBS) -I{} $(MAKE) claims-ablation ABLATION={} JOBS=1
+	$(MAKE) claims-tables
 
-claims-merged: VARIANT = pools=merged
-claims-paper: VARIANT = loss=paper
-claims-map: VARIANT = tokens=map
-claims-merged claims-paper claims-map:
-	$(MAKE) trained CONFIG=$(CLAIMS),$(VARIANT) OUT=out/claims/$(@:claims-%=%) REUSE=out/claims JOBS=1
+claims-seed:
+	$(MAKE) claim NAME=seed$(SEED) OPTIONS=length=$(if $(filter 0,$(SEED)),$(LENGTH),$(REPEAT_LENGTH)),$(SAMPLES) \
+		OVERRIDES=--config.seed=$(SEED)
+
+claims-variant:
+	$(MAKE) claim NAME=variant.$(VARIANT) OPTIONS=length=$(LENGTH),$(SAMPLES),$(OPTION_$(VARIANT)) REUSE=out/claims/seed0
+
+DELAYED := image audio video
+DELAY = $(patsubst delay=%,%,$(filter delay=%,$(ABLATION)))
+claims-ablation:
+	$(MAKE) claim NAME=ablation.$(subst =,-,$(ABLATION)) REUSE=out/claims/seed0 \
+		OPTIONS=length=$(LENGTH),$(SAMPLES)$(if $(DELAY),,$(comma)$(ABLATION)) \
+		OVERRIDES="$(if $(DELAY),$(foreach output,$(DELAYED),--config.generate.delay.$(output)=$(DELAY)))"
+comma := ,
+
+# Trains and measures one run; a verdict below the floors (exit code 1) is a result, too. What is collected is copied to
+# docs/claims at the end, so that no step changes the checkout in which the next one is measured.
+claim: WORKDIR = out/claims/$(subst .,-,$(NAME))
+claim: NAMED = $(if $(OPTIONS),digit_world:$(OPTIONS),$(CONFIG))
+claim: $(VENV)/.demo $(VENV)/.judges
+	@git diff --quiet HEAD || { echo "commit your changes first: numbers are of a commit" >&2; exit 2; }
+	$(BIN)/codi-jax demo --no-page --config=$(NAMED) $(OVERRIDES) --out=$(WORKDIR) --jobs=$(JOBS) \
+		$(if $(REUSE),--reuse=$(REUSE)) || test $$? -eq 1
+	$(BIN)/python -m benchmarks.claims collect --name=$(NAME) --workdir=$(WORKDIR) --out=$(COLLECTED) \
+		--trained-with="$(strip $(NAMED) $(OVERRIDES))"
+
+claims-demo:
+	$(MAKE) claim NAME=demo CONFIG=demo
+
+claims-packaged: $(VENV)/.demo $(VENV)/.judges
+	$(BIN)/codi-jax evaluate --model=digit_world --workdir=out/claims/packaged || test $$? -eq 1
+	$(BIN)/python -m benchmarks.claims collect --name=packaged --workdir=out/claims/packaged --out=$(COLLECTED) \
+		--card=$(WEIGHTS)/card.json
+
+claims-tables: $(VENV)/.demo
+	mkdir -p docs/claims
+	cp $(COLLECTED)/*.json docs/claims/
+	$(BIN)/python -m benchmarks.claims readme
 
 SWEEP := $(BIN)/python -m benchmarks.sweep
-SWEPT := ours=out/claims paper=out/claims/paper
+SWEPT := ours=out/claims/seed0 paper=out/claims/variant-paper
 
 sweep: $(VENV)/.demo
 	$(SWEEP) --model=digit_world --variant=packaged --out=docs/claims/sweep.packaged.json

@@ -30,6 +30,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
     Its argument: `modalities=text+image` (or +audio) for a subset; `tiny` for a few steps per stage; `length=3` for
     three times the steps; `judges` to train the judges and similarity towers of the evaluation instead of the model;
-    `n` of the evaluation. `loss=paper`, `tokens=map` and `pools=merged` are for comparison and change the last stages.
+    `n` of the evaluation, `pretrained` of which pretrained judges read. `loss=paper`, `tokens=map`, `pools=merged` are
+    for comparison and change the last stages.
     """
     return to_config_dict(run(**options_of(argument, run)))

@@ -37,7 +37,7 @@ def package_floors() -> dict:
     return {"hard": ("video",), "cells": cells | JOINT}
 
 
-def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool) -> dict[str, Any]:
+def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool, pretrained: int) -> dict[str, Any]:
     """`config.evaluate`.
 
     Args:
@@ -46,6 +46,7 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool) 
       floors: `demo`, or `package` for those of the packaged model.
       variant: whether the run is a variant, which is compared with the main one by directions and joint generation;
         the other measurements take most of the time.
+      pretrained: number of samples that pretrained judges read; 0 for the default, and none of a variant.
     """
     out = {
         "n": n, "seen": "test_seen", "held_out": "test_held_out", "reference": 512, "combinations": max(2, n // 16),
@@ -57,4 +58,6 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool) 
         out |= {"combinations": 0, "mixes": ()}
     if variant:
         out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
+    if pretrained:
+        out["pretrained"] = pretrained
     return checked_fields(EvaluateConfig, **out)

@@ -66,6 +66,7 @@ def run(
     modalities: str | tuple[str, ...] = MODALITIES,
     length: float = 1.0,
     n: int = 32,
+    pretrained: int = 0,
     loss: Literal["ours", "paper"] = "ours",
     anchor: Literal["own", "partner", "text", "none"] = "own",
     own_share: float = OWN_SHARE,
@@ -82,6 +83,7 @@ def run(
       modalities: a subset of MODALITIES, text and image (and audio) at least, as names or joined by "+".
       length: every stage has `length` times its steps.
       n: of the evaluation.
+      pretrained: number of samples that pretrained judges read; 0 for the default: 64, and none of a variant.
       loss: `ours`, or `paper` for the paper's alignment loss, without own shares.
       anchor: the prompt embedding that V regresses: its modality's `own`, its `partner`'s, or that of a pair's `text`;
         with `none`, V is trained by the losses of the denoisers alone.
@@ -125,7 +127,9 @@ def run(
             # The paper's loss shares one t in training, so no output may be delayed in sampling.
             delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
         ),
-        evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map" or start == "package"),
+        evaluate=evaluation(
+            names, n, floors, variant=merged or paper or tokens == "map" or start == "package", pretrained=pretrained
+        ),
     )
     few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
     return shrink(config, few) if tiny else config

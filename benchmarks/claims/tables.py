@@ -1,0 +1,321 @@
+"""Every table of the results by its name: which runs it is about, the sentence above it, and its content."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.claims import judged
+from benchmarks.claims.cells import average, cell, markdown, number
+from benchmarks.claims.judged import JUDGES
+from benchmarks.claims.runs import DIGIT, Run, Runs, main, of_kind, ours, provenance, union, variants
+
+WORST = 5  # cells of the 225 that are named
+# 97.5 % quantiles of Student's t distribution with 1, 2, … degrees of freedom.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table before it is written.
+
+    Attributes:
+      used: the runs whose numbers it has, all of one commit; none if every part of it names its own run.
+      what: a sentence that says what it shows.
+      blocks: Markdown; empty strings are left out.
+      seeds: whether its cells are means over the runs used.
+      note: what follows the tables.
+    """
+
+    used: Sequence[Run]
+    what: str
+    blocks: Sequence[str]
+    seeds: bool = True
+
+    def text(self) -> str:
+        """The Markdown between the markers of the table."""
+        if not (blocks := [block for block in self.blocks if block]):
+            return f"{self.what} Not measured yet."
+        source = f" {provenance(self.used, seeds=self.seeds)}" if self.used else ""
+        return "\n\n".join((f"{self.what}{source}", *blocks))
+
+
+def directions(runs: Runs) -> Table:
+    """(a) Prompt to output."""
+    used = main(runs)
+    what = "How often the output shows the prompt's digit; ★: no training sample ever held both."
+    blocks = judged.judged(used, lambda judge: judged.directions(used, "matrix", judge))
+    return Table(used, what, [*blocks, judged.widest_interval(used)])
+
+
+def held_out(runs: Runs) -> Table:
+    """(e) Prompt to output, combinations of factors that no training sample has."""
+    used = main(runs)
+    what = "The same for combinations of digit with colour and of digit with motion that no training sample showed."
+    return Table(used, what, judged.judged(used, lambda judge: judged.directions(used, "held_out", judge)))
+
+
+def joint(runs: Runs) -> Table:
+    """(b) Sets of outputs."""
+    used = main(runs)
+    what = (
+        "Generated together from the null prompt: the share of samples in which all outputs show the same digit; ★: no "
+        "stage trains these outputs together."
+    )
+    return Table(used, what, judged.judged(used, lambda judge: judged.joint_table(used, judge)))
+
+
+def factors(runs: Runs) -> Table:
+    """(b) Sets of outputs, factors but the digit."""
+    used = main(runs)
+    what = "The share of samples in which all outputs that carry a factor show the same value of it."
+    return Table(used, what, judged.judged(used, lambda judge: judged.factor_table(used, judge)))
+
+
+def compared(runs: Runs) -> Table:
+    """(c) Variants beside ours."""
+    others = variants(runs)
+    columns = {f"ours, {run.name}": run for run in ours(runs)} | others
+    used = list(columns.values()) if others else []
+
+    def draw(judge: str) -> str:
+        names = judged.sets(used, judge)
+
+        def row(title: str, number_of: Callable[[Run], float | None]) -> list[str]:
+            return [title, *(cell([number_of(run)]) for run in used)]
+
+        rows = [
+            row(judged.set_title(used[:1], s), lambda run, s=s: run.at("judges", judge, "joint", s, DIGIT, "joint"))
+            for s in names
+        ]
+        rows.append(row("*entropy, mean*", lambda run: judged.mean_of(run, judge, names, "entropy")))
+        rows.append(row("*other factors, mean*", lambda run: judged.mean_of_others(run, judge, names)))
+        return markdown(["outputs", *(f"{title} (n = {run.at('n')})" for title, run in columns.items())], rows)
+
+    what = "The share of samples whose outputs show the same digit, of ours and of variants with the same first stages."
+    return Table(used, what, judged.judged(used, draw), seeds=False)
+
+
+def ablations(runs: Runs) -> Table:
+    """(d) Other settings of the recipe."""
+    others = of_kind(runs, "ablation")
+    rows = {f"ours, {run.name}": run for run in ours(runs)} | others
+    used = list(rows.values()) if others else []
+
+    def draw(judge: str) -> str:
+        names = judged.sets(used, judge)
+        size = {name: name.count("+") + 1 for name in names}
+        new = [name for name in names if size[name] == 2 and judged.stars(used[:1], "trained", name)]
+        groups = {
+            "pairs": [name for name in names if size[name] == 2],
+            "pairs never trained": new,
+            "sets of three": [name for name in names if size[name] == 3],
+            "all four": [name for name in names if size[name] == 4],
+        }
+        head = ["settings", *groups, "other factors", "entropy", "Fréchet ratio"]
+        return markdown(
+            head,
+            [
+                [
+                    title,
+                    *(cell([judged.mean_of(run, judge, group)]) for group in groups.values()),
+                    cell([judged.mean_of_others(run, judge, names)]),
+                    cell([judged.mean_of(run, judge, names, "entropy")]),
+                    cell([average(judged.frechet_ratio(run, s) for s in names)]) if judge == JUDGES[1] else "",
+                ]
+                for title, run in rows.items()
+            ],
+        )
+
+    what = "Means over sets of outputs generated together: the share of samples whose outputs show the same digit."
+    return Table(used, what, judged.judged(used, draw), seeds=False)
+
+
+def combinations(runs: Runs) -> Table:
+    """(f) Every set of prompts to every set of outputs."""
+    used = [run for run in main(runs) if run.at("combinations", "cells")]
+    names = union(used, "combinations", "cells")
+    means = [average(run.at("combinations", "cells", name) for name in names) for run in used]
+    known = [value for value in means if value is not None]
+    what = (
+        f"Every set of prompts to every set of outputs{f', {len(names)} cells' if names else ''}: the prompts' digit."
+    )
+    if not known:
+        return Table([], what, [])
+    worst = sorted(names, key=lambda s: average(r.at("combinations", "cells", s) for r in used) or 0.0)[:WORST]
+    rows = [["mean of all cells", cell(known)], ["95 % interval of this mean", _interval_of_mean(used, known)]]
+    rows += [[f"mean of all cells, {f}", cell(r.at("combinations", "factors", f) for r in used)]
+             for f in union(used, "combinations", "factors")]  # fmt: skip
+    rows += [[_arrow(name), cell(run.at("combinations", "cells", name) for run in used)] for name in worst]
+    counts = sorted({run.at("combinations", "n") for run in used})
+    each = f"{' or '.join(map(str, counts))} samples a cell; the last {len(worst)} rows are the lowest cells."
+    return Table(used, f"{what} {each}", [markdown(["cell", DIGIT], rows)])
+
+
+def interval(values: Sequence[float]) -> str:
+    """The 95 % interval of the mean of a number over seeds, by Student's t; "" for one seed."""
+    if len(values) < 2:
+        return ""
+    quantile = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
+    half = quantile * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return f"{number(float(np.mean(values)) - half)} to {number(float(np.mean(values)) + half)}"
+
+
+def _interval_of_mean(used: Sequence[Run], means: Sequence[float]) -> str:
+    """Over seeds; of one seed over its samples, if the evaluation has it."""
+    if len(used) == 1 and (bounds := used[0].at("combinations", "interval")):
+        return f"{number(bounds[0])} to {number(bounds[1])}"
+    return interval(means)
+
+
+def _arrow(name: str) -> str:
+    return name.replace("->", " → ").replace("+", " + ")
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], float]:
+    """The numbers of nested mappings by path; intervals, texts and counts of samples are left out."""
+    if isinstance(tree, Mapping):
+        return {k: v for key, below in tree.items() for k, v in leaves(below, (*path, str(key))).items()}
+    is_number = isinstance(tree, (int, float)) and not isinstance(tree, bool)
+    return {path: float(tree)} if is_number and path and path[-1] not in ("n", "n_effective") else {}
+
+
+def grid(used: Sequence[Run], key: str) -> str:
+    """The numbers of a section of the metrics: the last part of their paths is the column, the others the row."""
+    found = [leaves(run.at(key)) for run in used]
+    paths = list(dict.fromkeys(path for numbers in found for path in numbers))
+    rows = list(dict.fromkeys(path[:-1] for path in paths))
+    columns = list(dict.fromkeys(path[-1] for path in paths))
+    return markdown(
+        [key, *columns],
+        [
+            [_arrow(", ".join(row)) or "all", *(cell(of.get((*row, column)) for of in found) for column in columns)]
+            for row in rows
+        ],
+    )
+
+
+def section(key: str, what: str) -> Callable[[Runs], Table]:
+    """(g) A table of a section of the metrics, whatever its rows and columns are."""
+
+    def draw(runs: Runs) -> Table:
+        used = main(runs)
+        return Table(used, what, [grid(used, key)])
+
+    return draw
+
+
+def sweeps(runs: Runs) -> Table:
+    """(h) Settings of the sampler: one table a file, whose `rows` are mappings of settings and numbers."""
+    blocks = []
+    for name, run in of_kind(runs, "sweep").items():
+        rows = [(row, leaves(row), settings(row.get("settings", row))) for row in run.at("rows") or ()]
+        columns = list(dict.fromkeys(path for _, of, _ in rows for path in of if path[0] != "settings"))
+        chosen = run.at("chosen")
+        body = [
+            [
+                text + (" (chosen)" if chosen in (row.get("settings"), row.get("name")) and chosen else ""),
+                *(cell([of.get(path)]) for path in columns),
+            ]
+            for row, of, text in rows
+        ]
+        if table := markdown(["settings", *(", ".join(path) for path in columns)], body):
+            criterion = f"; criterion: {run.at('criterion')}" if run.at("criterion") else ""
+            source = run.at("split") or run.at("source")
+            samples = f"{f', {source}' if source else ''}{f', n = {n}' if (n := run.at('n')) else ''}"
+            blocks += [f"{name}{samples}, commit `{run.commit[:7]}`{criterion}:", table]
+    return Table([], "Settings of the sampler, by `python -m benchmarks.sweep`.", blocks)
+
+
+def settings(tree: Any) -> str:
+    """Settings as a text: delay.image 5, steps 10."""
+    if not isinstance(tree, Mapping):
+        return str(tree)
+    return ", ".join(f"{key} {value}" for key, value in tree.items() if isinstance(value, (str, int, float)))
+
+
+def codecs(runs: Runs) -> Table:
+    """(i) What codecs keep, and what judges read off real samples."""
+    used = main(runs)
+    columns = list(dict.fromkeys(f for m in union(used, "codec") for f in union(used, "codec", m)))
+    head, rows = ["modality"], []
+    for factor in columns:
+        head += [f"{factor}, codec", f"{factor}, real"]
+    for modality in union(used, "codec"):
+        row = [modality]
+        for f in columns:
+            row += [cell(run.at("codec", modality, f, key) for run in used) for key in ("accuracy", "ceiling")]
+        outside = [
+            average(
+                run.at("judges", JUDGES[0], "matrix", name, DIGIT, "ceiling")
+                for name in run.keys("judges", JUDGES[0], "matrix")
+                if name.endswith(f"->{modality}")
+            )
+            for run in used
+        ]
+        rows.append([*row, cell(outside)])
+    what = "Read off real samples, and off real samples that the codec has encoded and decoded; packaged judges."
+    return Table(used, what, [markdown([*head, "digit, real, judges from elsewhere"], rows)])
+
+
+def demo(runs: Runs) -> Table:
+    """What `make demo` trains."""
+    used = [run for name, run in runs.items() if name == "demo"]
+    what = "Prompt to output: the prompt's digit; then outputs generated together; then combinations never shown."
+    blocks = [
+        block
+        for draw in (
+            lambda judge: judged.directions(used, "matrix", judge),
+            lambda judge: judged.joint_table(used, judge),
+            lambda judge: judged.directions(used, "held_out", judge),
+        )
+        for block in judged.judged(used, draw)
+    ]
+    return Table(used, what, blocks)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def all_runs(runs: Runs) -> Table:
+    """The runs themselves."""
+    used = [run for name, run in runs.items() if not re.match(r"sweep\.", name)]
+    head = ["run", "config", "seed", "seed of sampling", "n", "steps", "hours of processes", "commit", "note"]
+    rows = [
+        [
+            run.name,
+            f"`{run.at('trained_with')}`" if run.at("trained_with") else "",
+            *(_text(run.at(*path)) for path in (("seeds", "training"), ("seeds", "sampling"), ("n",))),
+            f"{sum(run.at('steps').values()):,}" if run.at("steps") else "",
+            "" if run.at("hours") is None else f"{run.at('hours'):.2f}",
+            f"`{run.commit[:7]}`",
+            str(run.at("note") or ""),
+        ]
+        for run in used
+    ]
+    return Table(
+        [],
+        "The runs of docs/claims; hours are the sum over all stages, those copied from seed 0 included.",
+        [markdown(head, rows)],
+    )
+
+
+TABLES: dict[str, Callable[[Runs], Table]] = {
+    "directions": directions,
+    "joint": joint,
+    "factors": factors,
+    "held_out": held_out,
+    "variants": compared,
+    "ablations": ablations,
+    "combinations": combinations,
+    "sync": section("sync", "The event that a video shows and that the audio lets hear: motion, and their offset."),
+    "diversity": section("diversity", "How different samples of one prompt are."),
+    "memorisation": section("memorisation", "How near generated samples are to samples of the training set."),
+    "sweeps": sweeps,
+    "codecs": codecs,
+    "demo": demo,
+    "runs": all_runs,
+}
