@@ -13,18 +13,23 @@ def settings(config, group="joint"):
     return {name: stage.settings for name, stage in config.stages[group].items()}
 
 
-def test_ours_anchors_v_to_its_own_prompt_and_mixes_it_into_the_own_environment():
+def own_shares(config):
+    return {name: share for name, s in settings(config).items() if (share := s.get("own_share"))}
+
+
+def test_ours_anchors_v_to_its_own_prompt_and_mixes_it_into_the_own_environment_of_pairs_without_text():
     config = run()
-    assert all(s["target"] == "own" and s["own_share"] == OWN_SHARE > 0 for s in settings(config).values())
-    assert all(s["target"] == "own" and "own_share" not in s for s in settings(config, "environment").values())
-    assert not any("own_share" in s for s in settings(run(own_share=0.0)).values())
+    assert {s["target"] for group in ("joint", "environment") for s in settings(config, group).values()} == {"own"}
+    assert own_shares(config) == {"audio+video": OWN_SHARE} and OWN_SHARE > 0
+    assert not own_shares(run(own_share=0.0)) and not own_shares(run(pools="merged"))  # which trains every pair
 
 
 def test_the_papers_loss_has_neither():
     config = run(loss="paper")
     assert not config.stages["environment"]
     for s in settings(config).values():
-        assert (s["align"], s["timesteps"]) == ("contrastive", "shared") and not {"target", "own_share"} & s.keys()
+        assert (s["align"], s["timesteps"]) == ("contrastive", "shared") and "target" not in s
+    assert not own_shares(config)
     with pytest.raises(ConfigError, match=r"^option loss=paper: it has no anchor and no own_share$"):
         run(loss="paper", anchor="none")
 

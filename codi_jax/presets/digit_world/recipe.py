@@ -87,7 +87,7 @@ def run(
       loss: `ours`, or `paper` for the paper's alignment loss, without own shares.
       anchor: the prompt embedding that V regresses: its modality's `own`, its `partner`'s, or that of a pair's `text`;
         with `none`, V is trained by the losses of the denoisers alone.
-      own_share: of V of a modality in its own environment in training.
+      own_share: largest share of V of a modality in its own environment, in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.

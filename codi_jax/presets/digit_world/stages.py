@@ -20,7 +20,7 @@ STEPS = {  # training steps of every stage at length 1
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
-OWN_SHARE = 0.5  # of joint generation; with 0, the colour of a text reaches 0.3 to 0.5 of the videos beside it
+OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
 LEAST_LENGTH = {"codec.text": 3.0, "codec.image": 1.0, "codec.audio": 1.0}  # of codecs: what they lose, no stage learns
 WARMUP = 50  # steps, but at most a tenth of those of the stage
 SECONDS = {  # of every stage on one core, for `scheduling_weight`
@@ -46,7 +46,7 @@ class Variant:
         the `text` of a pair (then not beside other modalities); by `none`, the losses of the denoisers alone; or by the
         `paper`'s loss, contrastive between V_A and V_B with one t for both. The last two have no stages for V alone;
         their steps are added to those of V and X together.
-      own_share: of V of a modality in its own environment; the paper has none.
+      own_share: of V of a modality in its own environment, in a pair without text; the paper has none.
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
     """
@@ -148,7 +148,8 @@ def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], 
     The target of V is the modality's own prompt: that of its partner may lack factors, which V would then not encode.
     """
     settings = {"losses": losses, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.8, "noise": 0.3}}
-    if losses and variant.own_share:
+    # Text shows all that there is. Beside it an own share is not needed, and audio then collapses to few motions.
+    if losses and "text" not in pair and not variant.merged:
         settings["own_share"] = variant.own_share
     if variant.align == "paper":
         return {**settings, "align": "contrastive", "timesteps": "shared"}
