@@ -149,7 +149,7 @@ def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], 
     """
     settings = {"losses": losses, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.8, "noise": 0.3}}
     # Text shows all that there is. Beside it an own share is not needed, and audio then collapses to few motions.
-    if losses and "text" not in pair and not variant.merged:
+    if losses and variant.own_share and "text" not in pair and not variant.merged:
         settings["own_share"] = variant.own_share
     if variant.align == "paper":
         return {**settings, "align": "contrastive", "timesteps": "shared"}
