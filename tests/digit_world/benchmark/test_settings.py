@@ -139,11 +139,11 @@ def test_the_help_lists_the_parts():
     assert tuple(verb.PARTS.split(", ")) == tuple(PARTS)
 
 
-def test_the_commit_is_that_of_the_checkout_of_this_package(monkeypatch, tmp_path):
+def test_the_commit_is_the_last_that_changed_this_package(monkeypatch, tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     package = tmp_path / "lib"
     package.mkdir()
-    monkeypatch.setattr(checkout, "__file__", str(package / "checkout.py"))
+    monkeypatch.setattr(checkout, "PACKAGE", package)
     assert checkout.commit() == ""  # no checkout
     (package / "__init__.py").write_text("")
     (tmp_path / "other").write_text("")
@@ -154,6 +154,10 @@ def test_the_commit_is_that_of_the_checkout_of_this_package(monkeypatch, tmp_pat
         subprocess.run([*git, *command], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert checkout.commit() == head and len(head) == 40
+    (tmp_path / "other").write_text("results")
+    assert checkout.commit() == head
+    subprocess.run([*git, "commit", "-qam", "results"], check=True)
+    assert checkout.commit() == head
     (package / "__init__.py").write_text("changed")
     assert checkout.commit() == f"{head}-dirty"
     monkeypatch.setenv("PATH", str(tmp_path))
