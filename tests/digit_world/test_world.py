@@ -55,11 +55,11 @@ def test_a_sample_is_the_same_in_any_process():
 def test_a_sample_does_not_depend_on_the_other_modalities():
     whole = DigitWorld(WorldConfig(size=8)).read(range(8))
     part = DigitWorld(WorldConfig(size=4, modalities=("image",), truncate=1.0)).read(range(4))
-    assert set(part) == {"factors", "image"}
+    assert set(part) == {"factors", "instances", "image"}
     np.testing.assert_array_equal(part["image"], whole["image"][:4])
     for pair in (("text", "video"), ("audio", "text")):
         other = DigitWorld(WorldConfig(size=8, modalities=pair)).read(range(8))
-        assert set(other) == {"factors", *pair}
+        assert set(other) == {"factors", "instances", *pair}
         assert_same([other["factors"], other["text"]], [whole["factors"], whole["text"]])
 
 
