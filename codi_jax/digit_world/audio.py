@@ -18,8 +18,9 @@ from codi_jax.digit_world.glyphs import Split
 from codi_jax.digit_world.speech import RATE, speech, utterance_index
 
 LENGTH = 8192  # samples: 1.024 s
+UTTERANCE = "utterance"  # the uniform number that picks the spoken word
 DRAWS = (
-    "utterance",
+    UTTERANCE,
     "onset",
     "loudness",
     "tone",

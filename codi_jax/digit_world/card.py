@@ -8,6 +8,7 @@ from typing import Any
 from codi_jax import __version__, digit_world
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import checkout
+from codi_jax.digit_world.benchmark import outside
 from codi_jax.packaged import Package
 from codi_jax.train.ledger import stage_costs
 from codi_jax.train.recipe import Run
@@ -44,22 +45,39 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The card's numbers from metrics.json.
 
     Returns:
-      {"n", "matrix", "held_out", "joint"}: "matrix" and "held_out" are direction -> factor -> {accuracy, ceiling},
-      "joint" is set of outputs -> factor -> {joint, entropy}.
+      {"n", "wordings", "outside", "matrix", "held_out", "joint"}: "matrix" and "held_out" are direction -> factor ->
+      {accuracy, ceiling, interval}, "joint" is set of outputs -> factor -> {joint, entropy, interval}, as the packaged
+      judges read them; "outside" is {"n", "judges", "matrix", "held_out", "joint"} of the outside judges, and is
+      missing if they read nothing.
     """
+    rates = ("accuracy", "ceiling", "interval")
+    columns = {"matrix": rates, "held_out": rates, "joint": ("joint", "entropy", "interval")}
+
+    def row(kind: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: numbers[k] for k in columns[kind] if k in numbers}
+
+    read = {
+        kind: {
+            name: {f: row(kind, numbers) for f, numbers in cell["factors"].items()}
+            for name, cell in outside.cells(metrics, kind).items()
+        }
+        for kind in columns
+    }
+    others = {k: metrics["pretrained"][k] for k in ("n", "judges")} | read if any(read.values()) else {}
     directions = {
         kind: {
-            name: {f: {k: row[k] for k in ("accuracy", "ceiling")} for f, row in cell["factors"].items()}
+            name: {f: row(kind, numbers) for f, numbers in cell["factors"].items()}
             for name, cell in metrics[kind].items()
         }
         for kind in ("matrix", "held_out")
         if metrics.get(kind)
     }
     joint = {
-        name: {f: {k: row[k] for k in ("joint", "entropy")} for f, row in cell.items() if f in digit_world.FACTORS}
+        name: {f: row("joint", numbers) for f, numbers in cell.items() if f in digit_world.FACTORS}
         for name, cell in metrics["joint"].items()
     }
-    return {"n": metrics["n"], **directions, "joint": joint}
+    extra = {key: value for key, value in (("wordings", metrics.get("wordings")), ("outside", others)) if value}
+    return {"n": metrics["n"], **extra, **directions, "joint": joint}
 
 
 def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
@@ -124,19 +142,39 @@ def _sources(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in ((named,) if isinstance(named, str) else named) if name in run.config.sources)
 
 
+Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    if column == "of ceiling":
+        return f"{row['accuracy'] / row['ceiling']:.3f}" if row.get("ceiling") else ""
+    if (value := row.get(column)) is None:
+        return ""
+    return f"{value[0]:.3f}-{value[1]:.3f}" if column == "interval" else f"{value:.3f}"
+
+
 def _rows(
     title: str,
     columns: tuple[str, ...],
-    cells: Mapping[str, Mapping[str, Mapping[str, float]]],
+    cells: Cells,
     floors: Mapping[str, Mapping[str, float]],
+    outside: Cells,
 ) -> list[str]:
-    """A Markdown table; the floors of single numbers, where there are some, are its last column."""
+    """A Markdown table; the floors of single numbers, where there are some, are its last column.
+
+    The numbers of the outside judges, where there are some, come first.
+    """
     floored = bool(floors.keys() & cells.keys())
-    head = (*columns, "floor") if floored else columns
+    titles = tuple("95 %" if column == "interval" else column for column in columns)
+    head = (*(("outside", *titles[1:], "packaged") if outside else titles[:1]), *titles[1:])
+    head = (*head, "floor") if floored else head
     lines = [f"| {title} | factor | {' | '.join(head)} |", "|---|---|" + "---|" * len(head)]
     for name, factors in cells.items():
         for factor, row in factors.items():
-            numbers = [f"{row[c]:.3f}" for c in columns]
+            numbers = [_text(row, c) for c in columns]
+            if outside:
+                other = outside.get(name, {}).get(factor, {})
+                numbers = [_text(other, c) for c in columns] + numbers
             floor = floors.get(name, {}).get(factor)
             numbers += ["" if floor is None else f"{floor:.3f}"] if floored else []
             lines.append(f"| {name} | {factor} | {' | '.join(numbers)} |")
@@ -163,16 +201,28 @@ def text(card: Mapping[str, Any]) -> str:
     ]
     if not (numbers := card["numbers"]):
         return "\n".join([*lines, "The model was not evaluated before it was packaged.", ""])
-    lines += [f"Numbers of `codi-jax evaluate`, n = {numbers['n']}, unseen samples; packaged judges read them.", ""]
+    wordings = f" in {numbers['wordings']} wordings" if "wordings" in numbers else ""
+    head = f"Numbers of `codi-jax evaluate`, n = {numbers['n']}, unseen samples{wordings}; packaged judges read them"
+    read: Mapping[str, Any] = numbers.get("outside", {})
+    if read:
+        names = "; ".join(f"{name}: {network}" for name, network in read["judges"].items())
+        head += f", and outside judges the first {read['n']} ({names})"
+    lines += [f"{head}.", ""]
     floors = dict(card["floors"] or {})
     cells = floors.pop("cells", {})
     if floors:
         lines += ["Floors: " + ", ".join(f"{name} {value}" for name, value in floors.items()) + ".", ""]
-    lines += _rows("direction", ("accuracy", "ceiling"), numbers["matrix"], cells)
+    rates = ("accuracy", "ceiling", "of ceiling", "interval")
+    lines += _rows("direction", rates, numbers["matrix"], cells, read.get("matrix", {}))
     if "held_out" in numbers:
-        held_out = {f"{name}, combinations kept out of training": cell for name, cell in numbers["held_out"].items()}
-        lines += _rows("direction", ("accuracy", "ceiling"), held_out, {})
-    return "\n".join(lines + _rows("outputs, unconditional", ("joint", "entropy"), numbers["joint"], cells))
+        held_out, others = (
+            {f"{name}, combinations kept out of training": cell for name, cell in kind.get("held_out", {}).items()}
+            for kind in (numbers, read)
+        )
+        lines += _rows("direction", rates, held_out, {}, others)
+    agreements = ("joint", "interval", "entropy")
+    joint = _rows("outputs, unconditional", agreements, numbers["joint"], cells, read.get("joint", {}))
+    return "\n".join(lines + joint)
 
 
 def _describe(source: Mapping[str, Any]) -> str:

@@ -28,6 +28,11 @@ CARRIES = {  # modality -> the factors it shows
     "audio": ("digit", "motion", "voice", "moment"),
     "video": ("digit", "colour", "motion", "moment"),
 }
+INSTANCES = {  # modality -> what its value is made of that other samples share: a handwritten glyph or a speaker
+    "image": "glyph",
+    "audio": "speaker",
+    "video": "video glyph",
+}
 TIMED = ("audio", "video")  # modalities that have a time axis
 NEVER_PAIRED = (("image", "audio"), ("image", "video"))  # no training sample has both
 

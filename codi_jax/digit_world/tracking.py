@@ -79,4 +79,5 @@ def track(videos: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+MEASURED = {"video": ("motion", "moment")}  # modality -> the factors that its function of `MEASURES` measures
 MEASURES = {"video": track}  # modality -> function from natural values to factors, where no judge network is needed

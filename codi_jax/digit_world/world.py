@@ -24,6 +24,7 @@ from codi_jax.digit_world.factors import (
 )
 from codi_jax.digit_world.glyphs import Split, glyph_index, glyphs
 from codi_jax.digit_world.images import paint, warp
+from codi_jax.digit_world.speech import speech, utterance_index
 from codi_jax.digit_world.videos import move
 
 SHIFT, SCALE, ANGLE = 2.0, 0.1, np.deg2rad(10)  # pixels, fraction, radians: largest random distortion of a glyph
@@ -110,10 +111,13 @@ def _prompt(way: str) -> str:
 class DigitWorld:
     """A source of samples of digit_world.
 
-    A sample is {"factors": {"digit", "colour", "motion", "voice", "moment", "event"}, "text": {"caption", "prompt"},
-    "image", "audio", "video"}: integers, strings (the prompt is the caption or a truncated one) and float32 in [-1, 1]
-    of shapes [32, 32, 3], [8192] (8 kHz) and [8, 32, 32, 3]. The event is the frame with the top of the video's bounce,
-    in the middle of which the audio clicks; it determines the moment, and is not a separate factor.
+    A sample is {"factors": {"digit", "colour", "motion", "voice", "moment", "event"}, "instances": {"glyph", "speaker",
+    "utterance", "video glyph"}, "text": {"caption", "prompt"}, "image", "audio", "video"}: integers, strings (the
+    prompt is the caption or a truncated one) and float32 in [-1, 1] of shapes [32, 32, 3], [8192] (8 kHz) and
+    [8, 32, 32, 3]. The event is the frame with the top of the video's bounce, in the middle of which the audio clicks;
+    it determines the moment, and is not a separate factor. Instances are those of the sample's modalities: the rows of
+    `glyphs` that the image and the video show, and the speaker and the utterance of `speech` that the audio has.
+    Nothing is trained on them: samples of one instance are not independent in an evaluation.
     """
 
     def __init__(self, config: WorldConfig | None = None):
@@ -130,6 +134,11 @@ class DigitWorld:
             "video": self._video,
         }
         glyphs()  # raise an error about a missing file here and not in a data thread
+
+    @property
+    def wordings(self) -> Wordings:
+        """The set of wordings of captions and prompts."""
+        return self.config.wordings or ("unseen" if self.config.split == "test" else "trained")
 
     def __len__(self) -> int:
         return self.config.size
@@ -150,9 +159,27 @@ class DigitWorld:
             )
         factors = self._factors(index)
         out: dict[str, Any] = {"factors": {name: values.astype(np.int32) for name, values in factors.items()}}
+        out["instances"] = self._instances(index, factors)
         for name in self.config.modalities:
             out[name] = self._makers[name](index, factors)
         return out
+
+    def _instances(self, index: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The instances [N] of the modalities of the source, int32."""
+        out = {}
+        if "image" in self.config.modalities:
+            out["glyph"] = self._glyph(index, factors, "video " if self.config.frames else "")
+        if "audio" in self.config.modalities:
+            u = uniform(self._seed, (f"audio {audio.UTTERANCE}",), index)
+            utterance = utterance_index(self.config.split, factors["digit"], factors["voice"], *u.values())
+            out |= {"speaker": speech().speaker[utterance], "utterance": utterance}
+        if "video" in self.config.modalities:
+            out["video glyph"] = self._glyph(index, factors, "video ")
+        return {name: rows.astype(np.int32) for name, rows in out.items()}
+
+    def _glyph(self, index: np.ndarray, factors: dict[str, np.ndarray], name: str) -> np.ndarray:
+        (u,) = uniform(self._seed, (name + "glyph",), index).values()
+        return glyph_index(self.config.split, factors["digit"], u)
 
     def _factors(self, index: np.ndarray) -> dict[str, np.ndarray]:
         u = uniform(self._seed, tuple(FACTORS), index)
@@ -166,8 +193,7 @@ class DigitWorld:
         names = (*WAYS, "figure", "truncate", *(_prompt(way) for way in WAYS))
         draws = {name: u.tolist() for name, u in uniform(self._seed, names, index).items()}
         values = {name: factors[name].tolist() for name in FACTORS}
-        wordings = self.config.wordings or ("unseen" if self.config.split == "test" else "trained")
-        say = functools.partial(caption, wordings=wordings)
+        say = functools.partial(caption, wordings=self.wordings)
         full, prompts = [], []
         for i in range(len(index)):
             sample, figure = {name: v[i] for name, v in values.items()}, draws["figure"][i] < 0.5
@@ -180,11 +206,10 @@ class DigitWorld:
         return {"caption": np.array(captions, np.str_), "prompt": np.array(prompts, np.str_)}
 
     def _image(self, index: np.ndarray, factors: dict[str, np.ndarray], name: str = "") -> np.ndarray:
-        u = uniform(self._seed, tuple(name + x for x in ("glyph", "right", "down", "scale", "angle")), index)
-        glyph, *rest = u.values()
-        right, down, scale, angle = (2 * values - 1 for values in rest)
+        u = uniform(self._seed, tuple(name + x for x in ("right", "down", "scale", "angle")), index)
+        right, down, scale, angle = (2 * values - 1 for values in u.values())
         brightness = warp(
-            glyph_index(self.config.split, factors["digit"], glyph),
+            self._glyph(index, factors, name),
             shift=SHIFT * np.stack([right, down], axis=1),
             scale=1 + SCALE * scale,
             angle=ANGLE * angle,

@@ -140,3 +140,24 @@ def test_all_proper_subsets_are_equally_likely():
     mention = ("digit", "motion", "voice")
     got = [truncate(mention, (i + 0.5) / 70 * 0.5, 0.5) for i in range(70)]
     assert {s: got.count(s) for s in got} == {s: 10 for n in range(3) for s in combinations(mention, n)}
+
+
+def test_no_subject_and_no_order_of_clauses_is_in_both_sets_of_wordings():
+    """Subjects are compared with all values filled in, also where they mention different factors."""
+
+    def subjects(wordings):
+        return {
+            text
+            for mention, templates in SUBJECTS[wordings].items()
+            for k in range(len(templates))
+            for digit in range(len(DIGITS)) for colour in range(len(COLOURS)) for figure in (True, False)
+            for text in [
+                caption({"digit": digit, "colour": colour}, mention, {**FIRST, "caption": (k + 0.5) / len(templates)},
+                        figure, wordings)
+            ]
+        }  # fmt: skip
+
+    trained, unseen = subjects("trained"), subjects("unseen")
+    assert len(trained) > 1000 < 3 * len(unseen) and not trained & unseen
+    assert not set(ORDERS["trained"]) & set(ORDERS["unseen"])
+    assert {len(orders) for orders in ORDERS.values()} == {3}  # of the six, each is in one set

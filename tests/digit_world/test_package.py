@@ -10,6 +10,8 @@ from codi_jax import cli, packaged
 from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.digit_world import judges
+from codi_jax.digit_world.card import _numbers as numbers
+from codi_jax.digit_world.card import text
 from codi_jax.digit_world.judges import similarity
 from codi_jax.digit_world.package import package
 from codi_jax.sampling.config import GenerateConfig
@@ -141,10 +143,46 @@ def test_the_card_has_the_numbers_of_the_evaluation(trained, judging, tmp_path):
     (workdir / "metrics.json").write_text(json.dumps(metrics))
     package(load_run(workdir), load_run(judging), tmp_path / "out")
     card = json.loads((tmp_path / "out" / "card.json").read_text())["numbers"]
-    assert card["matrix"]["text->image"] == {f: {"accuracy": 0.75, "ceiling": 0.9} for f in ("digit", "colour")}
+    kept = {"accuracy": 0.75, "ceiling": 0.9, "interval": [0.6, 0.9]}
+    assert card["matrix"]["text->image"] == {"digit": kept, "colour": kept} and "outside" not in card
     assert card["joint"] == {"text+image": {"digit": {"joint": 0.625, "entropy": 0.9}}} and "held_out" not in card
     text = (tmp_path / "out" / "card.md").read_text()
-    assert "| text->image | digit | 0.750 | 0.900 |" in text and "| text+image | digit | 0.625 | 0.900 |" in text
+    assert "| text->image | digit | 0.750 | 0.900 | 0.833 | 0.600-0.900 |" in text
+    assert "| text+image | digit | 0.625 |  | 0.900 |" in text and "outside" not in text
+
+
+def test_numbers_of_outside_judges_come_first_in_the_card():
+    row = {"accuracy": 0.75, "ceiling": 0.9, "interval": [0.6, 0.9]}
+    outer = {"accuracy": 0.5, "ceiling": 0.625, "interval": [0.25, 0.75], "chance": 0.1}
+    together = {"joint": 0.625, "entropy": 0.9, "interval": [0.5, 0.75]}
+    metrics = {
+        "n": 16,
+        "wordings": "unseen",
+        "matrix": {"text->image": {"factors": {"digit": row, "colour": row}}},
+        "joint": {"text+image": {"digit": together, "n": 16}},
+        "pretrained": {
+            "n": 8,
+            "judges": {"image": "network"},
+            "matrix": {"text->image": {"n": 8, "factors": {"digit": outer}, "all": None}},
+            "joint": {"text+image": {"n": 8, "digit": {**together, "joint": 0.375}}},
+        },
+    }
+    found = numbers(metrics)
+    rates = {key: outer[key] for key in ("accuracy", "ceiling", "interval")}
+    assert found["wordings"] == "unseen" and found["outside"]["matrix"] == {"text->image": {"digit": rates}}
+    empty = dict.fromkeys(("config", "judges_config", "commit", "judges_commit", "licence", "dtype", "version"), "x")
+    whole = {**empty, "parameters": 1, "hours": 1.0, "judges_hours": 1.0, "origins": {}, "data": {}, "floors": {}}
+    lines = text({**whole, "numbers": found}).splitlines()
+    assert "unseen samples in unseen wordings; packaged judges read them, and outside judges the first 8 (image: " in (
+        "\n".join(lines)
+    )
+    columns = "ceiling | of ceiling | 95 %"
+    assert f"| direction | factor | outside | {columns} | packaged | {columns} |" in lines
+    assert (
+        "| text->image | digit | 0.500 | 0.625 | 0.800 | 0.250-0.750 | 0.750 | 0.900 | 0.833 | 0.600-0.900 |" in lines
+    )
+    assert "| text->image | colour |  |  |  |  | 0.750 | 0.900 | 0.833 | 0.600-0.900 |" in lines
+    assert "| text+image | digit | 0.375 | 0.500-0.750 | 0.900 | 0.625 | 0.500-0.750 | 0.900 |" in lines
 
 
 def test_judges_without_a_model(judging, tmp_path):

@@ -9,7 +9,13 @@ import pytest
 
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.digit_world import COLOURS, DIGITS, PALETTE, DigitWorld, WorldConfig, parse
+from codi_jax.digit_world.audio import DRAWS
+from codi_jax.digit_world.draws import uniform
 from codi_jax.digit_world.factors import CARRIES, FACTORS, MOTIONS, NEVER_PAIRED, held_out_colour, held_out_motion
+from codi_jax.digit_world.glyphs import PER_CLASS, SPLITS
+from codi_jax.digit_world.images import paint, warp
+from codi_jax.digit_world.speech import SPEAKERS, labels, utterance_index
+from codi_jax.digit_world.speech import SPLITS as SPEAKERS_OF
 from codi_jax.digit_world.tracking import track
 from codi_jax.digit_world.videos import RATE, move, offsets
 
@@ -55,11 +61,11 @@ def test_a_sample_is_the_same_in_any_process():
 def test_a_sample_does_not_depend_on_the_other_modalities():
     whole = DigitWorld(WorldConfig(size=8)).read(range(8))
     part = DigitWorld(WorldConfig(size=4, modalities=("image",), truncate=1.0)).read(range(4))
-    assert set(part) == {"factors", "image"}
+    assert set(part) == {"factors", "instances", "image"}
     np.testing.assert_array_equal(part["image"], whole["image"][:4])
     for pair in (("text", "video"), ("audio", "text")):
         other = DigitWorld(WorldConfig(size=8, modalities=pair)).read(range(8))
-        assert set(other) == {"factors", *pair}
+        assert set(other) == {"factors", "instances", *pair}
         assert_same([other["factors"], other["text"]], [whole["factors"], whole["text"]])
 
 
@@ -182,6 +188,34 @@ def test_held_out_pairs_of_modalities_need_merged(pair):
             WorldConfig(split, modalities=modalities)
     for modalities in (("text", "image"), ("text", "audio", "video")):
         WorldConfig("train", modalities=modalities)
+
+
+def test_instances_say_which_glyphs_and_speaker_a_sample_has():
+    world = DigitWorld(WorldConfig("test", seed=4, size=300, modalities=tuple(CARRIES)))
+    batch = world.read(range(300))
+    digit, instances = batch["factors"]["digit"], batch["instances"]
+    assert {name: (rows.dtype, rows.shape) for name, rows in instances.items()} == dict.fromkeys(
+        ("glyph", "speaker", "utterance", "video glyph"), (np.dtype(np.int32), (300,))
+    )
+    for name in ("glyph", "video glyph"):
+        np.testing.assert_array_equal(instances[name] // PER_CLASS, digit)
+        assert set(instances[name] % PER_CLASS) <= set(SPLITS["test"]) and len(set(instances[name])) > 150
+    # The image is the glyph, painted and warped by the sample's other draws.
+    names = ("right", "down", "scale", "angle")
+    right, down, scale, angle = (2 * u - 1 for u in uniform("4/test", names, np.arange(300)).values())
+    drawn = warp(instances["glyph"], 2.0 * np.stack([right, down], 1), 1 + 0.1 * scale, np.deg2rad(10) * angle)
+    np.testing.assert_array_equal(paint(drawn, batch["factors"]["colour"]), batch["image"])
+    # The utterance is one of its speaker, says the digit in the voice, and is what the audio draws.
+    known = {name: rows[instances["utterance"]] for name, rows in labels().items()}
+    for name, expected in (("digit", digit), ("voice", batch["factors"]["voice"]), ("speaker", instances["speaker"])):
+        np.testing.assert_array_equal(known[name], expected)
+    assert set(instances["speaker"]) == {v * SPEAKERS + s for v in range(2) for s in SPEAKERS_OF["test"]}
+    u = uniform("4/test", (f"audio {DRAWS[0]}",), np.arange(300))["audio utterance"]
+    again = utterance_index("test", digit, batch["factors"]["voice"], u)
+    np.testing.assert_array_equal(again, instances["utterance"])
+    assert set(factors_only(size=2).read([0])["instances"]) == set()
+    frames = DigitWorld(WorldConfig("test", seed=4, size=9, modalities=("image", "video"), frames=True)).read(range(9))
+    np.testing.assert_array_equal(frames["instances"]["glyph"], frames["instances"]["video glyph"])
 
 
 def test_videos_and_audio_show_the_factors():

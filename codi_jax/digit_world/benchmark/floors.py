@@ -3,19 +3,24 @@
     n >= 256:  the estimate must reach the floor
     n <  256:  the upper end of its 95 % interval must, since the estimate of a small sample may be low by chance
 
+The interval is that of metrics.json, which clusters samples that share a glyph or a speaker; metrics from before that
+have Wilson's of independent samples.
+
 A floor may be relative to a ceiling, the accuracy of the same reader on real samples: the bound is floor x ceiling.
 
 Checks are listed in the order of the pipeline, so that the first one that fails is nearest to the cause:
 
-    reader      accuracy of the reader on real samples; if it is too low, metrics from this reader mean nothing
-    codec       accuracy on real samples after encoding and decoding
-    direction   accuracy of the outputs given their prompts
-    joint       agreement of outputs generated together
-    entropy     diversity of outputs generated together
+    reader        accuracy of the reader on real samples; if it is too low, metrics from this reader mean nothing
+    codec         accuracy on real samples after encoding and decoding
+    direction     accuracy of the outputs given their prompts
+    combinations  mean accuracy over every set of prompts to every set of outputs, if it is of at least 32 prompts; a
+                  single one of these sets has few samples, and no floor
+    joint         agreement of outputs generated together
+    entropy       diversity of outputs generated together
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from codi_jax.config import ConfigError, config_class
@@ -25,6 +30,8 @@ from codi_jax.metrics.intervals import wilson
 from codi_jax.modalities import MODALITIES
 
 ENOUGH_SAMPLES = 256  # from this number of samples on, the estimate itself must reach the floor
+ENOUGH_PROMPTS = 32  # samples of every set of prompts and outputs from which on their mean has a floor
+ANY = ("every set of prompts", "every set of outputs")  # the modalities of that check
 
 
 def _check_rate(name: str, value: float) -> None:
@@ -41,6 +48,7 @@ class FloorsConfig:
       codec: accuracy after a codec round trip, relative to the ceiling, for every factor.
       leading: accuracy of every direction on the world's leading factor, relative to the ceiling.
       other: accuracy of every direction on the other factors, relative to the ceiling.
+      combinations: mean accuracy over every set of prompts to every set of outputs on the leading factor, absolute.
       joint: agreement of two outputs on the leading factor.
       hard_joint: the same if one of the two is in `hard`.
       entropy: entropy of the leading factor in every pair of outputs, relative to the uniform distribution.
@@ -53,6 +61,7 @@ class FloorsConfig:
     codec: float = 0.95
     leading: float = 0.85
     other: float = 0.8
+    combinations: float = 0.85
     joint: float = 0.8
     hard_joint: float = 0.6
     entropy: float = 0.9
@@ -76,7 +85,7 @@ class FloorsConfig:
             )
 
 
-def meets(estimate: float, n: int, floor: float, interval: tuple[float, float] | None = None) -> bool:
+def meets(estimate: float, n: int, floor: float, interval: Sequence[float] | None = None) -> bool:
     """Whether an estimate from n samples meets its floor, by the rule in the module's docstring.
 
     Args:
@@ -93,8 +102,8 @@ class Check:
     """One metric and its floor.
 
     Attributes:
-      kind: reader, codec, direction, joint or entropy, see the module's docstring.
-      modalities: (modality,) of a reader or codec, (prompt, output) of a direction, or the outputs of a set.
+      kind: reader, codec, direction, combinations, joint or entropy, see the module's docstring.
+      modalities: (modality,) of a reader or codec, (prompt, output) of a direction, the outputs of a set, or `ANY`.
       factor: factor of the world.
       value: the estimate.
       n: number of samples.
@@ -133,15 +142,15 @@ def checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> tuple[Check, ...
 
 
 def _rate(kind: str, modalities: tuple[str, ...], factor: str, row: Mapping[str, Any], n: int, floor: float) -> Check:
-    value, ceiling, interval = row["accuracy"], row["ceiling"], tuple(row["interval"])
+    value, ceiling, interval = row["accuracy"], row["ceiling"], row["interval"]
     return Check(kind, modalities, factor, value, n, ceiling, floor, meets(value, n, floor * ceiling, interval))
 
 
 def _checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> Iterator[Check]:
     for name, cell in metrics["codec"].items():
         for factor, row in cell["factors"].items():
-            n, value = cell["n"], row["ceiling"]
-            yield Check("reader", (name,), factor, value, n, 1.0, floors.reader, meets(value, n, floors.reader))
+            row = {"accuracy": row["ceiling"], "interval": row.get("ceiling_interval"), "ceiling": 1.0}
+            yield _rate("reader", (name,), factor, row, cell["n"], floors.reader)
     for name, cell in metrics["codec"].items():
         for factor, row in cell["factors"].items():
             yield _rate("codec", (name,), factor, row, cell["n"], floors.codec)
@@ -151,6 +160,10 @@ def _checks(metrics: Mapping[str, Any], floors: FloorsConfig) -> Iterator[Check]
             floor = absolute.get(factor, floors.leading if factor == LEADING else floors.other)
             row = {**row, "ceiling": 1.0} if factor in absolute else row
             yield _rate("direction", tuple(direction.split("->")), factor, row, cell["n"], floor)
+    mean = metrics.get("combinations_mean")
+    if mean and mean["n"] >= ENOUGH_PROMPTS:
+        row = {"accuracy": mean[LEADING], "interval": mean["interval"], "ceiling": 1.0}
+        yield _rate("combinations", ANY, LEADING, row, mean["n"], floors.combinations)
     bounds = {title: _joint_bounds(title, floors) for title in metrics["joint"]}
     for title, cell in metrics["joint"].items():
         for factor, bound in bounds[title].items():
@@ -171,5 +184,5 @@ def _joint_bounds(title: str, floors: FloorsConfig) -> dict[str, float]:
 def _joint(kind: str, title: str, factor: str, cell: Mapping[str, Any], bound: float) -> Check:
     value = cell[factor][kind]
     interval = cell[factor]["interval" if kind == "joint" else "entropy_interval"]
-    passed = meets(value, cell["n"], bound, tuple(interval))
+    passed = meets(value, cell["n"], bound, interval)
     return Check(kind, tuple(title.split("+")), factor, value, cell["n"], 1.0, bound, passed)

@@ -3,6 +3,9 @@
 With the null prompt, outputs can only agree by attending to one another. The baseline is the same outputs generated
 separately from the same noise; it must be at chance. Environment guidance trades fidelity for agreement, so both are
 reported; fidelity is the Fréchet distance of the outputs to real samples in the features of their judge.
+
+Each sample is generated from its own noise, without a prompt, so samples share nothing: intervals have no
+clusters.
 """
 
 from collections.abc import Mapping
@@ -13,9 +16,9 @@ import numpy as np
 from codi_jax import digit_world
 from codi_jax.digit_world.judges.readers import Reading
 from codi_jax.metrics import frechet
-from codi_jax.metrics.agreement import UNREAD, Agreement, agreement, entropy, shuffled
+from codi_jax.metrics.agreement import UNREAD, Agreement, agreement, agrees, entropy, shuffled
 from codi_jax.metrics.base import compute
-from codi_jax.metrics.intervals import entropy_interval, wilson
+from codi_jax.metrics.intervals import entropy_interval, proportion_interval
 
 
 def fidelity(reading: Reading, real: frechet.Gaussian | None) -> float | None:
@@ -42,9 +45,10 @@ def coherence(
       real: output -> Gaussian fit of the judge's features of real samples, for outputs that have a judge.
 
     Returns:
-      {"n", factor: {"joint", "interval" (95 %), "independent", "shuffled", "chance", "entropy", "entropy_interval"
-      (95 %), "fidelity", "outputs"}} for every factor that at least two outputs carry. `entropy` and `fidelity` are the
-      worst over the outputs that carry the factor; "outputs" has both for each of them, joint and independent.
+      {"n", factor: {"joint", "interval" (95 %), "clusters", "n_effective", "independent", "shuffled", "chance",
+      "entropy", "entropy_interval" (95 %), "fidelity", "outputs"}} for every factor that at least two outputs carry.
+      `entropy` and `fidelity` are the worst over the outputs that carry the factor; "outputs" has both for each of
+      them, joint and independent.
     """
     (n,) = {len(r) for reading in together.values() for r in reading.factors.values()}
     distances = {
@@ -67,7 +71,7 @@ def coherence(
         worst = min(joint, key=lambda reading: entropy(reading, len(values)))
         out[factor] = {
             "joint": numbers["agreement"],
-            "interval": list(wilson(numbers["agreement"], n)),
+            **proportion_interval(agrees(joint)).entries(),
             "independent": agreement(independent),
             "shuffled": shuffled(joint),
             "chance": numbers["chance"],

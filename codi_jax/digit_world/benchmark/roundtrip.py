@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from codi_jax.digit_world.benchmark import matrix
-from codi_jax.digit_world.benchmark.samples import in_batches
+from codi_jax.digit_world.benchmark.samples import clusterings, in_batches
 from codi_jax.digit_world.judges.readers import Reading
 from codi_jax.modalities import Variables
 from codi_jax.sampling.generator import Generator
@@ -27,7 +27,10 @@ def reconstruct(generator: Generator, variables: Variables, values: Mapping[str,
 
 
 def accuracy(
-    truth: Mapping[str, np.ndarray], reconstructed: Mapping[str, Reading], real: Mapping[str, Reading]
+    truth: Mapping[str, np.ndarray],
+    reconstructed: Mapping[str, Reading],
+    real: Mapping[str, Reading],
+    instances: Mapping[str, np.ndarray],
 ) -> dict[str, dict[str, Any]]:
     """Accuracy of every factor after the round trip.
 
@@ -35,8 +38,13 @@ def accuracy(
       truth: factor -> int [n], of the samples.
       reconstructed: modality -> reading of the reconstructions [n].
       real: modality -> reading of the samples themselves [n].
+      instances: name of an instance of the world -> int [n], of the samples; see `samples.clusterings`.
 
     Returns:
       modality -> the metrics of `matrix.direction`, from the modality to itself through its codec.
     """
-    return {name: matrix.direction(name, truth, reconstructed[name], real[name]) for name in reconstructed}
+    out = {}
+    for name, reading in reconstructed.items():
+        own = clusterings(instances, (name,))
+        out[name] = matrix.direction(name, truth, reading, real[name], own, own)
+    return out

@@ -6,7 +6,7 @@
 
 samples.npz contains, by path (row i of every array belongs to row i of its prompts; -1 is unread):
 
-    real/{seen, held_out}/values/MODALITY, …/factors/FACTOR
+    real/{seen, held_out}/values/MODALITY, …/factors/FACTOR, …/instances/NAME
     codec/MODALITY/values, …/read/FACTOR                       real/seen/values, encoded and decoded
     matrix/A->B/values, matrix/A->B/read/FACTOR                prompted by real/seen/values/A; held_out/A->B likewise
     combinations/A+B->C+D/values/MODALITY, …/read/…            prompted by the first rows of real/seen/values, as above
@@ -32,13 +32,13 @@ from codi_jax import digit_world, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import Source, make_source
-from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, roundtrip, trained
+from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, outside, roundtrip, trained
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
 from codi_jax.digit_world.benchmark.settings import WHOLE, Scope, key_of_draws, record, resolve, why_no_verdict
 from codi_jax.digit_world.benchmark.tables import table
 from codi_jax.digit_world.benchmark.verdict import Verdict, verdict
-from codi_jax.digit_world.judges import pretrained, similarity
+from codi_jax.digit_world.judges import similarity
 from codi_jax.digit_world.judges.readers import Reading, make_readers
 from codi_jax.metrics import frechet
 from codi_jax.metrics.agreement import agreement
@@ -145,6 +145,7 @@ class Evaluation:
             saved["real"][name] = {
                 "values": {m: array(v) for m, v in samples.values.items()},
                 "factors": samples.factors,
+                "instances": samples.instances,
             }
             if name == "seen":
                 if self._measures("real", "joint"):
@@ -155,6 +156,7 @@ class Evaluation:
                     metrics["combinations"], saved["combinations"] = {}, {}
                     for outputs in self.sets:
                         self._combinations(outputs, samples, metrics["combinations"], saved["combinations"])
+                    metrics["combinations_mean"] = combinations.mean(saved["combinations"], samples)
                 metrics["mix"] = {title: self._mix(title, samples) for title in self.settings.mixes}
             kind = "matrix" if name == "seen" else name
             metrics[kind], saved[kind] = {}, {}
@@ -168,8 +170,10 @@ class Evaluation:
         metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
         if self.settings.pretrained:
             with self._timed("pretrained judges") as timed:
-                metrics["pretrained"] = pretrained.judge(self.codi, saved, min(n, self.settings.pretrained))
+                count = min(n, self.settings.pretrained)
+                metrics["pretrained"] = outside.judge(self.codi, saved, count, self.settings.factors)
                 timed.summary = ", ".join(f"{m} {network}" for m, network in metrics["pretrained"]["judges"].items())
+        metrics["wordings"] = trained.wordings(self.sources.values())
         metrics["objectives"] = sorted({s.objective for s in self.stages} - {*trained.JUDGE_OBJECTIVES, "encode"})
         how = record(self.codi, self.config, self.settings, self.scope)
         return {**_rounded(metrics), **how}, paths.flatten(saved)
@@ -194,7 +198,7 @@ class Evaluation:
         with self._timed("codecs") as timed:
             values = roundtrip.reconstruct(self.generator, self.variables, {m: samples.values[m] for m in self.names})
             readings = self._read(values)
-            out = roundtrip.accuracy(samples.factors, readings, real)
+            out = roundtrip.accuracy(samples.factors, readings, real, samples.instances)
             rates = {m: {f: row["accuracy"] for f, row in cell["factors"].items()} for m, cell in out.items()}
             timed.summary = "  ".join(f"{m} {_brief(rates[m])}" for m in rates)
         return out, {m: {"values": array(values[m]), "read": readings[m].factors} for m in values}
@@ -207,7 +211,8 @@ class Evaluation:
             with self._timed(direction if kind == "seen" else f"{direction} ({kind})") as timed:
                 values = self._generate((b,), {a: samples.values[a]}, direction)[b]
                 reading = self.readers[b](values)
-                result = matrix.direction(a, samples.factors, reading, real[b])
+                shared = samples.clusterings((a,)), samples.clusterings((b,))
+                result = matrix.direction(a, samples.factors, reading, real[b], *shared)
                 timed.summary = _brief({f: row["accuracy"] for f, row in result["factors"].items()})
             yield direction, {"paired": trained.is_paired(self.stages, a, b), **result}, values, reading
 
@@ -344,9 +349,9 @@ def evaluate(
       workdir: directory of the run, for the costs of its stages; None for `out`.
 
     Returns:
-      The metrics: {"n", "real", "codec", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync",
-      "pretrained", "objectives"} and those of `settings.record`; what is not measured is {}, and "sim" is empty if a
-      modality has no packaged tower.
+      The metrics: {"n", "real", "codec", "matrix", "combinations", "combinations_mean", "held_out", "joint", "sim",
+      "mix", "sync", "pretrained", "wordings", "objectives"} and those of `settings.record`; what is not measured is {},
+      and "sim" is empty if a modality has no packaged tower.
 
     Raises:
       ConfigError: a component, source or reader is missing, or the package of the judges is.

@@ -1,7 +1,7 @@
 """Real samples as raw values with their factors, and functions over raw values in batches."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.data.source import Source, read_batch
+from codi_jax.digit_world import INSTANCES
 from codi_jax.modalities import Modality
 
 
@@ -20,10 +21,27 @@ class EvaluationSamples:
     Attributes:
       values: modality -> n raw values.
       factors: factor -> int [n].
+      instances: name of an instance of the world -> int [n]; {} for a source that does not know them.
     """
 
     values: dict[str, list[Any]]
     factors: dict[str, np.ndarray]
+    instances: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def clusterings(self, modalities: Iterable[str]) -> tuple[np.ndarray, ...]:
+        """See the function of this name."""
+        return clusterings(self.instances, modalities)
+
+
+def clusterings(instances: Mapping[str, np.ndarray], modalities: Iterable[str]) -> tuple[np.ndarray, ...]:
+    """What samples share in some modalities, as `metrics.intervals.proportion_interval` takes it.
+
+    Args:
+      instances: name of an instance -> int [n].
+      modalities: image and video have glyphs, audio has speakers; text has nothing that samples share.
+    """
+    names = [INSTANCES.get(modality) for modality in modalities]
+    return tuple(np.asarray(instances[name]) for name in names if name is not None and name in instances)
 
 
 def take(codi: CoDi, source: Source, indices: Iterable[int]) -> EvaluationSamples:
@@ -32,6 +50,7 @@ def take(codi: CoDi, source: Source, indices: Iterable[int]) -> EvaluationSample
     return EvaluationSamples(
         {name: modality.raw_from_batch(rows) for name, modality in codi.modalities.items()},
         {factor: np.asarray(value, np.int64) for factor, value in rows["factors"].items()},
+        {name: np.asarray(value, np.int64) for name, value in rows.get("instances", {}).items()},
     )
 
 

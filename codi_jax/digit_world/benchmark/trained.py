@@ -2,6 +2,7 @@
 
 A direction is paired if training samples contain both modalities; a direction from a modality to itself, if its
 denoiser is prompted with it. A set of outputs is trained if a latent alignment stage trains on exactly this set.
+Wordings are unseen if no source of the train split has them (`digit_world.captions`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,15 @@ def is_paired(stages: Iterable[Any], source: str, target: str) -> bool:
         return any({source, target} <= set(s.modalities) for s in of_model)
     ldm = [s for s in stages if s.objective == "ldm" and s.modalities[0] == target]
     return any(source in s.settings.get("prompts", {}).get("sources", ()) for s in ldm)
+
+
+def wordings(sources: Iterable[Any]) -> str | None:
+    """The wordings of the captions and prompts of test sources: "unseen", or "trained" if any source has those.
+
+    None if a source does not know, as of a user's class.
+    """
+    known = {getattr(source, "wordings", None) for source in sources}
+    return None if None in known else "trained" if "trained" in known else "unseen"
 
 
 def trained_together(stages: Iterable[Any], outputs: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """The verdict on an evaluated model: whether it meets its floors, in at most five lines of text.
 
-There is one line for each part of the pipeline (readers, codecs, directions, joint outputs), which names the failures
-that originate there. A failure is a consequence of another one, and is counted but not named, if
+There is one line for each part of the pipeline (readers, codecs, directions and sets of prompts, joint outputs), which
+names the failures that originate there. A failure is a consequence of another one, and is counted but not named, if
 
     the check of a codec, direction or pair uses a factor that the reader cannot read from real samples
     the check of a direction or pair uses a factor that the codec of an output loses
@@ -51,7 +51,7 @@ def verdict(metrics: Mapping[str, Any], floors: FloorsConfig) -> Verdict:
     for kinds, describe, success in (
         (("reader",), _readers, None),
         (("codec",), _codecs, "Codecs preserve the factors"),
-        (("direction",), _directions, "Outputs follow their prompts"),
+        (("direction", "combinations"), _directions, "Outputs follow their prompts"),
         (("joint", "entropy"), _joint, "Outputs generated together agree"),
     ):
         of_kind = [check for check in every if check.kind in kinds]
@@ -155,6 +155,10 @@ def _directions(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
     for check in failed:
         if check not in reported:
             a, b = check.modalities
+            if check.kind == "combinations":
+                mean = f"right in {check.value:.3f} on average (floor {check.floor:.2f})"
+                sentences.append(f"{a} to {b}: the {check.factor} is {mean}")
+                continue
             sentences.append(
                 f"{a} → {b} misses the {check.factor}: correct in {_count(check.value, check.n)} of {check.n} "
                 f"(real samples: {_count(check.ceiling, check.n)}; floor {check.floor:.2f} of that)"
@@ -176,9 +180,11 @@ def _joint(failed: Sequence[Check], every: Sequence[Check]) -> list[str]:
 
 
 def _worst(check: Check) -> str:
-    names = (" → " if check.kind == "direction" else " and ").join(check.modalities)
+    names = (" → " if check.kind in ("direction", "combinations") else " and ").join(check.modalities)
     if check.kind == "entropy":
         return f"the lowest are {names}, entropy of the {check.factor} {check.value:.2f} (floor {check.floor:.2f})"
+    if check.kind == "combinations":
+        return f"the lowest is {names}, {check.factor} {check.value:.2f} on average (floor {check.floor:.2f})"
     if check.kind == "joint":
         return f"the lowest are {names}, the same {check.factor} in {check.value:.2f} (floor {check.floor:.2f})"
     return f"the lowest is {names}, {check.factor} {check.fraction:.2f} of the ceiling (floor {check.floor:.2f})"

@@ -15,17 +15,14 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from codi_jax.codi import CoDi
-from codi_jax.digit_world import LEADING, READERS
 from codi_jax.digit_world.factors import DIGITS
 from codi_jax.media.files import FULL
 from codi_jax.media.mel import MelConfig, log_mel, resample
-from codi_jax.metrics.agreement import agreement
 
 NOT_INSTALLED = "not installed: pip install 'codi_jax[judges]'"
 OCR_PACKAGES = ("onnxruntime", "rapidocr")  # packages of the text recogniser
@@ -124,40 +121,3 @@ def make_readers(codi: CoDi, values: Mapping[str, np.ndarray]) -> tuple[dict[str
         else:
             readers[name], networks[name] = whisper_reader(codi[name].config.mel.sample_rate), "Whisper tiny.en"
     return readers, networks
-
-
-def judge(codi: CoDi, samples: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """Reads the samples of an evaluation with the pretrained judges.
-
-    Args:
-      codi: the model.
-      samples: those of `benchmark.run` as nested dicts: "real", "matrix", "joint" and "independent".
-      n: number of samples to read of each direction and set, the first ones.
-
-    Returns:
-      {"n", "judges": {modality: name of the network, or why there is none}, "matrix": {direction: {"accuracy",
-      "ceiling"}}, "joint": {outputs: {"joint", "independent"}}}, without directions and sets that need a missing judge.
-    """
-    readers, networks = make_readers(codi, samples["real"]["seen"]["values"])
-    truth = samples["real"]["seen"]["factors"][LEADING][:n]
-    read = lambda name, values: readers[name](values[:n])  # noqa: E731
-    real = {name: read(name, samples["real"]["seen"]["values"][name]) for name in readers}
-    matrix = {}
-    for direction, cell in samples["matrix"].items():
-        output = direction.split("->")[1]
-        if output in readers:
-            digits = read(output, cell["values"])
-            matrix[direction] = {"accuracy": agreement((truth, digits)), "ceiling": agreement((truth, real[output]))}
-
-    def reading(cell: Mapping[str, Any], name: str) -> np.ndarray:
-        return read(name, cell["values"][name]) if name in readers else cell["read"][name][LEADING][:n]
-
-    readable = {name for name in samples["independent"]["values"] if name in readers or name in READERS}
-    alone = {name: reading(samples["independent"], name) for name in readable} if readers else {}
-    joint = {}
-    for title, cell in samples["joint"].items():
-        outputs = title.split("+")
-        if set(outputs) <= alone.keys():
-            rates = {"joint": [reading(cell, m) for m in outputs], "independent": [alone[m] for m in outputs]}
-            joint[title] = {kind: agreement(readings) for kind, readings in rates.items()}
-    return {"n": n, "judges": networks, "matrix": matrix, "joint": joint}

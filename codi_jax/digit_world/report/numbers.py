@@ -1,10 +1,14 @@
-"""The metrics of the report: headline tiles, heat maps of the matrix, tables, bars of joint against independent."""
+"""The metrics of the report: headline tiles, heat maps of the matrix, tables, bars of joint against independent.
+
+Numbers of outside judges (`benchmark.outside`), where they read a factor, come first, then those of the packaged
+judge.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codi_jax.digit_world import FACTORS, LEADING
-from codi_jax.digit_world.benchmark import mixing
+from codi_jax.digit_world.benchmark import mixing, outside
 from codi_jax.digit_world.benchmark.combinations import subsets
 from codi_jax.report import svg
 from codi_jax.report.markup import Html, el, figure, number, rows
@@ -40,28 +44,52 @@ def headline(metrics: Mapping[str, Any]) -> Html:
     """Tiles for the leading factor: mean and lowest accuracy over directions, and agreement of every set of outputs."""
     tiles = []
 
-    def across(title: str, directions: Mapping[str, Any], paired: bool | None) -> None:
+    def across(title: str, kind: str, paired: bool | None) -> None:
+        directions, read = metrics[kind], outside.cells(metrics, kind)
         cells = {
             name: cell["factors"][LEADING]
             for name, cell in directions.items()
             if len(set(name.split("->"))) == 2 and LEADING in cell["factors"] and paired in (None, cell["paired"])
         }
+        others = {name: read[name]["factors"][LEADING] for name in cells if LEADING in _factors(read, name)}
+        packaged = ""
+        if others and others.keys() == cells.keys():
+            packaged = f"outside judges; packaged {number(_mean([row['accuracy'] for row in cells.values()]), 2)}; "
+            cells = others
         if cells:
             worst = min(cells, key=lambda name: cells[name]["accuracy"])
             ceiling = _mean([row["ceiling"] for row in cells.values()])
             lowest = f"lowest {worst.replace('->', ' → ')} {number(cells[worst]['accuracy'], 2)}"
             value = number(_mean([row["accuracy"] for row in cells.values()]), 2)
-            tiles.append(_tile(value, title, f"ceiling {number(ceiling, 2)}; {lowest}"))
+            tiles.append(_tile(value, title, f"{packaged}ceiling {number(ceiling, 2)}; {lowest}"))
 
-    across(f"{LEADING} accuracy, paired directions", metrics["matrix"], True)
-    across(f"{LEADING} accuracy, unpaired directions", metrics["matrix"], False)
-    across(f"{LEADING} accuracy, held-out combinations", metrics["held_out"], None)
+    across(f"{LEADING} accuracy, paired directions", "matrix", True)
+    across(f"{LEADING} accuracy, unpaired directions", "matrix", False)
+    across(f"{LEADING} accuracy, held-out combinations", "held_out", None)
+    agreements = outside.cells(metrics, "joint")
     for name, cell in metrics["joint"].items():
         for factor, row in list(factor_rows(cell).items())[:1]:
             note = f"alone {number(row['independent'], 2)}, chance {number(row['chance'], 2)}"
+            if (other := _factors(agreements, name).get(factor)) is not None:
+                note = f"outside judges; packaged {number(row['joint'], 2)}; alone {number(other['independent'], 2)}"
+                row = other
             note += "" if cell["trained"] else "; ★ never trained as a set"
             tiles.append(_tile(number(row["joint"], 2), f"{set_title(name, cell)} agree on the {factor}", note))
     return el("div", tiles, class_="tiles")
+
+
+def _factors(read: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """factor -> row of the outside judges for a direction or set; {} if they do not read it."""
+    return read.get(name, {"factors": {}})["factors"]
+
+
+def _bounds(row: Mapping[str, Any]) -> str:
+    """The interval of a row, formatted; "–" if there is none, as in metrics from before outside judges had them."""
+    return "{:.3f} to {:.3f}".format(*row["interval"]) if "interval" in row else "–"
+
+
+def _of_ceiling(row: Mapping[str, Any]) -> str:
+    return number(row["accuracy"] / row["ceiling"]) if row["ceiling"] else "–"
 
 
 def _shade(value: float) -> str:
@@ -70,28 +98,36 @@ def _shade(value: float) -> str:
     return f"background:rgb({red},{green},{blue});color:{'#fff' if t > 0.55 else 'inherit'}"
 
 
-def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str) -> Html:
+def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str, read: Mapping[str, Any]) -> Html:
     def cell(a: str, b: str) -> Html:
         direction = cells.get(f"{a}->{b}", {"factors": {}})
         row = direction.get("all") if factor == "all" else direction["factors"].get(factor)
         if row is None:
             return el("td", "–", class_="none")
-        low, high = row["interval"]
-        hint = f"{row['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}; shuffled {row['shuffled']:.3f}"
+        hint = f"{row['accuracy']:.3f}, 95 % interval {_bounds(row)}; shuffled {row['shuffled']:.3f}"
+        packaged = None
+        other = read.get(f"{a}->{b}", {"factors": {}, "all": None})
+        if (outer := other["all"] if factor == "all" else other["factors"].get(factor)) is not None:
+            packaged = el("div", el("small", f"({number(row['accuracy'], 2)})"))
+            hint = f"outside judge {outer['accuracy']:.3f}, 95 % interval {_bounds(outer)}; packaged judge {hint}"
+            row = outer
         small = f"of {number(row['ceiling'], 2)}" + ("" if direction["paired"] else " ★")
-        return el(
-            "td", el("b", number(row["accuracy"], 2)), el("small", small), style=_shade(row["accuracy"]), title=hint
-        )
+        parts = el("b", number(row["accuracy"], 2)), el("small", small), packaged
+        return el("td", parts, style=_shade(row["accuracy"]), title=hint)
 
     head = el("tr", el("th", "in \\ out"), [el("th", name, scope="col") for name in names])
     body = [el("tr", el("th", a, scope="row"), [cell(a, b) for b in names]) for a in names]
     return el("div", el("h4", "all factors" if factor == "all" else factor), el("table", head, body, class_="heat"))
 
 
-def heat_maps(names: Sequence[str], cells: Mapping[str, Any], caption: Any) -> Html:
-    """A heat map for each factor, prompts in rows and outputs in columns, and one for all shared factors jointly."""
+def heat_maps(names: Sequence[str], cells: Mapping[str, Any], caption: Any, read: Mapping[str, Any]) -> Html:
+    """A heat map for each factor, prompts in rows and outputs in columns, and one for all shared factors jointly.
+
+    Where `read`, the cells of the outside judges, has a factor, their number is the large one, and that of the packaged
+    judge is below the ceiling, in brackets.
+    """
     present = [f for f in FACTORS if any(f in cell["factors"] for cell in cells.values())]
-    return figure(el("div", [_heat(names, cells, f) for f in (*present, "all")], class_="row"), caption)
+    return figure(el("div", [_heat(names, cells, f, read) for f in (*present, "all")], class_="row"), caption)
 
 
 def combination_map(names: Sequence[str], table: Mapping[str, Any], caption: Any) -> Html:
@@ -129,18 +165,26 @@ def mix_curves(curves: Mapping[str, Any], caption: Any) -> Html:
     return figure(el("div", plots, class_="row"), caption)
 
 
-def matrix_table(names: Sequence[str], cells: Mapping[str, Any]) -> Html:
-    """All metrics of all directions."""
+def matrix_table(names: Sequence[str], cells: Mapping[str, Any], read: Mapping[str, Any]) -> Html:
+    """All metrics of all directions; `read` has the cells of the outside judges, and is {} without any."""
     body = []
+    first = ["outside judge", "ceiling", "of ceiling", "95 % interval", "n"] if read else []
     for direction in (f"{a}->{b}" for a in names for b in names if f"{a}->{b}" in cells):
-        cell = cells[direction]
+        cell, other = cells[direction], read.get(direction, {"n": 0, "factors": {}, "all": None})
+        outer = {**other["factors"], "all factors": other["all"]}
         for factor, row in {**factor_rows(cell["factors"]), "all factors": cell["all"]}.items():
-            low, high = row["interval"]
-            numbers = [number(row[k]) for k in ("ceiling", "chance", "shuffled")]
-            body.append([_spaced(direction), factor, number(row["accuracy"]), f"{low:.3f} to {high:.3f}", *numbers])
+            line = [_spaced(direction), factor]
+            if first and (theirs := outer.get(factor)) is not None:
+                line += [number(theirs["accuracy"]), number(theirs["ceiling"]), _of_ceiling(theirs), _bounds(theirs)]
+                line.append(str(other["n"]))
+            else:
+                line += ["–"] * len(first)
+            line += [number(row["accuracy"]), _bounds(row), number(row["ceiling"]), _of_ceiling(row)]
+            body.append([*line, *(number(row[k]) for k in ("chance", "shuffled"))])
         for factor, row in factor_rows(cell["free"]).items():
-            body.append([_spaced(direction), f"{factor} (free)", *["–"] * 5, number(row["entropy"])])
-    head = ["direction", "factor", "accuracy", "95 % interval", "ceiling", "chance", "shuffled"]
+            body.append([_spaced(direction), f"{factor} (free)", *["–"] * (len(first) + 6), number(row["entropy"])])
+    head = ["direction", "factor", *first, "packaged judge" if read else "accuracy", "95 % interval"]
+    head += ["ceiling", "of ceiling", "chance", "shuffled"]
     if any(cell["free"] for cell in cells.values()):
         head.append("entropy")
         body = [line + [""] * (len(head) - len(line)) for line in body]
@@ -162,15 +206,22 @@ def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
     return figure(el("div", plots, class_="plots"), caption)
 
 
-def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any) -> Html:
-    """Agreement and chance of every set, and the entropy and Fréchet distance of each of its outputs."""
+def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any, read: Mapping[str, Any]) -> Html:
+    """Agreement and chance of every set, and the entropy and Fréchet distance of each of its outputs.
+
+    `read` has the cells of the outside judges, and is {} without any.
+    """
     body = []
+    first = ["outside judges agree", "95 % interval", "alone", "shuffled", "n"] if read else []
     for name, cell in joint.items():
         for factor, row in factor_rows(cell).items():
-            low, high = row["interval"]
-            numbers = [
+            numbers = ["–"] * len(first)
+            if (other := _factors(read, name).get(factor)) is not None:
+                numbers = [number(other["joint"]), _bounds(other), number(other["independent"])]
+                numbers += [number(other.get("shuffled")), str(read[name]["n"])]
+            numbers += [
                 number(row["joint"]),
-                f"{low:.3f} to {high:.3f}",
+                _bounds(row),
                 number(row["independent"]),
                 number(row["chance"]),
             ]
@@ -182,20 +233,19 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any)
                 body.append([*shared, output, *entropies, *distances, number(real.get(output, {}).get("fidelity"), 2)])
                 shared = [""] * len(shared)  # only in the row of the first output
     head = [
-        *("outputs", "factor", "agree", "95 % interval", "alone", "chance", "output"),
+        *(
+            "outputs",
+            "factor",
+            *first,
+            "packaged judges agree" if read else "agree",
+            "95 % interval",
+            "alone",
+            "chance",
+            "output",
+        ),
         *("entropy", "entropy alone", "distance", "distance alone", "distance of real"),
     ]
     return figure(rows(head, body), caption)
-
-
-def pretrained_judges(metrics: Mapping[str, Any], caption: Any) -> Html:
-    """Metrics from pretrained judges: accuracy and ceiling of directions, agreement of sets together and alone."""
-    read = [[_spaced(d), number(row["accuracy"]), number(row["ceiling"])] for d, row in metrics["matrix"].items()]
-    agree = [[_spaced(s), number(row["joint"]), number(row["independent"])] for s, row in metrics["joint"].items()]
-    tables = [rows([LEADING, "accuracy", "ceiling"], read)] if read else []
-    tables += [rows([f"same {LEADING}", "together", "alone"], agree)] if agree else []
-    networks = "; ".join(f"{name}: {network}" for name, network in metrics["judges"].items())
-    return figure(el("div", tables, class_="row"), (caption, f" {networks}."))
 
 
 def similarity(sim: Mapping[str, Any], caption: Any) -> Html:

@@ -13,6 +13,7 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS
+from codi_jax.digit_world.benchmark import outside
 from codi_jax.digit_world.benchmark.combinations import summary
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.settings import samples_of
@@ -94,6 +95,7 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
     if metrics.get("combinations"):
         parts.append(_combinations(run, names, metrics, samples))
     if metrics["held_out"]:
+        read = outside.cells(metrics, "held_out")
         parts.append(
             _section(
                 "Held-out combinations",
@@ -105,13 +107,12 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
                     metrics["held_out"],
                     "The matrix on held-out combinations, between different modalities. “All factors” requires the "
                     "whole combination to be correct.",
+                    read,
                 ),
-                numbers.matrix_table(names, metrics["held_out"]),
+                numbers.matrix_table(names, metrics["held_out"], read),
             )
         )
     parts.append(_joint(run, metrics, samples))
-    if metrics.get("pretrained", {}).get("judges"):
-        parts.append(_pretrained(metrics["pretrained"]))
     parts.append(
         _section(
             "Training",
@@ -139,6 +140,10 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
 
 
 def _matrix(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> list[Html]:
+    read, others = outside.cells(metrics, "matrix"), outside.described(metrics)
+    others = f" {others[:1].upper()}{others[1:]}." if others else ""
+    if read:
+        others += " Where they read a factor, their number and ceiling come first; the packaged judge's is in brackets."
     return [
         _section(
             "One input, one output",
@@ -150,22 +155,24 @@ def _matrix(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[s
         _section(
             "The matrix",
             f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} {samples_of(metrics)} "
-            "samples per cell.",
+            f"samples per cell.{others}",
             numbers.heat_maps(
                 names,
                 metrics["matrix"],
                 "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, "
                 "the small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that "
                 "were not trained as a pair. Hover over a cell for its interval and its shuffled control.",
+                read,
             ),
-            numbers.matrix_table(names, metrics["matrix"]),
+            numbers.matrix_table(names, metrics["matrix"], read),
         ),
     ]
 
 
 def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> Html:
     table, mix = metrics["combinations"], metrics["mix"]
-    mean = summary(table)
+    mean, measured = summary(table), metrics.get("combinations_mean") or {}
+    interval = " (95 % interval {:.3f} to {:.3f})".format(*measured["interval"]) if "interval" in measured else ""
     figures = []
     for cell in table:
         inputs, outputs = (side.split("+") for side in cell.split("->"))
@@ -182,7 +189,7 @@ def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: 
     return _section(
         "Any set of inputs, any set of outputs",
         f"Several prompts are mixed into one context, and several outputs are generated together. Mean accuracy of the "
-        f"{numbers.LEADING} over all {mean['cells']} combinations: {mean['digit']:.0%}.",
+        f"{numbers.LEADING} over all {mean['cells']} combinations: {mean['digit']:.3f}{interval}.",
         figures,
         numbers.combination_map(
             names,
@@ -232,6 +239,7 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
             "a model loses modes. Distance: Fréchet distance to real samples in the features of the judge (not FID; "
             "smaller is better); that of other real samples is a lower bound in practice. ★ marks sets that were never "
             "trained together.",
+            outside.cells(metrics, "joint"),
         ),
         numbers.similarity(
             metrics["sim"],
@@ -240,16 +248,6 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
         )
         if metrics.get("sim")
         else None,
-    )
-
-
-def _pretrained(metrics: dict[str, Any]) -> Html:
-    return _section(
-        "Pretrained judges",
-        f"The same samples, the first {metrics['n']} of each, read by public networks that were not trained on them.",
-        numbers.pretrained_judges(
-            metrics, "The ceiling is the accuracy of the same judge on real samples. Captions are parsed."
-        ),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from codi_jax.config import checked_fields
 from codi_jax.digit_world import CARRIES
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
+from codi_jax.digit_world.benchmark.floors import ENOUGH_PROMPTS, ENOUGH_SAMPLES
 
 # Floors of the packaged model, n = 256. Other factors of a direction than the digit have the floor 0.97.
 DIRECTIONS = {  # prompt -> output -> floor of the digit
@@ -49,7 +50,8 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool, 
       pretrained: number of samples that pretrained judges read; 0 for the default, and none of a variant.
     """
     out = {
-        "n": n, "seen": "test_seen", "held_out": "test_held_out", "reference": 512, "combinations": max(2, n // 16),
+        "n": n, "seen": "test_seen", "held_out": "test_held_out", "reference": 512,
+        "combinations": ENOUGH_PROMPTS if n >= ENOUGH_SAMPLES else max(2, n // 16),
         "mixes": tuple(f"text|{name}->{name}" for name in modalities if name != "text"),
         # The default floors of digit_world/benchmark/floors.py; joint generation with video is the hardest.
         "floors": package_floors() if floors == "package" else {"hard": ("video",)},

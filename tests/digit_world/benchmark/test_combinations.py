@@ -1,12 +1,15 @@
 """Every set of prompts to every set of outputs, against values computed by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from codi_jax import digit_world
-from codi_jax.digit_world.benchmark.combinations import batches, cells, subsets, summary
+from codi_jax.digit_world.benchmark.combinations import batches, cells, mean, subsets, summary
+from codi_jax.digit_world.benchmark.samples import EvaluationSamples
 from codi_jax.digit_world.judges.readers import Reading
-from codi_jax.metrics.intervals import wilson
+from codi_jax.metrics.intervals import proportion_interval
 
 PAIR, FOUR = ("text", "image"), ("text", "image", "audio", "video")
 
@@ -60,7 +63,6 @@ def test_cells_by_hand():
     assert second["digit"] == {"text": 0.5, "image": 0.0} and second["colour"] == {"text": 0.5, "image": 1.0}
     assert "motion" not in second and "voice" not in second  # an image prompt carries neither
     assert third["digit"] == {"text": 0.5, "image": 1.0}
-    assert second["upper"] == {"text": wilson(0.5, 2)[1], "image": wilson(0.0, 2)[1]}
 
 
 def all_cells(n=2):
@@ -90,10 +92,28 @@ def test_four_modalities_are_225_cells():
 
 def test_summary_is_the_mean_over_cells_and_names_the_worst():
     table = all_cells()
-    assert summary(table) == {"cells": 225, "digit": 1.0, "worst": summary(table)["worst"]}
+    whole = dict.fromkeys((0.0, 0.05, 0.25, 0.5), 1.0)
+    assert summary(table) == {"cells": 225, "digit": 1.0, "quantiles": whole, "worst": summary(table)["worst"]}
     table["image->audio"]["digit"] = {"audio": 0.25}
     table["audio->text+video"]["digit"] = {"text": 1.0, "video": 0.0}
     result = summary(table)
     assert result["digit"] == pytest.approx((223 + 0.25 + 0.5) / 225)
     assert list(result["worst"].items())[:2] == [("image->audio", 0.25), ("audio->text+video", 0.5)]
     assert len(result["worst"]) == 5
+    assert result["quantiles"] == {0.0: 0.25, 0.05: 1.0, 0.25: 1.0, 0.5: 1.0}
+
+
+def test_the_mean_has_an_interval_of_few_test_samples_and_not_of_many_results():
+    """Six test samples prompt 100 cells; five are always right, one in half of its outputs."""
+    digits = np.arange(6)
+    outputs = {"text": {"digit": digits}, "image": {"digit": np.where(digits == 3, 9, digits)}}
+    read = {f"cell {k}": {"read": outputs} for k in range(100)}
+    samples = EvaluationSamples({"text": [], "image": []}, {"digit": np.append(digits, [7, 7])})
+    found = mean(read, samples)
+    assert (found["cells"], found["n"], found["clusters"]) == (100, 6, 6)
+    assert found["digit"] == pytest.approx(5.5 / 6)
+    expected = proportion_interval(np.tile([1, 1, 1, 0.5, 1, 1], 100), [np.tile(digits, 100)])
+    assert found["interval"] == list(expected.interval) and found["n_effective"] == expected.n_effective < 12
+    # Samples that share a glyph are fewer still.
+    shared = dataclasses.replace(samples, instances={"glyph": np.array([4, 4, 4, 5, 5, 5, 6, 6])})
+    assert mean(read, shared)["clusters"] == 2 and mean(read, shared)["n_effective"] < found["n_effective"]

@@ -4,7 +4,7 @@ import pytest
 
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.digit_world import CARRIES, LEADING
-from codi_jax.digit_world.benchmark.floors import FloorsConfig, checks, meets
+from codi_jax.digit_world.benchmark.floors import ANY, FloorsConfig, checks, meets
 from codi_jax.metrics.intervals import wilson
 from tests.digit_world.benchmark.numbers import metrics
 
@@ -64,6 +64,30 @@ def test_cells_override_the_floors():
     assert every["joint", ("text", "image", "audio"), LEADING].bound == 0.7
     assert every["entropy", ("text", "image", "audio"), LEADING].bound == 0.9
     assert not any(modalities == ("text", "image", "video") for kind, modalities, _ in every)
+
+
+def test_the_mean_of_the_combinations_has_a_floor_from_32_prompts_on():
+    def found(n, value, high):
+        mean = {"cells": 225, "n": n, LEADING: value, "interval": [0.5, high]}
+        changed = {**metrics(n=256), "combinations_mean": mean, "combinations": {"text->text": {"n": n}}}
+        return [c for c in checks(changed, FloorsConfig(combinations=0.9)) if c.kind == "combinations"]
+
+    assert found(16, 0.1, 0.2) == []
+    (check,) = found(32, 0.89, 0.91)  # fewer than 256 prompts: the upper end counts
+    assert check.passed and (check.value, check.n, check.bound, check.modalities) == (0.89, 32, 0.9, ANY)
+    assert [found(32, 0.85, 0.89)[0].passed, found(256, 0.89, 0.91)[0].passed] == [False, False]
+    assert not [c for c in checks(metrics(), FloorsConfig()) if c.kind == "combinations"]
+
+
+def test_the_upper_end_is_that_of_the_clustered_interval():
+    low = metrics(n=48, matrix={("image", "text", LEADING): 0.7})
+    row = low["matrix"]["image->text"]["factors"][LEADING]
+    direction = [c for c in checks(low, HARD) if c.kind == "direction" and not c.passed]
+    assert [c.modalities for c in direction] == [("image", "text")]
+    row["interval"] = [0.4, 0.9]  # of samples that share glyphs
+    assert all(c.passed for c in checks(low, HARD))
+    low["codec"]["image"]["factors"][LEADING] |= {"ceiling": 0.3, "accuracy": 0.3, "ceiling_interval": [0.2, 0.6]}
+    assert [c.passed for c in checks(low, HARD) if (c.kind, c.modalities) == ("reader", ("image",))] == [True, True]
 
 
 def test_a_reader_below_its_floor_fails():

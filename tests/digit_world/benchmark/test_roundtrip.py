@@ -39,7 +39,7 @@ def test_accuracy_by_hand():
     truth = {factor: np.array([0, 1, 0, 1]) for factor in CARRIES["text"]}
     right = Reading(dict(truth))
     lost = Reading({**truth, "digit": np.array([UNREAD, 1, 1, UNREAD])})
-    cell = accuracy(truth, {"text": lost}, {"text": right})["text"]
+    cell = accuracy(truth, {"text": lost}, {"text": right}, {})["text"]
     assert cell["n"] == 4 and set(cell["factors"]) == set(CARRIES["text"]) and cell["free"] == {}
     assert cell["factors"]["digit"]["accuracy"] == 0.25 and cell["factors"]["digit"]["ceiling"] == 1
     assert all(row["accuracy"] == 1 for factor, row in cell["factors"].items() if factor != "digit")

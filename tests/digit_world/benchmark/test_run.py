@@ -17,6 +17,7 @@ from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.samples import take
 from codi_jax.digit_world.benchmark.settings import Scope
 from codi_jax.metrics.agreement import UNREAD
+from codi_jax.metrics.intervals import proportion_interval
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import open_run
 from tests import toy
@@ -154,17 +155,74 @@ def test_every_set_of_prompts_to_every_set_of_outputs(evaluated):
         assert table[cell]["n"] == N
         assert {f: table[cell][f] for f in truth} == {f: {"text": 1.0} for f in truth}
     # An image carries neither motion nor voice, and the output is the next sample here.
-    assert set(table["image->text"]) == {"n", "upper", "digit", "colour"}
+    assert set(table["image->text"]) == {"n", "digit", "colour"}
     assert table["image->text+image"]["colour"]["text"] == pytest.approx(of_next["colour"])
-    assert set(table["text->image"]) == {"n", "upper", "digit", "colour"}
+    assert set(table["text->image"]) == {"n", "digit", "colour"}
     with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
         saved = paths.nest(dict(file))["combinations"]
     assert set(saved) == set(table)
     cell = saved["text+image->text+image"]
     assert cell["values"]["image"].shape == (N, 32, 32, 3) and cell["values"]["text"].shape == (N,)
     np.testing.assert_array_equal(cell["read"]["text"]["digit"], truth["digit"][:-1])
-    for row in table.values():
-        assert all(row["upper"][m] >= rate for m, rate in row["digit"].items())
+    mean = metrics["combinations_mean"]
+    assert (mean["cells"], mean["n"]) == (9, N) and mean["clusters"] <= N
+    assert mean["digit"] == pytest.approx(
+        np.mean([np.mean(list(row["digit"].values())) for row in table.values()]), abs=1e-4
+    )
+    assert 0 <= mean["interval"][0] < mean["digit"] < mean["interval"][1] <= 1
+    lines = run.table(metrics)
+    assert f"Every set of prompts to every set of outputs: 9 cells, n = {N} each" in lines
+    assert f"95 % {mean['interval'][0]:.3f}-{mean['interval'][1]:.3f} ({mean['clusters']} clusters); quantiles" in lines
+
+
+def test_intervals_have_the_glyphs_of_prompts_as_clusters(evaluated):
+    it, metrics = evaluated
+    with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
+        instances = paths.nest(dict(file))["real"]["seen"]["instances"]
+    assert list(instances) == ["glyph"] and instances["glyph"].shape == (N,)
+    glyphs = len(set(instances["glyph"].tolist()))
+    for direction, clusters in (("text->image", N), ("image->text", glyphs), ("image->image", glyphs)):
+        row = metrics["matrix"][direction]["factors"]["digit"]
+        assert row["clusters"] == clusters and 1 <= row["n_effective"] <= N
+    right = np.arange(N) < N - 1  # the last caption is empty
+    expected = proportion_interval(right, [instances["glyph"]])
+    assert metrics["matrix"]["image->text"]["all"]["interval"] == [round(x, 4) for x in expected.interval]
+    assert metrics["joint"]["text+image"]["digit"]["clusters"] == N
+
+
+def test_metrics_say_which_wordings_the_prompts_have(tmp_path, variables, monkeypatch, evaluated):
+    _, metrics = evaluated
+    assert metrics["wordings"] == "unseen" and "unseen test samples, unseen wordings" in run.table(metrics)
+    it = demo_run(tmp_path, combinations=0)
+    it.config.sources["test_held_out"] = {**it.config.sources["test_held_out"], "wordings": "trained"}
+    replace_generator(monkeypatch, it)
+    assert run.evaluate(it.codi, it.config, variables, tmp_path)["wordings"] == "trained"
+
+
+def test_outside_judges_come_first_in_the_table(tmp_path, variables, monkeypatch):
+    """A network that reads every image as a five."""
+    monkeypatch.setattr(
+        run.outside.pretrained,
+        "make_readers",
+        lambda codi, values: ({"image": lambda images: np.full(len(images), 5)}, {"image": "network"}),
+    )
+    it = demo_run(tmp_path, combinations=0, pretrained=6)
+    replace_generator(monkeypatch, it)
+    metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
+    truth = take(it.codi, make_source(it.config.sources["test_seen"]), range(6)).factors["digit"]
+    row = metrics["pretrained"]["matrix"]["text->image"]["factors"]["digit"]
+    assert row["accuracy"] == row["ceiling"] == round(float((truth == 5).mean()), 4)
+    assert set(metrics["pretrained"]["held_out"]) == {"text->image", "image->text"}
+    lines = [line.split() for line in run.table(metrics).splitlines()]
+    head = next(line for line in lines if line[:1] == ["direction"])
+    assert head[3:11] == ["outside", "ceiling", "of", "ceiling", "95", "%", "shuffled", "n"] and head[11] == "packaged"
+    cells = next(line for line in lines if line[:3] == ["image->text", "yes", "digit"])
+    outer = metrics["pretrained"]["matrix"]["image->text"]["factors"]["digit"]
+    inner = metrics["matrix"]["image->text"]["factors"]["digit"]
+    assert cells[3] == f"{outer['accuracy']:.3f}" and cells[8] == "6" and cells[9] == f"{inner['accuracy']:.3f}"
+    assert any(line[:1] == ["outputs"] and line[3] == "outside" and "packaged" in line for line in lines)
+    first = run.table(metrics).splitlines()[0]
+    assert first.endswith("n = 6 (text: words of the caption; image: network)")
 
 
 def test_the_mix_curve_without_combinations(tmp_path, variables, monkeypatch):

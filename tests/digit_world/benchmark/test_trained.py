@@ -2,7 +2,12 @@
 
 from types import SimpleNamespace
 
-from codi_jax.digit_world.benchmark.trained import is_paired, trained_together
+import pytest
+
+from codi_jax.data.source import make_source
+from codi_jax.digit_world.benchmark.trained import JUDGE_OBJECTIVES, is_paired, trained_together, wordings
+from codi_jax.presets import demo
+from codi_jax.presets.digit_world import recipe
 
 
 def stage(objective, *modalities, sources=(), losses=(), source="samples"):
@@ -45,3 +50,34 @@ def test_outputs_are_trained_together_if_a_stage_has_exactly_these():
     assert trained_together(STAGES, ("audio", "text"))
     assert not trained_together(STAGES, ("text", "image"))
     assert not trained_together(STAGES, ("text", "image", "audio"))
+
+
+def test_wordings_are_unseen_if_those_of_all_sources_are():
+    trained, unseen, other = (SimpleNamespace(wordings=w) for w in ("trained", "unseen", None))
+    assert wordings([unseen, unseen]) == "unseen" and wordings([unseen, trained]) == "trained"
+    assert wordings([unseen, other]) is None and wordings([object()]) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [demo.run(), recipe.run(), recipe.run(modalities="text+image"), recipe.run(pools="merged")],
+    ids=["demo", "digit_world", "a subset", "merged"],
+)
+def test_no_caption_or_prompt_of_an_evaluation_occurs_in_training(config):
+    """With the templates of tests/digit_world/test_captions.py, which share no subject and no order of clauses."""
+
+    def text_only(name):
+        return make_source({**config.sources[name], "modalities": ("text",), "merged": False}, name)
+
+    def texts(source, n):
+        text = source.read(range(min(n, len(source))))["text"]
+        return {*text["caption"].tolist(), *text["prompt"].tolist()}
+
+    stages = [stage for group in config.stages.values() for stage in group.values()]
+    named = {s.source for s in stages if isinstance(s.source, str) and s.objective not in JUDGE_OBJECTIVES}
+    training = [text_only(name) for name in sorted(named & config.sources.keys())]
+    tested = [text_only(config.evaluate[name]) for name in ("seen", "held_out")]
+    assert len(training) > 2 and wordings(tested) == "unseen"
+    assert all(source.config.split == "train" and source.wordings == "trained" for source in training)
+    seen = set().union(*(texts(source, 3000) for source in training))
+    assert len(seen) > 1000 and not seen & set().union(*(texts(source, 2000) for source in tested))

@@ -117,3 +117,15 @@ def test_many_failures_are_at_most_five_lines():
         assert not of(**given).passed
     more = of(joint=pairs, entropy=pairs)
     assert more.lines[-1].endswith("; and 10 more.")
+
+
+def test_the_mean_of_the_combinations_is_named():
+    mean = {"cells": 225, "n": 32, "digit": 0.8125, "interval": [0.7, 0.84], "clusters": 32, "n_effective": 40.0}
+    said = verdict({**metrics(n=256), "combinations_mean": mean}, FloorsConfig())
+    assert not said.passed and len(said.lines) == 4
+    assert (
+        "every set of prompts to every set of outputs: the digit is right in 0.812 on average (floor 0.85)."
+        in said.lines[2]
+    )
+    mean["interval"] = [0.7, 0.86]
+    assert verdict({**metrics(n=256), "combinations_mean": mean}, FloorsConfig()).passed

@@ -17,33 +17,12 @@ class Model:
         return AUDIO
 
 
-def evaluation():
-    digits = np.arange(6)
-    cell = lambda shift: {  # noqa: E731
-        "values": {"text": digits, "image": (digits + shift) % 10, "audio": digits},
-        "read": {"text": {"digit": digits}, "image": {"digit": digits}, "audio": {"digit": digits}},
-    }
-    return {
-        "real": {"seen": {"values": {"image": digits.astype(np.uint8), "text": digits}, "factors": {"digit": digits}}},
-        "matrix": {"text->image": {"values": np.array([0, 1, 2, 3, 9, 9])}, "image->text": {"values": digits}},
-        "joint": {"text+image": cell(0), "text+audio": cell(0)},
-        "independent": cell(1),
-    }
-
-
-def test_judges_that_are_not_installed_are_reported(monkeypatch):
+def test_networks_that_are_not_installed_are_named(monkeypatch):
     monkeypatch.setattr(pretrained, "_package", lambda name: None)
-    result = pretrained.judge(Model(), evaluation(), 4)
-    assert result["judges"] == {"image": pretrained.NOT_INSTALLED} and "codi_jax[judges]" in pretrained.NOT_INSTALLED
-    assert result["matrix"] == {} and result["joint"] == {}
-
-
-def test_directions_and_sets_by_hand(monkeypatch):
-    monkeypatch.setattr(pretrained, "make_readers", lambda codi, values: ({"image": np.asarray}, {"image": "network"}))
-    result = pretrained.judge(Model(), evaluation(), 5)
-    assert result["n"] == 5
-    assert result["matrix"] == {"text->image": {"accuracy": 4 / 5, "ceiling": 1.0}}
-    assert result["joint"] == {"text+image": {"joint": 1.0, "independent": 0.0}}  # audio has no judge
+    values = {"image": np.zeros((1, 4, 4, 3), np.uint8), "audio": np.zeros((1, 4), np.int16), "text": np.array(["a"])}
+    readers, networks = pretrained.make_readers(Model(), values)
+    assert readers == {} and networks == dict.fromkeys(("image", "audio"), pretrained.NOT_INSTALLED)
+    assert "codi_jax[judges]" in pretrained.NOT_INSTALLED
 
 
 def test_images_become_lines_of_text():

@@ -70,7 +70,7 @@ def page():
         gallery.direction(text, image, real, generated, "x"),
         gallery.combination([text, audio], [image], values, {"image": np.arange(8)}, "x"),
         gallery.together([text, image, audio], together, together, "digit", "x"),
-        numbers.heat_maps(NAMES, matrix, "x"),
+        numbers.heat_maps(NAMES, matrix, "x", {name: {"n": 8, **cell} for name, cell in matrix.items()}),
         numbers.combination_map(NAMES, table, "x"),
         numbers.joint_bars(joint, "x"),
     )
