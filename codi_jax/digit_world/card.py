@@ -49,8 +49,10 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The card's numbers from metrics.json.
 
     Returns:
-      {"n", "matrix", "held_out", "joint"}: "matrix" and "held_out" are direction -> factor -> {accuracy, ceiling},
-      "joint" is set of outputs -> factor -> {joint, entropy}.
+      {"n", "matrix", "held_out", "joint"} and, if they were measured, {"sync", "memorisation"}: "matrix" and "held_out"
+      are direction -> factor -> {accuracy, ceiling}, "joint" is set of outputs -> factor -> {joint, entropy}, "sync" is
+      set of outputs -> {joint, independent}, the share in step, and "memorisation" is output -> generated -> ratio of
+      distances.
     """
     directions = {
         kind: {
@@ -64,7 +66,17 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
         name: {f: {k: row[k] for k in ("joint", "entropy")} for f, row in cell.items() if f in digit_world.FACTORS}
         for name, cell in metrics["joint"].items()
     }
-    return {"n": metrics["n"], **directions, "joint": joint}
+    out = {"n": metrics["n"], **directions, "joint": joint}
+    if sets := metrics.get("sync", {}).get("sets"):
+        kinds = ("joint", "independent")
+        out["sync"] = {name: {kind: cell[kind]["same_frame"] for kind in kinds} for name, cell in sets.items()}
+    if memory := metrics.get("memorisation"):
+        ratios = {name: {t: row.get("ratio") for t, row in cell["outputs"].items()} for name, cell in memory.items()}
+        out["memorisation"] = {
+            name: {title: ratio for title, ratio in cell.items() if ratio is not None and title != "real"}
+            for name, cell in ratios.items()
+        }
+    return out
 
 
 def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
@@ -177,7 +189,20 @@ def text(card: Mapping[str, Any]) -> str:
     if "held_out" in numbers:
         held_out = {f"{name}, combinations kept out of training": cell for name, cell in numbers["held_out"].items()}
         lines += _rows("direction", ("accuracy", "ceiling"), held_out, {})
-    return "\n".join(lines + _rows("outputs, unconditional", ("joint", "entropy"), numbers["joint"], cells))
+    lines += _rows("outputs, unconditional", ("joint", "entropy"), numbers["joint"], cells)
+    return "\n".join([*lines, *_measures(numbers)])
+
+
+def _measures(numbers: Mapping[str, Any]) -> list[str]:
+    """A line on synchrony and one on memorisation, if they were measured."""
+    lines = []
+    if sync := numbers.get("sync"):
+        shares = (f"{name} {row['joint']:.3f} (alone {row['independent']:.3f})" for name, row in sync.items())
+        lines.append(f"Click of the audio in the frame of the video's bounce, generated together: {', '.join(shares)}.")
+    if memory := {name: cell for name, cell in numbers.get("memorisation", {}).items() if cell}:
+        cells = (f"{name} {', '.join(f'{t} {x:.2f}' for t, x in cell.items())}" for name, cell in memory.items())
+        lines.append(f"Median distance to the nearest training sample, over that of real samples: {'; '.join(cells)}.")
+    return [text for line in lines for text in (line, "")]
 
 
 def _describe(source: Mapping[str, Any]) -> str:

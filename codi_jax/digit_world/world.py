@@ -150,6 +150,11 @@ class DigitWorld:
             out[name] = self._makers[name](index, factors)
         return out
 
+    def audio_without_click(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Waveforms [N, 8192] of samples without their click, to measure how often a detector finds one there."""
+        index = np.asarray(indices, np.int64)
+        return self._audio(index, {**self._factors(index), "event": np.full(len(index), np.nan)})
+
     def _factors(self, index: np.ndarray) -> dict[str, np.ndarray]:
         u = uniform(self._seed, tuple(FACTORS), index)
         out = {"digit": choose(u["digit"], len(DIGITS))}

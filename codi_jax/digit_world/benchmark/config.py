@@ -22,6 +22,8 @@ class EvaluateConfig:
         `judges.pretrained` read, if they are installed; 0 skips them.
       judges: the package of the judges and similarity towers: the name of a packaged model, or a folder written by
         `codi-jax package`.
+      neighbours: maximum number of training samples of every pool of a denoiser, among which the nearest one to each
+        output is found, see `benchmark.memory`; 0 skips them.
       reference: number of further samples of `seen`, the reference of the Fréchet distance.
       floors: the smallest acceptable metrics, see `benchmark.floors`; without them there is no verdict.
     """
@@ -34,6 +36,7 @@ class EvaluateConfig:
     mixes: tuple[str, ...] = ()
     pretrained: int = 64
     judges: str = DEFAULT
+    neighbours: int = 10_000
     reference: int = 1024
     floors: FloorsConfig | None = None
 
@@ -46,7 +49,8 @@ class EvaluateConfig:
             raise ConfigError(
                 f"config.evaluate.factors: {digit_world.LEADING!r}, which every modality shows, must be one of them"
             )
-        if self.pretrained < 0:
-            raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
+        for name in ("pretrained", "neighbours"):
+            if (number := getattr(self, name)) < 0:
+                raise ConfigError(f"config.evaluate.{name}: {number} is negative; 0 skips it")
         if self.mixes and self.n < len(mixing.WEIGHTS):
             raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")

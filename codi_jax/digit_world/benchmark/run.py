@@ -29,7 +29,17 @@ from codi_jax import digit_world, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import Source, make_source
-from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, roundtrip, trained
+from codi_jax.digit_world.benchmark import (
+    combinations,
+    diversity,
+    joint,
+    matrix,
+    memory,
+    mixing,
+    roundtrip,
+    sync,
+    trained,
+)
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
 from codi_jax.digit_world.benchmark.tables import table
@@ -76,6 +86,7 @@ class Evaluation:
         # Of held-out combinations the directions between different modalities, since copying is easy.
         self.directions = {kind: [(a, b) for a, b in pairs if kind == "seen" or a != b] for kind in self.sources}
         self.seconds: dict[str, float] = {}
+        self.training = memory.training(config, self.names) if self.settings.neighbours else {}
         for title in self.settings.mixes:
             for name in mixing.parse_title(title):
                 codi[name]
@@ -101,7 +112,8 @@ class Evaluation:
 
     def _timed(self, title: str) -> "_Timed":
         total = 2 + sum(map(len, self.directions.values())) + len(self.sets) * (1 + bool(self.settings.combinations))
-        return _Timed(self.seconds, title, total + len(self.settings.mixes) + bool(self.settings.pretrained))
+        total += len(self.settings.mixes) + len(self.training) + bool(self.settings.pretrained)
+        return _Timed(self.seconds, title, total)
 
     def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metrics, and the arrays of samples.npz by path; see the module's docstring."""
@@ -130,9 +142,8 @@ class Evaluation:
                 metrics[kind][direction] = result
                 saved[kind][direction] = {"values": array(values), "read": reading.factors}
         self._joint(fits, metrics, saved)
-        timed = {m for m in self.names if m in digit_world.TIMED}
-        together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
-        metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
+        metrics["sync"], metrics["diversity"] = sync.measure(saved), diversity.measure(saved)
+        metrics["memorisation"] = {name: self._memory(name, saved) for name in self.training}
         if self.settings.pretrained:
             with self._timed("pretrained judges") as timed:
                 metrics["pretrained"] = pretrained.judge(self.codi, saved, min(n, self.settings.pretrained))
@@ -218,6 +229,13 @@ class Evaluation:
             curve = mixing.curve(a, b, samples.factors, first, second, read)
             timed.summary = f"{a} {curve[digit_world.LEADING][a][0]:.2f} .. {b} {curve[digit_world.LEADING][b][-1]:.2f}"
         return curve
+
+    def _memory(self, name: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Distances of the outputs of one modality to the nearest training samples."""
+        with self._timed(f"neighbours of {name}") as timed:
+            out = memory.measure(self.codi, name, self.training[name], saved, self.settings.neighbours)
+            timed.summary = memory.summary(out)
+        return out
 
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], saved: dict[str, Any]) -> None:
         def to_save(values: Mapping[str, list], readings: Mapping[str, Reading]) -> dict[str, Any]:
@@ -305,7 +323,8 @@ def evaluate(codi: CoDi, config: Any, variables: dict[str, Any], workdir: Path) 
 
     Returns:
       The metrics: {"n", "real", "codec", "matrix", "combinations", "held_out", "joint", "sim", "mix", "sync",
-      "pretrained", "objectives"}; "sim" is empty if a modality has no packaged tower.
+      "diversity", "memorisation", "pretrained", "objectives"}; "sim" is empty if a modality has no packaged tower,
+      "sync" if the model has not both audio and video, "memorisation" without `neighbours`.
 
     Raises:
       ConfigError: a component, source or reader is missing, or the package of the judges is.

@@ -15,7 +15,7 @@ from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark.combinations import summary
 from codi_jax.digit_world.benchmark.order import in_order
-from codi_jax.digit_world.report import gallery, numbers
+from codi_jax.digit_world.report import gallery, measures, numbers
 from codi_jax.modalities import MODALITIES
 from codi_jax.parallel import paths
 from codi_jax.progress import duration
@@ -130,6 +130,7 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
             )
         )
     parts.append(_joint(run, metrics, samples))
+    parts += [_section(*section) for section in measures.sections(metrics)]
     if metrics.get("pretrained", {}).get("judges"):
         parts.append(_pretrained(metrics["pretrained"]))
     parts.append(
