@@ -65,7 +65,7 @@ def _noise() -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _clicks() -> np.ndarray:
+def click_bursts() -> np.ndarray:
     """The clicks, float32 [16, 80]; every sample takes one."""
     u = uniform("digit_world", ("click",), np.arange(_CLICKS * _CLICK_LENGTH))["click"]
     bursts = (2 * u - 1).reshape(_CLICKS, _CLICK_LENGTH) * np.exp(-np.arange(_CLICK_LENGTH) / (_CLICK_LENGTH / 4))
@@ -87,7 +87,7 @@ def synthesize(
       digit: [N], integers.
       voice: [N], 0 low and 1 high.
       motion: [N], 0 left, 1 right, 2 up, 3 down.
-      click: [N], the time of the click in seconds, at most 1.01.
+      click: [N], the time of the click in seconds, at most 1.01; NaN for none.
       draws: name in `DRAWS` -> [N], uniform numbers in [0, 1).
 
     Returns:
@@ -109,8 +109,8 @@ def synthesize(
     out *= (np.float32(np.sqrt(2) * _TONE) * loudness * bank.level[word])[:, None]
     noise = _noise()
     floor = choose(draws["floor"], len(noise) - LENGTH)
-    clicks = _clicks()[choose(draws["click"], _CLICKS)]
-    begin = np.rint(click * RATE).astype(np.int64)
+    clicks = click_bursts()[choose(draws["click"], _CLICKS)] * ~np.isnan(click)[:, None]
+    begin = np.rint(np.nan_to_num(click) * RATE).astype(np.int64)
     rows = zip(
         *(out, start.tolist(), stop.tolist(), onset.tolist(), loudness, floor.tolist(), begin.tolist(), clicks),
         strict=True,

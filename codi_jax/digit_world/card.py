@@ -45,10 +45,11 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The card's numbers from metrics.json.
 
     Returns:
-      {"n", "wordings", "outside", "matrix", "held_out", "joint"}: "matrix" and "held_out" are direction -> factor ->
-      {accuracy, ceiling, interval}, "joint" is set of outputs -> factor -> {joint, entropy, interval}, as the packaged
-      judges read them; "outside" is {"n", "judges", "matrix", "held_out", "joint"} of the outside judges, and is
-      missing if they read nothing.
+      {"n", "wordings", "outside", "matrix", "held_out", "joint", "sync", "memorisation"}: "matrix" and "held_out" are
+      direction -> factor -> {accuracy, ceiling, interval}, "joint" is set of outputs -> factor -> {joint, entropy,
+      interval}, as the packaged judges read them; "outside" is {"n", "judges", "matrix", "held_out", "joint"} of the
+      outside judges; "sync" is set of outputs -> {joint, independent}, the share in step, and "memorisation" is output
+      -> generated -> ratio of distances. What was not measured is missing.
     """
     rates = ("accuracy", "ceiling", "interval")
     columns = {"matrix": rates, "held_out": rates, "joint": ("joint", "entropy", "interval")}
@@ -77,7 +78,17 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
         for name, cell in metrics["joint"].items()
     }
     extra = {key: value for key, value in (("wordings", metrics.get("wordings")), ("outside", others)) if value}
-    return {"n": metrics["n"], **extra, **directions, "joint": joint}
+    out: dict[str, Any] = {"n": metrics["n"], **extra, **directions, "joint": joint}
+    if sets := metrics.get("sync", {}).get("sets"):
+        kinds = ("joint", "independent")
+        out["sync"] = {name: {kind: cell[kind]["same_frame"] for kind in kinds} for name, cell in sets.items()}
+    if memory := metrics.get("memorisation"):
+        ratios = {name: {t: row.get("ratio") for t, row in cell["outputs"].items()} for name, cell in memory.items()}
+        out["memorisation"] = {
+            name: {title: ratio for title, ratio in cell.items() if ratio is not None and title != "real"}
+            for name, cell in ratios.items()
+        }
+    return out
 
 
 def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
@@ -222,7 +233,19 @@ def text(card: Mapping[str, Any]) -> str:
         lines += _rows("direction", rates, held_out, {}, others)
     agreements = ("joint", "interval", "entropy")
     joint = _rows("outputs, unconditional", agreements, numbers["joint"], cells, read.get("joint", {}))
-    return "\n".join(lines + joint)
+    return "\n".join([*lines, *joint, *_measures(numbers)])
+
+
+def _measures(numbers: Mapping[str, Any]) -> list[str]:
+    """A line on synchrony and one on memorisation, if they were measured."""
+    lines = []
+    if sync := numbers.get("sync"):
+        shares = (f"{name} {row['joint']:.3f} (alone {row['independent']:.3f})" for name, row in sync.items())
+        lines.append(f"Click of the audio in the frame of the video's bounce, generated together: {', '.join(shares)}.")
+    if memory := {name: cell for name, cell in numbers.get("memorisation", {}).items() if cell}:
+        cells = (f"{name} {', '.join(f'{t} {x:.2f}' for t, x in cell.items())}" for name, cell in memory.items())
+        lines.append(f"Median distance to the nearest training sample, over that of real samples: {'; '.join(cells)}.")
+    return [text for line in lines for text in (line, "")]
 
 
 def _describe(source: Mapping[str, Any]) -> str:

@@ -181,6 +181,11 @@ class DigitWorld:
         (u,) = uniform(self._seed, (name + "glyph",), index).values()
         return glyph_index(self.config.split, factors["digit"], u)
 
+    def audio_without_click(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Waveforms [N, 8192] of samples without their click, to measure how often a detector finds one there."""
+        index = np.asarray(indices, np.int64)
+        return self._audio(index, {**self._factors(index), "event": np.full(len(index), np.nan)})
+
     def _factors(self, index: np.ndarray) -> dict[str, np.ndarray]:
         u = uniform(self._seed, tuple(FACTORS), index)
         out = {"digit": choose(u["digit"], len(DIGITS))}

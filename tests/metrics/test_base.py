@@ -9,14 +9,25 @@ from hypothesis import strategies as st
 
 from codi_jax.metrics.agreement import Agreement
 from codi_jax.metrics.base import compute, merge_processes
+from codi_jax.metrics.diversity import WithinClassDiversity, moments
 from codi_jax.metrics.frechet import FrechetDistance, fit
+from codi_jax.metrics.neighbours import NearestDistance
+from codi_jax.metrics.offset import Offset
 
 RNG = np.random.default_rng(0)
 READINGS = RNG.integers(-1, 4, (2, 24))
 FEATURES = RNG.normal([0.0, 1e3, -5.0], size=(24, 3))  # a mean far above the deviation
+CLASSES = np.arange(24) % 3 - 1
+TIMES = np.where(RNG.uniform(size=(2, 24)) < 0.2, np.nan, RNG.uniform(size=(2, 24)))
 CASES = {
     "agreement": (Agreement(2, 4), lambda a, b: list(READINGS[:, a:b])),
     "frechet": (FrechetDistance(fit(FEATURES[::2] * 1.1)), lambda a, b: FEATURES[a:b]),
+    "offset": (Offset({"near": 0.1, "far": 0.5}), lambda a, b: (TIMES[0, a:b], TIMES[1, a:b])),
+    "diversity": (
+        WithinClassDiversity(moments(FEATURES * 1.5, CLASSES, 2, 3)),
+        lambda a, b: (FEATURES[a:b], CLASSES[a:b]),
+    ),
+    "neighbours": (NearestDistance(np.float32(FEATURES[::3] + 1)), lambda a, b: np.float32(FEATURES[a:b])),
 }
 
 

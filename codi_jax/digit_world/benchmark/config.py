@@ -26,6 +26,8 @@ class EvaluateConfig:
         all of them for the 18 x 256 audio of codecs, directions, sets and real samples.
       judges: the package of the judges and similarity towers: the name of a packaged model, or a folder written by
         `codi-jax package`.
+      neighbours: maximum number of training samples of every pool of a denoiser, among which the nearest one to each
+        output is found, see `benchmark.memory`; 0 skips them.
       reference: number of further samples of `seen`, the reference of the Fréchet distance.
       floors: the smallest acceptable metrics, see `benchmark.floors`; without them there is no verdict.
       seed: of the draws, see `benchmark.settings`; the seed of the training does not change them.
@@ -40,6 +42,7 @@ class EvaluateConfig:
     mixes: tuple[str, ...] = ()
     pretrained: int = 256
     judges: str = DEFAULT
+    neighbours: int = 10_000
     reference: int = 1024
     floors: FloorsConfig | None = None
     seed: int = 0
@@ -55,7 +58,8 @@ class EvaluateConfig:
             )
         if not 0 <= self.seed < 1 << 64:
             raise ConfigError(f"config.evaluate.seed: expected 0 or more and at most 64 bits, got {self.seed}")
-        if self.pretrained < 0:
-            raise ConfigError(f"config.evaluate.pretrained: {self.pretrained} is negative")
+        for name in ("pretrained", "neighbours"):
+            if (number := getattr(self, name)) < 0:
+                raise ConfigError(f"config.evaluate.{name}: {number} is negative; 0 skips it")
         if self.mixes and self.n < len(mixing.WEIGHTS):
             raise ConfigError(f"config.evaluate.mixes: a curve needs n >= {len(mixing.WEIGHTS)}, got {self.n}")

@@ -32,7 +32,18 @@ from codi_jax import digit_world, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.source import Source, make_source
-from codi_jax.digit_world.benchmark import combinations, joint, matrix, mixing, outside, roundtrip, trained
+from codi_jax.digit_world.benchmark import (
+    combinations,
+    diversity,
+    joint,
+    matrix,
+    memory,
+    mixing,
+    outside,
+    roundtrip,
+    sync,
+    trained,
+)
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.samples import EvaluationSamples, array, take
 from codi_jax.digit_world.benchmark.settings import WHOLE, Scope, key_of_draws, record, resolve, why_no_verdict
@@ -84,6 +95,7 @@ class Evaluation:
         self.directions = {kind: [(a, b) for a, b in pairs if kind == "seen" or a != b] for kind in self.sources}
         self.seconds: dict[str, float] = {}
         self._fits: dict[str, frechet.Gaussian] = {}
+        self.training = memory.training(config, self.names) if self.settings.neighbours and scope.whole else {}
         for title in self.settings.mixes:
             for name in mixing.parse_title(title):
                 codi[name]
@@ -130,6 +142,7 @@ class Evaluation:
             len(self.directions.get("held_out", ())) * self._measures("held_out"),
             len(self.sets) * (self._measures("joint") + bool(self.settings.combinations)),
             len(self.settings.mixes),
+            len(self.training),
             bool(self.settings.pretrained),
         )
         return _Timed(self.seconds, title, sum(counts))
@@ -165,9 +178,9 @@ class Evaluation:
                 saved[kind][direction] = {"values": array(values), "read": reading.factors}
         if self._measures("joint"):
             self._joint(self._fits, metrics, saved)
-        timed = {m for m in self.names if m in digit_world.TIMED}
-        together = {title: cell for title, cell in metrics["joint"].items() if timed and timed <= set(title.split("+"))}
-        metrics["sync"] = {title: {"motion": cell["motion"]} for title, cell in together.items()}
+        if self.scope.whole:
+            metrics["sync"], metrics["diversity"] = sync.measure(saved), diversity.measure(saved)
+            metrics["memorisation"] = {name: self._memory(name, saved) for name in self.training}
         if self.settings.pretrained:
             with self._timed("pretrained judges") as timed:
                 count = min(n, self.settings.pretrained)
@@ -255,6 +268,13 @@ class Evaluation:
             curve = mixing.curve(a, b, samples.factors, first, second, read)
             timed.summary = f"{a} {curve[digit_world.LEADING][a][0]:.2f} .. {b} {curve[digit_world.LEADING][b][-1]:.2f}"
         return curve
+
+    def _memory(self, name: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Distances of the outputs of one modality to the nearest training samples."""
+        with self._timed(f"neighbours of {name}") as timed:
+            out = memory.measure(self.codi, name, self.training[name], saved, self.settings.neighbours)
+            timed.summary = memory.summary(out)
+        return out
 
     def _joint(self, fits: Mapping[str, frechet.Gaussian], metrics: dict[str, Any], saved: dict[str, Any]) -> None:
         def to_save(values: Mapping[str, list], readings: Mapping[str, Reading]) -> dict[str, Any]:
@@ -350,8 +370,9 @@ def evaluate(
 
     Returns:
       The metrics: {"n", "real", "codec", "matrix", "combinations", "combinations_mean", "held_out", "joint", "sim",
-      "mix", "sync", "pretrained", "wordings", "objectives"} and those of `settings.record`; what is not measured is {},
-      and "sim" is empty if a modality has no packaged tower.
+      "mix", "sync", "diversity", "memorisation", "pretrained", "wordings", "objectives"} and those of
+      `settings.record`. What is not measured is {}; "sim" is empty if a modality has no packaged tower, "sync" if the
+      model has not both audio and video, "memorisation" without `neighbours`.
 
     Raises:
       ConfigError: a component, source or reader is missing, or the package of the judges is.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codi_jax.digit_world import LEADING
-from codi_jax.digit_world.benchmark import combinations, outside
+from codi_jax.digit_world.benchmark import combinations, outside, sync
 from codi_jax.digit_world.benchmark.settings import samples_of
 from codi_jax.parallel.tables import table as aligned
 
@@ -110,6 +110,35 @@ def combinations_lines(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _sync(cells: Mapping[str, Any]) -> str:
+    """A row for each pair of times: real ones, sets generated together and their controls, and prompted outputs."""
+    columns = ("same frame", "95 %", "neighbour", "offset, ms", "unread")
+    lines: list[tuple[str, ...]] = [("outputs", "", *columns)]
+    for title, kind, row in sync.lines(cells):
+        same = _cells({**row, "interval": row.get("same_frame_interval")}, ("same_frame", "interval"))
+        numbers = *same, _number(row["adjacent_frame"])
+        lines.append((title, kind, *numbers, _number(row["offset_ms"], 0), _number(row["unread"])))
+    return aligned(lines, right=range(2, 7))
+
+
+def _diversity(modalities: Mapping[str, Any]) -> str:
+    lines = [("output", "generated", "diversity", "distance", "real", "n")]
+    for name, cells in modalities.items():
+        for title, row in cells.items():
+            numbers = (_number(row[key]) for key in ("diversity", "distance", "real"))
+            lines.append((name, title, *numbers, str(row["n"])))
+    return aligned(lines, right=range(2, 6))
+
+
+def _memory(modalities: Mapping[str, Any]) -> str:
+    lines = [("output", "generated", "median", "of real", "near 1 %", "near 5 %", "verbatim")]
+    for name, cell in modalities.items():
+        for title, row in cell["outputs"].items():
+            numbers = (_number(row.get(key)) for key in ("median", "ratio", "near_1", "near_5", "verbatim"))
+            lines.append((name, title, *numbers))
+    return aligned(lines, right=range(2, 7))
+
+
 def table(metrics: Mapping[str, Any]) -> str:
     """The table that `codi-jax evaluate` prints: codecs, matrix, held-out combinations, joint sets, real samples."""
     n, samples = metrics["n"], samples_of(metrics)
@@ -141,6 +170,22 @@ def table(metrics: Mapping[str, Any]) -> str:
     if metrics.get("sim"):
         parts += ["", "Cosine similarity of outputs generated together, by separately trained towers"]
         parts += [_rates("SIM", ("joint", "independent", "shuffled"), metrics["sim"])]
+    if "sets" in (of_pairs := metrics.get("sync", {})):
+        parts += ["", "Bounce of the video and click of the audio: in the same frame, or a neighbouring one"]
+        parts += [_sync(of_pairs)]
+    if metrics.get("diversity"):
+        parts += [
+            "",
+            "Distance between outputs of one digit, relative to real samples (text: share of distinct captions)",
+        ]
+        parts += [_diversity(metrics["diversity"])]
+    if metrics.get("memorisation"):
+        parts += [
+            "",
+            "Distance to the nearest training sample, relative to that of unseen real samples; near p %: share of",
+        ]
+        parts += ["outputs nearer than p % of these"]
+        parts += [_memory(metrics["memorisation"])]
     distances = {m: row["fidelity"] for m, row in metrics["real"].items() if row["fidelity"] is not None}
     if distances:
         real = ", ".join(f"{m} {_number(d, 2)}" for m, d in distances.items())

@@ -17,7 +17,7 @@ from codi_jax.digit_world.benchmark import outside
 from codi_jax.digit_world.benchmark.combinations import summary
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.settings import samples_of
-from codi_jax.digit_world.report import gallery, numbers
+from codi_jax.digit_world.report import gallery, measures, numbers
 from codi_jax.modalities import MODALITIES
 from codi_jax.parallel import paths
 from codi_jax.progress import duration
@@ -113,6 +113,7 @@ def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict
             )
         )
     parts.append(_joint(run, metrics, samples))
+    parts += [_section(*section) for section in measures.sections(metrics)]
     parts.append(
         _section(
             "Training",

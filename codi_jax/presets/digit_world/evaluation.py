@@ -59,7 +59,7 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool, 
     if floors == "package":  # only values with floors are measured; `make claims` measures the rest
         out |= {"combinations": 0, "mixes": ()}
     if variant:
-        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
+        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "neighbours": 0, "floors": None}
     if pretrained:
         out["pretrained"] = pretrained
     return checked_fields(EvaluateConfig, **out)

@@ -121,6 +121,9 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert metrics["real"]["text"]["digit"] == 1 and metrics["real"]["image"]["fidelity"] > 0
     sim = metrics["sim"]["text+image"]
     assert sim["n"] == N and sim["joint"] != sim["shuffled"] and -1 <= sim["joint"] <= 1
+    assert metrics["sync"] == metrics["memorisation"] == {}  # neither audio nor video, and no neighbours
+    assert set(metrics["diversity"]["image"]) == {"text->image", "independent", "text+image"}
+    assert metrics["diversity"]["text"]["text+image"]["n"] == N
     assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
 
     assert metrics["parts"] == "all" and (metrics["split"], metrics["seed"], metrics["training_seed"]) == ("test", 0, 0)
@@ -259,6 +262,25 @@ def test_parts_have_the_numbers_of_the_whole_evaluation(evaluated, variables, tm
     assert json.loads((it.workdir / "metrics.json").read_text()) == json.loads(json.dumps(whole))
 
 
+def test_neighbours_in_the_training_samples(tmp_path, variables, monkeypatch, capsys):
+    it = demo_run(tmp_path, combinations=0, neighbours=32, pretrained=0)
+    replace_generator(monkeypatch, it)
+    metrics = run.evaluate(it.codi, it.config, variables, tmp_path)
+    memory = metrics["memorisation"]
+    assert memory["image"]["training"] == memory["text"]["training"] == 32
+    rows = memory["image"]["outputs"]
+    assert set(rows) == {"real", "codec", "fresh", "independent", "text->image", "text+image"}
+    assert rows["real"] == rows["codec"] == rows["text->image"] == rows["text+image"] and rows["real"]["ratio"] == 1
+    assert memory["text"]["outputs"]["real"]["verbatim"] == 0
+    assert "13/13  neighbours of image  32 training samples" in capsys.readouterr().out
+    table = run.table(metrics)
+    assert any(
+        line.split()[:4] == ["image", "fresh", f"{rows['fresh']['median']:.3f}", f"{rows['fresh']['ratio']:.3f}"]
+        for line in table.splitlines()
+    )
+    assert any(line.split()[:2] == ["text", "validation"] for line in table.splitlines())
+
+
 def test_the_saved_samples_can_be_read_again(evaluated):
     it, metrics = evaluated
     with np.load(it.workdir / "samples.npz", allow_pickle=False) as file:
@@ -286,6 +308,7 @@ def test_the_saved_samples_can_be_read_again(evaluated):
         ({"n": 1}, "n >= 4"),
         ({"mixes": ("text|image->text",)}, "mixes: a curve needs n >= 11, got 8"),
         ({"factors": ("colour",)}, r"config\.evaluate\.factors: 'digit', which every modality shows, must be one"),
+        ({"neighbours": -1}, r"config\.evaluate\.neighbours: -1 is negative; 0 skips it"),
         ({"combinations": N + 1}, "combinations: 9 is not between 0 and n = 8"),
     ],
 )
