@@ -1,6 +1,6 @@
 """The run that trains the packaged model, and its variants."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, checked_fields, checked_options
@@ -53,7 +53,7 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
             size = round(share * (5_000 if "video" in pair else 10_000))
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them factors that images do not show.
-            stills = {"stills": 0.4} if pool == "text+video" else {}
+            stills: dict[str, Any] = {"stills": 0.4} if pool == "text+video" else {}
             out[f"{pool} whole"] = world(pair, size=100_000, seed=20 + seed, truncate=0.0, reword=True, **stills)
     if merged:
         out["merged"] = world(modalities, size=10_000, seed=30, truncate=0.3, merged=True)

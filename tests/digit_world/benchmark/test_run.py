@@ -241,7 +241,7 @@ def test_the_mix_curve_without_combinations(tmp_path, variables, monkeypatch):
 
 def test_parts_have_the_numbers_of_the_whole_evaluation(evaluated, variables, tmp_path, capsys):
     it, whole = evaluated
-    measured = ("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim", "sync", "pretrained")
+    measured = ("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim", "diversity", "pretrained")
     for parts, keys, total in (
         (("joint",), {"joint", "sim"}, 4),
         (("directions", "real", "pretrained"), {"matrix", "real", "pretrained"}, 6),
@@ -257,7 +257,7 @@ def test_parts_have_the_numbers_of_the_whole_evaluation(evaluated, variables, tm
         assert run.table(metrics) and compare.table({"whole": whole, "part": metrics})
         assert run.make_verdict(metrics, WITH_FLOORS) is None
         assert json.loads((tmp_path / parts[0] / "cost.json").read_text())["stages"]
-    assert metrics["evaluate"]["pretrained"] == 0 and whole["evaluate"]["pretrained"] == 64
+    assert metrics["evaluate"]["pretrained"] == 0 and whole["evaluate"]["pretrained"] == 256
     assert run.make_verdict(whole, WITH_FLOORS) is not None
     assert json.loads((it.workdir / "metrics.json").read_text()) == json.loads(json.dumps(whole))
 
