@@ -123,7 +123,7 @@ def test_the_record_says_how_the_numbers_were_made(monkeypatch):
     assert says["generate"]["guidance"]["image"] == {"prompt": 4.0, "environment": 8.0, "low": 0.3, "high": 1.0}
     assert says["generate"]["delay"] == {"text": 0, "image": 5}
     assert says["evaluate"].keys() == {
-        *("seen", "held_out", "factors", "combinations", "mixes", "pretrained", "judges", "reference"),
+        *("seen", "held_out", "factors", "combinations", "mixes", "pretrained", "neighbours", "judges", "reference"),
     }
     assert says["evaluate"]["seen"] == "val"
     assert record(toy.codi(), it, resolve(it, settings.WHOLE), settings.WHOLE)["parts"] == "all"
