@@ -96,7 +96,7 @@ def _sync(cells: Mapping[str, Any]) -> str:
 
 
 def _diversity(modalities: Mapping[str, Any]) -> str:
-    lines = [("output", "generated", "diversity", "distance", "real", "n")]
+    lines: list[tuple[str, ...]] = [("output", "generated", "diversity", "distance", "real", "n")]
     for name, cells in modalities.items():
         for title, row in cells.items():
             numbers = (_number(row[key]) for key in ("diversity", "distance", "real"))
@@ -105,7 +105,7 @@ def _diversity(modalities: Mapping[str, Any]) -> str:
 
 
 def _memory(modalities: Mapping[str, Any]) -> str:
-    lines = [("output", "generated", "median", "of real", "near 1 %", "near 5 %", "verbatim")]
+    lines: list[tuple[str, ...]] = [("output", "generated", "median", "of real", "near 1 %", "near 5 %", "verbatim")]
     for name, cell in modalities.items():
         for title, row in cell["outputs"].items():
             numbers = (_number(row.get(key)) for key in ("median", "ratio", "near_1", "near_5", "verbatim"))
