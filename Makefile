@@ -1,9 +1,10 @@
 # make demo   sets up, makes a page with the packaged model, then trains $(CONFIG), measures it, writes the report and
 #             ends on a verdict; fails if what was trained is below its floors
 # make digit_world   trains text, image, audio and video for as long as the same floors take; no page
-# make claims the tables of README.md and docs/results.md: the same, trained $(LENGTH) times as long with $(SEEDS) seeds,
-#             n = 256, read by pretrained judges too; beside it the paper's loss, tokens of a map, pairs of everything,
-#             and $(ABLATIONS); many hours, in steps that can be called alone, each of which goes on where it was
+# make claims the tables of README.md and docs/results.md: the packaged model, its recipe with other seeds ($(SEEDS) in all),
+#             the paper's loss, tokens of a map, pairs of everything and ablations from the same first stages, n = 256,
+#             read by pretrained judges, too; many hours, in runs that can be called alone and go on where they were:
+#             python -m benchmarks.claims run --list
 # make sweep  which settings of sampling are best on validation samples, one at a time around those of the config: of the
 #             packaged model, and of what `make claims` has trained; docs/claims/sweep.*.json
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo trained digit_world package test tpu core versions parity slow clean
-.PHONY: sweep claims claims-seed claims-variant claims-ablation claims-packaged claims-demo claims-tables claim
+.PHONY: claims sweep
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
@@ -44,66 +45,15 @@ digit_world:
 
 SEEDS ?= 3
 REPEAT_LENGTH ?= $(LENGTH)
-SAMPLES := n=256,pretrained=256
-VARIANTS := merged paper map
-OPTION_merged := pools=merged
-OPTION_paper := loss=paper
-OPTION_map := tokens=map
-# Options of the config digit_world; delay=K is one of sampling, and trains nothing.
-ABLATIONS ?= anchor=partner anchor=none delay=0
-SEED ?= 0
-VARIANT ?= paper
-ABLATION ?= anchor=partner
-COLLECTED := out/claims/collected
+ABLATION_LENGTH ?= 1
 
-# Seed 0 comes first, since the others copy its first stages. Variants run side by side, the longest first.
-claims:
-	for seed in $$(seq 0 $$(($(SEEDS) - 1))); do $(MAKE) claims-seed SEED=$$seed || exit; done
-	printf '%s\n' $(VARIANTS) | xargs -P $(JOBS) -I{} $(MAKE) claims-variant VARIANT={} JOBS=1
-	printf '%s\n' $(ABLATIONS) | xargs -P $(JOBS) -I{} $(MAKE) claims-ablation ABLATION={} JOBS=1
-	$(MAKE) claims-tables
-
-claims-seed:
-	$(MAKE) claim NAME=seed$(SEED) OPTIONS=length=$(if $(filter 0,$(SEED)),$(LENGTH),$(REPEAT_LENGTH)),$(SAMPLES) \
-		OVERRIDES=--config.seed=$(SEED)
-
-claims-variant:
-	$(MAKE) claim NAME=variant.$(VARIANT) OPTIONS=length=$(LENGTH),$(SAMPLES),$(OPTION_$(VARIANT)) REUSE=out/claims/seed0
-
-DELAYED := image audio video
-DELAY = $(patsubst delay=%,%,$(filter delay=%,$(ABLATION)))
-claims-ablation:
-	$(MAKE) claim NAME=ablation.$(subst =,-,$(ABLATION)) REUSE=out/claims/seed0 \
-		OPTIONS=length=$(LENGTH),$(SAMPLES)$(if $(DELAY),,$(comma)$(ABLATION)) \
-		OVERRIDES="$(if $(DELAY),$(foreach output,$(DELAYED),--config.generate.delay.$(output)=$(DELAY)))"
-comma := ,
-
-# Trains and measures one run; a verdict below the floors (exit code 1) is a result, too. What is collected is copied to
-# docs/claims at the end, so that no step changes the checkout in which the next one is measured.
-claim: WORKDIR = out/claims/$(subst .,-,$(NAME))
-claim: NAMED = $(if $(OPTIONS),digit_world:$(OPTIONS),$(CONFIG))
-claim: $(VENV)/.demo $(VENV)/.judges
-	@git diff --quiet HEAD || { echo "commit your changes first: numbers are of a commit" >&2; exit 2; }
-	$(BIN)/codi-jax demo --no-page --config=$(NAMED) $(OVERRIDES) --out=$(WORKDIR) --jobs=$(JOBS) \
-		$(if $(REUSE),--reuse=$(REUSE)) || test $$? -eq 1
-	$(BIN)/python -m benchmarks.claims collect --name=$(NAME) --workdir=$(WORKDIR) --out=$(COLLECTED) \
-		--trained-with="$(strip $(NAMED) $(OVERRIDES))"
-
-claims-demo:
-	$(MAKE) claim NAME=demo CONFIG=demo
-
-claims-packaged: $(VENV)/.demo $(VENV)/.judges
-	$(BIN)/codi-jax evaluate --model=digit_world --workdir=out/claims/packaged || test $$? -eq 1
-	$(BIN)/python -m benchmarks.claims collect --name=packaged --workdir=out/claims/packaged --out=$(COLLECTED) \
-		--card=$(WEIGHTS)/card.json
-
-claims-tables: $(VENV)/.demo
-	mkdir -p docs/claims
-	cp $(COLLECTED)/*.json docs/claims/
+claims: $(VENV)/.demo $(VENV)/.judges
+	$(BIN)/python -m benchmarks.claims run --seeds=$(SEEDS) --length=$(LENGTH) --repeat-length=$(REPEAT_LENGTH) \
+		--ablation-length=$(ABLATION_LENGTH) --jobs=$(JOBS)
 	$(BIN)/python -m benchmarks.claims readme
 
 SWEEP := $(BIN)/python -m benchmarks.sweep
-SWEPT := ours=out/claims/seed0 paper=out/claims/variant-paper
+SWEPT := paper=out/claims/work/variant.paper ablation=out/claims/work/ablation.own
 
 sweep: $(VENV)/.demo
 	$(SWEEP) --model=digit_world --variant=packaged --out=docs/claims/sweep.packaged.json

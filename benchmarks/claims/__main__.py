@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("collect", help="write docs/claims/NAME.json from an evaluated run")
     one.add_argument("--name", required=True, help="seedK, packaged, demo, variant.NAME or ablation.NAME")
     one.add_argument("--workdir", type=Path, help="of an evaluated run")
+    one.add_argument("--measured", type=Path, help="folder of the evaluation, if it is not in the workdir")
     one.add_argument("--note", default="", help="what a reader of the tables must know, such as 'half as long'")
     one.add_argument("--trained-with", default="", metavar="CONFIG", help="the argument of --config of the training")
     one.add_argument("--commit", default="", help="of the evaluation, if its metrics do not say it")
@@ -36,6 +37,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--out", type=Path, help="another folder than docs/claims")
     one.add_argument("--allow-dirty", action="store_true", help="accept an evaluation by a checkout with changes")
+    every = verbs.add_parser("run", help="train, evaluate and collect all runs, or some; goes on where it was")
+    every.add_argument("--only", action="append", default=[], metavar="NAME", help="only this run (repeatable)")
+    every.add_argument("--list", action="store_true", help="print the runs, and which are measured")
+    every.add_argument("--seeds", type=int, default=3, help="training seeds, that of the package included (3)")
+    every.add_argument("--length", type=float, default=3, help="option length of the variants (3)")
+    every.add_argument("--repeat-length", type=float, default=3, help="of the seeds after the first (3)")
+    every.add_argument("--ablation-length", type=float, default=1, help="of the ablations (1)")
+    every.add_argument("--jobs", type=int, default=2, help="processes at a time (2)")
+    every.add_argument("--folder", type=Path, default=Path("out/claims"), help="of workdirs and evaluations")
     for verb, meaning in (
         ("tables", "print all tables"),
         ("readme", "write the tables into README.md and docs/results.md"),
@@ -52,6 +62,7 @@ def collect(args: argparse.Namespace) -> None:
     content = collect(
         args.workdir,
         args.name,
+        measured=args.measured,
         note=args.note,
         trained_with=args.trained_with,
         commit=args.commit,
@@ -62,6 +73,23 @@ def collect(args: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(dumps(content) + "\n", encoding="utf-8")
     print(f"wrote {path}")
+
+
+def run_claims(args: argparse.Namespace) -> None:
+    """Trains, evaluates and collects."""
+    from benchmarks.claims.plan import Runner, plan
+
+    claims = plan(args.seeds, args.length, args.repeat_length, args.ablation_length)
+    named = {claim.name: claim for claim in claims}
+    if unknown := [name for name in args.only if name not in named]:
+        raise ConfigError(f"--only={unknown[0]}: no such run; there are {', '.join(named)}")
+    runner = Runner(args.root, args.folder)
+    if args.list:
+        for claim in claims:
+            state = "measured" if runner.is_measured(claim.name) else "to do"
+            print(f"{claim.name:24}{state:10}{' '.join((claim.config, *claim.overrides))}")
+        return
+    runner.run_all([named[name] for name in args.only] or claims, args.jobs)
 
 
 def tables_of(root: Path) -> dict[str, Table]:
@@ -98,6 +126,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs a verb; returns the exit code."""
     if args.verb == "collect":
         collect(args)
+        return 0
+    if args.verb == "run":
+        run_claims(args)
         return 0
     tables = tables_of(args.root)
     problems = problems_of(tables)

@@ -10,7 +10,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from codi_jax.packaged import open_package
 from codi_jax.train.recipe import open_run
 
 ROW = ("accuracy", "joint", "independent", "ceiling", "shuffled", "chance", "entropy", "interval", "n_effective")
+JOINT = ("joint",)  # the part of the evaluation that a variant or an ablation needs
+PARTIAL = ("variant.", "ablation.")
 AS_THEY_ARE = ("sync", "diversity", "memorisation")
 NAME = re.compile(r"(seed\d+|packaged|demo|(variant|ablation)\.[\w=.+-]+)")
 
@@ -33,6 +35,7 @@ def collect(
     workdir: Path | None,
     name: str,
     *,
+    measured: Path | None = None,
     note: str = "",
     trained_with: str = "",
     commit: str = "",
@@ -42,7 +45,8 @@ def collect(
     """The content of a file of docs/claims.
 
     Args:
-      workdir: of an evaluated run; None for the numbers of the card.
+      workdir: of an evaluated run; None for the numbers of the card, or for a package evaluated in `measured`.
+      measured: folder of the evaluation, if it is not the workdir.
       name: of the file, see `benchmarks.claims`.
       note: what a reader of the tables must know about the run.
       trained_with: the argument of --config of its training.
@@ -57,14 +61,14 @@ def collect(
     if not NAME.fullmatch(name):
         raise ConfigError(f"--name={name}: expected seedK, packaged, demo, variant.NAME or ablation.NAME")
     about = storage.read_json(card) if card else {}
-    if workdir is None:
+    if (folder := measured or workdir) is None:
         metrics, config = _of_card(card)
         commit, stages = about["commit"], {}
     else:
-        metrics, config = read(workdir), _optional(workdir / "config.json")
+        metrics, config = read(folder), _config(workdir, card)
         commit = str(metrics.get("commit") or commit)
-        _refuse_others(workdir, metrics, config, commit, allow_dirty)
-        stages = _optional(workdir / "cost.json").get("stages", {})
+        _refuse_others(folder, metrics, config, commit, allow_dirty, JOINT if name.startswith(PARTIAL) else None)
+        stages = _optional(folder / "cost.json").get("stages", {})
         _refuse_stale(workdir, stages)
     hours = sum(stage.get("total", 0.0) for stage in stages.values()) / 3600
     out = {
@@ -72,7 +76,7 @@ def collect(
         "note": note,
         "trained_with": about.get("config") or trained_with,
         "commit": commit,
-        "trained_commit": about.get("commit") if workdir else None,
+        "trained_commit": about.get("commit") if folder else None,
         "hours": about.get("hours") or (round(hours, 2) if stages else None),
         "seeds": {"training": metrics.get("training_seed", config.get("seed", 0)), "sampling": metrics.get("seed")},
         "split": metrics.get("split", "test"),
@@ -112,14 +116,25 @@ def _of_card(card: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     return in_order(metrics), config
 
 
+def _config(workdir: Path | None, card: Path | None) -> dict[str, Any]:
+    if workdir is None:
+        return open_package(str(card.parent)).run if card else {}
+    return _optional(workdir / "config.json")
+
+
 def _optional(path: Path) -> dict[str, Any]:
     return storage.read_json(path) if path.exists() else {}
 
 
 def _refuse_others(
-    workdir: Path, metrics: Mapping[str, Any], config: Mapping[str, Any], commit: str, allow_dirty: bool
+    workdir: Path,
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    commit: str,
+    allow_dirty: bool,
+    parts: Sequence[str] | None,
 ) -> None:
-    """Raises ConfigError unless the metrics are of test samples, complete, and of a commit."""
+    """Raises ConfigError unless the metrics are of test samples, of these parts (all if None), and of a commit."""
     again = f"run `codi-jax evaluate --workdir {workdir}`"
     if not config and "split" not in metrics:
         raise ConfigError(f"{workdir}: has no config.json, and metrics.json does not say of which split it is: {again}")
@@ -129,9 +144,11 @@ def _refuse_others(
         raise ConfigError(f"{workdir}: metrics of the split {wrong[0]!r}; results are of test samples: {again}")
     modalities = list(metrics.get("codec") or {})
     expected = len(modalities) ** 2, 2 ** len(modalities) - 1 - len(modalities)
-    parts = metrics.get("parts", "all")
-    if parts != "all" or not modalities or (len(metrics["matrix"]), len(metrics["joint"])) != expected:
-        named = f" ({', '.join(parts)})" if isinstance(parts, list) else ""
+    measured = metrics.get("parts", "all")
+    if measured != "all" and parts is not None and set(parts) <= set(measured):
+        pass
+    elif measured != "all" or not modalities or (len(metrics["matrix"]), len(metrics["joint"])) != expected:
+        named = f" ({', '.join(measured)})" if isinstance(measured, list) else ""
         raise ConfigError(f"{workdir}: only a part of the evaluation was measured{named}: {again}")
     if not commit or commit == "unknown":
         raise ConfigError(f"{workdir}: its metrics name no commit; evaluate in a checkout, or name it with --commit")
@@ -139,9 +156,9 @@ def _refuse_others(
         raise ConfigError(f"{workdir}: evaluated by a checkout with changes, {commit}; commit them and {again}")
 
 
-def _refuse_stale(workdir: Path, stages: Mapping[str, Any]) -> None:
+def _refuse_stale(workdir: Path | None, stages: Mapping[str, Any]) -> None:
     """Raises ConfigError if a stage was trained after the evaluation, whose cost.json says how far each one was."""
-    for path in sorted(workdir.glob("stages/*/cost.json")):
+    for path in sorted(workdir.glob("stages/*/cost.json")) if workdir else ():
         then, now = stages.get(path.parent.name, {}), storage.read_json(path)
         if then.get("reached") != now.get("reached"):
             raise ConfigError(f"{workdir}: {path.parent.name} was trained after the evaluation; evaluate the run again")

@@ -1,18 +1,20 @@
 """The tables of results: cells, the tables of hand-made runs, where they are written, the documents."""
 
 import json
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks.claims import cells, judged, runs, tables
+from benchmarks.claims import collect as collecting
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.collect import collect, dumps
 from benchmarks.claims.documents import CLOSING, DOCUMENTS, rewrite
-from codi_jax.cli.common import read_config, split_config
-from codi_jax.config import ConfigError
+from benchmarks.claims.plan import Claim, Runner, plan
+from codi_jax.cli.common import override, read_config
+from codi_jax.config import ConfigError, to_dict
+from codi_jax.digit_world import checkout as package
+from codi_jax.digit_world.benchmark.settings import Overridable
 from codi_jax.train.recipe import open_run
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
@@ -272,22 +274,64 @@ def test_weights_newer_than_the_evaluation_and_unknown_names_are_refused(tmp_pat
         collect(workdir, "seed0")
 
 
-def command_of(*arguments):
-    """The run of the `codi-jax demo` command that `make` would run, and the command's other arguments."""
-    printed = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    (words,) = [shlex.split(line) for line in printed.replace("\\\n", " ").splitlines() if "codi-jax demo" in line]
-    config, others = split_config(words[: words.index("||")])
-    return open_run(read_config(config), None).config, others
+def test_every_run_of_the_plan_has_a_config_and_settings_that_exist():
+    claims = {claim.name: claim for claim in plan(seeds=2, length=3, repeat_length=2, ablation_length=0.5)}
+    assert [name for name in claims if name.startswith("seed")] == ["seed0", "seed1"] and not claims["seed0"].config
+    for claim in claims.values():
+        assert collecting.NAME.fullmatch(claim.name)
+        trained = claims[claim.weights] if claim.weights else claim
+        if trained.config:
+            config = open_run(read_config((f"--config={trained.config}", *trained.overrides)), None).config
+            assert config.evaluate["n"] == 256 and config.seed == (1 if claim.name == "seed1" else 0)
+            tree = {"generate": to_dict(config.generate), "evaluate": to_dict(config.evaluate)}
+            override(tree, [a for a in claim.evaluation if a.startswith("--config.")], Overridable)
+
+    def steps(name):
+        stages = open_run(read_config((f"--config={claims[name].config}",)), None).config.stages
+        return stages["joint"]["text+image"].steps
+
+    assert steps("variant.map") == 6 * steps("ablation.own")
+    assert set(claims["ablation.own-delay-0"].evaluation) > set(claims["ablation.own"].evaluation)
 
 
-def test_make_trains_what_the_tables_say():
-    config, others = command_of("claims-seed", "SEED=1", "LENGTH=3", "REPEAT_LENGTH=1")
-    assert config.seed == 1 and config.evaluate["pretrained"] == config.evaluate["n"] == 256
-    assert "--out=out/claims/seed1" in others and config.stages["ldm"]["image"].steps == 1000
-    config, others = command_of("claims-ablation", "ABLATION=delay=0")
-    assert set(config.generate.delay.values()) == {0} and "--reuse=out/claims/seed0" in others
-    config, _ = command_of("claims-variant", "VARIANT=merged", "LENGTH=3")
-    assert config.evaluate["pretrained"] == 256 and "merged" in config.sources and config.seed == 0
+def test_what_is_measured_at_this_commit_is_not_measured_again(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(package, "commit", lambda: COMMIT)
+    monkeypatch.setattr(Runner, "_call", lambda self, *command, accept=(0,): calls.append(command[2:]))
+    claim = Claim("ablation.own", "digit_world:start=package", evaluation=("--parts=joint",))
+    runner = Runner(tmp_path, tmp_path / "out")
+    runner.run(claim, 1)
+    assert [call[1] for call in calls] == ["train", "evaluate", "--root=" + str(tmp_path)]
+    evaluated(runner.measured("ablation.own"), parts=["joint"])
+    calls.clear()
+    runner.run(claim, 1)
+    assert [call[1] for call in calls] == ["train", "--root=" + str(tmp_path)] and "collect" in calls[1]
+    monkeypatch.setattr(package, "commit", lambda: f"{COMMIT}-dirty")
+    with pytest.raises(ConfigError, match=r"^commit your changes of codi_jax/ first"):
+        runner.run(claim, 1)
+
+
+def test_a_variant_needs_only_what_is_generated_together(tmp_path):
+    measured, workdir = evaluated(tmp_path / "measured", parts=["joint", "pretrained"]), evaluated(tmp_path / "run")
+    assert collect(workdir, "variant.paper", measured=measured)["judges"]["packaged"]["joint"]
+    with pytest.raises(ConfigError, match=r"only a part of the evaluation was measured \(joint, pretrained\)"):
+        collect(workdir, "seed1", measured=measured)
+
+
+def test_the_packaged_model_is_evaluated_in_a_folder(tmp_path):
+    card = ROOT / "codi_jax" / "digit_world" / "weights" / "card.json"
+    about, of = json.loads(card.read_text()), collect(None, "seed0", measured=evaluated(tmp_path / "a"), card=card)
+    assert of["commit"] == COMMIT and of["trained_commit"] == about["commit"] and of["trained_with"] == about["config"]
+    assert of["steps"]["ldm.video"] > 0 and of["hours"] == about["hours"]
+
+
+def test_the_runs_are_listed(tmp_path, capsys):
+    assert main([f"--root={tmp_path}", "run", "--list", "--seeds=2", f"--folder={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["seed0", "to", "do"] and any("seed=1" in line for line in lines)
+    assert (
+        main(["run", "--only=seed7"]) == 2 and "--only=seed7: no such run; there are seed0" in capsys.readouterr().err
+    )
 
 
 def test_the_documents_of_the_repository_are_up_to_date(capsys):
