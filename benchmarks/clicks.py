@@ -71,7 +71,7 @@ def measure(model: str, n: int) -> list[dict[str, Any]]:
 
 def to_table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
-    lines = [("audio", "n", "found", "95 %", "error, ms", "claimed")]
+    lines: list[tuple[str, ...]] = [("audio", "n", "found", "95 %", "error, ms", "claimed")]
     for row in rows:
         found = "found" in row
         interval = "{:.3f}-{:.3f}".format(*row["interval"]) if found else "-"

@@ -36,7 +36,7 @@ class EvaluateConfig:
     mixes: tuple[str, ...] = ()
     pretrained: int = 64
     judges: str = DEFAULT
-    neighbours: int = 10_000
+    neighbours: int = 0
     reference: int = 1024
     floors: FloorsConfig | None = None
 

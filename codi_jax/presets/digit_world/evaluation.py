@@ -53,8 +53,8 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool) 
         # The default floors of digit_world/benchmark/floors.py; joint generation with video is the hardest.
         "floors": package_floors() if floors == "package" else {"hard": ("video",)},
     }  # fmt: skip
-    if floors == "package":  # only values with floors are measured; `make claims` measures the rest
-        out |= {"combinations": 0, "mixes": ()}
     if variant:
-        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "neighbours": 0, "floors": None}
+        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
+    elif floors == "package":  # what has floors, and memorisation; `make claims` measures the rest
+        out |= {"combinations": 0, "mixes": (), "neighbours": 10_000}
     return checked_fields(EvaluateConfig, **out)

@@ -104,5 +104,5 @@ def run(
         ),
         evaluate=evaluation(names, n, floors, variant=merged or paper or tokens == "map"),
     )
-    few = {"n": 12, "reference": 32, "combinations": 1, "neighbours": 0, "floors": None}
+    few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
     return shrink(config, few) if tiny else config
