@@ -166,7 +166,7 @@ def run(*, tiny: bool = False) -> RunConfig:
         ),
         evaluate=checked_fields(
             EvaluateConfig, n=512, seen="test_seen", held_out="test_held_out", reference=1024, combinations=0,
-            neighbours=0, factors=FACTORS, floors={},
+            factors=FACTORS, floors={},
         ),
     )  # fmt: skip
     return shrink(config, {"n": 8, "reference": 32, "floors": None}) if tiny else config

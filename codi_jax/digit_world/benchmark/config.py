@@ -42,7 +42,7 @@ class EvaluateConfig:
     mixes: tuple[str, ...] = ()
     pretrained: int = 256
     judges: str = DEFAULT
-    neighbours: int = 10_000
+    neighbours: int = 0
     reference: int = 1024
     floors: FloorsConfig | None = None
     seed: int = 0

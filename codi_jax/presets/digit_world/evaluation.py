@@ -56,10 +56,10 @@ def evaluation(modalities: tuple[str, ...], n: int, floors: str, variant: bool, 
         # The default floors of digit_world/benchmark/floors.py; joint generation with video is the hardest.
         "floors": package_floors() if floors == "package" else {"hard": ("video",)},
     }  # fmt: skip
-    if floors == "package":  # only values with floors are measured
-        out |= {"mixes": ()}
     if variant:
-        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "neighbours": 0, "floors": None}
+        out |= {"combinations": 0, "mixes": (), "pretrained": 0, "floors": None}
+    elif floors == "package":  # what has floors, and memorisation
+        out |= {"mixes": (), "neighbours": 10_000}
     if pretrained:
         out["pretrained"] = pretrained
     return checked_fields(EvaluateConfig, **out)

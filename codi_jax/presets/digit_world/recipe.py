@@ -131,5 +131,5 @@ def run(
             names, n, floors, variant=merged or paper or tokens == "map" or start == "package", pretrained=pretrained
         ),
     )
-    few = {"n": 12, "reference": 32, "combinations": 1, "neighbours": 0, "floors": None}
+    few = {"n": 12, "reference": 32, "combinations": 1, "floors": None}
     return shrink(config, few) if tiny else config
