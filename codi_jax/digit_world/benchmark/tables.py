@@ -1,6 +1,6 @@
 """Metrics as text tables. Outside judges come first where they read, then the packaged ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codi_jax.digit_world import LEADING
@@ -18,6 +18,10 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3f}-{ends[1]:.3f}"
+
+
 def _cells(row: Row | None, columns: tuple[str, ...], **extra: Any) -> tuple[str, ...]:
     """A row's numbers as text; a column that the row does not have is "-", all are empty without a row."""
     if row is None:
@@ -29,7 +33,7 @@ def _cells(row: Row | None, columns: tuple[str, ...], **extra: Any) -> tuple[str
     def text(column: str) -> str:
         value = numbers.get(column)
         if column == "interval" and value:
-            return f"{value[0]:.3f}-{value[1]:.3f}"
+            return _interval(value)
         return str(value) if column == "n" else _number(value)
 
     return tuple(map(text, columns))
@@ -115,8 +119,8 @@ def _sync(cells: Mapping[str, Any]) -> str:
     columns = ("same frame", "95 %", "neighbour", "offset, ms", "unread")
     lines: list[tuple[str, ...]] = [("outputs", "", *columns)]
     for title, kind, row in sync.lines(cells):
-        same = _cells({**row, "interval": row.get("same_frame_interval")}, ("same_frame", "interval"))
-        numbers = *same, _number(row["adjacent_frame"])
+        interval = _interval(row["same_frame_interval"]) if "same_frame_interval" in row else ""
+        numbers = _number(row["same_frame"]), interval, _number(row["adjacent_frame"])
         lines.append((title, kind, *numbers, _number(row["offset_ms"], 0), _number(row["unread"])))
     return aligned(lines, right=range(2, 7))
 
