@@ -7,6 +7,7 @@ from codi_jax.config import ConfigError
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.presets.digit_world.stages import OWN_SHARE
 from codi_jax.train.recipe import Run
+from codi_jax.train.variables import check
 
 
 def settings(config, group="joint"):
@@ -62,6 +63,15 @@ def test_from_the_package_v_and_x_alone_are_trained():
         sources = (stage.source,) if isinstance(stage.source, str) else stage.source
         assert {source for source in sources if source in stages} <= set(stage.depends_on), name
         assert all(any(p.startswith(c) for c in config.initialized) for p in stage.trainable)
+
+
+@pytest.mark.parametrize("options", [{}, {"tokens": "map"}, {"modalities": "text+image"}])
+def test_the_components_of_the_package_fit(options):
+    config = run(start="package", **options)
+    read = Run(config, None)
+    package = packaged.open_package(packaged.DEFAULT).read("model", read.converted)["params"]
+    assert {*read.converted} | {*config.initialized} >= {*read.codi.component_names()}
+    check(read, {name: package[name] for name in read.converted if name in read.codi.component_names()})
 
 
 def test_from_the_package_merged_pools_train_the_denoisers_too():

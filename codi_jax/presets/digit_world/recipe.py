@@ -1,12 +1,13 @@
 """The run that trains the packaged model, and its variants."""
 
+import dataclasses
 from typing import Any, Literal
 
-from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, checked_fields, checked_options
+from codi_jax.codi import CoDi, CoDiConfig
+from codi_jax.config import ConfigError, checked_fields, checked_options, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.digit_world import WorldConfig
-from codi_jax.packaged import DEFAULT
+from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
 from codi_jax.presets.digit_world.evaluation import evaluation
@@ -60,6 +61,18 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     return out
 
 
+def packaged_model(names: tuple[str, ...], tokens: Environment) -> CoDiConfig:
+    """The packaged model with these modalities, and with environment encoders that return `tokens`."""
+    whole = from_dict(CoDiConfig, open_package(DEFAULT).run["model"], "model")
+    modalities = {
+        name: dataclasses.replace(
+            whole.modalities[name], environment=dataclasses.replace(whole.modalities[name].environment, tokens=tokens)
+        )
+        for name in names
+    }
+    return dataclasses.replace(whole, modalities=modalities, environment_tokens=tokens)
+
+
 @checked_options
 def run(
     *,
@@ -110,6 +123,8 @@ def run(
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
     model = digit_world.model(modalities=names, tokens=tokens)
+    if start == "package":
+        model = packaged_model(names, tokens)
     variant = Variant(names, length, "paper" if paper else anchor, 0.0 if paper else own_share, merged)
     trained, weights, initialized = stages(variant), "", ()
     if start == "package":
