@@ -9,14 +9,12 @@ anywhere; the share in which a click is claimed at all. A generated waveform can
 so its share is that of detector and model together. The codec has never been trained on audio without a click.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks import of_model
 from codi_jax.config import from_dict
 from codi_jax.data.source import make_source
 from codi_jax.digit_world import DigitWorld
@@ -27,7 +25,7 @@ from codi_jax.digit_world.videos import RATE
 from codi_jax.metrics.base import compute
 from codi_jax.metrics.intervals import wilson
 from codi_jax.metrics.offset import Offset
-from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.packaged import open_package
 from codi_jax.parallel.tables import table
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
@@ -80,18 +78,5 @@ def to_table(rows: list[dict[str, Any]]) -> str:
     return table(lines, right=range(1, 6))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEFAULT, help=f"a packaged model, or a folder of one ({DEFAULT})")
-    parser.add_argument("--n", type=int, default=256, help="number of samples (256)")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    args = parser.parse_args()
-    rows = measure(args.model, args.n)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(to_table(rows))
-
-
 if __name__ == "__main__":
-    main()
+    of_model.run(__doc__, 256, measure, to_table)

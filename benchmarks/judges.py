@@ -14,21 +14,19 @@ pretrained judge reads at most twice the chance rate. A packaged judge with a cr
 samples without content, and the pretrained judge should be reported first.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import of_model
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark.samples import array
 from codi_jax.digit_world.judges import pretrained
 from codi_jax.digit_world.judges.readers import JudgeReader, make_readers
 from codi_jax.metrics.agreement import UNREAD, agreement
-from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.packaged import open_package
 from codi_jax.parallel.tables import table
 
 SEVERITIES = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -110,18 +108,5 @@ def to_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEFAULT, help=f"a packaged model, or a folder of one ({DEFAULT})")
-    parser.add_argument("--n", type=int, default=64, help="number of samples (64)")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    args = parser.parse_args()
-    rows = measure(args.model, args.n)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(to_table(rows))
-
-
 if __name__ == "__main__":
-    main()
+    of_model.run(__doc__, 64, measure, to_table)

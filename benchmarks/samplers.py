@@ -14,21 +14,19 @@ same in every row.
 The spacing of the release is left out, since it has few numbers of steps. Takes about two minutes of one core.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import codi_jax
+from benchmarks import of_model
 from codi_jax.data.source import make_source, read_batch
 from codi_jax.diffusion.samplers import SAMPLERS, network_calls, timesteps
 from codi_jax.digit_world import LEADING
 from codi_jax.digit_world.judges.readers import make_readers
 from codi_jax.metrics.agreement import agreement
 from codi_jax.metrics.intervals import wilson
-from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.packaged import open_package
 from codi_jax.parallel.tables import table
 
 CALLS = (3, 5, 9, 19)  # odd, so that `heun` can make as many
@@ -86,18 +84,5 @@ def to_table(rows: list[dict[str, Any]], calls: tuple[int, ...]) -> str:
     return table(lines, right=range(2, 2 + 2 * len(calls)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEFAULT, help=f"a packaged model, or a folder of one ({DEFAULT})")
-    parser.add_argument("--n", type=int, default=64, help="number of samples (64)")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    args = parser.parse_args()
-    rows = measure(args.model, args.n, CALLS)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(to_table(rows, CALLS))
-
-
 if __name__ == "__main__":
-    main()
+    of_model.run(__doc__, 64, lambda model, n: measure(model, n, CALLS), lambda rows: to_table(rows, CALLS))

@@ -316,14 +316,12 @@ class CoDi:
           values: n arrays of tokens [B, K, E]; of maps, K may differ.
           weights: [n], or [n, B] for weights of each sample.
         """
-        batch = values[0].shape[0]
-        per_token = weights[..., None] if weights.ndim > 1 else weights
+        weights = weights.reshape(len(values), -1, 1)  # [n, 1 or B, 1]
         if self.config.environment_tokens == "pooled":
-            shares = per_token[..., None] if weights.ndim > 1 else weights
-            return Tokens.of(jnp.asarray(sum(shares[i] * v for i, v in enumerate(values))))
+            return Tokens.of(jnp.asarray(sum(w[..., None] * v for w, v in zip(weights, values, strict=True))))
         bias = [
-            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), (batch, v.shape[1]))
-            for w, v in zip(per_token, values, strict=True)
+            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
+            for w, v in zip(weights, values, strict=True)
         ]
         return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
 

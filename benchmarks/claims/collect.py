@@ -145,9 +145,9 @@ def _refuse_others(
     modalities = list(metrics.get("codec") or {})
     expected = len(modalities) ** 2, 2 ** len(modalities) - 1 - len(modalities)
     measured = metrics.get("parts", "all")
-    if measured != "all" and parts is not None and set(parts) <= set(measured):
-        pass
-    elif measured != "all" or not modalities or (len(metrics["matrix"]), len(metrics["joint"])) != expected:
+    whole = measured == "all" and modalities and (len(metrics["matrix"]), len(metrics["joint"])) == expected
+    enough = measured != "all" and parts is not None and set(parts) <= set(measured)
+    if not whole and not enough:
         named = f" ({', '.join(measured)})" if isinstance(measured, list) else ""
         raise ConfigError(f"{workdir}: only a part of the evaluation was measured{named}: {again}")
     if not commit or commit == "unknown":

@@ -1,6 +1,6 @@
 """The runs behind the tables: what is trained, what is generated with it, and what is measured.
 
-    train       out/claims/work/NAME        codi-jax train, which goes on where it was
+    train       out/claims/trained/NAME     codi-jax train, which goes on where it was
     evaluate    out/claims/measured/NAME    codi-jax evaluate; skipped if it was done at the present commit
     collect     docs/claims/NAME.json
 
@@ -102,7 +102,7 @@ class Runner:
 
     def workdir(self, name: str) -> Path:
         """Of a run that trains."""
-        return self.folder / "work" / name
+        return self.folder / "trained" / name
 
     def measured(self, name: str) -> Path:
         """The folder of the evaluation of a run."""

@@ -11,7 +11,7 @@ from codi_jax.digit_world import checkout
 from codi_jax.digit_world.benchmark import outside
 from codi_jax.packaged import Package
 from codi_jax.train.ledger import stage_costs
-from codi_jax.train.recipe import Run
+from codi_jax.train.recipe import Run, named_sources
 
 LICENCE = "MIT"
 _ORIGINS = {"digit_world": digit_world.ORIGIN}  # name of a source -> the origin of its data
@@ -150,7 +150,7 @@ def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: A
 
 def _sources(run: Run, named: str | tuple[str, ...]) -> tuple[str, ...]:
     """The sources of the config that a stage reads directly, without `encode` stages."""
-    return tuple(name for name in ((named,) if isinstance(named, str) else named) if name in run.config.sources)
+    return tuple(name for name in named_sources(named) if name in run.config.sources)
 
 
 Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]

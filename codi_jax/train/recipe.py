@@ -133,6 +133,11 @@ class StageConfig:
         return self.objective != ENCODE
 
 
+def named_sources(source: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The sources or stages that `StageConfig.source` or `ValidationConfig.source` names."""
+    return (source,) if isinstance(source, str) else tuple(source)
+
+
 @config_class()
 class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
@@ -205,7 +210,7 @@ class Run:
         self.codi = CoDi(config.model)
 
     def _check_source(self, named: str | tuple[str, ...], where: str) -> None:
-        for source in (named,) if isinstance(named, str) else named:
+        for source in named_sources(named):
             if source not in self.stages and (source not in self.config.sources or source != named):
                 raise ConfigError(f"{where}: neither a source nor a stage: {source!r}")
 

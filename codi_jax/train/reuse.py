@@ -18,7 +18,7 @@ from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.data.source import effective_config
 from codi_jax.train.program import objective_of
-from codi_jax.train.recipe import Run, load_run
+from codi_jax.train.recipe import Run, load_run, named_sources
 
 # In order of copying: the entries that mark a stage as finished come last.
 _KEPT = ("metrics.jsonl", "cost.json", "arrays.npz", "records", "arrays.json", "params")
@@ -54,10 +54,10 @@ def definition(run: Run, name: str) -> dict[str, Any]:
     """Everything that the result of a stage depends on."""
     stage = run.stage(name)
     config = {k: v for k, v in dataclasses.asdict(stage).items() if k not in _NO_EFFECT}
-    read = (stage.source,) if isinstance(stage.source, str) else stage.source
+    read = [source for source in named_sources(stage.source) if source in run.config.sources]
     return {
         "stage": _plain(config),
-        "sources": {s: effective_config(run.config.sources[s], s) for s in read if s in run.config.sources},
+        "sources": {source: effective_config(run.config.sources[source], source) for source in read},
         "seed": run.config.seed,
         "mesh": _plain(dataclasses.asdict(run.config.mesh)),
         "sharding": _plain(dataclasses.asdict(run.config.sharding)),

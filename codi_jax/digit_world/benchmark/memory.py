@@ -23,6 +23,7 @@ from codi_jax.digit_world.benchmark.outputs import flat, or_none, outputs
 from codi_jax.digit_world.benchmark.samples import array
 from codi_jax.metrics.intervals import wilson
 from codi_jax.metrics.neighbours import PERCENTILES, NearestDistance, memorisation, verbatim_share
+from codi_jax.train.recipe import named_sources
 
 CHUNK = 500  # training samples in memory
 FRESH_SEED = 1_000_003  # added to the seed of a pool
@@ -43,10 +44,10 @@ class Training:
     validation: Source | None
 
 
-def _pools(config: Any, stage_or_source: str | Sequence[str]) -> Iterator[str]:
+def _pools(config: Any, stage_or_source: str | tuple[str, ...]) -> Iterator[str]:
     """The sources that a stage's source leads to, through stages that encode them."""
     stages = {f"{group}.{leaf}": stage for group, named in config.stages.items() for leaf, stage in named.items()}
-    for name in (stage_or_source,) if isinstance(stage_or_source, str) else stage_or_source:
+    for name in named_sources(stage_or_source):
         if name in config.sources:
             yield name
         else:

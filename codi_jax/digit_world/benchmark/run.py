@@ -63,8 +63,10 @@ from codi_jax.train.ledger import stage_costs
 
 __all__ = ["evaluate", "make_verdict", "table"]
 
-_MEASURED = ("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim")
-_MEASURED += ("sync", "diversity", "memorisation", "pretrained")
+_MEASURED = (
+    *("real", "codec", "matrix", "combinations", "held_out", "mix", "joint", "sim"),
+    *("sync", "diversity", "memorisation", "pretrained"),
+)
 
 
 class Evaluation:

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from codi_jax.digit_world.benchmark import sync
+from codi_jax.digit_world.report.numbers import spaced, span
 from codi_jax.report.markup import Html, el, figure, number, rows
 
 Section = tuple[str, str, Html]  # title, lead, content
 
 
 def _spaced(title: str) -> str:
-    return title.replace("->", " → ").replace("+", " + ").replace("independent", "alone")
-
-
-def _span(bounds: list[float] | None) -> str:
-    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    return spaced(title).replace("independent", "alone")
 
 
 def sync_table(cells: Mapping[str, Any]) -> Html:
@@ -29,7 +26,7 @@ def sync_table(cells: Mapping[str, Any]) -> Html:
     body = [
         [
             *(_spaced(title), names.get(kind, kind)),
-            *(number(row["same_frame"]), _span(row.get("same_frame_interval"))),
+            *(number(row["same_frame"]), span(row.get("same_frame_interval"))),
             *(number(row["adjacent_frame"]), number(row["offset_ms"], 0), number(row["unread"])),
         ]
         for title, kind, row in sync.lines(cells)
@@ -63,7 +60,7 @@ def memory_table(modalities: Mapping[str, Any]) -> Html:
     for name, cell in modalities.items():
         for title, row in cell["outputs"].items():
             if "verbatim" in row:
-                captions.append([_spaced(title), number(row["verbatim"]), _span(row["interval"]), row["n"]])
+                captions.append([_spaced(title), number(row["verbatim"]), span(row["interval"]), row["n"]])
                 continue
             numbers = (number(row[key]) for key in ("median", "ratio", "near_1", "near_5"))
             body.append([name, _spaced(title), *numbers, f"{cell['training']:,}"])

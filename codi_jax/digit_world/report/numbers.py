@@ -21,14 +21,14 @@ def factor_rows(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {f: cell[f] for f in FACTORS if f in cell}
 
 
-def _spaced(title: str) -> str:
+def spaced(title: str) -> str:
     """A direction or set of modalities, formatted for display."""
     return title.replace("->", " → ").replace("+", " + ")
 
 
 def set_title(name: str, cell: Mapping[str, Any]) -> str:
     """A set of outputs, formatted for display; ★ if no stage trained exactly this set."""
-    return _spaced(name) + ("" if cell["trained"] else " ★")
+    return spaced(name) + ("" if cell["trained"] else " ★")
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -83,9 +83,14 @@ def _factors(read: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return read.get(name, {"factors": {}})["factors"]
 
 
+def span(bounds: Sequence[float] | None) -> str:
+    """An interval, formatted; "–" for None."""
+    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
 def _bounds(row: Mapping[str, Any]) -> str:
-    """The interval of a row, formatted; "–" if there is none, as in metrics from before outside judges had them."""
-    return "{:.3f} to {:.3f}".format(*row["interval"]) if "interval" in row else "–"
+    """The interval of a row, which metrics from before outside judges had them lack."""
+    return span(row.get("interval"))
 
 
 def _of_ceiling(row: Mapping[str, Any]) -> str:
@@ -173,7 +178,7 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any], read: Mapping[s
         cell, other = cells[direction], read.get(direction, {"n": 0, "factors": {}, "all": None})
         outer = {**other["factors"], "all factors": other["all"]}
         for factor, row in {**factor_rows(cell["factors"]), "all factors": cell["all"]}.items():
-            line = [_spaced(direction), factor]
+            line = [spaced(direction), factor]
             if first and (theirs := outer.get(factor)) is not None:
                 line += [number(theirs["accuracy"]), number(theirs["ceiling"]), _of_ceiling(theirs), _bounds(theirs)]
                 line.append(str(other["n"]))
@@ -182,7 +187,7 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any], read: Mapping[s
             line += [number(row["accuracy"]), _bounds(row), number(row["ceiling"]), _of_ceiling(row)]
             body.append([*line, *(number(row[k]) for k in ("chance", "shuffled"))])
         for factor, row in factor_rows(cell["free"]).items():
-            body.append([_spaced(direction), f"{factor} (free)", *["–"] * (len(first) + 6), number(row["entropy"])])
+            body.append([spaced(direction), f"{factor} (free)", *["–"] * (len(first) + 6), number(row["entropy"])])
     head = ["direction", "factor", *first, "packaged judge" if read else "accuracy", "95 % interval"]
     head += ["ceiling", "of ceiling", "chance", "shuffled"]
     if any(cell["free"] for cell in cells.values()):
@@ -201,7 +206,7 @@ def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
             for factor, row in factor_rows(cell).items()
         ]
         if groups:
-            plot = svg.bars(groups, f"Agreement of {_spaced(name)}, together, alone and shuffled")
+            plot = svg.bars(groups, f"Agreement of {spaced(name)}, together, alone and shuffled")
             plots.append(el("div", el("h4", set_title(name, cell)), plot, class_="plot"))
     return figure(el("div", plots, class_="plots"), caption)
 
@@ -251,5 +256,5 @@ def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any,
 def similarity(sim: Mapping[str, Any], caption: Any) -> Html:
     """SIM of every set of outputs."""
     columns = ("joint", "independent", "shuffled")
-    body = [[_spaced(name), *(number(row[c]) for c in columns)] for name, row in sim.items()]
+    body = [[spaced(name), *(number(row[c]) for c in columns)] for name, row in sim.items()]
     return figure(rows(["cosine", "together", "alone", "shuffled"], body), caption)

@@ -122,14 +122,13 @@ def run(
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
-    model = digit_world.model(modalities=names, tokens=tokens)
-    if start == "package":
-        model = packaged_model(names, tokens)
     variant = Variant(names, length, "paper" if paper else anchor, 0.0 if paper else own_share, merged)
-    trained, weights, initialized = stages(variant), "", ()
+    trained = stages(variant)
     if start == "package":
-        weights = DEFAULT
+        model, weights = packaged_model(names, tokens), DEFAULT
         trained, initialized = from_package(trained, CoDi(model).component_names())
+    else:
+        model, weights, initialized = digit_world.model(modalities=names, tokens=tokens), "", ()
     config = RunConfig(
         model=model,
         weights=weights,

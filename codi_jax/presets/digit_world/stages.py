@@ -8,7 +8,7 @@ from typing import Any, Literal
 from codi_jax.digit_world import CARRIES, FACTORS
 from codi_jax.presets.digit_world import MODALITIES
 from codi_jax.presets.stages import Stages, adamw, stage
-from codi_jax.train.recipe import StageConfig
+from codi_jax.train.recipe import StageConfig, named_sources
 
 Align = Literal["own", "partner", "text", "none", "paper"]
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
@@ -235,7 +235,7 @@ def from_package(stages: Stages, components: Iterable[str]) -> tuple[Stages, tup
     merged = "encode.merged" in named
     groups = ("environment", "joint", *(("ldm",) if merged else ()))
     kept = {name for name in named if name.split(".")[0] in groups}
-    kept |= {source for name in kept for source in _sources(named[name]) if source in named}
+    kept |= {source for name in kept for source in named_sources(named[name].source) if source in named}
     trained = tuple(
         component for component in components if any(
             re.fullmatch(pattern, f"{component}/x") for name in kept for pattern in named[name].trainable
@@ -245,15 +245,11 @@ def from_package(stages: Stages, components: Iterable[str]) -> tuple[Stages, tup
     for name in named:
         if name in kept:
             group, leaf = name.split(".", 1)
-            needs = dict.fromkeys((*named[name].depends_on, *_sources(named[name])))
+            needs = dict.fromkeys((*named[name].depends_on, *named_sources(named[name].source)))
             out.setdefault(group, {})[leaf] = dataclasses.replace(
                 named[name], depends_on=tuple(need for need in needs if need in kept)
             )
     return out, trained
-
-
-def _sources(stage: StageConfig) -> tuple[str, ...]:
-    return (stage.source,) if isinstance(stage.source, str) else tuple(stage.source)
 
 
 def judge_stages(modalities: Iterable[str]) -> Stages:
