@@ -28,6 +28,7 @@ VARIANTS = {"paper": "loss=paper", "map": "tokens=map", "merged": "pools=merged"
 ABLATIONS = {  # name -> options of the config digit_world
     "own": "",
     "no-share": "own_share=0",
+    "no-noise": "environment_noise=0",
     "partner": "anchor=partner",
     "text": "anchor=text",
     "none": "anchor=none",

@@ -22,6 +22,11 @@ the environment of A in training is
 
 where z' has another noise and another noise level than z^A_{t_A}. A itself shows all that A can show, so X_A learns to
 read all of it, at every noise level; other outputs show it in the same place of the space. No further pairs are needed.
+
+Tokens of different modalities lie near each other, but not in one place, and X_A learns the place of its partner: the
+longer it is trained, the better it agrees with B and the worse with other outputs. `environment_noise` σ > 0 hides the
+difference in training, as noise of the prompts does for the denoiser (`PromptConfig.noise`): V_B + σ ε, ε ~ N(0, I),
+takes the place of V_B.
 """
 
 import dataclasses
@@ -69,6 +74,8 @@ class LatentAlignmentConfig:
       target: the embedding that the anchor regresses: the `partner`'s, the modality's `own`, or that of the modality
         of this name.
       own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
+      environment_noise: standard deviation of the noise on the partner's tokens that a denoiser reads, in units of
+        the anchor's target, whose standard deviation is 1; see above.
       temperature: of the contrastive loss.
       ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
@@ -82,6 +89,7 @@ class LatentAlignmentConfig:
     align_weight: float = 1.0
     target: str = "partner"
     own_share: float = 0.0
+    environment_noise: float = 0.0
     temperature: float = 0.07
     ring: bool = False
     min_snr: float = 0.0
@@ -89,6 +97,8 @@ class LatentAlignmentConfig:
     def __post_init__(self):
         if not 0 <= self.own_share <= 1:
             raise ConfigError(f"own_share: expected a number between 0 and 1, got {self.own_share}")
+        if self.environment_noise < 0:
+            raise ConfigError(f"environment_noise: expected a number of at least 0, got {self.environment_noise}")
 
     def environments(self, pair: tuple[str, str]) -> tuple[str, ...]:
         """The modalities of the pair whose environment tokens the loss reads."""
@@ -129,16 +139,27 @@ def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -
     return ring.infonce(a, b, scale).loss if on_ring else infonce(a, b, scale)
 
 
-def mix_own(
-    codi: CoDi, name: str, own_share: float, variables: dict, encoded: Encoded, partner: Array, key: jax.Array
+def environment(
+    codi: CoDi,
+    name: str,
+    config: LatentAlignmentConfig,
+    variables: dict,
+    encoded: Encoded,
+    partner: Array,
+    key: jax.Array,
 ) -> Tokens:
     """The environment of a modality in training: tokens of its partner [B, K, E], mixed with its own at another t."""
-    size, key = partner.shape[0], fold(key, "own environment")
-    t = conditioning.timesteps(codi, size, key, name)
-    sample = conditioning.add_noise(codi, name, encoded, t, key)
+    if config.environment_noise:
+        noise = jax.random.normal(fold(key, name, "environment noise"), partner.shape, partner.dtype)
+        partner += config.environment_noise * noise
+    if not config.own_share:
+        return Tokens.of(partner)
+    size, own_key = partner.shape[0], fold(key, "own environment")
+    t = conditioning.timesteps(codi, size, own_key, name)
+    sample = conditioning.add_noise(codi, name, encoded, t, own_key)
     # V is trained by what its partner needs and by `align`; here it is only read.
     own = jax.lax.stop_gradient(codi[name].environment_tokens(variables, sample.z_t, t))
-    share = jax.random.uniform(fold(key, name, "share"), (size,), maxval=own_share)
+    share = jax.random.uniform(fold(own_key, name, "share"), (size,), maxval=config.own_share)
     return codi.mix_environment((partner, own), jnp.stack([1 - share, share]))
 
 
@@ -164,10 +185,9 @@ def loss(
     # Both outputs get the same prompt, since they belong to one sample.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
-        sample, environment = samples[name], Tokens.of(tokens[partner[name]])
-        if config.own_share:
-            environment = mix_own(codi, name, config.own_share, variables, batch[name], tokens[partner[name]], key)
-        prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, environment, jnp.ones((size,)))
+        sample, read = samples[name], tokens[partner[name]]
+        mixed = environment(codi, name, config, variables, batch[name], read, key)
+        prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, mixed, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
         for name in (name for name in config.aligned if name in pair):

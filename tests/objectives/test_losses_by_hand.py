@@ -248,10 +248,26 @@ def test_the_own_environment_is_at_another_noise_level_and_trains_no_encoder():
     # A alone in its own environment: the loss does not train V of A.
     tokens = jnp.zeros((8, 1, 3))
 
+    config = LatentAlignmentConfig(("a",), (), PromptConfig(("a", "b")), own_share=1.0)
+
     def mixed(scale):
-        return latent_alignment.mix_own(model, "a", 1.0, {"scale": scale}, encoded(8), tokens, KEY).values.sum()
+        environment = latent_alignment.environment(model, "a", config, {"scale": scale}, encoded(8), tokens, KEY)
+        return environment.values.sum()
 
     assert float(jax.grad(mixed)(jnp.float32(2.0))) == 0
+
+
+def test_noise_of_the_environment_has_its_standard_deviation_and_leaves_the_anchor_alone():
+    model, sigma = constant_pair(), 0.7
+    quiet, noisy = align(constant_pair()), align(model, environment_noise=sigma)
+    (a,), (b,) = model["a"].calls, model["b"].calls
+    noise = np.stack([a.environment.values - 4.0, b.environment.values - 3.0])  # the tokens are 3 of a and 4 of b
+    assert abs(noise.std() - sigma) < 0.2 and abs(noise.mean()) < 0.25  # 64 draws
+    assert np.unique(noise).size == noise.size
+    for metric in ("align/a", "align/b"):
+        np.testing.assert_array_equal(noisy[1][metric], quiet[1][metric])
+    with pytest.raises(ConfigError, match=r"^environment_noise: expected a number of at least 0, got -1.0$"):
+        align(constant_pair(), environment_noise=-1)
 
 
 def test_timesteps_are_independent_or_shared():

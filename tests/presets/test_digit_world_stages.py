@@ -5,7 +5,7 @@ import pytest
 from codi_jax import packaged
 from codi_jax.config import ConfigError
 from codi_jax.presets.digit_world.recipe import run
-from codi_jax.presets.digit_world.stages import OWN_SHARE
+from codi_jax.presets.digit_world.stages import ENVIRONMENT_NOISE, OWN_SHARE
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import check
 
@@ -14,15 +14,17 @@ def settings(config, group="joint"):
     return {name: stage.settings for name, stage in config.stages[group].items()}
 
 
-def own_shares(config):
-    return {name: share for name, s in settings(config).items() if (share := s.get("own_share"))}
+def nonzero(config, field):
+    return {name: value for name, s in settings(config).items() if (value := s.get(field))}
 
 
-def test_ours_anchors_v_to_its_own_prompt_and_mixes_it_into_the_own_environment_of_pairs_without_text():
+def test_ours_anchors_v_to_its_own_prompt_and_mixes_it_with_noise_into_the_environment_of_pairs_without_text():
     config = run()
     assert {s["target"] for group in ("joint", "environment") for s in settings(config, group).values()} == {"own"}
-    assert own_shares(config) == {"audio+video": OWN_SHARE} and OWN_SHARE > 0
-    assert not own_shares(run(own_share=0.0)) and not own_shares(run(pools="merged"))  # which trains every pair
+    for field, value in (("own_share", OWN_SHARE), ("environment_noise", ENVIRONMENT_NOISE)):
+        assert nonzero(config, field) == {"audio+video": value} and value > 0
+        assert not nonzero(run(**{field: 0.0}), field)
+        assert not nonzero(run(pools="merged"), field)  # which trains every pair
 
 
 def test_the_papers_loss_has_neither():
@@ -30,8 +32,10 @@ def test_the_papers_loss_has_neither():
     assert not config.stages["environment"]
     for s in settings(config).values():
         assert (s["align"], s["timesteps"]) == ("contrastive", "shared") and "target" not in s
-    assert not own_shares(config)
-    with pytest.raises(ConfigError, match=r"^option loss=paper: it has no anchor and no own_share$"):
+    assert not nonzero(config, "own_share") and not nonzero(config, "environment_noise")
+    with pytest.raises(
+        ConfigError, match=r"^option loss=paper: it has no anchor, no own_share and no environment_noise$"
+    ):
         run(loss="paper", anchor="none")
 
 

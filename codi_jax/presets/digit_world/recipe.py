@@ -11,7 +11,15 @@ from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
 from codi_jax.presets.digit_world.evaluation import evaluation
-from codi_jax.presets.digit_world.stages import OWN_SHARE, POOLS, Variant, from_package, judge_stages, stages
+from codi_jax.presets.digit_world.stages import (
+    ENVIRONMENT_NOISE,
+    OWN_SHARE,
+    POOLS,
+    Variant,
+    from_package,
+    judge_stages,
+    stages,
+)
 from codi_jax.presets.options import subset
 from codi_jax.presets.stages import shrink
 from codi_jax.sampling.config import GenerateConfig
@@ -51,7 +59,7 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     for seed, pool in enumerate(POOLS):
         pair = tuple(pool.split("+"))
         if set(pair) <= set(modalities):
-            size = round(share * (5_000 if "video" in pair else 10_000))
+            size = round(share * (5_000 if pair == ("text", "video") else 10_000))
             out[pool] = world(pair, size=size, seed=20 + seed, truncate=0.3)
             # Truncated prompts hurt the towers; a second wording teaches them factors that images do not show.
             stills: dict[str, Any] = {"stills": 0.4} if pool == "text+video" else {}
@@ -83,6 +91,7 @@ def run(
     loss: Literal["ours", "paper"] = "ours",
     anchor: Literal["own", "partner", "text", "none"] = "own",
     own_share: float = OWN_SHARE,
+    environment_noise: float = ENVIRONMENT_NOISE,
     tokens: Environment = "pooled",
     pools: Literal["paired", "merged"] = "paired",
     floors: Literal["demo", "package"] = "demo",
@@ -97,10 +106,11 @@ def run(
       length: every stage has `length` times its steps.
       n: of the evaluation.
       pretrained: number of samples that pretrained judges read; 0 for the default: 64, and none of a variant.
-      loss: `ours`, or `paper` for the paper's alignment loss, without own shares.
+      loss: `ours`, or `paper` for the paper's alignment loss, without own shares and noise of the environment.
       anchor: the prompt embedding that V regresses: its modality's `own`, its `partner`'s, or that of a pair's `text`;
         with `none`, V is trained by the losses of the denoisers alone.
       own_share: largest share of V of a modality in its own environment, in the joint training of a pair without text.
+      environment_noise: of the environment in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
@@ -117,12 +127,13 @@ def run(
         raise ConfigError("option pools=merged: needs all modalities")
     if judges and start == "package":
         raise ConfigError("option start=package: judges are trained from scratch")
-    if paper and (anchor != "own" or own_share != OWN_SHARE):
-        raise ConfigError("option loss=paper: it has no anchor and no own_share")
+    if paper and (anchor, own_share, environment_noise) != ("own", OWN_SHARE, ENVIRONMENT_NOISE):
+        raise ConfigError("option loss=paper: it has no anchor, no own_share and no environment_noise")
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
-    variant = Variant(names, length, "paper" if paper else anchor, 0.0 if paper else own_share, merged)
+    share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
+    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged)
     trained = stages(variant)
     if start == "package":
         model, weights = packaged_model(names, tokens), DEFAULT

@@ -21,6 +21,7 @@ STEPS = {  # training steps of every stage at length 1
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
+ENVIRONMENT_NOISE = 0.7  # with 0, X learns the place of the partner's tokens, and reads others' the worse the longer
 LEAST_LENGTH = {"codec.text": 3.0, "codec.image": 1.0, "codec.audio": 1.0}  # of codecs: what they lose, no stage learns
 WARMUP = 50  # steps, but at most a tenth of those of the stage
 SECONDS = {  # of every stage on one core, for `scheduling_weight`
@@ -47,6 +48,7 @@ class Variant:
         `paper`'s loss, contrastive between V_A and V_B with one t for both. The last two have no stages for V alone;
         their steps are added to those of V and X together.
       own_share: of V of a modality in its own environment, in a pair without text; the paper has none.
+      environment_noise: of the environment in the same pairs.
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
     """
@@ -55,6 +57,7 @@ class Variant:
     length: float = 1.0
     align: Align = "own"
     own_share: float = OWN_SHARE
+    environment_noise: float = ENVIRONMENT_NOISE
     merged: bool = False
 
     @property
@@ -149,8 +152,9 @@ def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], 
     """
     settings = {"losses": losses, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.8, "noise": 0.3}}
     # Text shows all that there is. Beside it an own share is not needed, and audio then collapses to few motions.
-    if losses and variant.own_share and "text" not in pair and not variant.merged:
-        settings["own_share"] = variant.own_share
+    if losses and "text" not in pair and not variant.merged:
+        extra = {"own_share": variant.own_share, "environment_noise": variant.environment_noise}
+        settings |= {name: value for name, value in extra.items() if value}
     if variant.align == "paper":
         return {**settings, "align": "contrastive", "timesteps": "shared"}
     return {**settings, **({"align": "none"} if variant.align == "none" else {"target": variant.align})}
