@@ -7,8 +7,8 @@ from codi_jax.digit_world import CARRIES
 from codi_jax.digit_world.benchmark.config import EvaluateConfig
 from codi_jax.digit_world.benchmark.floors import ENOUGH_PROMPTS, ENOUGH_SAMPLES
 
-# Floors of the packaged model: the lower ends of the 95 % intervals of its results, n = 256, without the cluster effect.
-# Other factors of a direction than the digit have the floor 0.97.
+# Floors of the packaged model: lower ends of the 95 % intervals of its results, as of 256 independent samples. Other
+# factors of a direction than the digit have the floor 0.97.
 DIRECTIONS = {  # prompt -> output -> floor of the digit
     "text": {"text": 0.97, "image": 0.98, "audio": 0.98, "video": 0.97},
     "image": {"text": 0.95, "image": 0.95, "audio": 0.95, "video": 0.94},
