@@ -86,13 +86,11 @@ def ranks(
     np.maximum.at(best, groups, matches)
 
     def pad(x: np.ndarray, most: int, fill: int = 0) -> np.ndarray:
-        size = _rows_per_part(most, parts, tile) * parts
-        return np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+        missing = _rows_per_part(most, parts, tile) * parts - len(x)
+        return np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
 
-    most_a, most_b = counts.max(0).tolist()
-
-    def rows(digits: np.ndarray, best: np.ndarray, item: np.ndarray, most: int) -> _Rows:
-        padded = {"digits": pad(digits, most), "best": pad(best, most)}
+    def rows(x: np.ndarray, best: np.ndarray, item: np.ndarray, most: int) -> _Rows:
+        padded = {"digits": pad(x, most), "best": pad(best, most)}
         padded["item"] = pad((item + first_item).astype(np.int32), most, -1)
         return _Rows(**(jax.device_put(padded) if mesh is None else place_batch(padded, mesh)))
 

@@ -12,6 +12,7 @@ The state is the captions (`captions.collected`).
 """
 
 import dataclasses
+import importlib
 import importlib.util
 import shutil
 import subprocess
@@ -59,22 +60,21 @@ def _numbered(state: CaptionBytes) -> tuple[Numbered, Numbered]:
 
 
 def _meteor(references: Numbered, hypotheses: Numbered) -> Scores:
-    from pycocoevalcap.meteor.meteor import Meteor as Program
-
-    program = Program()
+    program = importlib.import_module("pycocoevalcap.meteor.meteor").Meteor()
     try:
         total, each = program.compute_score(references, hypotheses)
     finally:
         process = program.meteor_p
+        if program.lock.locked():  # it is if the program failed, and the destructor would wait for it forever
+            program.lock.release()
         process.kill()
         process.communicate()
     return float(total), np.asarray(each, np.float64)
 
 
 def _spice(references: Numbered, hypotheses: Numbered) -> Scores:
-    from pycocoevalcap.spice.spice import Spice as Program
-
-    total, each = Program().compute_score(references, hypotheses)
+    program = importlib.import_module("pycocoevalcap.spice.spice").Spice()
+    total, each = program.compute_score(references, hypotheses)
     return float(total), np.array([categories["All"]["f"] for categories in each], np.float64)
 
 

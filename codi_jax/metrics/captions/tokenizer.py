@@ -35,14 +35,12 @@ _WRITTEN = {
 }
 # Abbreviations that keep their period.
 _ABBREVIATIONS = (
-    *(
-        "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri",
-        "etc al seq cf vs ph ext tel sq",
-    ),
+    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri etc al seq cf vs ph ext tel sq",
     "ala ariz calif colo conn fla ga ind kan kans ky md mich minn mo mont neb nev okla penn tenn va vt wis wisc wyo",
-    "inc co cos corp pty ptys ltd plc bancorp bhd assn univ intl sys jr sr bros blvd rd esq rt st ste ave bldg dept",
-    "pres lieut hon brig cmdr comdr pfc spc supt supts det mt ft adj adv asst assoc ens insp mlle mme msgr sfc natl est sq",
+    "inc co cos corp pty ptys ltd plc bancorp bhd assn univ intl sys jr sr bros blvd rd esq rt st ste bldg dept",
+    "pres lieut hon brig cmdr comdr pfc spc supt supts det mt ft adj adv asst assoc ens insp mlle mme msgr sfc natl",
     "mr mrs ms dr drs prof profs sen sens rep reps atty attys lt col gen messrs gov govs adm rev maj sgt cpl pvt capt",
+    "ave est",
 )
 _BEFORE_NUMBERS = ("ca", "fig", "figs", "no", "nos", "art", "pp", "op", "prop")  # these only if a number follows
 _CAPITALIZED = ("ark", "del", "ill", "la", "mass", "miss", "ore", "pa", "tex", "wash")  # these only if capitalized
