@@ -1,6 +1,8 @@
 """Finds captions for images by aligned embeddings: `python examples/retrieval.py`."""
 
 import codi_jax
+from codi_jax.metrics.base import compute
+from codi_jax.metrics.retrieval import Retrieval
 
 CAPTIONS = [f"a {colour} {digit}" for colour in ("red", "green", "blue") for digit in ("two", "five", "seven")]
 
@@ -14,7 +16,8 @@ def main(captions: list[str] = CAPTIONS, k: int = 3) -> list[list[str]]:
     nearest = [[captions[j] for j in row[:k]] for row in (-cosine).argsort(axis=1)]
     for caption, found in zip(captions, nearest, strict=True):
         print(f"{caption:12} → {', '.join(found)}")
-    print(f"the first is right for {sum(c == f[0] for c, f in zip(captions, nearest, strict=True))} of {len(captions)}")
+    numbers = compute(Retrieval(("image", "text")), [(embeddings["image"], embeddings["text"])])
+    print(f"the first is right for {numbers['image_to_text/recall_1']:.0%} of {len(captions)}")
     return nearest
 
 

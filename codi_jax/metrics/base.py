@@ -5,8 +5,9 @@
         state = metric.update(state, batch)
     numbers = metric.compute(merge_processes(metric, state))     # of the batches of all processes
 
-A state is a pytree of NumPy arrays whose size does not depend on the number of samples. `merge` must be associative,
-and `init()` its neutral element; then the numbers do not depend on how the samples were split.
+A state is a pytree of NumPy arrays. Its size does not depend on the number of samples, except where a metric says that
+it has to keep them (`captions.cider`, `retrieval`). `merge` must be associative, and `init()` its neutral element; then
+the numbers do not depend on how the samples were split.
 """
 
 from collections.abc import Iterable, Mapping

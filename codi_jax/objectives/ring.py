@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from codi_jax.parallel.ring import scan_ring
 from codi_jax.parallel.sharding import BATCH_AXES
 from codi_jax.types import Array
 
@@ -70,23 +71,6 @@ def _part(a: Array, b: Array, scale: Array, bias: Array, kind: str, axes: tuple[
     return jax.lax.psum(sums, axes) if axes else sums
 
 
-def _scan_ring(block_fn, a: Array, local: tuple, travelling: tuple, axes: tuple[str, ...]) -> tuple[tuple, tuple]:
-    """Calls local, travelling = block_fn(a, local, travelling) once per device of the ring.
-
-    After each call `travelling`, which belongs to the rows of b, moves to the next device; at the end it is back where
-    it started.
-    """
-    if not axes:
-        return block_fn(a, local, travelling)
-    size = jax.lax.axis_size(axes)
-
-    def ring_step(carry, _):
-        local, travelling = block_fn(a, *carry)
-        return (local, jax.lax.ppermute(travelling, axes, [(k, (k - 1) % size) for k in range(size)])), None
-
-    return jax.lax.scan(ring_step, (local, travelling), length=size)[0]
-
-
 def _logits(a: Array, b: Array, scale: Array, bias: Array) -> Array:
     return scale * jnp.einsum("id,jd->ij", a, b, preferred_element_type=jnp.float32) + bias
 
@@ -112,7 +96,7 @@ def _forward(a, b, scale, bias, kind, axes):
         return (rows, nearest), (b, jnp.logaddexp(columns, jax.nn.logsumexp(logits, 0)))
 
     start = 0.0 if kind == "siglip" else -jnp.inf
-    (rows, nearest), (_, columns) = _scan_ring(
+    (rows, nearest), (_, columns) = scan_ring(
         block_fn, a, (_like(a, start), _like(a, -jnp.inf)), (b, _like(b, start)), axes
     )
     total = rows.sum() if kind == "siglip" else 0.5 * (rows.sum() + columns.sum())
@@ -135,7 +119,7 @@ def _backward(kind, axes, residuals, cotangents):
         return (da, dscale, dbias + weight.sum()), (b, columns, db)
 
     zero = jnp.zeros_like(scale)
-    (da, dscale, dbias), (_, _, db) = _scan_ring(
+    (da, dscale, dbias), (_, _, db) = scan_ring(
         block_fn, a, (jnp.zeros_like(a), zero, zero), (b, columns, jnp.zeros_like(b)), axes
     )
     return tuple(cotangents[0] * x for x in (da, db, dscale, dbias))

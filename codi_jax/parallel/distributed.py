@@ -17,6 +17,7 @@ process ends with an error, the others end with its exit code. Two variables set
 
 import dataclasses
 import importlib.util
+import math
 import os
 import sys
 import threading
@@ -238,17 +239,28 @@ def fetch(tree: PyTree) -> PyTree:
 def gather(tree: Tree) -> list[Tree]:
     """The trees of NumPy arrays of all processes, in their order. A collective: every process must call it.
 
-    Arrays of a leaf have the same shape and type on all processes. They keep their type: bytes are exchanged, since jax
-    would convert float64 to float32.
+    Arrays of a leaf have the same type and number of axes on all processes; their sizes may differ. They keep their
+    type: bytes are exchanged, since jax would convert float64 to float32.
     """
     if not is_multiprocess():
         return [tree]
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-    data = [multihost_utils.process_allgather(np.frombuffer(leaf.tobytes(), np.uint8)) for leaf in leaves]
-    return [
-        structure.unflatten(
-            np.frombuffer(rows[process].tobytes(), leaf.dtype).reshape(leaf.shape)
-            for rows, leaf in zip(data, leaves, strict=True)
-        )
-        for process in range(jax.process_count())
-    ]
+    sizes = np.array([length for leaf in leaves for length in leaf.shape], np.int64)
+    splits = np.cumsum([leaf.ndim for leaf in leaves])[:-1]
+    shapes = [np.split(of_process, splits) for of_process in _gather_equal(sizes)]
+    data = []
+    for i, leaf in enumerate(leaves):
+        numbers = [math.prod(of_process[i].tolist()) for of_process in shapes]
+        padded = np.zeros(max(numbers), leaf.dtype)
+        padded[: leaf.size] = leaf.reshape(-1)
+        rows = zip(_gather_equal(padded), numbers, shapes, strict=True)
+        data.append([row[:number].reshape(of_process[i]) for row, number, of_process in rows])
+    return [structure.unflatten(of_leaf[process] for of_leaf in data) for process in range(jax.process_count())]
+
+
+def _gather_equal(array: np.ndarray) -> list[np.ndarray]:
+    """The arrays [n] of all processes, of one type and size."""
+    if not array.size:
+        return [array] * jax.process_count()
+    rows = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), np.uint8))
+    return [np.frombuffer(row.tobytes(), array.dtype) for row in rows]

@@ -15,7 +15,10 @@ from codi_jax import cli
 from codi_jax.cli import entry
 from codi_jax.config import ConfigError
 from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_UNAVAILABLE
-from codi_jax.parallel import batch_rows, distributed, place_batch
+from codi_jax.metrics.base import compute, merge_processes
+from codi_jax.metrics.captions import Captions, CiderD
+from codi_jax.metrics.retrieval import Retrieval
+from codi_jax.parallel import MeshConfig, batch_rows, distributed, make_mesh, place_batch
 from codi_jax.parallel.distributed import Processes, requested
 from codi_jax.parallel.mesh import AXES
 
@@ -238,6 +241,26 @@ def test_invalid_seconds_are_refused(value, monkeypatch):
         distributed.start(requested(OWN))
 
 
+def _metrics_of_two_processes(mine: int) -> None:
+    """Captions and embeddings of two processes, of which the first has one item and the second three."""
+    captions, images = ["a b c d", "a c", "b d b c a", "e f g h"], np.eye(4)[[0, 1, 2, 2]] + 0.1
+    groups = np.array([0, 0, 1, 2, 3, 3])
+    texts = images[groups] + 0.01 * np.arange(24).reshape(6, 4)
+    items, rows = (slice(0, 1), slice(0, 2)) if mine == 0 else (slice(1, 4), slice(2, 6))
+    references = [[caption[2:], caption] for caption in captions]
+    cider = CiderD()
+    state = cider.update(cider.init(), Captions(captions[items], references[items]))
+    assert cider.compute(merge_processes(cider, state)) == compute(cider, [Captions(captions, references)])
+    mesh = make_mesh(MeshConfig())
+    whole, metric = compute(Retrieval(), [(images, texts, groups)]), Retrieval(mesh=mesh)
+    own = metric.update(metric.init(), (images[items], texts[rows], groups[rows] - items.start))
+    assert metric.compute(own) == whole == Retrieval().compute(merge_processes(Retrieval(), own))
+    assert whole["a_to_b/n"] == 4 and whole["a_to_b/recall_1"] == 0.75 and whole["b_to_a/n"] == 6
+    none = metric.init()  # one process without rows
+    full = metric.update(metric.init(), (images, texts, groups))
+    assert metric.compute(full if mine else none) == whole
+
+
 def _agree() -> None:
     distributed.start(requested())
     mine = jax.process_index()
@@ -265,6 +288,10 @@ def _agree() -> None:
             np.testing.assert_array_equal(fetched[name], value)
     gathered = distributed.gather({"x": np.float64([0.1 + mine]), "n": mine})  # 0.1 is not exact in float32
     assert gathered == [{"x": np.float64([0.1]), "n": 0}, {"x": np.float64([1.1]), "n": 1}]
+    uneven = distributed.gather((np.arange(3.0)[: 3 * mine], np.full((1 + mine, 2), mine, np.uint8)))
+    assert [x.tolist() for tree in uneven for x in tree] == [[], [[0, 0]], [0, 1, 2], [[1, 1], [1, 1]]]
+    assert [x.dtype for x in uneven[0]] == [np.float64, np.uint8]
+    _metrics_of_two_processes(mine)
     distributed.wait_for_all("the end")
     print("all checks passed", flush=True)
 
