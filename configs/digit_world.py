@@ -1,10 +1,8 @@
 """CoDi on text, image, audio and video, for two CPU cores.
 
-Reaches, at length=3 and after 2.3 hours of processes on one core each, what the packaged model does
-(codi_jax/digit_world/weights/card.md, trained before own shares and the present video tower), with the colour of a text
-or an image in 0.95 of the videos beside it, and less agreement in the digit of videos. At length=1, after 40 minutes on
-two cores, text, image and audio meet the default floors, but videos do not follow the motion of their prompts yet (0.62
-of the ceiling, n = 32).
+At length=3, after 1.8 hours of processes on one core each, it is the packaged model, whose numbers are in
+codi_jax/digit_world/weights/card.md. At length=1, after 40 minutes on two cores, text, image and audio meet the default
+floors, but videos do not follow the motion of their prompts yet (0.62 of the ceiling, n = 32).
 
 Data: digit_world (coloured MNIST digits that move, spoken digits, captions), in pools of pairs: text-image, text-audio,
 text-video, audio-video. The classes are those of the config at the paper's size; only sizes differ. Video has its own

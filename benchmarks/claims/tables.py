@@ -208,32 +208,24 @@ def section(key: str, what: str) -> Callable[[Runs], Table]:
 
 
 def sweeps(runs: Runs) -> Table:
-    """(h) Settings of the sampler: one table a file, whose `rows` are mappings of settings and numbers."""
+    """(h) Settings of the sampler: one table for each file of `benchmarks.sweep`."""
+    columns = ("agreement", "leading", "pairs", "entropy", "ratio", "directions")
     blocks = []
     for name, run in of_kind(runs, "sweep").items():
-        rows = [(row, leaves(row), settings(row.get("settings", row))) for row in run.at("rows") or ()]
-        columns = list(dict.fromkeys(path for _, of, _ in rows for path in of if path[0] != "settings"))
-        chosen = run.at("chosen")
+        if not (rows := run.at("settings")):
+            continue
+        commits = ", ".join(f"`{commit[:7]}`" for commit in dict.fromkeys(row["commit"] for row in rows))
         body = [
             [
-                text + (" (chosen)" if chosen in (row.get("settings"), row.get("name")) and chosen else ""),
-                *(cell([of.get(path)]) for path in columns),
+                row["setting"] + (" (chosen)" if row["setting"] in run.at("chosen").values() else ""),
+                *(cell([row[column]]) for column in columns),
+                f"{row['operations'] / 1e9:.2f}",
             ]
-            for row, of, text in rows
+            for row in rows
         ]
-        if table := markdown(["settings", *(", ".join(path) for path in columns)], body):
-            criterion = f"; criterion: {run.at('criterion')}" if run.at("criterion") else ""
-            source = run.at("split") or run.at("source")
-            samples = f"{f', {source}' if source else ''}{f', n = {n}' if (n := run.at('n')) else ''}"
-            blocks += [f"{name}{samples}, commit `{run.commit[:7]}`{criterion}:", table]
+        title = f"{name}: {run.at('split')} samples, n = {run.at('n')}, commit {commits}. {run.at('criterion')}"
+        blocks += [title, markdown(["setting", *columns, "GFLOP a sample"], body)]
     return Table([], "Settings of the sampler, by `python -m benchmarks.sweep`.", blocks)
-
-
-def settings(tree: Any) -> str:
-    """Settings as a text: delay.image 5, steps 10."""
-    if not isinstance(tree, Mapping):
-        return str(tree)
-    return ", ".join(f"{key} {value}" for key, value in tree.items() if isinstance(value, (str, int, float)))
 
 
 def codecs(runs: Runs) -> Table:

@@ -134,11 +134,17 @@ def test_sections_of_any_layout_become_tables():
 
 
 def test_a_sweep_has_its_settings_criterion_and_choice():
-    rows = [{"settings": {"steps": steps}, "digit": rate} for steps, rate in ((5, 0.7), (10, 0.9))]
-    sweep = {"commit": OTHER, "n": 64, "split": "val", "criterion": "digit", "chosen": {"steps": 10}, "rows": rows}
-    text = tables.sweeps({"sweep.steps": runs.Run("sweep.steps", sweep)}).text()
-    assert "steps, val, n = 64, commit `89abcde`; criterion: digit:" in text
-    assert "| steps 5 | .700 |" in text and "| steps 10 (chosen) | .900 |" in text
+    rates = {"leading": 0.9, "pairs": 0.8, "entropy": None, "ratio": 1.5, "directions": None, "operations": 2.5e9}
+    rows = [
+        {"setting": name, "agreement": rate, "commit": OTHER, **rates}
+        for name, rate in (("present", 0.7), ("low=0", 0.75))
+    ]
+    of_all = {"n": 64, "split": "val", "criterion": "The highest.", "chosen": {"joint": "low=0", "prompt": None}}
+    text = tables.sweeps({"sweep.ours": runs.Run("sweep.ours", {**of_all, "settings": rows})}).text()
+    assert "ours: val samples, n = 64, commit `89abcde`. The highest." in text
+    assert "| setting | agreement | leading | pairs | ratio | GFLOP a sample |" in text
+    assert "| present | .700 | .900 | .800 | 1.500 | 2.50 |" in text
+    assert "| low=0 (chosen) | .750 | .900 | .800 | 1.500 | 2.50 |" in text
 
 
 def test_without_runs_every_table_says_so():
