@@ -108,15 +108,19 @@ class AVAlign:
         return np.pad(times, (0, self.capacity - len(times)), constant_values=np.nan)
 
     def init(self) -> AlignSums:
-        return AlignSums(*(np.zeros(()) for _ in range(8)), *(np.full(self.capacity, np.nan) for _ in range(2)))
+        zero, none = np.zeros(()), np.full(self.capacity, np.nan)
+        return AlignSums(zero, zero, zero, zero, zero, zero, zero, zero, first=none, last=none)
 
     def update(self, state: AlignSums, batch: Strengths) -> AlignSums:
         for flow, still, onset in zip(*checked(batch), strict=True):
             onsets, peaks = onset_times(onset), motion_times(flow, self.frame_rate)
             score, control = self._score(onsets, peaks), self._score(onsets, motion_times(still, self.frame_rate))
-            sums = (1, score, score**2, 0, control, len(onsets), len(peaks), flow.mean())
-            new = AlignSums(*(np.array(float(x)) for x in sums), self._kept(onsets), self._kept(peaks))
-            state = self.merge(state, new)
+            sums = {
+                **{"number": 1, "total": score, "square": score**2, "shuffled": 0, "still": control},
+                **{"onsets": len(onsets), "peaks": len(peaks), "motion": flow.mean()},
+            }
+            arrays = {name: np.array(float(x)) for name, x in sums.items()}
+            state = self.merge(state, AlignSums(**arrays, first=self._kept(onsets), last=self._kept(peaks)))
         return state
 
     def _across(self, a: AlignSums, b: AlignSums) -> float:

@@ -6,10 +6,11 @@ refined, from coarse to fine levels of a pyramid and several times at each, by
     e = B(x + d) - A(x),   ∇ = gradient of ( B(x + d) + A(x) ) / 2,   both 0 where x + d is outside of the frame
     d ← d - ( G*∇∇ᵀ + λ I )⁻¹ G*(∇ e)
 
-and the strength is the mean of ‖d‖ over all pixels, in pixels per frame. λ is the square of a gradient at the noise of
-8 bits: where nothing has an edge, d stays 0, as does the flow between equal frames, exactly. What moves further than
-its own size within a frame is not followed, and a change of brightness looks like motion. TempoTokens takes the mean
-length of Farnebäck's flow of OpenCV instead, which is another estimate of the same quantity.
+and the strength is the mean over all pixels of ‖d‖, in pixels per frame, with 0 where nothing has an edge within a few
+pixels, since d comes from further away there. λ is the square of a gradient at the noise of 8 bits. The flow between
+equal frames is 0, exactly. What moves further than its own size within a frame is not followed, and a change of
+brightness looks like motion. TempoTokens takes the mean length of Farnebäck's flow of OpenCV instead, which is another
+estimate of the same quantity.
 
 Videos with a longer side than `side` are first averaged down by a whole factor; the strength is still in pixels of the
 original.
@@ -21,6 +22,7 @@ from scipy import ndimage
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _SIGMA = 4.0  # pixels, of the window G
 _NOISE = (2 / 255) ** 2  # λ
+_NEAR = 1.0  # pixels, of the window in which a pixel must have an edge
 _STEPS = 3  # refinements of a level
 _COARSEST = 16  # pixels, the least side of a level
 _LEVELS = 5  # at most
@@ -61,7 +63,7 @@ def _warped(frames: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarra
     at[1:] += flow
     last = np.array(frames.shape[1:], np.float32).reshape(2, 1, 1, 1) - 1
     moved = ndimage.map_coordinates(frames, at, order=1, mode="nearest")
-    return moved, ((at[1:] >= 0) & (at[1:] <= last)).all(0)
+    return np.asarray(moved), np.logical_and.reduce((at[1:] >= 0) & (at[1:] <= last))
 
 
 def _refined(a: np.ndarray, b: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -121,6 +123,8 @@ def flow_strength(videos: np.ndarray, side: int = 128) -> np.ndarray:
     strength = np.empty((len(light), light.shape[1] - 1))
     for i, frames in enumerate(light):
         frames = _reduced(frames, factor)
-        flow = optical_flow(frames[:-1], frames[1:])
-        strength[i] = factor * np.sqrt(np.square(flow).sum(0)).mean((1, 2))
+        dy, dx = np.gradient(frames, axis=(1, 2))
+        edges = _blurred(dy * dy + dx * dx, _NEAR)
+        length = np.sqrt(np.square(optical_flow(frames[:-1], frames[1:])).sum(0))
+        strength[i] = factor * (length * (np.maximum(edges[:-1], edges[1:]) > _NOISE)).mean((1, 2))
     return strength

@@ -10,18 +10,16 @@ windows of 2048 samples every 512,
 is an onset if it is at least frame f-1, is at least the mean of f-4 … f+4 plus 0.07, and is not the frame after
 another onset (Böck, Krebs and Schedl, ISMIR 2012).
 
-These are the numbers of `librosa.onset.onset_strength` and `onset_detect` (0.11) at their defaults, which AV-Align uses,
-up to the resampling. Since s is relative to the loudest onset, very soft audio has onsets, too; digital silence has
-none.
+These are the numbers of `librosa.onset.onset_strength` and `onset_detect` (0.11) at their defaults, which AV-Align
+uses, up to the resampling. Since s is relative to the loudest onset, very soft audio has onsets, too; digital silence
+has none.
 """
 
 import numpy as np
 
 from codi_jax.media.mel import MelConfig, filterbank, magnitudes, resample
 
-MEL = MelConfig(
-    sample_rate=22050, n_fft=2048, hop=512, mels=128, fmin=0.0, fmax=11025.0, power=2, decibels=True, floor=1e-10
-)
+MEL = MelConfig(22050, 2048, 512, 128, 0.0, 11025.0, power=2, decibels=True, floor=1e-10)
 ONSET_RATE = MEL.sample_rate / MEL.hop  # frames per second, 43.07
 _RANGE = 80.0  # decibels below the maximum
 _SHIFT = MEL.n_fft // (2 * MEL.hop)  # frames
