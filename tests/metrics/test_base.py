@@ -8,19 +8,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codi_jax.metrics.agreement import Agreement
+from codi_jax.metrics.av_align import AVAlign
 from codi_jax.metrics.base import compute, merge_processes
+from codi_jax.metrics.cosine import PairedCosine
 from codi_jax.metrics.diversity import WithinClassDiversity, moments
+from codi_jax.metrics.fad import FrechetAudioDistance
 from codi_jax.metrics.frechet import FrechetDistance, fit
+from codi_jax.metrics.frechet import moments as frechet_moments
+from codi_jax.metrics.lag_curve import LagCurve
 from codi_jax.metrics.neighbours import NearestDistance
 from codi_jax.metrics.offset import Offset
+from codi_jax.metrics.sim import OutputSimilarity, Tower
+from codi_jax.metrics.synchrony import Strengths
+from codi_jax.metrics.tagger_kl import TaggerKL
 
 RNG = np.random.default_rng(0)
 READINGS = RNG.integers(-1, 4, (2, 24))
 FEATURES = RNG.normal([0.0, 1e3, -5.0], size=(24, 3))  # a mean far above the deviation
 CLASSES = np.arange(24) % 3 - 1
 TIMES = np.where(RNG.uniform(size=(2, 24)) < 0.2, np.nan, RNG.uniform(size=(2, 24)))
+CENTRED = FEATURES - FEATURES.mean(0)
+FLOW, ONSET = RNG.uniform(0, 3, (24, 15)), RNG.uniform(0, 3, (24, 90))
+TOWERS = {"one": Tower(3, ("a", "b")), "other": Tower(3, ("b", "c"))}
 CASES = {
     "agreement": (Agreement(2, 4), lambda a, b: list(READINGS[:, a:b])),
+    "av_align": (AVAlign(8), lambda a, b: Strengths(FLOW[a:b], 0 * FLOW[a:b], ONSET[a:b])),
+    "cosine": (PairedCosine(3, clip_score=True), lambda a, b: (CENTRED[a:b], CENTRED[::-1][a:b])),
+    "fad": (FrechetAudioDistance(frechet_moments(FEATURES[::2] * 1.1)), lambda a, b: FEATURES[a:b, None]),
+    "lag_curve": (LagCurve(8, 2.0), lambda a, b: Strengths(FLOW[a:b], 0 * FLOW[a:b], ONSET[a:b])),
+    "sim": (
+        OutputSimilarity(TOWERS),
+        lambda a, b: {
+            name: {x: np.roll(CENTRED, k, 1)[a:b] for k, x in enumerate(tower.outputs)}
+            for name, tower in TOWERS.items()
+        },
+    ),
+    "tagger_kl": (TaggerKL(), lambda a, b: (CENTRED[a:b], CENTRED[::-1][a:b])),
     "frechet": (FrechetDistance(fit(FEATURES[::2] * 1.1)), lambda a, b: FEATURES[a:b]),
     "offset": (Offset({"near": 0.1, "far": 0.5}), lambda a, b: (TIMES[0, a:b], TIMES[1, a:b])),
     "diversity": (

@@ -1,0 +1,65 @@
+"""`encoders.VGGish` ↔ torchvggish's `vggish-10086976.pth`, AudioSet's weights in PyTorch's names.
+
+    params = load_vggish("vggish-10086976.pth")
+    embeddings = VGGish().apply({"params": params}, vggish_patches(waves, rate))
+
+VGGish measures and is no component of a CoDi model, so `codi-jax convert` does not know it; this loader reads the file
+with the same strict reader.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from codi_jax.config import ConfigError
+from codi_jax.encoders.vggish import VGGish, VGGishConfig
+from codi_jax.interop.family import CheckpointPart, Family, read
+from codi_jax.interop.names import NamesError, Rule, affine, flatten
+from codi_jax.interop.tensors import open_state
+from codi_jax.media.vggish_mel import BANDS, FRAMES
+
+# ReLUs and pools between them have numbers, too.
+_CONVOLUTIONS, _DENSE = (0, 3, 6, 8, 11, 13), (0, 2, 4)
+RULES: list[Rule] = [
+    *(rule for i, n in enumerate(_CONVOLUTIONS) for rule in affine(f"features.{n}", f"conv_{i}", "conv2d")),
+    *(rule for i, n in enumerate(_DENSE) for rule in affine(f"embeddings.{n}", f"dense_{i}")),
+]
+
+FAMILY = Family(
+    "VGGish of torchvggish",
+    (r"features\.0\.weight", r"embeddings\.0\.weight"),
+    (CheckpointPart("vggish", lambda config: RULES),),
+    ignore={r"pproc\..*": "the PCA of AudioSet's postprocessing, see encoders.vggish.quantized"},
+)
+
+
+def vggish_shapes(config: VGGishConfig) -> dict[str, Any]:
+    """Shapes and dtypes of the parameters."""
+    example = jax.ShapeDtypeStruct((1, FRAMES, BANDS), jnp.float32)
+    return jax.eval_shape(VGGish(config).init, jax.random.key(0), example)["params"]
+
+
+def load_vggish(path: str | Path, config: VGGishConfig | None = None) -> dict[str, Any]:
+    """Reads the parameters of a `VGGish` from a PyTorch archive or a safetensors file.
+
+    Args:
+      path: of the file.
+      config: sizes of the network, by default those of the published weights.
+
+    Returns:
+      Nested dict of float32 arrays.
+
+    Raises:
+      ConfigError: the file cannot be read.
+      NamesError: naming every tensor that is missing, unexpected, misshaped or not finite.
+    """
+    config, state = config or VGGishConfig(), open_state(path)
+    try:
+        found, _ = read(FAMILY, state, {"vggish": config}, {"vggish": vggish_shapes(config)})
+    except NamesError as error:
+        raise NamesError(f"{path}: {error}") from None
+    if "vggish" not in found or not flatten(found["vggish"].tree):
+        raise ConfigError(f"{path}: no tensor of {FAMILY.name} found")
+    return found["vggish"].tree
