@@ -49,7 +49,10 @@ setup(
         # The TPU compiler that this jax names: `codi-jax plan --topology` on a machine without a TPU.
         "plan": ["jax[tpu]>=0.10.2,<0.13"],
         # The field's own implementations, to be compared with (`make parity`); a CPU build of torch is enough.
-        "parity": ["torch==2.13.0", "diffusers>=0.35"],
+        "parity": [
+            *("torch==2.13.0", "diffusers>=0.35"),
+            *("torch-fidelity==0.4.0", "pytorch-fid==0.3.0", "torchvision==0.28.0"),  # the last is that of this torch
+        ],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py

@@ -17,6 +17,7 @@ have n well above F: 50,000 samples for FID, 2048 for FVD in their papers. `metr
 The interval is that of the generated samples, with the reference fixed; see `metrics.bootstrap` for `centre`.
 """
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_statistics(path: str | Path) -> Gaussian:
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path}: expected an .npz file with arrays mu and sigma: {first_line(error)}") from None
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ConfigError(f"{path}: expected mu [F] and sigma [F, F], got {mean.shape} and {covariance.shape}")

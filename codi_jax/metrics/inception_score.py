@@ -64,9 +64,7 @@ def _probabilities(batch: np.ndarray, logits: bool, classes: int | None = None) 
         p = np.exp(x - x.max(1, keepdims=True))
         return p / p.sum(1, keepdims=True)
     if (x < 0).any() or np.abs(x.sum(1) - 1).max() > 1e-3:
-        raise ValueError(
-            "expected probabilities, at least 0 and with a sum of 1 per sample; of logits give logits=True"
-        )
+        raise ValueError("expected probabilities, at least 0 and with a sum of 1 per sample; for logits: logits=True")
     return x
 
 
