@@ -3,6 +3,9 @@
 No CoDi model has this network, so that `convert` has nowhere to put it; it is read where it is needed:
 
     model, params = load_inception("pt_inception-2015-12-05-6726825d.pth")
+    features = jax.jit(lambda images: model.apply({"params": params}, preprocess(images)).pool)    # uint8 [B, H, W, 3]
+    metric = fid(fit(np.concatenate([features(batch) for batch in real])))
+    numbers = compute(metric, map(features, generated))                                        # {"fid": …, "n": …}
 """
 
 import re

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError, first_line
 from codi_jax.metrics.frechet import FrechetDistance, Gaussian
 
@@ -54,7 +55,7 @@ def read_statistics(path: str | Path) -> Gaussian:
       ConfigError: the file cannot be read, or does not hold these.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with storage.as_path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path}: expected an .npz file with arrays mu and sigma: {first_line(error)}") from None

@@ -51,6 +51,15 @@ def test_shapes_and_the_bias_of_the_logits(params):
     np.testing.assert_allclose(biased, logits + params["fc"]["bias"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "highest"), [(jnp.float32, True), (jnp.bfloat16, False)])
+def test_float32_products_have_the_highest_precision(params, dtype, highest):
+    model = InceptionV3(SMALL.config, dtype)
+    lowered = jax.jit(lambda p, x: model.apply({"params": p}, x)).lower(params, jnp.zeros((1, 75, 75, 3)))
+    convolutions = [line for line in lowered.as_text().splitlines() if "stablehlo.convolution" in line]
+    assert len(convolutions) == 94
+    assert all(("HIGHEST" in line) == highest for line in convolutions)
+
+
 def test_images_of_a_batch_do_not_mix(params):
     batch = images(2)
     np.testing.assert_allclose(apply(params, batch[::-1]).pool, apply(params, batch).pool[::-1], rtol=1e-4, atol=1e-6)
@@ -85,6 +94,7 @@ def test_units_and_images_of_the_right_size():
     grey = np.full((1, 299, 299, 3), 128, np.uint8)
     assert np.unique(preprocess(grey)) == [0]
     np.testing.assert_allclose(preprocess(grey, "pytorch-fid"), 1 / 255, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(preprocess)(grey[:, :9]), 0, atol=1e-6)
     white = np.full((1, 20, 30, 3), 255, np.uint8)
     np.testing.assert_allclose(preprocess(white), 127 / 128, atol=1e-6)
 
