@@ -52,6 +52,7 @@ setup(
         "parity": [
             *("torch==2.13.0", "diffusers>=0.35"),
             *("pycocoevalcap==1.2", "torchvggish==0.2", "soundfile>=0.13", "librosa>=0.11,<0.12"),
+            *("torch-fidelity==0.4.0", "pytorch-fid==0.3.0", "torchvision==0.28.0"),  # the last is that of this torch
         ],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],

@@ -212,6 +212,7 @@ def convert(codi: CoDi, files: Sequence[Path], directory: Path, seed: int = 0) -
     """
     found, ignored = _read_all(codi, files)
     if not found:
-        raise ConfigError(f"{', '.join(map(str, files))}: no component of this model found")
+        why = "".join(f"; ignored keys {why}" for why in dict.fromkeys(ignored.values()))
+        raise ConfigError(f"{', '.join(map(str, files))}: no component of this model found{why}")
     origin = {"files": [Path(file).name for file in files]}
     return Report(write(codi, found, storage.as_path(directory), origin, seed), ignored)

@@ -1,5 +1,7 @@
 """The public checkpoint layouts (other than the release's) in which our components are published.
 
+That of Inception-v3 holds no component of a CoDi model; `interop.inception` reads it.
+
     family = recognise(state)                     detects the layout by the keys of one file
     found, ignored = read(family, state, configs, targets)
 
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from codi_jax.config import ConfigError
-from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
+from codi_jax.interop import autokl, clap, clip, hifigan, inception, optimus, unet
 from codi_jax.interop.diffusers_names import autokl_rules, unet_rules, unet_state
 from codi_jax.interop.family import CheckpointPart, Family, Found, read, reason, weight_keys
 from codi_jax.interop.names import Rule
@@ -173,6 +175,7 @@ FAMILIES: tuple[Family, ...] = (
         rename=hifigan_state,
         ignore={r"(mean|scale)": "a normalization of the spectrogram with mean 0 and scale 1"},
     ),
+    inception.FAMILY,
 )
 
 

@@ -3,8 +3,8 @@
     d² = ‖μ_1 - μ_2‖² + tr( Σ_1 + Σ_2 - 2 (Σ_1^½ Σ_2 Σ_1^½)^½ )
 
 (Dowson and Landau 1982). The reported number is d², as usual. The square roots are of symmetric matrices and computed
-with eigh, which stays real if few samples leave a covariance singular. The features are those of a judge, so the number
-is not FID and only comparable between samples read by the same judge. It is biased upwards for few samples: compare
+with eigh, which stays real if few samples leave a covariance singular. The number is only comparable between features
+of the same network; for those that `metrics.fid` names it is FID or FVD. It is biased upwards for few samples: compare
 equal numbers of samples.
 
 Counts n, means and scatter matrices S = Σ_i (x_i - μ)(x_i - μ)ᵀ of two sets of samples merge exactly (Chan, Golub and
@@ -17,6 +17,8 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+
+from codi_jax.metrics.rows import check_features
 
 
 class Gaussian(NamedTuple):
@@ -92,23 +94,25 @@ def distance(a: Gaussian, b: Gaussian) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class FrechetDistance:
-    """Metric {"frechet_distance"} of batches of features [n, F].
+    """Metric {name, "n"} of batches of features [n, F].
 
     Attributes:
       reference: Gaussian fit of the features that the samples are compared with.
+      name: of the number.
     """
 
     reference: Gaussian
+    name: str = "frechet_distance"
 
     def init(self) -> Moments:
         size = len(self.reference.mean)
         return Moments(np.zeros(()), np.zeros(size), np.zeros((size, size)))
 
     def update(self, state: Moments, batch: np.ndarray) -> Moments:
-        return merge(state, moments(batch))
+        return merge(state, moments(check_features(batch, least=1, size=len(self.reference.mean))))
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge(a, b)
 
     def compute(self, state: Moments) -> dict[str, float]:
-        return {"frechet_distance": distance(gaussian(state), self.reference)}
+        return {self.name: distance(gaussian(state), self.reference), "n": float(state.number)}

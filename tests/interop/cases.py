@@ -14,8 +14,9 @@ from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
 from codi_jax.encoders.gpt2 import GPT2Config
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
+from codi_jax.encoders.inception import InceptionConfig
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
-from codi_jax.interop import autokl, clap, unet
+from codi_jax.interop import autokl, clap, inception, unet
 from codi_jax.interop.names import LAYOUTS, NameTable
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.unet import UNet
@@ -61,6 +62,7 @@ CONFIGS = {
     "vocoder": HiFiGANConfig(
         mels=4, channels=8, rates=(2, 2), kernels=(4, 4), res_kernels=(3, 5), res_dilations=((1, 3), (1, 3))
     ),
+    "inception": InceptionConfig(classes=5, divisor=16),
 }
 
 
@@ -87,6 +89,7 @@ def targets():
         "clap_audio": traced(CLAPAudio(CONFIGS["clap_audio"]), jnp.zeros((1, 4, 8))),
         "text_codec": traced(Optimus(CONFIGS["text_codec"]), ids, ids),
         "vocoder": traced(HiFiGAN(CONFIGS["vocoder"]), jnp.zeros((1, 3, 4))),
+        "inception": inception.target(CONFIGS["inception"]),
     }
 
 
@@ -228,4 +231,5 @@ FILES = {
         lambda: of_transformers(normed(GAN, "parametrizations.weight.original0", "parametrizations.weight.original1")),
         {"vocoder": NOTHING},
     ),
+    "Inception": (14, lambda: files.inception(16, 5), {"inception": NOTHING}),
 }

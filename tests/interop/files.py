@@ -198,3 +198,55 @@ def hifigan(channels: int, kernels: tuple[int, ...], mels: int, res_kernels: tup
                 out |= joined(layer(name, channels, channels, size) for name in names)
             block += 1
     return out | layer("conv_post", 1, channels, 7)
+
+
+def inception(divisor: int = 1, classes: int = 1008) -> Shapes:
+    """FID's Inception-v3, by default that of `pt_inception-2015-12-05-6726825d.pth`."""
+    out: Shapes = {}
+
+    def conv(name: str, before: int, after: int, height: int = 1, width: int = 1) -> None:
+        before, after = before // divisor if before > 3 else before, after // divisor
+        out.update({f"{name}.conv.weight": (after, before, height, width)} | layer(f"{name}.bn", after))
+        out.update({f"{name}.bn.running_mean": (after,), f"{name}.bn.running_var": (after,)})
+        out.update({f"{name}.bn.num_batches_tracked": ()})
+
+    def chain(name: str, now: int, *layers: tuple[int, int, int]) -> None:
+        """Layers NAME1, NAME2, …, each of (width, height, width of the kernel)."""
+        for n, (after, height, width) in enumerate(layers, 1):
+            conv(f"{name}{n}", now, after, height, width)
+            now = after
+
+    for name, sizes in {
+        "1a_3x3": (3, 32, 3, 3),
+        "2a_3x3": (32, 32, 3, 3),
+        "2b_3x3": (32, 64, 3, 3),
+        "3b_1x1": (64, 80),
+        "4a_3x3": (80, 192, 3, 3),
+    }.items():
+        conv(f"Conv2d_{name}", *sizes)
+    for letter, now, pool in (("b", 192, 32), ("c", 256, 64), ("d", 288, 64)):
+        root = f"Mixed_5{letter}.branch"
+        conv(f"{root}1x1", now, 64)
+        chain(f"{root}5x5_", now, (48, 1, 1), (64, 5, 5))
+        chain(f"{root}3x3dbl_", now, (64, 1, 1), (96, 3, 3), (96, 3, 3))
+        conv(f"{root}_pool", now, pool)
+    conv("Mixed_6a.branch3x3", 288, 384, 3, 3)
+    chain("Mixed_6a.branch3x3dbl_", 288, (64, 1, 1), (96, 3, 3), (96, 3, 3))
+    for letter, c in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
+        root = f"Mixed_6{letter}.branch"
+        conv(f"{root}1x1", 768, 192)
+        chain(f"{root}7x7_", 768, (c, 1, 1), (c, 1, 7), (192, 7, 1))
+        chain(f"{root}7x7dbl_", 768, (c, 1, 1), (c, 7, 1), (c, 1, 7), (c, 7, 1), (192, 1, 7))
+        conv(f"{root}_pool", 768, 192)
+    chain("Mixed_7a.branch3x3_", 768, (192, 1, 1), (320, 3, 3))
+    chain("Mixed_7a.branch7x7x3_", 768, (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3))
+    for letter, now in (("b", 1280), ("c", 2048)):
+        root = f"Mixed_7{letter}.branch"
+        conv(f"{root}1x1", now, 320)
+        chain(f"{root}3x3_", now, (384, 1, 1))
+        chain(f"{root}3x3dbl_", now, (448, 1, 1), (384, 3, 3))
+        for name in ("3x3_2", "3x3dbl_3"):
+            conv(f"{root}{name}a", 384, 384, 1, 3)
+            conv(f"{root}{name}b", 384, 384, 3, 1)
+        conv(f"{root}_pool", now, 192)
+    return out | layer("fc", classes, 2048 // divisor)

@@ -13,7 +13,7 @@ from codi_jax.interop import release
 from codi_jax.interop.convert import convert
 from codi_jax.interop.export import export
 from codi_jax.interop.tensors import Item, open_state, write_pth
-from tests.interop import paper
+from tests.interop import files, paper
 
 
 def write(path, state, ties=()):
@@ -134,6 +134,13 @@ def test_a_file_of_unknown_layout_is_refused(tmp_path):
     write(tmp_path / "strange.pth", {"a.b": np.zeros(3, np.float32)})
     with pytest.raises(ConfigError, match=r"strange\.pth: a file of unknown layout"):
         convert(paper.codi(), [tmp_path / "strange.pth"], tmp_path / "weights")
+
+
+def test_a_file_of_a_component_that_the_model_does_not_have_is_refused(tmp_path):
+    write(tmp_path / "inception.pth", files.filled(files.inception(16, 5)))
+    with pytest.raises(ConfigError, match=r"no component of this model found; .* of inception, which this model does"):
+        convert(paper.codi(), [tmp_path / "inception.pth"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_malicious_file_is_refused_without_running_it(tmp_path):

@@ -13,11 +13,16 @@ from codi_jax.metrics.base import compute, merge_processes
 from codi_jax.metrics.cosine import PairedCosine
 from codi_jax.metrics.diversity import WithinClassDiversity, moments
 from codi_jax.metrics.fad import FrechetAudioDistance
+from codi_jax.metrics.fid import fid
+from codi_jax.metrics.fid_infinity import FIDInfinity
 from codi_jax.metrics.frechet import FrechetDistance, fit
 from codi_jax.metrics.frechet import moments as frechet_moments
+from codi_jax.metrics.inception_score import InceptionScore
+from codi_jax.metrics.kid import KernelDistance
 from codi_jax.metrics.lag_curve import LagCurve
 from codi_jax.metrics.neighbours import NearestDistance
 from codi_jax.metrics.offset import Offset
+from codi_jax.metrics.precision_recall import PrecisionRecall
 from codi_jax.metrics.sim import OutputSimilarity, Tower
 from codi_jax.metrics.synchrony import Strengths
 from codi_jax.metrics.tagger_kl import TaggerKL
@@ -50,6 +55,11 @@ CASES = {
         WithinClassDiversity(moments(FEATURES * 1.5, CLASSES, 2, 3)),
         lambda a, b: (FEATURES[a:b], CLASSES[a:b]),
     ),
+    "fid": (fid(fit(FEATURES[::2] * 1.1)), lambda a, b: FEATURES[a:b]),
+    "fid_infinity": (FIDInfinity(fit(FEATURES), points=3, smallest=5, limit=24), lambda a, b: FEATURES[a:b] * 1.1),
+    "inception_score": (InceptionScore(3), lambda a, b: FEATURES[a:b] * [1, 1e-3, 1]),
+    "kid": (KernelDistance(FEATURES[::2] + 1, subsets=3, size=5, limit=24), lambda a, b: FEATURES[a:b]),
+    "precision_recall": (PrecisionRecall(FEATURES[::2] + 1, k=2, limit=24), lambda a, b: FEATURES[a:b]),
     "neighbours": (NearestDistance(np.float32(FEATURES[::3] + 1)), lambda a, b: np.float32(FEATURES[a:b])),
 }
 
