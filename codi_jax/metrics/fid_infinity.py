@@ -15,20 +15,15 @@ of the sampler, not of the metric.
 """
 
 import dataclasses
-from functools import reduce
+from functools import cached_property
 
 import numpy as np
 
-from codi_jax.metrics import frechet
-from codi_jax.metrics.frechet import Gaussian
+from codi_jax.metrics.base import compute
+from codi_jax.metrics.frechet import FrechetDistance, Gaussian
 from codi_jax.metrics.rows import LIMIT, Rows, append, blocks, empty
 
 _BLOCK = 1024  # samples whose moments are computed at a time
-
-
-def _distance(features: np.ndarray, rows: np.ndarray, reference: Gaussian) -> float:
-    parts = (frechet.moments(features[rows[part]]) for part in blocks(len(rows), _BLOCK))
-    return frechet.distance(frechet.gaussian(reduce(frechet.merge, parts)), reference)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +53,10 @@ class FIDInfinity:
         if self.points < 2 or self.smallest < 2:
             raise ValueError(f"expected points >= 2 and smallest >= 2, got {self.points} and {self.smallest}")
 
+    @cached_property
+    def _fid(self) -> FrechetDistance:
+        return FrechetDistance(self.reference, "fid")
+
     def init(self) -> Rows:
         return empty(self.limit, len(self.reference.mean))
 
@@ -75,8 +74,9 @@ class FIDInfinity:
         sizes = np.unique(np.linspace(self.smallest, n, self.points).astype(np.int64))
         found = []
         for k, size in enumerate(sizes):
-            order = np.random.default_rng([self.seed, k]).permutation(n)[:size]
-            found.append(_distance(features, np.sort(order), self.reference))
+            rows = np.sort(np.random.default_rng([self.seed, k]).permutation(n)[:size])
+            batches = [rows[part] for part in blocks(len(rows), _BLOCK)]
+            found.append(compute(self._fid, (features[batch] for batch in batches))["fid"])
         design = np.stack([np.ones(len(sizes)), 1 / sizes], 1)
         (limit, slope), *_ = np.linalg.lstsq(design, np.array(found), rcond=None)
         return {"fid_infinity": float(limit), "fid": found[-1], "slope": float(slope), "n": float(n)}

@@ -14,6 +14,7 @@ LeVeque 1979), with δ = μ_b - μ_a:
 """
 
 import dataclasses
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -83,9 +84,9 @@ def sqrtm(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def distance(a: Gaussian, b: Gaussian) -> float:
-    """d² between two Gaussians, >= 0."""
-    half = sqrtm(a.covariance)
+def distance(a: Gaussian, b: Gaussian, half: np.ndarray | None = None) -> float:
+    """d² between two Gaussians, >= 0; `half` is Σ_a^½, if it is known."""
+    half = sqrtm(a.covariance) if half is None else half
     inner = half @ b.covariance @ half
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
     offset = a.mean - b.mean
@@ -104,6 +105,11 @@ class FrechetDistance:
     reference: Gaussian
     name: str = "frechet_distance"
 
+    @cached_property
+    def _half(self) -> np.ndarray:
+        """Σ^½ of the reference, most of the time of a distance; bootstraps compute many to one reference."""
+        return sqrtm(self.reference.covariance)
+
     def init(self) -> Moments:
         size = len(self.reference.mean)
         return Moments(np.zeros(()), np.zeros(size), np.zeros((size, size)))
@@ -115,4 +121,4 @@ class FrechetDistance:
         return merge(a, b)
 
     def compute(self, state: Moments) -> dict[str, float]:
-        return {self.name: distance(gaussian(state), self.reference), "n": float(state.number)}
+        return {self.name: distance(self.reference, gaussian(state), self._half), "n": float(state.number)}
