@@ -6,6 +6,7 @@ from codi_jax import packaged
 from codi_jax.config import ConfigError
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.presets.digit_world.stages import ENVIRONMENT_NOISE, OWN_SHARE
+from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import check
 
@@ -49,7 +50,10 @@ def test_v_is_trained_by_the_anchor_that_is_named(anchor):
         steps = {name: (config.stages["joint"][name].steps, s.steps) for name, s in run().stages["joint"].items()}
         assert all(more == 1.5 * usual for more, usual in steps.values())
         return
-    assert all(s["target"] == anchor for s in every)
+    assert all(s.get("target") == (anchor if s["aligned"] else None) for s in every)
+    read = Run(config, None)
+    for name in (name for name, s in read.stages.items() if s.objective == "latent_alignment"):
+        objective_of(read, name)  # the settings are valid
     for name, stage in config.stages["joint"].items():
         trains_v = any("environment" in pattern for pattern in stage.trainable)
         # Beside audio there is no caption: V of videos stays as the stage environment.video has trained it.

@@ -157,7 +157,9 @@ def alignment(variant: Variant, pair: tuple[str, str], losses: tuple[str, ...], 
         settings |= {name: value for name, value in extra.items() if value}
     if variant.align == "paper":
         return {**settings, "align": "contrastive", "timesteps": "shared"}
-    return {**settings, **({"align": "none"} if variant.align == "none" else {"target": variant.align})}
+    if variant.align == "none" or not aligned:
+        return {**settings, "align": "none"}
+    return {**settings, "target": variant.align}
 
 
 def environment(variant: Variant, name: str) -> StageConfig:
