@@ -1,8 +1,9 @@
 """Cells and tables in Markdown. A cell is the mean of several runs, with the range from the lowest to the highest."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 STAR = " ★"  # marks what was never trained
 
@@ -42,3 +43,11 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         return ""
     lines = [f"| {' | '.join(row[k] for k in kept)} |" for row in (head, *filled)]
     return "\n".join((lines[0], "|" + "---|" * len(kept), *lines[1:]))
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], float]:
+    """The numbers of nested mappings by path; intervals, texts and counts of samples are left out."""
+    if isinstance(tree, Mapping):
+        return {k: v for key, below in tree.items() for k, v in leaves(below, (*path, str(key))).items()}
+    is_number = isinstance(tree, (int, float)) and not isinstance(tree, bool)
+    return {path: float(tree)} if is_number and path and path[-1] not in ("n", "n_effective") else {}

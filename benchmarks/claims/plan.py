@@ -6,17 +6,20 @@
 
 Seed 0 is the model inside the package. Variants and ablations start from its codecs, prompt encoders and denoisers,
 train V and X (pairs of everything: the denoisers, too), and are measured by the sets of outputs that are generated
-together. An ablation with other settings of sampling has the weights of another one.
+together. An ablation with other settings of sampling has the weights of another one. The paper's loss is sampled with
+the settings that its own sweep has chosen (docs/claims/sweep.paper.json, made on validation samples if it is missing).
 """
 
 import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+from benchmarks.claims.cells import leaves
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import checkout
 from codi_jax.packaged import DEFAULT, open_package
@@ -35,6 +38,7 @@ ABLATIONS = {  # name -> options of the config digit_world
     "paper": "loss=paper",
     "map": "tokens=map",
 }
+SWEPT = ("paper",)  # variants and ablations with a sweep of their own
 DELAYS = {"own": 0, "paper": 5}  # ablation -> steps of delay, with its weights, that its own sampling does not have
 
 
@@ -48,6 +52,7 @@ class Claim:
       overrides: of that config.
       weights: the name of the run whose weights it has; "" for its own, or for the package.
       evaluation: further arguments of `codi-jax evaluate`.
+      sweep: the variant of `benchmarks.sweep` whose chosen settings it is sampled with; "" for those of its config.
     """
 
     name: str
@@ -55,6 +60,16 @@ class Claim:
     overrides: tuple[str, ...] = ()
     weights: str = ""
     evaluation: tuple[str, ...] = ()
+    sweep: str = ""
+
+
+def chosen_settings(sweep: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a sweep has chosen for outputs without a prompt, as overrides; none if these are the present settings."""
+    rows = {row["setting"]: row["generate"] for row in sweep["settings"]}
+    name = sweep["chosen"]["joint"] or "present"
+    present, chosen = (leaves({k: of[k] for k in ("guidance", "delay")}) for of in (rows["present"], rows[name]))
+    changed = ((path, value) for path, value in chosen.items() if present.get(path) != value)
+    return tuple(f"--config.generate.{'.'.join(path)}={value:g}" for path, value in changed)
 
 
 def plan(seeds: int, length: float, repeat_length: float, ablation_length: float) -> list[Claim]:
@@ -74,7 +89,8 @@ def plan(seeds: int, length: float, repeat_length: float, ablation_length: float
     for kind, named, steps in (("variant", VARIANTS, length), ("ablation", ABLATIONS, ablation_length)):
         for name, option in named.items():
             options = f"start=package,length={steps:g},n={SAMPLES}{',' if option else ''}{option}"
-            out.append(Claim(f"{kind}.{name}", f"digit_world:{options}", evaluation=joint))
+            swept = name if name in SWEPT else ""
+            out.append(Claim(f"{kind}.{name}", f"digit_world:{options}", evaluation=joint, sweep=swept))
     for name, steps in DELAYS.items():
         delay = tuple(f"--config.generate.delay.{output}={steps}" for output in DELAYED)
         out.append(Claim(f"ablation.{name}-delay-{steps}", weights=f"ablation.{name}", evaluation=(*joint, *delay)))
@@ -128,14 +144,24 @@ class Runner:
         if claim.config:
             named = (f"--config={claim.config}", *claim.overrides)
             self._codi("train", *named, f"--workdir={workdir}", f"--jobs={jobs}", "--quiet")
+        settings = self._swept(claim.sweep, workdir) if claim.sweep else ()
         if not self.is_measured(claim.name):
             model = f"--model={DEFAULT}" if packaged else f"--workdir={workdir}"
-            options = (f"--n={SAMPLES}", f"--out={measured}", *claim.evaluation)
+            options = (f"--n={SAMPLES}", f"--out={measured}", *claim.evaluation, *settings)
             self._codi("evaluate", model, *options, accept=(0, 1))  # below the floors is a result, too
         card = (f"--card={open_package(DEFAULT).directory / 'card.json'}",) if packaged else (f"--workdir={workdir}",)
         trained = (f"--trained-with={' '.join((claim.config, *claim.overrides))}",) if claim.config else ()
         collect = ("collect", f"--name={claim.name}", f"--measured={measured}", *card, *trained)
         self._call(sys.executable, "-m", "benchmarks.claims", f"--root={self.root}", *collect)
+
+    def _swept(self, variant: str, workdir: Path) -> tuple[str, ...]:
+        """The chosen settings of a sweep, which is made if it is missing."""
+        path = self.root / "docs" / "claims" / f"sweep.{variant}.json"
+        if not path.exists():
+            kept = self.folder / "sweep"
+            arguments = (f"--workdir={workdir}", f"--variant={variant}", f"--out={path}", f"--kept={kept}")
+            self._call(sys.executable, "-m", "benchmarks.sweep", *arguments)
+        return chosen_settings(json.loads(path.read_text()))
 
     def run_all(self, claims: Sequence[Claim], jobs: int) -> None:
         """Runs whole models one after the other, then what starts from the package, `jobs` at a time."""

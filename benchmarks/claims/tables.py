@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.claims import judged
-from benchmarks.claims.cells import average, cell, markdown, number
+from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
 from benchmarks.claims.runs import DIGIT, Run, Runs, main, of_kind, ours, provenance, union, variants
 
@@ -172,14 +172,6 @@ def _interval_of_mean(used: Sequence[Run], means: Sequence[float]) -> str:
 
 def _arrow(name: str) -> str:
     return name.replace("->", " → ").replace("+", " + ")
-
-
-def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], float]:
-    """The numbers of nested mappings by path; intervals, texts and counts of samples are left out."""
-    if isinstance(tree, Mapping):
-        return {k: v for key, below in tree.items() for k, v in leaves(below, (*path, str(key))).items()}
-    is_number = isinstance(tree, (int, float)) and not isinstance(tree, bool)
-    return {path: float(tree)} if is_number and path and path[-1] not in ("n", "n_effective") else {}
 
 
 def grid(used: Sequence[Run], key: str) -> str:

@@ -10,7 +10,7 @@ from benchmarks.claims import collect as collecting
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.collect import collect, dumps
 from benchmarks.claims.documents import CLOSING, DOCUMENTS, rewrite
-from benchmarks.claims.plan import Claim, Runner, plan
+from benchmarks.claims.plan import Claim, Runner, chosen_settings, plan
 from codi_jax.cli.common import override, read_config
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.digit_world import checkout as package
@@ -315,6 +315,43 @@ def test_what_is_measured_at_this_commit_is_not_measured_again(tmp_path, monkeyp
     monkeypatch.setattr(package, "commit", lambda: f"{COMMIT}-dirty")
     with pytest.raises(ConfigError, match=r"^commit your changes of codi_jax/ first"):
         runner.run(claim, 1)
+
+
+def test_the_papers_loss_is_sampled_with_the_settings_of_its_own_sweep(tmp_path, monkeypatch):
+    guidance = {"text": {"environment": 3.0, "low": 0.0}, "image": {"environment": 8.0, "low": 0.3}}
+    other = {"text": {"environment": 4.0, "low": 0.0}, "image": {"environment": 4.0, "low": 0.3}}
+    rows = [
+        {"setting": "present", "generate": {"guidance": guidance, "delay": {"image": 0}, "steps": 10}},
+        {"setting": "environment=4", "generate": {"guidance": other, "delay": {"image": 0}, "steps": 10}},
+        {"setting": "delay=5", "generate": {"guidance": guidance, "delay": {"image": 5}, "steps": 10}},
+    ]
+    sweep = {"settings": rows, "chosen": {"joint": "environment=4", "prompt": "present"}}
+    expected = ("text.environment=4", "image.environment=4")
+    assert chosen_settings(sweep) == tuple(f"--config.generate.guidance.{e}" for e in expected)
+    delayed = {**sweep, "chosen": {"joint": "delay=5", "prompt": None}}
+    assert chosen_settings(delayed) == ("--config.generate.delay.image=5",)
+    assert not chosen_settings({**sweep, "chosen": {"joint": "present", "prompt": None}})
+    assert not chosen_settings({**sweep, "chosen": {"joint": None, "prompt": None}})
+
+    calls, path = [], tmp_path / "docs" / "claims" / "sweep.paper.json"
+    path.parent.mkdir(parents=True)
+
+    def call(self, *command, accept=(0,)):
+        calls.append(command[1:])
+        if "benchmarks.sweep" in command:
+            path.write_text(json.dumps(sweep))
+
+    monkeypatch.setattr(package, "commit", lambda: COMMIT)
+    monkeypatch.setattr(Runner, "_call", call)
+    claims = {claim.name: claim for claim in plan(seeds=1, length=3, repeat_length=3, ablation_length=1)}
+    for name, made in (("ablation.paper", True), ("variant.paper", False)):
+        Runner(tmp_path, tmp_path / "out").run(claims[name], 1)
+        assert any("benchmarks.sweep" in c for c in calls) == made
+        (evaluated,) = [c for c in calls if "evaluate" in c]
+        assert evaluated[-2:] == chosen_settings(sweep)
+        calls.clear()
+    Runner(tmp_path, tmp_path / "out").run(claims["ablation.own"], 1)
+    assert not any("--config.generate" in argument for c in calls for argument in c)
 
 
 def test_a_variant_needs_only_what_is_generated_together(tmp_path):
