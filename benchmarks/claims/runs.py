@@ -11,6 +11,18 @@ from codi_jax.config import ConfigError
 
 DIGIT = "digit"  # the factor that every modality shows
 VARIANTS = {"paper": "paper's loss", "map": "map tokens", "merged": "pairs of everything"}
+ABLATIONS = {  # in the order of the table
+    "own": "ours",
+    "own-delay-0": "ours, no delay",
+    "no-share": "no own share",
+    "no-noise": "no noise on the environment",
+    "text": "V anchored to the caption",
+    "partner": "V anchored to the partner",
+    "none": "no anchor",
+    "map": "map tokens",
+    "paper": "paper's loss",
+    "paper-delay-5": "paper's loss, delay 5",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +108,14 @@ def variants(runs: Runs) -> dict[str, Run]:
     found = of_kind(runs, "variant")
     names = [*(name for name in VARIANTS if name in found), *(name for name in found if name not in VARIANTS)]
     return {VARIANTS.get(name, name): found[name] for name in names}
+
+
+def ablations(runs: Runs) -> dict[str, Run]:
+    """The ablations by title, those of ABLATIONS first, with the option `length` of their training."""
+    found = of_kind(runs, "ablation")
+    names = [*(name for name in ABLATIONS if name in found), *(name for name in found if name not in ABLATIONS)]
+    titles = {name: ABLATIONS.get(name, name) for name in names}
+    return {f"{titles[n]}, length {found[n].length}" if found[n].length else titles[n]: found[n] for n in names}
 
 
 def union(runs: Iterable[Run], *path: str) -> list[str]:

@@ -11,6 +11,7 @@ from benchmarks.claims import judged
 from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
 from benchmarks.claims.runs import DIGIT, Run, Runs, main, of_kind, ours, provenance, union, variants
+from benchmarks.claims.runs import ablations as ablation_runs
 
 WORST = 5  # cells of the 225 that are named
 # 97.5 % quantiles of Student's t distribution with 1, 2, … degrees of freedom.
@@ -100,8 +101,8 @@ def compared(runs: Runs) -> Table:
 
 def ablations(runs: Runs) -> Table:
     """(d) Other settings of the recipe."""
-    others = of_kind(runs, "ablation")
-    rows = {f"ours, {run.name}": run for run in ours(runs)} | others
+    others = ablation_runs(runs)
+    rows = {f"ours, {run.name}, length {run.length}": run for run in ours(runs)} | others
     used = list(rows.values()) if others else []
 
     def draw(judge: str) -> str:

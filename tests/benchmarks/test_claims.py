@@ -105,13 +105,16 @@ def test_shorter_repeats_and_notes_are_named():
 def test_variants_and_ablations_are_of_one_seed():
     of = seeds() | {
         "variant.paper": runs.Run("variant.paper", content(2, n=128)),
-        "ablation.anchor-none": runs.Run("ablation.anchor-none", content(1)),
+        "ablation.other": runs.Run("ablation.other", content(1)),
+        "ablation.none": runs.Run("ablation.none", content(1)),
     }
     variant, ablation = tables.compared(of).text(), tables.ablations(of).text()
     assert "| outputs | ours, seed0 (n = 256) | paper's loss (n = 128) |" in variant and "One seed each" in variant
     assert "| text + image | .800 | .850 |" in variant
     assert "| settings | pairs | other factors | entropy | Fréchet ratio |" in ablation
-    assert "| anchor-none | .900 | .600 | .950 | 1.500 |" in ablation
+    rows = [line.split(" |")[0] for line in ablation.splitlines() if ", length 3 |" in line]
+    assert rows[:3] == ["| ours, seed0, length 3", "| no anchor, length 3", "| other, length 3"]
+    assert "| no anchor, length 3 | .900 | .600 | .950 | 1.500 |" in ablation
 
 
 def test_the_interval_of_the_225_cells_is_over_seeds():
