@@ -74,7 +74,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     }
     settings = Settings(metrics=metrics, **numbers)
     storage.check_output(args.out)
+    distributed.start(distributed.requested())
     keep_freed_memory()
-    found = measure(args.samples, args.real, args.networks or "", args.out, settings, ProgressLines())
+    progress = ProgressLines() if distributed.is_primary() else _silent
+    found = measure(args.samples, args.real, args.networks or "", args.out, settings, progress)
     if distributed.is_primary():
         print(table(found), flush=True)
+
+
+def _silent(activity: str, done: int = 0, total: int = 0, /) -> None:
+    """The progress of the processes beside the first one."""

@@ -6,11 +6,13 @@ common, at most a limit, and the frame rate of the first video. So no sample is 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.data.source import available_cores
 from codi_jax.evaluation.networks import Features
 from codi_jax.evaluation.samples import Content
 from codi_jax.evaluation.videos import as_file, rate_and_side, seconds_of
@@ -53,7 +55,8 @@ class MotionFeatures:
           ConfigError: a file cannot be read, or a sample is shorter than two frames.
         """
         rate, side = rate_and_side(contents[0][1])
-        shortest = min(limit, *(seconds_of(content) for pair in contents for content in pair))
+        with ThreadPoolExecutor(available_cores(), "read") as pool:
+            shortest = min(limit, *pool.map(seconds_of, (content for pair in contents for content in pair)))
         frames = int(shortest * rate + 1e-3)
         if frames < 2:
             raise ConfigError(

@@ -6,7 +6,8 @@
     captions.csv (.tsv, .jsonl, .json, …)     a table with a column of file names, see `data.manifest`
 
 A file is read when its sample is. Keys are in natural order: 2 before 10. A modality that some samples have, all must
-have: metrics of pairs would otherwise leave samples out without a word.
+have: metrics of pairs would otherwise leave samples out without a word. Videos without audio files have their
+soundtracks as audio, if the first one has a soundtrack.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from pathlib import Path
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.decoded_source import KINDS, is_caption, pick_caption
 from codi_jax.data.folder import KIND, read_sidecar
-from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.files import MediaError, MediaFile, probe
 
 Content = str | MediaFile  # the path of a file, a part of a file, or a file in memory
 _NAMED = re.compile(f"({'|'.join(KINDS)})_(.+)")
@@ -187,7 +188,19 @@ def open_samples(path: str) -> Samples:
         if kind in row:
             raise ConfigError(f"{row[kind]} and {file}: both are the {kind} of sample {key_of(relative)}; leave one")
         row[kind] = file
-    return Samples(path, rows)
+    return Samples(path, _with_soundtracks(rows))
+
+
+def _with_soundtracks(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The samples with their videos as audio, if no sample has audio and the first video has a soundtrack."""
+    first = min((key for key, row in rows.items() if "video" in row), key=natural, default=None)
+    if first is None or any("audio" in row for row in rows.values()):
+        return rows
+    try:
+        heard = "samples a second" in probe(MediaFile(rows[first]["video"]))
+    except MediaError:  # named when the video is read
+        return rows
+    return {key: {**row, "audio": row["video"]} if heard and "video" in row else row for key, row in rows.items()}
 
 
 def _files(root: str, others: Counter[str]) -> Iterator[tuple[str, str]]:

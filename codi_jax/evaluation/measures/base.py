@@ -17,6 +17,7 @@ from codi_jax.metrics.bootstrap import BootstrapInterval
 from codi_jax.metrics.frechet import Moments
 
 RESAMPLES = 200
+NO_INTERVAL = f"no interval: {RESAMPLES} resamples take long here; --resamples=R asks for one"
 AFFORDABLE = 5e12
 BLOCK = 1024  # rows that are read at a time
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from codi_jax.evaluation.measures.base import (
+    NO_INTERVAL,
     RESAMPLES,
     Case,
     Measure,
@@ -78,6 +79,11 @@ def _few(n: Sequence[int], size: int) -> tuple[str, ...]:
     return (f"{least} rows of {size} features: the distance of few rows is far too high",) if least <= size else ()
 
 
+def _unaffordable(study: Study, count: int) -> tuple[str, ...]:
+    """Says that there is no interval, unless the user wants none."""
+    return () if count or study.settings.resamples == 0 else (NO_INTERVAL,)
+
+
 def _distance(study: Study, metric: FrechetDistance, rows: np.ndarray, n_reference: int) -> Result:
     value = compute(metric, row_blocks(rows))
     n, size = rows.shape
@@ -85,7 +91,8 @@ def _distance(study: Study, metric: FrechetDistance, rows: np.ndarray, n_referen
     count = resamples(study.settings, _frechet_cost(n, size))
     found = bootstrap_metric(metric, rows, resamples=count, seed=study.settings.seed, centre=True) if count else {}
     intervals = {name: bounds(found[name])} if found else {}
-    return Result({name: value[name]}, n, n_reference, intervals, _few((n, n_reference), size))
+    notes = (*_few((n, n_reference), size), *_unaffordable(study, count))
+    return Result({name: value[name]}, n, n_reference, intervals, notes)
 
 
 def _fid(study: Study, case: Case) -> Result:
@@ -108,12 +115,13 @@ def _kid(study: Study, case: Case) -> Result:
     values = kid(rows, real, subsets, SUBSET, seed)
     numbers = {name: values[name] for name in ("kid", "kid_std")[: 2 if subsets else 1]}
     intervals = {}
-    if count := resamples(study.settings, float((n + m) ** 2) * (1 + rows.shape[1] / RESAMPLES)):
+    count = resamples(study.settings, float((n + m) ** 2) * (1 + rows.shape[1] / RESAMPLES))
+    if count:
         found = kid_interval(rows, real, resamples=count, seed=seed)
         name = "mmd2" if subsets else "kid"
         numbers[name], intervals[name] = found.value, bounds(found)
     how = f"mean of {subsets} subsets of {SUBSET}" if subsets else "of all samples, without subsets"
-    return Result(numbers, n, m, intervals, (how,))
+    return Result(numbers, n, m, intervals, (how, *_unaffordable(study, count)))
 
 
 def _precision_recall(study: Study, case: Case) -> Result:
@@ -156,11 +164,13 @@ def _fad(study: Study, case: Case) -> Result:
     value = compute(metric, row_blocks(rows))["frechet_audio_distance"]
     n, size = rows.shape
     intervals = {}
-    if count := resamples(settings, _frechet_cost(n, size)):
+    count = resamples(settings, _frechet_cost(n, size))
+    if count:
         clusters = study.features(SAMPLES, case.label, modality).samples  # the patches of one file
         found = bootstrap_metric(metric, rows, clusters=clusters, resamples=count, seed=settings.seed, centre=True)
         intervals["fad"] = bounds(found["frechet_audio_distance"])
-    return Result({"fad": value}, n, len(real), intervals, _few((n, len(real)), size))
+    notes = (*_few((n, len(real)), size), *_unaffordable(study, count))
+    return Result({"fad": value}, n, len(real), intervals, notes)
 
 
 def _others(study: Study) -> Iterator[Case]:
