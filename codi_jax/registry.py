@@ -18,6 +18,7 @@ _MODULES = {  # kind -> the module whose function `register` adds one
     "sampler": "codi_jax.diffusion.samplers.base",
     "source": "codi_jax.data.source",
     "preset": "codi_jax.codi",
+    "network": "codi_jax.evaluation.networks",
 }
 
 
@@ -28,9 +29,9 @@ def register(kind: str, name: str, **options: Any) -> Callable[[Entry], Entry]:
         class Sensor: ...
 
     Args:
-      kind: modality, objective, sampler, source, or preset. The interface of each is the class `Modality`, or the
-        Protocol `ObjectiveClass`, `Sampler` or `Source` in the module named above; a preset is a function from options
-        to a `CoDiConfig`.
+      kind: modality, objective, sampler, source, preset, or network. The interface of each is the class `Modality`, or
+        the Protocol `ObjectiveClass`, `Sampler`, `Source` or `MakeNetwork` in the module named above; a preset is a
+        function from options to a `CoDiConfig`.
       name: the name; that of a modality is its attribute `name`, too.
       **options: of this kind; a source has `config`, the dataclass of its config.
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from codi_jax.codi import PRESETS
 from codi_jax.data.source import SOURCES
 from codi_jax.diffusion.samplers import SAMPLERS
+from codi_jax.evaluation.networks import NETWORKS
 from codi_jax.modalities import MODALITIES
 from codi_jax.objectives.base import OBJECTIVES
 
-ALL = (MODALITIES, OBJECTIVES, PRESETS, SAMPLERS, SOURCES)
+ALL = (MODALITIES, NETWORKS, OBJECTIVES, PRESETS, SAMPLERS, SOURCES)
 
 
 @contextlib.contextmanager

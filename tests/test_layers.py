@@ -19,11 +19,12 @@ ROOMS = (
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
     *("packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
     *("output", "pipeline", "loading"),
-    *("digit_world", "presets", "cli"),
+    *("digit_world", "presets", "evaluation", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}
-SPEAKS_OF_MODALITIES = ("modalities", "interop", "presets", "digit_world", "data/decoded_source.py")
+# Of an evaluation, a metric is one of certain modalities.
+SPEAKS_OF_MODALITIES = ("modalities", "interop", "presets", "digit_world", "evaluation", "data/decoded_source.py")
 
 
 def name_of(path):
@@ -79,6 +80,11 @@ def test_every_module_says_what_it_is_and_is_short(path):
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)) or not text.strip(), "no docstring"
     assert len(text.splitlines()) <= 450
+
+
+def test_an_evaluation_of_anybodys_samples_knows_no_world():
+    for path in (PACKAGE / "evaluation").rglob("*.py"):
+        assert not {"digit_world", "presets", "train"} & set(imports(ast.parse(path.read_text()))), path.name
 
 
 def test_configs_read_presets_and_packaged_models_alone():

@@ -10,6 +10,7 @@ import codi_jax
 from codi_jax.config import ConfigError
 from codi_jax.data.source import SOURCES, SourceEntry
 from codi_jax.diffusion.samplers import SAMPLERS
+from codi_jax.evaluation.networks import NETWORKS
 from codi_jax.modalities import MODALITIES
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.registry import Registry
@@ -64,6 +65,7 @@ def test_a_decorator_adds_an_entry_and_returns_it(registry):
         ("objective", OBJECTIVES),
         ("sampler", SAMPLERS),
         ("source", SOURCES),
+        ("network", NETWORKS),
     ],
 )
 def test_the_public_decorator_adds_to_the_registry_of_its_kind(kind, entries):

@@ -70,7 +70,7 @@ class FolderTable:
         row: dict[str, Any] = dict(self._rows[index])
         for name in row:
             if (name == _JSON or is_caption(name)) and (self._names is None or name in self._names):
-                row[name] = _read(Path(self._root, row[name]))
+                row[name] = read_sidecar(Path(self._root, row[name]))
         return row
 
     def values(self, name: str) -> list[Any]:
@@ -82,8 +82,12 @@ def _is_media(name: str) -> bool:
     return name in SUFFIXES and not is_caption(name)
 
 
-def _read(path: Path) -> Any:
-    """The text of a .txt file, or the contents of a .json file."""
+def read_sidecar(path: Path) -> Any:
+    """The text of a .txt file, or the contents of a .json file.
+
+    Raises:
+      MediaError: it cannot be read, is larger than `MAX_SIDECAR`, or is not UTF-8 or JSON.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_SIDECAR + 1)

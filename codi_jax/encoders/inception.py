@@ -25,7 +25,7 @@ evaluator, StyleGAN's metrics and torch-fidelity, so most published numbers have
 is pytorch-fid's.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ from codi_jax.types import Array
 
 SIDE = 299
 Convention = Literal["tensorflow", "pytorch-fid"]
+ArrayT = TypeVar("ArrayT", Array, np.ndarray)
 
 
 @config_class()
@@ -237,7 +238,7 @@ class InceptionV3(_Layers):
         return InceptionOutput(pool, _Logits(config.classes, name="fc")(pool, bias))
 
 
-def _interpolation(length: int, convention: Convention) -> np.ndarray:
+def interpolation_matrix(length: int, convention: Convention = "tensorflow") -> np.ndarray:
     """The matrix of the resize of one axis, float32 [299, length]; every row has at most two entries."""
     scale = np.float32(length / SIDE)  # positions are rounded as theirs are, in float32
     at = np.arange(SIDE, dtype=np.float32)
@@ -270,7 +271,12 @@ def preprocess(images: Array | np.ndarray, convention: Convention = "tensorflow"
         raise ConfigError(f"convention: expected one of {', '.join(get_args(Convention))}, got {convention!r}")
     x = jnp.asarray(images).astype(jnp.float32)
     if x.shape[1:3] != (SIDE, SIDE):
-        rows, columns = (_interpolation(length, convention) for length in x.shape[1:3])
+        rows, columns = (interpolation_matrix(length, convention) for length in x.shape[1:3])
         x = jnp.einsum("iy,byxc->bixc", rows, x, precision="highest")
         x = jnp.einsum("jx,bixc->bijc", columns, x, precision="highest")
+    return scale_pixels(x, convention)
+
+
+def scale_pixels(x: ArrayT, convention: Convention = "tensorflow") -> ArrayT:
+    """The network's units of levels 0 to 255."""
     return (x - 128) / 128 if convention == "tensorflow" else 2 * (x / 255) - 1
