@@ -57,8 +57,8 @@ CRITERION = (
     f"Of the settings whose entropy is at least {ENTROPY} and whose ratio is at most {RATIO:g}, the one with the "
     f"highest agreement. Settings within {TIE} of it count as equal: of these the one with the fewest operations is "
     "chosen, and if several have as few, the one with the highest agreement. The scale of guidance by the prompt has "
-    "no effect without a prompt: it is chosen by the accuracy of directions, in the same way, among the present "
-    "settings and those in which it alone differs."
+    "no effect without a prompt: it is chosen by the accuracy of directions alone, with the same rule for equal ones, "
+    "among the present settings and those in which it alone differs."
 )
 
 
@@ -183,7 +183,9 @@ def best(rows: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None
 def choice(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """{"joint", "prompt"}: the names of the settings that CRITERION chooses; None where no setting is allowed."""
     joint = best([row for row in rows if row["field"] != "prompt"], "agreement")
-    prompt = best([row for row in rows if row["field"] in ("", "prompt")], "directions")
+    # What is generated together does not depend on the scale of the prompt, and does not exclude it either.
+    prompts = [{**row, "entropy": None, "ratio": None} for row in rows if row["field"] in ("", "prompt")]
+    prompt = best(prompts, "directions")
     return {"joint": joint and joint["setting"], "prompt": prompt and prompt["setting"]}
 
 

@@ -76,6 +76,8 @@ def test_the_choice_follows_the_criterion():
     assert sweep.choice(rows[:4]) == {"joint": "high", "prompt": "present"}
     assert sweep.choice(rows[1:3]) == {"joint": None, "prompt": None}
     assert sweep.choice([row("a", 0.5, 5), row("b", 0.502, 5)])["joint"] == "b"
+    collapsed = row("present", 0.8, 5, entropy=0.5, field="", directions=0.99)
+    assert sweep.choice([collapsed, rows[-1]]) == {"joint": None, "prompt": "present"}
 
 
 def test_a_sweep_goes_on_with_the_settings_that_are_left(tmp_path, monkeypatch, capsys):
