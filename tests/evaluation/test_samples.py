@@ -2,11 +2,15 @@
 
 import json
 
+import av
+import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.evaluation.samples import open_samples
+from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from tests.evaluation import made
 
 
 def touch(folder, *names):
@@ -98,3 +102,23 @@ def test_the_identity_is_that_of_the_files(tmp_path):
     was = before.identity("text", before.keys)
     (tmp_path / "2.txt").write_text("another caption")
     assert before.identity("text", before.keys) != was
+
+
+def test_videos_without_audio_have_their_soundtracks(tmp_path):
+    with av.open(tmp_path / "1.mp4", "w") as container:
+        video, audio = container.add_stream("libx264", rate=4), container.add_stream("aac", rate=16_000, layout="mono")
+        video.width = video.height = 64
+        frames = [av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8)) for _ in range(4)]
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), format="s16", layout="mono")
+        tone.sample_rate = 16_000
+        for stream, given in ((video, frames), (audio, [tone])):
+            for frame in (*given, None):
+                container.mux(stream.encode(frame))
+    found = open_samples(str(tmp_path))
+    assert found.modalities == ("audio", "video")
+    assert found.content("audio", "1") == found.content("video", "1") == str(tmp_path / "1.mp4")
+    files.write_video(tmp_path / "0.mp4", np.zeros((2, 16, 16, 3), np.uint8), 4)
+    assert open_samples(str(tmp_path)).modalities == ("video",)  # the first one is silent
+    made.tone(tmp_path / "0.wav", 440)
+    with pytest.raises(ConfigError, match=r"sample 1 has no audio, but 1 of 2 samples do"):
+        open_samples(str(tmp_path))
