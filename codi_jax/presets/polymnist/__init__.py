@@ -22,7 +22,7 @@ def view(side: int) -> ImageConfig:
     return ImageConfig(
         size=side,
         codec=AutoKLConfig(
-            in_channels=3, patch=4, channels=64, mult=(1, 1), blocks=1, z_channels=CHANNELS, embed_dim=CHANNELS,
+            in_channels=3, patch=4, channels=64, mult=(1,), blocks=2, z_channels=CHANNELS, embed_dim=CHANNELS,
             groups=8, mid_attention=False,
         ),
         prompt=CLIPVisionConfig(
