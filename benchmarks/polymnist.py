@@ -25,7 +25,7 @@ from codi_jax.digit_world.judges import Judge, JudgeConfig, component
 from codi_jax.digit_world.judges.readers import JudgeReader
 from codi_jax.pipeline import Pipeline
 from codi_jax.polymnist import LABELS, VIEWS
-from codi_jax.polymnist.benchmark import Readers, Row, Samples, label_reader, measure, to_table
+from codi_jax.polymnist.benchmark import CoherenceRow, Readers, RealSamples, label_reader, measure, to_table
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.variables import assemble
 
@@ -54,7 +54,7 @@ def readers_of(run: Run, batch: int) -> Readers:
     return {**dict.fromkeys(VIEWS, read), **{name: label_reader(name) for name in LABELS}}
 
 
-def samples_of(run: Run, split: str, n: int) -> Samples:
+def samples_of(run: Run, split: str, n: int) -> RealSamples:
     """The first n samples of a source of the run.
 
     Raises:
@@ -67,10 +67,10 @@ def samples_of(run: Run, split: str, n: int) -> Samples:
     raw = {name: modality.raw_from_batch(rows) for name, modality in run.codi.modalities.items()}
     values = {name: [run.codi[name].user_from_raw(value) for value in of] for name, of in raw.items()}
     factors = {name: np.asarray(x, np.int64) for name, x in rows["factors"].items()}
-    return Samples(values, raw, factors, {name: rows["instances"][f"{name} glyph"] for name in VIEWS})
+    return RealSamples(values, raw, factors, {name: rows["instances"][f"{name} glyph"] for name in VIEWS})
 
 
-def run_benchmark(workdir: Path, n: int, split: str, seed: int, batch: int) -> list[Row]:
+def run_benchmark(workdir: Path, n: int, split: str, seed: int, batch: int) -> list[CoherenceRow]:
     """The rows of a trained run."""
     pipe: Pipeline = codi_jax.load(str(workdir), plugins=[PLUGIN])
     run = load_run(workdir)

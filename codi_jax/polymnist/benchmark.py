@@ -40,7 +40,7 @@ PUBLISHED = {  # (set of outputs, factor) -> as reported in arXiv 2606.16408, on
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class RealSamples:
     """n real samples.
 
     Attributes:
@@ -60,7 +60,7 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class CoherenceRow:
     """One number.
 
     Attributes:
@@ -116,7 +116,7 @@ def rows_of(
     readings: Sequence[Reading],
     alone: Sequence[Reading] | None = None,
     clusterings: Sequence[np.ndarray] = (),
-) -> list[Row]:
+) -> list[CoherenceRow]:
     """A row for each factor that at least two readings have.
 
     Args:
@@ -131,7 +131,7 @@ def rows_of(
     for factor, results in agreeing(readings).items():
         of = proportion_interval(results, clusterings)
         rows.append(
-            Row(
+            CoherenceRow(
                 name, factor, len(results), of.proportion, of.interval, of.n_effective, chance[factor],
                 float(shuffled[factor].mean()), float(separate[factor].mean()) if alone else None,
                 PUBLISHED.get((name, factor), ""),
@@ -140,7 +140,7 @@ def rows_of(
     return rows
 
 
-def measure(generate: Generate, readers: Readers, samples: Samples) -> list[Row]:
+def measure(generate: Generate, readers: Readers, samples: RealSamples) -> list[CoherenceRow]:
     """All rows, of as many generated samples as there are real ones.
 
     Args:
@@ -176,7 +176,7 @@ def measure(generate: Generate, readers: Readers, samples: Samples) -> list[Row]
     return rows
 
 
-def to_table(rows: Sequence[Row]) -> str:
+def to_table(rows: Sequence[CoherenceRow]) -> str:
     """The rows as text."""
     lines = [("", "agree in", "n", "value", "95 %", "alone", "shuffled", "chance", "published, on other files")]
     for row in rows:

@@ -1,22 +1,14 @@
-"""polymnist is registered, as by `config.plugins`, for the tests of this folder alone."""
+"""polymnist is registered for the tests of this folder alone."""
 
 import pytest
 
-from codi_jax import polymnist
-from codi_jax.data.source import SOURCES, register
-from codi_jax.modalities import MODALITIES
-from codi_jax.polymnist.modalities import CLASSES
+import codi_jax.polymnist  # noqa: F401  before the test files, whose import then registers nothing
 from tests import registries
 
-for name in polymnist.MODALITIES:  # which the import above has registered
-    MODALITIES._entries.pop(name, None)
-SOURCES._entries.pop("polymnist", None)
+registries.forget_polymnist()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    with registries.restored():
-        register("polymnist", polymnist.PolyMNISTConfig)(polymnist.PolyMNIST)
-        for name, modality in CLASSES.items():
-            MODALITIES.add(name, modality)
+    with registries.polymnist():
         yield

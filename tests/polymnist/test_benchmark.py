@@ -6,7 +6,7 @@ import pytest
 from codi_jax.config import ConfigError
 from codi_jax.metrics.intervals import wilson
 from codi_jax.polymnist import LABELS, MODALITIES, VIEWS
-from codi_jax.polymnist.benchmark import Samples, agreeing, label_reader, measure, rows_of, to_table
+from codi_jax.polymnist.benchmark import RealSamples, agreeing, label_reader, measure, rows_of, to_table
 
 N = 40
 DIGIT, QUADRANT = np.arange(N) % 10, np.arange(N) // 10 % 4  # every pair once
@@ -35,7 +35,7 @@ def values(digit, quadrant):
 def samples():
     real = values(DIGIT, QUADRANT)
     factors = {"digit": DIGIT, "quadrant": QUADRANT}
-    return Samples(real, real, factors, {name: np.arange(N) for name in VIEWS})
+    return RealSamples(real, real, factors, {name: np.arange(N) for name in VIEWS})
 
 
 def generate(prompts, to, n):
@@ -99,6 +99,6 @@ def test_the_table_names_what_is_published_and_on_what(samples):
 
 
 def test_a_single_sample_is_refused(samples):
-    few = Samples({}, {}, {"digit": np.zeros(1, int)}, {})
-    with pytest.raises(ConfigError, match="^n: expected at least 2 samples, got 1$"):
+    few = RealSamples({}, {}, {"digit": np.zeros(1, int)}, {})
+    with pytest.raises(ConfigError, match=r"^n: expected at least 2 samples, got 1$"):
         measure(generate, READERS, few)

@@ -6,24 +6,16 @@ import pytest
 
 from codi_jax import polymnist
 from codi_jax.config import ConfigError
-from codi_jax.data.source import SOURCES, register
-from codi_jax.modalities import MODALITIES
-from codi_jax.polymnist.modalities import CLASSES
 from codi_jax.presets.polymnist.recipe import ENVIRONMENT_NOISE, run
 from codi_jax.train.recipe import Run, named_sources, open_run
 from tests import registries
 
-for name in polymnist.MODALITIES:  # which the import above has registered
-    MODALITIES._entries.pop(name, None)
-SOURCES._entries.pop("polymnist", None)
+registries.forget_polymnist()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    with registries.restored():
-        register("polymnist", polymnist.PolyMNISTConfig)(polymnist.PolyMNIST)
-        for name, modality in CLASSES.items():
-            MODALITIES.add(name, modality)
+    with registries.polymnist():
         yield
 
 
