@@ -28,7 +28,7 @@ def restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def polymnist() -> Iterator[None]:
-    """The plugin `codi_jax.polymnist` is registered within the block, as by `config.plugins`, also if imported before."""
+    """The plugin `codi_jax.polymnist` is registered within the block, also if it was imported before."""
     with restored():
         module = importlib.import_module("codi_jax.polymnist")
         if "polymnist" not in SOURCES:

@@ -7,7 +7,8 @@ import pytest
 from codi_jax import polymnist
 from codi_jax.config import ConfigError
 from codi_jax.presets.polymnist.recipe import ENVIRONMENT_NOISE, run
-from codi_jax.train.recipe import Run, named_sources, open_run
+from codi_jax.train.program import objective_of
+from codi_jax.train.recipe import Run, named_sources
 from tests import registries
 
 registries.forget_polymnist()
@@ -19,31 +20,33 @@ def plugin():
         yield
 
 
-def seen_by(config, name):
-    """The configs of the sources of polymnist that a stage reads, directly or by encode stages."""
-    read = Run(config, None)
+def seen_by(read, name):
+    """The configs of the sources of polymnist that a stage of a run reads, directly or by encode stages."""
     for source in named_sources(read.stage(name).source):
         if source in read.stages:
-            yield from seen_by(config, source)
+            yield from seen_by(read, source)
         else:
-            tree = config.sources[source]
+            tree = read.config.sources[source]
             yield from tree.get("parts", {"": tree}).values()
 
 
-def pairs_of(config):
-    """The sets of modalities that any stage sees together."""
-    return {frozenset(tree["modalities"]) for name in Run(config, None).order for tree in seen_by(config, name)}
+@pytest.fixture(scope="module")
+def runs(plugin):
+    return {pairs: Run(run(pairs=pairs), None) for pairs in ("pairs", "tuples")}
 
 
-def test_pairs_are_those_with_view_1_alone():
-    """The sets of two; a source of both labels is read by the codecs, which see one at a time."""
-    config = run()
-    codecs = {name for name in Run(config, None).order if name.startswith("codec.")}
-    assert all(len(Run(config, None).stage(name).modalities) == 1 for name in codecs)
-    for name in set(Run(config, None).order) - codecs:
-        for tree in seen_by(config, name):
-            assert "view_1" in tree["modalities"] and len(tree["modalities"]) <= 2 and tree["complete"] == 1
-    assert len(pairs_of(config)) == 6  # view_1 alone, with each other, and the labels
+def test_pairs_are_those_with_view_1_alone(runs):
+    """A source of both labels is read by their codecs, each of which sees one of them."""
+    read = runs["pairs"]
+    seen = set()
+    for name in read.order:
+        if name.startswith("codec."):
+            assert len(read.stage(name).modalities) == 1
+            continue
+        for tree in seen_by(read, name):
+            assert "view_1" in tree["modalities"] and tree["complete"] == 1
+            seen.add(tree["modalities"])
+    assert seen == {("view_1",), *(("view_1", other) for other in polymnist.MODALITIES[1:])}
 
 
 def test_no_sample_is_in_two_pools_of_pairs():
@@ -54,20 +57,19 @@ def test_no_sample_is_in_two_pools_of_pairs():
     )
 
 
-def test_tuples_are_one_set_of_which_a_quarter_is_complete():
-    config = run(pairs="tuples")
-    pools = [frozenset(pair) for pair in itertools.combinations(polymnist.MODALITIES, 2)]
-    assert {pair for pair in pairs_of(config) if len(pair) == 2} == set(pools)
+def test_tuples_are_one_set_of_which_a_quarter_is_complete(runs):
+    config = runs["tuples"].config
     trees = [tree for name, tree in config.sources.items() if "+" in name]
+    assert {tree["modalities"] for tree in trees} == set(itertools.combinations(polymnist.MODALITIES, 2))
     assert {(tree["seed"], tree["complete"]) for tree in trees} == {(20, 0.25)}
     assert len(config.sources["pools"]["parts"]) == len(config.stages["encode"]) == 10
     assert set(config.stages["ldm"]["digit"].settings["prompts"]["sources"]) == {*polymnist.VIEWS, "quadrant"}
 
 
-def test_only_the_judge_sees_the_glyphs_of_its_split():
-    for config in (run(), run(pairs="tuples")):
-        for name in Run(config, None).order:
-            assert {tree["split"] for tree in seen_by(config, name)} == {"judge" if "judge" in name else "train"}
+def test_only_the_judge_sees_the_glyphs_of_its_split(runs):
+    for read in runs.values():
+        for name in read.order:
+            assert {tree["split"] for tree in seen_by(read, name)} == {"judge" if "judge" in name else "train"}
 
 
 def test_options_change_what_they_say():
@@ -95,12 +97,8 @@ def test_what_cannot_be_is_one_line(options, message):
         run(**options)
 
 
-def test_every_stage_of_the_config_has_an_objective():
-    from codi_jax.train.program import objective_of
-    from configs.polymnist import get_config
-
-    for argument in ("tiny", "pairs=tuples,tiny"):
-        read = open_run(get_config(argument), None)
+def test_every_stage_reads_what_it_trains(runs):
+    for read in runs.values():
         for name in (name for name in read.order if read.stage(name).trains):
             trained = {rule.split("/")[0] for rule in read.stage(name).trainable}
             assert trained <= set(objective_of(read, name).components), name
