@@ -19,6 +19,7 @@ from codi_jax.config_utils import to_config_dict
 from codi_jax.presets.digit_world import recipe
 from codi_jax.train.program import check_objectives
 from codi_jax.train.recipe import RunConfig, open_run
+from tests import registries
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
@@ -64,6 +65,13 @@ def from_docstrings(paths):
         text = path.read_text(encoding="utf-8").split('"""')[1]
         for line in re.findall(r"^    codi-jax (.*?)(?:   .*)?$", text, re.MULTILINE):
             yield pytest.param(shlex.split(line), id=f"{path.name}: {line}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins():
+    """Those that configs name; they may have been imported, and their entries removed, by another test file."""
+    with registries.polymnist():
+        yield
 
 
 @pytest.mark.parametrize("arguments", [*found(DOCUMENTS), *from_docstrings(DOCSTRINGS)])

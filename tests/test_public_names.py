@@ -11,10 +11,13 @@ import importlib
 import inspect
 from pathlib import Path
 
+import pytest
+
 import codi_jax
 from codi_jax.cli.entry import make_parser
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.pipeline import Pipeline
+from tests import registries
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("public_names.txt")
@@ -63,6 +66,13 @@ def arguments():
 
 def public_names():
     return "\n".join([*exports(), *command_line(), *arguments(), *keys()]) + "\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins():
+    """Modules with configs are imported, which registers those of plugins; their entries are removed afterwards."""
+    with registries.polymnist():
+        yield
 
 
 def test_public_names_are_those_of_the_record():

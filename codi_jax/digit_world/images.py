@@ -23,7 +23,9 @@ def _table() -> np.ndarray:
     return (padded.astype(np.float32) / 255).ravel()
 
 
-def warp(glyph: np.ndarray, shift: np.ndarray, scale: np.ndarray, angle: np.ndarray) -> np.ndarray:
+def warp(
+    glyph: np.ndarray, shift: np.ndarray, scale: np.ndarray, angle: np.ndarray, canvas: int = CANVAS
+) -> np.ndarray:
     """Warps glyphs onto the canvas.
 
     Args:
@@ -31,25 +33,26 @@ def warp(glyph: np.ndarray, shift: np.ndarray, scale: np.ndarray, angle: np.ndar
       shift: [N, 2], pixels right and down.
       scale: [N], relative size.
       angle: [N], radians, clockwise on the screen.
+      canvas: S, side of the canvas in pixels.
 
     Returns:
-      Brightness [N, 32, 32] float32 in [0, 1].
+      Brightness [N, S, S] float32 in [0, 1].
     """
-    out = np.empty((len(glyph), CANVAS * CANVAS), np.float32)
+    out = np.empty((len(glyph), canvas * canvas), np.float32)
     for start in range(0, len(glyph), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        out[rows] = _warp(glyph[rows], shift[rows], scale[rows], angle[rows])
-    return out.reshape(-1, CANVAS, CANVAS)
+        out[rows] = _warp(glyph[rows], shift[rows], scale[rows], angle[rows], canvas)
+    return out.reshape(-1, canvas, canvas)
 
 
-def _warp(glyph: np.ndarray, shift: np.ndarray, scale: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    table, pixel = _table(), np.arange(CANVAS, dtype=np.float32)
+def _warp(glyph: np.ndarray, shift: np.ndarray, scale: np.ndarray, angle: np.ndarray, canvas: int) -> np.ndarray:
+    table, pixel = _table(), np.arange(canvas, dtype=np.float32)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    x0, y0 = (CANVAS - 1) / 2 + shift.T
+    x0, y0 = (canvas - 1) / 2 + shift.T
     middle = (SIDE - 1) / 2 + 1  # centre of the padded glyph
 
     def source(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Integer and fractional part of a·x + b·y + c for every pixel, [n, 1024] each."""
+        """Integer and fractional part of a·x + b·y + c for every pixel, [n, S²] each."""
         across = a[:, None] * pixel
         down = b[:, None] * pixel + (middle - a * x0 - b * y0)[:, None]
         at = (down[:, :, None] + across[:, None, :]).astype(np.float32).reshape(len(glyph), -1)

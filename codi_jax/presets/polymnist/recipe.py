@@ -1,0 +1,223 @@
+"""The run on polymnist, from pairs of view_1 with each other modality, or from tuples that lack modalities.
+
+With `pairs=pairs` no two modalities other than those of a pair with view_1 are ever seen together; every pool has its
+own seed. With `pairs=tuples` a quarter of the tuples is complete, and each pool has the tuples with both its
+modalities; there is a pool for each of the ten pairs.
+
+V and X of all modalities are trained in one stage, whose batches come from the pools in turns. Beside a label, view_1
+sees less than it shows itself; but beside view_2 and view_3 it sees all of it, and each other modality sees view_1,
+which shows all that it shows. So `own_share` is 0 unless asked for. With `pairs=pairs` the environment is noisy in
+training, since in generation it has outputs that were not beside the modality in training.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from codi_jax.config import ConfigError, checked_fields, checked_options
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.polymnist import LABELS, MODALITIES, VIEWS, PolyMNISTConfig
+from codi_jax.presets import polymnist
+from codi_jax.presets.stages import Stages, adamw, shrink, stage
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.recipe import RunConfig, StageConfig
+
+HUB = VIEWS[0]
+Pairs = Literal["tuples", "pairs"]
+PUBLISHED = 220_000, 0.25  # tuples, and the fraction of them that is complete
+ENCODED = {"pairs": 10_000, "tuples": 20_000}  # tuples of every pool of which latents are stored
+STEPS = {  # of every stage at length 1
+    "codec.views": 3000, "codec.digit": 300, "codec.quadrant": 300, "judge.views": 2500,
+    "bridging.view_2": 2000, "bridging.view_3": 1200, "bridging.digit": 500, "bridging.quadrant": 400,
+    "ldm.view_1": 4000, "ldm.view_2": 4000, "ldm.view_3": 4000, "ldm.digit": 1500, "ldm.quadrant": 1200,
+    "environment.view_1": 1500, "environment.view_2": 1500, "environment.view_3": 1500,
+    "environment.digit": 600, "environment.quadrant": 600,
+    "joint.pairs": 6000, "joint.tuples": 8000,
+}  # fmt: skip
+SECONDS = {  # of the long stages on one core, for `scheduling_weight`
+    "codec.views": 250, "judge.views": 250, "bridging.view_2": 250, "bridging.view_3": 150, "ldm.view_1": 900,
+    "ldm.view_2": 900, "ldm.view_3": 900, "joint.pairs": 2000, "joint.tuples": 3000,
+}  # fmt: skip
+ENVIRONMENT_NOISE = {"pairs": 0.7, "tuples": 0.0}
+GUIDANCE = {
+    **dict.fromkeys(VIEWS, ClassifierFreeGuidance(4.0, 8.0, low=0.3)),
+    **dict.fromkeys(LABELS, ClassifierFreeGuidance(2.0, 3.0)),
+}
+DELAY = dict.fromkeys((name for name in MODALITIES if name != HUB), 5)  # all but view_1, with which all were trained
+
+
+def pools(pairs: Pairs) -> tuple[tuple[str, str], ...]:
+    """The pairs of modalities that are seen together."""
+    every = tuple(itertools.combinations(MODALITIES, 2))
+    return every if pairs == "tuples" else tuple(pair for pair in every if HUB in pair)
+
+
+def world(side: int, modalities: tuple[str, ...] = MODALITIES, **options: Any) -> dict[str, Any]:
+    """A source of polymnist."""
+    return {"name": "polymnist", **checked_fields(PolyMNISTConfig, side=side, modalities=modalities, **options)}
+
+
+def sources(pairs: Pairs, side: int, length: float) -> dict[str, dict[str, Any]]:
+    """`config.sources`, without the mixture of all pools. A pool "A+B" holds the first samples of "A+B whole"."""
+    size, complete = PUBLISHED
+    out = {
+        "views": world(side, (HUB,), size=100_000, seed=10, shuffle_views=True),
+        "labels": world(side, tuple(LABELS), size=100_000, seed=11),
+        "judge": world(side, (HUB,), split="judge", size=100_000, seed=1, shuffle_views=True),
+        "val": world(side, split="val", size=2_000, seed=3),
+        "test": world(side, split="test", size=2_000, seed=2),
+    }
+    for k, pair in enumerate(pools(pairs)):
+        seed, share = (20 + k, 1.0) if pairs == "pairs" else (20, complete)
+        few = max(round(min(1.0, length) * ENCODED[pairs]), 1)
+        out["+".join(pair)] = world(side, pair, size=few, seed=seed, complete=share)
+        out["+".join(pair) + " whole"] = world(side, pair, size=size, seed=seed, complete=share)
+    return out
+
+
+def mixture(of: dict[str, dict[str, Any]], pairs: Pairs) -> dict[str, Any]:
+    """The source of batches of all pools in turns."""
+    names = ["+".join(pair) for pair in pools(pairs)]
+    return {"name": "mixture", "whole_batches": True, "parts": {name: of[f"{name} whole"] for name in names}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The stages; `length` multiplies their steps."""
+
+    pairs: Pairs
+    length: float
+    own_share: float
+    environment_noise: float
+
+    def made(self, name: str, objective: str, modalities: Iterable[str], source: str | tuple[str, ...],
+             steps_of: str = "", weight_decay: float = 0.01, learning_rate: float = 2e-3, **options: Any,
+             ) -> StageConfig:  # fmt: skip
+        """Stage `name`, GROUP.NAME, with the steps of `STEPS[steps_of or name]`."""
+        steps = max(round(STEPS.get(key := steps_of or name, 0) * self.length), 0)
+        return stage(
+            objective, modalities, source, steps=steps, scheduling_weight=self.length * SECONDS.get(key, 30),
+            optimizer=adamw(learning_rate, min(50, steps // 10), weight_decay), **options,
+        )  # fmt: skip
+
+    def encoded(self, name: str) -> tuple[str, ...]:
+        """The encode stages of the pools with a modality."""
+        return tuple(f"encode.{'+'.join(pair)}" for pair in pools(self.pairs) if name in pair)
+
+    def codecs(self) -> dict[str, StageConfig]:
+        """The codec of the views, and those of the labels."""
+        views = self.made("codec.views", "codec", (HUB,), "views", trainable=("view_codec/.*",), batch_size=16,
+                          learning_rate=4e-3, settings={"kl_weight": 1e-5})  # fmt: skip
+        return {"views": views} | {
+            name: self.made(f"codec.{name}", "codec", (name,), "labels", trainable=(f"{name}_codec/.*",), batch_size=64,
+                            learning_rate=1e-2) for name in LABELS
+        }  # fmt: skip
+
+    def bridging(self, name: str) -> StageConfig:
+        """Stage bridging.NAME aligns the tower of a modality with that of view_1; that of view_2 trains both."""
+        first = name == VIEWS[1]
+        start: dict[str, Any] = {"init_from": {f"{name}_tower": f"{HUB}_tower"}} if name in VIEWS and not first else {}
+        return self.made(
+            f"bridging.{name}", "bridging", (HUB, name), f"{HUB}+{name} whole", weight_decay=1.0, batch_size=64,
+            trainable=(*((f"{HUB}_tower/.*",) if first else ()), f"{name}_tower/.*", "bridging/.*"),
+            depends_on=() if first else (f"bridging.{VIEWS[1]}",), settings={"max_scale": 7.0}, **start,
+        )  # fmt: skip
+
+    def encode(self, pair: tuple[str, str]) -> StageConfig:
+        """Stage encode.A+B."""
+        codecs = [f"codec.{'views' if name in VIEWS else name}" for name in pair]
+        towers = [f"bridging.{VIEWS[1] if name == HUB else name}" for name in pair]
+        needs = tuple(dict.fromkeys([*codecs, *towers]))
+        return self.made(f"encode.{'+'.join(pair)}", "encode", pair, "+".join(pair), depends_on=needs, batch_size=250)
+
+    def ldm(self, name: str) -> StageConfig:
+        """Stage ldm.NAME; all modalities that are seen beside it prompt it."""
+        others = tuple(other for other in MODALITIES if {name, other} in map(set, pools(self.pairs)))
+        encoded = self.encoded(name)
+        return self.made(
+            f"ldm.{name}", "ldm", (name, *others), encoded if encoded[1:] else encoded[0], depends_on=encoded,
+            trainable=(f"{name}_unet/.*",), batch_size=64,
+            settings={"prompts": {"sources": others, "drop": 0.15, "noise": 0.7}},
+        )  # fmt: skip
+
+    def alignment(self, losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict[str, Any]:
+        """Settings of latent_alignment. The target of V is the modality's own prompt, which shows all of it."""
+        prompts = {"sources": MODALITIES, "drop": 0.8, "noise": 0.3}
+        return {"losses": losses, "aligned": aligned, "prompts": prompts, "target": "own"}
+
+    def environment(self, name: str) -> StageConfig:
+        """Stage environment.NAME: V by the anchor alone, which is cheap."""
+        pair = (HUB, VIEWS[1] if name == HUB else name)
+        return self.made(
+            f"environment.{name}", "latent_alignment", pair, f"encode.{'+'.join(pair)}", batch_size=128,
+            trainable=(f"{name}_environment/.*",), depends_on=(f"ldm.{name}",), settings=self.alignment((), (name,)),
+        )  # fmt: skip
+
+    def joint(self) -> StageConfig:
+        """Stage joint.all: V and X of all modalities, from media of all pools."""
+        extra = {"own_share": self.own_share, "environment_noise": self.environment_noise}
+        parts = tuple(f"{name}_{role}/.*" for name in MODALITIES for role in ("environment", "cross"))
+        return self.made(
+            "joint.all", "latent_alignment", MODALITIES, "pools", steps_of=f"joint.{self.pairs}", batch_size=32,
+            trainable=parts, depends_on=tuple(f"environment.{name}" for name in MODALITIES),
+            settings=self.alignment(MODALITIES, MODALITIES) | {name: x for name, x in extra.items() if x},
+        )  # fmt: skip
+
+    def judge(self) -> StageConfig:
+        """Stage judge.views: a classifier of all views, of glyphs that no other network sees."""
+        return self.made(
+            "judge.views", "judge", (HUB,), "judge", trainable=(f"{HUB}_judge/.*",), batch_size=128, weight_decay=0.05,
+            settings={"factors": {name: len(values) for name, values in LABELS.items()}}, num_stats_samples=0,
+        )  # fmt: skip
+
+    def stages(self) -> Stages:
+        """`config.stages`."""
+        return {
+            "codec": self.codecs(),
+            "bridging": {name: self.bridging(name) for name in MODALITIES if name != HUB},
+            "encode": {"+".join(pair): self.encode(pair) for pair in pools(self.pairs)},
+            "ldm": {name: self.ldm(name) for name in MODALITIES},
+            "environment": {name: self.environment(name) for name in MODALITIES},
+            "joint": {"all": self.joint()},
+            "judge": {"views": self.judge()},
+        }
+
+
+@checked_options
+def run(
+    *,
+    pairs: Pairs = "pairs",
+    side: int = 32,
+    length: float = 1.0,
+    own_share: float = 0.0,
+    environment_noise: float = -1.0,
+    tiny: bool = False,
+) -> RunConfig:
+    """The config of the run.
+
+    Args:
+      pairs: `tuples`, a quarter of them complete, or `pairs` of view_1 with each other modality.
+      side: of a view, a multiple of 16: 32, or 64 as published.
+      length: every stage has `length` times its steps.
+      own_share: largest share of V of a modality in its own environment, in joint training.
+      environment_noise: of the environment in joint training; negative for the default, that of `ENVIRONMENT_NOISE`.
+      tiny: a few steps per stage, for tests.
+
+    Raises:
+      ConfigError: an invalid option.
+    """
+    if side < 32 or side % 16:
+        raise ConfigError(f"option side: expected a multiple of 16 of at least 32, got {side}")
+    if length <= 0:
+        raise ConfigError(f"option length: expected a positive number, got {length:g}")
+    noise = ENVIRONMENT_NOISE[pairs] if environment_noise < 0 else environment_noise
+    config = RunConfig(
+        plugins=("codi_jax.polymnist",),
+        model=polymnist.model(side),
+        sources=sources(pairs, side, length),
+        stages=Recipe(pairs, length, own_share, noise).stages(),
+        generate=GenerateConfig(GUIDANCE, steps=10, delay=DELAY),
+    )
+    config = shrink(config, {}) if tiny else config
+    return dataclasses.replace(config, sources={**config.sources, "pools": mixture(config.sources, pairs)})
