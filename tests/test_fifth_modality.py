@@ -26,6 +26,7 @@ from codi_jax.train.program import objective_of, parameter_shapes
 from codi_jax.train.recipe import open_run
 from examples.fifth_modality.config import get_config, pen
 from examples.fifth_modality.data import PenWorld, PenWorldConfig
+from examples.fifth_modality.evaluate import Row
 from examples.fifth_modality.pen import PenModality
 from tests import registries, toy
 
@@ -253,3 +254,12 @@ def test_it_is_trained_and_meets_its_floors_without_a_change_to_the_package(tmp_
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert digests(ROOT / "codi_jax") == before
+
+
+@pytest.mark.parametrize(
+    "control, chance, passed",
+    [(1 / 250, 1e-4, True), (2 / 250, 1e-4, False), (0.13, 0.1, True), (0.2, 0.1, False), (0.0, 0.0, True)],
+)
+def test_a_control_may_not_be_above_chance_by_more_than_its_error(control, chance, passed):
+    """One of 250 by chance of 1e-4 happens in 2.5 % of all evaluations, two of them in 0.03 %."""
+    assert Row("a", 250, 0.9, 0.8, chance, {"shuffled": control}).passed == passed
