@@ -143,7 +143,7 @@ def provenance(used: Sequence[Run], *, seeds: bool) -> str:
     """
     (first, *_), names = used, {run.name for run in used}
     if names == {"packaged"}:
-        command = "make package" if first.at("trained_commit") is None else "make claims-packaged"
+        command = "make package"
     elif names == {"demo"}:
         command = "make demo"
     else:
