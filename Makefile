@@ -53,7 +53,7 @@ claims: $(VENV)/.demo $(VENV)/.judges
 	$(BIN)/python -m benchmarks.claims readme
 
 SWEEP := $(BIN)/python -m benchmarks.sweep
-SWEPT := paper=out/claims/trained/variant.paper ablation=out/claims/trained/ablation.own
+SWEPT := paper=out/claims/trained/ablation.paper ours=out/claims/trained/ablation.own
 
 sweep: $(VENV)/.demo
 	$(SWEEP) --model=digit_world --variant=packaged --out=docs/claims/sweep.packaged.json
