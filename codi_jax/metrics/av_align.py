@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import find_peaks
 
+from codi_jax.metrics.intervals import standard_error
 from codi_jax.metrics.onsets import onset_times
 from codi_jax.metrics.synchrony import MOTION, Strengths, checked
 
@@ -139,12 +140,11 @@ class AVAlign:
         if not n:
             raise ValueError("no samples to align")
         mean = float(state.total) / n
-        variance = max(float(state.square) - n * mean**2, 0.0) / (n - 1) if n > 1 else np.nan
         return {
             "av_align": mean,
             "shuffled": (float(state.shuffled) + self._across(state, state)) / n if n > 1 else np.nan,
             "still": float(state.still) / n,
-            "standard_error": float(np.sqrt(variance / n)),
+            "standard_error": standard_error(n, mean, float(state.square)),
             "onsets": float(state.onsets) / n,
             "peaks": float(state.peaks) / n,
             "motion": float(state.motion) / n,

@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codi_jax.metrics.intervals import standard_error
+
 CLIP_SCORE = 2.5  # w
 
 
@@ -122,11 +124,10 @@ class PairedCosine:
         if not n:
             raise ValueError("no pairs to measure a cosine of")
         mean, pairs = total / n, n * (n - 1)
-        variance = max(float(state.square) - n * mean**2, 0.0) / (n - 1) if n > 1 else np.nan
         return {
             "cosine": mean,
             "shuffled": (float(state.first @ state.second) - total) / pairs if pairs else np.nan,
-            "standard_error": float(np.sqrt(variance / n)),
+            "standard_error": standard_error(n, mean, float(state.square)),
             "n": n,
             **({"clip_score": CLIP_SCORE * float(state.positive) / n} if self.clip_score else {}),
         }

@@ -129,3 +129,8 @@ def entropy_interval(counts: np.ndarray, z: float = Z95) -> tuple[float, float]:
     half = z * math.sqrt(max(float((p * np.log(p) ** 2).sum()) - entropy**2, 0) / n + (size - 1) / (2 * n * n))
     low, high = (min(max(end / math.log(size), 0.0), 1.0) for end in (middle - half, middle + half))
     return low, high
+
+
+def standard_error(n: float, mean: float, square: float) -> float:
+    """The standard error of the mean of n numbers, from their mean and the sum of their squares; NaN if n < 2."""
+    return math.sqrt(max(square - n * mean**2, 0.0) / (n - 1) / n) if n > 1 else math.nan

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codi_jax.metrics.intervals import standard_error
+
 Times = tuple[np.ndarray, np.ndarray]  # a [n] and b [n] in seconds, NaN where unread
 
 
@@ -83,11 +85,10 @@ class Offset:
             raise ValueError("no samples to measure an offset of")
         read = float(state.read)
         mean = float(state.absolute) / read if read else np.nan
-        variance = (float(state.square) - read * mean**2) / (read - 1) if read > 1 else np.nan
         return {
             "n": float(state.total),
             "read": read,
             "offset": mean,
-            "standard_error": float(np.sqrt(max(variance, 0.0) / read)) if read > 1 else np.nan,
+            "standard_error": standard_error(read, mean, float(state.square)),
             **dict(zip(self.tolerances, (state.within / state.total).tolist(), strict=True)),
         }

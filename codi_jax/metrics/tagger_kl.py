@@ -21,6 +21,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy.special import log_expit, log_softmax
 
+from codi_jax.metrics.intervals import standard_error
+
 Form = Literal["softmax", "sigmoid"]
 
 
@@ -93,5 +95,4 @@ class TaggerKL:
         if not n:
             raise ValueError("no pairs to measure a divergence of")
         mean = float(state.total) / n
-        variance = max(float(state.square) - n * mean**2, 0.0) / (n - 1) if n > 1 else np.nan
-        return {"kl": mean, "standard_error": float(np.sqrt(variance / n)), "n": n}
+        return {"kl": mean, "standard_error": standard_error(n, mean, float(state.square)), "n": n}

@@ -32,9 +32,8 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.metrics.captions import collected
-from codi_jax.metrics.captions.collected import CaptionBytes
+from codi_jax.metrics.captions.collected import CaptionBytes, CollectingMetric
 from codi_jax.metrics.captions.samples import (
-    Captions,
     Ngram,
     Sample,
     Tokens,
@@ -81,7 +80,7 @@ class _Vectors(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class CiderD:
+class CiderD(CollectingMetric):
     """Metric {"cider_d", "n"} of batches of `Captions`.
 
     Attributes:
@@ -102,15 +101,6 @@ class CiderD:
             most, number = max(self.frequencies.counts.values(), default=0), self.frequencies.number
             if number < max(1, most):
                 raise ConfigError(f"frequencies: an n-gram in {most} of {number} samples, at least one")
-
-    def init(self) -> CaptionBytes:
-        return collected.empty()
-
-    def update(self, state: CaptionBytes, batch: Captions) -> CaptionBytes:
-        return collected.merge(state, collected.collect(batch))
-
-    def merge(self, a: CaptionBytes, b: CaptionBytes) -> CaptionBytes:
-        return collected.merge(a, b)
 
     def compute(self, state: CaptionBytes) -> dict[str, float]:
         values = self.scores(state)

@@ -60,3 +60,16 @@ def samples_of(state: CaptionBytes) -> list[Sample]:
         samples.append(Sample(captions[start], captions[start + 1 : start + 1 + number]))
         start += 1 + number
     return samples
+
+
+class CollectingMetric:
+    """The state of a metric that needs all captions before its first score: `Metric` without `compute`."""
+
+    def init(self) -> CaptionBytes:
+        return empty()
+
+    def update(self, state: CaptionBytes, batch: Captions) -> CaptionBytes:
+        return merge(state, collect(batch))
+
+    def merge(self, a: CaptionBytes, b: CaptionBytes) -> CaptionBytes:
+        return merge(a, b)

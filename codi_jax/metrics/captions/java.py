@@ -23,8 +23,8 @@ import numpy as np
 
 from codi_jax.config import ConfigError, first_line
 from codi_jax.metrics.captions import collected
-from codi_jax.metrics.captions.collected import CaptionBytes
-from codi_jax.metrics.captions.samples import Captions, Tokens
+from codi_jax.metrics.captions.collected import CaptionBytes, CollectingMetric
+from codi_jax.metrics.captions.samples import Tokens
 
 CORENLP = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 _SEPARATOR = "|||"  # between captions in the protocol of METEOR
@@ -79,20 +79,11 @@ def _spice(references: Numbered, hypotheses: Numbered) -> Scores:
 
 
 @dataclasses.dataclass(frozen=True)
-class Meteor:
+class Meteor(CollectingMetric):
     """Metric {"meteor", "n"} of batches of `Captions`."""
 
     def __post_init__(self):
         _require("METEOR")
-
-    def init(self) -> CaptionBytes:
-        return collected.empty()
-
-    def update(self, state: CaptionBytes, batch: Captions) -> CaptionBytes:
-        return collected.merge(state, collected.collect(batch))
-
-    def merge(self, a: CaptionBytes, b: CaptionBytes) -> CaptionBytes:
-        return collected.merge(a, b)
 
     def compute(self, state: CaptionBytes) -> dict[str, float]:
         total, each = self.scores(state)
@@ -108,7 +99,7 @@ class Meteor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spice:
+class Spice(CollectingMetric):
     """Metric {"spice", "n"} of batches of `Captions`."""
 
     def __post_init__(self):
@@ -116,15 +107,6 @@ class Spice:
         if missing := [name for name in CORENLP if not (folder / name).is_file()]:
             how = "python -m pycocoevalcap.spice.get_stanford_models downloads them"
             raise ConfigError(f"SPICE needs {' and '.join(missing)} in {folder}; {how}")
-
-    def init(self) -> CaptionBytes:
-        return collected.empty()
-
-    def update(self, state: CaptionBytes, batch: Captions) -> CaptionBytes:
-        return collected.merge(state, collected.collect(batch))
-
-    def merge(self, a: CaptionBytes, b: CaptionBytes) -> CaptionBytes:
-        return collected.merge(a, b)
 
     def compute(self, state: CaptionBytes) -> dict[str, float]:
         total, each = self.scores(state)
