@@ -103,19 +103,21 @@ def of_kind(runs: Runs, kind: str) -> dict[str, Run]:
     return {name.partition(".")[2]: run for name, run in runs.items() if name.startswith(f"{kind}.")}
 
 
+def titled(found: Mapping[str, Run], titles: Mapping[str, str]) -> dict[str, Run]:
+    """Runs by title, those of `titles` first and in its order; others keep their names."""
+    names = [*(name for name in titles if name in found), *(name for name in found if name not in titles)]
+    return {titles.get(name, name): found[name] for name in names}
+
+
 def variants(runs: Runs) -> dict[str, Run]:
-    """The variants by title, those of VARIANTS first."""
-    found = of_kind(runs, "variant")
-    names = [*(name for name in VARIANTS if name in found), *(name for name in found if name not in VARIANTS)]
-    return {VARIANTS.get(name, name): found[name] for name in names}
+    """The variants by title."""
+    return titled(of_kind(runs, "variant"), VARIANTS)
 
 
 def ablations(runs: Runs) -> dict[str, Run]:
-    """The ablations by title, those of ABLATIONS first, with the option `length` of their training."""
-    found = of_kind(runs, "ablation")
-    names = [*(name for name in ABLATIONS if name in found), *(name for name in found if name not in ABLATIONS)]
-    titles = {name: ABLATIONS.get(name, name) for name in names}
-    return {f"{titles[n]}, length {found[n].length}" if found[n].length else titles[n]: found[n] for n in names}
+    """The ablations by title, with the option `length` of their training."""
+    found = titled(of_kind(runs, "ablation"), ABLATIONS)
+    return {f"{title}, length {run.length}" if run.length else title: run for title, run in found.items()}
 
 
 def union(runs: Iterable[Run], *path: str) -> list[str]:
