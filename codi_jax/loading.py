@@ -4,15 +4,19 @@ Training is imported only to open a workdir, so that a packaged model is loaded 
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 
-from codi_jax import packaged, storage
+from codi_jax import __version__, packaged, storage
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, did_you_mean, from_dict
+from codi_jax.config import ConfigError, did_you_mean, from_dict, to_dict
+from codi_jax.parallel import MeshConfig, make_mesh, replicated
 from codi_jax.pipeline import Pipeline
 from codi_jax.plugins import import_plugins
 from codi_jax.sampling.config import GenerateConfig
@@ -24,7 +28,14 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plugins: Sequence[str] = ()) -> Pipeline:
+def load(
+    where: str | os.PathLike,
+    *,
+    dtype: Any = None,
+    keep: bool = True,
+    all_devices: bool = False,
+    plugins: Sequence[str] = (),
+) -> Pipeline:
     """Opens a model. Weights are read when they are first used.
 
     Args:
@@ -33,6 +44,9 @@ def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plug
       dtype: of parameters and computation, "float32", "bfloat16" or "float16"; the config's if None.
       keep: whether the pipeline keeps what it has read. If not, every call reads again, and memory holds the networks
         one after the other.
+      all_devices: whether batches are divided over all devices, whose number should divide their size. Parameters are
+        on each of them, or sharded as the mesh of a run says; in a run of several processes all must make every call.
+        If not, one device computes, unless the mesh of a run shards the parameters.
       plugins: modules to import first. A model that needs plugins (`config.plugins`) is loaded only if they are named
         here or have been imported, since their code may be that of others.
 
@@ -43,7 +57,7 @@ def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plug
     import_plugins([plugins] if isinstance(plugins, str) else plugins)
     name = os.fspath(where)
     if name in packaged.MODELS:
-        return from_package(packaged.open_package(name), dtype=dtype, keep=keep)
+        return from_package(packaged.open_package(name), dtype=dtype, keep=keep, all_devices=all_devices)
     path = storage.check_access(where)
     if not path.exists():
         models = packaged.MODELS
@@ -52,7 +66,7 @@ def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plug
             "folder of `codi-jax package` or `codi-jax train`"
         )
     if packaged.is_package(path):
-        return from_package(packaged.open_package(str(path)), dtype=dtype, keep=keep)
+        return from_package(packaged.open_package(str(path)), dtype=dtype, keep=keep, all_devices=all_devices)
     if not (path / "config.json").exists():
         raise ConfigError(
             f"{path}: neither a folder that `codi-jax package` wrote (it has no {packaged.FILES['judges']}) nor a "
@@ -65,7 +79,7 @@ def load(where: str | os.PathLike, *, dtype: Any = None, keep: bool = True, plug
         raise ConfigError(
             f"{path}: no stage of this run has finished; `codi-jax train --workdir={path}` goes on with it"
         )
-    return from_run(run, dtype=dtype, keep=keep)
+    return from_run(run, dtype=dtype, keep=keep, all_devices=all_devices)
 
 
 def _compute_type(dtype: Any) -> str:
@@ -78,20 +92,30 @@ def _compute_type(dtype: Any) -> str:
     return name
 
 
-def from_package(package: packaged.Package, *, dtype: Any = None, keep: bool = True) -> Pipeline:
-    """The pipeline of an open package; for `dtype` and `keep` see `load`."""
+def from_package(
+    package: packaged.Package, *, dtype: Any = None, keep: bool = True, all_devices: bool = False
+) -> Pipeline:
+    """The pipeline of an open package; for the other arguments see `load`."""
     codi, run = package.codi, package.run
     if dtype is not None:
         codi = CoDi.from_config({**run["model"], "dtype": _compute_type(dtype)})
+    mesh = make_mesh(MeshConfig(fsdp=1)) if all_devices and jax.device_count() > 1 else None
+
+    def read(components: tuple[str, ...]) -> dict[str, Any]:
+        found = package.read("model", components, codi.config.dtype)
+        return found if mesh is None else jax.device_put(found, replicated(mesh))
+
     weights = Weights(
-        lambda components: package.read("model", components, codi.config.dtype),
+        read,
         lambda components: package.check("model", components),
         keep,
     )
     return Pipeline(codi, from_dict(GenerateConfig, run["generate"], "generate"), weights)
 
 
-def from_run(run: "Run", *, dtype: Any = None, keep: bool = True, random: bool = False) -> Pipeline:
+def from_run(
+    run: "Run", *, dtype: Any = None, keep: bool = True, random: bool = False, all_devices: bool = False
+) -> Pipeline:
     """The pipeline of a run, whose finished stages and `config.weights` have the weights.
 
     Args:
@@ -99,6 +123,7 @@ def from_run(run: "Run", *, dtype: Any = None, keep: bool = True, random: bool =
       dtype: see `load`.
       keep: see `load`.
       random: whether to initialize components that have no weights.
+      all_devices: see `load`.
     """
     from codi_jax.train.recipe import Run
     from codi_jax.train.variables import component_reader
@@ -106,5 +131,36 @@ def from_run(run: "Run", *, dtype: Any = None, keep: bool = True, random: bool =
     if dtype is not None:
         model = dataclasses.replace(run.config.model, dtype=_compute_type(dtype))
         run = Run(dataclasses.replace(run.config, model=model), run.workdir)
-    weights = Weights(component_reader(run, random), lambda components: component_reader(run, random, components), keep)
+    weights = Weights(
+        component_reader(run, random, all_devices=all_devices),
+        lambda components: component_reader(run, random, components),
+        keep,
+    )
     return Pipeline(run.codi, run.config.generate, weights)
+
+
+def identity(where: str | os.PathLike) -> str:
+    """What the results of a model depend on: its name and version if it is packaged, else a digest of its weights.
+
+    Args:
+      where: see `load`, which accepts it.
+    """
+    if (name := os.fspath(where)) in packaged.MODELS:
+        return f"{name}, packaged with codi_jax {__version__}"
+    path = storage.as_path(where)
+    if not packaged.is_package(path):
+        from codi_jax.train.recipe import load_run
+
+        return identity_of_run(load_run(path))
+    local = not storage.is_remote(path)
+    rows = [
+        [name, file.bytes, file.etag, (path / name).stat().st_mtime_ns if local else 0]
+        for name, file in sorted(storage.listing(path).items())
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def identity_of_run(run: "Run") -> str:
+    """A digest of the weights of a run, and of the config of its model."""
+    stages = tuple(name for name in run.finished_stages() if run.stage(name).trains)
+    return run.fingerprint(stages, to_dict(run.config.model))

@@ -80,6 +80,15 @@ class Output(Mapping[str, list[Any]]):
             raise ConfigError("there is nothing to save: these latents have not been decoded; see `Pipeline.decode`")
         return save(self._codi, self._raw, storage.check_output(folder))
 
+    def write(self, name: str, i: int, path: str | os.PathLike) -> None:
+        """Writes sample i of an output to a file, atomically.
+
+        Raises:
+          KeyError: no such output.
+        """
+        with storage.atomic_write(storage.as_path(path)) as temporary:
+            self._codi[name].write(self._raw[name][i], temporary)
+
     def __repr__(self) -> str:
         counts = [f"{name}: {len(items)}" for name, items in self._raw.items()]
         undecoded = [f"{name}: {len(z)} latents" for name, z in self.latents.items() if name not in self._raw]

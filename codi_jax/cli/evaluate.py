@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codi_jax.cli import evaluate_samples
+from codi_jax.cli import evaluate_samples, evaluate_suite
 from codi_jax.cli.common import (
     add_workdir,
     directory,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codi_jax.digit_world.benchmark.settings import Scope
     from codi_jax.train.recipe import Run, RunConfig
 
-HELP = "evaluate a trained run, or files of samples: metrics.json and a table"
+HELP = "evaluate a trained run, a model on real data sets, or files of samples: metrics.json and a table"
 OVERRIDABLE = ("generate", "evaluate")
 PARTS = "real, codec, directions, combinations, held_out, mix, joint, pretrained"  # without importing the evaluation
 
@@ -62,10 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--parts", metavar="A,B", help=f"measure only some of {PARTS} (all)")
     evaluate_samples.add_arguments(parser)
+    evaluate_suite.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Prints the table and the verdict; exits with 1 below the floors."""
+    if args.suite is not None:
+        return evaluate_suite.run(args, rest)
+    evaluate_suite.refuse_without_suite(args)
     if args.samples is not None:
         return evaluate_samples.run(args, rest)
     evaluate_samples.refuse_without_samples(args)

@@ -2,9 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from codi_jax.cli.common import number, refuse_arguments, split_config
 from codi_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from codi_jax.evaluation.settings import Settings
 
 OF_RUNS = ("workdir", "model", "judges", "parts", "n")  # options of the evaluation of a run
 OF_SAMPLES = ("real", "networks", "metrics", "batch_size", "seconds", "frames", "resamples")
@@ -32,7 +36,9 @@ def refuse_without_samples(args: argparse.Namespace) -> None:
     """Raises ConfigError if an option of this mode is given without --samples."""
     for name in OF_SAMPLES:
         if getattr(args, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} needs --samples=DIR, a folder of files to measure")
+            raise ConfigError(
+                f"--{name.replace('_', '-')} needs --samples=DIR, a folder of files to measure, or --suite"
+            )
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -43,7 +49,6 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """
     from codi_jax import storage
     from codi_jax.evaluation.measure import check_metrics, measure, table
-    from codi_jax.evaluation.settings import Settings
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_freed_memory
     from codi_jax.progress import ProgressLines
@@ -58,8 +63,25 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         raise ConfigError("--samples needs --out=DIRECTORY for metrics.json and the features")
     if (args.out / "config.json").exists():
         raise ConfigError(f"--out: {args.out} is a workdir or a package (config.json); choose another folder")
-    metrics = tuple(filter(None, map(str.strip, (args.metrics or "").split(","))))
-    check_metrics(metrics)
+    settings = settings_of(args)
+    check_metrics(settings.metrics)
+    storage.check_output(args.out)
+    distributed.start(distributed.requested())
+    keep_freed_memory()
+    progress = ProgressLines() if distributed.is_primary() else silent
+    found = measure(args.samples, args.real, args.networks or "", args.out, settings, progress)
+    if distributed.is_primary():
+        print(table(found), flush=True)
+
+
+def settings_of(args: argparse.Namespace) -> "Settings":
+    """The settings of a measurement.
+
+    Raises:
+      ConfigError: a number that is none, or that is out of range.
+    """
+    from codi_jax.evaluation.settings import Settings
+
     options = {
         "batch_size": (args.batch_size, int),
         "seconds": (args.seconds, float),
@@ -72,15 +94,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         for name, (text, kind) in options.items()
         if text is not None
     }
-    settings = Settings(metrics=metrics, **numbers)
-    storage.check_output(args.out)
-    distributed.start(distributed.requested())
-    keep_freed_memory()
-    progress = ProgressLines() if distributed.is_primary() else _silent
-    found = measure(args.samples, args.real, args.networks or "", args.out, settings, progress)
-    if distributed.is_primary():
-        print(table(found), flush=True)
+    return Settings(metrics=names_of(args.metrics), **numbers)
 
 
-def _silent(activity: str, done: int = 0, total: int = 0, /) -> None:
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names that an option lists, separated by commas."""
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
+
+
+def silent(activity: str, done: int = 0, total: int = 0, /) -> None:
     """The progress of the processes beside the first one."""

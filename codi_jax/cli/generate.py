@@ -1,7 +1,6 @@
 """`codi-jax generate`: a `Pipeline` called from the command line, with options of the same names."""
 
 import argparse
-import dataclasses
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,12 +10,10 @@ from codi_jax.cli.common import (
     add_workdir,
     directory,
     number,
-    override,
     refuse_arguments,
-    refuse_other_overrides,
-    run_of,
     split_config,
 )
+from codi_jax.cli.models import open_model
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -86,10 +83,11 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
     storage.check_output(args.out)
     config, rest = split_config(rest)
-    pipe, title = _pipeline(args, config)
+    model = open_model(args, config, keep=False)  # networks are read one after the other
+    pipe = model.pipe
     prompts = _prompts(pipe, args, rest)
-    if title:
-        print(title, file=sys.stderr, flush=True)
+    if model.title:
+        print(model.title, file=sys.stderr, flush=True)
     outputs = [name for name in map(str.strip, args.to.split(",")) if name]
     options = {
         "n": number("--n", args.n, int),
@@ -118,52 +116,6 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         out = pipe(prompts, outputs, **options)
     for path in out.save(args.out):
         print(path)
-
-
-def _pipeline(args: argparse.Namespace, config: Sequence[str]) -> tuple["Pipeline", str]:
-    """The pipeline of the run or package that the arguments name, which reads networks one after the other.
-
-    Args:
-      args: the options of the verb.
-      config: --config and its overrides.
-
-    Returns:
-      The pipeline, and a line that names the packaged model; "" for a run.
-    """
-    from codi_jax import loading
-
-    if args.model is not None and (args.workdir is not None or any(map(_names_file, config))):
-        raise ConfigError("--model names a packaged model; leave out --workdir and --config")
-    if any(map(_names_file, config)):
-        return loading.from_run(run_of(args, config), keep=False, random=args.random_weights), ""
-    refuse_other_overrides(config, "generate")
-    if args.workdir is not None:
-        pipe, title = loading.from_run(run_of(args, ()), keep=False, random=args.random_weights), ""
-    else:
-        pipe, title = _packaged(args)
-    return (_with_overrides(pipe, config) if config else pipe), title
-
-
-def _names_file(argument: str) -> bool:
-    return argument.partition("=")[0] == "--config"
-
-
-def _with_overrides(pipe: "Pipeline", config: Sequence[str]) -> "Pipeline":
-    """The pipeline with settings of generation overridden by --config.generate.a=value."""
-    settings = dataclasses.asdict(pipe.config.complete(pipe.modalities))  # of all of them, so that each can be named
-    return pipe.with_settings(**override({"generate": settings}, config)["generate"])
-
-
-def _packaged(args: argparse.Namespace) -> tuple["Pipeline", str]:
-    """The pipeline of --model, or of the default packaged model, and a line that names it."""
-    from codi_jax import __version__, loading, packaged
-
-    if args.random_weights:
-        raise ConfigError("--random-weights: a packaged model has all its weights; see --config")
-    package = packaged.open_package(args.model or packaged.DEFAULT)
-    pipe = loading.from_package(package, keep=False)
-    by = f", packaged with codi_jax {__version__}" if package.name in packaged.MODELS else ""
-    return pipe, f"model: {package.name}{by}"
 
 
 def _prompts(pipe: "Pipeline", args: argparse.Namespace, rest: Sequence[str]) -> dict[str, str]:

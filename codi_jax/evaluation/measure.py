@@ -11,7 +11,7 @@ sample, is null.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,10 @@ def measure(
       ConfigError: a folder, a file, a network or a name of a metric cannot be used, or no metric applies.
     """
     check_metrics(settings.metrics)
-    if storage.is_remote(out):
-        raise ConfigError(f"--out: {out}: features are read as memory maps; expected a folder on a local disk")
     given = parse_networks(networks)
     measured, reference = open_samples(samples), None if real is None else open_samples(real)
     study = Study(measured, reference, open_networks(given, settings), settings, out, progress)
-    cases = {name: list(METRICS[name].cases(study)) for name in settings.metrics or METRICS}
+    cases = find_cases(study, settings.metrics)
     for name in settings.metrics:
         if not cases[name]:
             raise ConfigError(f"--metrics: {name} needs {METRICS[name].needs}")
@@ -76,23 +74,46 @@ def measure(
     ]
     if unused:
         raise ConfigError(f"--networks: {unused[0]} would measure nothing of {samples} here; leave it out")
+    return measure_cases(study, cases)
+
+
+def find_cases(study: Study, names: Iterable[str]) -> dict[str, list[Case]]:
+    """What of a study each metric can be measured of, by the name of the metric; of all metrics if none is named."""
+    return {name: list(METRICS[name].cases(study)) for name in names or METRICS}
+
+
+def measure_cases(study: Study, cases: Mapping[str, Sequence[Case]]) -> dict[str, Any]:
+    """Measures cases of a study, and writes its metrics.json. A collective: every process must call it.
+
+    Args:
+      study: the study.
+      cases: of `find_cases`.
+
+    Returns:
+      What is written.
+
+    Raises:
+      ConfigError: a file cannot be used, or the folder of the results is remote.
+    """
+    if storage.is_remote(study.out):
+        raise ConfigError(f"--out: {study.out}: features are read as memory maps; expected a folder on a local disk")
     rows = []
     for name, of in cases.items():
         for case in of:
-            progress(" ".join(filter(None, (name, "+".join(case.on), case.label))))
+            study.progress(" ".join(filter(None, (name, "+".join(case.on), case.label))))
             rows.append(_row(study, name, case, METRICS[name].measure(study, case)))
     metrics = {
         "format": FORMAT,
         "versions": {"codi_jax": __version__, **{name: version(name) for name in ("jax", "numpy", "scipy")}},
-        "samples": _describe(measured),
-        "real": None if reference is None else _describe(reference),
+        "samples": _describe(study.samples),
+        "real": None if study.real is None else _describe(study.real),
         "networks": {label: named.describe() for label, named in study.networks.items()},
-        "settings": to_dict(settings),
+        "settings": to_dict(study.settings),
         "results": rows,
         "not_measured": {name: METRICS[name].needs for name, of in cases.items() if not of},
     }
     text = json.dumps(metrics, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    distributed.run_on_primary(lambda: storage.write_text(out / "metrics.json", text), f"write to {out}")
+    distributed.run_on_primary(lambda: storage.write_text(study.out / "metrics.json", text), f"write to {study.out}")
     return metrics
 
 

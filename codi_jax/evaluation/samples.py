@@ -100,7 +100,7 @@ class Samples:
 
 
 class TableSamples(Samples):
-    """Samples whose files, or captions, a table names."""
+    """Samples whose files, or captions, a table names. Rows of the same files are captions of one sample."""
 
     def __init__(self, path: str, config: Mapping[str, object]):
         """Args:
@@ -108,33 +108,38 @@ class TableSamples(Samples):
         config: of the source that reads it, from `data.recognition.recognize`.
 
         Raises:
-          ConfigError: the table cannot be read, two rows are of one file, or a row lacks a modality.
+          ConfigError: the table cannot be read, a row lacks a modality, or two rows are of one file but are no two
+            captions of it.
         """
         from codi_jax.data.manifest import Manifest, ManifestConfig
 
         self._table = Manifest(from_dict(ManifestConfig, {k: v for k, v in config.items() if k != "name"}, "table"))
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, list[int]] = {}
         files: dict[str, dict[str, str]] = {}
         for index in range(len(self._table)):
             record = self._table[index]
             row = {name: _name(record[name], index) for name in KINDS if record.get(name) is not None}
             media = [name for name in row if not is_caption(name)]
             key = os.path.splitext(os.path.relpath(row[media[0]], Path(path).parent))[0] if media else str(index)
-            if key in files:
-                raise ConfigError(f"{path}: rows {self._rows[key]} and {index} are both of sample {key}; expected one")
-            files[key], self._rows[key] = row, index
+            if key not in files:
+                files[key], self._rows[key] = row, [index]
+            elif any(map(is_caption, row)) and media and all(files[key].get(name) == row[name] for name in media):
+                self._rows[key].append(index)
+            else:
+                first = self._rows[key][0]
+                raise ConfigError(f"{path}: rows {first} and {index} are both of sample {key}; expected one")
         super().__init__(path, files)
 
     def content(self, modality: str, key: str) -> Content:
-        return self.caption(key) if is_caption(modality) else self._table[self._rows[key]][modality]
+        return self.caption(key) if is_caption(modality) else self._table[self._rows[key][0]][modality]
 
     def caption(self, key: str) -> str:
         return self.captions(key)[0]
 
     def captions(self, key: str) -> list[str]:
-        value = self._table[self._rows[key]]["text"]
+        values = [self._table[row]["text"] for row in self._rows[key]]
         where = f"{self.path}: sample {key}"
-        return [_checked(where, caption) for caption in (value if isinstance(value, list) else [value])]
+        return [_checked(where, caption) for of in values for caption in (of if isinstance(of, list) else [of])]
 
     def identity(self, modality: str, keys: Sequence[str]) -> str:
         if not is_caption(modality):

@@ -192,7 +192,9 @@ def probe(file: MediaFile) -> dict[str, float]:
 
 
 def given_file(value: Any) -> MediaFile | None:
-    """The file that a user gives as a path (`~` is expanded) or as its contents in bytes; None for other values."""
+    """The file of a path (`~` is expanded) or of contents in bytes, or a MediaFile itself; None for other values."""
+    if isinstance(value, MediaFile):
+        return value
     if isinstance(value, bytes):
         return MediaFile(f"a file of {len(value)} bytes", value)
     if isinstance(value, (str, os.PathLike)):

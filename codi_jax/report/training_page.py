@@ -8,9 +8,9 @@ from typing import Any
 
 from codi_jax import storage
 from codi_jax.config import ConfigError
-from codi_jax.modalities import Modality
 from codi_jax.report import training
 from codi_jax.report.markup import Html, document, el, figure, gallery
+from codi_jax.report.media import media
 from codi_jax.train.ledger import stage_costs
 from codi_jax.train.recipe import Run
 
@@ -69,15 +69,8 @@ def _samples(run: Run) -> Html | list[Html]:
         for row in ("prompt", *(name for name in run.codi.modalities)):
             modality = run.codi[config.prompt if row == "prompt" else row]
             paths = [folders[-1] / f"{row}_{i}{modality.suffix}" for i in range(min(config.n, COLUMNS))]
-            if cells := [_media(modality, path) for path in paths if path.exists()]:
+            if cells := [media(modality, path) for path in paths if path.exists()]:
                 lines.append((row, cells))
         caption = el("b", f"{name}. "), f"After {int(folders[-1].name)} steps, without selection."
         figures.append(figure(gallery(lines), caption))
     return figures or el("p", "No stage has generated samples: its field samples is not set.")
-
-
-def _media(modality: Modality, path: Path) -> Html:
-    """A file that `Modality.write` wrote, as HTML."""
-    if path.suffix == ".txt":
-        return Html(modality.html(path.read_text(encoding="utf-8").strip()))
-    return Html(modality.html(modality.raw_from_user(str(path))))

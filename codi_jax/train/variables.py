@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from codi_jax.checkpoint import CheckpointReader
 from codi_jax.config import ConfigError
 from codi_jax.packaged import PackageReader, is_package, open_package
-from codi_jax.parallel import make_mesh, paths, resolve
+from codi_jax.parallel import MeshConfig, make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
 
@@ -130,18 +130,20 @@ def variables_of(run: Run) -> dict[str, Any]:
 
 
 def component_reader(
-    run: Run, random: bool = False, wanted: Iterable[str] = ()
+    run: Run, random: bool = False, wanted: Iterable[str] = (), all_devices: bool = False
 ) -> Callable[[tuple[str, ...]], dict[str, Any]]:
     """A function that reads the named components, in the model's compute dtype.
 
     They are sharded by the run's mesh and rules if the mesh has an axis other than 'data'; 'fsdp' counts only if the
-    config sets it. Otherwise, and if the run was trained on other devices than this machine has, one device holds them.
+    config sets it. Otherwise, and if the run was trained on other devices than this machine has, one device holds them,
+    or each of them.
 
     Args:
       run: the run.
       random: whether to initialize, from the run's seed, components that neither a finished stage nor `config.weights`
         has.
       wanted: components to check for now, before any is read.
+      all_devices: whether all devices hold what is not sharded, so that batches are divided over them.
 
     Raises:
       ConfigError: a component is missing; by this function for `wanted`, by the returned one for those it reads.
@@ -149,13 +151,14 @@ def component_reader(
     stages = run.finished_stages()
     dtype = jnp.dtype(run.codi.config.dtype)
     sources = run.component_sources(stages)
-    sharding_fn = None
     try:
         mesh = make_mesh(dataclasses.replace(run.config.mesh, fsdp=run.config.mesh.fsdp or 1))
-        sharding_fn = make_sharding_fn(run, mesh) if mesh.size > mesh.shape["data"] else None
     except ConfigError:
         if run.workdir is None:  # the mesh is of this command's config, not of a run trained elsewhere
             raise
+        mesh = make_mesh(MeshConfig(fsdp=1))
+    sharded = mesh.size > mesh.shape["data"] or (all_devices and mesh.size > 1)
+    sharding_fn = make_sharding_fn(run, mesh) if sharded else None
 
     def find_missing(components: Iterable[str]) -> tuple[str, ...]:
         missing = tuple(dict.fromkeys(c for c in components if c not in sources))

@@ -60,7 +60,11 @@ def test_a_table_names_files_and_captions(tmp_path):
     assert found.caption("a/10") == "ten" and found.captions("a/10") == ["ten", "also ten"]
     file = found.content("image", "a/2")
     assert isinstance(file, MediaFile) and file.name == str(tmp_path / "a/2.png")
-    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    more = [*rows, {"image": "a/10.png", "text": "ten again"}]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    assert open_samples(str(tmp_path / "captions.jsonl")).captions("a/10") == ["ten", "also ten", "ten again"]
+    more[2]["image"] = "a/10.jpg"
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
     assert refused(tmp_path / "captions.jsonl").endswith("rows 0 and 2 are both of sample a/10; expected one")
 
 
