@@ -58,10 +58,10 @@ class ProgressLines:
 
     def __call__(self, activity: str, done: int = 0, total: int = 0, /) -> None:
         now, left = time.perf_counter(), ""
-        if not done:
+        if not done or (self._first is not None and done < self._first[1]):
             self._first = None
         if total and done:
-            if self._first is not None:
+            if self._first is not None and done > self._first[1]:
                 left = f", {duration((now - self._first[0]) / (done - self._first[1]) * (total - done))} left"
             self._first = self._first or (now, done)
         if not done or now - self._printed >= 1:

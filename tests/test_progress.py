@@ -31,3 +31,18 @@ def test_a_second_generation_has_a_rate_of_its_own(capsys, monkeypatch):
         " 1m00s  sampling 1/8",
         " 1m02s  sampling 2/8, 12s left",
     ]
+
+
+def test_the_same_step_twice_or_an_earlier_one_has_no_rate(capsys, monkeypatch):
+    clock = iter([0.0, 2.0, 4.0, 6.0, 8.0, 10.0])
+    monkeypatch.setattr(lines.time, "perf_counter", lambda: next(clock))
+    progress = lines.ProgressLines()
+    for activity, done in (("a", 3), ("a", 3), ("b", 1), ("b", 1), ("b", 2)):
+        progress(activity, done, 4)
+    assert capsys.readouterr().err.splitlines() == [
+        "    2s  a 3/4",
+        "    4s  a 3/4",
+        "    6s  b 1/4",
+        "    8s  b 1/4",
+        "   10s  b 2/4, 8s left",
+    ]

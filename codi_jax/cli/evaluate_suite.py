@@ -54,7 +54,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
     config, others = split_config(rest)
     refuse_arguments(others)
-    if given := [name for name in OF_OTHERS if getattr(args, name) is not None]:
+    given = [name for name in OF_OTHERS if getattr(args, name) is not None]
+    if given := [*given, *(["split"] if args.split != "test" else [])]:
         raise ConfigError(f"--suite and --{given[0]}: use only one of them")
     find_suite(args.suite)
     if args.out is None:

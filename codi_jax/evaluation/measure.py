@@ -113,8 +113,13 @@ def measure_cases(study: Study, cases: Mapping[str, Sequence[Case]]) -> dict[str
         "not_measured": {name: METRICS[name].needs for name, of in cases.items() if not of},
     }
     text = json.dumps(metrics, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    distributed.run_on_primary(lambda: storage.write_text(study.out / "metrics.json", text), f"write to {study.out}")
+    distributed.run_on_primary(lambda: _write(study.out, text), f"write to {study.out}")
     return metrics
+
+
+def _write(out: Path, text: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    storage.write_text(out / "metrics.json", text)
 
 
 def check_metrics(names: tuple[str, ...]) -> None:

@@ -149,11 +149,12 @@ def _written(
         except MediaError as error:
             return {"key": names[key], "unreadable": str(error)}
 
-    out = []
+    out, activity = [], f"real samples of {real.path}"
+    progress(activity, 0, len(keys))
     with ThreadPoolExecutor(available_cores(), "prepare") as pool:
         for done, row in enumerate(pool.map(write, keys), 1):
             out.append(row)
-            progress(f"real samples of {real.path}", done, len(keys))
+            progress(activity, done, len(keys))
     return out
 
 
