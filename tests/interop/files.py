@@ -250,3 +250,12 @@ def inception(divisor: int = 1, classes: int = 1008) -> Shapes:
             conv(f"{root}{name}b", 384, 384, 3, 1)
         conv(f"{root}_pool", now, 192)
     return out | layer("fc", classes, 2048 // divisor)
+
+
+def vggish(channels: tuple[int, ...] = (64, 128, 256, 512), hidden: int = 4096, embedding: int = 128) -> Shapes:
+    """Torchvggish's `VGG(make_layers(), …)`, by default that of `vggish-10086976.pth`."""
+    a, b, c, d = channels
+    pairs = {0: (a, 1), 3: (b, a), 6: (c, b), 8: (c, c), 11: (d, c), 13: (d, d)}
+    out = joined(layer(f"features.{n}", *pair, 3, 3) for n, pair in pairs.items())
+    sizes = {0: (hidden, d * 6 * 4), 2: (hidden, hidden), 4: (embedding, hidden)}
+    return out | joined(layer(f"embeddings.{n}", *size) for n, size in sizes.items())
