@@ -24,11 +24,11 @@ class InceptionFeatures:
     """See `FeatureNetwork`. Of a video there is a row for each of its first frames, at its own rate.
 
     Args:
-      weights: a file, or "random", "random:d".
+      weights: a file, a directory of `codi-jax convert`, or "random", "random:d".
       settings: of the measurement.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights.
+      ConfigError: the weights cannot be read, or are others.
     """
 
     modalities = ("image", "video")

@@ -23,11 +23,11 @@ class VGGishFeatures:
     """See `FeatureNetwork`.
 
     Args:
-      weights: a file, or "random", "random:d".
+      weights: a file, a directory of `codi-jax convert`, or "random", "random:d".
       settings: of the measurement.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights.
+      ConfigError: the weights cannot be read, or are others.
     """
 
     modalities = ("audio",)

@@ -1,4 +1,4 @@
-"""Opens the weights of a feature network: those of a file, or random ones of divided widths."""
+"""Opens the weights of a feature network: published ones, or random ones of divided widths."""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from codi_jax.evaluation.networks import identity_of, random_divisor, random_parameters
+from codi_jax.evaluation.networks import random_divisor, random_parameters
 from codi_jax.interop.feature_weights import FeatureWeights
 
 Config = TypeVar("Config")
@@ -31,16 +31,16 @@ def open_weights(
     """Opens the weights of a network and puts them on the device.
 
     Args:
-      public: the published file of the network.
-      weights: a file; or "random", or "random:d".
+      public: the published weights of the network.
+      weights: their file or directory; or "random", or "random:d".
       divided: d -> sizes of the network with all widths divided by d.
       seed: of random weights.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights, or the network has no such d.
+      ConfigError: the file or directory cannot be read, or holds other weights, or the network has no such d.
     """
     if (divisor := random_divisor(weights)) is None:
-        config, params, identity = public.published, public.load(weights), identity_of(weights)
+        config, params, identity = public.published, public.load(weights), public.identity(weights)
     else:
         config = divided(divisor)
         params, identity = random_parameters(public.shapes(config), seed), f"{weights}, seed {seed}"

@@ -28,7 +28,7 @@ from codi_jax.interop.transformers_names import (
     laion_state,
 )
 
-__all__ = ["FAMILIES", "FEATURE_WEIGHTS", "CheckpointPart", "Family", "Found", "read", "recognise"]
+__all__ = ["FAMILIES", "FEATURE_WEIGHTS", "CheckpointPart", "Family", "Found", "feature_weights", "read", "recognise"]
 
 
 def _always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
@@ -197,3 +197,9 @@ def recognise(keys: Iterable[str]) -> Family:
             return family
     known = "; ".join(family.name for family in FAMILIES)
     raise ConfigError(f"a file of unknown layout ({first_keys(keys)}, …). Supported are CoDi's release and: {known}")
+
+
+def feature_weights(keys: Iterable[str]) -> FeatureWeights[Any] | None:
+    """The feature network of a file with these keys; None if it holds something else."""
+    keys = weight_keys(list(keys))
+    return next((weights for weights in FEATURE_WEIGHTS if weights.family.matches(keys)), None)

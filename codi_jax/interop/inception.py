@@ -53,10 +53,10 @@ def target(config: InceptionConfig) -> dict[str, Any]:
 def load_inception(
     path: str | Path, config: InceptionConfig | None = None, dtype: DTypeLike = jnp.float32
 ) -> tuple[InceptionV3, dict[str, Any]]:
-    """Opens a file of weights.
+    """Opens the published weights.
 
     Args:
-      path: a PyTorch archive, read without pickle, or a safetensors file.
+      path: a PyTorch archive, read without pickle, a safetensors file, or a directory of `codi-jax convert`.
       config: sizes; those of the published weights if None.
       dtype: of the computation. Published numbers are of float32.
 
@@ -64,7 +64,7 @@ def load_inception(
       The network and its parameters, float32: `model.apply({"params": params}, preprocess(images)).pool`.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights.
+      ConfigError: the file or directory cannot be read, or holds other weights.
       NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped or not finite.
     """
     config = config or WEIGHTS.published

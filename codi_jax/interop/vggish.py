@@ -37,17 +37,17 @@ def vggish_shapes(config: VGGishConfig) -> dict[str, Any]:
 
 
 def load_vggish(path: str | Path, config: VGGishConfig | None = None) -> dict[str, Any]:
-    """Reads the parameters of a `VGGish` from a PyTorch archive or a safetensors file.
+    """Reads the parameters of a `VGGish`.
 
     Args:
-      path: of the file.
+      path: a PyTorch archive, read without pickle, a safetensors file, or a directory of `codi-jax convert`.
       config: sizes of the network, by default those of the published weights.
 
     Returns:
       Nested dict of float32 arrays.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights.
+      ConfigError: the file or directory cannot be read, or holds other weights.
       NamesError: naming every tensor that is missing, unexpected, misshaped or not finite.
     """
     return WEIGHTS.load(path, config)

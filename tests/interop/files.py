@@ -1,8 +1,11 @@
 """Keys and shapes of files of the public families at any size, taken from the code of their projects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from codi_jax.interop.tensors import Item, write_pth
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -16,6 +19,14 @@ def filled(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np
     """Random arrays of these shapes."""
     rng = np.random.default_rng(seed)
     return {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+def save(path: Path, state: Mapping[str, np.ndarray], ties: Sequence[tuple[str, str]] = ()) -> Path:
+    """Writes a PyTorch archive and returns its path; see `write_pth` for ties."""
+    tied = dict(ties)
+    items = [Item(k, v.shape, v.dtype, lambda v=v: np.asarray(v)) for k, v in state.items() if k not in tied]
+    write_pth(path, items, tied)
+    return path
 
 
 def under(prefix: str, shapes: Shapes) -> Shapes:

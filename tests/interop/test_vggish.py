@@ -8,16 +8,10 @@ from safetensors.numpy import save_file
 from codi_jax.config import ConfigError
 from codi_jax.encoders.vggish import VGGishConfig
 from codi_jax.interop.names import NamesError, to_release
-from codi_jax.interop.tensors import Item, write_pth
 from codi_jax.interop.vggish import RULES, load_vggish, vggish_shapes
 from tests.interop import files
 
 TINY = VGGishConfig(channels=(2, 3, 4, 5), hidden=7, embedding=6)
-
-
-def write(path, state):
-    write_pth(path, [Item(key, x.shape, x.dtype, lambda x=x: x) for key, x in state.items()])
-    return path
 
 
 @pytest.fixture
@@ -26,7 +20,7 @@ def state():
 
 
 def test_both_formats_are_read_and_written_back_exactly(tmp_path, state):
-    tree = load_vggish(write(tmp_path / "vggish.pth", state), TINY)
+    tree = load_vggish(files.save(tmp_path / "vggish.pth", state), TINY)
     back = to_release(tree, RULES)
     assert back.keys() == state.keys()
     for key, value in back.items():
@@ -49,21 +43,21 @@ def test_the_published_file_has_these_keys_and_shapes():
 def test_a_training_prefix_and_the_postprocessing_are_explained(tmp_path, state):
     wrapped = {f"state_dict.{key}": value for key, value in state.items()}
     extra = {"state_dict.pproc.pca_means": np.zeros((6, 1), np.float32)}
-    tree = load_vggish(write(tmp_path / "a.pth", wrapped | extra), TINY)
+    tree = load_vggish(files.save(tmp_path / "a.pth", wrapped | extra), TINY)
     assert tree["conv_5"]["kernel"].shape == (3, 3, 5, 5)
 
 
 def test_what_does_not_fit_is_named(tmp_path, state):
     bias = state.pop("features.13.bias")
     with pytest.raises(NamesError, match=r"a\.pth: VGGish of torchvggish: .*missing: features\.13\.bias"):
-        load_vggish(write(tmp_path / "a.pth", state), TINY)
+        load_vggish(files.save(tmp_path / "a.pth", state), TINY)
     state["features.13.bias"] = bias
     with pytest.raises(NamesError, match=r"unexpected keys: features\.16\.bias|unexpected: features\.16\.bias"):
-        load_vggish(write(tmp_path / "b.pth", state | {"features.16.bias": bias}), TINY)
+        load_vggish(files.save(tmp_path / "b.pth", state | {"features.16.bias": bias}), TINY)
     with pytest.raises(NamesError, match=r"misshaped: features\.0\.weight \(3, 3, 1, 2\)"):
-        load_vggish(write(tmp_path / "c.pth", state), VGGishConfig(hidden=7))
+        load_vggish(files.save(tmp_path / "c.pth", state), VGGishConfig(hidden=7))
     with pytest.raises(ConfigError, match=r"d\.pth: not the weights of VGGish of torchvggish: it holds weight, …$"):
-        load_vggish(write(tmp_path / "d.pth", {"weight": bias}), TINY)
+        load_vggish(files.save(tmp_path / "d.pth", {"weight": bias}), TINY)
     (tmp_path / "e.pth").write_bytes(b"\x80\4.")
     with pytest.raises(ConfigError, match="bare pickle"):
         load_vggish(tmp_path / "e.pth", TINY)
