@@ -1,5 +1,7 @@
 """Public weights on the command line: export, convert, generate; a tiny `configs/codi.py` without a workdir."""
 
+import dataclasses
+import hashlib
 import wave
 
 import numpy as np
@@ -7,8 +9,13 @@ import pytest
 from PIL import Image
 
 from codi_jax.cli import main
+from codi_jax.encoders.inception import InceptionConfig
+from codi_jax.evaluation.networks import random_parameters
+from codi_jax.interop import families, inception
+from codi_jax.interop.names import to_release
 from codi_jax.interop.tensors import open_state
-from tests.interop import paper
+from tests.evaluation import made
+from tests.interop import files, paper
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
@@ -88,3 +95,27 @@ def test_a_missing_file_is_an_error(config, tmp_path, capsys):
     line = refused(capsys, "convert", config, "--out", tmp_path / "weights", tmp_path / "none.pth")
     assert "none.pth" in line
     assert not (tmp_path / "weights").exists()
+
+
+def test_weights_of_a_feature_network_are_converted_without_a_config_and_measure_the_same(
+    config, tmp_path, capsys, monkeypatch
+):
+    small = dataclasses.replace(inception.WEIGHTS, published=InceptionConfig(classes=5, divisor=16))
+    monkeypatch.setattr(families, "FEATURE_WEIGHTS", (small, *families.FEATURE_WEIGHTS[1:]))
+    monkeypatch.setattr("codi_jax.evaluation.inception.WEIGHTS", small)
+    state = to_release(random_parameters(small.shapes(small.published), 0), inception.RULES)
+    file, networks = files.save(tmp_path / "inception.pth", state), tmp_path / "networks"
+    line = refused(capsys, "convert", config, f"--out={networks}", file)
+    assert "inception.pth: Inception-v3 of FID is no component of a CoDi model" in line
+    codi = files.save(tmp_path / "codi.pth", {"autokl.encoder.conv_in.weight": np.zeros((2, 2), np.float32)})
+    line = refused(capsys, "convert", f"--out={networks}", codi, file)
+    assert line.endswith(f"codi.pth: no feature network, as {file} is: convert them in two calls")
+    assert not networks.exists()
+    main(["convert", f"--out={networks}", str(file)])
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["inception", "472"]
+    samples = made.images(tmp_path / "samples", 2)
+    for name, weights in (("file", file), ("directory", networks)):
+        options = (f"--networks=inception={weights}", "--metrics=inception_score", f"--out={tmp_path / name}")
+        main(["evaluate", f"--samples={samples}", *options])
+    by_file, by_directory = ((tmp_path / name / "metrics.json").read_bytes() for name in ("file", "directory"))
+    assert by_file == by_directory and hashlib.sha256(file.read_bytes()).hexdigest() in by_file.decode()

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--networks",
         metavar="A=WEIGHTS,B=…",
-        help="feature networks: inception=FILE, vggish=FILE, tower=MODEL or workdir, tower:LABEL=… for a further one; "
-        "random instead of a file tries the command",
+        help="feature networks: inception=FILE, vggish=FILE (or directory of convert), tower=MODEL or workdir, "
+        "tower:LABEL=… for a further one; random instead of a file tries the command",
     )
     group.add_argument("--metrics", metavar="A,B", help="only these metrics, such as fid,kid (all that apply)")
     group.add_argument("--batch-size", metavar="B", help="samples that a network computes at a time (32)")

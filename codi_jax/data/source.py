@@ -99,6 +99,23 @@ def read_batch(source: Source, indices: Sequence[int] | np.ndarray) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)
 
 
+def check_indices(indices: Sequence[int] | np.ndarray, size: int, name: str) -> np.ndarray:
+    """The indices of a batch as int64 [N].
+
+    Args:
+      indices: of samples, [N].
+      size: number of samples of the source.
+      name: of the source, for the message.
+
+    Raises:
+      IndexError: an index is out of range.
+    """
+    found = np.asarray(indices, np.int64)
+    if found.size and (found.min() < 0 or found.max() >= size):
+        raise IndexError(f"{name} has samples 0 to {size - 1}, got indices {found.min()} to {found.max()}")
+    return found
+
+
 def transform_rows(transform: Callable[[Any], Any], batch: Any) -> Any:
     """`transform` of a stacked batch, computed in parts of its rows on the thread pool, one part for each core.
 

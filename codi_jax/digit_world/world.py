@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError, config_class
-from codi_jax.data.source import register
+from codi_jax.data.source import check_indices, register
 from codi_jax.digit_world import audio, videos
 from codi_jax.digit_world.captions import WAYS, Wordings, caption, truncate
 from codi_jax.digit_world.draws import choose, uniform
@@ -152,11 +152,7 @@ class DigitWorld:
         Raises:
           IndexError: an index is out of range.
         """
-        index = np.asarray(indices, np.int64)
-        if index.size and (index.min() < 0 or index.max() >= len(self)):
-            raise IndexError(
-                f"digit_world has samples 0 to {len(self) - 1}, got indices {index.min()} to {index.max()}"
-            )
+        index = check_indices(indices, len(self), "digit_world")
         factors = self._factors(index)
         out: dict[str, Any] = {"factors": {name: values.astype(np.int32) for name, values in factors.items()}}
         out["instances"] = self._instances(index, factors)

@@ -6,22 +6,15 @@ An image is resized to 299 × 299 as TensorFlow 1 does, whatever its shape, with
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from codi_jax.encoders.inception import InceptionConfig, InceptionV3, interpolation_matrix, scale_pixels
-from codi_jax.evaluation.networks import (
-    Features,
-    identity_of,
-    in_chunks,
-    random_divisor,
-    random_parameters,
-    register,
-)
+from codi_jax.encoders.inception import InceptionConfig, interpolation_matrix, scale_pixels
+from codi_jax.evaluation.networks import Features, in_chunks, register
 from codi_jax.evaluation.samples import Content
 from codi_jax.evaluation.settings import Settings
 from codi_jax.evaluation.videos import read_frames
-from codi_jax.interop.inception import load_inception, target
+from codi_jax.evaluation.weights import open_weights
+from codi_jax.interop.inception import WEIGHTS
 from codi_jax.media.files import read_image
 
 CONVENTION = "tensorflow"
@@ -31,11 +24,11 @@ class InceptionFeatures:
     """See `FeatureNetwork`. Of a video there is a row for each of its first frames, at its own rate.
 
     Args:
-      weights: a file, or "random", "random:d".
+      weights: a file, a directory of `codi-jax convert`, or "random", "random:d".
       settings: of the measurement.
 
     Raises:
-      ConfigError: the file cannot be read, or holds other weights.
+      ConfigError: the weights cannot be read, or are others.
     """
 
     modalities = ("image", "video")
@@ -43,18 +36,10 @@ class InceptionFeatures:
     joint = False
 
     def __init__(self, weights: str, settings: Settings):
-        if (divisor := random_divisor(weights)) is None:
-            model, params = load_inception(weights)
-            self.identity = identity_of(weights)
-        else:
-            config = InceptionConfig(divisor=divisor)
-            model, params = InceptionV3(config), random_parameters(target(config), settings.seed)
-            self.identity = f"{weights}, seed {settings.seed}"
+        opened = open_weights(WEIGHTS, weights, lambda divisor: InceptionConfig(divisor=divisor), settings.seed)
+        self.identity, self._apply = opened
         self.options = {"resize": CONVENTION, "frames": settings.frames}
-        self._size = settings.batch_size
-        self._frames = settings.frames
-        self._params = jax.device_put(params)
-        self._apply = jax.jit(lambda params, x: model.apply({"params": params}, x))
+        self._size, self._frames = settings.batch_size, settings.frames
 
     def read(self, modality: str, content: Content) -> np.ndarray:
         """Pixels [299, 299, 3], or [T, 299, 299, 3] of a video, in [-1, 1]."""
@@ -64,7 +49,7 @@ class InceptionFeatures:
 
     def __call__(self, modality: str, inputs: Sequence[Any]) -> Features:
         x = np.stack(inputs)
-        out = in_chunks(lambda rows: self._apply(self._params, rows), x.reshape(-1, *x.shape[-3:]), self._size)
+        out = in_chunks(self._apply, x.reshape(-1, *x.shape[-3:]), self._size)
         lead = x.shape[:-3]
         return {name: list(rows.reshape(*lead, -1)) for name, rows in zip(self.features, out, strict=True)}
 

@@ -2,6 +2,7 @@
 
     inception=FILE     Inception-v3 of FID, pt_inception-2015-12-05-6726825d.pth: images, and frames of videos
     vggish=FILE        VGGish, vggish-10086976.pth: audio
+    …=DIR              either of them from a directory that `codi-jax convert` made of the file
     tower=MODEL        the prompt encoders of a CoDi model: a packaged model, a folder of `package`, or a workdir
     NAME:LABEL=…       a further network of one kind, such as tower:clap=out/clap
 
@@ -11,9 +12,7 @@ without the weights. A module of a user adds a network by `codi_jax.register("ne
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -35,7 +34,7 @@ class FeatureNetwork(Protocol):
       modalities: that it reads.
       features: names of what it computes; the first one is what distributions are compared by.
       joint: whether rows of different modalities are compared with each other.
-      identity: of its weights, "random" for random ones; see `identity_of`.
+      identity: of its weights, such as sha256 of their file; begins with "random" if they are random.
       options: what else its features depend on, as JSON types.
     """
 
@@ -174,12 +173,6 @@ def random_parameters(shapes: Any, seed: int) -> Any:
         return np.full(leaf.shape, name in ("scale", "var"), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def identity_of(path: str) -> str:
-    """sha256 of the content of a file of weights."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def in_chunks(function: Callable[[np.ndarray], Any], rows: np.ndarray, size: int) -> Any:

@@ -142,6 +142,9 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
             of_release |= state
             continue
         try:
+            if network := families.feature_weights(state):
+                what = f"{network.family.name} is no component of a CoDi model"
+                raise ConfigError(f"{what}: convert it in a call of its own, without --config and --workdir")
             found, unread = families.read(families.recognise(state), state, configs, targets, cast=False)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
@@ -165,6 +168,29 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
     return out, ignored
 
 
+def save_component(
+    directory: Path, component: str, tree: Mapping[str, Any], initialized: tuple[str, ...], origin: Mapping[str, Any]
+) -> Converted:
+    """Writes one component.
+
+    Args:
+      directory: it is written to DIRECTORY/COMPONENT; an existing one is replaced.
+      component: its name.
+      tree: {"params": {COMPONENT: tree}} and constants.
+      initialized: paths of the leaves that the files do not hold (completely).
+      origin: where the leaves are from, JSON types.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    meta = {"components": [component], "fresh": list(initialized), **origin}
+    save_params(str(directory / component), dict(tree), meta)
+    leaves = flatten(tree["params"][component]).values()
+    dtypes = dict(collections.Counter(str(leaf.dtype) for leaf in leaves))
+    parameters, nbytes = sum(x.size for x in leaves), sum(x.nbytes for x in leaves)
+    return Converted(component, len(leaves), parameters, nbytes, dtypes, initialized)
+
+
 def write(
     codi: CoDi, found: Mapping[str, Found], directory: Path, origin: Mapping[str, Any], seed: int
 ) -> tuple[Converted, ...]:
@@ -184,15 +210,7 @@ def write(
         out: dict[str, Any] = {"params": {component: traverse_util.unflatten_dict(flat, sep="/")}}
         if constants := release.constants(codi, component):
             out["constants"] = {component: constants}
-        meta = {"components": [component], "fresh": list(initialized), **origin}
-        save_params(str(directory / component), out, meta)
-        leaves = flat.values()
-        dtypes = dict(collections.Counter(str(leaf.dtype) for leaf in leaves))
-        done.append(
-            Converted(
-                component, len(flat), sum(x.size for x in leaves), sum(x.nbytes for x in leaves), dtypes, initialized
-            )
-        )
+        done.append(save_component(directory, component, out, initialized, origin))
     return tuple(done)
 
 

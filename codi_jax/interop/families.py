@@ -1,6 +1,6 @@
 """The public checkpoint layouts (other than the release's) in which our components are published.
 
-That of Inception-v3 holds no component of a CoDi model; `interop.inception` reads it.
+The last ones, of `FEATURE_WEIGHTS`, hold no component of a CoDi model: see `interop.feature_weights`.
 
     family = recognise(state)                     detects the layout by the keys of one file
     found, ignored = read(family, state, configs, targets)
@@ -10,14 +10,14 @@ AudioLDM's autoencoder has the layout of the image autoencoder: read it with `da
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from codi_jax.config import ConfigError
-from codi_jax.interop import autokl, clap, clip, hifigan, inception, optimus, unet
+from codi_jax.interop import autokl, clap, clip, hifigan, inception, optimus, unet, vggish
 from codi_jax.interop.diffusers_names import autokl_rules, unet_rules, unet_state
-from codi_jax.interop.family import CheckpointPart, Family, Found, read, reason, weight_keys
+from codi_jax.interop.family import CheckpointPart, Family, Found, first_keys, read, weight_keys
+from codi_jax.interop.feature_weights import FeatureWeights
 from codi_jax.interop.names import Rule
 from codi_jax.interop.transformers_names import (
     bert_state,
@@ -28,7 +28,7 @@ from codi_jax.interop.transformers_names import (
     laion_state,
 )
 
-__all__ = ["FAMILIES", "CheckpointPart", "Family", "Found", "read", "recognise"]
+__all__ = ["FAMILIES", "FEATURE_WEIGHTS", "CheckpointPart", "Family", "Found", "feature_weights", "read", "recognise"]
 
 
 def _always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
@@ -53,6 +53,8 @@ _TEXT = _always(clip.TEXT)
 def _sd_rules(config: Any) -> list[Rule]:
     return unet.body_rules(dataclasses.replace(config, temporal=False))
 
+
+FEATURE_WEIGHTS: tuple[FeatureWeights[Any], ...] = (inception.WEIGHTS, vggish.WEIGHTS)
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -175,7 +177,7 @@ FAMILIES: tuple[Family, ...] = (
         rename=hifigan_state,
         ignore={r"(mean|scale)": "a normalization of the spectrogram with mean 0 and scale 1"},
     ),
-    inception.FAMILY,
+    *(weights.family for weights in FEATURE_WEIGHTS),
 )
 
 
@@ -190,11 +192,14 @@ def recognise(keys: Iterable[str]) -> Family:
     """
     keys = list(weight_keys(list(keys)))
     for family in FAMILIES:
-        if all(any(re.fullmatch(pattern, key) for key in keys) for pattern in family.required):
-            for key in keys:
-                if why := reason(family.refuse, key):
-                    raise ConfigError(f"{family.name}: {key}: {why}")
+        if family.matches(keys):
+            family.check_supported(keys)
             return family
-    shown = ", ".join(keys[:3]) or "no tensor at all"
     known = "; ".join(family.name for family in FAMILIES)
-    raise ConfigError(f"a file of unknown layout ({shown}, …). Supported are CoDi's release and: {known}")
+    raise ConfigError(f"a file of unknown layout ({first_keys(keys)}, …). Supported are CoDi's release and: {known}")
+
+
+def feature_weights(keys: Iterable[str]) -> FeatureWeights[Any] | None:
+    """The feature network of a file with these keys; None if it holds something else."""
+    keys = weight_keys(list(keys))
+    return next((weights for weights in FEATURE_WEIGHTS if weights.family.matches(keys)), None)

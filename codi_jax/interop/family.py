@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from flax import traverse_util
 
+from codi_jax.config import ConfigError
 from codi_jax.interop.names import NamesError, Rule, flatten, from_release
 from codi_jax.types import PyTree
 
@@ -24,6 +25,11 @@ def weight_keys(keys: Collection[str]) -> dict[str, str]:
     """Key of a weight -> key in the file, which has the prefix `state_dict.` if a training program wrote it."""
     inner = {key.removeprefix(_CONTAINER): key for key in keys if key.startswith(_CONTAINER)}
     return inner or {key: key for key in keys}
+
+
+def first_keys(keys: Collection[str]) -> str:
+    """The first keys of a file, for a message."""
+    return ", ".join(list(keys)[:3]) or "no tensor at all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +90,20 @@ class Family:
     rename: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     ignore: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def matches(self, keys: Collection[str]) -> bool:
+        """Whether a file with these keys, from `weight_keys`, is of the family."""
+        return all(any(re.fullmatch(pattern, key) for key in keys) for pattern in self.required)
+
+    def check_supported(self, keys: Collection[str]) -> None:
+        """Checks the keys, from `weight_keys`, of a file of the family.
+
+        Raises:
+          ConfigError: one of them is refused.
+        """
+        for key in keys:
+            if why := reason(self.refuse, key):
+                raise ConfigError(f"{self.name}: {key}: {why}")
 
     def split(self, state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Splits a file by component.

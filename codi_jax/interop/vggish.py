@@ -3,21 +3,16 @@
     params = load_vggish("vggish-10086976.pth")
     embeddings = VGGish().apply({"params": params}, vggish_patches(waves, rate))
 
-VGGish measures and is no component of a CoDi model, so `codi-jax convert` does not know it; this loader reads the file
-with the same strict reader.
+It is no component of a CoDi model.
 """
 
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from codi_jax.config import ConfigError
 from codi_jax.encoders.vggish import VGGish, VGGishConfig
-from codi_jax.interop.family import CheckpointPart, Family, read
-from codi_jax.interop.names import NamesError, Rule, affine, flatten
-from codi_jax.interop.tensors import open_state
+from codi_jax.interop.family import CheckpointPart, Family
+from codi_jax.interop.feature_weights import FeatureWeights
+from codi_jax.interop.names import Rule, affine
 from codi_jax.media.vggish_mel import BANDS, FRAMES
 
 # ReLUs and pools between them have numbers, too.
@@ -33,33 +28,26 @@ FAMILY = Family(
     (CheckpointPart("vggish", lambda config: RULES),),
     ignore={r"pproc\..*": "the PCA of AudioSet's postprocessing, see encoders.vggish.quantized"},
 )
+WEIGHTS = FeatureWeights(FAMILY, VGGishConfig(), VGGish, (1, FRAMES, BANDS))
 
 
 def vggish_shapes(config: VGGishConfig) -> dict[str, Any]:
     """Shapes and dtypes of the parameters."""
-    example = jax.ShapeDtypeStruct((1, FRAMES, BANDS), jnp.float32)
-    return jax.eval_shape(VGGish(config).init, jax.random.key(0), example)["params"]
+    return WEIGHTS.shapes(config)
 
 
 def load_vggish(path: str | Path, config: VGGishConfig | None = None) -> dict[str, Any]:
-    """Reads the parameters of a `VGGish` from a PyTorch archive or a safetensors file.
+    """Reads the parameters of a `VGGish`.
 
     Args:
-      path: of the file.
+      path: a PyTorch archive, read without pickle, a safetensors file, or a directory of `codi-jax convert`.
       config: sizes of the network, by default those of the published weights.
 
     Returns:
       Nested dict of float32 arrays.
 
     Raises:
-      ConfigError: the file cannot be read.
+      ConfigError: the file or directory cannot be read, or holds other weights.
       NamesError: naming every tensor that is missing, unexpected, misshaped or not finite.
     """
-    config, state = config or VGGishConfig(), open_state(path)
-    try:
-        found, _ = read(FAMILY, state, {"vggish": config}, {"vggish": vggish_shapes(config)})
-    except NamesError as error:
-        raise NamesError(f"{path}: {error}") from None
-    if "vggish" not in found or not flatten(found["vggish"].tree):
-        raise ConfigError(f"{path}: no tensor of {FAMILY.name} found")
-    return found["vggish"].tree
+    return WEIGHTS.load(path, config)

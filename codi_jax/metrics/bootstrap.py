@@ -6,7 +6,8 @@
 
 (Efron 1979.) Samples that share something (a speaker, a glyph) fail together; given their clusters, whole clusters are
 drawn, as many as there are, with all samples of each, so that n varies a little. Samples of several sets (generated and
-real ones) are drawn independently.
+real ones) are drawn independently. If a set has a single sample or cluster, all of its resamples are the same, and say
+nothing about the spread: the interval is not defined, and its bounds are NaN. So they are if s is NaN in a resample.
 
 b estimates the bias of s at this n. A statistic such as FID, whose bias falls with n, has it once more in a resample,
 so that the plain interval may lie beside θ̂. With `centre` the interval is one of E[s] at this n: right to compare two
@@ -20,7 +21,8 @@ Memory is that of the statistic, and R numbers. Draw r depends on the seed and r
     bootstrap_metric(FrechetDistance(reference), features)["frechet_distance"]             # any metric of rows
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +37,7 @@ class BootstrapInterval(NamedTuple):
 
     Attributes:
       value: θ̂.
-      low: lower bound.
+      low: lower bound. This and all below are NaN if they are not defined, see the module's docstring.
       high: upper bound.
       standard_error: standard deviation of θ*.
       bias: b, mean θ* - θ̂, whether or not it was subtracted.
@@ -50,6 +52,21 @@ class BootstrapInterval(NamedTuple):
     def entries(self) -> dict[str, Any]:
         """{"interval", "standard_error"} of a row of metrics.json, as those of `intervals.ProportionInterval`."""
         return {"interval": [self.low, self.high], "standard_error": self.standard_error}
+
+
+def to_draw_from(rows: Sized, clusters: np.ndarray | None) -> Samples:
+    """What is drawn of n rows: n independent samples, or their clusters.
+
+    Args:
+      rows: the samples, [n, …].
+      clusters: the cluster of each, int [n]; independent if None.
+
+    Raises:
+      ValueError: clusters of another number of samples.
+    """
+    if clusters is not None and np.shape(clusters) != (len(rows),):
+        raise ValueError(f"expected clusters of {len(rows)} samples, got shape {np.shape(clusters)}")
+    return len(rows) if clusters is None else clusters
 
 
 def _number(samples: Samples) -> int:
@@ -68,6 +85,12 @@ def _members(samples: Samples) -> list[np.ndarray] | int:
         raise ValueError(f"expected the clusters of at least one sample, [n], got shape {clusters.shape}")
     _, cluster = np.unique(clusters, return_inverse=True)
     return np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
+
+
+def _is_single(samples: Samples) -> bool:
+    """Whether there is only one sample, or only one cluster."""
+    members = _members(samples)
+    return (members if isinstance(members, int) else len(members)) == 1
 
 
 def _check(resamples: int, level: float) -> None:
@@ -114,12 +137,15 @@ def resample_counts(*samples: Samples, resamples: int = 1000, seed: int = 0) -> 
     return out
 
 
-def interval(value: float, resampled: np.ndarray, level: float = 0.95, centre: bool = False) -> BootstrapInterval:
+def interval(
+    value: float, resampled: np.ndarray, *samples: Samples, level: float = 0.95, centre: bool = False
+) -> BootstrapInterval:
     """The interval of a number from its values in all resamples.
 
     Args:
       value: θ̂.
       resampled: θ*, [R].
+      *samples: what each set was drawn from, see `resamples_of`.
       level: probability of the interval.
       centre: subtract the bias b from both bounds.
 
@@ -128,6 +154,8 @@ def interval(value: float, resampled: np.ndarray, level: float = 0.95, centre: b
     """
     values = np.asarray(resampled, np.float64)
     _check(len(values), level)
+    if any(map(_is_single, samples)) or not np.isfinite(values).all():
+        return BootstrapInterval(float(value), *[math.nan] * 4)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     bias = float(values.mean() - value)
     shift = bias if centre else 0.0
@@ -161,7 +189,10 @@ def bootstrap(
     _check(resamples, level)
     values = statistic(*(np.arange(_number(s)) for s in samples))
     found = [statistic(*rows) for rows in resamples_of(*samples, resamples=resamples, seed=seed)]
-    return {name: interval(x, np.array([f[name] for f in found]), level, centre) for name, x in values.items()}
+    return {
+        name: interval(x, np.array([f[name] for f in found]), *samples, level=level, centre=centre)
+        for name, x in values.items()
+    }
 
 
 def bootstrap_metric(
@@ -197,7 +228,5 @@ def bootstrap_metric(
     def statistic(rows: np.ndarray) -> Mapping[str, float]:
         return compute(metric, (samples[rows[at : at + block]] for at in range(0, len(rows), block)))
 
-    sets = len(samples) if clusters is None else clusters
-    if clusters is not None and np.shape(clusters) != (len(samples),):
-        raise ValueError(f"expected clusters of {len(samples)} samples, got shape {np.shape(clusters)}")
-    return bootstrap(statistic, sets, resamples=resamples, level=level, seed=seed, centre=centre)
+    drawn = to_draw_from(samples, clusters)
+    return bootstrap(statistic, drawn, resamples=resamples, level=level, seed=seed, centre=centre)

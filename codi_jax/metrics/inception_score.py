@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codi_jax.metrics.bootstrap import BootstrapInterval, Samples, interval, resample_counts
+from codi_jax.metrics.bootstrap import BootstrapInterval, interval, resample_counts, to_draw_from
 from codi_jax.metrics.rows import blocks, check_features
 
 _BLOCK = 4096  # samples whose probabilities are computed at a time
@@ -136,7 +136,7 @@ def inception_score_interval(
     batch: np.ndarray,
     logits: bool = True,
     *,
-    clusters: Samples | None = None,
+    clusters: np.ndarray | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -156,11 +156,10 @@ def inception_score_interval(
       centre: subtract the bias, see `metrics.bootstrap`; the score of a resample is lower.
 
     Raises:
-      ValueError: another shape.
+      ValueError: another shape, or clusters of another number of samples.
     """
-    (counts,) = resample_counts(len(batch) if clusters is None else clusters, resamples=resamples, seed=seed)
-    if counts.shape[1] != len(batch):
-        raise ValueError(f"expected clusters of {len(batch)} samples, got {counts.shape[1]}")
+    drawn = to_draw_from(batch, clusters)
+    (counts,) = resample_counts(drawn, resamples=resamples, seed=seed)
     whole, sums, entropies = None, 0.0, 0.0
     for rows in blocks(len(batch), _BLOCK):
         p = _probabilities(batch[rows], logits)
@@ -170,4 +169,4 @@ def inception_score_interval(
         sums, entropies = sums + w @ p, entropies + w @ _entropy(p)
     assert whole is not None  # there is a sample, or no resample could be drawn
     resampled = ClassSums(counts.sum(1, dtype=np.float64), np.asarray(sums), np.asarray(entropies))
-    return interval(float(whole.score()), resampled.score(), level, centre)
+    return interval(float(whole.score()), resampled.score(), drawn, level=level, centre=centre)

@@ -18,6 +18,8 @@ In a resample a sample may occur twice, and k(x, x) is no distance of two sample
 
     MMD²* = Σ_{i≠j} w_i w_j k(x_i, x_j) / Σ_{i≠j} w_i w_j + (the same of y and v) - 2 Σ_{ij} w_i v_j k(x_i, y_j) / (nm)
 
+A resample of very few samples may hold a single one n times; then MMD²* is not defined, and neither is the interval.
+
 If both sets have one distribution, MMD² is degenerate and the bootstrap is not consistent (Arcones and Giné 1992): read
 an interval around 0 as "no difference seen", not as a test.
 """
@@ -27,7 +29,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from codi_jax.metrics.bootstrap import BootstrapInterval, Samples, interval, resample_counts
+from codi_jax.metrics.bootstrap import BootstrapInterval, interval, resample_counts, to_draw_from
 from codi_jax.metrics.rows import LIMIT, Rows, append, blocks, check_features, empty
 
 BLOCK = 2048  # rows and columns of a block of the kernel
@@ -65,14 +67,12 @@ def _between(x: np.ndarray, y: np.ndarray, w: np.ndarray, v: np.ndarray, block: 
 
 
 def _weighted(x: np.ndarray, y: np.ndarray, w: np.ndarray, v: np.ndarray, block: int) -> np.ndarray:
-    """MMD²*, [R], of counts w [R, n] and v [R, m]."""
+    """MMD²*, [R], of counts w [R, n] and v [R, m]; NaN in a resample with one sample only, which has no pairs."""
     parts = []
     for samples, counts in ((x, w), (y, v)):
         c = counts.astype(np.float64)
         pairs = c.sum(1) ** 2 - (c * c).sum(1)
-        if not pairs.all():
-            raise ValueError("a resample holds one sample only; MMD² needs at least two of each set")
-        parts.append(_within(samples, counts, block) / pairs)
+        parts.append(_within(samples, counts, block) / np.where(pairs, pairs, np.nan))
     products = w.sum(1, dtype=np.float64) * v.sum(1, dtype=np.float64)
     return parts[0] + parts[1] - 2 * _between(x, y, w, v, block) / products
 
@@ -166,7 +166,7 @@ def kid_interval(
     generated: np.ndarray,
     real: np.ndarray,
     *,
-    clusters: tuple[Samples | None, Samples | None] = (None, None),
+    clusters: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -186,12 +186,12 @@ def kid_interval(
       block: side of the blocks of the kernel.
 
     Raises:
-      ValueError: other shapes, fewer than two samples of either, or a resample with a single sample.
+      ValueError: other shapes, or fewer than two samples of either.
     """
     x, y = _both(generated, real)
-    sets = [len(s) if c is None else c for s, c in zip((x, y), clusters, strict=True)]
+    sets = [to_draw_from(s, c) for s, c in zip((x, y), clusters, strict=True)]
     w, v = resample_counts(*sets, resamples=resamples, seed=seed)
-    return interval(mmd2(x, y, block), _weighted(x, y, w, v, block), level)
+    return interval(mmd2(x, y, block), _weighted(x, y, w, v, block), *sets, level=level)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ import dataclasses
 
 import numpy as np
 
-from codi_jax.metrics.bootstrap import BootstrapInterval, Samples, bootstrap
+from codi_jax.metrics.bootstrap import BootstrapInterval, bootstrap, to_draw_from
 from codi_jax.metrics.rows import LIMIT, Rows, append, blocks, check_features, empty
 
 BLOCK = 2048  # rows and columns of a block of distances
@@ -126,7 +126,7 @@ def precision_recall_interval(
     real: np.ndarray,
     k: int = 3,
     *,
-    clusters: tuple[Samples | None, Samples | None] = (None, None),
+    clusters: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -148,7 +148,7 @@ def precision_recall_interval(
       ValueError: see `precision_recall`.
     """
     hits = _hits(generated, real, k, block)
-    sets = [len(h) if c is None else c for h, c in zip(hits, clusters, strict=True)]
+    sets = [to_draw_from(h, c) for h, c in zip(hits, clusters, strict=True)]
 
     def statistic(rows: np.ndarray, others: np.ndarray) -> dict[str, float]:
         return {"precision": float(hits[0][rows].mean()), "recall": float(hits[1][others].mean())}

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from codi_jax.config import ConfigError, config_class, did_you_mean
-from codi_jax.data.source import register
+from codi_jax.data.source import check_indices, register
 from codi_jax.digit_world.draws import choose, uniform
 from codi_jax.digit_world.glyphs import PER_CLASS, SIDE, SPLITS, Split, glyphs
 from codi_jax.digit_world.images import warp
@@ -122,10 +122,7 @@ class PolyMNIST:
         Raises:
           IndexError: an index is out of range.
         """
-        rows = np.asarray(indices, np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise IndexError(f"polymnist has samples 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}")
-        index = self._tuples[rows]
+        index = self._tuples[check_indices(indices, len(self), "polymnist")]
         u = uniform(self._seed, tuple(LABELS), index)
         factors = {name: choose(u[name], len(values)) for name, values in LABELS.items()}
         glyph = self._glyphs(index, factors["digit"])

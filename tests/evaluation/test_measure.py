@@ -57,6 +57,8 @@ def test_the_table_names_network_interval_and_number(tmp_path):
     alone = made.coloured(tmp_path / "one", ["red"], ["red"])
     found = run(tmp_path / "out", alone, metrics=("cosine",))
     assert found["results"][0]["numbers"]["shuffled"] is None and "undefined" in table(found)
+    assert found["results"][0]["intervals"] == {"cosine": [None, None]}
+    assert table(found).splitlines()[1].split() == ["cosine", "text+image", "colours", "1", "1"]  # no interval, n
 
 
 def test_what_does_not_apply_is_refused_before_anything_is_computed(tmp_path):

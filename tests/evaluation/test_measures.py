@@ -36,6 +36,19 @@ def test_a_folder_has_no_distance_from_itself(tmp_path):
     assert found.numbers["kid"] < 0 and list(found.intervals) == ["kid"]  # without bias, of equal samples
 
 
+def test_a_single_sample_has_numbers_and_no_interval(tmp_path):
+    folder = made.coloured(tmp_path / "a", RGB[:1], RGB[:1])
+    study = made.study(tmp_path / "out", folder, folder, kind="inception", resamples=5)
+    names = ("inception_score", "bleu", "rouge", "cider", "cosine")
+    for found in (only(study, name)[1] for name in names):
+        assert found.n == 1 and found.intervals and np.isnan(list(found.intervals.values())).all()
+    two = made.coloured(tmp_path / "b", RGB[:2], RGB[:2])
+    study = made.study(tmp_path / "two", two, two, kind="inception", resamples=20)
+    assert all(np.isfinite(list(only(study, name)[1].intervals.values())).all() for name in names)
+    _, found = only(study, "kid")
+    assert np.isfinite(found.numbers["kid"]) and np.isnan(found.intervals["kid"]).all()  # of one sample, twice
+
+
 def test_distances_are_those_of_the_features(tmp_path):
     a, b = made.images(tmp_path / "a", 8, 1), made.images(tmp_path / "b", 5, 2)
     study = made.study(tmp_path / "out", a, b, kind="inception", resamples=0)

@@ -1,5 +1,6 @@
 """Feature networks: their names, and that their features are those of the networks that they stand for."""
 
+import dataclasses
 import hashlib
 
 import jax
@@ -107,15 +108,14 @@ def test_vggish_has_a_row_for_each_patch_of_the_audio_itself(tmp_path):
     assert [x.shape for x in found] == [(1, 4), (2, 4), (2, 4)]
     assert isinstance(named.network, vggish.VGGishFeatures)
     wave = files.read_audio(str(tmp_path / "long.wav"), 32000, 16000)
-    want = named.network._apply(named.network._params, np.concatenate([vggish_patches(wave[None], 16000)[0]] * 2)[:3])
+    want = named.network._apply(np.concatenate([vggish_patches(wave[None], 16000)[0]] * 2)[:3])
     np.testing.assert_allclose(found[1], np.asarray(want)[:2], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], found[2], rtol=1e-4, atol=1e-5)  # the same tone, but twice as long
 
 
 def test_weights_of_a_file_are_known_by_their_content(tmp_path, monkeypatch):
     config = vggish.VGGishConfig(channels=(1, 1, 1, 1), hidden=2, embedding=3)
-    monkeypatch.setattr(vggish, "VGGishConfig", lambda: config)
-    monkeypatch.setattr(vggish, "load_vggish", lambda path: vggish_load(path, config))
+    monkeypatch.setattr(vggish, "WEIGHTS", dataclasses.replace(vggish.WEIGHTS, published=config))
     params = random_parameters(vggish_shapes(config), 1)
     save_file({key: np.asarray(x) for key, x in to_release(params, RULES).items()}, tmp_path / "a.safetensors")
     named = opened(f"vggish={tmp_path / 'a.safetensors'}")
@@ -124,12 +124,6 @@ def test_weights_of_a_file_are_known_by_their_content(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(3, 96, 64)).astype(np.float32)
     want = VGGish(config).apply({"params": params}, x)
     np.testing.assert_allclose(np.concatenate(named.network("audio", [x])["embedding"]), want, rtol=1e-4, atol=1e-5)
-
-
-def vggish_load(path, config):
-    from codi_jax.interop.vggish import load_vggish
-
-    return load_vggish(path, config)
 
 
 def test_a_tower_embeds_files_as_the_pipeline_does(tmp_path):

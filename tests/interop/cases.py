@@ -16,7 +16,8 @@ from codi_jax.encoders.gpt2 import GPT2Config
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.encoders.inception import InceptionConfig
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
-from codi_jax.interop import autokl, clap, inception, unet
+from codi_jax.encoders.vggish import VGGishConfig
+from codi_jax.interop import autokl, clap, inception, unet, vggish
 from codi_jax.interop.names import LAYOUTS, NameTable
 from codi_jax.nn.config import UNetConfig
 from codi_jax.nn.unet import UNet
@@ -63,6 +64,7 @@ CONFIGS = {
         mels=4, channels=8, rates=(2, 2), kernels=(4, 4), res_kernels=(3, 5), res_dilations=((1, 3), (1, 3))
     ),
     "inception": InceptionConfig(classes=5, divisor=16),
+    "vggish": VGGishConfig(channels=(2, 3, 4, 5), hidden=7, embedding=6),
 }
 
 
@@ -90,6 +92,7 @@ def targets():
         "text_codec": traced(Optimus(CONFIGS["text_codec"]), ids, ids),
         "vocoder": traced(HiFiGAN(CONFIGS["vocoder"]), jnp.zeros((1, 3, 4))),
         "inception": inception.target(CONFIGS["inception"]),
+        "vggish": vggish.vggish_shapes(CONFIGS["vggish"]),
     }
 
 
@@ -232,4 +235,5 @@ FILES = {
         {"vocoder": NOTHING},
     ),
     "Inception": (14, lambda: files.inception(16, 5), {"inception": NOTHING}),
+    "VGGish": (15, lambda: files.vggish((2, 3, 4, 5), 7, 6), {"vggish": NOTHING}),
 }

@@ -1,8 +1,11 @@
 """Keys and shapes of files of the public families at any size, taken from the code of their projects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from codi_jax.interop.tensors import Item, write_pth
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -16,6 +19,14 @@ def filled(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np
     """Random arrays of these shapes."""
     rng = np.random.default_rng(seed)
     return {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+def save(path: Path, state: Mapping[str, np.ndarray], ties: Sequence[tuple[str, str]] = ()) -> Path:
+    """Writes a PyTorch archive and returns its path; see `write_pth` for ties."""
+    tied = dict(ties)
+    items = [Item(k, v.shape, v.dtype, lambda v=v: np.asarray(v)) for k, v in state.items() if k not in tied]
+    write_pth(path, items, tied)
+    return path
 
 
 def under(prefix: str, shapes: Shapes) -> Shapes:
@@ -250,3 +261,12 @@ def inception(divisor: int = 1, classes: int = 1008) -> Shapes:
             conv(f"{root}{name}b", 384, 384, 3, 1)
         conv(f"{root}_pool", now, 192)
     return out | layer("fc", classes, 2048 // divisor)
+
+
+def vggish(channels: tuple[int, ...] = (64, 128, 256, 512), hidden: int = 4096, embedding: int = 128) -> Shapes:
+    """Torchvggish's `VGG(make_layers(), …)`, by default that of `vggish-10086976.pth`."""
+    a, b, c, d = channels
+    pairs = {0: (a, 1), 3: (b, a), 6: (c, b), 8: (c, c), 11: (d, c), 13: (d, d)}
+    out = joined(layer(f"features.{n}", *pair, 3, 3) for n, pair in pairs.items())
+    sizes = {0: (hidden, d * 6 * 4), 2: (hidden, hidden), 4: (embedding, hidden)}
+    return out | joined(layer(f"embeddings.{n}", *size) for n, size in sizes.items())

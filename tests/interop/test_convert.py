@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 
 from codi_jax.checkpoint import CheckpointReader, load_params, save_params
+from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import release
 from codi_jax.interop.convert import convert
 from codi_jax.interop.export import export
-from codi_jax.interop.tensors import Item, open_state, write_pth
-from tests.interop import files, paper
-
-
-def write(path, state, ties=()):
-    tensors = [Item(k, v.shape, v.dtype, lambda v=v: np.asarray(v)) for k, v in state.items() if k not in dict(ties)]
-    write_pth(path, tensors, dict(ties))
+from codi_jax.interop.tensors import open_state
+from tests.interop import cases, paper
+from tests.interop.files import filled, save
 
 
 def exported(folder, dtype):
@@ -100,7 +97,7 @@ def test_nothing_is_written_if_a_check_fails(half, tmp_path):
             key = next(k for k in state if k.endswith("out.2.weight"))
             state[key][0, 0, 0, 0] = np.nan
             del state[key.replace("weight", "bias")]
-            write(tmp_path / file.name, state)
+            save(tmp_path / file.name, state)
     broken = [f if "audio" not in f.name else tmp_path / f.name for f in files]
     with pytest.raises(ConfigError) as error:
         convert(model, broken, tmp_path / "weights")
@@ -115,7 +112,7 @@ def test_leaves_that_older_files_lack_are_initialized_and_named(half, tmp_path):
     (audio_file,) = (f for f in files if "audio" in f.name)
     state = {k: np.array(v) for k, v in open_state(audio_file).items()}
     last = max(int(k.split("connecters_out.")[1].split(".")[0]) for k in state if "connecters_out." in k)
-    write(tmp_path / "old.pth", {k: v for k, v in state.items() if f"connecters_out.{last}." not in k})
+    save(tmp_path / "old.pth", {k: v for k, v in state.items() if f"connecters_out.{last}." not in k})
     report = convert(model, [tmp_path / "old.pth"], tmp_path / "weights")
     (v,) = (c for c in report.components if c.component == "audio_environment")
     assert v.initialized and all(path.startswith("head/") for path in v.initialized)
@@ -131,15 +128,18 @@ def test_the_same_key_in_two_files_is_refused(half, tmp_path):
 
 
 def test_a_file_of_unknown_layout_is_refused(tmp_path):
-    write(tmp_path / "strange.pth", {"a.b": np.zeros(3, np.float32)})
+    save(tmp_path / "strange.pth", {"a.b": np.zeros(3, np.float32)})
     with pytest.raises(ConfigError, match=r"strange\.pth: a file of unknown layout"):
         convert(paper.codi(), [tmp_path / "strange.pth"], tmp_path / "weights")
 
 
 def test_a_file_of_a_component_that_the_model_does_not_have_is_refused(tmp_path):
-    write(tmp_path / "inception.pth", files.filled(files.inception(16, 5)))
-    with pytest.raises(ConfigError, match=r"no component of this model found; .* of inception, which this model does"):
-        convert(paper.codi(), [tmp_path / "inception.pth"], tmp_path / "out")
+    save(tmp_path / "vocoder.pth", filled(cases.GAN))
+    model = paper.config().model
+    with model.unlocked():
+        del model.modalities["audio"]
+    with pytest.raises(ConfigError, match=r"no component of this model found; .* of vocoder, which this model does"):
+        convert(CoDi.from_config(model), [tmp_path / "vocoder.pth"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

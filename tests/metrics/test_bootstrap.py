@@ -98,6 +98,21 @@ def test_a_metric_read_in_blocks_of_a_memory_map(tmp_path):
     assert clustered["frechet_distance"].value == pytest.approx(distance.value)
 
 
+@pytest.mark.parametrize("samples", [(1,), (np.zeros(4, int),), (4, 1), (np.array([3, 3]), 4)])
+def test_a_single_sample_or_cluster_has_no_interval(samples):
+    found = bootstrap(lambda *rows: {"n": float(sum(map(len, rows)))}, *samples, resamples=3)["n"]
+    assert found.value == sum(s if isinstance(s, int) else len(s) for s in samples) and np.isnan(found[1:]).all()
+
+
+def test_a_statistic_that_a_resample_does_not_have_has_no_interval():
+    found = interval(2, np.array([1, np.nan, 3]), 3)
+    assert found.value == 2 and np.isnan(found[1:]).all()
+
+
+def test_equal_samples_have_an_interval_without_width():
+    assert bootstrap(mean_of(np.ones(2)), 2, resamples=3)["mean"] == (1, 1, 1, 0, 0)
+
+
 def test_bad_arguments_are_one_line():
     with pytest.raises(ValueError, match="at least one sample to draw from, got 0"):
         bootstrap(lambda rows: {}, 0)

@@ -84,6 +84,14 @@ def test_the_interval_has_the_spread_of_new_samples():
     assert np.mean(errors) == pytest.approx(spread, rel=0.25)
 
 
+def test_few_samples_have_a_number_and_no_interval():
+    """Of 50 resamples of two samples, some hold one of them twice."""
+    found = kid_interval(X[:2], Y[:2], resamples=50)
+    assert found.value == mmd2(X[:2], Y[:2]) and np.isnan(found[1:]).all()
+    single = kid_interval(X, Y, clusters=(np.zeros(len(X), int), None), resamples=5)
+    assert single.value == mmd2(X, Y) and np.isnan(single[1:]).all()
+
+
 def test_a_memory_map_serves_as_reference(tmp_path):
     np.save(tmp_path / "real.npy", np.float32(Y))
     metric = KernelDistance(np.load(tmp_path / "real.npy", mmap_mode="r"), subsets=3, size=10, limit=40)
@@ -97,7 +105,7 @@ def test_bad_arguments_are_one_line():
         mmd2(X, Y[:, :3])
     with pytest.raises(ValueError, match="at least one subset of at least two samples, got 3 of 1"):
         kid(X, Y, subsets=3, size=1)
-    with pytest.raises(ValueError, match="holds one sample only"):
-        kid_interval(X[:2], Y[:2], resamples=50)
+    with pytest.raises(ValueError, match=r"expected clusters of 30 samples, got shape \(3,\)"):
+        kid_interval(X, Y, clusters=(None, np.arange(3)))
     with pytest.raises(ValueError, match="keeps at most 39"):
         compute(KernelDistance(Y, limit=39), [X])

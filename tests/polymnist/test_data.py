@@ -33,7 +33,7 @@ def test_a_sample_is_a_function_of_seed_split_and_index():
     np.testing.assert_array_equal(source(size=6).read(range(6))["view_1"], batch["view_1"][:6])
     for other in (source(seed=1), source(split="val")):
         assert np.abs(other.read(range(8))["view_1"] - batch["view_1"]).max((1, 2, 3)).min() > 0.1
-    with pytest.raises(IndexError, match=r"^polymnist has samples 0 to 63, got 0 to 64$"):
+    with pytest.raises(IndexError, match=r"^polymnist has samples 0 to 63, got indices 0 to 64$"):
         source().read([0, 64])
 
 
