@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +32,7 @@ class Study:
       settings: of the measurement.
       out: folder of the results.
       progress: callback.
+      shared: folder of the features of real samples, which several measurements share; None for the folder of results.
     """
 
     samples: Samples
@@ -38,6 +41,7 @@ class Study:
     settings: Settings
     out: Path
     progress: ProgressFn
+    shared: Path | None = None
 
     def has(self, modality: str) -> bool:
         """Whether the samples have a modality."""
@@ -104,8 +108,12 @@ class Study:
             # Of several references the first stands for a sample.
             return of.captions(key)[0] if modality == "text" and side == REAL else of.content(modality, key)
 
+        folder = self.out / "features" / f"{side}.{label}.{modality}"
+        if side == REAL and self.shared is not None:
+            digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+            folder = self.shared / f"{label}.{modality}.{digest[:16]}"
         return compute_features(
-            self.out / "features" / f"{side}.{label}.{modality}",
+            folder,
             named.network,
             modality,
             Contents(of.keys, content),

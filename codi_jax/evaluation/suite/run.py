@@ -230,7 +230,7 @@ def _measured(
     results, not_measured = {}, {}
     for setting, samples in made.items():
         folder = out / "measured" / Path(samples.path).name
-        study = Study(samples, reference, networks, settings, folder, progress)
+        study = Study(samples, reference, networks, settings, folder, progress, real.folder / "features")
         measured = measure_cases(study, find_cases(study, named) if named else {})
         results[setting], not_measured = measured["results"], measured["not_measured"]
     return {
