@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from codi_jax import __version__, packaged, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, did_you_mean, from_dict, to_dict
-from codi_jax.parallel import MeshConfig, make_mesh, replicated
+from codi_jax.parallel import MeshConfig, make_mesh, replicate
 from codi_jax.pipeline import Pipeline
 from codi_jax.plugins import import_plugins
 from codi_jax.sampling.config import GenerateConfig
@@ -103,7 +103,7 @@ def from_package(
 
     def read(components: tuple[str, ...]) -> dict[str, Any]:
         found = package.read("model", components, codi.config.dtype)
-        return found if mesh is None else jax.device_put(found, replicated(mesh))
+        return found if mesh is None else replicate(found, mesh)
 
     weights = Weights(
         read,

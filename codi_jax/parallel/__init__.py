@@ -7,6 +7,7 @@ from codi_jax.parallel.sharding import (
     batch_sharding,
     in_host_memory,
     place_batch,
+    replicate,
     replicated,
     resolve,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "in_host_memory",
     "make_mesh",
     "place_batch",
+    "replicate",
     "replicated",
     "resolve",
 ]

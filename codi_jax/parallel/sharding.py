@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
@@ -207,6 +208,30 @@ def in_host_memory(shardings: PyTree) -> PyTree:
 def replicated(mesh: MeshLike) -> NamedSharding:
     """The sharding of an array that is replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts arrays on every device of a mesh, also on those of other processes, which all pass the same values.
+
+    `jax.device_put` takes no array that only this process has for devices of several processes.
+
+    Args:
+      tree: numpy or jax arrays, on this process or on the mesh, PRNG keys among them.
+      mesh: from `make_mesh`.
+    """
+    sharding = replicated(mesh)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def place(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return jax.jit(lambda array: array, out_shardings=sharding)(x)
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        host = np.asarray(x)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree)
 
 
 def batch_sharding(mesh: MeshLike) -> NamedSharding:

@@ -34,7 +34,7 @@ from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, adds_noise, delayed, network_calls, timesteps
 from codi_jax.diffusion.samplers.loop import batch_timesteps, scan
-from codi_jax.parallel import replicated
+from codi_jax.parallel import replicate
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import JointDenoiser, NetworkInputs, SamplerInputs
@@ -79,7 +79,7 @@ def mesh_replicator(variables: dict) -> Callable[[PyTree], PyTree]:
     not depend on how they were computed.
     """
     mesh = _mesh_of(variables)
-    return (lambda tree: tree) if mesh is None else partial(jax.device_put, device=replicated(mesh))
+    return (lambda tree: tree) if mesh is None else partial(replicate, mesh=mesh)
 
 
 class JointSampler:

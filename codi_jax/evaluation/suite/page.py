@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.data.decoded_source import is_caption
+from codi_jax.evaluation.networks import RANDOM
 from codi_jax.evaluation.suite.generate import INDEPENDENT, LISTED
 from codi_jax.report.markup import Html, document, el, figure, gallery, rows
 from codi_jax.report.media import media
 
+SHOWN = {"precision_recall": 2, "lag_curve": 2}  # numbers of a metric in the tables; 1 of others
 COLUMNS = 4
 MAX_BYTES = 8 << 20  # of all examples of a page
 HEAD = ("task", "data", "metric", "network", "value", "95 % interval", "independent", "shuffled", "paper", "n")
@@ -33,27 +35,39 @@ class Line(NamedTuple):
     n: str
 
 
-def lines(task: Mapping[str, Any]) -> Iterator[Line]:
-    """The lines of a task: the first number of each metric, and what it is compared with."""
+def lines(task: Mapping[str, Any], networks: Mapping[str, Any]) -> Iterator[Line]:
+    """The lines of a task: the main numbers of each metric, and what they are compared with.
+
+    Args:
+      task: a row of metrics.json.
+      networks: label -> what is in metrics.json of it.
+    """
     alone = {_key(row): row for row in task["settings"].get(INDEPENDENT, ())}
     title = f"{', '.join(task['prompts'])} → {' + '.join(task['outputs'])}"
     for row in task["settings"]["joint"]:
-        name, value = next(iter(row["numbers"].items()))
-        interval, other = row["intervals"].get(name), alone.get(_key(row))
+        other = alone.get(_key(row))
         shuffled = next((x for key, x in row["numbers"].items() if key.startswith("shuffled")), None)
-        published = task["published"].get(row["metric"])
-        yield Line(
-            title,
-            task["dataset"],
-            f"{name} of {'+'.join(row['on'])}" if len(row["on"]) > 1 else name,
-            row["network"] or "",
-            _text(value),
-            f"{interval[0]:.4g} to {interval[1]:.4g}" if interval and None not in interval else "",
-            "" if other is None else _text(other["numbers"][name]),
-            "" if shuffled is None else _text(shuffled),
-            "" if published is None else f"{published['value']:.4g}",
-            str(row["n"]) if row["n_reference"] is None else f"{row['n']}, {row['n_reference']} real",
-        )
+        for i, (name, value) in enumerate(list(row["numbers"].items())[: SHOWN.get(row["metric"], 1)]):
+            interval = row["intervals"].get(name)
+            yield Line(
+                title,
+                task["dataset"],
+                f"{name} of {'+'.join(row['on'])}" if len(row["on"]) > 1 else name,
+                row["network"] or "",
+                _text(value),
+                f"{interval[0]:.4g} to {interval[1]:.4g}" if interval and None not in interval else "",
+                "" if other is None else _text(other["numbers"][name]),
+                "" if shuffled is None or i else _text(shuffled),
+                "" if i else _published(task["published"].get(row["metric"]), networks.get(row["network"])),
+                str(row["n"]) if row["n_reference"] is None else f"{row['n']}, {row['n_reference']} real",
+            )
+
+
+def _published(number: Mapping[str, Any] | None, network: Mapping[str, Any] | None) -> str:
+    """The paper's number, if ours is by a network of the same kind, with trained weights."""
+    kind, weights = (network["kind"], network["weights"]) if network else ("", "")
+    comparable = number is not None and number["network"] == kind and not weights.startswith(RANDOM)
+    return f"{number['value']:.4g}" if number is not None and comparable else ""
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -68,7 +82,7 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, list[Line]]:
     """The lines of each table, by its title."""
     out: dict[str, list[Line]] = {}
     for task in metrics["tasks"]:
-        out.setdefault(task["table"], []).extend(lines(task))
+        out.setdefault(task["table"], []).extend(lines(task, metrics["networks"]))
     return out
 
 

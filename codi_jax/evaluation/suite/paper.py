@@ -21,8 +21,8 @@ _SEVERAL = "Several prompts"
 _JOINT = "Outputs generated together"
 
 
-def _of(table: int, value: float) -> Published:
-    return Published(value, _QUOTED.format(table))
+def _of(table: int, value: float, network: str = "") -> Published:
+    return Published(value, _QUOTED.format(table), network)
 
 
 def _captioned(table: int, bleu: float, meteor: float, cider: float, other: int = 0) -> dict[str, Published]:
@@ -49,10 +49,10 @@ def _task(
 
 
 TASKS: tuple[Task, ...] = (
-    _task(_SINGLE, "coco", "text", "image", _FID, fid=_of(8, 11.26)),
-    _task(_SINGLE, "msrvtt", "text", "video", ("cosine", "frechet"), cosine=_of(9, 0.2890)),
+    _task(_SINGLE, "coco", "text", "image", _FID, fid=_of(8, 11.26, "inception")),
+    _task(_SINGLE, "msrvtt", "text", "video", ("cosine", "frechet"), cosine=_of(9, 0.2890, "tower")),
     _task(_SINGLE, "ucf101", "text", "video", ("frechet", "cosine")),
-    _task(_SINGLE, "audiocaps", "text", "audio", ("fad", "cosine"), fad=_of(4, 1.80)),
+    _task(_SINGLE, "audiocaps", "text", "audio", ("fad", "cosine"), fad=_of(4, 1.80, "vggish")),
     _task(_SINGLE, "msrvtt", "image", "video", ("frechet", "cosine")),
     _task(_SINGLE, "msrvtt", "image", "audio", ("fad", "cosine")),
     _task(

@@ -11,10 +11,12 @@ class Published:
     Attributes:
       value: in the units of our metric of that name.
       source: where it was read.
+      network: the kind of network that it was measured by, see `evaluation.networks`; "" for none.
     """
 
     value: float
     source: str
+    network: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

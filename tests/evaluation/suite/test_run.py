@@ -228,3 +228,23 @@ def test_a_data_set_without_files_is_named(tmp_path, datasets):
     for path in (root / "val2014").iterdir():
         path.write_bytes(b"no image")
     assert "none of 2 samples can be read" in refused(tmp_path / "out", {"coco": str(file)})
+
+
+def test_the_papers_number_stands_beside_one_that_is_measured_alike():
+    def of(metric, network):
+        row = {"metric": metric, "on": ["audio"], "network": network, "numbers": {metric: 1.0}, "intervals": {}}
+        task = {
+            **{"prompts": ["text"], "outputs": ["audio"], "dataset": "audiocaps"},
+            "settings": {"joint": [{**row, "n": 3, "n_reference": 3}]},
+            "published": {"fad": {"value": 1.8, "source": "", "network": "vggish"}},
+        }
+        networks = {
+            "vggish": {"kind": "vggish", "weights": "5f1a"},
+            "tried": {"kind": "vggish", "weights": "random:8, seed 0"},
+            "tower": {"kind": "tower", "weights": "5f1a"},
+        }
+        (line,) = page.lines(task, networks)
+        return line.paper
+
+    assert [of("fad", name) for name in ("vggish", "tried", "tower")] == ["1.8", "", ""]
+    assert of("cosine", "vggish") == ""
