@@ -48,7 +48,7 @@ REPEAT_LENGTH ?= $(LENGTH)
 ABLATION_LENGTH ?= 1
 
 claims: $(VENV)/.demo $(VENV)/.judges
-	$(BIN)/python -m benchmarks.claims run --seeds=$(SEEDS) --length=$(LENGTH) --repeat-length=$(REPEAT_LENGTH) \
+	$(BIN)/python -m benchmarks.claims run --seeds=$(SEEDS) --repeat-length=$(REPEAT_LENGTH) \
 		--ablation-length=$(ABLATION_LENGTH) --jobs=$(JOBS)
 	$(BIN)/python -m benchmarks.claims readme
 

@@ -10,7 +10,6 @@
     seed0, seed1, …      the recipe of the packaged model with several training seeds; means and ranges are over these
     packaged             the model inside the package, which stands for the seeds where there are none: with
                          --card=codi_jax/digit_world/weights/card.json, the numbers of its card or of a --workdir
-    variant.NAME         paper, map, merged, at seed 0
     ablation.NAME        other settings of the recipe, at seed 0
     demo                 what `make demo` trains
     sweep.NAME           settings of the sampler; written by another benchmark

@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("collect", help="write docs/claims/NAME.json from an evaluated run")
-    one.add_argument("--name", required=True, help="seedK, packaged, demo, variant.NAME or ablation.NAME")
+    one.add_argument("--name", required=True, help="seedK, packaged, demo or ablation.NAME")
     one.add_argument("--workdir", type=Path, help="of an evaluated run")
     one.add_argument("--measured", type=Path, help="folder of the evaluation, if it is not in the workdir")
     one.add_argument("--note", default="", help="what a reader of the tables must know, such as 'half as long'")
@@ -41,8 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     every.add_argument("--only", action="append", default=[], metavar="NAME", help="only this run (repeatable)")
     every.add_argument("--list", action="store_true", help="print the runs, and which are measured")
     every.add_argument("--seeds", type=int, default=3, help="training seeds, that of the package included (3)")
-    every.add_argument("--length", type=float, default=3, help="option length of the variants (3)")
-    every.add_argument("--repeat-length", type=float, default=3, help="of the seeds after the first (3)")
+    every.add_argument("--repeat-length", type=float, default=3, help="option length of the seeds after the first (3)")
     every.add_argument("--ablation-length", type=float, default=1, help="of the ablations (1)")
     every.add_argument("--jobs", type=int, default=2, help="processes at a time (2)")
     every.add_argument("--folder", type=Path, default=Path("out/claims"), help="of workdirs and evaluations")
@@ -79,7 +78,7 @@ def run_claims(args: argparse.Namespace) -> None:
     """Trains, evaluates and collects."""
     from benchmarks.claims.plan import Runner, plan
 
-    claims = plan(args.seeds, args.length, args.repeat_length, args.ablation_length)
+    claims = plan(args.seeds, args.repeat_length, args.ablation_length)
     named = {claim.name: claim for claim in claims}
     if unknown := [name for name in args.only if name not in named]:
         raise ConfigError(f"--only={unknown[0]}: no such run; there are {', '.join(named)}")

@@ -25,10 +25,10 @@ from codi_jax.packaged import open_package
 from codi_jax.train.recipe import open_run
 
 ROW = ("accuracy", "joint", "independent", "ceiling", "shuffled", "chance", "entropy", "interval", "n_effective")
-JOINT = ("joint",)  # the part of the evaluation that a variant or an ablation needs
-PARTIAL = ("variant.", "ablation.")
+JOINT = ("joint",)  # the part of the evaluation that an ablation needs
+PARTIAL = "ablation."
 AS_THEY_ARE = ("sync", "diversity", "memorisation")
-NAME = re.compile(r"(seed\d+|packaged|demo|(variant|ablation)\.[\w=.+-]+)")
+NAME = re.compile(r"(seed\d+|packaged|demo|ablation\.[\w=.+-]+)")
 
 
 def collect(
@@ -59,7 +59,7 @@ def collect(
         weights from before the last training, or of a checkout with changes or without a commit.
     """
     if not NAME.fullmatch(name):
-        raise ConfigError(f"--name={name}: expected seedK, packaged, demo, variant.NAME or ablation.NAME")
+        raise ConfigError(f"--name={name}: expected seedK, packaged, demo or ablation.NAME")
     about = storage.read_json(card) if card else {}
     if (folder := measured or workdir) is None:
         metrics, config = _of_card(card)

@@ -13,7 +13,7 @@ from codi_jax.config import ConfigError, did_you_mean
 
 # Document -> the tables that it must have.
 DOCUMENTS: dict[str, tuple[str, ...]] = {
-    "README.md": ("directions", "joint", "variants"),
+    "README.md": ("directions", "joint", "compared"),
     "docs/results.md": (*TABLES,),
 }
 OPENING = re.compile(r"^<!-- claims:(\S+) -->$", re.MULTILINE)

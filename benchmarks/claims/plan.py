@@ -4,7 +4,7 @@
     evaluate    out/claims/measured/NAME    codi-jax evaluate; skipped if it was done at the present commit
     collect     docs/claims/NAME.json
 
-Seed 0 is the model inside the package. Variants and ablations start from its codecs, prompt encoders and denoisers,
+Seed 0 is the model inside the package. Ablations start from its codecs, prompt encoders and denoisers,
 train V and X (pairs of everything: the denoisers, too), and are measured by the sets of outputs that are generated
 together. An ablation with other settings of sampling has the weights of another one. The paper's loss is sampled with
 the settings that its own sweep has chosen (docs/claims/sweep.paper.json, made on validation samples if it is missing).
@@ -27,7 +27,6 @@ from codi_jax.packaged import DEFAULT, open_package
 SAMPLES = 256
 JOINT = "--parts=joint,pretrained"
 DELAYED = ("image", "audio", "video")
-VARIANTS = {"paper": "loss=paper", "map": "tokens=map", "merged": "pools=merged"}
 ABLATIONS = {  # name -> options of the config digit_world
     "own": "",
     "no-share": "own_share=0",
@@ -37,8 +36,9 @@ ABLATIONS = {  # name -> options of the config digit_world
     "none": "anchor=none",
     "paper": "loss=paper",
     "map": "tokens=map",
+    "merged": "pools=merged",
 }
-SWEPT = ("paper",)  # variants and ablations with a sweep of their own
+SWEPT = ("paper",)  # ablations with a sweep of their own
 DELAYS = {"own": 0, "paper": 5}  # ablation -> steps of delay, with its weights, that its own sampling does not have
 
 
@@ -72,13 +72,12 @@ def chosen_settings(sweep: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"--config.generate.{'.'.join(path)}={value:g}" for path, value in changed)
 
 
-def plan(seeds: int, length: float, repeat_length: float, ablation_length: float) -> list[Claim]:
+def plan(seeds: int, repeat_length: float, ablation_length: float) -> list[Claim]:
     """All runs.
 
     Args:
       seeds: number of training seeds of the main model, the packaged one included.
-      length: option `length` of the variants.
-      repeat_length: of the seeds after the first.
+      repeat_length: option `length` of the seeds after the first.
       ablation_length: of the ablations.
     """
     out = [Claim("seed0")]
@@ -86,11 +85,10 @@ def plan(seeds: int, length: float, repeat_length: float, ablation_length: float
         config = f"digit_world:length={repeat_length:g},n={SAMPLES},floors=package"
         out.append(Claim(f"seed{seed}", config, (f"--config.seed={seed}",)))
     joint = (JOINT, f"--config.evaluate.pretrained={SAMPLES}")
-    for kind, named, steps in (("variant", VARIANTS, length), ("ablation", ABLATIONS, ablation_length)):
-        for name, option in named.items():
-            options = f"start=package,length={steps:g},n={SAMPLES}{',' if option else ''}{option}"
-            swept = name if name in SWEPT else ""
-            out.append(Claim(f"{kind}.{name}", f"digit_world:{options}", evaluation=joint, sweep=swept))
+    for name, option in ABLATIONS.items():
+        options = f"start=package,length={ablation_length:g},n={SAMPLES}{',' if option else ''}{option}"
+        swept = name if name in SWEPT else ""
+        out.append(Claim(f"ablation.{name}", f"digit_world:{options}", evaluation=joint, sweep=swept))
     for name, steps in DELAYS.items():
         delay = tuple(f"--config.generate.delay.{output}={steps}" for output in DELAYED)
         out.append(Claim(f"ablation.{name}-delay-{steps}", weights=f"ablation.{name}", evaluation=(*joint, *delay)))

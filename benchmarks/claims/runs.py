@@ -10,7 +10,6 @@ from typing import Any
 from codi_jax.config import ConfigError
 
 DIGIT = "digit"  # the factor that every modality shows
-VARIANTS = {"paper": "paper's loss", "map": "map tokens", "merged": "pairs of everything"}
 ABLATIONS = {  # in the order of the table
     "own": "ours",
     "own-delay-0": "ours, no delay",
@@ -20,9 +19,11 @@ ABLATIONS = {  # in the order of the table
     "partner": "V anchored to the partner",
     "none": "no anchor",
     "map": "map tokens",
+    "merged": "pairs of everything",
     "paper": "paper's loss",
     "paper-delay-5": "paper's loss, delay 5",
 }
+COMPARED = ("own", "paper", "map", "merged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ def main(runs: Runs) -> list[Run]:
 
 
 def ours(runs: Runs) -> list[Run]:
-    """The run that variants are compared with: seed 0, or the first of `main`."""
+    """The run that ablations are compared with: seed 0, or the first of `main`."""
     return [runs["seed0"]] if "seed0" in runs else main(runs)[:1]
 
 
@@ -109,9 +110,10 @@ def titled(found: Mapping[str, Run], titles: Mapping[str, str]) -> dict[str, Run
     return {titles.get(name, name): found[name] for name in names}
 
 
-def variants(runs: Runs) -> dict[str, Run]:
-    """The variants by title."""
-    return titled(of_kind(runs, "variant"), VARIANTS)
+def compared(runs: Runs) -> dict[str, Run]:
+    """The ablations whose sets of outputs are shown one by one, by title, beside ours of the same length."""
+    found = of_kind(runs, "ablation")
+    return titled({name: found[name] for name in COMPARED if name in found}, ABLATIONS)
 
 
 def ablations(runs: Runs) -> dict[str, Run]:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.claims import judged
 from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
-from benchmarks.claims.runs import DIGIT, Run, Runs, main, of_kind, ours, provenance, union, variants
+from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, ours, provenance, union
 from benchmarks.claims.runs import ablations as ablation_runs
 
 WORST = 5  # cells of the 225 that are named
@@ -75,11 +75,10 @@ def factors(runs: Runs) -> Table:
     return Table(used, what, judged.judged(used, lambda judge: judged.factor_table(used, judge)))
 
 
-def compared(runs: Runs) -> Table:
-    """(c) Variants beside ours."""
-    others = variants(runs)
-    columns = {f"ours, {run.name}": run for run in ours(runs)} | others
-    used = list(columns.values()) if others else []
+def set_by_set(runs: Runs) -> Table:
+    """(c) Some of the ablations, with every set of outputs."""
+    columns = compared(runs)
+    used = list(columns.values())
 
     def draw(judge: str) -> str:
         names = judged.sets(used, judge)
@@ -93,9 +92,12 @@ def compared(runs: Runs) -> Table:
         ]
         rows.append(row("*entropy, mean*", lambda run: judged.mean_of(run, judge, names, "entropy")))
         rows.append(row("*other factors, mean*", lambda run: judged.mean_of_others(run, judge, names)))
-        return markdown(["outputs", *(f"{title} (n = {run.at('n')})" for title, run in columns.items())], rows)
+        return markdown(
+            ["outputs", *(f"{title} (length {run.length or 1}, n = {run.at('n')})" for title, run in columns.items())],
+            rows,
+        )
 
-    what = "The share of samples whose outputs show the same digit, of ours and of variants with the same first stages."
+    what = "The share of samples whose outputs show the same digit, of ours and of others from the same first stages."
     return Table(used, what, judged.judged(used, draw), seeds=False)
 
 
@@ -293,7 +295,7 @@ TABLES: dict[str, Callable[[Runs], Table]] = {
     "joint": joint,
     "factors": factors,
     "held_out": held_out,
-    "variants": compared,
+    "compared": set_by_set,
     "ablations": ablations,
     "combinations": combinations,
     "sync": section("sync", "The event that a video shows and that the audio lets hear: motion, and their offset."),

@@ -102,18 +102,23 @@ def test_shorter_repeats_and_notes_are_named():
     assert "seeds 0 (length 3), 1 (length 3), 2 (length 1.5)" in text and "seed2: half as long." in text
 
 
-def test_variants_and_ablations_are_of_one_seed():
+def test_ablations_are_of_one_seed():
     of = seeds() | {
-        "variant.paper": runs.Run("variant.paper", content(2, n=128)),
+        "ablation.own": runs.Run("ablation.own", content(0)),
+        "ablation.paper": runs.Run("ablation.paper", content(2, n=128)),
         "ablation.other": runs.Run("ablation.other", content(1)),
         "ablation.none": runs.Run("ablation.none", content(1)),
     }
-    variant, ablation = tables.compared(of).text(), tables.ablations(of).text()
-    assert "| outputs | ours, seed0 (n = 256) | paper's loss (n = 128) |" in variant and "One seed each" in variant
-    assert "| text + image | .800 | .850 |" in variant
+    compared, ablation = tables.set_by_set(of).text(), tables.ablations(of).text()
+    assert (
+        "| outputs | ours (length 3, n = 256) | paper's loss (length 3, n = 128) |" in compared
+        and "One seed each" in compared
+    )
+    assert "| text + image | .800 | .850 |" in compared
     assert "| settings | pairs | other factors | entropy | Fréchet ratio |" in ablation
     rows = [line.split(" |")[0] for line in ablation.splitlines() if ", length 3 |" in line]
-    assert rows[:3] == ["| ours, seed0, length 3", "| no anchor, length 3", "| other, length 3"]
+    assert rows[:2] == ["| ours, seed0, length 3", "| ours, length 3"]
+    assert rows[2:5] == ["| no anchor, length 3", "| paper's loss, length 3", "| other, length 3"]
     assert "| no anchor, length 3 | .900 | .600 | .950 | 1.500 |" in ablation
 
 
@@ -156,7 +161,7 @@ def test_without_runs_every_table_says_so():
 
 def test_runs_of_absent_numbers_are_no_error():
     empty = {
-        name: runs.Run(name, {"commit": COMMIT}) for name in ("seed0", "variant.map", "ablation.x", "sweep.y", "demo")
+        name: runs.Run(name, {"commit": COMMIT}) for name in ("seed0", "ablation.map", "ablation.x", "sweep.y", "demo")
     }
     assert all(draw(empty).text() for draw in tables.TABLES.values())
 
@@ -284,7 +289,7 @@ def test_weights_newer_than_the_evaluation_and_unknown_names_are_refused(tmp_pat
 
 
 def test_every_run_of_the_plan_has_a_config_and_settings_that_exist():
-    claims = {claim.name: claim for claim in plan(seeds=2, length=3, repeat_length=2, ablation_length=0.5)}
+    claims = {claim.name: claim for claim in plan(seeds=2, repeat_length=3, ablation_length=0.5)}
     assert [name for name in claims if name.startswith("seed")] == ["seed0", "seed1"] and not claims["seed0"].config
     for claim in claims.values():
         assert collecting.NAME.fullmatch(claim.name)
@@ -299,7 +304,7 @@ def test_every_run_of_the_plan_has_a_config_and_settings_that_exist():
         stages = open_run(read_config((f"--config={claims[name].config}",)), None).config.stages
         return stages["joint"]["text+image"].steps
 
-    assert steps("variant.map") == 6 * steps("ablation.own")
+    assert steps("seed1") == 6 * steps("ablation.own")
     assert set(claims["ablation.own-delay-0"].evaluation) > set(claims["ablation.own"].evaluation)
 
 
@@ -346,9 +351,9 @@ def test_the_papers_loss_is_sampled_with_the_settings_of_its_own_sweep(tmp_path,
 
     monkeypatch.setattr(package, "commit", lambda: COMMIT)
     monkeypatch.setattr(Runner, "_call", call)
-    claims = {claim.name: claim for claim in plan(seeds=1, length=3, repeat_length=3, ablation_length=1)}
-    for name, made in (("ablation.paper", True), ("variant.paper", False)):
-        Runner(tmp_path, tmp_path / "out").run(claims[name], 1)
+    claims = {claim.name: claim for claim in plan(seeds=1, repeat_length=3, ablation_length=1)}
+    for made in (True, False):
+        Runner(tmp_path, tmp_path / "out").run(claims["ablation.paper"], 1)
         assert any("benchmarks.sweep" in c for c in calls) == made
         (evaluated,) = [c for c in calls if "evaluate" in c]
         assert evaluated[-2:] == chosen_settings(sweep)
@@ -357,9 +362,9 @@ def test_the_papers_loss_is_sampled_with_the_settings_of_its_own_sweep(tmp_path,
     assert not any("--config.generate" in argument for c in calls for argument in c)
 
 
-def test_a_variant_needs_only_what_is_generated_together(tmp_path):
+def test_an_ablation_needs_only_what_is_generated_together(tmp_path):
     measured, workdir = evaluated(tmp_path / "measured", parts=["joint", "pretrained"]), evaluated(tmp_path / "run")
-    assert collect(workdir, "variant.paper", measured=measured)["judges"]["packaged"]["joint"]
+    assert collect(workdir, "ablation.paper", measured=measured)["judges"]["packaged"]["joint"]
     with pytest.raises(ConfigError, match=r"only a part of the evaluation was measured \(joint, pretrained\)"):
         collect(workdir, "seed1", measured=measured)
 
