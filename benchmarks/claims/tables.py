@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims import judged
+from benchmarks.claims import judged, paper_tasks
 from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
 from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, ours, provenance, union
@@ -290,6 +290,16 @@ def all_runs(runs: Runs) -> Table:
     )
 
 
+def tasks(runs: Runs) -> Table:
+    """The tasks of the paper."""
+    used = main(runs)
+    what = (
+        "The small model on the eleven tasks of the paper, in digit_world, read by judges from elsewhere, and how a model "
+        "of full size is measured on the paper's data."
+    )
+    return Table(used, what, [paper_tasks.table(used)])
+
+
 TABLES: dict[str, Callable[[Runs], Table]] = {
     "directions": directions,
     "joint": joint,
@@ -304,5 +314,6 @@ TABLES: dict[str, Callable[[Runs], Table]] = {
     "sweeps": sweeps,
     "codecs": codecs,
     "demo": demo,
+    "tasks": tasks,
     "runs": all_runs,
 }

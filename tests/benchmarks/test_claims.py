@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.claims import cells, judged, runs, tables
+from benchmarks.claims import cells, judged, paper_tasks, runs, tables
 from benchmarks.claims import collect as collecting
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.collect import collect, dumps
@@ -15,6 +15,7 @@ from codi_jax.cli.common import override, read_config
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.digit_world import checkout as package
 from codi_jax.digit_world.benchmark.settings import Overridable
+from codi_jax.evaluation.suite import paper
 from codi_jax.train.recipe import open_run
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
@@ -120,6 +121,13 @@ def test_ablations_are_of_one_seed():
     assert rows[:2] == ["| ours, seed0, length 3", "| ours, length 3"]
     assert rows[2:5] == ["| no anchor, length 3", "| paper's loss, length 3", "| other, length 3"]
     assert "| no anchor, length 3 | .900 | .600 | .950 | 1.500 |" in ablation
+
+
+def test_the_tasks_of_the_paper_are_those_of_its_suite():
+    suite = {task.name: task for task in paper.TASKS}
+    assert len(paper_tasks.TASKS) == 11
+    for (prompts, outputs), (name, _) in paper_tasks.TASKS.items():
+        assert suite[name].prompts == (prompts,) and suite[name].outputs == tuple(outputs.split("+"))
 
 
 def test_the_interval_of_the_225_cells_is_over_seeds():
