@@ -294,8 +294,8 @@ def tasks(runs: Runs) -> Table:
     """The tasks of the paper."""
     used = main(runs)
     what = (
-        "The small model on the eleven tasks of the paper, in digit_world, read by judges from elsewhere, and how a model "
-        "of full size is measured on the paper's data."
+        "The small model on the eleven tasks of the paper, in digit_world, read by judges from elsewhere, and how a "
+        "model of full size is measured on the paper's data."
     )
     return Table(used, what, [paper_tasks.table(used)])
 
