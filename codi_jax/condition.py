@@ -1,0 +1,123 @@
+"""What a user gives of an output: all of it, a part that is kept, or a value that is changed.
+
+    Condition("a.wav")                                  all of it: it is kept, and the other outputs go with it
+    Condition("clip.mp4", keep="0-0.5s")                its first half second; the rest is generated
+    Condition("clip.mp4", keep="0,7")                   its first and its last frame, of eight
+    Condition("photo.png", mask="mask.png")             what is black in the mask; what is white is generated
+    Condition("photo.png", strength=0.6)                changed: it starts from its noise level after 40 % of the steps
+
+What is kept is in the result as it was given, bit by bit; `sampling.held` says how the rest is generated.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from codi_jax.config import ConfigError
+
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_SPAN = re.compile(rf"({_NUMBER})-({_NUMBER})s")
+_FRAMES = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Condition:
+    """What is given of an output. Value and mask are one value for all samples, or a list with one for each prompt.
+
+    Attributes:
+      value: as a prompt, see `Pipeline`.
+      keep: the part that is kept: spans of time, "0-0.5s" or "0-0.2s,0.8-1s", of audio and video; numbers of frames,
+        "0,5-7", of video. All of it if neither this nor `mask` nor `strength` is given.
+      mask: what is generated, of an image or of all frames of a video: an image, or an array [H, W], of which what is
+        brighter than half, or true, is generated.
+      strength: in (0, 1], the share of the steps that are taken from the value's noise level on. Of what `keep` and
+        `mask` do not keep, if they are given; 1 if they are, so that the rest starts from pure noise.
+
+    Raises:
+      ConfigError: both keep and mask, or a strength that is out of range.
+    """
+
+    value: Any
+    keep: str | None = None
+    mask: Any = None
+    strength: float | None = None
+
+    def __post_init__(self):
+        if self.keep is not None and self.mask is not None:
+            raise ConfigError("keep and mask: give one of them")
+        if self.strength is not None and not (
+            isinstance(self.strength, (int, float)) and 0 < float(self.strength) <= 1
+        ):
+            raise ConfigError(f"strength: expected more than 0, and at most 1, got {self.strength!r}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the value is kept."""
+        return self.keep is None and self.mask is None and self.strength is None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of the value is kept."""
+        return self.keep is not None or self.mask is not None
+
+
+def spans(keep: str, name: str) -> list[tuple[float, float]]:
+    """The spans of "0-0.5s,0.8-1s", in seconds.
+
+    Raises:
+      ConfigError: another form, or a span that ends before it begins.
+    """
+    out = []
+    for part in keep.split(","):
+        match = _SPAN.fullmatch(part.strip())
+        if not match or float(match[1]) >= float(match[2]):
+            raise ConfigError(f"{name}: keep: expected spans of seconds, such as 0-0.5s, got {part!r}")
+        out.append((float(match[1]), float(match[2])))
+    return out
+
+
+def is_spans(keep: str) -> bool:
+    """Whether a part is given in seconds."""
+    return keep.strip().endswith("s")
+
+
+def frames(keep: str, count: int, name: str) -> np.ndarray:
+    """Which of `count` frames "0,5-7" names, bool [count].
+
+    Raises:
+      ConfigError: another form, or a frame that there is not.
+    """
+    out = np.zeros(count, bool)
+    for part in keep.split(","):
+        match = _FRAMES.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first > last or last >= count:
+            raise ConfigError(
+                f"{name}: keep: expected frames from 0 to {count - 1}, such as 0,{count - 1}, or seconds, such as "
+                f"0-0.5s, got {part!r}"
+            )
+        out[first : last + 1] = True
+    return out
+
+
+def in_spans(times: np.ndarray, keep: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Whether times, in seconds, are in one of the spans, whose ends are not in them."""
+    return np.any([(a <= times) & (times < b) for a, b in keep], axis=0)
+
+
+def blocks(kept: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Which cells of a grid are kept whole.
+
+    Args:
+      kept: bool [N1, N2, …], in the resolution of the value.
+      shape: of the grid, [n1, n2, …]; each axis is cut into parts that are equal, up to one.
+
+    Returns:
+      bool [n1, n2, …].
+    """
+    for axis, cells in enumerate(shape):
+        kept = np.stack([part.all(axis) for part in np.array_split(kept, cells, axis)], axis)
+    return kept
