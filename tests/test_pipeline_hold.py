@@ -113,13 +113,14 @@ def test_lists_chunks_and_seeds_of_samples_give_each_its_own_condition():
     mask = [upper(), ~upper()]
     seeds = [7, 8, 9, 10]
     hold = {"image": Condition(values, mask=mask)}
-    whole = pipe({"text": ["a", "b"]}, n=2, seed=seeds, hold=hold)
+    prompts = ["a red seven", "a blue two"]
+    whole = pipe({"text": prompts}, n=2, seed=seeds, hold=hold)
     np.testing.assert_array_equal(np.asarray(whole.image[1])[:16], values[0][:16])
     np.testing.assert_array_equal(np.asarray(whole.image[2])[16:], values[1][16:])
-    chunks = pipe({"text": ["a", "b"]}, n=2, seed=seeds, hold=hold, batch_size=3)
+    chunks = pipe({"text": prompts}, n=2, seed=seeds, hold=hold, batch_size=3)
     for a, b in zip(whole.image, chunks.image, strict=True):
         assert np.abs(np.asarray(a).astype(int) - np.asarray(b)).max() <= 1
-    alone = pipe({"text": "b"}, seed=[9], hold={"image": Condition(values[1], mask=mask[1])})
+    alone = pipe({"text": prompts[1]}, seed=[9], hold={"image": Condition(values[1], mask=mask[1])})
     assert np.abs(np.asarray(alone.image[0]).astype(int) - np.asarray(whole.image[2])).max() <= 1
 
 
@@ -145,11 +146,11 @@ def test_a_model_with_larger_images_than_it_generates_keeps_them_in_its_size():
         ({"audio": Condition(np.zeros(4000, np.float32), keep="90-91s")}, "audio: no part of it is kept"),
         (
             {"image": Condition(pixels(), mask=np.zeros((2, 2, 3)))},
-            "image: expected a mask [H, W], or an image of it, ",
+            "image: expected a mask [H, W], or an image of it",
         ),
         (
             {"image": Condition(pixels(), mask=3)},
-            "image: expected a mask: a file, an image of Pillow or an array [H, W]",
+            "image: expected a mask: a file, an image of Pillow or an",
         ),
         ({"image": Condition([pixels(), pixels()], mask=[upper()] * 3)}, "image: 3 masks for 2 values; give one, or"),
         ({"image": pixels()}, "image: all of it is given; name an output that is generated"),
