@@ -4,6 +4,7 @@
     Condition("clip.mp4", keep="0-0.5s")                its first half second; the rest is generated
     Condition("clip.mp4", keep="0,7")                   its first and its last frame, of eight
     Condition("photo.png", mask="mask.png")             what is black in the mask; what is white is generated
+    Condition("a red seven", keep="beginning")          the words that a caption begins with
     Condition("photo.png", strength=0.6)                changed: it starts from its noise level after 40 % of the steps
 
 What is kept is in the result as it was given, bit by bit; `sampling.held` says how the rest is generated.
@@ -18,6 +19,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 
+BEGINNING = "beginning"
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _SPAN = re.compile(rf"({_NUMBER})-({_NUMBER})s")
 _FRAMES = re.compile(r"(\d+)(?:-(\d+))?")
@@ -30,7 +32,8 @@ class Condition:
     Attributes:
       value: as a prompt, see `Pipeline`.
       keep: the part that is kept: spans of time, "0-0.5s" or "0-0.2s,0.8-1s", of audio and video; numbers of frames,
-        "0,5-7", of video. All of it if neither this nor `mask` nor `strength` is given.
+        "0,5-7", of video; "beginning" of a text, which goes on behind the value. All of it if neither this nor `mask`
+        nor `strength` is given.
       mask: what is generated, of an image or of all frames of a video: an image, or an array [H, W], of which what is
         brighter than half, or true, is generated.
       strength: in (0, 1], the share of the steps that are taken from the value's noise level on. Of what `keep` and
@@ -48,6 +51,8 @@ class Condition:
     def __post_init__(self):
         if self.keep is not None and self.mask is not None:
             raise ConfigError("keep and mask: give one of them")
+        if self.keep == BEGINNING and self.strength is not None:
+            raise ConfigError("strength: a beginning has none; leave it out")
         if self.strength is not None and not (
             isinstance(self.strength, (int, float)) and 0 < float(self.strength) <= 1
         ):
@@ -57,6 +62,11 @@ class Condition:
     def whole(self) -> bool:
         """Whether all of the value is kept."""
         return self.keep is None and self.mask is None and self.strength is None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the output begins with the value, and goes on."""
+        return self.keep == BEGINNING
 
     @property
     def partial(self) -> bool:

@@ -29,7 +29,7 @@ from codi_jax.sampling.chunks import split
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
 from codi_jax.sampling.given import Given, conditions, encode
-from codi_jax.sampling.held import shares
+from codi_jax.sampling.held import Held, shares
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.sampling.weights import Weights
 from codi_jax.types import Array
@@ -128,6 +128,7 @@ class Pipeline:
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
         total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
         parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
+        values = self._with_beginnings(values, parts)
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights or {}, values, total)
         for names in (values, negatives):
@@ -141,7 +142,7 @@ class Pipeline:
         self._weights.check(
             itertools.chain(*encoders.values(), sampled, codecs, *(decoders.values() if decode else ()))
         )
-        shares({name: of.held(self.codi, np.zeros((1, 1))) for name, of in parts.items()}, outputs)  # all is given
+        shares({name: Held(np.zeros(1), share=0.0) for name, of in parts.items() if of.condition.whole}, outputs)
         z = generator.sample(
             self._weights, outputs, values, total, keys, mix, guide, progress,
             negative=negatives, noise=noise, batch_size=batch_size,
@@ -151,13 +152,19 @@ class Pipeline:
             return Output(self.codi, {}, z)
         whole = [name for name, of in parts.items() if of.condition.whole]
         made = generator.decode(
-            self._weights, {name: z[name] for name in outputs if name not in whole}, batch_size, progress
-        )
+            self._weights, {name: z[name] for name in outputs if name not in whole}, batch_size, progress,
+            {name: self.codi[name].beginnings(of.values) for name, of in parts.items() if of.condition.begins},
+        )  # fmt: skip
         results = {
             name: parts[name].put_into(self.codi, made.get(name, range(total))) if name in parts else made[name]
             for name in outputs
         }
         return Output(self.codi, results, z)
+
+    def _with_beginnings(self, values: dict[str, list[Any]], parts: Mapping[str, Given]) -> dict[str, list[Any]]:
+        """The prompts, and what outputs begin with as prompts of their modalities, where there are no others."""
+        begun = {name: list(of.values) for name, of in parts.items() if of.condition.begins and name not in values}
+        return {name: {**values, **begun}[name] for name in self.codi.order([*values, *begun])}
 
     def _encoded(self, generator: Generator, name: str, values: Sequence[Any], batch_size: int | None) -> np.ndarray:
         """The latents of raw values of one modality."""

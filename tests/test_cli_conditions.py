@@ -26,6 +26,9 @@ def test_values_parts_masks_and_strengths():
     assert parse("--edit=image=p.png")["image"].strength == 0.6
     assert parse("--hold=video=c.mp4:0,5-7")["video"].keep == "0,5-7"
     assert parse() == {}
+    for dots in ("…", "...", " ..."):
+        begun = parse(f"--hold=text=a red{dots}")["text"]
+        assert begun.value == "a red" and begun.begins
 
 
 @pytest.mark.parametrize("file", ["gs://bucket/a.wav", "C:a.wav", "12:30.wav", "a.wav:"])

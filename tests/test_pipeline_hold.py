@@ -124,6 +124,22 @@ def test_lists_chunks_and_seeds_of_samples_give_each_its_own_condition():
     assert np.abs(np.asarray(alone.image[0]).astype(int) - np.asarray(whole.image[2])).max() <= 1
 
 
+def test_a_caption_begins_with_given_words_and_goes_on():
+    pipe = pipeline()
+    words = ["a red seven", "the blue"]
+    begun = pipe(hold={"text": Condition(words, keep="beginning")}, n=2)
+    for text, word in zip(begun.text, np.repeat(words, 2), strict=True):
+        assert text == word or text.startswith(f"{word} ")
+    prompted = pipe({"text": words}, "text", n=2)  # the words are the prompt, too
+    np.testing.assert_array_equal(begun.latents["text"], prompted.latents["text"])
+    other = pipe({"text": "green"}, hold={"text": Condition("a red seven", keep="beginning")})
+    np.testing.assert_array_equal(other.latents["text"], pipe({"text": "green"}, "text").latents["text"])
+    assert other.text[0].startswith("a red seven")
+    chunks = pipe(hold={"text": Condition(words, keep="beginning")}, n=2, batch_size=3)
+    assert all(text.startswith(word) for text, word in zip(chunks.text, np.repeat(words, 2), strict=True))
+    assert "a beginning of 40 tokens; a caption has" in refused(hold={"text": Condition("red " * 40, keep="beginning")})
+
+
 def test_a_model_with_larger_images_than_it_generates_keeps_them_in_its_size():
     image = pipeline().codi["image"]
     generated, value = pixels(7), np.repeat(np.repeat(pixels(8), 2, 0), 2, 1)
@@ -140,7 +156,10 @@ def test_a_model_with_larger_images_than_it_generates_keeps_them_in_its_size():
     [
         ({"image": Condition(pixels(), keep="0-1s")}, "image: keep: '0-1s', but it has no time; give a mask"),
         ({"audio": Condition(np.zeros(4000, np.float32), mask=upper())}, "audio: it has no mask; give keep, spans of"),
-        ({"text": Condition("a", keep="0-1s")}, "text: no part of it can be kept; give all of it, or a strength"),
+        (
+            {"text": Condition("a", keep="0-1s")},
+            "text: keep: its latent is one vector, of which no part can be kept, but its",
+        ),
         ({"video": Condition(pixels(0, (8,)), keep="8")}, "video: keep: expected frames from 0 to 7"),
         ({"video": Condition(pixels(0, (8,)), keep="0-7")}, "video: all of it is kept; leave out keep and mask"),
         ({"audio": Condition(np.zeros(4000, np.float32), keep="90-91s")}, "audio: no part of it is kept"),

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from codi_jax.cli.common import number
-from codi_jax.condition import Condition
+from codi_jax.condition import BEGINNING, Condition
 from codi_jax.config import ConfigError
 
 _PART = re.compile(r"(?P<file>.+):(?P<part>[\d.,\-]*\d\.?s?(?:,[\d.\-]+s?)*)")
+
+_DOTS = ("…", "...")  # behind the words that a text begins with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="A=FILE[:PART]",
-        help="keep all, or a part: audio=a.wav, video=c.mp4:0-1s, video=c.mp4:0,7 (frames), image=p.png with --mask",
+        help="keep all of it, or a part: audio=a.wav, video=c.mp4:0-1s, video=c.mp4:0,7 (frames), 'text=a red …' (the "
+        "words it begins with), image=p.png with --mask",
     )
     group.add_argument(
         "--mask",
@@ -59,6 +62,9 @@ def parse(args: argparse.Namespace) -> dict[str, Condition]:
         raise ConfigError(f"--strength {late[0]}: is for --edit {late[0]}=FILE")
     out = {}
     for name, value in held.items():
+        if words := next((value.removesuffix(dots).strip() for dots in _DOTS if value.endswith(dots)), None):
+            out[name] = Condition(words, keep=BEGINNING)
+            continue
         match = _PART.fullmatch(value)
         if match and name in masks:
             raise ConfigError(f"--hold {name}={value}: gives a part, and --mask another; use only one of them")

@@ -90,6 +90,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
     components: Mapping[str, str]  # role -> component name
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is a sample of its posterior, or its mean
+    completes = False  # whether a value can be kept as the beginning of the output, see `beginnings`
 
     def __init__(self, config: ConfigT, dims: ModelDims):
         """Renames components of the class.
@@ -273,6 +274,18 @@ class Modality(abc.ABC, Generic[ConfigT]):
     def composite(self, generated: Any, value: Any, kept: np.ndarray) -> Any:
         """The generated raw value with the kept part of the given one in its place, bit by bit."""
         return np.where(kept, value, generated)
+
+    def beginnings(self, values: Sequence[Any]) -> np.ndarray:
+        """Raw values as what `decode_latent` takes as the beginning of the outputs; of a modality that `completes`.
+
+        Raises:
+          ConfigError: a value is too long.
+        """
+        raise NotImplementedError(f"{self.name} cannot begin with a value")
+
+    def complete(self, generated: Any, value: Any) -> Any:
+        """The generated raw value, with the given one as its beginning as it was given."""
+        raise NotImplementedError(f"{self.name} cannot begin with a value")
 
     def component(self, variables: Variables, role: str) -> dict:
         """Parameters of the component of a role.

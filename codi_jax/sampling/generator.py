@@ -178,6 +178,7 @@ class Generator:
         latents: Mapping[str, Array],
         batch_size: int | None = None,
         progress: ProgressFn | None = None,
+        beginnings: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, list[Any]]:
         """Decodes normalised latents {output: [n, *latent_shape]} to lists of raw values.
 
@@ -186,6 +187,7 @@ class Generator:
           latents: by output.
           batch_size: see `sample`.
           progress: called when the decoding of an output starts.
+          beginnings: output -> what it begins with, [1 or n, …], see `Modality.beginnings`.
         """
         out = {}
         for name, z in latents.items():
@@ -197,7 +199,9 @@ class Generator:
             values: list[Any] = []
             for rows in split(len(z), batch_size):
                 part = z if len(rows) == len(z) else z[rows]
-                decoded = self._run("decode", name, roles, modality.decode_latent, loaded, part)
+                first = (beginnings or {}).get(name)
+                more = () if first is None else (np.broadcast_to(first, (len(z), *first.shape[1:]))[rows],)
+                decoded = self._run("decode", name, roles, modality.decode_latent, loaded, part, *more)
                 values += modality.postprocess(distributed.fetch(decoded))
             out[name] = values[: len(z)]
             del loaded

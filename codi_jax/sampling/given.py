@@ -41,7 +41,9 @@ class Given:
         Raises:
           ConfigError: the part that is kept cannot be, is nothing, or is everything.
         """
-        if not condition.partial:
+        if condition.begins and codi[name].completes:
+            codi[name].beginnings(values)  # refuses what is too long
+        if not condition.partial or (condition.begins and codi[name].completes):
             return cls(name, condition, values, None)
         masks = condition.mask if isinstance(condition.mask, list) else [condition.mask]
         if not masks or len(values) % len(masks):
@@ -76,6 +78,8 @@ class Given:
         values = list(self.values) * (len(generated) if len(self.values) == 1 else 1)
         if self.condition.whole:
             return values
+        if self.condition.begins:
+            return [codi[self.name].complete(of, value) for of, value in zip(generated, values, strict=True)]
         if self.kept is None:
             return list(generated)
         kept = list(self.kept) * (len(generated) if len(self.kept) == 1 else 1)
@@ -98,4 +102,4 @@ def encode(
       given: by output.
       encoder: (output, raw values) -> normalised latents.
     """
-    return {name: of.held(codi, encoder(name, of.values)) for name, of in given.items()}
+    return {name: of.held(codi, encoder(name, of.values)) for name, of in given.items() if not of.condition.begins}
