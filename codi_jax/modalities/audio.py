@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codi_jax.condition import blocks, in_spans, spans
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig, clip_outliers
 from codi_jax.encoders.clap import CLAPAudio, CLAPAudioConfig, unit_or_zero
@@ -36,6 +35,7 @@ from codi_jax.media.joined import join_waveforms
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
+from codi_jax.modalities.parts import blocks, in_spans, spans
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from codi_jax.condition import blocks
 from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.media import files, images
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.modalities.parts import blocks
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig

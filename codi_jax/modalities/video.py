@@ -9,11 +9,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from codi_jax.condition import frames, in_spans, is_spans, spans
 from codi_jax.config import config_class
 from codi_jax.media import files
 from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims, register
+from codi_jax.modalities.parts import frames, in_spans, is_spans, spans
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
