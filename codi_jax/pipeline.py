@@ -122,7 +122,8 @@ class Pipeline:
           PromptWarning: the model does not read all of a prompt.
         """
         held = conditions(hold or {})
-        outputs = self.codi.order(dict.fromkeys([*([to] if isinstance(to, str) else to), *held]))
+        named = [to] if isinstance(to, str) else list(to)
+        outputs = self.codi.order([*named, *(name for name in held if name not in named)])
         given, refused = self._raw(prompts), self._raw(negative)
         kept = self._raw({name: of.value for name, of in held.items()} or None)
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
