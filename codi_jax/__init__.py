@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codi_jax import presets
     from codi_jax.codi import CoDi
+    from codi_jax.condition import Condition
     from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
     from codi_jax.loading import load
     from codi_jax.media.audio import Audio
@@ -26,6 +27,7 @@ __all__ = [
     "Audio",
     "ClassifierFreeGuidance",
     "CoDi",
+    "Condition",
     "Guidance",
     "Output",
     "Pipeline",
@@ -39,6 +41,7 @@ _MODULES = {
     "Audio": "codi_jax.media.audio",
     "ClassifierFreeGuidance": "codi_jax.diffusion.guidance",
     "CoDi": "codi_jax.codi",
+    "Condition": "codi_jax.condition",
     "Guidance": "codi_jax.diffusion.guidance",
     "Output": "codi_jax.output",
     "Pipeline": "codi_jax.pipeline",

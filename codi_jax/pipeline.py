@@ -28,6 +28,8 @@ from codi_jax.sampling import arguments
 from codi_jax.sampling.chunks import split
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
+from codi_jax.sampling.given import Given, conditions, encode
+from codi_jax.sampling.held import Held, shares
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.sampling.weights import Weights
 from codi_jax.types import Array
@@ -83,6 +85,7 @@ class Pipeline:
         progress: ProgressFn | None = None,
         batch_size: int | None = None,
         latents: Mapping[str, Any] | None = None,
+        hold: Mapping[str, Any] | None = None,
         decode: bool = True,
     ) -> Output:
         """Generates all outputs together.
@@ -105,6 +108,8 @@ class Pipeline:
           batch_size: number of samples that are computed at a time; all if None. More are computed in chunks, see
             `Generator.sample`, which says what noise a single seed gives them.
           latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
+          hold: output -> what is given of it: a `Condition`, or a value that is kept whole. Such an output is one of
+            `to`, also if it is not named there; the others go with what is kept of it. Values are as prompts.
           decode: whether to decode the latents. If not, the output has `latents` only.
 
         Returns:
@@ -116,10 +121,15 @@ class Pipeline:
         Warns:
           PromptWarning: the model does not read all of a prompt.
         """
-        outputs = self.codi.order([to] if isinstance(to, str) else to)
+        held = conditions(hold or {})
+        named = [to] if isinstance(to, str) else list(to)
+        outputs = self.codi.order([*named, *(name for name in held if name not in named)])
         given, refused = self._raw(prompts), self._raw(negative)
+        kept = self._raw({name: of.value for name, of in held.items()} or None)
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
-        total, (values, negatives) = arguments.expand((given, refused), arguments.positive("n", n))
+        total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
+        parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
+        values = self._with_beginnings(values, parts)
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights or {}, values, total)
         for names in (values, negatives):
@@ -129,12 +139,42 @@ class Pipeline:
         warn_of_ignored(self.codi, values, negatives)
         encoders, sampled, decoders = generator.components(outputs, values, negatives)
         split(total, batch_size)
-        self._weights.check(itertools.chain(*encoders.values(), sampled, *(decoders.values() if decode else ())))
+        codecs = [self.codi[name].components["codec"] for name in parts]
+        self._weights.check(
+            itertools.chain(*encoders.values(), sampled, codecs, *(decoders.values() if decode else ()))
+        )
+        shares({name: Held(np.zeros(1), share=0.0) for name, of in parts.items() if of.condition.whole}, outputs)
         z = generator.sample(
             self._weights, outputs, values, total, keys, mix, guide, progress,
             negative=negatives, noise=noise, batch_size=batch_size,
+            held=encode(self.codi, parts, lambda name, of: self._encoded(generator, name, of, batch_size)),
         )  # fmt: skip
-        return self.decode(z, batch_size=batch_size, progress=progress) if decode else Output(self.codi, {}, z)
+        if not decode:
+            return Output(self.codi, {}, z)
+        whole = [name for name, of in parts.items() if of.condition.whole]
+        made = generator.decode(
+            self._weights, {name: z[name] for name in outputs if name not in whole}, batch_size, progress,
+            {name: self.codi[name].beginnings(of.values) for name, of in parts.items() if of.condition.begins},
+        )  # fmt: skip
+        results = {
+            name: parts[name].put_into(self.codi, made.get(name, range(total))) if name in parts else made[name]
+            for name in outputs
+        }
+        return Output(self.codi, results, z)
+
+    def _with_beginnings(self, values: dict[str, list[Any]], parts: Mapping[str, Given]) -> dict[str, list[Any]]:
+        """The prompts, and what outputs begin with as prompts of their modalities, where there are no others."""
+        begun = {name: list(of.values) for name, of in parts.items() if of.condition.begins and name not in values}
+        return {name: {**values, **begun}[name] for name in self.codi.order([*values, *begun])}
+
+    def _encoded(self, generator: Generator, name: str, values: Sequence[Any], batch_size: int | None) -> np.ndarray:
+        """The latents of raw values of one modality."""
+        variables = self._weights((self.codi[name].components["codec"],))
+        parts = [
+            distributed.fetch(generator.encode(variables, name, [values[i] for i in rows]))
+            for rows in split(len(values), batch_size)
+        ]
+        return np.concatenate(parts)[: len(values)]
 
     def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Encodes values by the codecs: modality -> value or list of n values.

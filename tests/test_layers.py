@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "codi_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A room may import from rooms that are named before it, and from itself. The first ten are single files that all use.
+# A room may import from rooms that are named before it, and from itself. The first eleven are files that all use.
 # So training knows of no evaluation, and of digit_world only what lies above it: the command line.
 ROOMS = (
-    *("types", "config", "exit_codes", "registry", "rng"),
+    *("types", "config", "exit_codes", "registry", "rng", "condition"),
     *("config_utils", "storage", "range_reads", "progress", "plugins"),
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
     *("packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from codi_jax.cli import conditions
 from codi_jax.cli.common import (
     add_workdir,
     directory,
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="PROMPT",
             help=f"a prompt of modality {name}: its text or file",
         )
-    parser.add_argument("--to", required=True, metavar="A,B", help="modalities to generate, separated by commas")
+    parser.add_argument("--to", default="", metavar="A,B", help="modalities to generate, separated by commas")
     parser.add_argument("--out", type=directory, required=True, help="directory for the files")
     parser.add_argument("--weights", default="", metavar="A=x,B=y", help="mix weights of the prompts (1 each)")
     parser.add_argument("--n", default="1", help="number of samples (1)")
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eta", help="noise of the sampler ddim, 0 to 1 (the config's)")
     parser.add_argument("--spacing", metavar="NAME", help=f"of timesteps: {', '.join(SPACINGS)} (the config's)")
     parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
+    conditions.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         "weights": dict(_numbers("--weights", [args.weights])),
         "guidance": _guidance(args.guidance, outputs),
         "negative": _negative(pipe, args.negative),
+        "hold": conditions.parse(args),
         "steps": None if args.steps is None else number("--steps", args.steps, int),
         "sampler": args.sampler,
         "eta": None if args.eta is None else number("--eta", args.eta, float),

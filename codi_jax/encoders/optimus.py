@@ -66,7 +66,14 @@ class Optimus(nn.Module):
         noise = 0.0 if rng is None else jax.random.normal(rng, mean.shape)
         return self.decode_logits(mean + jnp.exp(0.5 * logvar) * noise, decoder_ids), mean, logvar
 
-    def generate(self, z: Array, rng: jax.Array, temperature: float | Array = 1.0, max_length: int = 30) -> Array:
+    def generate(
+        self,
+        z: Array,
+        rng: jax.Array,
+        temperature: float | Array = 1.0,
+        max_length: int = 30,
+        beginning: Array | None = None,
+    ) -> Array:
         """Samples sequences given z, in one scan with a key-value cache; to be called under jit.
 
         Args:
@@ -74,6 +81,7 @@ class Optimus(nn.Module):
           rng: key; position i samples with fold_in(rng, i).
           temperature: of the softmax, may be traced; 0 takes the likeliest token.
           max_length: number of tokens including <bos> and <eos>, at least 2; static.
+          beginning: ids [B, max_length] that sequences begin with: <bos>, …, and <pad> from where they go on.
 
         Returns:
           Ids [B, max_length], int32: <bos>, …, <eos>, <pad>, …
@@ -87,18 +95,20 @@ class Optimus(nn.Module):
         decoder, variables = self.decoder.unbind()  # for jax.lax.scan: generation creates no variables
         greedy = jnp.asarray(temperature) == 0
 
-        def step(carry, place):
-            token, done, cache = carry
+        def step(carry, at):
+            (place, given), (token, done, cache) = at, carry
             logits, cache = decoder.apply(variables, token[:, None], z, cache, place)
             logits = logits[:, 0]
             drawn = jax.random.categorical(jax.random.fold_in(rng, place), logits / jnp.where(greedy, 1.0, temperature))
             token = jnp.where(greedy, logits.argmax(-1), drawn)
             token = jnp.where(place == max_length - 2, config.eos, token)
+            token = token if given is None else jnp.where(given == config.pad, token, given)
             token = jnp.where(done, config.pad, token).astype(jnp.int32)
             return (token, done | (token == config.eos), cache), token
 
         first = jnp.full((z.shape[0],), config.bos, jnp.int32)
         cache = decoder.apply(variables, z, max_length - 1, method="empty_cache")
         start = (first, jnp.zeros(first.shape, bool), cache)
-        _, rest = jax.lax.scan(step, start, jnp.arange(max_length - 1))
+        given = None if beginning is None else beginning[:, 1:].T
+        _, rest = jax.lax.scan(step, start, (jnp.arange(max_length - 1), given))
         return jnp.concatenate([first[:, None], rest.T], axis=1)

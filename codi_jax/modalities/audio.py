@@ -31,9 +31,11 @@ from codi_jax.encoders.griffin_lim import griffin_lim
 from codi_jax.encoders.hifigan import HiFiGAN, HiFiGANConfig
 from codi_jax.media import files
 from codi_jax.media.audio import Audio, beginning, player
+from codi_jax.media.joined import join_waveforms
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
+from codi_jax.modalities.parts import blocks, in_spans, spans
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -270,6 +272,21 @@ class AudioModality(Modality[AudioConfig]):
         if not np.isfinite(wave).all():
             raise ConfigError(f"{self.name}: NaN or infinite samples")
         return wave, rate
+
+    def kept(self, condition, value):
+        """Spans of time; bool [samples]."""
+        if condition.keep is None:
+            raise ConfigError(f"{self.name}: it has no mask; give keep, spans of seconds, such as 0-0.5s")
+        times = np.arange(len(value)) / self.config.mel.sample_rate
+        return in_spans(times, spans(condition.keep, self.name))
+
+    def latent_mask(self, kept):
+        fitted = np.pad(kept[: self.samples], (0, max(0, self.samples - len(kept))))
+        return blocks(fitted, self.latent_shape[:1])[:, None, None].astype(np.float32)
+
+    def composite(self, generated, value, kept):
+        """Kept samples as they are; the others joined to them without steps, in the loudness of the value."""
+        return join_waveforms(generated, value, kept, self.config.mel.sample_rate, self.config.normalize)
 
     def user_from_raw(self, value):
         """`Audio`: float32 samples in [-1, 1] and the model's rate."""

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.condition import Condition
 from codi_jax.config import ConfigError
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.calls import apply, init
@@ -89,6 +90,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
     components: Mapping[str, str]  # role -> component name
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is a sample of its posterior, or its mean
+    completes = False  # whether a value can be kept as the beginning of the output, see `beginnings`
 
     def __init__(self, config: ConfigT, dims: ModelDims):
         """Renames components of the class.
@@ -248,6 +250,42 @@ class Modality(abc.ABC, Generic[ConfigT]):
             return init(self.denoiser, key, *inputs)["unet"]
         environment = Tokens.of(jnp.zeros((1, 1, self.dims.environment_width)))
         return init(self.denoiser, key, *inputs, environment, jnp.ones((1,)))["cross"]
+
+    def kept(self, condition: Condition, value: Any) -> np.ndarray:
+        """Which part of a value a condition keeps; see `Condition.partial`.
+
+        Args:
+          condition: its `keep` or its `mask`.
+          value: the raw value.
+
+        Returns:
+          bool, which broadcasts against the value.
+
+        Raises:
+          ConfigError: no part of a value of this modality can be kept, or not the one that is named.
+        """
+        del condition, value
+        raise ConfigError(f"{self.name}: no part of it can be kept; give all of it, or a strength")
+
+    def latent_mask(self, kept: np.ndarray) -> np.ndarray:
+        """Which cells of the latent are kept whole: float32 of 0 and 1, which broadcasts against latent_shape."""
+        raise NotImplementedError(f"{self.name} has `kept` but no `latent_mask`")
+
+    def composite(self, generated: Any, value: Any, kept: np.ndarray) -> Any:
+        """The generated raw value with the kept part of the given one in its place, bit by bit."""
+        return np.where(kept, value, generated)
+
+    def beginnings(self, values: Sequence[Any]) -> np.ndarray:
+        """Raw values as what `decode_latent` takes as the beginning of the outputs; of a modality that `completes`.
+
+        Raises:
+          ConfigError: a value is too long.
+        """
+        raise NotImplementedError(f"{self.name} cannot begin with a value")
+
+    def complete(self, generated: Any, value: Any) -> Any:
+        """The generated raw value, with the given one as its beginning as it was given."""
+        raise NotImplementedError(f"{self.name} cannot begin with a value")
 
     def component(self, variables: Variables, role: str) -> dict:
         """Parameters of the component of a role.

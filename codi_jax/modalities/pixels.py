@@ -11,13 +11,15 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from codi_jax.config import config_class
+from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
-from codi_jax.media import images
+from codi_jax.media import files, images
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
+from codi_jax.modalities.parts import blocks
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -114,6 +116,32 @@ class PixelModality(Modality[PixelConfigT]):
         if pixels.dtype != np.uint8 or pixels.ndim != len(self._frames) + 3 or pixels.shape[-1] != 3 or not pixels.size:
             raise self._unexpected(pixels, f"uint8 {shape}")
         return pixels
+
+    def kept(self, condition, value):
+        """What is black in the mask, in all frames; bool [*frames, H, W, 1]."""
+        if condition.mask is None:
+            raise ConfigError(f"{self.name}: keep: {condition.keep!r}, but it has no time; give a mask")
+        mask = condition.mask
+        if isinstance(mask, (np.ndarray, jax.Array)):
+            mask = np.asarray(mask)
+            if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "bufi":
+                raise self._unexpected(mask, "a mask [H, W], or an image of it")
+            levels = mask * 255.0 if mask.dtype.kind in "bf" else mask
+            mask = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+        source = mask if isinstance(mask, Image.Image) else files.given_file(mask)
+        if source is None:
+            raise self._unexpected(mask, "a mask: a file, an image of Pillow or an array [H, W]")
+        pixels = images.crop_resize(files.read_image(source), value.shape[-2], self.config.crop_seed)
+        return np.broadcast_to(pixels.max(-1, keepdims=True) < 128, (*value.shape[:-1], 1))
+
+    def latent_mask(self, kept):
+        return blocks(kept[..., 0], self.latent_shape[:-1])[..., None].astype(np.float32)
+
+    def composite(self, generated, value, kept):
+        if value.shape != generated.shape:  # `clip` reads larger images than it generates
+            value = images.resize(value, *generated.shape[-3:-1])
+            kept = blocks(kept[..., 0], generated.shape[:-1])[..., None]
+        return np.where(kept, value, generated)
 
     def prepare(self, samples):
         pixels = samples[self.name]

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from codi_jax.condition import BEGINNING
 from codi_jax.config import ConfigError, config_class
 from codi_jax.data.tokenizer import make_tokenizer
 from codi_jax.encoders.bert import PAD
 from codi_jax.encoders.clip import CLIPText, CLIPTextConfig, unit
 from codi_jax.encoders.optimus import Optimus, OptimusConfig
 from codi_jax.encoders.text_postprocess import tidy
-from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
+from codi_jax.modalities.base import Modality, ModelDims, register
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -71,6 +72,7 @@ class TextModality(Modality[TextConfig]):
     name = "text"
     suffix = ".txt"
     sampled_posterior = False  # as in the release, whose encoder returns only the mean
+    completes = True
     Config = TextConfig
     components = {
         "codec": "text_codec",
@@ -162,8 +164,8 @@ class TextModality(Modality[TextConfig]):
     def encode_moments(self, params, media):
         return apply(Optimus.encode, self.codec, params, media["source"])
 
-    def decode(self, params, latent):
-        """Samples ids [B, length]; see `TextConfig.temperature` and `seed`."""
+    def decode(self, params, latent, beginning=None):
+        """Samples ids [B, length]; see `TextConfig.temperature` and `seed`, and `Optimus.generate` for a beginning."""
         return apply(
             Optimus.generate,
             self.codec,
@@ -172,6 +174,7 @@ class TextModality(Modality[TextConfig]):
             jax.random.key(self.config.seed),
             temperature=self.config.temperature,
             max_length=self.lengths[2],
+            beginning=beginning,
         )
 
     def reconstruction(self, params, media, latent, key):
@@ -204,8 +207,31 @@ class TextModality(Modality[TextConfig]):
     def codec_input(self, media):
         return media
 
-    def decode_latent(self, variables, z):
-        return decode_by_codec(self, variables, z)
+    def decode_latent(self, variables, z, beginning=None):
+        return self.decode(self.component(variables, "codec"), self.denormalize(variables, z), beginning)
+
+    def kept(self, condition, value):
+        """There is none: the latent of a caption is one vector."""
+        raise ConfigError(
+            f"{self.name}: keep: its latent is one vector, of which no part can be kept, but its beginning can: "
+            f"expected {BEGINNING!r}, got {condition.keep or 'a mask'!r}"
+        )
+
+    def beginnings(self, values):
+        """Ids [B, length] for the decoder."""
+        tokenizer, length = self.tokenizers[2], self.lengths[2]
+        for tokens, _ in tokenizer.truncated(values, length - 1):  # a token is left to generate
+            raise ConfigError(
+                f"{self.name}: a beginning of {tokens} tokens; a caption has {length - 2}, of which one is generated"
+            )
+        ids = tokenizer.encode(values, length)
+        return np.where(ids == tokenizer.eos, self.config.codec.pad, ids)
+
+    def complete(self, generated, value):
+        """The words as they were given, and what the decoder has added to them."""
+        decoded = self.tokenizers[2].decode(self.beginnings([value])[0])
+        rest = generated.removeprefix(tidy(decoded) if self.config.tidy else decoded)
+        return f"{value} {rest.strip()}".rstrip()
 
     def ignored(self, values):
         """Names words outside of the vocabulary, and the ends of prompts that have too many tokens."""

@@ -13,6 +13,7 @@ from codi_jax.config import config_class
 from codi_jax.media import files
 from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims, register
+from codi_jax.modalities.parts import frames, in_spans, is_spans, spans
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
 
@@ -81,6 +82,16 @@ class VideoModality(PixelModality[VideoConfig]):
         if (file := files.given_file(value)) is None:
             raise self._unexpected(value, "a file or uint8 [T, H, W, 3]")
         return files.read_video(file, self.config.frames, self.config.rate, self.read_size, shape)
+
+    def kept(self, condition, value):
+        """Frames, or what is black in a mask of all frames; bool [T, H, W, 1]."""
+        if condition.keep is None:
+            return super().kept(condition, value)
+        if is_spans(condition.keep):
+            chosen = in_spans(np.arange(len(value)) / self.config.rate, spans(condition.keep, self.name))
+        else:
+            chosen = frames(condition.keep, len(value), self.name)
+        return np.broadcast_to(chosen[:, None, None, None], (*value.shape[:-1], 1))
 
     def user_from_raw(self, value):
         """Frames uint8 [T, H, W, 3]."""

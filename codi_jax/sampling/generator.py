@@ -24,6 +24,7 @@ from codi_jax.progress import ProgressFn
 from codi_jax.rng import normal
 from codi_jax.sampling.chunks import key_of_chunk, progress_of_chunk, split
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.held import Held, kept, shares, start
 from codi_jax.sampling.joint import SamplerInputs
 from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator, on_mesh
 from codi_jax.sampling.prompts import warn_of_ignored
@@ -119,6 +120,7 @@ class Generator:
         noise: Mapping[str, Array] | None = None,
         null: Mapping[str, Array] | None = None,
         progress: ProgressFn | None = None,
+        held: Mapping[str, Held] | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together.
 
@@ -133,14 +135,17 @@ class Generator:
           noise: z_T by output; drawn for those not given.
           null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None; or negative prompts.
           progress: called before every network call of the host loop; once, before a scan.
+          held: output -> what is given of it.
 
         Returns:
           Normalised latents {output: [n, *latent_shape]}.
 
         Raises:
-          ConfigError: no outputs, an unknown or repeated modality, or impossible weights.
+          ConfigError: no outputs, an unknown or repeated modality, impossible weights, or all is given.
         """
         codi, outputs = self.codi, self._outputs(outputs)
+        held = held or {}
+        taken = shares(held, outputs)
         guidance = {**self.config.guidance, **(guidance or {})}
         null = null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n)
         connectivity = codi.connectivity(outputs)
@@ -156,13 +161,16 @@ class Generator:
             tokens=replicate(absent),
             # Without noise in its steps, the sampler is compiled once for one key and for keys [n].
             key=replicate(key if adds_noise(SAMPLERS[self.config.sampler], self.config.eta) else jax.random.key(0)),
+            kept=replicate(kept(held, n)),
         )
         rules = {name: guidance.get(name, ClassifierFreeGuidance()) for name in outputs}
         z = {
             name: noise[name] if noise and name in noise else normal(key, n, codi[name].latent_shape, name, "z_T")
             for name in outputs
         }
-        return self._sample(inputs, rules, replicate(z), progress)
+        for name, of in held.items():
+            z[name] = start(of, z[name], self._sample.first_timestep(of.share), codi.schedule)
+        return self._sample(inputs, rules, replicate(z), progress, taken)
 
     def decode(
         self,
@@ -170,6 +178,7 @@ class Generator:
         latents: Mapping[str, Array],
         batch_size: int | None = None,
         progress: ProgressFn | None = None,
+        beginnings: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, list[Any]]:
         """Decodes normalised latents {output: [n, *latent_shape]} to lists of raw values.
 
@@ -178,6 +187,7 @@ class Generator:
           latents: by output.
           batch_size: see `sample`.
           progress: called when the decoding of an output starts.
+          beginnings: output -> what it begins with, [1 or n, …], see `Modality.beginnings`.
         """
         out = {}
         for name, z in latents.items():
@@ -189,7 +199,9 @@ class Generator:
             values: list[Any] = []
             for rows in split(len(z), batch_size):
                 part = z if len(rows) == len(z) else z[rows]
-                decoded = self._run("decode", name, roles, modality.decode_latent, loaded, part)
+                first = (beginnings or {}).get(name)
+                more = () if first is None else (np.broadcast_to(first, (len(z), *first.shape[1:]))[rows],)
+                decoded = self._run("decode", name, roles, modality.decode_latent, loaded, part, *more)
                 values += modality.postprocess(distributed.fetch(decoded))
             out[name] = values[: len(z)]
             del loaded
@@ -239,6 +251,7 @@ class Generator:
         negative: Mapping[str, Sequence[Any]] | None = None,
         noise: Mapping[str, Array] | None = None,
         batch_size: int | None = None,
+        held: Mapping[str, Held] | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together from prompts given as raw values.
 
@@ -258,6 +271,7 @@ class Generator:
           batch_size: number of samples that are computed at a time; all if None. More samples are computed in chunks
             of this size. The last one is filled up with copies, so that all are computed by the same programs. With
             one `key`, the first chunk uses the key itself, and chunk k > 0 the key folded with ("chunk", k).
+          held: output -> what is given of it, of n samples or of all.
 
         Returns:
           Normalised latents {output: [n, *latent_shape]}.
@@ -301,6 +315,7 @@ class Generator:
                     {name: z[rows] for name, z in (noise or {}).items()},
                     null[k],
                     progress_of_chunk(progress, k, len(chunks)),
+                    {name: of.rows(rows) for name, of in (held or {}).items()},
                 )
             )
             jax.block_until_ready(parts)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from codi_jax.codi import CoDi
 from codi_jax.diffusion.guidance import Branch, combine
 from codi_jax.rng import normal
+from codi_jax.sampling.held import Kept
 from codi_jax.types import Array, Tokens
 
 
@@ -35,6 +36,7 @@ class SamplerInputs:
       connectivity: output -> [M] weights of the modalities that it attends to.
       tokens: modality -> environment tokens [n, K, E]; zeros of modalities that are not generated.
       key: PRNG key of the noise that the sampler adds; or keys [n], one per sample.
+      kept: output -> the cells that are kept, see `sampling.held`.
     """
 
     variables: dict[str, Any]
@@ -43,6 +45,7 @@ class SamplerInputs:
     connectivity: dict[str, Array]
     tokens: dict[str, Array]
     key: Array
+    kept: dict[str, Kept] = dataclasses.field(default_factory=dict)
 
     def context(self, branches: Iterable[Branch]) -> Tokens:
         """The prompt or the null prompt of k branches, [k·n, L, D]."""
@@ -59,7 +62,7 @@ class NetworkInputs:
       context: output -> the prompt or the null prompt of each of its k branches, [k·n, L, D].
       connectivity: output with a branch that reads the environment -> [M] weights.
       tokens: modality -> environment tokens [n, K, E]; {} if no branch reads them.
-      key: see `SamplerInputs`.
+      key, kept: see `SamplerInputs`.
     """
 
     variables: dict[str, Any]
@@ -67,6 +70,7 @@ class NetworkInputs:
     connectivity: dict[str, Array]
     tokens: dict[str, Array]
     key: Array
+    kept: dict[str, Kept] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +117,10 @@ class JointDenoiser:
             )
         k = len(coefficients)
         stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
-        return combine(stacked.reshape(k, *z.shape), coefficients)
+        guided = combine(stacked.reshape(k, *z.shape), coefficients)
+        if name not in inputs.kept:
+            return guided
+        return inputs.kept[name].keep(guided, z, t, self.codi.schedule, self.codi.config.prediction)
 
     def predict_all(
         self,

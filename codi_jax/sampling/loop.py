@@ -113,20 +113,22 @@ class JointSampler:
         guidance: Mapping[str, Guidance],
         z: Mapping[str, Array],
         progress: ProgressFn | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> dict[str, Array]:
         """Samples, on the mesh of the parameters.
 
         Args:
           inputs: see `SamplerInputs`.
           guidance: output -> its rule.
-          z: output -> noise [n, *latent_shape].
+          z: output -> noise [n, *latent_shape], or what it starts from.
           progress: called before every network call of the host loop; once, before a scan.
+          shares: output -> the share of its steps that are taken; 1 if not given, see `Held`.
 
         Returns:
           Latents of the names, shapes and order of z.
         """
         with on_mesh(inputs.variables):
-            return self._sample(inputs, guidance, z, progress)
+            return self._sample(inputs, guidance, z, progress, shares)
 
     def _sample(
         self,
@@ -134,8 +136,10 @@ class JointSampler:
         guidance: Mapping[str, Guidance],
         z: Mapping[str, Array],
         progress: ProgressFn | None,
+        shares: Mapping[str, float] | None,
     ) -> dict[str, Array]:
-        plan = self.plan({name: guidance[name] for name in z}, len(next(iter(z.values()))), inputs.null is not None)
+        rules, n = {name: guidance[name] for name in z}, len(next(iter(z.values())))
+        plan = self.plan(rules, n, inputs.null is not None, shares)
         replicate = mesh_replicator(inputs.variables)
         context = functools.cache(lambda branches: replicate(inputs.context(branches)))
         states = {
@@ -163,19 +167,27 @@ class JointSampler:
                     connectivity={name: inputs.connectivity[name] for name in names if work.joint(name)},
                     tokens={**inputs.tokens, **tokens} if any(map(work.joint, names)) else {},
                     key=inputs.key,
+                    kept={name: inputs.kept[name] for name in names if name in inputs.kept},
                 )
                 new |= self._advance(plan, rows, names, encoded, {name: states[name] for name in names}, own)
             states |= replicate(new)
             tokens = {name: values for name, values in tokens.items() if name not in new}
         return {name: states[name].z for name in z}
 
-    def plan(self, guidance: Mapping[str, Guidance], n: int, prompted: bool = True) -> WorkPlan:
+    def plan(
+        self,
+        guidance: Mapping[str, Guidance],
+        n: int,
+        prompted: bool = True,
+        shares: Mapping[str, float] | None = None,
+    ) -> WorkPlan:
         """The work of all network calls.
 
         Args:
           guidance: output -> its rule.
           n: number of samples.
           prompted: whether the prompt differs from the null prompt.
+          shares: see `__call__`.
         """
         codi, outputs = self._codi, tuple(guidance)
         connectivity = dict(zip(codi.modalities, codi.connectivity(outputs), strict=True))
@@ -186,19 +198,33 @@ class JointSampler:
         joint = RELEASE if codi.config.compat == "release" else JOINT
         return WorkPlan.of(
             {name: rule.coefficients(codi.schedule.steps) for name, rule in guidance.items()},
-            network_calls(self._levels(outputs), self._sampler.evaluations),
+            network_calls(self._levels(outputs, shares or {}), self._sampler.evaluations),
             joint if len(outputs) > 1 else ALONE,
             sources,
             n,
             prompted,
         )
 
-    def _levels(self, outputs: Sequence[str]) -> np.ndarray:
-        """The timesteps (t, t_next) of K outputs in every step, [S, K, 2]."""
-        delay = [self._config.delay.get(name, 0) for name in outputs]
-        first, last = min(delay), max(delay)
-        steps = len(self._pairs) + last - first
-        return np.stack([delayed(self._pairs, late - first, steps) for late in delay], axis=1)
+    def first_timestep(self, share: float) -> np.generic:
+        """The timestep at which an output starts that takes a share of its steps; the clean level for none."""
+        pairs = self._taken(share)
+        return pairs[0, 0] if len(pairs) else self._pairs[-1, 1]
+
+    def _taken(self, share: float) -> np.ndarray:
+        """The last steps of an output that takes a share of them, at least one if it takes any, [S', 2]."""
+        steps = len(self._pairs)
+        return self._pairs[steps - min(steps, max(round(share * steps), share > 0)) :]
+
+    def _levels(self, outputs: Sequence[str], shares: Mapping[str, float]) -> np.ndarray:
+        """The timesteps (t, t_next) of K outputs in every step, [S, K, 2]; one that takes fewer waits at its first."""
+        delay = {name: self._config.delay.get(name, 0) for name in outputs}
+        taken = {name: self._taken(shares.get(name, 1.0)) for name in outputs}
+        first = {name: delay[name] + len(self._pairs) - len(taken[name]) for name in outputs}
+        begin = min(first[name] for name in outputs if len(taken[name]))
+        steps = max(first[name] + len(taken[name]) for name in outputs if len(taken[name])) - begin
+        clean = np.full((steps, 2), self._pairs[-1, 1])
+        rows = [delayed(taken[m], first[m] - begin, steps) if len(taken[m]) else clean for m in outputs]
+        return np.stack(rows, axis=1)
 
     def _variables(self, variables: dict, work: Work, names: Iterable[str], encoded: Iterable[str]) -> dict:
         """Variables of the components that the calls of some outputs evaluate."""

@@ -1,0 +1,278 @@
+"""What the packaged model makes of a part of an output: is the generated part that of the kept one?
+
+    python -m benchmarks.conditions --n=256 --json=docs/claims/conditions.json
+
+A part of a test sample is kept, the rest is generated without a prompt, and the packaged judges read the generated part
+alone: what was kept is made black, silent, or a copy of the generated frame beside it.
+
+    read        the fraction of samples whose generated part shows the factor of the sample
+    ceiling     the same of the real sample, with the same part hidden
+    of ceiling  their ratio
+    shuffled    the generated part against the factor of another sample: chance, and what a bias would give
+    noise       the same with noise in place of the generated part: what the judge says without evidence
+    kept        the fraction of samples whose kept part is in the result, bit by bit
+
+Where an output is kept whole, the others go with it; beside them stand the same outputs from it as a prompt. Edits
+start from the noise of a sample, with a prompt of another colour: how many have it, and how many still the digit.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import codi_jax
+from benchmarks.results import machine, write
+from codi_jax import Condition
+from codi_jax.digit_world import CARRIES, FACTORS, DigitWorld, WorldConfig
+from codi_jax.digit_world.benchmark import sync
+from codi_jax.digit_world.judges.readers import Reader, make_readers
+from codi_jax.metrics.agreement import agreement
+from codi_jax.metrics.intervals import wilson
+from codi_jax.packaged import DEFAULT, open_package
+from codi_jax.parallel.tables import table
+from codi_jax.pipeline import Pipeline
+
+Value = np.ndarray
+SIDE = 32
+FRAMES = 8
+STRENGTHS = (0.2, 0.4, 0.6, 0.8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A part of an output that is kept.
+
+    Attributes:
+      task: its name.
+      output: the modality.
+      keep, mask: see `Condition`.
+      kept: value -> which of it is kept, bool, for the check.
+      alone: value -> the value with what is kept hidden.
+      factors: that the generated part shows.
+    """
+
+    task: str
+    output: str
+    kept: Callable[[Value], np.ndarray]
+    alone: Callable[[Value], Value]
+    factors: tuple[str, ...]
+    keep: str | None = None
+    mask: np.ndarray | None = None
+
+
+def _image(task: str, generated: tuple[slice, slice]) -> Case:
+    """An image of which a rectangle is generated."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[generated] = True
+
+    def alone(value: Value) -> Value:
+        return np.where(mask[..., None], value, 0).astype(np.uint8)
+
+    return Case(task, "image", lambda value: ~mask[..., None], alone, ("digit", "colour"), mask=mask)
+
+
+def _video(task: str, keep: str, frames: Sequence[int], factors: tuple[str, ...] = ("digit", "colour")) -> Case:
+    """A video of which some frames are kept; hidden, each is a copy of the nearest generated one."""
+    free = np.array([k for k in range(FRAMES) if k not in frames])
+    nearest = [int(free[np.abs(free - k).argmin()]) for k in range(FRAMES)]
+
+    def kept(value: Value) -> np.ndarray:
+        return np.isin(np.arange(FRAMES), frames)[:, None, None, None]
+
+    return Case(task, "video", kept, lambda value: value[nearest], factors, keep=keep)
+
+
+def _audio(task: str, keep: str, spans: Sequence[tuple[float, float]], rate: int) -> Case:
+    """A sound of which spans of seconds are kept; hidden, they are silent."""
+
+    def kept(value: Value) -> np.ndarray:
+        times = np.arange(len(value)) / rate
+        return np.any([(a <= times) & (times < b) for a, b in spans], axis=0)
+
+    def alone(value: Value) -> Value:
+        return np.where(kept(value), 0, value).astype(np.int16)
+
+    return Case(task, "audio", kept, alone, ("digit", "voice"), keep=keep)
+
+
+def cases(rate: int) -> list[Case]:
+    """All parts; `rate` is that of the audio."""
+    low, left, middle = slice(16, 32), slice(0, 16), slice(8, 24)
+    return [
+        _image("inpaint, lower half", (low, slice(None))),
+        _image("inpaint, left half", (slice(None), left)),
+        _image("inpaint, centre of 16 x 16", (middle, middle)),
+        _video("image to video, first frame", "0", [0]),
+        _video("extend a clip, first half", "0-0.5s", range(4)),
+        _video("interpolate, both ends", "0,7", [0, 7], ("digit", "colour", "motion")),
+        _audio("sound for a silent part, second half", "0-0.5s", [(0, 0.5)], rate),
+        _audio("sound for a silent part, middle half", "0-0.25s,0.75-2s", [(0, 0.25), (0.75, 2)], rate),
+    ]
+
+
+def rates(read: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], factors: Sequence[str]) -> dict[str, float]:
+    """The fraction of samples of which each factor is read as it is."""
+    return {factor: agreement((truth[factor], read[factor])) for factor in factors}
+
+
+def partial(pipe: Pipeline, case: Case, real: Sequence[Value], truth: Mapping[str, np.ndarray], reader: Reader) -> Any:
+    """The row of a part that is kept."""
+    n, codi = len(real), pipe.codi[case.output]
+    given = [codi.user_from_raw(value) for value in real]
+    made = pipe(
+        hold={case.output: Condition(given, keep=case.keep, mask=case.mask)}, seed=list(range(n)), batch_size=64
+    )
+    values = [codi.raw_from_user(value) for value in made[case.output]]
+    if case.output == "audio":  # int16, which the user's float32 holds
+        values = [np.asarray(value) for value in values]
+    same = [
+        np.array_equal(np.where(case.kept(a), a, 0), np.where(case.kept(b), b, 0))
+        for a, b in zip(values, real, strict=True)
+    ]
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(np.iinfo(v.dtype).min, np.iinfo(v.dtype).max, v.shape, v.dtype, endpoint=True) for v in real]
+    read = {
+        "read": reader([case.alone(value) for value in values]).factors,
+        "ceiling": reader([case.alone(value) for value in real]).factors,
+        "noise": reader([case.alone(value) for value in noise]).factors,
+    }
+    numbers = {name: rates(of, truth, case.factors) for name, of in read.items()}
+    other = {factor: np.roll(x, 1) for factor, x in truth.items()}
+    numbers["shuffled"] = rates(read["read"], other, case.factors)
+    return {
+        "task": case.task,
+        "output": case.output,
+        "n": n,
+        "kept": float(np.mean(same)),
+        "chance": {factor: 1 / len(FACTORS[factor]) for factor in case.factors},
+        "interval": {factor: list(wilson(x, n)) for factor, x in numbers["read"].items()},
+        **numbers,
+    }
+
+
+def whole(pipe: Pipeline, source: str, output: str, real: Mapping[str, Any], readers: Mapping[str, Reader]) -> Any:
+    """The row of an output that goes with another one, which is kept whole; beside it as a prompt."""
+    given = [pipe.codi[source].user_from_raw(value) for value in real["values"][source]]
+    n, truth = len(given), real["factors"]
+    shared = tuple(factor for factor in CARRIES[output] if factor in CARRIES[source])
+    row: dict[str, Any] = {"task": f"{source} → {output}", "output": output, "n": n}
+    for how in ("held", "prompt"):
+        held, prompts = ({source: given}, None) if how == "held" else ({}, {source: given})
+        made = pipe(prompts, output, hold=held, seed=list(range(n)), batch_size=64)
+        values = [pipe.codi[output].raw_from_user(value) for value in made[output]]
+        read = readers[output](values).factors
+        row[how] = rates(read, truth, shared)
+        row[f"{how}, shuffled"] = rates(read, {f: np.roll(x, 1) for f, x in truth.items()}, shared)
+        if {source, output} == {"audio", "video"}:
+            times = sync.READERS[output](np.stack(values)) - sync.event_times(truth["event"])
+            row[f"{how}, same frame"] = float(np.mean(np.abs(times) <= sync.TOLERANCES["same_frame"]))
+    return row
+
+
+def edits(pipe: Pipeline, real: Mapping[str, Any], reader: Reader) -> list[Any]:
+    """The rows of edits: images, with a prompt of their digit in another colour."""
+    truth, n = real["factors"], len(real["values"]["image"])
+    colours, digits = FACTORS["colour"], FACTORS["digit"]
+    new = (truth["colour"] + 1) % len(colours)
+    prompts = [f"a {colours[c]} {digits[d]}" for c, d in zip(new, truth["digit"], strict=True)]
+    given = [pipe.codi["image"].user_from_raw(value) for value in real["values"]["image"]]
+    out = []
+    for strength in STRENGTHS:
+        made = pipe(
+            {"text": prompts}, hold={"image": Condition(given, strength=strength)}, seed=list(range(n)), batch_size=64
+        )
+        values = [pipe.codi["image"].raw_from_user(value) for value in made["image"]]
+        read = reader(values).factors
+        distance = [
+            np.abs(a.astype(float).mean(-1) - b.mean(-1)).mean()
+            for a, b in zip(values, real["values"]["image"], strict=True)
+        ]
+        out.append(
+            {
+                "strength": strength,
+                "n": n,
+                "digit": agreement((truth["digit"], read["digit"])),
+                "new colour": agreement((new, read["colour"])),
+                "old colour": agreement((truth["colour"], read["colour"])),
+                "grey levels from the original": float(np.mean(distance)),
+            }
+        )
+    return out
+
+
+def real_samples(pipe: Pipeline, n: int) -> dict[str, Any]:
+    """Raw values and factors of the first n test samples."""
+    world = DigitWorld(WorldConfig(split="test", size=n, truncate=0.0, modalities=("text", "image", "audio", "video")))
+    batch = world.read(np.arange(n))
+    values = {name: pipe.codi[name].raw_from_batch(batch) for name in pipe.modalities}
+    return {"values": values, "factors": {name: np.asarray(x) for name, x in batch["factors"].items()}}
+
+
+def to_text(rows: Mapping[str, Any]) -> str:
+    """The three tables."""
+    lines: list[Sequence[str]] = [
+        ("task", "factor", "read", "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept", "n")
+    ]
+    for row in rows["parts"]:
+        for factor, value in row["read"].items():
+            top = row["ceiling"][factor]
+            numbers = (value, top, value / top if top else float("nan"), row["shuffled"][factor], row["noise"][factor])
+            lines.append(
+                (
+                    row["task"], factor, *(f"{x:.3f}" for x in numbers),
+                    f"{row['chance'][factor]:.3f}", f"{row['kept']:.3f}", str(row["n"]),
+                )
+            )  # fmt: skip
+    parts = [table(lines, right=range(2, 10))]
+    lines = [("task", "factor", "held", "prompt", "held, shuffled", "n")]
+    for row in rows["whole"]:
+        for factor, value in row["held"].items():
+            numbers = (value, row["prompt"][factor], row["held, shuffled"][factor])
+            lines.append((row["task"], factor, *(f"{x:.3f}" for x in numbers), str(row["n"])))
+        if "held, same frame" in row:
+            numbers = (row["held, same frame"], row["prompt, same frame"])
+            lines.append((row["task"], "same frame", *(f"{x:.3f}" for x in numbers), "", str(row["n"])))
+    parts.append(table(lines, right=range(2, 6)))
+    names = list(rows["edits"][0])
+    lines = [
+        tuple(names),
+        *(
+            tuple(f"{row[name]:g}" if name in ("strength", "n") else f"{row[name]:.3f}" for name in names)
+            for row in rows["edits"]
+        ),
+    ]
+    parts.append(table(lines, right=range(len(names))))
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=256, help="samples of every row (256)")
+    parser.add_argument("--model", default=DEFAULT, help=f"what codi_jax.load takes ({DEFAULT})")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    args = parser.parse_args(arguments)
+    start, pipe = machine(), codi_jax.load(args.model)
+    package = open_package(DEFAULT)
+    readers = make_readers(package.codi, package, args.n)
+    real = real_samples(pipe, args.n)
+    rate = pipe.codi["audio"].value_format["rate"]
+    rows: dict[str, Any] = {"parts": [], "whole": []}
+    for case in cases(rate):
+        rows["parts"].append(partial(pipe, case, real["values"][case.output], real["factors"], readers[case.output]))
+        print(case.task, {name: rows["parts"][-1][name] for name in ("read", "ceiling")}, flush=True)
+    for source in pipe.modalities:
+        for output in pipe.modalities:
+            if source != output:
+                rows["whole"].append(whole(pipe, source, output, real, readers))
+                print(source, output, {name: rows["whole"][-1][name] for name in ("held", "prompt")}, flush=True)
+    rows["edits"] = edits(pipe, real, readers["image"])
+    write(args.json, start, [rows], n=args.n, model=args.model)
+    print(f"\n{to_text(rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Options of the command line for what is given of outputs: --hold, --mask, --edit, --strength."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from codi_jax.cli.common import number
+from codi_jax.condition import BEGINNING, Condition
+from codi_jax.config import ConfigError
+
+_PART = re.compile(r"(?P<file>.+):(?P<part>[\d.,\-]*\d\.?s?(?:,[\d.\-]+s?)*)")
+
+_DOTS = ("…", "...")  # behind the words that a text begins with
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    group = parser.add_argument_group("what is given of outputs: it is kept as it is, and the rest goes with it")
+    group.add_argument(
+        "--hold",
+        action="append",
+        default=[],
+        metavar="A=FILE[:PART]",
+        help="keep all of it, or a part: audio=a.wav, video=c.mp4:0-1s, video=c.mp4:0,7 (frames), 'text=a red …' (the "
+        "words it begins with), image=p.png with --mask",
+    )
+    group.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="A=FILE",
+        help="what is white is generated, black is kept",
+    )
+    group.add_argument(
+        "--edit",
+        action="append",
+        default=[],
+        metavar="A=FILE",
+        help="change it: start from its noise, by --strength",
+    )
+    group.add_argument(
+        "--strength", action="append", default=[], metavar="A=x", help="share of the steps of --edit, by output (.6)"
+    )
+
+
+def parse(args: argparse.Namespace) -> dict[str, Condition]:
+    """The conditions of the arguments.
+
+    Raises:
+      ConfigError: another form, one output twice, or an option without the one it belongs to.
+    """
+    held, masks, edited = (_values(name, getattr(args, name)) for name in ("hold", "mask", "edit"))
+    strengths = _strengths(args.strength, edited)
+    if both := [name for name in held if name in edited]:
+        raise ConfigError(f"--hold and --edit of {both[0]}: use only one of them; a --mask keeps a part of --edit")
+    for option, given in (("--mask", masks), ("--strength", strengths)):
+        for name in given:
+            if name not in held and name not in edited:
+                raise ConfigError(f"{option} {name}: needs --hold {name}=FILE or --edit {name}=FILE")
+    if late := [name for name in strengths if name not in edited]:
+        raise ConfigError(f"--strength {late[0]}: is for --edit {late[0]}=FILE")
+    out = {}
+    for name, value in held.items():
+        if words := next((value.removesuffix(dots).strip() for dots in _DOTS if value.endswith(dots)), None):
+            out[name] = Condition(words, keep=BEGINNING)
+            continue
+        match = _PART.fullmatch(value)
+        if match and name in masks:
+            raise ConfigError(f"--hold {name}={value}: gives a part, and --mask another; use only one of them")
+        file, part = (match["file"], match["part"]) if match else (value, None)
+        out[name] = Condition(file, keep=part, mask=masks.get(name))
+    for name, value in edited.items():
+        out[name] = Condition(value, mask=masks.get(name), strength=strengths.get(name, 0.6))
+    return out
+
+
+def _values(option: str, given: Iterable[str]) -> dict[str, str]:
+    """Output -> value of arguments NAME=VALUE."""
+    out: dict[str, str] = {}
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.strip() or not value:
+            raise ConfigError(f"--{option}: expected NAME=FILE, such as image=p.png, got {argument!r}")
+        if name.strip() in out:
+            raise ConfigError(f"--{option} {name.strip()} is given twice")
+        out[name.strip()] = value
+    return out
+
+
+def _strengths(given: Iterable[str], edited: Iterable[str]) -> dict[str, Any]:
+    """Output -> strength; a number alone is that of all edited outputs."""
+    out: dict[str, Any] = {}
+    for argument in given:
+        name, _, value = argument.rpartition("=")
+        names = [name.strip()] if name.strip() else list(edited)
+        if not names:
+            raise ConfigError("--strength: needs --edit NAME=FILE")
+        out |= dict.fromkeys(names, number("--strength", value, float))
+    return out

@@ -1,0 +1,71 @@
+"""Parts of values that conditions name: spans of seconds, numbers of frames, and the cells of a latent they fill."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from codi_jax.config import ConfigError
+
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_SPAN = re.compile(rf"({_NUMBER})-({_NUMBER})s")
+_FRAMES = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def spans(keep: str, name: str) -> list[tuple[float, float]]:
+    """The spans of "0-0.5s,0.8-1s", in seconds.
+
+    Raises:
+      ConfigError: another form, or a span that ends before it begins.
+    """
+    out = []
+    for part in keep.split(","):
+        match = _SPAN.fullmatch(part.strip())
+        if not match or float(match[1]) >= float(match[2]):
+            raise ConfigError(f"{name}: keep: expected spans of seconds, such as 0-0.5s, got {part!r}")
+        out.append((float(match[1]), float(match[2])))
+    return out
+
+
+def is_spans(keep: str) -> bool:
+    """Whether a part is given in seconds."""
+    return keep.strip().endswith("s")
+
+
+def frames(keep: str, count: int, name: str) -> np.ndarray:
+    """Which of `count` frames "0,5-7" names, bool [count].
+
+    Raises:
+      ConfigError: another form, or a frame that there is not.
+    """
+    out = np.zeros(count, bool)
+    for part in keep.split(","):
+        match = _FRAMES.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first > last or last >= count:
+            raise ConfigError(
+                f"{name}: keep: expected frames from 0 to {count - 1}, such as 0,{count - 1}, or seconds, such as "
+                f"0-0.5s, got {part!r}"
+            )
+        out[first : last + 1] = True
+    return out
+
+
+def in_spans(times: np.ndarray, keep: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Whether times, in seconds, are in one of the spans, whose ends are not in them."""
+    return np.any([(a <= times) & (times < b) for a, b in keep], axis=0)
+
+
+def blocks(kept: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Which cells of a grid are kept whole.
+
+    Args:
+      kept: bool [N1, N2, …], in the resolution of the value.
+      shape: of the grid, [n1, n2, …]; each axis is cut into parts that are equal, up to one.
+
+    Returns:
+      bool [n1, n2, …].
+    """
+    for axis, cells in enumerate(shape):
+        kept = np.stack([part.all(axis) for part in np.array_split(kept, cells, axis)], axis)
+    return kept

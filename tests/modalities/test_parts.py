@@ -1,0 +1,32 @@
+"""Spans, frames, and cells of a grid."""
+
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.modalities.parts import blocks, frames, in_spans, is_spans, spans
+
+
+def test_spans_of_time():
+    assert spans("0-0.5s, .8-1.s", "audio") == [(0.0, 0.5), (0.8, 1.0)]
+    assert is_spans("0-1s") and not is_spans("0-1")
+    np.testing.assert_array_equal(in_spans(np.arange(5) / 4, [(0, 0.25), (0.5, 0.75)]), [1, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("text", ["1-0s", "0-0s", "0-1", "-1-2s", "a-bs", "", "0-1s,"])
+def test_other_spans_are_refused(text):
+    with pytest.raises(ConfigError, match=r"^audio: keep: expected spans of seconds, such as 0-0.5s, got "):
+        spans(text, "audio")
+
+
+def test_numbers_of_frames():
+    np.testing.assert_array_equal(frames("0,5-7", 8, "video"), [1, 0, 0, 0, 0, 1, 1, 1])
+    for text in ("8", "3-2", "0,8", "x", "-1", "1.5"):
+        with pytest.raises(ConfigError, match=r"^video: keep: expected frames from 0 to 7, such as 0,7, or seconds"):
+            frames(text, 8, "video")
+
+
+def test_a_cell_is_kept_if_all_of_it_is():
+    kept = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]], bool)
+    np.testing.assert_array_equal(blocks(kept, (2, 2)), [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(blocks(np.array([1, 1, 1, 0, 1], bool), (2,)), [1, 0])  # 3 and 2 of 5

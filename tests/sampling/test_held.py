@@ -1,0 +1,108 @@
+"""What is held stays: in every sampler and loop, whole, in part, and from a level of noise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.diffusion.samplers import SAMPLERS
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
+from codi_jax.sampling.held import Held, start
+from tests import toy
+
+N = 2
+BUILT_IN = ("ddim", "ancestral", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
+KEY = jax.random.key(3)
+
+
+@functools.lru_cache
+def variables():
+    return toy.variables(toy.codi())
+
+
+def generator(sampler="ddim", loop="host", steps=3, **options):
+    guidance = {name: ClassifierFreeGuidance(2.0, 2.0) for name in toy.PAIR}
+    return Generator(toy.codi(), GenerateConfig(guidance, steps=steps, sampler=sampler, loop=loop, **options))
+
+
+def given(seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((N, 2, 2, 4)), jnp.float32)
+
+
+MASK = np.zeros((1, 2, 2, 1), np.float32)
+MASK[0, 0] = 1  # the upper half
+
+
+def latents(of, held, outputs=toy.PAIR, key=KEY):
+    return of.latents(variables(), outputs, {}, N, key, held=held)
+
+
+@pytest.mark.parametrize("sampler", BUILT_IN)
+def test_every_sampler_ends_at_what_is_kept(sampler):
+    assert set(BUILT_IN) == set(SAMPLERS)
+    made = latents(generator(sampler), {"image": Held(given(), MASK)}, ("image",))["image"]
+    np.testing.assert_allclose(made[:, 0], given()[:, 0], atol=2e-5)
+    free = latents(generator(sampler), None, ("image",))["image"]
+    assert float(jnp.abs(made[:, 1] - free[:, 1]).max()) > 1e-3  # the rest goes with it
+    assert float(jnp.abs(made[:, 1] - given()[:, 1]).max()) > 0.1
+
+
+def test_a_scan_is_the_host_loop():
+    held = {"image": Held(given(), MASK), "text": Held(jnp.ones((1, 16)), share=0.5)}
+    host, scan = (latents(generator(loop=loop, steps=4), held) for loop in ("host", "scan"))
+    for name in toy.PAIR:
+        np.testing.assert_allclose(host[name], scan[name], atol=2e-4)
+
+
+def test_what_is_held_whole_does_not_change_and_guides_the_others():
+    held = [{"image": Held(given(seed), share=0.0)} for seed in (0, 1)]
+    first, second = (latents(generator(), of) for of in held)
+    np.testing.assert_array_equal(first["image"], given(0))
+    assert float(jnp.abs(first["text"] - second["text"]).max()) > 1e-3
+    alone = latents(generator(), None, ("text",))["text"]
+    assert float(jnp.abs(first["text"] - alone).max()) > 1e-3
+
+
+def test_an_edited_output_starts_from_its_own_noise_level():
+    of = generator(steps=4)
+    near, far = (latents(of, {"image": Held(given(), share=share)}, ("image",))["image"] for share in (0.25, 1.0))
+    free = latents(of, None, ("image",))["image"]
+    np.testing.assert_array_equal(far, free)  # all steps: from pure noise
+    distance = [float(jnp.abs(z - given()).mean()) for z in (near, far)]
+    assert distance[0] < 0.8 * distance[1]
+
+
+def test_steps_that_are_taken():
+    of = generator(steps=4)._sample
+    levels = of._levels(("text", "image"), {"image": 0.5})
+    every = of._pairs
+    np.testing.assert_array_equal(levels[:, 0], every)
+    np.testing.assert_array_equal(levels[2:, 1], every[2:])
+    assert (levels[:2, 1] == every[2, 0]).all()  # waits where it starts
+    assert of._levels(("image",), {"image": 0.5}).shape == (2, 1, 2)
+    assert (of._levels(("text", "image"), {"image": 0.0})[:, 1] == every[-1, 1]).all()
+    assert of.first_timestep(1e-9) == every[-1, 0] and of.first_timestep(0.0) == every[-1, 1]
+    delayed = generator(steps=4, delay={"image": 2})._sample._levels(("text", "image"), {"image": 0.5})
+    np.testing.assert_array_equal(delayed[4:, 1], every[2:])
+    assert len(delayed) == 6
+
+
+def test_the_start_is_on_the_path_of_what_is_kept():
+    codi = toy.codi()
+    noise = jnp.ones((N, 2, 2, 4))
+    z = start(Held(given(), MASK), noise, 500, codi.schedule)
+    level = codi.schedule.at(500)
+    np.testing.assert_allclose(z[:, 0], level.alpha * given()[:, 0] + level.sigma, rtol=1e-6)
+    np.testing.assert_array_equal(z[:, 1], noise[:, 1])
+
+
+def test_nothing_to_generate_is_refused():
+    with pytest.raises(ConfigError, match=r"^text, image: all of it is given; name an output that is generated$"):
+        latents(generator(), {"image": Held(given(), share=0.0), "text": Held(jnp.ones((1, 16)), share=0.0)})
+    with pytest.raises(ConfigError, match=r"^strength: expected 0 to 1, got 2$"):
+        Held(given(), share=2)
