@@ -88,10 +88,20 @@ def _order(name: str) -> tuple[str, int]:
     return (name[: found.start()], int(found[0])) if found else (name, -1)
 
 
+def seeds(runs: Runs) -> list[Run]:
+    """The runs of all training seeds."""
+    return [run for name, run in runs.items() if re.fullmatch(r"seed\d+", name)]
+
+
 def main(runs: Runs) -> list[Run]:
-    """The runs of the training seeds; the packaged model if there are none."""
-    seeds = [run for name, run in runs.items() if re.fullmatch(r"seed\d+", name)]
-    return seeds or [run for name, run in runs.items() if name == "packaged"]
+    """The training seeds that were trained as long as the first; the packaged model if there are none.
+
+    Others have a table of their own: a mean over lengths would say more of the length than of the seed.
+    """
+    found = seeds(runs)
+    if not found:
+        return [run for name, run in runs.items() if name == "packaged"]
+    return [run for run in found if run.length == found[0].length]
 
 
 def ours(runs: Runs) -> list[Run]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims import judged, paper_tasks
+from benchmarks.claims import seeds as of_seeds
 from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
-from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, ours, provenance, union
+from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, ours, provenance, seeds, union
 from benchmarks.claims.runs import ablations as ablation_runs
 
 WORST = 5  # cells of the 225 that are named
@@ -290,6 +291,14 @@ def all_runs(runs: Runs) -> Table:
     )
 
 
+def training_seeds(runs: Runs) -> Table:
+    """(b) The recipe with several training seeds."""
+    used = seeds(runs)
+    what = "The whole recipe with several training seeds: the mean of each seed, then over seeds, with the range."
+    blocks = judged.judged(used, lambda judge: of_seeds.table(used, judge)) if len(used) > 1 else []
+    return Table(used if blocks else [], what, blocks, seeds=False)
+
+
 def tasks(runs: Runs) -> Table:
     """The tasks of the paper."""
     used = main(runs)
@@ -305,6 +314,7 @@ TABLES: dict[str, Callable[[Runs], Table]] = {
     "joint": joint,
     "factors": factors,
     "held_out": held_out,
+    "seeds": training_seeds,
     "compared": set_by_set,
     "ablations": ablations,
     "combinations": combinations,

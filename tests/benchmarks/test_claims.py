@@ -96,11 +96,16 @@ def test_sets_of_outputs_with_factors_and_fidelity():
     assert "shuffled |" not in text  # no run has it
 
 
-def test_shorter_repeats_and_notes_are_named():
+def test_shorter_repeats_have_a_column_of_their_own():
     of = seeds()
-    of["seed2"].content.update(trained_with="digit_world:length=1.5", note="half as long")
-    text = tables.joint(of).text()
-    assert "seeds 0 (length 3), 1 (length 3), 2 (length 1.5)" in text and "seed2: half as long." in text
+    for k in (1, 2):
+        of[f"seed{k}"].content.update(trained_with="digit_world:length=1.5", note="half as long")
+    text = tables.training_seeds(of).text()
+    assert "| digit | length 3, seed 0 | length 1.5, seeds 1 and 2 |" in text and "seed2: half as long." in text
+    assert "| pairs generated together | .800 | .875 (.850–.900) |" in text
+    assert "| prompt to output, mean | .940 | .955 (.940–.970) |" in text
+    assert "One seed, n = 256" in tables.joint(of).text()  # a mean over lengths would be one of neither
+    assert "Not measured yet." in tables.training_seeds({"seed0": of["seed0"]}).text()
 
 
 def test_ablations_are_of_one_seed():
