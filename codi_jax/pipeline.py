@@ -147,7 +147,9 @@ class Pipeline:
         z = generator.sample(
             self._weights, outputs, values, total, keys, mix, guide, progress,
             negative=negatives, noise=noise, batch_size=batch_size,
-            held=encode(self.codi, parts, lambda name, of: self._encoded(generator, name, of, batch_size)),
+            held=encode(
+                self.codi, parts, lambda name, of: self._in_chunks("codec", generator.encode, name, of, batch_size)
+            ),
         )  # fmt: skip
         if not decode:
             return Output(self.codi, {}, z)
@@ -166,15 +168,6 @@ class Pipeline:
         """The prompts, and what outputs begin with as prompts of their modalities, where there are no others."""
         begun = {name: list(of.values) for name, of in parts.items() if of.condition.begins and name not in values}
         return {name: {**values, **begun}[name] for name in self.codi.order([*values, *begun])}
-
-    def _encoded(self, generator: Generator, name: str, values: Sequence[Any], batch_size: int | None) -> np.ndarray:
-        """The latents of raw values of one modality."""
-        variables = self._weights((self.codi[name].components["codec"],))
-        parts = [
-            distributed.fetch(generator.encode(variables, name, [values[i] for i in rows]))
-            for rows in split(len(values), batch_size)
-        ]
-        return np.concatenate(parts)[: len(values)]
 
     def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Encodes values by the codecs: modality -> value or list of n values.
@@ -225,13 +218,19 @@ class Pipeline:
         self._weights.check(itertools.chain(*components.values()))
         out = {}
         for name, (items, _) in raw.items():
-            variables = self._weights(components[name])
-            parts = [
-                distributed.fetch(function(variables, name, [items[i] for i in rows]))
-                for rows in split(len(items), batch_size)
-            ]
-            out[name] = np.concatenate(parts)[: len(items)]
+            out[name] = self._in_chunks(role, function, name, items, batch_size)
         return out
+
+    def _in_chunks(
+        self, role: str, function: Any, name: str, items: Sequence[Any], batch_size: int | None
+    ) -> np.ndarray:
+        """The results of a function of the raw values of one modality, see `_apply`, in chunks of them."""
+        variables = self._weights((self.codi[name].components[role],))
+        parts = [
+            distributed.fetch(function(variables, name, [items[i] for i in rows]))
+            for rows in split(len(items), batch_size)
+        ]
+        return np.concatenate(parts)[: len(items)]
 
     def _raw(self, values: Any) -> dict[str, tuple[list[Any], bool]]:
         """Modality -> its values as raw values, and whether they were given as a list, in the model's order."""

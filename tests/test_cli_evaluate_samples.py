@@ -8,17 +8,14 @@ from PIL import Image
 
 from codi_jax import cli
 from codi_jax.digit_world.world import DigitWorld, WorldConfig
+from tests import refusals
 from tests.evaluation import made
 
 N = 12
 
 
 def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["evaluate", *map(str, arguments)])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith("codi-jax: ") and error.count("\n") == 1
-    return error.removeprefix("codi-jax: ").rstrip()
+    return refusals.refused(capsys, "evaluate", *arguments)
 
 
 def write(folder, shift):

@@ -2,19 +2,13 @@
 
 import json
 
-import pytest
-
 from codi_jax import cli
-from tests import toy
+from tests import refusals, toy
 from tests.evaluation.suite import sets
 
 
 def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["evaluate", *map(str, arguments)])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith("codi-jax: ") and error.count("\n") == 1
-    return error.removeprefix("codi-jax: ").rstrip()
+    return refusals.refused(capsys, "evaluate", *arguments)
 
 
 def test_a_run_is_measured_on_a_data_set(tmp_path, capsys):

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -201,6 +201,20 @@ def number(option: str, text: str, kind: type) -> Any:
     except ValueError:
         what = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{option}: expected {what}, got {text!r}") from None
+
+
+def numbers(args: argparse.Namespace, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """The numbers of the options that are given, by name.
+
+    Args:
+      args: options as texts.
+      kinds: name -> type.
+
+    Raises:
+      ConfigError: a text that is no number.
+    """
+    given = {name: text for name in kinds if (text := getattr(args, name)) is not None}
+    return {name: number(f"--{name.replace('_', '-')}", text, kinds[name]) for name, text in given.items()}
 
 
 def override(tree: dict[str, Any], arguments: Sequence[str], cls: type | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codi_jax.cli.common import number, refuse_arguments, split_config
+from codi_jax.cli.common import numbers, refuse_arguments, split_config
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -82,19 +82,8 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     """
     from codi_jax.evaluation.settings import Settings
 
-    options = {
-        "batch_size": (args.batch_size, int),
-        "seconds": (args.seconds, float),
-        "frames": (args.frames, int),
-        "resamples": (args.resamples, int),
-        "seed": (args.seed, int),
-    }
-    numbers = {
-        name: number(f"--{name.replace('_', '-')}", text, kind)
-        for name, (text, kind) in options.items()
-        if text is not None
-    }
-    return Settings(metrics=names_of(args.metrics), **numbers)
+    kinds = {"batch_size": int, "seconds": float, "frames": int, "resamples": int, "seed": int}
+    return Settings(metrics=names_of(args.metrics), **numbers(args, kinds))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from codi_jax.cli.common import number, refuse_arguments, split_config
+from codi_jax.cli.common import numbers, refuse_arguments, split_config
 from codi_jax.cli.evaluate_samples import names_of, settings_of, silent
 from codi_jax.cli.models import open_model
 from codi_jax.config import ConfigError
@@ -65,13 +65,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     datasets = parse_datasets(args.datasets or "")
     settings = settings_of(args)
     check_metrics(settings.metrics)
-    options = {"n": (args.n, int), "seed": (args.seed, int), "batch_size": (args.batch_size, int)}
-    numbers = {
-        name: number(f"--{name.replace('_', '-')}", text, kind)
-        for name, (text, kind) in options.items()
-        if text is not None
-    }
-    suite = SuiteConfig(tasks=names_of(args.tasks), **numbers)
+    given = numbers(args, {"n": int, "seed": int, "batch_size": int})
+    suite = SuiteConfig(tasks=names_of(args.tasks), **given)
     storage.check_output(args.out)
     distributed.start(distributed.requested())
     keep_freed_memory()

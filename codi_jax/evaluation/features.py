@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from codi_jax import storage
@@ -140,7 +139,7 @@ def _compute_parts(
     activity: str,
 ) -> None:
     """Computes the batches of this process that are not there yet; the next one is read meanwhile."""
-    process, processes = (jax.process_index(), jax.process_count()) if distributed.is_multiprocess() else (0, 1)
+    process, processes = distributed.index_and_count()
     missing = [k for k in range(process, _batches(contents, size), processes) if not _part(folder, k).exists()]
     rows = [range(k * size, min((k + 1) * size, len(contents))) for k in missing]
     total, done = sum(map(len, rows)), 0

@@ -186,6 +186,11 @@ def is_multiprocess() -> bool:
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+def index_and_count() -> tuple[int, int]:
+    """The index of this process and the number of processes, by which they share work; 0 and 1 without others."""
+    return (jax.process_index(), jax.process_count()) if is_multiprocess() else (0, 1)
+
+
 def is_primary() -> bool:
     """Whether this is process 0, which prints and writes the files that exist once per run."""
     return not is_multiprocess() or jax.process_index() == 0

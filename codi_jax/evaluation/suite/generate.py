@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from codi_jax import storage
 from codi_jax.data.decoded_source import is_caption, truncate_caption
 from codi_jax.evaluation.samples import Samples
@@ -154,7 +152,7 @@ def _write(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptWarning)  # of every batch; what is not read does not count
         made = pipe(prompts, outputs, seed=[request.seed for request in chosen])
-    process, processes = (jax.process_index(), jax.process_count()) if distributed.is_multiprocess() else (0, 1)
+    process, processes = distributed.index_and_count()
     for name in outputs:
         for i, path in list(enumerate(paths[name].values()))[process::processes]:
             if is_caption(name) and not made[name][i].strip():

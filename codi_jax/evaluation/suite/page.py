@@ -43,7 +43,7 @@ def lines(task: Mapping[str, Any], networks: Mapping[str, Any]) -> Iterator[Line
       networks: label -> what is in metrics.json of it.
     """
     alone = {_key(row): row for row in task["settings"].get(INDEPENDENT, ())}
-    title = f"{', '.join(task['prompts'])} → {' + '.join(task['outputs'])}"
+    title = _title(task)
     for row in task["settings"]["joint"]:
         other = alone.get(_key(row))
         shuffled = next((x for key, x in row["numbers"].items() if key.startswith("shuffled")), None)
@@ -61,6 +61,11 @@ def lines(task: Mapping[str, Any], networks: Mapping[str, Any]) -> Iterator[Line
                 "" if i else _published(task["published"].get(row["metric"]), networks.get(row["network"])),
                 str(row["n"]) if row["n_reference"] is None else f"{row['n']}, {row['n_reference']} real",
             )
+
+
+def _title(task: Mapping[str, Any]) -> str:
+    """Such as "text, audio → text + image"."""
+    return f"{', '.join(task['prompts'])} → {' + '.join(task['outputs'])}"
 
 
 def _published(number: Mapping[str, Any] | None, network: Mapping[str, Any] | None) -> str:
@@ -165,6 +170,6 @@ def _examples(codi: CoDi, task: Mapping[str, Any], out: Path, space: int) -> Htm
         (name, [media(codi[name], folder / name / f"{line['key']}{codi[name].suffix}") for line in listed])
         for name in task["outputs"]
     ]
-    title = f"{', '.join(task['prompts'])} → {' + '.join(task['outputs'])}, {task['dataset']}. "
+    title = f"{_title(task)}, {task['dataset']}. "
     made = figure(gallery(cells), [el("b", title), "The first samples, without selection."])
     return made if len(made) <= space else None

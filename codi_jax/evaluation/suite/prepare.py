@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -87,7 +86,7 @@ def prepare(
     names = _safe(drawn)
     listed = folder / LISTED
     if not listed.exists():
-        process, processes = (jax.process_index(), jax.process_count()) if distributed.is_multiprocess() else (0, 1)
+        process, processes = distributed.index_and_count()
         own = drawn[process::processes]
         rows = list(_written(codi, real, own, modalities, names, seed, folder, progress))
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -52,7 +52,3 @@ class Task:
     def truncated(self) -> bool:
         """Whether the text prompt is only the beginning of a caption, as in the paper's joint training."""
         return bool({"text"} & set(self.prompts) & set(self.outputs))
-
-    def title(self) -> str:
-        """Such as "text, audio → image + text"."""
-        return f"{', '.join(self.prompts)} → {' + '.join(self.outputs)}"
