@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "digit_world.py")
 TINY = f"--config={DEMO}:tiny,modalities=text+image"
 # ml_collections loads a config file by a deprecated method.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world", "chaos")
 

@@ -11,7 +11,6 @@ from codi_jax.config import ConfigError, to_dict
 from codi_jax.train.recipe import RunConfig, open_run
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 
 def config(name, *overrides):

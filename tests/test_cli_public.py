@@ -18,7 +18,6 @@ from tests.evaluation import made
 from tests.interop import files, paper
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 CONFIG = """from tests.interop import paper
 

@@ -22,7 +22,6 @@ from codi_jax.train.recipe import RunConfig, open_run
 from tests import registries
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

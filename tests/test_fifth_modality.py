@@ -212,7 +212,6 @@ def test_outputs_of_the_four_are_bit_identical():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command_line_takes_it_as_prompt_and_output(recordings, five, tmp_path, capsys):
     five["pen"].write(recordings["pen"][0], tmp_path / "seven.csv")
     arguments = [f"--config={CONFIG}:tiny", f"--plugins={PLUGIN}", "--random-weights", "--steps=1", "--to=pen"]

@@ -19,7 +19,6 @@ from codi_jax.evaluation.suite import paper
 from codi_jax.train.recipe import open_run
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 COMMIT, OTHER = "1234567" + "0" * 33, "89abcde" + "0" * 33

@@ -1,11 +1,8 @@
 """The benchmark of preprocessing: batches of a config's sizes are prepared; no claim about times."""
 
-import pytest
-
 from benchmarks.prepare import BATCH, Host, to_table
 
 
-@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_a_host_prepares_the_media_of_a_config():
     host = Host("digit_world:tiny")
     assert host.names() == list(BATCH)

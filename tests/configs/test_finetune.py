@@ -22,7 +22,6 @@ from configs import finetune
 from tests import toy
 
 # ml_collections loads a config file by a method that is deprecated in Python 3.12.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 ROWS = 200
 

@@ -100,7 +100,6 @@ def test_the_channels_of_a_sequence_are_lines():
     assert sheet.size == (2 * (SIDE + GAP), 3 * (SIDE + GAP))
 
 
-@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_the_command(capsys, tmp_path):
     cli.main(["data", "inspect", "--config=demo:tiny", "--source=pairs", "--n=3", f"--out={tmp_path}"])
     text = capsys.readouterr().out

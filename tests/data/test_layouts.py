@@ -79,7 +79,6 @@ def test_inspect_prints_a_config_that_reads_the_data_set(expected, name, capsys)
 
 
 @pytest.mark.parametrize("name", ["AudioSet", "COCO captions", "img2dataset, webdataset", "captions beside the files"])
-@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 def test_inspect_prints_a_command_whose_sources_read_the_data_set(expected, name, capsys):
     _, folder, path = LAYOUTS[name]
     cli.main(["data", "inspect", f"{folder}/{path}".rstrip("/"), "--n=1"])

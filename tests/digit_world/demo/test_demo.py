@@ -13,7 +13,6 @@ from codi_jax.train.stop import Preempted
 from tests import toy
 
 # ml_collections loads config files with a deprecated function.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
 CONFIG = """from tests import toy
 
