@@ -109,7 +109,9 @@ class Pipeline:
             `Generator.sample`, which says what noise a single seed gives them.
           latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
           hold: output -> what is given of it: a `Condition`, or a value that is kept whole. Such an output is one of
-            `to`, also if it is not named there; the others go with what is kept of it. Values are as prompts.
+            `to`, also if it is not named there; the others go with what is kept of it. Values are as prompts. What is
+            kept in part is also a prompt of its modality, unless `prompts` has one: its rest filled up from the nearest
+            frames, in the median colour or with silence. `weights` weighs it as others, 0 leaves it out.
           decode: whether to decode the latents. If not, the output has `latents` only.
 
         Returns:
@@ -129,7 +131,7 @@ class Pipeline:
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
         total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
         parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
-        values = self._with_beginnings(values, parts)
+        values = self._with_given(values, parts)
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights or {}, values, total)
         for names in (values, negatives):
@@ -164,10 +166,11 @@ class Pipeline:
         }
         return Output(self.codi, results, z)
 
-    def _with_beginnings(self, values: dict[str, list[Any]], parts: Mapping[str, Given]) -> dict[str, list[Any]]:
-        """The prompts, and what outputs begin with as prompts of their modalities, where there are no others."""
-        begun = {name: list(of.values) for name, of in parts.items() if of.condition.begins and name not in values}
-        return {name: {**values, **begun}[name] for name in self.codi.order([*values, *begun])}
+    def _with_given(self, values: dict[str, list[Any]], parts: Mapping[str, Given]) -> dict[str, list[Any]]:
+        """The prompts, and what is kept of outputs as prompts of their modalities, where there are no others."""
+        own = {name: of.prompts(self.codi) for name, of in parts.items() if name not in values}
+        every = {**values, **{name: of for name, of in own.items() if of}}
+        return {name: every[name] for name in self.codi.order(every)}
 
     def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Encodes values by the codecs: modality -> value or list of n values.

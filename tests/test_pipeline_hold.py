@@ -73,6 +73,24 @@ def test_frames_and_seconds_of_a_video_are_kept():
     assert (np.abs(half[4:].astype(int) - given[4:]).mean((1, 2, 3)) > 10).all()
 
 
+def test_what_is_kept_in_part_is_a_prompt_unless_there_is_one():
+    given, pipe = pixels(1, (8,)), pipeline()
+    hold = {"video": Condition(given, keep="0")}
+    still = np.repeat(given[:1], 8, axis=0)
+    made = pipe(hold=hold).video[0]
+    np.testing.assert_array_equal(pipe({"video": still}, hold=hold).video[0], made)
+    assert np.abs(pipe({"video": given}, hold=hold).video[0].astype(int) - made).max() > 0
+    prompt = {"text": "a red seven"}
+    without = pipe(prompt, hold=hold, weights={"video": 0}).video[0]
+    assert np.abs(pipe(prompt, hold=hold).video[0].astype(int) - without).max() > 0
+    edit = {"video": Condition(given, keep="0", strength=0.5)}
+    with pytest.raises(ConfigError, match="video"):  # an edit is led by its prompts alone
+        pipe(prompt, hold=edit, weights={"video": 0})
+    filled = pipe.codi["audio"].filled(np.int16([5, 6, 7]), np.array([True, False, True]))
+    np.testing.assert_array_equal(filled, [5, 0, 7])
+    assert filled.dtype == np.int16
+
+
 def test_seconds_of_a_sound_are_kept():
     given, pipe = wave(), pipeline()
     rate = given.rate

@@ -275,6 +275,10 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """The generated raw value with the kept part of the given one in its place, bit by bit."""
         return np.where(kept, value, generated)
 
+    def filled(self, value: Any, kept: np.ndarray) -> Any:
+        """The raw value as a prompt of its kept part: with something neutral in place of the rest."""
+        return np.where(kept, value, np.zeros_like(value))
+
     def beginnings(self, values: Sequence[Any]) -> np.ndarray:
         """Raw values as what `decode_latent` takes as the beginning of the outputs; of a modality that `completes`.
 

@@ -1,4 +1,4 @@
-"""Parts of values that conditions name: spans of seconds, numbers of frames, and the cells of a latent they fill."""
+"""Parts of values that conditions name: spans of time, numbers of frames, cells of a latent; filling what is left."""
 
 import re
 from collections.abc import Sequence
@@ -69,3 +69,25 @@ def blocks(kept: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     for axis, cells in enumerate(shape):
         kept = np.stack([part.all(axis) for part in np.array_split(kept, cells, axis)], axis)
     return kept
+
+
+def from_nearest(pixels: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Fills pixels from other frames.
+
+    Args:
+      pixels: [*frames, H, W, C], with one axis of frames or none.
+      kept: bool [*frames, H, W], of which at least one is true.
+
+    Returns:
+      pixels where they are kept; elsewhere the same pixel of the nearest frame that keeps it, the earlier one of two;
+      where no frame does, the median of all kept pixels.
+    """
+    frames, masks = pixels.reshape(-1, *pixels.shape[-3:]), kept.reshape(-1, *kept.shape[-2:])
+    times = np.arange(len(frames))
+    distance = np.where(
+        masks[:, None], np.abs(times[:, None] - times)[..., None, None], len(frames)
+    )  # [from, to, H, W]
+    nearest = distance.argmin(0)
+    found = np.take_along_axis(frames, nearest[..., None], 0)
+    median = np.median(frames[masks], axis=0).astype(pixels.dtype)
+    return np.where(np.any(masks, axis=0)[..., None], found, median).reshape(pixels.shape)

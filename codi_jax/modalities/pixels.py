@@ -19,7 +19,7 @@ from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.media import files, images
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
-from codi_jax.modalities.parts import blocks
+from codi_jax.modalities.parts import blocks, from_nearest
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -142,6 +142,10 @@ class PixelModality(Modality[PixelConfigT]):
             value = images.resize(value, *generated.shape[-3:-1])
             kept = blocks(kept[..., 0], generated.shape[:-1])[..., None]
         return np.where(kept, value, generated)
+
+    def filled(self, value, kept):
+        """Other pixels are those of the nearest frame that keeps them, or the median of all that are kept."""
+        return from_nearest(value, np.broadcast_to(kept[..., 0], value.shape[:-1]))
 
     def prepare(self, samples):
         pixels = samples[self.name]

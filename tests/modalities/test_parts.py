@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.modalities.parts import blocks, frames, in_spans, is_spans, spans
+from codi_jax.modalities.parts import blocks, frames, from_nearest, in_spans, is_spans, spans
 
 
 def test_spans_of_time():
@@ -30,3 +30,18 @@ def test_a_cell_is_kept_if_all_of_it_is():
     kept = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]], bool)
     np.testing.assert_array_equal(blocks(kept, (2, 2)), [[1, 0], [0, 1]])
     np.testing.assert_array_equal(blocks(np.array([1, 1, 1, 0, 1], bool), (2,)), [1, 0])  # 3 and 2 of 5
+
+
+def test_pixels_are_filled_from_the_nearest_frame():
+    pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full((1, 2, 2, 3), 10, np.uint8)
+    kept = np.zeros((5, 2, 2), bool)
+    kept[1, :, 0] = kept[3, :, 0] = True
+    filled = from_nearest(pixels, kept)
+    np.testing.assert_array_equal(filled[:, 0, 0, 0], [10, 10, 10, 30, 30])  # frame 2: the earlier of two as near
+    assert (filled[:, :, 1] == 20).all() and filled.dtype == np.uint8  # kept nowhere: the median of 10 and 30
+
+
+def test_pixels_of_an_image_are_filled_by_the_median():
+    image, kept = np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4), bool)
+    image[0], kept[0] = [1, 2, 3], True
+    np.testing.assert_array_equal(from_nearest(image, kept), np.broadcast_to(np.uint8([1, 2, 3]), (4, 4, 3)))
