@@ -16,7 +16,8 @@ has two branches, both with the environment, and only s:
 Kynkäänniemi et al. (arXiv 2404.07724) found guidance harmful at high noise levels and useless at low ones: outside an
 interval of timesteps both scales are 1.
 
-The coefficients sum to one, so that guidance commutes with conversion between prediction kinds (process, eq. 3).
+The coefficients sum to one, so that guidance commutes with conversion between prediction kinds (process, eq. 3). What
+they give can be adjusted, see `diffusion.adjustment`.
 
 A branch whose coefficient is 0 need not be evaluated: outside the interval (2) and (3) are one branch; inside, s = 1
 leaves out u, s = g leaves out c, and g = 0 leaves out c_env, the only one of (2) that reads the environment. Without a
@@ -34,6 +35,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.adjustment import Adjust, adjustment
 from codi_jax.types import Array
 
 
@@ -65,6 +68,18 @@ class Guidance(Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustedGuidance(Guidance, Protocol):
+    """A rule that changes what it has combined."""
+
+    def adjustment(self) -> Adjust | None:
+        """(x̂0 of the combination, x̂0 of the last branch), both [B, ...] -> x̂0; None to leave it as it is.
+
+        As `coefficients`, it returns a pytree whose leaves are the numbers of the rule.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassifierFreeGuidance:
     """Guidance of one output: (2) or (3), with s = g = 1 outside an interval of timesteps.
@@ -74,17 +89,35 @@ class ClassifierFreeGuidance:
       environment: g of (1); used by `JOINT` branches only.
       low, high: the scales apply where low · T <= t <= high · T. Outside, one branch is evaluated instead of two or
         three.
+      rescale: φ, in [0, 1], how far the result is rescaled to the standard deviation of the unguided prediction; see
+        `diffusion.adjustment` for this and the next two.
+      parallel: η, the share that is left of the part of guidance along the unguided x̂0; 0 in adaptive projected
+        guidance, 1 for classifier-free guidance.
+      limit: r, the largest root mean square of what guidance adds to x̂0; 0 for none.
     """
 
     prompt: float = 2.0
     environment: float = 2.0
     low: float = 0.0
     high: float = 1.0
+    rescale: float = 0.0
+    parallel: float = 1.0
+    limit: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.rescale <= 1:
+            raise ConfigError(f"guidance: rescale: expected 0 to 1, got {self.rescale}")
+        if self.limit < 0:
+            raise ConfigError(f"guidance: limit: expected a positive number, or 0 for none, got {self.limit}")
 
     def coefficients(self, num_timesteps: int) -> Callable[[Array, tuple[Branch, ...]], Array]:
         """See `Guidance.coefficients`."""
         low, high = self.low * num_timesteps, self.high * num_timesteps
         return jax.tree_util.Partial(_coefficients, self.prompt, self.environment, low, high)
+
+    def adjustment(self) -> Adjust | None:
+        """See `AdjustedGuidance.adjustment`."""
+        return adjustment(self.rescale, self.parallel, self.limit)
 
 
 def _coefficients(

@@ -19,7 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
+from codi_jax.diffusion.adjustment import Adjust
 from codi_jax.diffusion.guidance import Branch, combine
+from codi_jax.diffusion.process import convert
 from codi_jax.rng import normal
 from codi_jax.sampling.held import Kept
 from codi_jax.types import Array, Tokens
@@ -63,6 +65,7 @@ class NetworkInputs:
       connectivity: output with a branch that reads the environment -> [M] weights.
       tokens: modality -> environment tokens [n, K, E]; {} if no branch reads them.
       key, kept: see `SamplerInputs`.
+      adjust: output -> what is done with its guided prediction, see `AdjustedGuidance`.
     """
 
     variables: dict[str, Any]
@@ -71,6 +74,7 @@ class NetworkInputs:
     tokens: dict[str, Array]
     key: Array
     kept: dict[str, Kept] = dataclasses.field(default_factory=dict)
+    adjust: dict[str, Adjust] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,10 +121,15 @@ class JointDenoiser:
             )
         k = len(coefficients)
         stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
-        guided = combine(stacked.reshape(k, *z.shape), coefficients)
-        if name not in inputs.kept:
-            return guided
-        return inputs.kept[name].keep(guided, z, t, self.codi.schedule, self.codi.config.prediction)
+        stacked = stacked.reshape(k, *z.shape)
+        guided, kind, schedule = combine(stacked, coefficients), self.codi.config.prediction, self.codi.schedule
+        if name in inputs.adjust and k > 1:
+            level = schedule.at(t, z)
+            x0, last = (convert(p, z, level.alpha, level.sigma, kind, "x0") for p in (guided, stacked[-1]))
+            guided = convert(inputs.adjust[name](x0, last), z, level.alpha, level.sigma, "x0", kind)
+        if name in inputs.kept:
+            guided = inputs.kept[name].keep(guided, z, t, schedule, kind)
+        return guided
 
     def predict_all(
         self,

@@ -31,7 +31,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Guidance
+from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, AdjustedGuidance, Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, adds_noise, delayed, network_calls, timesteps
 from codi_jax.diffusion.samplers.loop import batch_timesteps, scan
 from codi_jax.parallel import replicate
@@ -140,6 +140,8 @@ class JointSampler:
     ) -> dict[str, Array]:
         rules, n = {name: guidance[name] for name in z}, len(next(iter(z.values())))
         plan = self.plan(rules, n, inputs.null is not None, shares)
+        found = {name: rule.adjustment() for name, rule in rules.items() if isinstance(rule, AdjustedGuidance)}
+        adjust = {name: of for name, of in found.items() if of is not None}
         replicate = mesh_replicator(inputs.variables)
         context = functools.cache(lambda branches: replicate(inputs.context(branches)))
         states = {
@@ -168,6 +170,7 @@ class JointSampler:
                     tokens={**inputs.tokens, **tokens} if any(map(work.joint, names)) else {},
                     key=inputs.key,
                     kept={name: inputs.kept[name] for name in names if name in inputs.kept},
+                    adjust={name: adjust[name] for name in names if name in adjust},
                 )
                 new |= self._advance(plan, rows, names, encoded, {name: states[name] for name in names}, own)
             states |= replicate(new)
