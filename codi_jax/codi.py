@@ -23,9 +23,10 @@ from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.remat import Remat, check
+from codi_jax.nn.timing import seconds
 from codi_jax.registry import Registry
 from codi_jax.rng import fold
-from codi_jax.types import MASKED, Array, Tokens
+from codi_jax.types import MASKED, Array, TimedTokens, Tokens
 
 
 @config_class()
@@ -170,6 +171,12 @@ class CoDi:
             c: (name, role) for name, modality in self.modalities.items() for role, c in modality.components.items()
         }
 
+    def components_of(self, roles: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+        """The components that have these roles in these modalities, each once; not all modalities have all roles."""
+        roles = tuple(roles)
+        found = (self[name].components.get(role) for name in names for role in roles)
+        return tuple(dict.fromkeys(component for component in found if component is not None))
+
     def _check_shared(self) -> None:
         """Raises ConfigError if modalities that share a component differ in its sizes."""
         for component, (name, role) in self.component_names().items():
@@ -305,25 +312,36 @@ class CoDi:
         Returns:
           Environment tokens and the gate [B] on the output of X: 0 if the whole row is zero, else 1.
         """
-        values = [tokens[name] for name in self.modalities]
-        gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (values[0].shape[0],))
-        return self.mix_environment(values, weights), gate
+        batch = tokens[next(iter(self.modalities))].shape[0]
+        gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
+        return self.mix_environment([(name, tokens[name]) for name in self.modalities], weights), gate
 
-    def mix_environment(self, values: Sequence[Array], weights: Array) -> Tokens:
+    def mix_environment(self, tokens: Sequence[tuple[str, Array]], weights: Array) -> Tokens:
         """One environment of several: the weighted sum of pooled tokens; maps concatenated, with biases log w.
 
+        Tokens with a time are concatenated, too, as `timed`; None if there are none.
+
         Args:
-          values: n arrays of tokens [B, K, E]; of maps, K may differ.
+          tokens: n modalities and their V [B, K, E]; of maps, K may differ.
           weights: [n], or [n, B] for weights of each sample.
         """
-        weights = weights.reshape(len(values), -1, 1)  # [n, 1 or B, 1]
+        parts = [jnp.split(v, [v.shape[1] - self[name].timed_tokens], axis=1) for name, v in tokens]
+        weights = weights.reshape(len(tokens), -1, 1)  # [n, 1 or B, 1]
+        biases = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)), MASKED)
+
+        def bias(of: Sequence[Array]) -> Array:
+            return jnp.concatenate([jnp.broadcast_to(b, v.shape[:2]) for b, v in zip(biases, of, strict=True)], 1)
+
+        (values, placed), timed = zip(*parts, strict=True), None
+        if any(v.shape[1] for v in placed):
+            lasts = [self[name].duration for name, _ in tokens]
+            times = jnp.concatenate([seconds(last, v.shape[1]) for last, v in zip(lasts, placed, strict=True)])
+            joined = jnp.concatenate(placed, 1)
+            timed = TimedTokens(joined, bias(placed), jnp.broadcast_to(times, joined.shape[:2]))
         if self.config.environment_tokens == "pooled":
-            return Tokens.of(jnp.asarray(sum(w[..., None] * v for w, v in zip(weights, values, strict=True))))
-        bias = [
-            jnp.broadcast_to(jnp.where(w > 0, jnp.log(jnp.maximum(w, 1e-30)), MASKED), v.shape[:2])
-            for w, v in zip(weights, values, strict=True)
-        ]
-        return Tokens(jnp.concatenate(values, 1), jnp.concatenate(bias, 1))
+            mixed = Tokens.of(jnp.asarray(sum(w[..., None] * v for w, v in zip(weights, values, strict=True))))
+            return dataclasses.replace(mixed, timed=timed)
+        return Tokens(jnp.concatenate(values, 1), bias(values), timed)
 
     def zero_environment_tokens(self, name: str, batch: int) -> Array:
         """Zeros in the shape of V's tokens [B, K, E], for an absent modality."""
@@ -335,4 +353,4 @@ class CoDi:
                 jnp.zeros((batch, 4 * modality.denoiser_config.channels)),
             )[0]
         )
-        return jnp.zeros(shape.shape, shape.dtype)
+        return jnp.zeros((batch, shape.shape[1] + modality.timed_tokens, shape.shape[2]), shape.dtype)

@@ -24,7 +24,22 @@ Array = jax.Array
 Params = dict  # component name -> parameters of its linen module
 PyTree = Any  # arrays in containers that jax knows, nested
 
-__all__ = ["MASKED", "Array", "Device", "Params", "PyTree", "PyTreeDef", "Tokens"]
+__all__ = ["MASKED", "Array", "Device", "Params", "PyTree", "PyTreeDef", "TimedTokens", "Tokens"]
+
+
+@flax.struct.dataclass
+class TimedTokens:
+    """Tokens that have a time, see `nn.timing`.
+
+    Attributes:
+      values: [B, K, E].
+      bias: [B, K], see `Tokens`.
+      seconds: [B, K], their times.
+    """
+
+    values: Array
+    bias: Array
+    seconds: Array
 
 
 @flax.struct.dataclass
@@ -35,10 +50,12 @@ class Tokens:
       values: [B, L, D].
       bias: [B, L], the logarithm of each token's weight, added to the attention scores: 0 for weight 1, `MASKED` for
         a masked token. `MASKED` is finite, since a softmax over -inf alone is NaN.
+      timed: of an environment, the tokens of outputs that have a time.
     """
 
     values: Array
     bias: Array
+    timed: TimedTokens | None = None
 
     @classmethod
     def of(cls, values: Array) -> "Tokens":

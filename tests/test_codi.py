@@ -68,9 +68,11 @@ def test_maps_are_concatenated_with_log_weights():
 
 def test_an_environment_is_mixed_with_weights_of_each_sample():
     values, weights = (jnp.full((2, 1, 3), 4.0), jnp.full((2, 1, 3), 8.0)), jnp.array([[0.25, 1.0], [0.75, 0.0]])
-    got = toy.codi().mix_environment(values, weights)
+    got = toy.codi().mix_environment(list(zip(toy.PAIR, values, strict=True)), weights)
     np.testing.assert_array_equal(got.values, np.broadcast_to(np.array([7.0, 4.0])[:, None, None], (2, 1, 3)))
-    maps = toy.codi(environment_tokens="map").mix_environment((values[0], jnp.ones((2, 4, 3))), weights)
+    maps = toy.codi(environment_tokens="map").mix_environment(
+        [("text", values[0]), ("image", jnp.ones((2, 4, 3)))], weights
+    )
     assert maps.values.shape == (2, 5, 3)
     want = [[np.log(0.25)] + [np.log(0.75)] * 4, [0.0] + [MASKED] * 4]
     np.testing.assert_allclose(maps.bias, want, rtol=1e-6)

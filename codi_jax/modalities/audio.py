@@ -37,6 +37,7 @@ from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
 from codi_jax.modalities.parts import blocks, in_spans, spans
 from codi_jax.nn.calls import apply, init
+from codi_jax.nn.config import TimingConfig
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
 
@@ -57,6 +58,7 @@ class AudioConfig:
       prompt_samples: length of its waves, at the rate of `prompt_mel`.
       prompt_seed: seed of the crops of longer waves for it.
       vocoder: HiFi-GAN, instead of Griffin-Lim.
+      timing: attention in time; None for none.
     """
 
     mel: MelConfig
@@ -74,6 +76,7 @@ class AudioConfig:
     prompt_samples: int = 480_000
     prompt_seed: int = 0
     vocoder: HiFiGANConfig | None = None
+    timing: TimingConfig | None = None
 
 
 @register("audio")
@@ -126,6 +129,10 @@ class AudioModality(Modality[AudioConfig]):
     def samples(self) -> int:
         """Samples of a wave."""
         return self.config.frames * self.config.mel.hop
+
+    @property
+    def duration(self):
+        return self.samples / self.config.mel.sample_rate
 
     @property
     def value_format(self):

@@ -28,14 +28,16 @@ from codi_jax.config import ConfigError
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.compute import Compute
+from codi_jax.nn.config import TimingConfig
 from codi_jax.nn.denoiser import Denoiser
 from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.remat import Remat, offloaded
 from codi_jax.nn.unet import UNetConfig
 from codi_jax.registry import Registry
-from codi_jax.types import Array, Params, PyTree, Tokens
+from codi_jax.types import Array, Params, PyTree, TimedTokens, Tokens
 
 Variables = dict[str, dict[str, Any]]
+TIMING = "timing"  # the role of attention in time and its encoder
 ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # required of every modality; one may have more
 
 
@@ -102,6 +104,9 @@ class Modality(abc.ABC, Generic[ConfigT]):
         Raises:
           ConfigError: an unknown role in `config.components`.
         """
+        self.timing_config: TimingConfig | None = getattr(config, "timing", None)
+        if self.timing_config is not None:
+            self.components = {**self.components, TIMING: f"{self.name}_timing"}
         if unknown := [role for role in config.components if role not in self.components]:
             raise ConfigError(
                 f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
@@ -119,8 +124,33 @@ class Modality(abc.ABC, Generic[ConfigT]):
             self.dims.environment_width,
             compute,
             alias_skip=self.dims.compat == "release",
+            timing=self.timing_config,
+            duration=self.duration,
         )
         self.environment = EnvironmentEncoder(self.environment_config, compute)
+        if (timing := self.timing_config) is not None:
+            levels = len(self.denoiser_config.multipliers)
+            self._require(
+                len(timing.levels) == levels, f".timing.levels: {len(timing.levels)}, but the denoiser has {levels}"
+            )
+            self._require(
+                timing.encoder.width == (width := self.dims.environment_width),
+                f".timing.encoder.width: {timing.encoder.width}, but environment tokens have {width}",
+            )
+            self.timing = EnvironmentEncoder(timing.encoder, compute)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of an output; 0 of a modality without a time."""
+        return 0.0
+
+    @property
+    def timed_tokens(self) -> int:
+        """T, how many tokens with a time V makes; 0 for a modality without attention in time."""
+        if (timing := self.timing_config) is None:
+            return 0
+        along = self.latent_shape[0]
+        return along if len(self.latent_shape) == 4 else -(-along // 2 ** (len(timing.encoder.multipliers) - 1))
 
     def _unexpected(self, value: Any, expected: str) -> ConfigError:
         """The error about a value of a user that is not what `raw_from_user` takes."""
@@ -246,10 +276,26 @@ class Modality(abc.ABC, Generic[ConfigT]):
                 self.environment, jax.random.fold_in(key, 1), z, jnp.zeros((1, 4 * self.denoiser_config.channels))
             )
         inputs = (z, jnp.zeros((1,), jnp.int32), Tokens.of(jnp.zeros((1, 1, self.dims.width))))
+        if role == TIMING:
+            return self._init_timing(key, inputs)
         if role == "denoiser":
             return init(self.denoiser, key, *inputs)["unet"]
         environment = Tokens.of(jnp.zeros((1, 1, self.dims.environment_width)))
         return init(self.denoiser, key, *inputs, environment, jnp.ones((1,)))["cross"]
+
+    def _init_timing(self, key: jax.Array, inputs: tuple[Array, Array, Tokens]) -> Params:
+        """Initialises the timing encoder and attention in time, which is traced with tokens."""
+        z = inputs[0]
+        emb = jnp.zeros((1, 4 * self.denoiser_config.channels))
+        width, count = self.timing.config.width, self.timed_tokens
+        zeros = jnp.zeros((1, count))
+        timed = TimedTokens(jnp.zeros((1, count, width)), zeros, zeros)
+        environment = Tokens(jnp.zeros((1, 1, self.dims.environment_width)), jnp.zeros((1, 1)), timed)
+        own, other = jax.random.split(key)
+        return {
+            "encoder": init(self.timing, own, z, emb),
+            "attention": init(self.denoiser, other, *inputs, environment, jnp.ones((1,)))["timed"],
+        }
 
     def kept(self, condition: Condition, value: Any) -> np.ndarray:
         """Which part of a value a condition keeps; see `Condition.partial`.
@@ -303,11 +349,11 @@ class Modality(abc.ABC, Generic[ConfigT]):
         return variables["params"][name]
 
     def subset(self, variables: Variables, roles: Iterable[str]) -> Variables:
-        """Variables of the components of these roles alone, as far as they are there.
+        """Variables of the components of these roles alone, as far as there are such components.
 
         A program compiled for them does not depend on which other components were read.
         """
-        names = [self.components[role] for role in roles]
+        names = [self.components[role] for role in roles if role in self.components]
         return {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()}
 
     def constants(self, variables: Variables, role: str) -> dict:
@@ -344,10 +390,17 @@ class Modality(abc.ABC, Generic[ConfigT]):
         return (embedding - constants["centre"]) * constants["gain"]
 
     def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
-        """V(z_t, t): environment tokens [B, K, E]. The time embedding is that of the modality's (frozen) denoiser."""
+        """V(z_t, t): environment tokens [B, K, E], the last T of which, `timed_tokens`, have a time.
+
+        The time embedding is that of the modality's (frozen) denoiser.
+        """
         emb = apply(Denoiser.embed_time, self.denoiser, {"unet": self.component(variables, "denoiser")}, t)
         environment = self.component(variables, "environment")
-        return apply(EnvironmentEncoder.__call__, self.environment, environment, z, emb)
+        tokens = apply(EnvironmentEncoder.__call__, self.environment, environment, z, emb)
+        if not self.timed_tokens:
+            return tokens
+        timed = apply(EnvironmentEncoder.__call__, self.timing, self.component(variables, TIMING)["encoder"], z, emb)
+        return jnp.concatenate([tokens, timed], axis=1)
 
     def denoise(
         self,
@@ -371,6 +424,8 @@ class Modality(abc.ABC, Generic[ConfigT]):
         params = {"unet": self.component(variables, "denoiser")}
         if environment is not None:
             params["cross"] = self.component(variables, "cross")
+            if self.timed_tokens and environment.timed is not None:
+                params["timed"] = self.component(variables, TIMING)["attention"]
         network = offloaded(partial(apply, Denoiser.__call__, self.denoiser), self.dims.remat)
         return network(params, z, t, context, environment, gate)
 

@@ -15,6 +15,7 @@ from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims, register
 from codi_jax.modalities.parts import frames, in_spans, is_spans, spans
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
+from codi_jax.nn.config import TimingConfig
 
 
 @config_class(kw_only=True)
@@ -27,11 +28,13 @@ class VideoConfig(PixelConfig):
       resize: how frames of a file are cropped and resized: `pillow`, the centre square with Pillow's bicubic filter;
         `torch`, the release's centre crop and the filter of its torchvision (0.13); `torch_antialias`, the filter of
         later versions.
+      timing: attention in time; None for none.
     """
 
     frames: int
     rate: float
     resize: Resize = "pillow"
+    timing: TimingConfig | None = None
 
 
 @register("video")
@@ -52,7 +55,10 @@ class VideoModality(PixelModality[VideoConfig]):
     def __init__(self, config: VideoConfig, dims: ModelDims):
         super().__init__(config, dims)
         self._require(config.frames > 0, f".frames: must be positive, got {config.frames}")
-        for part, sizes in (("denoiser", config.denoiser), ("environment", config.environment)):
+        networks = [("denoiser", config.denoiser), ("environment", config.environment)]
+        if config.timing is not None:
+            networks.append(("timing.encoder", config.timing.encoder))
+        for part, sizes in networks:
             self._require(
                 not sizes.temporal or config.frames <= sizes.max_frames,
                 f".frames: {config.frames}, but {part}.max_frames is {sizes.max_frames}",
@@ -65,6 +71,10 @@ class VideoModality(PixelModality[VideoConfig]):
     @property
     def _frames(self):
         return (self.config.frames,)
+
+    @property
+    def duration(self):
+        return self.config.frames / self.config.rate
 
     @property
     def value_format(self):

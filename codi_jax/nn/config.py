@@ -100,14 +100,15 @@ class EnvironmentConfig(BlockConfig):
       width: E, the width of the environment space.
       multipliers: width of each level in units of `channels`; the stem has half of `channels`.
       blocks: residual blocks of each level.
-      tokens: "pooled": one token, the mean over all positions; "map": one token per position, of every frame for video.
+      tokens: "pooled": one token, the mean over all positions; "map": one token per position, of every frame for video;
+        "time": one token per time, the mean over space or frequency (of a timing encoder only).
       normalize: divide every token by its L2 norm, as the release does.
     """
 
     width: int
     multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: tuple[int, ...] = (1, 1, 1)
-    tokens: Literal["pooled", "map"] = "pooled"
+    tokens: Literal["pooled", "map", "time"] = "pooled"
     normalize: bool = False
 
     def __post_init__(self):
@@ -116,3 +117,29 @@ class EnvironmentConfig(BlockConfig):
         _require(n == levels, f"blocks: {n} levels, but multipliers has {levels}")
         self._check_groups("channels", [self.flat(self.channels // 2)])
         self._check_groups("multipliers", [m * self.channels for m in self.multipliers])
+
+
+@config_class(kw_only=True)
+class TimingConfig:
+    """Attention in time between outputs that have one, see `nn.timing`.
+
+    Attributes:
+      encoder: of the timing encoder; its `tokens` are "time".
+      levels: whether attention in time follows the blocks of a level of the U-Net, finest level first.
+      heads: attention heads.
+      periods: the shortest and the longest period of the rotation, in seconds: some columns or frames, and twice the
+        longest output.
+
+    Raises:
+      ConfigError: other tokens, or periods in another order.
+    """
+
+    encoder: EnvironmentConfig
+    levels: tuple[bool, ...]
+    heads: int = 4
+    periods: tuple[float, float] = (0.1, 20.0)
+
+    def __post_init__(self):
+        _require(self.encoder.tokens == "time", f"encoder.tokens: expected 'time', got {self.encoder.tokens!r}")
+        low, high = self.periods
+        _require(0 < low < high, f"periods: expected the shorter one first, got {low:g} and {high:g}")

@@ -40,8 +40,8 @@ class EnvironmentEncoder(nn.Module):
           emb: [B, 4·channels], the time embedding of the same modality's U-Net.
 
         Returns:
-          Tokens [B, K, E] in float32. K = 1 for pooled tokens and for vectors, else the number of positions of the last
-          block, over all frames.
+          Tokens [B, K, E] in float32. K = 1 for pooled tokens and for vectors, the number of frames or columns of the
+          last block for tokens in time, else the number of its positions, over all frames.
 
         Raises:
           ConfigError: a latent of other sizes than the config's.
@@ -50,7 +50,10 @@ class EnvironmentEncoder(nn.Module):
         h = z.astype(self.compute.dtype)
         for stage in self.stages:
             h = stage(h, emb)
-        tokens = self.head(h).astype(jnp.float32).reshape(z.shape[0], -1, self.config.width)
+        features = self.head(h).astype(jnp.float32)
+        if self.config.tokens == "time":
+            features = features.mean(tuple(range(2, features.ndim - 1)))
+        tokens = features.reshape(z.shape[0], -1, self.config.width)
         if self.config.tokens == "pooled":
             tokens = tokens.mean(1, keepdims=True)
         if self.config.normalize:

@@ -10,6 +10,7 @@ that follows it, after an upsampling if it has one.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from codi_jax.nn.config import EnvironmentConfig, UNetConfig
@@ -28,6 +29,7 @@ class BlockSpec:
       attend: self-attention and cross-attention to the prompt follow the residual block.
       connect: cross-modal attention can follow.
       up: an upsampling follows the residual block.
+      level: of a residual block, 0 is the finest.
     """
 
     place: BlockSite
@@ -36,6 +38,7 @@ class BlockSpec:
     attend: bool = False
     connect: bool = False
     up: bool = False
+    level: int = 0
 
 
 def input_steps(config: UNetConfig) -> list[BlockSpec]:
@@ -47,8 +50,11 @@ def input_steps(config: UNetConfig) -> list[BlockSpec]:
         for _ in range(config.blocks[level]):
             place = ("inputs", len(steps))
             steps.append(
-                BlockSpec(place, "residual", width, config.attention_levels[level], config.cross_modal_levels[level])
-            )
+                BlockSpec(
+                    place, "residual", width, config.attention_levels[level], config.cross_modal_levels[level],
+                    level=level,
+                )
+            )  # fmt: skip
         if level < levels - 1:
             steps.append(BlockSpec(("inputs", len(steps)), "down", width))
     return steps
@@ -63,8 +69,14 @@ def output_steps(config: UNetConfig) -> list[BlockSpec]:
             up = level > 0 and block == blocks - 1
             place = ("outputs", len(steps))
             attention, cross_modal = config.attention_levels[level], config.cross_modal_levels[level]
-            steps.append(BlockSpec(place, "residual", width, attention, cross_modal, up))
+            steps.append(BlockSpec(place, "residual", width, attention, cross_modal, up, level))
     return steps
+
+
+def timing_steps(config: UNetConfig, levels: Sequence[bool]) -> list[BlockSpec]:
+    """The residual blocks of a U-Net that attention in time follows."""
+    every = [*input_steps(config), *output_steps(config)]
+    return [step for step in every if step.content == "residual" and levels[step.level]]
 
 
 def environment_steps(config: EnvironmentConfig) -> list[BlockSpec]:

@@ -10,6 +10,7 @@ first attention to the context.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,7 +27,17 @@ from codi_jax.nn.temporal import Temporal
 from codi_jax.nn.transformer import Transformer, repeat_batch
 from codi_jax.types import Array, Tokens
 
-Connect = Callable[[BlockSite, Array], Array]
+
+class Connect(NamedTuple):
+    """What is called between the steps of a U-Net.
+
+    Attributes:
+      sites: the steps after which it is called.
+      call: (place, features) -> features.
+    """
+
+    sites: frozenset[BlockSite]
+    call: Callable[[BlockSite, Array], Array]
 
 
 def transformer(config: UNetConfig, compute: Compute, name: str | None = None) -> Transformer:
@@ -127,7 +138,7 @@ class UNet(nn.Module):
           t: timesteps [B], or [1] for all samples.
           context: prompt tokens [B, L, D], or [k·B, L, D]: the samples in k variants, one variant after the other, for
             t [1].
-          connect: (place, h) -> h, called after each step that cross-modal attention can follow.
+          connect: cross-modal attention.
           alias_skip: use the output of the middle instead of the last skip in the first step up, as the release does.
 
         Returns:
@@ -144,7 +155,9 @@ class UNet(nn.Module):
         variants = context.values.shape[0]
 
         def connected(step: BlockSpec, h: Array) -> Array:
-            return connect(step.place, repeat_batch(h, variants)) if connect and step.connect else h
+            if connect is None or step.place not in connect.sites:
+                return h
+            return connect.call(step.place, repeat_batch(h, variants))
 
         emb = self.embed_time(t)
         h, skips = z.astype(self.compute.dtype), []

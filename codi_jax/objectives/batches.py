@@ -1,7 +1,6 @@
 """Batches of objectives: media of the modalities, or latents and prompts that an encode stage has computed."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,12 +9,6 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.objectives import conditioning
 from codi_jax.objectives.conditioning import Encoded
-
-
-def components_of(codi: CoDi, roles: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
-    """Names of the components that have these roles in these modalities."""
-    roles = tuple(roles)
-    return tuple(codi[name].components[role] for name in names for role in roles)
 
 
 def pair_of(names: tuple[str, ...], batch: dict) -> tuple[str, str]:
@@ -47,7 +40,7 @@ class MediaBatches:
     @property
     def components(self) -> tuple[str, ...]:
         """Components that `encode` reads."""
-        return components_of(self.codi, ("codec", "prompt"), self.modalities)
+        return self.codi.components_of(("codec", "prompt"), self.modalities)
 
     def batch(self, samples: dict) -> dict[str, Any]:
         """A batch from stacked samples of a source."""

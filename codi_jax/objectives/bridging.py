@@ -21,7 +21,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.objectives import microbatch, ring
 from codi_jax.objectives.base import SETTINGS, BatchObjective, LossTerms, StageSpec, loss_scalars, register
-from codi_jax.objectives.batches import MediaBatches, components_of, pair_of
+from codi_jax.objectives.batches import MediaBatches, pair_of
 from codi_jax.parallel import distributed
 from codi_jax.types import Array
 
@@ -154,7 +154,7 @@ class BridgingObjective(BatchObjective):
 
     @property
     def components(self) -> tuple[str, ...]:
-        return (*components_of(self.codi, ("prompt",), self.modalities), COMPONENT)
+        return (*self.codi.components_of(("prompt",), self.modalities), COMPONENT)
 
     @property
     def batch_multiple(self) -> int:

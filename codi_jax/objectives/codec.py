@@ -24,7 +24,7 @@ from codi_jax.objectives.base import (
     loss_scalars,
     register,
 )
-from codi_jax.objectives.batches import MediaBatches, components_of
+from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import distributed
 from codi_jax.rng import fold
 
@@ -92,7 +92,7 @@ class CodecObjective(BatchObjective):
 
     @property
     def components(self) -> tuple[str, ...]:
-        return components_of(self.codi, ("codec",), (self.name,))
+        return self.codi.components_of(("codec",), (self.name,))
 
     @property
     def batches(self) -> MediaBatches:

@@ -40,6 +40,7 @@ import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, config_class, from_dict
+from codi_jax.modalities.base import TIMING
 from codi_jax.objectives import conditioning, ring
 from codi_jax.objectives.base import (
     SETTINGS,
@@ -53,7 +54,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of, pair_of
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, pair_of
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
@@ -139,28 +140,34 @@ def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -
     return ring.infonce(a, b, scale).loss if on_ring else infonce(a, b, scale)
 
 
+def untimed(codi: CoDi, name: str, tokens: Array) -> Array:
+    """The tokens of V without those that have a time, which are trained by the denoisers that read them."""
+    return tokens[:, : tokens.shape[1] - codi[name].timed_tokens]
+
+
 def environment(
     codi: CoDi,
     name: str,
     config: LatentAlignmentConfig,
     variables: dict,
     encoded: Encoded,
-    partner: Array,
+    partner: tuple[str, Array],
     key: jax.Array,
 ) -> Tokens:
     """The environment of a modality in training: tokens of its partner [B, K, E], mixed with its own at another t."""
+    other, read = partner
     if config.environment_noise:
-        noise = jax.random.normal(fold(key, name, "environment noise"), partner.shape, partner.dtype)
-        partner += config.environment_noise * noise
+        noise = jax.random.normal(fold(key, name, "environment noise"), read.shape, read.dtype)
+        read += config.environment_noise * noise
     if not config.own_share:
-        return Tokens.of(partner)
-    size, own_key = partner.shape[0], fold(key, "own environment")
+        return codi.mix_environment([(other, read)], jnp.ones(1))
+    size, own_key = read.shape[0], fold(key, "own environment")
     t = conditioning.timesteps(codi, size, own_key, name)
     sample = conditioning.add_noise(codi, name, encoded, t, own_key)
     # V is trained by what its partner needs and by `align`; here it is only read.
     own = jax.lax.stop_gradient(codi[name].environment_tokens(variables, sample.z_t, t))
     share = jax.random.uniform(fold(own_key, name, "share"), (size,), maxval=config.own_share)
-    return codi.mix_environment((partner, own), jnp.stack([1 - share, share]))
+    return codi.mix_environment([(other, read), (name, own)], jnp.stack([1 - share, share]))
 
 
 def loss(
@@ -185,16 +192,17 @@ def loss(
     # Both outputs get the same prompt, since they belong to one sample.
     context = conditioning.context(codi, config.prompts, variables, batch, key, "+".join(pair))
     for name in (name for name in config.losses if name in pair):
-        sample, read = samples[name], tokens[partner[name]]
+        sample, read = samples[name], (partner[name], tokens[partner[name]])
         mixed = environment(codi, name, config, variables, batch[name], read, key)
         prediction = codi[name].denoise(variables, sample.z_t, sample.t, context, mixed, jnp.ones((size,)))
         denoising[f"loss/{name}"] = prediction_loss(codi, prediction, sample, config.min_snr)
     if config.align == "anchor":
         for name in (name for name in config.aligned if name in pair):
             target = {"partner": partner[name], "own": name}.get(config.target, config.target)
-            aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
+            aligning[f"align/{name}"] = anchor(untimed(codi, name, tokens[name]), batch[target].full)
     elif config.align == "contrastive":
-        aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
+        a, b = (untimed(codi, name, tokens[name]) for name in pair)
+        aligning["align"] = contrastive(a, b, config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
     return LossTerms(jnp.asarray(total), {**denoising, **aligning})
 
@@ -242,10 +250,10 @@ class LatentAlignmentObjective(BatchObjective):
         pairs = list(combinations(self.modalities, 2))
         read = [name for name in self.modalities if any(name in self.config.environments(pair) for pair in pairs)]
         return (
-            *components_of(codi, ("environment",), read),
+            *codi.components_of(("environment", TIMING), read),
             # V uses the time embedding of its modality's denoiser.
-            *components_of(codi, ("denoiser",), dict.fromkeys((*losses, *read))),
-            *components_of(codi, ("cross",), losses),
+            *codi.components_of(("denoiser",), dict.fromkeys((*losses, *read))),
+            *codi.components_of(("cross", TIMING), losses),
             *self.batches.components,
         )
 

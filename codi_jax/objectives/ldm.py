@@ -26,7 +26,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.types import Array
 
@@ -121,7 +121,7 @@ class LDMObjective(BatchObjective):
 
     @property
     def components(self) -> tuple[str, ...]:
-        return components_of(self.codi, ("denoiser",), (self.name,)) + self.batches.components
+        return self.codi.components_of(("denoiser",), (self.name,)) + self.batches.components
 
     @property
     def outputs(self) -> tuple[str, ...]:

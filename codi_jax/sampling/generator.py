@@ -19,6 +19,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, adds_noise
+from codi_jax.modalities.base import TIMING
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
 from codi_jax.rng import normal
@@ -30,7 +31,7 @@ from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator, on_m
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.types import Array, PyTree
 
-SAMPLED = ("denoiser", "environment", "cross")  # the roles that the sampler uses
+SAMPLED = ("denoiser", "environment", "cross", TIMING)  # the roles that the sampler uses
 Reader = Callable[[tuple[str, ...]], dict[str, Any]]  # names of components -> their variables
 
 
@@ -371,6 +372,6 @@ class Generator:
             for name in codi.order(dict.fromkeys((*prompts, *null)))
         }
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
-        sampled = tuple(dict.fromkeys(codi[name].components[role] for name in outputs for role in roles))
+        sampled = codi.components_of(roles, outputs)
         decoders = {name: tuple(codi[name].components[role] for role in self._decoder_roles(name)) for name in outputs}
         return encoders, sampled, decoders

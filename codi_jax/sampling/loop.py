@@ -34,6 +34,7 @@ from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, AdjustedGuidance, Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, JointStep, State, adds_noise, delayed, network_calls, timesteps
 from codi_jax.diffusion.samplers.loop import batch_timesteps, scan
+from codi_jax.modalities.base import TIMING
 from codi_jax.parallel import replicate
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling.config import GenerateConfig
@@ -233,7 +234,8 @@ class JointSampler:
         """Variables of the components that the calls of some outputs evaluate."""
         out: dict[str, dict] = {kind: {} for kind in variables}
         for name in names:
-            roles = {"denoiser": True, "cross": work.joint(name), "environment": name in encoded}
+            joint, encodes = work.joint(name), name in encoded
+            roles = {"denoiser": True, "cross": joint, "environment": encodes, TIMING: joint or encodes}
             own = self._codi[name].subset(variables, [role for role, evaluated in roles.items() if evaluated])
             out = {kind: {**tree, **own[kind]} for kind, tree in out.items()}
         return out
@@ -245,7 +247,7 @@ class JointSampler:
             return self._denoiser.environment_tokens(variables, name, state.z, batch_timesteps(t, (1,)))
 
         program = self._programs.get("environment", name, encode)
-        return program(self._codi[name].subset(variables, ("denoiser", "environment")), state, t)
+        return program(self._codi[name].subset(variables, ("denoiser", "environment", TIMING)), state, t)
 
     def _advance(
         self,

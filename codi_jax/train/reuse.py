@@ -17,6 +17,7 @@ from codi_jax import storage
 from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.data.source import effective_config
+from codi_jax.modalities.base import TIMING
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run, named_sources
 
@@ -35,7 +36,7 @@ def _model(run: Run, name: str) -> dict[str, Any]:
     """What a stage reads of config.model."""
     stage, codi = run.stage(name), run.codi
     components = objective_of(run, name).components if stage.trains else ()
-    joint = any(m.components[role] in components for m in codi.modalities.values() for role in ("environment", "cross"))
+    joint = any(c in components for c in codi.components_of(("environment", "cross", TIMING), codi.modalities))
     model = _plain(to_dict(codi.config))
     if not joint:
         model.pop("environment_tokens", None)
@@ -46,6 +47,7 @@ def _model(run: Run, name: str) -> dict[str, Any]:
             model["modalities"][other] = {field: value for field, value in fields.items() if field in kept}
         elif not joint:
             fields.pop("environment", None)
+            fields.pop(TIMING, None)
     model["modalities"] = {other: fields for other, fields in model["modalities"].items() if fields}
     return model
 

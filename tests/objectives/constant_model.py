@@ -13,6 +13,8 @@ from codi_jax.objectives.conditioning import Encoded
 class ConstantModality:
     """Predicts `answer` everywhere, has the environment token `token`, and records the calls of `denoise`."""
 
+    timed_tokens = 0
+
     def __init__(self, answer=0.0, token=0.0, width=4):
         self.answer, self.token, self.width, self.calls = answer, token, width, []
 

@@ -251,7 +251,7 @@ def test_the_own_environment_is_at_another_noise_level_and_trains_no_encoder():
     config = LatentAlignmentConfig(("a",), (), PromptConfig(("a", "b")), own_share=1.0)
 
     def mixed(scale):
-        environment = latent_alignment.environment(model, "a", config, {"scale": scale}, encoded(8), tokens, KEY)
+        environment = latent_alignment.environment(model, "a", config, {"scale": scale}, encoded(8), ("b", tokens), KEY)
         return environment.values.sum()
 
     assert float(jax.grad(mixed)(jnp.float32(2.0))) == 0

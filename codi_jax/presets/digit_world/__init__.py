@@ -4,6 +4,7 @@ Video has its own U-Net and CLIP tower, since temporal layers alone do not learn
 codec of image. The recipe is in `recipe.py`.
 """
 
+from functools import partial
 from typing import Any, Literal
 
 from codi_jax.codi import CoDiConfig, register
@@ -19,8 +20,7 @@ from codi_jax.modalities.audio import AudioConfig
 from codi_jax.modalities.image import ImageConfig
 from codi_jax.modalities.text import TextConfig
 from codi_jax.modalities.video import VideoConfig
-from codi_jax.nn.environment import EnvironmentConfig
-from codi_jax.nn.unet import UNetConfig
+from codi_jax.nn.config import EnvironmentConfig, TimingConfig, UNetConfig
 from codi_jax.presets.options import subset
 
 WIDTH = 64  # D, the prompt space
@@ -105,7 +105,19 @@ def image(tokens: Environment) -> ImageConfig:
     )
 
 
-def audio(tokens: Environment) -> AudioConfig:
+def timing(channels: int, levels: tuple[int, ...] = (1,), **options: Any) -> TimingConfig:
+    """Attention in time, at all levels of the U-Net; `levels` are the multipliers of its encoder."""
+    return TimingConfig(
+        encoder=EnvironmentConfig(
+            kind="spatial", latent_channels=8, channels=channels, width=WIDTH, multipliers=levels,
+            blocks=(2,) * len(levels), groups=8, tokens="time", **options,
+        ),
+        levels=(True, True),
+        periods=(0.125, 4.0),
+    )  # fmt: skip
+
+
+def audio(tokens: Environment, timed: bool = False) -> AudioConfig:
     """`config.model.modalities.audio`: 8192 samples at 8 kHz, 64 x 64 mels."""
     return AudioConfig(
         mel=MelConfig(sample_rate=8000, n_fft=512, hop=128, mels=64, fmin=50.0, fmax=4000.0),
@@ -119,10 +131,11 @@ def audio(tokens: Environment) -> AudioConfig:
         ),
         denoiser=unet(48),
         environment=environment_encoder("spatial", 8, tokens),
+        timing=timing(64) if timed else None,
     )  # fmt: skip
 
 
-def video(tokens: Environment) -> VideoConfig:
+def video(tokens: Environment, timed: bool = False) -> VideoConfig:
     """`config.model.modalities.video`: 8 frames."""
     temporal = {"temporal": True, "temporal_heads": 4}
     return VideoConfig(
@@ -135,22 +148,26 @@ def video(tokens: Environment) -> VideoConfig:
         # attention at the coarse level alone, the network learns neither from prompt or environment.
         denoiser=unet(40, attention_levels=(True, True), cross_modal_levels=(True, True), **temporal),
         environment=environment_encoder("spatial", 8, tokens, channels=32, **temporal),
+        timing=timing(32, (1, 2), **temporal) if timed else None,
         components={"prompt": "clip_video", "denoiser": "video_unet"},
     )
 
 
 @register("digit_world")
-def model(*, modalities: str | tuple[str, ...] = MODALITIES, tokens: Environment = "pooled") -> CoDiConfig:
+def model(
+    *, modalities: str | tuple[str, ...] = MODALITIES, tokens: Environment = "pooled", timed: bool = False
+) -> CoDiConfig:
     """The model.
 
     Args:
       modalities: a subset of MODALITIES, as names or joined by "+".
       tokens: what environment encoders return, one token (`pooled`) or one for every position (`map`).
+      timed: audio and video have attention in time.
 
     Raises:
       ConfigError: an invalid option.
     """
-    makers = {"text": text, "image": image, "audio": audio, "video": video}
+    makers = {"text": text, "image": image, "audio": partial(audio, timed=timed), "video": partial(video, timed=timed)}
     return CoDiConfig(
         modalities={name: makers[name](tokens) for name in subset(modalities, MODALITIES)},
         width=WIDTH,

@@ -7,6 +7,7 @@ from codi_jax.codi import CoDi, CoDiConfig
 from codi_jax.config import ConfigError, checked_fields, checked_options, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.digit_world import WorldConfig
+from codi_jax.modalities.base import TIMING
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
@@ -15,6 +16,7 @@ from codi_jax.presets.digit_world.stages import (
     ENVIRONMENT_NOISE,
     OWN_SHARE,
     POOLS,
+    TIMED,
     Variant,
     from_package,
     judge_stages,
@@ -69,12 +71,15 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     return out
 
 
-def packaged_model(names: tuple[str, ...], tokens: Environment) -> CoDiConfig:
-    """The packaged model with these modalities, and with environment encoders that return `tokens`."""
+def packaged_model(names: tuple[str, ...], tokens: Environment, timed: bool) -> CoDiConfig:
+    """The packaged model with these modalities, with environment encoders that return `tokens`; see `digit_world`."""
     whole = from_dict(CoDiConfig, open_package(DEFAULT).run["model"], "model")
+    own = digit_world.model(modalities=names, tokens=tokens, timed=timed)
     modalities = {
         name: dataclasses.replace(
-            whole.modalities[name], environment=dataclasses.replace(whole.modalities[name].environment, tokens=tokens)
+            whole.modalities[name],
+            environment=dataclasses.replace(whole.modalities[name].environment, tokens=tokens),
+            **({"timing": own.modalities[name].timing} if name in TIMED else {}),
         )
         for name in names
     }
@@ -93,6 +98,7 @@ def run(
     own_share: float = OWN_SHARE,
     environment_noise: float = ENVIRONMENT_NOISE,
     tokens: Environment = "pooled",
+    timed: bool = False,
     pools: Literal["paired", "merged"] = "paired",
     floors: Literal["demo", "package"] = "demo",
     start: Literal["scratch", "package"] = "scratch",
@@ -112,10 +118,11 @@ def run(
       own_share: largest share of V of a modality in its own environment, in the joint training of a pair without text.
       environment_noise: of the environment in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
+      timed: audio and video have attention in time, which the last stage trains.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
       start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
-        pools=merged the denoisers are trained, too.
+        pools=merged the denoisers are trained, too; with timed=True attention in time alone is.
       judges: train the judges and similarity towers of the evaluation instead of the model.
       tiny: a few steps per stage, for tests.
 
@@ -132,14 +139,17 @@ def run(
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
+    if timed and not set(TIMED) <= set(names):
+        raise ConfigError("option timed: needs audio and video")
     share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
-    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged)
+    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
     trained = stages(variant)
     if start == "package":
-        model, weights = packaged_model(names, tokens), DEFAULT
-        trained, initialized = from_package(trained, CoDi(model).component_names())
+        model, weights = packaged_model(names, tokens, timed), DEFAULT
+        packaged = [name for name, (_, role) in CoDi(model).component_names().items() if role != TIMING]
+        trained, initialized = from_package(trained, packaged, timed)
     else:
-        model, weights, initialized = digit_world.model(modalities=names, tokens=tokens), "", ()
+        model, weights, initialized = digit_world.model(modalities=names, tokens=tokens, timed=timed), "", ()
     config = RunConfig(
         model=model,
         weights=weights,

@@ -11,6 +11,7 @@ from codi_jax.presets.stages import Stages, adamw, stage
 from codi_jax.train.recipe import StageConfig, named_sources
 
 Align = Literal["own", "partner", "text", "none", "paper"]
+TIMED = ("audio", "video")  # the modalities that have a time
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # training steps of every stage at length 1
     "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
@@ -19,6 +20,7 @@ STEPS = {  # training steps of every stage at length 1
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
+    "timing.audio+video": 2000,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
 ENVIRONMENT_NOISE = 0.7  # with 0, X learns the place of the partner's tokens, and reads others' the worse the longer
@@ -33,6 +35,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
+    "timing.audio+video": 900,
 }  # fmt: skip
 
 
@@ -51,6 +54,7 @@ class Variant:
       environment_noise: of the environment in the same pairs.
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
+      timed: whether audio and video have attention in time.
     """
 
     modalities: tuple[str, ...]
@@ -59,6 +63,7 @@ class Variant:
     own_share: float = OWN_SHARE
     environment_noise: float = ENVIRONMENT_NOISE
     merged: bool = False
+    timed: bool = False
 
     @property
     def trains_v_alone(self) -> bool:
@@ -207,6 +212,20 @@ def joint_stages(variant: Variant) -> dict[str, StageConfig]:
     }
 
 
+def timing(variant: Variant) -> StageConfig:
+    """Stage timing.audio+video: attention in time of both, beside V and X as they are.
+
+    An event has no place in the prompt space, so V has no target for it. Half of the prompts are dropped: prompts and V
+    say what is shown, and what is left to say is when.
+    """
+    (encoded,) = variant.encoded("audio+video")
+    return variant.stage(
+        "timing.audio+video", "latent_alignment", TIMED, encoded, depends_on=(encoded, "joint.audio+video"),
+        trainable=tuple(f"{name}_timing/.*" for name in TIMED), batch_size=16,
+        settings={"losses": TIMED, "aligned": (), "align": "none", "prompts": {"sources": TIMED, "drop": 0.5}},
+    )  # fmt: skip
+
+
 def stages(variant: Variant) -> Stages:
     """`config.stages`, GROUP -> NAME -> stage."""
     pairs = {pool: tuple(pool.split("+")) for pool in POOLS}
@@ -218,6 +237,8 @@ def stages(variant: Variant) -> Stages:
         "environment": {name: environment(variant, name) for name in MODALITIES} if variant.trains_v_alone else {},
         "joint": joint_stages(variant),
     }
+    if variant.timed:
+        everything["timing"] = {"audio+video": timing(variant)}
     if variant.merged:
         everything["encode"] = {"merged": encode(variant, "merged", MODALITIES, MODALITIES)}
     return {
@@ -226,12 +247,13 @@ def stages(variant: Variant) -> Stages:
     }
 
 
-def from_package(stages: Stages, components: Iterable[str]) -> tuple[Stages, tuple[str, ...]]:
+def from_package(stages: Stages, components: Iterable[str], timed: bool = False) -> tuple[Stages, tuple[str, ...]]:
     """The stages that train V and X, and what they depend on, for a run whose other components are a packaged model's.
 
     Args:
       stages: of a whole run.
       components: of the model.
+      timed: train attention in time instead, which the packaged model lacks.
 
     Returns:
       The stages that train V and X; denoisers, too, where all modalities prompt them; and the encode stages that these
@@ -239,7 +261,7 @@ def from_package(stages: Stages, components: Iterable[str]) -> tuple[Stages, tup
     """
     named = {f"{group}.{name}": s for group, of_group in stages.items() for name, s in of_group.items()}
     merged = "encode.merged" in named
-    groups = ("environment", "joint", *(("ldm",) if merged else ()))
+    groups = ("timing",) if timed else ("environment", "joint", *(("ldm",) if merged else ()))
     kept = {name for name in named if name.split(".")[0] in groups}
     kept |= {source for name in kept for source in named_sources(named[name].source) if source in named}
     trained = tuple(

@@ -1,0 +1,140 @@
+"""A model of which audio and video have attention in time: what it changes, what it leaves, and what is trained."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.nn.config import EnvironmentConfig, TimingConfig
+from codi_jax.objectives import latent_alignment
+from codi_jax.objectives.conditioning import PromptConfig
+from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
+from codi_jax.presets import digit_world
+from codi_jax.presets.digit_world.recipe import run
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.sampling.generator import Generator
+from codi_jax.train.recipe import Run
+from tests import toy
+
+NAMES = ("text", "audio", "video")
+TIMED = ("audio", "video")
+PLAIN = GenerateConfig({name: ClassifierFreeGuidance(2.0, 2.0) for name in NAMES}, steps=2, loop="host")
+
+
+def timed_config():
+    """The toy's config with timing encoders of its sizes."""
+    config = toy.codi(*NAMES).config
+
+    def timing(name):
+        own = config.modalities[name].environment
+        sizes = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)} | {"tokens": "time"}
+        return TimingConfig(encoder=EnvironmentConfig(**sizes), levels=(True,), heads=2)
+
+    modalities = {
+        name: dataclasses.replace(of, timing=timing(name)) if name in TIMED else of
+        for name, of in config.modalities.items()
+    }
+    return dataclasses.replace(config, modalities=modalities)
+
+
+@functools.lru_cache
+def timed():
+    codi = CoDi(timed_config())
+    return codi, toy.variables(codi)
+
+
+@functools.lru_cache
+def generators():
+    """Of the model without attention in time, with it, and with it in one program."""
+    return (
+        Generator(toy.codi(*NAMES), PLAIN),
+        Generator(timed()[0], PLAIN),
+        Generator(timed()[0], dataclasses.replace(PLAIN, loop="scan")),
+    )
+
+
+def sample(generator, variables, *outputs):
+    prompts = {"text": jnp.ones((2, toy.D))}
+    return generator.latents(variables, outputs, prompts, 2, jax.random.key(0))
+
+
+def test_tokens_of_v_are_followed_by_those_with_a_time():
+    codi, variables = timed()
+    assert {name: codi[name].timed_tokens for name in NAMES} == {"text": 0, "audio": 2, "video": 8}
+    z = jnp.ones((1, *codi["video"].latent_shape))
+    tokens = codi["video"].environment_tokens(variables, z, jnp.zeros(1))
+    plain = toy.codi(*NAMES)["video"].environment_tokens(variables, z, jnp.zeros(1))
+    assert tokens.shape == (1, 9, plain.shape[-1]) and codi.zero_environment_tokens("video", 3).shape == (3, 9, toy.D)
+    np.testing.assert_array_equal(tokens[:, :1], plain)
+
+
+def test_an_environment_has_tokens_of_its_outputs_at_their_seconds():
+    codi, _ = timed()
+    tokens = {name: codi.zero_environment_tokens(name, 1) for name in NAMES}
+    mixed, _ = codi.environment(tokens, jnp.array([0.5, 0.0, 0.5]))
+    assert mixed.timed is not None and mixed.values.shape[1] == 1
+    columns, frames = np.split(np.asarray(mixed.timed.seconds[0]), [2])
+    np.testing.assert_allclose(columns, codi["audio"].duration * np.array([0.25, 0.75]), rtol=1e-6)
+    np.testing.assert_allclose(frames, (np.arange(8) + 0.5) / 8, rtol=1e-6)
+    np.testing.assert_allclose(mixed.timed.bias[0], [-1e9] * 2 + [np.log(0.5)] * 8, rtol=1e-6)
+
+
+def test_it_changes_audio_and_video_together_and_nothing_else():
+    (plain, own, _), (_, variables) = generators(), timed()
+    for outputs in (("audio", "video"), ("text", "audio"), ("video",)):
+        a, b = sample(plain, variables, *outputs), sample(own, variables, *outputs)
+        for name in outputs:
+            change = np.abs(a[name] - b[name]).max()
+            assert (change > 1e-3) if outputs == TIMED else (change == 0), (outputs, name)
+
+
+def test_the_host_loop_and_one_program_agree():
+    _, host, scan = generators()
+    a, b = (sample(generator, timed()[1], *TIMED) for generator in (host, scan))
+    for name in TIMED:
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=2e-3)
+
+
+def test_the_loss_trains_encoders_and_attention_in_time_of_both():
+    codi, variables = timed()
+    config = LatentAlignmentConfig(TIMED, (), PromptConfig(TIMED), align="none")
+    batch = {name: of for name, of in toy.encoded(codi, 2).items() if name in TIMED}
+
+    def loss(timing):
+        params = {"params": {**variables["params"], **timing}, "constants": variables["constants"]}
+        return latent_alignment.loss(codi, TIMED, config, params, batch, jax.random.key(0)).loss
+
+    timing = {f"{name}_timing": variables["params"][f"{name}_timing"] for name in TIMED}
+    for path, gradient in jax.tree.leaves_with_path(toy.quick(jax.grad(loss))(timing)):
+        assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_the_recipe_from_the_package_trains_it_alone():
+    recipe = Run(run(start="package", timed=True), None)
+    assert recipe.order == ("encode.audio+video", "timing.audio+video")
+    assert recipe.stage("timing.audio+video").trainable == ("audio_timing/.*", "video_timing/.*")
+    whole = run(timed=True)
+    assert whole.stages["timing"]["audio+video"].depends_on == ("encode.audio+video", "joint.audio+video")
+    assert whole.model == digit_world.model(timed=True) and "timing" not in run().stages
+    with pytest.raises(ConfigError, match=r"^option timed: needs audio and video"):
+        run(modalities="text+image+audio", timed=True)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    config = timed_config()
+    audio = config.modalities["audio"]
+    encoder = dataclasses.replace(audio.timing.encoder, width=8)
+    for change, message in (
+        ({"levels": (True, True)}, "audio.timing.levels: 2, but the denoiser has 1"),
+        ({"encoder": encoder}, f"audio.timing.encoder.width: 8, but environment tokens have {toy.D}"),
+    ):
+        timing = dataclasses.replace(audio.timing, **change)
+        changed = {**config.modalities, "audio": dataclasses.replace(audio, timing=timing)}
+        with pytest.raises(ConfigError, match=message):
+            CoDi(dataclasses.replace(config, modalities=changed))
