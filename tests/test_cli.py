@@ -24,8 +24,6 @@ from tests.digit_world.benchmark.numbers import metrics
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "digit_world.py")
 TINY = f"--config={DEMO}:tiny,modalities=text+image"
-# ml_collections loads a config file by a deprecated method.
-
 VERBS = ("plan", "train", "generate", "evaluate", "report", "compare", "data", "world", "chaos")
 
 
@@ -176,11 +174,12 @@ def test_unknown_arguments_are_refused(capsys, workdir, verb):
         ([TINY, "--stages=codec.text"], "stages"),
         ([TINY, "codec.text"], "unknown arguments: codec.text"),
         ([TINY, "--stage=codec.smell"], "no stage 'codec.smell' in this recipe; it has "),
+        ([TINY, "--config.weights=absent"], "config.weights: no components in absent"),
     ],
 )
 def test_train_refuses_invalid_arguments(capsys, tmp_path, arguments, message):
     assert message in refused(capsys, "train", f"--workdir={tmp_path / 'new'}", *arguments)
-    assert not (tmp_path / "new" / "stages").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from codi_jax.cli.overrides import declare
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.train.recipe import RunConfig, open_run
 
-# ml_collections loads a config file by a method that is deprecated in Python 3.12.
-
 
 def config(name, *overrides):
     return read_config([f"--config={name}", *(f"--config.{override}" for override in overrides)])

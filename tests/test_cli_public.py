@@ -17,8 +17,6 @@ from codi_jax.interop.tensors import open_state
 from tests.evaluation import made
 from tests.interop import files, paper
 
-# ml_collections loads a config file by a method that is deprecated in Python 3.12.
-
 CONFIG = """from tests.interop import paper
 
 

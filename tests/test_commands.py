@@ -21,8 +21,6 @@ from codi_jax.train.program import check_objectives
 from codi_jax.train.recipe import RunConfig, open_run
 from tests import registries
 
-# ml_collections loads a config file by a method that is deprecated in Python 3.12.
-
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCSTRINGS = sorted((ROOT / "configs").glob("*.py"))

@@ -3,9 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codi_jax.cli.common import add_workdir, directory, names_config, print_choices, read_config, refuse_arguments
 from codi_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from codi_jax.train.recipe import Run
 
 HELP = "run a recipe, or some of its stages; finished stages are skipped, interrupted ones resume"
 
@@ -105,6 +109,9 @@ def train(
         refuse_arguments(rest)
         recipe = load_run(workdir)
 
+    selected = _selected(recipe, stages, objective)
+    _ = recipe.converted  # refuses `config.weights` before anything is written
+
     def begin() -> None:
         if config is not None:
             save_config(config, workdir)
@@ -117,14 +124,24 @@ def train(
         distributed.run_on_primary(begin, f"start the run in {workdir}")
         if not (workdir / "config.json").exists():
             raise ConfigError(f"{workdir} is not the same directory for all processes; it has to be on a shared disk")
-        selected = tuple(stages) or None
-        if objective is not None:
-            selected = tuple(name for name in recipe.order if recipe.stage(name).objective == objective)
-            if not selected:
-                raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
         if jobs > 1:
             train_side_by_side(recipe, selected, jobs, quiet)
         else:
             if not quiet and distributed.is_primary():
                 print_choices()
             trainer.train(recipe, selected, quiet, profile)
+
+
+def _selected(recipe: "Run", stages: Sequence[str], objective: str | None) -> tuple[str, ...] | None:
+    """The stages to train; None for all.
+
+    Raises:
+      ConfigError: an unknown stage, or no stage of the objective.
+    """
+    for name in stages:
+        recipe.stage(name)
+    if objective is None:
+        return tuple(stages) or None
+    if not (selected := tuple(name for name in recipe.order if recipe.stage(name).objective == objective)):
+        raise ConfigError(f"no stage of this recipe has the objective {objective!r}")
+    return selected

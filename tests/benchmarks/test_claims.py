@@ -18,8 +18,6 @@ from codi_jax.digit_world.benchmark.settings import Overridable
 from codi_jax.evaluation.suite import paper
 from codi_jax.train.recipe import open_run
 
-# ml_collections loads a config file by a method that is deprecated in Python 3.12.
-
 ROOT = Path(__file__).parents[2]
 COMMIT, OTHER = "1234567" + "0" * 33, "89abcde" + "0" * 33
 DIGITS = {"text->image": [0.9, 0.96, 0.93], "image->text": [0.98, 0.98, 0.98]}

@@ -21,8 +21,6 @@ from codi_jax.train.recipe import load_run, open_run, save_config
 from configs import finetune
 from tests import toy
 
-# ml_collections loads a config file by a method that is deprecated in Python 3.12.
-
 ROWS = 200
 
 

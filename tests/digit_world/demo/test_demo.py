@@ -12,8 +12,6 @@ from codi_jax.train import trainer
 from codi_jax.train.stop import Preempted
 from tests import toy
 
-# ml_collections loads config files with a deprecated function.
-
 CONFIG = """from tests import toy
 
 
