@@ -5,6 +5,7 @@
 A part of a test sample is kept, the rest is generated without a prompt, and the packaged judges read the generated part
 alone: what was kept is made black, silent, or a copy of the generated frame beside it.
 
+    evidence    the fraction of samples whose kept part alone shows the factor to the judge: how much there is to go by
     read        the fraction of samples whose generated part shows the factor of the sample
     ceiling     the same of the real sample, with the same part hidden
     of ceiling  their ratio
@@ -138,6 +139,7 @@ def partial(pipe: Pipeline, case: Case, real: Sequence[Value], truth: Mapping[st
     read = {
         "read": reader([case.alone(value) for value in values]).factors,
         "ceiling": reader([case.alone(value) for value in real]).factors,
+        "evidence": reader([codi.filled(value, case.kept(value)) for value in real]).factors,
         "noise": reader([case.alone(value) for value in noise]).factors,
     }
     numbers = {name: rates(of, truth, case.factors) for name, of in read.items()}
@@ -215,19 +217,22 @@ def real_samples(pipe: Pipeline, n: int) -> dict[str, Any]:
 def to_text(rows: Mapping[str, Any]) -> str:
     """The three tables."""
     lines: list[Sequence[str]] = [
-        ("task", "factor", "read", "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept", "n")
+        ("task", "factor", "evidence", "read", "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept", "n")
     ]
     for row in rows["parts"]:
         for factor, value in row["read"].items():
             top = row["ceiling"][factor]
-            numbers = (value, top, value / top if top else float("nan"), row["shuffled"][factor], row["noise"][factor])
+            numbers = (
+                row["evidence"][factor], value, top, value / top if top else float("nan"), row["shuffled"][factor],
+                row["noise"][factor],
+            )  # fmt: skip
             lines.append(
                 (
                     row["task"], factor, *(f"{x:.3f}" for x in numbers),
                     f"{row['chance'][factor]:.3f}", f"{row['kept']:.3f}", str(row["n"]),
                 )
             )  # fmt: skip
-    parts = [table(lines, right=range(2, 10))]
+    parts = [table(lines, right=range(2, 11))]
     lines = [("task", "factor", "held", "prompt", "held, shuffled", "n")]
     for row in rows["whole"]:
         for factor, value in row["held"].items():
