@@ -8,9 +8,9 @@ One setting at a time changes around those of the config (`benchmarks.sweep_sett
     codi-jax evaluate --split=val --seed=1 --n=64 --parts=joint --config.generate.…
 
 so that no sample and no draw of the reported test is used. A scale of guidance by the prompt changes nothing without a
-prompt (`diffusion.guidance`: u = c), so it is evaluated by --parts=directions, and the present settings by both. The
-model is loaded once, and programs are compiled once. Results are kept in KEPT/VARIANT/SETTING, and are reused by a
-later call for the same weights, samples and settings.
+prompt (`diffusion.guidance`: u = c), so it is evaluated by --parts=directions, and the present settings by both, as are
+adjustments of the guided prediction (--variant=adjusted). The model is loaded once, and programs are compiled once.
+Results are kept in KEPT/VARIANT/SETTING, and are reused by a later call for the same weights, samples and settings.
 
 Of every setting, averaged over the sets of outputs:
 
@@ -38,7 +38,7 @@ from typing import Any
 
 from benchmarks.guidance import operations
 from benchmarks.results import machine, number, warn_of_load
-from benchmarks.sweep_settings import GRIDS, Setting, settings
+from benchmarks.sweep_settings import ADJUSTMENTS, GRIDS, Setting, settings
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS, LEADING
@@ -98,7 +98,8 @@ class Sweep:
         self._all = Evaluation(self._codi, config, model.variables, Scope("val", ("directions", "joint")))
 
     def _evaluation(self, setting: Setting) -> Evaluation:
-        parts = {"": ("directions", "joint"), "prompt": ("directions",)}.get(setting.field, ("joint",))
+        both = setting.field == "" or setting.field in ADJUSTMENTS
+        parts = ("directions", "joint") if both else ("directions",) if setting.field == "prompt" else ("joint",)
         return self._all.with_settings(setting.generate, parts)
 
     def _how(self, evaluation: Evaluation) -> dict[str, Any]:

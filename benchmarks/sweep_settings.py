@@ -22,6 +22,12 @@ GRID: dict[str, tuple[float, ...]] = {
     "delay": (0, 3, 5),
     "prompt": (1.0, 2.0, 6.0),
 }
+# What is done with the guided prediction (`diffusion.adjustment`): whether agreement can cost less fidelity.
+ADJUSTMENTS: dict[str, tuple[float, ...]] = {
+    "rescale": (0.5, 1.0),
+    "parallel": (0.0, 0.5),
+    "limit": (0.25, 0.5, 1.0),
+}
 # The paper's loss shares one t in training, so its config has no delay: 0 is the present value there.
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "packaged": GRID,
@@ -29,6 +35,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "paper": GRID,
     "map": GRID,
     "merged": GRID,
+    "adjusted": ADJUSTMENTS,
 }
 
 
