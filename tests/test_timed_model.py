@@ -15,7 +15,7 @@ from codi_jax.nn.config import EnvironmentConfig, TimingConfig
 from codi_jax.objectives import latent_alignment
 from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
-from codi_jax.presets import digit_world
+from codi_jax.presets import codi_recipe, digit_world
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
@@ -124,6 +124,19 @@ def test_the_recipe_from_the_package_trains_it_alone():
     assert whole.model == digit_world.model(timed=True) and "timing" not in run().stages
     with pytest.raises(ConfigError, match=r"^option timed: needs audio and video"):
         run(modalities="text+image+audio", timed=True)
+
+
+def test_the_paper_s_model_at_full_size_can_have_it():
+    config = codi_recipe.run(timed=True, tokenizers="digit_world")
+    (stage,) = config.stages["timing"].values()
+    assert stage.depends_on == ("joint.audio+video",) and stage.trainable == ("audio_timing/.*", "video_timing/.*")
+    codi = CoDi(config.model)
+    assert codi["audio"].timed_tokens == 128 and codi["video"].timed_tokens == 8  # 80 ms, and a frame
+    tokens = codi.zero_environment_tokens("audio", 1)
+    assert tokens.shape == (1, 129, 1280)
+    assert "timing" not in codi_recipe.run(tokenizers="digit_world").stages
+    with pytest.raises(ConfigError, match=r"^option timed: the release has no attention in time"):
+        codi_recipe.run(timed=True, compat="release")
 
 
 def test_sizes_that_do_not_fit_are_refused():

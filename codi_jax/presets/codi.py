@@ -12,6 +12,7 @@ own token, the aliased skip connection, captions sampled instead of decoded gree
 from typing import Any, Literal
 
 from codi_jax.codi import CoDiConfig, register
+from codi_jax.config import ConfigError
 from codi_jax.data.tokenizer import VOCABULARIES, make_tokenizer
 from codi_jax.encoders.autokl import AutoKLConfig
 from codi_jax.encoders.bert import BertConfig
@@ -26,8 +27,7 @@ from codi_jax.modalities.audio import AudioConfig
 from codi_jax.modalities.image import ImageConfig
 from codi_jax.modalities.text import TextConfig
 from codi_jax.modalities.video import VideoConfig
-from codi_jax.nn.environment import EnvironmentConfig
-from codi_jax.nn.unet import UNetConfig
+from codi_jax.nn.config import EnvironmentConfig, TimingConfig, UNetConfig
 from codi_jax.presets.options import subset
 
 MODALITIES = ("text", "image", "audio", "video")
@@ -53,6 +53,19 @@ def environment(kind: Kind, latent_channels: int, channels: int, **options: Any)
     return EnvironmentConfig(
         kind=kind, latent_channels=latent_channels, channels=channels, width=ENVIRONMENT_WIDTH,
         multipliers=(1, 2, 4), blocks=(1, 1, 1), groups=32, tokens="pooled", normalize=True, **options,
+    )  # fmt: skip
+
+
+def timing(latent_channels: int, levels: tuple[int, ...], **options: Any) -> TimingConfig:
+    """Attention in time where X is, too; `levels` are the multipliers of its encoder. It is not in the release."""
+    return TimingConfig(
+        encoder=EnvironmentConfig(
+            kind="spatial", latent_channels=latent_channels, channels=192, width=ENVIRONMENT_WIDTH, multipliers=levels,
+            blocks=(1,) * len(levels), groups=32, tokens="time", normalize=True, **options,
+        ),
+        levels=(True, True, True, False),
+        heads=8,
+        periods=(0.1, 20.0),
     )  # fmt: skip
 
 
@@ -84,9 +97,11 @@ def text(tokenizers: str, sample: bool) -> TextConfig:
     )  # fmt: skip
 
 
+TEMPORAL = {"temporal": True, "temporal_heads": 8, "temporal_divisor": 4, "max_frames": 30}
+
+
 def vision(size: int, shared: bool) -> dict[str, Any]:
     """The fields that image and video share: KL-f8, CLIP's vision tower, one U-Net with temporal layers."""
-    temporal = {"temporal": True, "temporal_heads": 8, "temporal_divisor": 4, "max_frames": 30}
     return {
         "size": size,
         "clip": CLIPPixels(),
@@ -97,13 +112,13 @@ def vision(size: int, shared: bool) -> dict[str, Any]:
             image_size=224, patch=14, width=1024, layers=24, heads=16, feed_forward=4096, projection=WIDTH,
             temporal=True,
         ),
-        "denoiser": unet("spatial", 4, 320, **temporal),
-        "environment": environment("spatial", 4, 320, **temporal),
+        "denoiser": unet("spatial", 4, 320, **TEMPORAL),
+        "environment": environment("spatial", 4, 320, **TEMPORAL),
         "components": {"environment": "vision_environment", "cross": "vision_cross"} if shared else {},
     }  # fmt: skip
 
 
-def audio() -> AudioConfig:
+def audio(timed: bool) -> AudioConfig:
     """10.24 s at 16 kHz, 1024 x 64 mels."""
     return AudioConfig(
         mel=MelConfig(sample_rate=16000, n_fft=1024, hop=160, mels=64, fmin=0.0, fmax=8000.0),
@@ -125,6 +140,7 @@ def audio() -> AudioConfig:
         ),
         denoiser=unet("spatial", 8, 192),
         environment=environment("spatial", 8, 192),
+        timing=timing(8, (1, 2)) if timed else None,
     )  # fmt: skip
 
 
@@ -137,6 +153,7 @@ def model(
     frames: int = 8,
     dtype: DType = "bfloat16",
     tokenizers: str = TOKENIZERS,
+    timed: bool = False,
 ) -> CoDiConfig:
     """The model.
 
@@ -148,17 +165,23 @@ def model(
       dtype: of computation.
       tokenizers: a folder with `clip` (as saved by transformers), `bert` and `gpt2` (their vocabulary files), or the
         name of one of our vocabularies, for use with random weights.
+      timed: audio and video have attention in time, which the release does not have.
 
     Raises:
       ConfigError: an invalid option.
     """
     release = compat == "release"
+    if timed and release:
+        raise ConfigError("option timed: the release has no attention in time")
     everything = {
         "text": text(tokenizers, release),
         "image": ImageConfig(**vision(size, release), read_size=512),
-        "audio": audio(),
-        "video": VideoConfig(**vision(size, release), frames=frames, rate=4.0, resize="torch", read_size=256),
-    }
+        "audio": audio(timed),
+        "video": VideoConfig(
+            **vision(size, release), frames=frames, rate=4.0, resize="torch", read_size=256,
+            timing=timing(4, (1, 2, 4), **TEMPORAL) if timed else None,
+        ),
+    }  # fmt: skip
     return CoDiConfig(
         modalities={name: everything[name] for name in subset(modalities, MODALITIES)},
         width=WIDTH,

@@ -19,7 +19,7 @@ from codi_jax.train.recipe import RunConfig
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")  # sources of pairs
 
 
-def stages(modalities: Iterable[str], loss: str) -> Stages:
+def stages(modalities: Iterable[str], loss: str, timed: bool) -> Stages:
     """`config.stages`."""
     align: dict[str, Any] = {"align": "contrastive", "timesteps": "shared"}
     if loss == "ours":  # the anchor is a mean over E numbers whose squares sum up to 1
@@ -63,8 +63,18 @@ def stages(modalities: Iterable[str], loss: str) -> Stages:
             settings={"losses": pair, "aligned": aligned, "prompts": {"sources": pair, "drop": 0.5}, **align},
         ) for pool, (aligned, depends_on) in trained.items()
     }  # fmt: skip
-    out: Stages = {"bridging": {}, "ldm": {}, "joint": {}}
-    for group, named in (("bridging", bridging), ("ldm", ldm), ("joint", joint)):
+    pair = ("audio", "video")
+    timing = {
+        "audio+video": stage(
+            "latent_alignment", pair, "audio+video", depends_on=("joint.audio+video",), steps=50_000, batch_size=1024,
+            trainable=tuple(f"{name}_timing/.*" for name in pair), ema=0.9999,
+            optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
+            settings={"losses": pair, "aligned": (), "align": "none", "prompts": {"sources": pair, "drop": 0.5}},
+        )
+    }  # fmt: skip
+    groups = {"bridging": bridging, "ldm": ldm, "joint": joint} | ({"timing": timing} if timed else {})
+    out: Stages = {group: {} for group in groups}
+    for group, named in groups.items():
         for name, s in named.items():  # in the order of their dependencies
             included = {f"{group}.{name}" for group, named in out.items() for name in named}
             if set(s.modalities) <= set(modalities) and set(s.depends_on) <= included:
@@ -82,6 +92,7 @@ def run(
     frames: int = 8,
     dtype: DType = "bfloat16",
     tokenizers: str = TOKENIZERS,
+    timed: bool = False,
 ) -> RunConfig:
     """The config of the run, with placeholder data.
 
@@ -89,13 +100,13 @@ def run(
       compat: see `codi.model`. The release shares V and X between image and video; that is for using its weights, not
         for training, and has no stages.
       loss: `ours`, or `paper` for the paper's latent alignment.
-      modalities, size, frames, dtype, tokenizers: see `codi.model`.
+      modalities, size, frames, dtype, tokenizers, timed: see `codi.model`.
 
     Raises:
       ConfigError: an invalid option.
     """
     model = codi.model(
-        compat=compat, modalities=modalities, size=size, frames=frames, dtype=dtype, tokenizers=tokenizers
+        compat=compat, modalities=modalities, size=size, frames=frames, dtype=dtype, tokenizers=tokenizers, timed=timed
     )
     release = compat == "release"
     guidance = ClassifierFreeGuidance(prompt=7.5, environment=0.0 if release else 2.0)
@@ -109,6 +120,6 @@ def run(
             for pool in POOLS
             if set(pool.split("+")) <= set(model.modalities)
         },
-        stages={} if release else stages(model.modalities, loss),
+        stages={} if release else stages(model.modalities, loss, timed),
         generate=GenerateConfig(dict.fromkeys(model.modalities, guidance), steps=50, spacing="release"),
     )
