@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import codi_jax
 from benchmarks.results import machine, write
@@ -120,8 +121,23 @@ def rates(read: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], facto
     return {factor: agreement((truth[factor], read[factor])) for factor in factors}
 
 
-def partial(pipe: Pipeline, case: Case, real: Sequence[Value], truth: Mapping[str, np.ndarray], reader: Reader) -> Any:
-    """The row of a part that is kept."""
+def strips(case: Case, given: Sequence[Value], made: Sequence[Value], columns: int = 8) -> np.ndarray:
+    """Two rows of images, or of the frames of a video: what is kept, on grey, and below it the result."""
+    masks = [np.broadcast_to(case.kept(value), value.shape) for value in given]
+    rows = [[np.where(m, v, 128).astype(np.uint8) for v, m in zip(given, masks, strict=True)], made]
+    lines = [np.concatenate(row).reshape(-1, SIDE, SIDE, 3)[:columns] for row in rows]
+    return np.concatenate([np.concatenate(list(line), axis=1) for line in lines])
+
+
+def partial(
+    pipe: Pipeline,
+    case: Case,
+    real: Sequence[Value],
+    truth: Mapping[str, np.ndarray],
+    reader: Reader,
+    pictures: list[np.ndarray],
+) -> Any:
+    """The row of a part that is kept; its strips are added to `pictures`."""
     n, codi = len(real), pipe.codi[case.output]
     given = [codi.user_from_raw(value) for value in real]
     made = pipe(
@@ -134,6 +150,8 @@ def partial(pipe: Pipeline, case: Case, real: Sequence[Value], truth: Mapping[st
         np.array_equal(np.where(case.kept(a), a, 0), np.where(case.kept(b), b, 0))
         for a, b in zip(values, real, strict=True)
     ]
+    if case.output != "audio":
+        pictures.append(strips(case, real, values))
     rng = np.random.default_rng(0)
     noise = [rng.integers(np.iinfo(v.dtype).min, np.iinfo(v.dtype).max, v.shape, v.dtype, endpoint=True) for v in real]
     read = {
@@ -259,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=256, help="samples of every row (256)")
     parser.add_argument("--model", default=DEFAULT, help=f"what codi_jax.load takes ({DEFAULT})")
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--picture", type=Path, help="write what is kept and what is made of it to this .png")
     args = parser.parse_args(arguments)
     start, pipe = machine(), codi_jax.load(args.model)
     package = open_package(DEFAULT)
@@ -266,8 +285,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     real = real_samples(pipe, args.n)
     rate = pipe.codi["audio"].value_format["rate"]
     rows: dict[str, Any] = {"parts": [], "whole": []}
+    pictures: list[np.ndarray] = []
     for case in cases(rate):
-        rows["parts"].append(partial(pipe, case, real["values"][case.output], real["factors"], readers[case.output]))
+        output = case.output
+        row = partial(pipe, case, real["values"][output], real["factors"], readers[output], pictures)
+        rows["parts"].append(row)
         print(case.task, {name: rows["parts"][-1][name] for name in ("read", "ceiling")}, flush=True)
     for source in pipe.modalities:
         for output in pipe.modalities:
@@ -276,6 +298,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(source, output, {name: rows["whole"][-1][name] for name in ("held", "prompt")}, flush=True)
     rows["edits"] = edits(pipe, real, readers["image"])
     write(args.json, start, [rows], n=args.n, model=args.model)
+    if args.picture is not None:
+        gap = np.full((SIDE // 2, pictures[0].shape[1], 3), 255, np.uint8)
+        sheet = np.concatenate([part for strip in pictures for part in (strip, gap)][:-1])
+        Image.fromarray(sheet).resize((sheet.shape[1] * 2, sheet.shape[0] * 2), Image.Resampling.NEAREST).save(
+            args.picture
+        )
     print(f"\n{to_text(rows)}")
 
 

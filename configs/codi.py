@@ -19,8 +19,8 @@ def get_config(argument: str = "") -> ConfigDict:
     """The run.
 
     `compat=release`; `loss=paper` for the paper's latent alignment; `modalities=text+image` for a subset; `size` in
-    pixels per side, `frames` per video; `timed=True` for attention in time; `dtype` of computation; `tokenizers`, a folder with `clip` (as saved by
-    transformers), `bert` and `gpt2` (their vocabulary files), or the name of one of our vocabularies, for use with
-    random weights.
+    pixels per side, `frames` per video; `timed=True` for attention in time; `dtype` of computation; `tokenizers`, a
+    folder with `clip` (as saved by transformers), `bert` and `gpt2` (their vocabulary files), or the name of one of our
+    vocabularies, for use with random weights.
     """
     return to_config_dict(run(**options_of(argument, run)))
