@@ -56,9 +56,10 @@ def origin(run: Run, name: str) -> dict[str, Any]:
     Raises:
       ConfigError: a stage that it depends on is not finished.
     """
-    sources = run.component_sources(run.ancestors(name))
+    stages = run.ancestors(name)
+    sources, adapters = run.component_sources(stages), run.adapter_sources(stages)
     components = MediaBatches(run.codi, run.stage(name).modalities).components
-    weights = {c: weights_hash(sources[c]) for c in sorted(set(components)) if c in sources}
+    weights = {c: weights_hash(sources[c], adapters.get(c, ())) for c in sorted(set(components)) if c in sources}
     content = {**inputs(run, name), "weights": weights}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     return {**content, "fingerprint": digest.hexdigest()[:16]}
