@@ -16,7 +16,7 @@ accepts no tensors of alpha and without them multiplies by 1.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,11 +63,13 @@ class _Site(NamedTuple):
     layout: str
 
 
-def _sites(codi: CoDi) -> list[_Site]:
-    """All layers of a model that can have adapters."""
+def _sites(codi: CoDi, wanted: Callable[[str, str, str], bool]) -> list[_Site]:
+    """The layers that can have adapters, of the components of which wanted(component, prefix, prefix of kohya)."""
     out = []
     for component, (name, role) in codi.component_names().items():
         prefix, kohya, rules = _PUBLIC.get(component, (component, "", None))
+        if not wanted(component, prefix, kohya):
+            continue
         table = NameTable([], "ours", "theirs")
         try:
             config = getattr(codi[name].config, "denoiser" if role == "cross" else role, None)
@@ -86,10 +88,19 @@ def _sites(codi: CoDi) -> list[_Site]:
     return out
 
 
-def _aliases(codi: CoDi) -> dict[str, tuple[_Site, str]]:
-    """What precedes the matrices' names in keys of files -> the layer, and the prefix whose metadata count for it."""
+def _aliases(codi: CoDi, keys: Iterable[str]) -> dict[str, tuple[_Site, str]]:
+    """What precedes the matrices' names in keys of files -> the layer, and the prefix whose metadata count for it.
+
+    Of components of which no key can be only some are listed, since tracing a network takes a second.
+    """
     out: dict[str, tuple[_Site, str]] = {}
-    for site in _sites(codi):
+    heads = {key.split(".")[0] for key in keys}
+
+    def wanted(component: str, prefix: str, kohya: str) -> bool:
+        in_kohya = kohya and any(head.startswith(f"{kohya}_") for head in heads)
+        return bool(in_kohya or {component, prefix} & heads or (kohya and _PEFT.split(".")[0] in heads))
+
+    for site in _sites(codi, wanted):
         out[f"{site.prefix}.{site.module}"] = site, site.prefix
         if site.kohya:
             out.setdefault(f"{_PEFT}.{site.module}", (site, ""))
@@ -108,7 +119,8 @@ def to_state(codi: CoDi, adapters: Params) -> dict[str, np.ndarray]:
       ConfigError: an adapter does not fit the model, or its layer cannot be named.
     """
     lora.check({c: codi.shapes(c) for c in adapters if c in codi.component_names()}, adapters, "adapters")
-    named, flat, out = {site.path: site for site in _sites(codi)}, paths.flatten(adapters), {}
+    named = {site.path: site for site in _sites(codi, lambda component, *_: component in adapters)}
+    flat, out = paths.flatten(adapters), {}
     for path in lora.sites(flat):
         if path not in named:
             raise ConfigError(f"adapters: the layers of {path} have no layout in files")
@@ -143,7 +155,7 @@ def from_state(codi: CoDi, state: Mapping[str, np.ndarray], alphas: Mapping[str,
     Raises:
       ConfigError: a key is unknown or a tensor does not fit; the message names the first.
     """
-    aliases, found = _aliases(codi), {}
+    aliases, found = _aliases(codi, state), {}
     for key, value in state.items():
         match = _KEY.fullmatch(key)
         name, leaf = (match[1], _SIDES[match[2] or match[3]]) if match else (key.removesuffix(".alpha"), "alpha")
@@ -166,7 +178,7 @@ def from_state(codi: CoDi, state: Mapping[str, np.ndarray], alphas: Mapping[str,
         if missing := {"a", "b"} - parts.keys():
             raise ConfigError(f"the adapter of {path} lacks {' and '.join(sorted(missing)).upper()}")
         alpha = (alphas or {}).get(parts["prefix"], len(parts["b"]))
-        alpha = np.float32(parts["alpha"].item() if "alpha" in parts else alpha)
+        alpha = np.array(parts["alpha"].item() if "alpha" in parts else alpha, np.float32)
         flat |= {f"{path}/{leaf}": x for leaf, x in zip(lora.LEAVES, (parts["a"], parts["b"], alpha), strict=True)}
     adapters = paths.nest(flat)
     lora.check({c: codi.shapes(c) for c in adapters}, adapters, "adapters")

@@ -122,7 +122,7 @@ def combine(weighted: Iterable[tuple[Params, float]]) -> Params:
         if len(several) > 1:
             a = np.concatenate([x for x, _, _ in several], axis=-1)
             b, scale = np.concatenate([x * np.float32(s) for _, x, s in several]), 1.0
-        leaves = a, b, np.float32(scale * len(b))
+        leaves = a, b, np.array(scale * len(b), np.float32)
         flat |= {f"{site}/{name}": leaf for name, leaf in zip(LEAVES, leaves, strict=True)}
     return paths.nest(flat)
 
