@@ -268,8 +268,8 @@ class Pipeline:
 
         Args:
           adapters: one, several, or {adapter: weight}, 1 for those without. An adapter is a safetensors file in a
-            layout of `interop.lora`, or the workdir of a run that keeps adapters apart. Their sum is added; this
-            pipeline stays as it is.
+            layout of `interop.lora`, the folder of one, or the workdir of a run that keeps adapters apart. Their sum is
+            added; this pipeline stays as it is.
 
         Raises:
           ConfigError: an adapter cannot be read or does not fit the model, or a weight is not finite.
@@ -345,6 +345,8 @@ class Pipeline:
 def _read_adapters(codi: CoDi, name: str) -> dict[str, Any]:
     """The tree of adapters of a file, or of a workdir."""
     path = storage.check_access(name)
+    if (path / lora_files.NAME).exists():
+        return lora_files.read(codi, path / lora_files.NAME)
     if not (path / "config.json").exists():
         return lora_files.read(codi, path)
     from codi_jax.train.recipe import load_run  # training is imported only to open a workdir

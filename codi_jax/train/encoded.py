@@ -32,7 +32,8 @@ from codi_jax.data.npy_records import NpyRecords
 from codi_jax.data.source import Source, effective_config, read_batch
 from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import paths
-from codi_jax.train.recipe import Run, weights_hash
+from codi_jax.train.recipe import Run
+from codi_jax.train.weights_record import weights_hash
 
 MARKER = "arrays.json"
 _OTHER_STAGES = ("denoiser", "environment")  # fields of a modality's config that encoding does not read

@@ -162,7 +162,9 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
     table.require(mesh, run.config.sharding.min_sharded_fraction)
     trainable = select(params, _trainable(config), f"{where}.trainable")
     trained, _ = partition(params, trainable)
-    cast_frozen, cast_for_compute = precision(params, trainable, config.precision, f"{where}.precision")
+    kept_apart = config.lora is not None and not config.lora.merge  # then the components themselves are not saved
+    saved = jax.tree.map(lambda _: False, trainable) if kept_apart else trainable
+    cast_frozen, cast_for_compute = precision(params, saved, config.precision, f"{where}.precision")
     parameter_table = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )

@@ -20,7 +20,7 @@ import hashlib
 import itertools
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from codi_jax.optim import LoRAConfig, OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.weights_record import description
 
 ENCODE = "encode"  # of a stage that trains nothing
 
@@ -90,9 +91,9 @@ class StageConfig:
       optimizer: see OptimizerConfig.
       ema: decay of the exponential moving average of the weights.
       accumulate: number of microbatches of a step, for batches that do not fit in memory (`objectives.microbatch`).
-      precision: ordered pairs (regex over whole parameter paths, dtype). A matching leaf of a frozen component is
-        stored in this dtype; one of a trained component is cast to it for the loss, and its master copy and optimizer
-        state stay float32.
+      precision: ordered pairs (regex over whole parameter paths, dtype). A matching leaf of a frozen component, or of
+        one whose adapters are kept apart, is stored in this dtype; one of a trained component is cast to it for the
+        loss, and its master copy and optimizer state stay float32.
       offload: fields of the train state that are kept in host memory between steps: `ema`, `opt_state`.
       settings: the objective's own config.
       num_stats_samples: number of samples from which the constants of the trained components (latent statistics,
@@ -349,44 +350,8 @@ class Run:
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
         adapters = itertools.chain(*self.adapter_sources(()).values())
         for params in (*self.converted.values(), *adapters, *(self.directory(name) / "params" for name in stages)):
-            digest.update(_description(params))
+            digest.update(description(params))
         return digest.hexdigest()[:16]
-
-
-def _description(params: Path) -> bytes:
-    """The index of a checkpoint, or the config.json of a package; it has the checksums of all files."""
-    for file in (params / index.NAME, params / "config.json"):
-        if file.exists():
-            return file.read_bytes()
-    return b""
-
-
-def weights_hash(params: Path, adapters: Iterable[Path] = ()) -> str:
-    """A hash of a component's checkpoint, or of the package that has it, and of the adapters that are added to it."""
-    return hashlib.sha256(b"".join(map(_description, (params, *adapters)))).hexdigest()[:16]
-
-
-def record_weights(run: Run) -> None:
-    """Writes hashes of the components in `config.weights` to the workdir, or compares them with those written there.
-
-    Components that are new are added. Nothing is done for a run that is finished.
-
-    Raises:
-      ConfigError: a component is not the one with which the run was started.
-    """
-    if not run.config.weights or all(map(run.finished, run.order)):
-        return
-    path = run.folder / "weights.json"
-    recorded = storage.read_json(path, "; delete it to use the present weights") if path.exists() else {}
-    adapters = run.adapter_sources(())
-    present = {name: weights_hash(where, adapters.get(name, ())) for name, where in run.converted.items()}
-    if changed := sorted(component for component, digest in recorded.items() if present.get(component) != digest):
-        raise ConfigError(
-            f"config.weights: {', '.join(changed)} in {run.config.weights} changed since this run was started; put the "
-            f"former weights back, choose another --workdir, or delete {path} to use the new ones from now on"
-        )
-    if present != recorded:
-        storage.write_text(path, json.dumps(present, indent=1, sort_keys=True) + "\n")
 
 
 def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:

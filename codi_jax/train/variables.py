@@ -116,7 +116,9 @@ def all_adapters(run: Run) -> Params:
     stages = run.finished_stages()
     tree, constants = read_adapters(run, stages, run.codi.component_names())
     if not tree:
-        raise ConfigError(f"{run.workdir}: no finished stage of this run keeps adapters apart (stages.*.lora)")
+        raise ConfigError(
+            f"{run.workdir or 'config'}: no finished stage of this run keeps adapters apart (stages.*.lora)"
+        )
     if constants:
         what = ", ".join(constants)
         raise ConfigError(f"{run.workdir}: the constants of {what} changed with the adapters; use num_stats_samples=0")

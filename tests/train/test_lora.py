@@ -16,10 +16,11 @@ from codi_jax.nn import lora
 from codi_jax.optim import merge
 from codi_jax.parallel import make_mesh, paths
 from codi_jax.train.program import check_objectives
-from codi_jax.train.recipe import open_run, record_weights, save_config
+from codi_jax.train.recipe import open_run, save_config
 from codi_jax.train.stage import Stage
 from codi_jax.train.trainer import train
 from codi_jax.train.variables import all_adapters, assemble, make_sharding_fn, variables_of
+from codi_jax.train.weights_record import record_weights
 from tests import toy
 from tests.train import finished
 
@@ -141,6 +142,15 @@ def test_sharded_with_microbatches_is_as_replicated(tmp_path):
     assert not kernel.sharding.is_fully_replicated  # an adapted one keeps its sharding
     for path, x in paths.flatten(read).items():
         np.testing.assert_allclose(x, kernels[1][path], atol=1e-6, err_msg=path)
+
+
+def test_the_base_can_be_stored_in_half_precision_while_its_adapters_are_trained(tmp_path, monkeypatch):
+    stages = finished.record_stages(monkeypatch)
+    run = trained(tmp_path, precision=(("text_unet/.*/kernel", "bfloat16"),))
+    kernels = [x.dtype for path, x in paths.flatten(stages[0].frozen["text_unet"]).items() if path.endswith("/kernel")]
+    assert kernels and {str(dtype) for dtype in kernels} == {"bfloat16"}
+    assert {str(x.dtype) for x in jax.tree.leaves(saved(run))} == {"float32"}
+    assert any(np.abs(b).max() > 0 for b in _matrices(saved(run)["lora"], "lora_b").values())
 
 
 def test_merged_components_are_those_of_adapters_kept_apart(kept, tmp_path):
