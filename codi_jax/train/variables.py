@@ -8,7 +8,7 @@ goes directly into its sharding, so that a host never holds more than its shards
 
 import dataclasses
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -85,8 +85,13 @@ def assemble(
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
 
 
-def read_adapters(run: Run, stages: tuple[str, ...], components: Container[str]) -> tuple[Params, dict[str, Any]]:
+def read_adapters(run: Run, stages: tuple[str, ...], params: Params) -> tuple[Params, dict[str, Any]]:
     """The adapters of components that finished stages and the run of `config.weights` keep apart, on the host.
+
+    Args:
+      run: the run.
+      stages: finished stages.
+      params: {component: tree} of arrays or ShapeDtypeStructs, of the components whose adapters are read.
 
     Returns:
       The tree of adapters, those of several stages combined; and the constants of adapted components, by component.
@@ -96,12 +101,12 @@ def read_adapters(run: Run, stages: tuple[str, ...], components: Container[str])
     """
     trees, constants = [], {}
     for component, directories in run.adapter_sources(stages).items():
-        for directory in directories if component in components else ():
+        for directory in directories if component in params else ():
             saved = CheckpointReader(str(directory))
             mine = f"lora/{component}/", f"constants/{component}/"
             found = saved.read_into({path: x for path, x in saved.shapes.items() if path.startswith(mine)})
             tree = paths.nest(found)
-            lora.check({component: run.codi.shapes(component)}, tree.get("lora", {}), str(directory))
+            lora.check({component: params[component]}, tree.get("lora", {}), str(directory))
             trees.append((tree["lora"], 1.0))
             constants |= tree.get("constants", {})
     return lora.combine(trees), constants
@@ -114,14 +119,14 @@ def all_adapters(run: Run) -> Params:
       ConfigError: there are none, or they have constants beside them, which a tree of adapters does not hold.
     """
     stages = run.finished_stages()
-    tree, constants = read_adapters(run, stages, run.codi.component_names())
+    known, where = run.codi.component_names(), run.workdir or run.config.weights
+    shapes = {c: run.codi.shapes(c) for c in run.adapter_sources(stages) if c in known}
+    tree, constants = read_adapters(run, stages, shapes)
     if not tree:
-        raise ConfigError(
-            f"{run.workdir or 'config'}: no finished stage of this run keeps adapters apart (stages.*.lora)"
-        )
+        raise ConfigError(f"{where}: no finished stage of this run keeps adapters apart (stages.*.lora)")
     if constants:
         what = ", ".join(constants)
-        raise ConfigError(f"{run.workdir}: the constants of {what} changed with the adapters; use num_stats_samples=0")
+        raise ConfigError(f"{where}: the constants of {what} changed with the adapters; use num_stats_samples=0")
     return tree
 
 

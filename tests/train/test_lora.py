@@ -255,6 +255,28 @@ def test_adapters_with_constants_of_their_own_are_read_but_not_exported(kept, tm
         all_adapters(run)
 
 
+def test_adapters_that_do_not_fit_the_model_are_named_with_their_directory(kept, tmp_path):
+    run = open_run(config(), tmp_path)
+    tree = jax.tree.map(lambda x: np.repeat(x, 2, axis=-1) if x.ndim == 2 else x, saved(kept))
+    save_params(str(run.directory(STAGE) / "params"), tree, kept.finished_meta(STAGE))
+    with pytest.raises(
+        ConfigError, match=r"lora\.text/params: text_unet/\S+ has A \[\d+, \d+\] and B \[\d+, \d+\] for a"
+    ):
+        variables_of(run)
+
+
+@pytest.mark.slow
+def test_environment_encoders_and_cross_modal_attention_are_adapted_by_latent_alignment(tmp_path):
+    rules = ("image_environment/.*/layer_in/kernel", "text_cross/.*/(query|key)/kernel", "image_cross/.*/value/kernel")
+    tree = config()
+    stage = toy.config().to_dict()["stages"]["joint"]["text+image"]
+    stage |= {"source": "text+image", "depends_on": (), "trainable": (), "lora": {"rules": rules, "rank": 2}}
+    run = open_run({**tree, "stages": {"lora": {"text": stage}}}, tmp_path)
+    train(run, quiet=True)
+    moved = {site for site, b in _matrices(saved(run)["lora"], "lora_b").items() if np.abs(b).max() > 0}
+    assert {site.split("/")[0] for site in moved} == {"image_environment", "text_cross", "image_cross"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
