@@ -35,6 +35,7 @@ def load(
     keep: bool = True,
     all_devices: bool = False,
     plugins: Sequence[str] = (),
+    adapters: Any = (),
 ) -> Pipeline:
     """Opens a model. Weights are read when they are first used.
 
@@ -49,15 +50,22 @@ def load(
         If not, one device computes, unless the mesh of a run shards the parameters.
       plugins: modules to import first. A model that needs plugins (`config.plugins`) is loaded only if they are named
         here or have been imported, since their code may be that of others.
+      adapters: LoRA adapters that are added to the weights, see `Pipeline.with_adapters`.
 
     Raises:
-      ConfigError: there is no such model, its files are damaged, no stage of the run has finished, or it needs plugins
-        that have not been imported.
+      ConfigError: there is no such model, its files are damaged, no stage of the run has finished, it needs plugins
+        that have not been imported, or an adapter cannot be read.
     """
     import_plugins([plugins] if isinstance(plugins, str) else plugins)
+    pipe = _load(where, dtype=dtype, keep=keep, all_devices=all_devices)
+    return pipe.with_adapters(adapters) if adapters else pipe
+
+
+def _load(where: str | os.PathLike, **options: Any) -> Pipeline:
+    """The pipeline without adapters; the options are arguments of `load`."""
     name = os.fspath(where)
     if name in packaged.MODELS:
-        return from_package(packaged.open_package(name), dtype=dtype, keep=keep, all_devices=all_devices)
+        return from_package(packaged.open_package(name), **options)
     path = storage.check_access(where)
     if not path.exists():
         models = packaged.MODELS
@@ -66,7 +74,7 @@ def load(
             "folder of `codi-jax package` or `codi-jax train`"
         )
     if packaged.is_package(path):
-        return from_package(packaged.open_package(str(path)), dtype=dtype, keep=keep, all_devices=all_devices)
+        return from_package(packaged.open_package(str(path)), **options)
     if not (path / "config.json").exists():
         raise ConfigError(
             f"{path}: neither a folder that `codi-jax package` wrote (it has no {packaged.FILES['judges']}) nor a "
@@ -79,7 +87,7 @@ def load(
         raise ConfigError(
             f"{path}: no stage of this run has finished; `codi-jax train --workdir={path}` goes on with it"
         )
-    return from_run(run, dtype=dtype, keep=keep, all_devices=all_devices)
+    return from_run(run, **options)
 
 
 def _compute_type(dtype: Any) -> str:

@@ -12,15 +12,20 @@ computes anything, and holds the weights and the compiled programs of a model. T
 import copy
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.interop import lora as lora_files
+from codi_jax.nn import lora
+from codi_jax.optim import merge
 from codi_jax.output import Output
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
@@ -261,6 +266,32 @@ class Pipeline:
         other._generators = {config_key(other.config): self._generator().with_config(other.config)}
         return other
 
+    def with_adapters(self, adapters: Any) -> "Pipeline":
+        """A pipeline of this model with LoRA adapters added to its weights, and the same compiled programs.
+
+        Args:
+          adapters: one, several, or {adapter: weight}, 1 for those without. An adapter is a safetensors file in a
+            layout of `interop.lora`, the folder of one, or the workdir of a run that keeps adapters apart. Their sum is
+            added; this pipeline stays as it is.
+
+        Raises:
+          ConfigError: an adapter cannot be read or does not fit the model, or a weight is not finite.
+        """
+        if not isinstance(adapters, Mapping):
+            adapters = dict.fromkeys([adapters] if isinstance(adapters, (str, os.PathLike)) else adapters, 1.0)
+        weighted = [
+            (_read_adapters(self.codi, os.fspath(name)), arguments.finite(f"weight of {os.fspath(name)}", weight))
+            for name, weight in adapters.items()
+        ]
+        tree = lora.combine(weighted)
+
+        def add(params: dict[str, Any]) -> dict[str, Any]:
+            return lora.apply(merge(params, {name: tree[name] for name in params if name in tree}))
+
+        other = copy.copy(self)
+        other._weights = self._weights.changed(add)
+        return other
+
     def _changed(self, settings: Mapping[str, Any]) -> GenerateConfig:
         fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
         return from_dict(GenerateConfig, {**fields, **settings}, "generate")
@@ -312,6 +343,21 @@ class Pipeline:
         if array.shape[1:] != shape or array.ndim != len(shape) + 1:
             raise ConfigError(f"latents: {name} has shape {list(array.shape)}, not [n, {', '.join(map(str, shape))}]")
         return array
+
+
+def _read_adapters(codi: CoDi, name: str) -> dict[str, Any]:
+    """The tree of adapters of a file, or of a workdir."""
+    path = storage.check_access(name)
+    if (path / lora_files.NAME).exists():
+        return lora_files.read(codi, path / lora_files.NAME)
+    if not (path / "config.json").exists():
+        return lora_files.read(codi, path)
+    from codi_jax.train.recipe import load_run  # training is imported only to open a workdir
+    from codi_jax.train.variables import all_adapters
+
+    tree = all_adapters(load_run(path))
+    lora.check({c: codi.shapes(c) for c in tree if c in codi.component_names()}, tree, name)
+    return tree
 
 
 def config_key(config: GenerateConfig) -> tuple[Any, ...]:

@@ -9,7 +9,11 @@ Each row of the table names a caption, an image, an audio and a video file (see 
 files with captions beside them is a table, too. Other names of columns are set by --config.data.columns.text=caption
 and the like, WebDataset shards by --config=finetune:source=webdataset --config.data.shards=…, a run by
 --config=finetune:run=out/demo. Codecs and prompt encoders stay frozen; each denoiser is trained further with captions
-as prompts.
+as prompts. --config=finetune:lora=4 trains adapters of rank 4 of its attention and its residual blocks instead:
+
+    codi-jax train --config=finetune:lora=4 --config.data.manifest=mine.csv --workdir=out/adapted
+    codi-jax export --workdir=out/adapted --lora --out=adapters
+    codi-jax generate --lora=adapters/pytorch_lora_weights.safetensors:0.8 --text "…" --to image --out d/
 """
 
 import json
@@ -22,13 +26,15 @@ from codi_jax.config import ConfigError, to_dict
 from codi_jax.config_utils import parse_argument
 from codi_jax.presets.stages import adamw, stage
 
+# The layers that `lora` adapts, of those of a stage.
+ADAPTED = "/(query|key|value|key_value|out|project_in|project_out|layer_in|layer_out)/kernel"
 PART = ("start", "duration", "end")  # columns that select a part of audio and video
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """`run`: the workdir, or packaged model, to fine-tune; `modalities=text+image` for a subset; `steps` of a stage;
-    `source`: manifest or webdataset."""
-    options = parse_argument(argument, run=packaged.DEFAULT, modalities="", steps=200, source="manifest")
+    `source`: manifest or webdataset; `lora`: rank of adapters to train instead of denoisers, 0 for none."""
+    options = parse_argument(argument, run=packaged.DEFAULT, modalities="", steps=200, source="manifest", lora=0)
     base = _config_of(options.run)
     model = base["model"]["modalities"]
     modalities = tuple(filter(None, options.modalities.split("+"))) or tuple(
@@ -52,8 +58,9 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ConfigError("config argument modalities: expected text and at least one other modality")
     finetune = {
         name: stage(
-            "ldm", pair, "+".join(sorted(pair)), trainable=(_denoiser(base["stages"], name),), steps=options.steps,
-            batch_size=32, num_stats_samples=0, optimizer=adamw(2e-4, warmup=min(20, options.steps // 10)),
+            "ldm", pair, "+".join(sorted(pair)), steps=options.steps, batch_size=32, num_stats_samples=0,
+            **_trained(_denoiser(base["stages"], name), options.lora),
+            optimizer=adamw(2e-3 if options.lora else 2e-4, warmup=min(20, options.steps // 10)),
             settings={"prompts": {"sources": ("text",), "drop": 0.15, "noise": 0.7}},
             samples={"source": "+".join(sorted(pair)), "every": options.steps, "prompt": "text"},
         ) for name, pair in pairs.items()
@@ -70,6 +77,11 @@ def get_config(argument: str = "") -> ConfigDict:
         stages=to_dict({"finetune": finetune}),
     )
     return config
+
+
+def _trained(pattern: str, rank: int) -> dict[str, Any]:
+    """The fields of a stage that say what it trains: parameters of this pattern, or adapters of them."""
+    return {"lora": {"rules": (pattern + ADAPTED,), "rank": rank}} if rank else {"trainable": (pattern,)}
 
 
 def _data(source: str, modalities: tuple[str, ...]) -> dict[str, Any]:

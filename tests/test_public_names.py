@@ -56,10 +56,8 @@ def keys():
 
 def arguments():
     """What users call in Python."""
-    calls = {
-        "load": codi_jax.load,
-        **{f"Pipeline.{n}": getattr(Pipeline, n) for n in ("encode", "embed", "decode", "with_settings")},
-    }
+    methods = ("encode", "embed", "decode", "with_settings", "with_adapters")
+    calls = {"load": codi_jax.load, **{f"Pipeline.{n}": getattr(Pipeline, n) for n in methods}}
     for name, call in {**calls, "Pipeline": Pipeline.__call__}.items():
         yield f"{name}: {' '.join(name for name in inspect.signature(call).parameters if name != 'self')}"
 

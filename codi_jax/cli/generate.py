@@ -73,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)} (the config's)")
     parser.add_argument("--eta", help="noise of the sampler ddim, 0 to 1 (the config's)")
     parser.add_argument("--spacing", metavar="NAME", help=f"of timesteps: {', '.join(SPACINGS)} (the config's)")
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="adapters to add: a safetensors file, or the workdir of a run that keeps them apart (weight 1)",
+    )
     parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
     conditions.add_arguments(parser)
 
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     storage.check_output(args.out)
     config, rest = split_config(rest)
     model = open_model(args, config, keep=False)  # networks are read one after the other
-    pipe = model.pipe
+    pipe = model.pipe.with_adapters(_adapters(args.lora)) if args.lora else model.pipe
     prompts = _prompts(pipe, args, rest)
     if model.title:
         print(model.title, file=sys.stderr, flush=True)
@@ -158,6 +165,21 @@ def _seed(text: str) -> int | list[int]:
     """Parses --seed: one number, or one for each sample, separated by commas."""
     seeds = [number("--seed", part, int) for part in text.split(",") if part.strip()]
     return seeds if "," in text else number("--seed", text, int)
+
+
+def _adapters(given: Iterable[str]) -> dict[str, float]:
+    """File or workdir -> weight; what follows the last colon is a weight if it is a number."""
+    weights: dict[str, float] = {}
+    for argument in given:
+        name, _, weight = argument.rpartition(":")
+        try:
+            name, value = (name, float(weight)) if name else (argument, 1.0)
+        except ValueError:
+            name, value = argument, 1.0
+        if name in weights:
+            raise ConfigError(f"--lora: {name} is given twice")
+        weights[name] = value
+    return weights
 
 
 def _numbers(option: str, texts: Iterable[str]) -> Iterator[tuple[str, float]]:

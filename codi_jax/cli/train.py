@@ -86,8 +86,9 @@ def train(
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
     from codi_jax.train.program import check_objectives
-    from codi_jax.train.recipe import load_run, open_run, record_weights, save_config
+    from codi_jax.train.recipe import load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
+    from codi_jax.train.weights_record import record_weights
 
     if jobs < 1:
         raise ConfigError(f"--jobs: expected a positive number, got {jobs}")

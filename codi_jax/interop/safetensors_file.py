@@ -2,7 +2,7 @@
 
 8 bytes       length of the header, little-endian, at most 100 MB
 header        JSON: name -> {"dtype": "F16", "shape": [2, 3], "data_offsets": [first, end]}, with offsets from the
-              end of the header. "__metadata__" (strings by name) is skipped
+              end of the header. "__metadata__" (strings by name) is read by `read_metadata` alone
 the rest      the elements of the tensors, row-major; every byte belongs to exactly one tensor
 """
 
@@ -16,6 +16,7 @@ from codi_jax.config import ConfigError
 from codi_jax.interop.mapped import MAX_TENSORS, check_key, elements, is_natural, plain, view
 
 _MAX_HEADER = 100_000_000
+_METADATA = "__metadata__"
 
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -40,7 +41,7 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
-    """The header without the metadata, and the byte offset of the elements."""
+    """The header, and the byte offset of the elements."""
     length = int.from_bytes(data[:8].tobytes(), "little")
     if length > data.size - 8:
         raise ConfigError("is damaged: its header reaches beyond its end; is the download incomplete?")
@@ -64,7 +65,6 @@ def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
         raise ConfigError("is damaged: its header is not JSON") from None
     if type(header) is not dict:
         raise ConfigError("is damaged: its header is not a JSON object")
-    header.pop("__metadata__", None)
     return header, 8 + length
 
 
@@ -95,6 +95,7 @@ def read_safetensors(data: np.ndarray) -> dict[str, np.ndarray]:
       ConfigError: the file violates the format.
     """
     header, begin = _header(data)
+    header.pop(_METADATA, None)
     if not header:
         raise ConfigError("it has no tensors")
     out, spans = {}, []
@@ -116,3 +117,15 @@ def read_safetensors(data: np.ndarray) -> dict[str, np.ndarray]:
     if begin + at != data.size:
         raise ConfigError("refused: bytes at its end belong to no tensor")
     return out
+
+
+def read_metadata(data: np.ndarray) -> dict[str, str]:
+    """The metadata of a safetensors file, from `map_file`: strings by name, {} if it has none.
+
+    Raises:
+      ConfigError: the file violates the format.
+    """
+    metadata = _header(data)[0].get(_METADATA, {})
+    if type(metadata) is not dict or not all(type(value) is str for value in metadata.values()):
+        raise ConfigError("is damaged: its metadata are not strings by name")
+    return metadata

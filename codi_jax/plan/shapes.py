@@ -7,13 +7,14 @@ import jax
 from jax.sharding import AbstractMesh
 
 from codi_jax.config import ConfigError
+from codi_jax.nn import lora
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import merge, partition
 from codi_jax.optim.packed import unpacked
 from codi_jax.parallel import batch_sharding, replicated
 from codi_jax.parallel.mesh import AXES
 from codi_jax.parallel.sharding import MeshLike, num_batch_shards
-from codi_jax.train.program import StageProgram, objective_of, parameter_shapes, stage_program
+from codi_jax.train.program import StageProgram, objective_of, stage_program, stage_shapes
 from codi_jax.train.recipe import Run
 from codi_jax.types import PyTree
 
@@ -57,7 +58,7 @@ def kept_for_backward(run: Run, name: str) -> float:
 
         def linearized(trained: PyTree, frozen: PyTree, constants: PyTree, batch: PyTree, key: PyTree) -> PyTree:
             def loss(trained: PyTree) -> PyTree:
-                variables = {"params": merge(unpacked(trained), frozen), "constants": constants}
+                variables = {"params": lora.merged(merge(unpacked(trained), frozen)), "constants": constants}
                 return objective.loss(variables, batch, key).loss
 
             return jax.vjp(loss, trained)[1]
@@ -76,7 +77,7 @@ def kept_for_backward(run: Run, name: str) -> float:
 def _parameters(run: Run, name: str) -> tuple[Objective, PyTree, PyTree]:
     """The objective of a stage, and its key and its parameters as ShapeDtypeStructs."""
     objective, key = objective_of(run, name), jax.eval_shape(lambda: jax.random.key(0))
-    return objective, key, parameter_shapes(objective)
+    return objective, key, stage_shapes(run, name, objective)
 
 
 def _placed(shapes: PyTree, shardings: PyTree) -> PyTree:

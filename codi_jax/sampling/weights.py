@@ -36,6 +36,15 @@ class Weights:
 
         return cls(lambda _: variables, check)
 
+    def changed(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> "Weights":
+        """These weights with parameters {component: tree} changed by a function; the ones here stay as they are."""
+
+        def read(components: tuple[str, ...]) -> dict[str, Any]:
+            variables = self(components)
+            return {**variables, "params": change(variables["params"])}
+
+        return Weights(read, self.check, self._keep)
+
     def check(self, components: Iterable[str]) -> None:
         """Checks that these components can be read.
 

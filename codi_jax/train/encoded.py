@@ -32,7 +32,8 @@ from codi_jax.data.npy_records import NpyRecords
 from codi_jax.data.source import Source, effective_config, read_batch
 from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import paths
-from codi_jax.train.recipe import Run, weights_hash
+from codi_jax.train.recipe import Run
+from codi_jax.train.weights_record import weights_hash
 
 MARKER = "arrays.json"
 _OTHER_STAGES = ("denoiser", "environment")  # fields of a modality's config that encoding does not read
@@ -56,9 +57,10 @@ def origin(run: Run, name: str) -> dict[str, Any]:
     Raises:
       ConfigError: a stage that it depends on is not finished.
     """
-    sources = run.component_sources(run.ancestors(name))
+    stages = run.ancestors(name)
+    sources, adapters = run.component_sources(stages), run.adapter_sources(stages)
     components = MediaBatches(run.codi, run.stage(name).modalities).components
-    weights = {c: weights_hash(sources[c]) for c in sorted(set(components)) if c in sources}
+    weights = {c: weights_hash(sources[c], adapters.get(c, ())) for c in sorted(set(components)) if c in sources}
     content = {**inputs(run, name), "weights": weights}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     return {**content, "fingerprint": digest.hexdigest()[:16]}

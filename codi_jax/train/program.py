@@ -14,16 +14,18 @@ import optax
 from jax.sharding import Mesh
 
 from codi_jax.config import ConfigError
+from codi_jax.nn import lora
 from codi_jax.objectives.base import Objective, StageSpec, make_objective
 from codi_jax.objectives.step import TrainStep
-from codi_jax.optim import TrainState, make_optimizer, partition, select, summary
+from codi_jax.optim import TrainState, make_optimizer, merge, partition, select, summary
+from codi_jax.optim.lora import ranks
 from codi_jax.optim.optimizer import decayed, multipliers, packing
 from codi_jax.optim.packed import VectorLayout
 from codi_jax.optim.precision import precision
 from codi_jax.parallel import batch_sharding, compiler_options, in_host_memory, paths, replicated, resolve
 from codi_jax.parallel.sharding import MeshLike, ShardingTable, num_batch_shards, split_context, unmatched_rules
 from codi_jax.train import encoded
-from codi_jax.train.recipe import Run
+from codi_jax.train.recipe import Run, StageConfig
 from codi_jax.types import PyTree
 
 
@@ -66,20 +68,51 @@ def check_objectives(run: Run, names: Iterable[str]) -> None:
     """Makes the objectives of stages, so that an invalid setting of the last one is found before the first one starts.
 
     Raises:
-      ConfigError: the settings, the modalities or `accumulate` of a stage do not fit its objective.
+      ConfigError: the settings, the modalities or `accumulate` of a stage do not fit its objective, or its adapters do
+        not fit the model.
     """
     for name in names:
         if run.stage(name).trains:
             try:
-                objective_of(run, name)
+                objective = objective_of(run, name)
             except ConfigError as error:
                 raise ConfigError(f"stage {name!r}: {error}") from None
+            if run.stage(name).lora is not None:
+                stage_shapes(run, name, objective)
 
 
 def parameter_shapes(objective: Objective) -> PyTree:
     """The parameters of all components that an objective reads, as ShapeDtypeStructs."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(lambda key: objective.init(key, objective.components), key)
+
+
+def make_adapters(run: Run, name: str, params: PyTree) -> Callable[[jax.Array], PyTree]:
+    """A function from a key to the initial adapters of a stage, none unless it trains adapters.
+
+    Args:
+      run, name: the stage.
+      params: its parameters, arrays or ShapeDtypeStructs.
+
+    Raises:
+      ConfigError: its rules do not fit the parameters, see `optim.lora.ranks`.
+    """
+    config = run.stage(name).lora
+    if config is None:
+        return lambda key: {}
+    found = ranks(params, config, f"config.stages.{name}.lora.rules")
+    return lambda key: lora.init(key, params, found, config.alpha)
+
+
+def stage_shapes(run: Run, name: str, objective: Objective) -> PyTree:
+    """The parameters that a stage reads, and its adapters, as ShapeDtypeStructs."""
+    params = parameter_shapes(objective)
+    adapters = jax.eval_shape(make_adapters(run, name, params), jax.eval_shape(lambda: jax.random.key(0)))
+    return merge(params, adapters)
+
+
+def _trainable(config: StageConfig) -> tuple[str, ...]:
+    return config.trainable if config.lora is None else lora.TRAINED
 
 
 @functools.lru_cache(maxsize=4)
@@ -94,8 +127,8 @@ def check_sharding_rules(run: Run) -> None:
     found: set[str] = set()
     for name in (n for n in run.order if run.stage(n).trains):
         objective, config = objective_of(run, name), run.stage(name)
-        params = parameter_shapes(objective)
-        trained, _ = partition(params, select(params, config.trainable, f"config.stages.{name}.trainable"))
+        params = stage_shapes(run, name, objective)
+        trained, _ = partition(params, select(params, _trainable(config), f"config.stages.{name}.trainable"))
         tx = make_optimizer(config.optimizer, config.steps, trained)
         found |= {*paths.flatten(params), *paths.flatten(jax.eval_shape(partial(TrainState.create, tx=tx), trained))}
     if unmatched := unmatched_rules(found, run.config.sharding):
@@ -108,7 +141,7 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
     Args:
       run, name: the stage.
       objective: of the stage.
-      params: arrays or ShapeDtypeStructs; only shapes and dtypes are used.
+      params: arrays or ShapeDtypeStructs, adapters among them; only shapes and dtypes are used.
       mesh: the mesh.
 
     Raises:
@@ -127,9 +160,11 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
         )
     shardings, table = resolve(params, mesh, run.config.sharding)
     table.require(mesh, run.config.sharding.min_sharded_fraction)
-    trainable = select(params, config.trainable, f"{where}.trainable")
+    trainable = select(params, _trainable(config), f"{where}.trainable")
     trained, _ = partition(params, trainable)
-    cast_frozen, cast_for_compute = precision(params, trainable, config.precision, f"{where}.precision")
+    kept_apart = config.lora is not None and not config.lora.merge  # then the components themselves are not saved
+    saved = jax.tree.map(lambda _: False, trainable) if kept_apart else trainable
+    cast_frozen, cast_for_compute = precision(params, saved, config.precision, f"{where}.precision")
     parameter_table = summary(
         params, trainable, multipliers(config.optimizer, trained), decayed(config.optimizer, trained), depth=1
     )
@@ -150,7 +185,7 @@ def stage_program(run: Run, name: str, objective: Objective, params: PyTree, mes
     step = objective.train_step(
         tx,
         config.ema,
-        cast_for_compute=cast_for_compute,
+        cast_for_compute=lambda params: cast_for_compute(lora.merged(params)),
         batch_as=lambda batch: split_context(batch, mesh, run.config.sharding.context),
         offload=config.offload,
         in_shardings=(

@@ -4,7 +4,7 @@
     workdir/weights.json                 hashes of the components in `config.weights`
     workdir/lease.json                   the process that trains, see `train.lease`
     workdir/stages/NAME/checkpoints/     the stage's train state, while it trains
-    workdir/stages/NAME/params/          its result: the EMA parameters of its components, and their constants
+    workdir/stages/NAME/params/          its result: the EMA parameters of its components, or its adapters; constants
     workdir/stages/NAME/metrics.jsonl    scalars; TensorBoard events are in the same directory
     workdir/stages/NAME/cost.json        seconds by activity
     workdir/stages/NAME/bad_samples/     what could not be read of its sources
@@ -17,6 +17,7 @@ converted public checkpoints (`codi-jax convert`), one component each, the workd
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import warnings
 from collections.abc import Iterator
@@ -30,10 +31,11 @@ from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi, CoDiConfig
 from codi_jax.config import ConfigError, config_class, from_dict, open_dict, renamed
 from codi_jax.objectives.base import OBJECTIVES
-from codi_jax.optim import OptimizerConfig
+from codi_jax.optim import LoRAConfig, OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.weights_record import description
 
 ENCODE = "encode"  # of a stage that trains nothing
 
@@ -82,15 +84,16 @@ class StageConfig:
         whose samples are concatenated.
       depends_on: stages that have to be finished first.
       trainable: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
+      lora: the low-rank adapters that are trained in place of parameters, see LoRAConfig; None for none.
       init_from: component -> a component of an ancestor. Leaves with the same path and shape are copied from it before
         training, such as the spatial layers of a video denoiser from an image denoiser.
       steps, batch_size: number of training steps; global batch size.
       optimizer: see OptimizerConfig.
       ema: decay of the exponential moving average of the weights.
       accumulate: number of microbatches of a step, for batches that do not fit in memory (`objectives.microbatch`).
-      precision: ordered pairs (regex over whole parameter paths, dtype). A matching leaf of a frozen component is
-        stored in this dtype; one of a trained component is cast to it for the loss, and its master copy and optimizer
-        state stay float32.
+      precision: ordered pairs (regex over whole parameter paths, dtype). A matching leaf of a frozen component, or of
+        one whose adapters are kept apart, is stored in this dtype; one of a trained component is cast to it for the
+        loss, and its master copy and optimizer state stay float32.
       offload: fields of the train state that are kept in host memory between steps: `ema`, `opt_state`.
       settings: the objective's own config.
       num_stats_samples: number of samples from which the constants of the trained components (latent statistics,
@@ -109,6 +112,7 @@ class StageConfig:
     source: str | tuple[str, ...]
     depends_on: tuple[str, ...] = renamed("needs", default=())
     trainable: tuple[str, ...] = renamed("train", default=())
+    lora: LoRAConfig | None = None
     init_from: dict[str, str] = renamed("start", default_factory=dict)
     steps: int = 0
     batch_size: int = 128
@@ -199,6 +203,8 @@ class Run:
                 raise ConfigError(f"config.stages.{name}.objective: expected one of {known}, got {stage.objective!r}")
             if stage.trains and (stage.steps < 1 or stage.batch_size < 1):
                 raise ConfigError(f"config.stages.{name}: steps and batch_size must be positive")
+            if stage.lora is not None and (stage.trainable or not stage.trains):
+                raise ConfigError(f"config.stages.{name}.lora: adapters alone are trained; leave out trainable")
             if stage.accumulate < 1 or stage.batch_size % stage.accumulate:
                 raise ConfigError(
                     f"config.stages.{name}.accumulate: batch_size {stage.batch_size} is not divisible by "
@@ -287,13 +293,19 @@ class Run:
             raise ConfigError(f"config.initialized: no component {', '.join(unknown)}; {where}")
         return {name: path for name, path in found.items() if name not in self.config.initialized}
 
+    @functools.cached_property
+    def _run_of_weights(self) -> "Run | None":
+        """The run that `config.weights` names, if it is a workdir."""
+        where = storage.as_path(self.config.weights)
+        is_run = self.config.weights and not packaged.is_package(where) and (where / "config.json").exists()
+        return load_run(where) if is_run else None
+
     def _components_of_weights(self) -> dict[str, Path]:
         if packaged.is_package(self.config.weights):
             package = packaged.open_package(self.config.weights)
             return dict.fromkeys(package.components("model"), package.directory)
-        if (storage.as_path(self.config.weights) / "config.json").exists():
-            other = load_run(Path(self.config.weights))
-            return other.component_sources(other.finished_stages())
+        if self._run_of_weights is not None:
+            return self._run_of_weights.component_sources(self._run_of_weights.finished_stages())
         directories = sorted(path.parent for path in storage.as_path(self.config.weights).glob(f"*/{index.NAME}"))
         out = {component: path for path in directories for component in read_meta(str(path))["components"]}
         if not out:
@@ -318,50 +330,28 @@ class Run:
             out.update(dict.fromkeys(meta["components"], self.directory(name) / "params"))
         return out
 
+    def adapter_sources(self, stages: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+        """Component -> the directories of adapters that are added, in this order, to what `component_sources` names."""
+        other, out = self._run_of_weights, {}
+        if other is not None:
+            found = other.adapter_sources(other.finished_stages())
+            out = {component: paths for component, paths in found.items() if component in self.converted}
+        for name in stages:
+            meta, params = self.finished_meta(name) or {}, self.directory(name) / "params"
+            out = {component: paths for component, paths in out.items() if component not in meta.get("components", ())}
+            out |= {component: (*out.get(component, ()), params) for component in meta.get("adapters", ())}
+        return out
+
     def fingerprint(self, stages: tuple[str, ...], extra: object) -> str:
         """Hash of the weights of `stages` and `config.weights` and of `extra` (JSON-able).
 
         It identifies the inputs of data that are computed once, such as latents.
         """
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
-        for params in (*self.converted.values(), *(self.directory(name) / "params" for name in stages)):
-            digest.update(_description(params))
+        adapters = itertools.chain(*self.adapter_sources(()).values())
+        for params in (*self.converted.values(), *adapters, *(self.directory(name) / "params" for name in stages)):
+            digest.update(description(params))
         return digest.hexdigest()[:16]
-
-
-def _description(params: Path) -> bytes:
-    """The index of a checkpoint, or the config.json of a package; it has the checksums of all files."""
-    for file in (params / index.NAME, params / "config.json"):
-        if file.exists():
-            return file.read_bytes()
-    return b""
-
-
-def weights_hash(params: Path) -> str:
-    """A hash of a component's checkpoint, or of the package that has it."""
-    return hashlib.sha256(_description(params)).hexdigest()[:16]
-
-
-def record_weights(run: Run) -> None:
-    """Writes hashes of the components in `config.weights` to the workdir, or compares them with those written there.
-
-    Components that are new are added. Nothing is done for a run that is finished.
-
-    Raises:
-      ConfigError: a component is not the one with which the run was started.
-    """
-    if not run.config.weights or all(map(run.finished, run.order)):
-        return
-    path = run.folder / "weights.json"
-    recorded = storage.read_json(path, "; delete it to use the present weights") if path.exists() else {}
-    present = {component: weights_hash(where) for component, where in run.converted.items()}
-    if changed := sorted(component for component, digest in recorded.items() if present.get(component) != digest):
-        raise ConfigError(
-            f"config.weights: {', '.join(changed)} in {run.config.weights} changed since this run was started; put the "
-            f"former weights back, choose another --workdir, or delete {path} to use the new ones from now on"
-        )
-    if present != recorded:
-        storage.write_text(path, json.dumps(present, indent=1, sort_keys=True) + "\n")
 
 
 def open_run(config: ConfigDict | dict, workdir: Path | None) -> Run:

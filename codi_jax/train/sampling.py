@@ -17,6 +17,7 @@ import jax
 from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source, read_batch
+from codi_jax.nn import lora
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import distributed
@@ -68,7 +69,7 @@ class TrainingSamples:
         Returns:
           {output: raw values, as `Modality.write` takes them}.
         """
-        params = merge(self._averaged(state), frozen)
+        params = lora.apply(merge(self._averaged(state), frozen))
         ancestors = self._run.ancestors(self._name)
 
         def read(components: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from codi_jax.config import ConfigError
 from codi_jax.data.pipeline import Batches, in_order
 from codi_jax.data.skip_bad_samples import skipping
 from codi_jax.data.source import Source, make_source
+from codi_jax.nn import lora
 from codi_jax.optim import TrainState, merge, partition
 from codi_jax.optim.packed import Packed, packed_like, unpacked
 from codi_jax.optim.precision import cast_in_place
@@ -19,7 +20,7 @@ from codi_jax.parallel import batch_rows, distributed, make_mesh, replicated
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.rng import fold
 from codi_jax.train import encoded
-from codi_jax.train.program import objective_of, stage_program
+from codi_jax.train.program import make_adapters, objective_of, stage_program
 from codi_jax.train.recipe import Run
 from codi_jax.train.sampling import TrainingSamples
 from codi_jax.train.validation import Validation
@@ -92,6 +93,9 @@ class Stage:
                 params[component] = copy_matching(
                     params[component], other_params, f"config.stages.{self.name}.init_from"
                 )
+        if config.lora is not None:
+            make = make_adapters(self.run, self.name, params)
+            params = merge(params, init_sharded(make, fold(self.key, "lora"), sharding_fn))
         program = stage_program(self.run, self.name, objective, params, self.mesh)
         self.table, self.summary, self.step = program.table, program.summary, program.step
         params = jax.device_put(params, program.shardings)
@@ -157,13 +161,14 @@ class Stage:
         return "\n".join(lines)
 
     def finish(self) -> None:
-        """Saves the EMA parameters of the trained components and their constants."""
+        """Saves the EMA parameters of the trained components, or the adapters that are kept apart; and constants."""
         config = self.config
         state = self.state
         if isinstance(state.params, Packed):  # unpacked on the host: on a device each leaf would be a program
             state = state.replace(ema=distributed.fetch(state.ema))
         averaged = state.averaged()
-        variables = {"params": merge(averaged, self.frozen), "constants": dict(self.constants)}
+        params = merge(averaged, self.frozen)
+        variables = {"params": lora.apply(params), "constants": dict(self.constants)}
         constants: dict[str, Any] = {}
         components = sorted(averaged)
         if config.num_stats_samples:
@@ -173,12 +178,15 @@ class Stage:
             )
             computed = self.objective.statistics(variables, samples)
             constants = {c: distributed.fetch(v) for c, v in computed.items() if c in components}
-        out = {"params": {c: variables["params"][c] for c in components}}
+        kept_apart = config.lora is not None and not config.lora.merge
+        results = {c: variables["params"][c] for c in components}
+        out = {"lora": lora.adapters_of(params)} if kept_apart else {"params": results}
         if constants:
             out["constants"] = constants
         meta = {
             "stage": self.name,
-            "components": components,
+            "components": [] if kept_apart else components,
+            **({"adapters": components} if kept_apart else {}),
             "steps": config.steps,
             "skipped": int(self.state.skipped),
         }

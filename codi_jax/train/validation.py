@@ -12,6 +12,7 @@ import numpy as np
 
 from codi_jax.data.pipeline import Batches
 from codi_jax.data.source import Source
+from codi_jax.nn import lora
 from codi_jax.objectives.base import Objective
 from codi_jax.optim import TrainState, merge
 from codi_jax.parallel import batch_rows, place_batch
@@ -32,7 +33,7 @@ class Validation:
         self._batches, self._size = config.validation.batches, config.batch_size // objective.accumulate
 
         def losses(state: TrainState, frozen: dict, constants: dict, batch: PyTree, key: jax.Array) -> dict:
-            params = merge(state.fetched(config.offload).averaged(), frozen)
+            params = lora.merged(merge(state.fetched(config.offload).averaged(), frozen))
             return objective.validation({"params": params, "constants": constants}, batch, key)
 
         self._losses = jax.jit(losses)

@@ -18,10 +18,13 @@ from jax.sharding import Mesh
 
 from codi_jax.checkpoint import CheckpointReader
 from codi_jax.config import ConfigError
+from codi_jax.nn import lora
+from codi_jax.optim import merge
 from codi_jax.packaged import PackageReader, is_package, open_package
 from codi_jax.parallel import MeshConfig, make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.train.recipe import Run
+from codi_jax.types import Params
 
 ShardingFn = Callable[[Any], Any]  # a tree of shapes -> a tree of shardings
 
@@ -38,7 +41,7 @@ def assemble(
     dtype: Any = np.float32,
     sharding_fn: ShardingFn | None = None,
 ) -> dict[str, Any]:
-    """Reads parameters and constants of finished stages and of `config.weights`.
+    """Reads parameters and constants of finished stages and of `config.weights`; adapters kept apart are added.
 
     Args:
       run: the run.
@@ -76,7 +79,55 @@ def assemble(
             target = jax.tree.map(lambda x, to: x.update(sharding=to), target, sharding_fn(target))
             flat = {p.removeprefix("params/"): x for p, x in saved.read_into(paths.flatten({"params": target})).items()}
         params |= paths.nest(flat)
+    adapters, changed = read_adapters(run, stages, params)
+    if adapters:
+        params, constants = lora.apply(merge(params, adapters)), constants | changed
     return {"params": params, "constants": jax.tree.map(jnp.asarray, constants)}
+
+
+def read_adapters(run: Run, stages: tuple[str, ...], params: Params) -> tuple[Params, dict[str, Any]]:
+    """The adapters of components that finished stages and the run of `config.weights` keep apart, on the host.
+
+    Args:
+      run: the run.
+      stages: finished stages.
+      params: {component: tree} of arrays or ShapeDtypeStructs, of the components whose adapters are read.
+
+    Returns:
+      The tree of adapters, those of several stages combined; and the constants of adapted components, by component.
+
+    Raises:
+      ConfigError: an adapter does not fit the model.
+    """
+    trees, constants = [], {}
+    for component, directories in run.adapter_sources(stages).items():
+        for directory in directories if component in params else ():
+            saved = CheckpointReader(str(directory))
+            mine = f"lora/{component}/", f"constants/{component}/"
+            found = saved.read_into({path: x for path, x in saved.shapes.items() if path.startswith(mine)})
+            tree = paths.nest(found)
+            lora.check({component: params[component]}, tree.get("lora", {}), str(directory))
+            trees.append((tree["lora"], 1.0))
+            constants |= tree.get("constants", {})
+    return lora.combine(trees), constants
+
+
+def all_adapters(run: Run) -> Params:
+    """The adapters that the finished stages of a run keep apart.
+
+    Raises:
+      ConfigError: there are none, or they have constants beside them, which a tree of adapters does not hold.
+    """
+    stages = run.finished_stages()
+    known, where = run.codi.component_names(), run.workdir or run.config.weights
+    shapes = {c: run.codi.shapes(c) for c in run.adapter_sources(stages) if c in known}
+    tree, constants = read_adapters(run, stages, shapes)
+    if not tree:
+        raise ConfigError(f"{where}: no finished stage of this run keeps adapters apart (stages.*.lora)")
+    if constants:
+        what = ", ".join(constants)
+        raise ConfigError(f"{where}: the constants of {what} changed with the adapters; use num_stats_samples=0")
+    return tree
 
 
 def init_sharded(make: Callable[[jax.Array], dict], key: jax.Array, sharding_fn: ShardingFn | None) -> dict:

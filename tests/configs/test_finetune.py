@@ -17,6 +17,9 @@ from codi_jax.data.skip_bad_samples import FaultsConfig
 from codi_jax.data.source import make_source
 from codi_jax.data.webdataset import WebDatasetConfig
 from codi_jax.media import files
+from codi_jax.nn import lora
+from codi_jax.parallel import paths
+from codi_jax.train.program import objective_of, parameter_shapes, stage_shapes
 from codi_jax.train.recipe import load_run, open_run, save_config
 from configs import finetune
 from tests import toy
@@ -207,3 +210,18 @@ def test_the_packaged_model_is_what_is_tuned_by_default():
     assert {path for stage in run.stages.values() for path in stage.trainable} == {
         "text_unet/.*", "vision_unet/.*", "audio_unet/.*", "video_unet/.*"
     }  # fmt: skip
+
+
+def test_adapters_are_trained_in_place_of_denoisers_if_their_rank_is_given():
+    run = open_run(finetune.get_config("lora=2"), None)
+    for name in toy.EVERYTHING:
+        stage, objective = run.stage(f"finetune.{name}"), objective_of(run, f"finetune.{name}")
+        assert not stage.trainable and stage.lora is not None
+        adapters = lora.adapters_of(stage_shapes(run, f"finetune.{name}", objective))
+        (component,) = adapters
+        assert component == run.codi[name].components["denoiser"]
+        layers = {site.rsplit("/", 1)[1] for site in lora.sites(paths.flatten(adapters))}
+        common = {"query", "key", "value", "out", "project_in", "project_out", "layer_in", "layer_out"}
+        assert layers == common | ({"key_value"} if name == "video" else set())
+        share = lora.size(adapters) / sum(x.size for x in jax.tree.leaves(parameter_shapes(objective)))
+        assert 0.001 < share < 0.02

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError
 from codi_jax.data.source import make_source
-from codi_jax.train.recipe import load_run, open_run, record_weights, save_config
+from codi_jax.train.recipe import load_run, open_run, save_config
+from codi_jax.train.weights_record import record_weights
 from tests import toy
 
 
