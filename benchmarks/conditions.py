@@ -13,8 +13,9 @@ alone: what was kept is made black, silent, or a copy of the generated frame bes
     noise       the same with noise in place of the generated part: what the judge says without evidence
     kept        the fraction of samples whose kept part is in the result, bit by bit
 
-Where an output is kept whole, the others go with it; beside them stand the same outputs from it as a prompt. Edits
-start from the noise of a sample, with a prompt of another colour: how many have it, and how many still the digit.
+Where an output is kept whole, the others go with it: by its V and by its prompt, by its V alone (no prompt), or by the
+prompt alone, without an environment. Edits start from the noise of a sample, with a prompt of another colour: how many
+have it, and how many still the digit.
 """
 
 import argparse
@@ -180,9 +181,13 @@ def whole(pipe: Pipeline, source: str, output: str, real: Mapping[str, Any], rea
     n, truth = len(given), real["factors"]
     shared = tuple(factor for factor in CARRIES[output] if factor in CARRIES[source])
     row: dict[str, Any] = {"task": f"{source} → {output}", "output": output, "n": n}
-    for how in ("held", "prompt"):
-        held, prompts = ({source: given}, None) if how == "held" else ({}, {source: given})
-        made = pipe(prompts, output, hold=held, seed=list(range(n)), batch_size=64)
+    ways: dict[str, dict[str, Any]] = {
+        "held": {"hold": {source: given}},
+        "held, no prompt": {"hold": {source: given}, "weights": {source: 0}},
+        "prompt": {"prompts": {source: given}},
+    }
+    for how, arguments in ways.items():
+        made = pipe(to=output, **arguments, seed=list(range(n)), batch_size=64)
         values = [pipe.codi[output].raw_from_user(value) for value in made[output]]
         read = readers[output](values).factors
         row[how] = rates(read, truth, shared)
@@ -251,15 +256,16 @@ def to_text(rows: Mapping[str, Any]) -> str:
                 )
             )  # fmt: skip
     parts = [table(lines, right=range(2, 11))]
-    lines = [("task", "factor", "held", "prompt", "held, shuffled", "n")]
+    ways = ("held", "held, no prompt", "prompt")
+    lines = [("task", "factor", *ways, "held, shuffled", "n")]
     for row in rows["whole"]:
         for factor, value in row["held"].items():
-            numbers = (value, row["prompt"][factor], row["held, shuffled"][factor])
+            numbers = (value, *(row[way][factor] for way in ways[1:]), row["held, shuffled"][factor])
             lines.append((row["task"], factor, *(f"{x:.3f}" for x in numbers), str(row["n"])))
         if "held, same frame" in row:
-            numbers = (row["held, same frame"], row["prompt, same frame"])
+            numbers = (row[f"{way}, same frame"] for way in ways)
             lines.append((row["task"], "same frame", *(f"{x:.3f}" for x in numbers), "", str(row["n"])))
-    parts.append(table(lines, right=range(2, 6)))
+    parts.append(table(lines, right=range(2, 7)))
     names = list(rows["edits"][0])
     lines = [
         tuple(names),

@@ -115,8 +115,8 @@ class Pipeline:
           latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
           hold: output -> what is given of it: a `Condition`, or a value that is kept whole. Such an output is one of
             `to`, also if it is not named there; the others go with what is kept of it. Values are as prompts. What is
-            kept in part is also a prompt of its modality, unless `prompts` has one: its rest filled up from the nearest
-            frames, in the median colour or with silence. `weights` weighs it as others, 0 leaves it out.
+            kept is also a prompt of its modality, unless `prompts` has one; the rest of a part is filled up from the
+            nearest frames, in the median colour or with silence. `weights` weighs it as others, 0 leaves it out.
           decode: whether to decode the latents. If not, the output has `latents` only.
 
         Returns:
@@ -136,9 +136,9 @@ class Pipeline:
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
         total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
         parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
-        values = self._with_given(values, parts)
+        values, weights = self._with_given(values, parts, dict(weights or {}))
         keys = arguments.keys(seed, total)
-        mix = arguments.mix_weights(weights or {}, values, total)
+        mix = arguments.mix_weights(weights, values, total)
         for names in (values, negatives):
             self.codi.shares(names, mix, total)
         guide = self._guidance(guidance, outputs)
@@ -171,11 +171,18 @@ class Pipeline:
         }
         return Output(self.codi, results, z)
 
-    def _with_given(self, values: dict[str, list[Any]], parts: Mapping[str, Given]) -> dict[str, list[Any]]:
-        """The prompts, and what is kept of outputs as prompts of their modalities, where there are no others."""
+    def _with_given(
+        self, values: dict[str, list[Any]], parts: Mapping[str, Given], weights: dict[str, Any]
+    ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+        """The prompts, and what is kept of outputs as prompts of their modalities, where there are no others.
+
+        A weight of 0 leaves out what is kept. Returns the prompts and the weights of those that are left.
+        """
         own = {name: of.prompts(self.codi) for name, of in parts.items() if name not in values}
-        every = {**values, **{name: of for name, of in own.items() if of}}
-        return {name: every[name] for name in self.codi.order(every)}
+        left_out = [name for name, of in own.items() if of and weights.get(name) == 0]
+        every = {**values, **{name: of for name, of in own.items() if of and name not in left_out}}
+        kept = {name: weight for name, weight in weights.items() if name not in left_out}
+        return {name: every[name] for name in self.codi.order(every)}, kept
 
     def encode(self, values: Any, *, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Encodes values by the codecs: modality -> value or list of n values.

@@ -86,6 +86,10 @@ def test_what_is_kept_in_part_is_a_prompt_unless_there_is_one():
     edit = {"video": Condition(given, keep="0", strength=0.5)}
     with pytest.raises(ConfigError, match="video"):  # an edit is led by its prompts alone
         pipe(prompt, hold=edit, weights={"video": 0})
+    whole = pipe(to="audio", hold={"video": given}).audio[0].samples
+    np.testing.assert_array_equal(pipe({"video": given}, to="audio", hold={"video": given}).audio[0].samples, whole)
+    by_v = pipe(to="audio", hold={"video": given}, weights={"video": 0}).audio[0].samples
+    assert np.abs(by_v - whole).max() > 0 and np.abs(by_v - pipe(to="audio").audio[0].samples).max() > 0
     filled = pipe.codi["audio"].filled(np.int16([5, 6, 7]), np.array([True, False, True]))
     np.testing.assert_array_equal(filled, [5, 0, 7])
     assert filled.dtype == np.int16

@@ -74,15 +74,16 @@ class Given:
         return Held(z, np.stack([codi[self.name].latent_mask(part) for part in self.kept]), strength)
 
     def prompts(self, codi: CoDi) -> list[Any]:
-        """What is kept in part, as raw prompts of the same modality, one or one for each sample; [] for others.
+        """What is kept, as raw prompts of the same modality, one or one for each sample; [] for an edit.
 
         At the noise level at which sampling decides what it makes, kept cells show little: they are as noisy as the
-        others. As a prompt they lead it from the first step. An edit is led by what the user says.
+        others. And V of an output that is kept whole says what V has learnt to say, which is less than the prompt
+        encoder. As a prompt it leads from the first step. An edit is led by what the user says.
         """
-        if self.condition.begins:
-            return list(self.values)
-        if self.kept is None or self.condition.strength is not None:
+        if self.condition.strength is not None:
             return []
+        if self.kept is None:
+            return list(self.values)
         return [codi[self.name].filled(value, part) for value, part in zip(self.values, self.kept, strict=True)]
 
     def put_into(self, codi: CoDi, generated: Sequence[Any]) -> list[Any]:
