@@ -19,6 +19,7 @@ from codi_jax.presets import codi_recipe, digit_world
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
+from codi_jax.train.program import check_objectives
 from codi_jax.train.recipe import Run
 from tests import toy
 
@@ -117,10 +118,13 @@ def test_the_loss_trains_encoders_and_attention_in_time_of_both():
 
 def test_the_recipe_from_the_package_trains_it_alone():
     recipe = Run(run(start="package", timed=True), None)
-    assert recipe.order == ("encode.audio+video", "timing.audio+video")
+    assert recipe.order == ("encode.audio+video", "timing.encoders", "timing.audio+video")
+    assert recipe.stage("timing.encoders").trainable == ("audio_timing/encoder/.*", "video_timing/encoder/.*")
     assert recipe.stage("timing.audio+video").trainable == ("audio_timing/.*", "video_timing/.*")
+    check_objectives(recipe, recipe.order)
     whole = run(timed=True)
-    assert whole.stages["timing"]["audio+video"].depends_on == ("encode.audio+video", "joint.audio+video")
+    assert whole.stages["timing"]["audio+video"].depends_on == ("timing.encoders", "joint.audio+video")
+    check_objectives(Run(whole, None), ("timing.encoders",))
     assert whole.model == digit_world.model(timed=True) and "timing" not in run().stages
     with pytest.raises(ConfigError, match=r"^option timed: needs audio and video"):
         run(modalities="text+image+audio", timed=True)
@@ -128,8 +132,9 @@ def test_the_recipe_from_the_package_trains_it_alone():
 
 def test_the_paper_s_model_at_full_size_can_have_it():
     config = codi_recipe.run(timed=True, tokenizers="digit_world")
-    (stage,) = config.stages["timing"].values()
-    assert stage.depends_on == ("joint.audio+video",) and stage.trainable == ("audio_timing/.*", "video_timing/.*")
+    encoders, attention = config.stages["timing"].values()
+    assert encoders.trainable == ("audio_timing/encoder/.*", "video_timing/encoder/.*")
+    assert attention.depends_on == ("timing.encoders", "joint.audio+video")
     codi = CoDi(config.model)
     assert codi["audio"].timed_tokens == 128 and codi["video"].timed_tokens == 8  # 80 ms, and a frame
     tokens = codi.zero_environment_tokens("audio", 1)

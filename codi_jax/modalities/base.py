@@ -394,13 +394,20 @@ class Modality(abc.ABC, Generic[ConfigT]):
 
         The time embedding is that of the modality's (frozen) denoiser.
         """
-        emb = apply(Denoiser.embed_time, self.denoiser, {"unet": self.component(variables, "denoiser")}, t)
+        emb = self._embed_time(variables, t)
         environment = self.component(variables, "environment")
         tokens = apply(EnvironmentEncoder.__call__, self.environment, environment, z, emb)
         if not self.timed_tokens:
             return tokens
-        timed = apply(EnvironmentEncoder.__call__, self.timing, self.component(variables, TIMING)["encoder"], z, emb)
-        return jnp.concatenate([tokens, timed], axis=1)
+        return jnp.concatenate([tokens, self.timing_tokens(variables, z, t)], axis=1)
+
+    def timing_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
+        """The tokens that have a time, [B, T, E], of a modality with attention in time; see `environment_tokens`."""
+        encoder = self.component(variables, TIMING)["encoder"]
+        return apply(EnvironmentEncoder.__call__, self.timing, encoder, z, self._embed_time(variables, t))
+
+    def _embed_time(self, variables: Variables, t: Array) -> Array:
+        return apply(Denoiser.embed_time, self.denoiser, {"unet": self.component(variables, "denoiser")}, t)
 
     def denoise(
         self,

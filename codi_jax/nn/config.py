@@ -101,7 +101,7 @@ class EnvironmentConfig(BlockConfig):
       multipliers: width of each level in units of `channels`; the stem has half of `channels`.
       blocks: residual blocks of each level.
       tokens: "pooled": one token, the mean over all positions; "map": one token per position, of every frame for video;
-        "time": one token per time, the mean over space or frequency (of a timing encoder only).
+        "time": one token per time, of a frame or a column (of a timing encoder only).
       normalize: divide every token by its L2 norm, as the release does.
     """
 

@@ -1,19 +1,35 @@
 """The environment encoder V: (z_t, t) to tokens that other modalities attend to.
 
 A stem, residual blocks with a downsampling between levels, a head to width E; then one token per position, or their
-mean. It has no attention and does not receive the prompt.
+mean; or one token per time, by a head that reads all positions of its frame or column, since where something is tells
+when it turns. It has no attention but over frames and does not receive the prompt.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import EnvironmentConfig
 from codi_jax.nn.kinds import Head
+from codi_jax.nn.layers import Dense
 from codi_jax.nn.layout import environment_steps
+from codi_jax.nn.norms import GroupNorm
 from codi_jax.nn.remat import blockwise
 from codi_jax.nn.unet import Block, check_latent
 from codi_jax.types import Array
+
+
+class TimeHead(nn.Module):
+    """Features [B, T, …, C] -> tokens [B, T, E]: norm, SiLU, and a dense layer of all features of one time."""
+
+    config: EnvironmentConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        norm = GroupNorm(self.config.groups, positions=h.ndim - 2, dtype=self.dtype, silu=True, name="norm")
+        return Dense(self.config.width, dtype=self.dtype, name="layer")(norm(h).reshape(*h.shape[:2], -1))
 
 
 class EnvironmentEncoder(nn.Module):
@@ -30,7 +46,10 @@ class EnvironmentEncoder(nn.Module):
     def setup(self):
         block = blockwise(Block, self.compute.remat)
         self.stages = [block(self.config, step, self.compute) for step in environment_steps(self.config)]
-        self.head = Head(self.config, self.config.width, zero=False, dtype=self.compute.dtype)
+        if self.config.tokens == "time":
+            self.head = TimeHead(self.config, self.compute.dtype)
+        else:
+            self.head = Head(self.config, self.config.width, zero=False, dtype=self.compute.dtype)
 
     def __call__(self, z: Array, emb: Array) -> Array:
         """Encodes a noisy latent.
@@ -50,10 +69,7 @@ class EnvironmentEncoder(nn.Module):
         h = z.astype(self.compute.dtype)
         for stage in self.stages:
             h = stage(h, emb)
-        features = self.head(h).astype(jnp.float32)
-        if self.config.tokens == "time":
-            features = features.mean(tuple(range(2, features.ndim - 1)))
-        tokens = features.reshape(z.shape[0], -1, self.config.width)
+        tokens = self.head(h).astype(jnp.float32).reshape(z.shape[0], -1, self.config.width)
         if self.config.tokens == "pooled":
             tokens = tokens.mean(1, keepdims=True)
         if self.config.normalize:

@@ -1,8 +1,8 @@
 """Attention in time: what X adds where outputs have a time, so that they are in step.
 
 V makes one token of a latent, or one for every position of its last block; neither says when. The timing encoder is a
-second V whose tokens keep the axis of time, each the mean over space or frequency at one time. The features h of a
-U-Net attend to such tokens of other outputs, after X:
+second V whose tokens keep the axis of time, one for each frame or column of its last block. The features h of a U-Net
+attend to such tokens of other outputs, after X:
 
     h += g · A(h)        A = FF(a) + a,   a = Wₒ attention(R(s_h) q, R(s) k, v)                (1)
 

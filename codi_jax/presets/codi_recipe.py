@@ -64,13 +64,17 @@ def stages(modalities: Iterable[str], loss: str, timed: bool) -> Stages:
         ) for pool, (aligned, depends_on) in trained.items()
     }  # fmt: skip
     pair = ("audio", "video")
+    common: dict[str, Any] = {"steps": 50_000, "ema": 0.9999, "optimizer": adamw(1e-4, warmup=1000, weight_decay=1e-4)}
     timing = {
+        "encoders": stage(
+            "timing", pair, "audio+video", depends_on=("ldm.audio", "ldm.video"), batch_size=1024,
+            trainable=tuple(f"{name}_timing/encoder/.*" for name in pair), **common,
+        ),
         "audio+video": stage(
-            "latent_alignment", pair, "audio+video", depends_on=("joint.audio+video",), steps=50_000, batch_size=1024,
-            trainable=tuple(f"{name}_timing/.*" for name in pair), ema=0.9999,
-            optimizer=adamw(1e-4, warmup=1000, weight_decay=1e-4),
+            "latent_alignment", pair, "audio+video", depends_on=("timing.encoders", "joint.audio+video"),
+            batch_size=1024, trainable=tuple(f"{name}_timing/.*" for name in pair), **common,
             settings={"losses": pair, "aligned": (), "align": "none", "prompts": {"sources": pair, "drop": 0.5}},
-        )
+        ),
     }  # fmt: skip
     groups = {"bridging": bridging, "ldm": ldm, "joint": joint} | ({"timing": timing} if timed else {})
     out: Stages = {group: {} for group in groups}

@@ -11,6 +11,7 @@ from codi_jax.config import ConfigError
 from codi_jax.nn import EnvironmentConfig, EnvironmentEncoder
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.config import TimingConfig
+from codi_jax.nn.environment import TimeHead
 from codi_jax.nn.layout import timing_steps
 from codi_jax.nn.timing import TimedBlock, TimingAttention, rotate, seconds
 from codi_jax.types import MASKED, TimedTokens
@@ -100,18 +101,20 @@ def test_masked_tokens_change_nothing_and_none_at_all_close_the_gate():
 
 
 def test_the_encoder_keeps_time():
-    """A token for each column or frame: the mean of the tokens of its positions."""
+    """A token for each column or frame of the last block, which reads all positions of its time and no other."""
     emb = jnp.zeros((2, 64))
-    for options, shape, grid in (({}, (2, 8, 4, 4), (4, 2)), ({"temporal": True}, (2, 3, 4, 4, 4), (3, 2, 2))):
-        config = dataclasses.replace(ENCODER, **options)
-        encoder, z = EnvironmentEncoder(config), jax.random.normal(jax.random.key(0), shape)
+    for options, shape, steps in (({}, (2, 8, 4, 4), 4), ({"temporal": True}, (2, 3, 4, 4, 4), 3)):
+        encoder = EnvironmentEncoder(dataclasses.replace(ENCODER, **options))
+        z = jax.random.normal(jax.random.key(0), shape)
         params = init(encoder, jax.random.key(1), z, emb)
-        positions = EnvironmentEncoder(dataclasses.replace(config, tokens="map"))
-        every = apply(EnvironmentEncoder.__call__, positions, params, z, emb).reshape(2, *grid, E)
-        want = every.mean(tuple(range(2, every.ndim - 1)))
-        got = apply(EnvironmentEncoder.__call__, encoder, params, z, emb)
-        np.testing.assert_allclose(got, want, atol=1e-5)
-        assert got.shape == (2, grid[0], E)
+        assert apply(EnvironmentEncoder.__call__, encoder, params, z, emb).shape == (2, steps, E)
+    head, h = TimeHead(ENCODER), jax.random.normal(jax.random.key(2), (2, 3, 2, 2, 8))
+    params = init(head, jax.random.key(1), h)
+    # Norms of the same features in another place and at another time are the same, so that tokens only move.
+    rolled, plain = (np.asarray(apply(TimeHead.__call__, head, params, x)) for x in (jnp.roll(h, 1, axis=1), h))
+    np.testing.assert_allclose(rolled, np.roll(plain, 1, axis=1), atol=1e-5)
+    turned = np.asarray(apply(TimeHead.__call__, head, params, h[:, :, ::-1]))
+    assert np.abs(turned - plain).max() > 0.1  # where something is matters
 
 
 @pytest.mark.parametrize(

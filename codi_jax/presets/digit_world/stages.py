@@ -20,7 +20,7 @@ STEPS = {  # training steps of every stage at length 1
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
-    "timing.audio+video": 2000,
+    "timing.encoders": 1500, "timing.audio+video": 2000,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
 ENVIRONMENT_NOISE = 0.7  # with 0, X learns the place of the partner's tokens, and reads others' the worse the longer
@@ -35,7 +35,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
-    "timing.audio+video": 900,
+    "timing.encoders": 150, "timing.audio+video": 900,
 }  # fmt: skip
 
 
@@ -212,18 +212,24 @@ def joint_stages(variant: Variant) -> dict[str, StageConfig]:
     }
 
 
-def timing(variant: Variant) -> StageConfig:
-    """Stage timing.audio+video: attention in time of both, beside V and X as they are.
+def timing(variant: Variant) -> dict[str, StageConfig]:
+    """The stages timing.*: the encoders alone, then, with attention in time, beside V and X as they are.
 
     An event has no place in the prompt space, so V has no target for it. Half of the prompts are dropped: prompts and V
     say what is shown, and what is left to say is when.
     """
     (encoded,) = variant.encoded("audio+video")
-    return variant.stage(
-        "timing.audio+video", "latent_alignment", TIMED, encoded, depends_on=(encoded, "joint.audio+video"),
-        trainable=tuple(f"{name}_timing/.*" for name in TIMED), batch_size=16,
+    trainable = tuple(f"{name}_timing" for name in TIMED)
+    encoders = variant.stage(
+        "timing.encoders", "timing", TIMED, encoded, depends_on=tuple(f"ldm.{name}" for name in TIMED), batch_size=64,
+        trainable=tuple(f"{name}/encoder/.*" for name in trainable),
+    )  # fmt: skip
+    attention = variant.stage(
+        "timing.audio+video", "latent_alignment", TIMED, encoded, depends_on=("timing.encoders", "joint.audio+video"),
+        trainable=tuple(f"{name}/.*" for name in trainable), batch_size=16,
         settings={"losses": TIMED, "aligned": (), "align": "none", "prompts": {"sources": TIMED, "drop": 0.5}},
     )  # fmt: skip
+    return {"encoders": encoders, "audio+video": attention}
 
 
 def stages(variant: Variant) -> Stages:
@@ -238,7 +244,7 @@ def stages(variant: Variant) -> Stages:
         "joint": joint_stages(variant),
     }
     if variant.timed:
-        everything["timing"] = {"audio+video": timing(variant)}
+        everything["timing"] = timing(variant)
     if variant.merged:
         everything["encode"] = {"merged": encode(variant, "merged", MODALITIES, MODALITIES)}
     return {
