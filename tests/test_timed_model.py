@@ -120,7 +120,7 @@ def test_the_recipe_from_the_package_trains_it_alone():
     recipe = Run(run(start="package", timed=True), None)
     assert recipe.order == ("encode.audio+video", "timing.encoders", "timing.audio+video")
     assert recipe.stage("timing.encoders").trainable == ("audio_timing/encoder/.*", "video_timing/encoder/.*")
-    assert recipe.stage("timing.audio+video").trainable == ("audio_timing/.*", "video_timing/.*")
+    assert recipe.stage("timing.audio+video").trainable == ("audio_timing/attention/.*", "video_timing/attention/.*")
     check_objectives(recipe, recipe.order)
     whole = run(timed=True)
     assert whole.stages["timing"]["audio+video"].depends_on == ("timing.encoders", "joint.audio+video")

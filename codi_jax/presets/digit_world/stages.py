@@ -213,7 +213,7 @@ def joint_stages(variant: Variant) -> dict[str, StageConfig]:
 
 
 def timing(variant: Variant) -> dict[str, StageConfig]:
-    """The stages timing.*: the encoders alone, then, with attention in time, beside V and X as they are.
+    """The stages timing.*: the encoders alone, then attention in time, beside encoders, V and X as they are.
 
     An event has no place in the prompt space, so V has no target for it. Half of the prompts are dropped: prompts and V
     say what is shown, and what is left to say is when.
@@ -226,7 +226,7 @@ def timing(variant: Variant) -> dict[str, StageConfig]:
     )  # fmt: skip
     attention = variant.stage(
         "timing.audio+video", "latent_alignment", TIMED, encoded, depends_on=("timing.encoders", "joint.audio+video"),
-        trainable=tuple(f"{name}/.*" for name in trainable), batch_size=16,
+        trainable=tuple(f"{name}/attention/.*" for name in trainable), batch_size=16,
         settings={"losses": TIMED, "aligned": (), "align": "none", "prompts": {"sources": TIMED, "drop": 0.5}},
     )  # fmt: skip
     return {"encoders": encoders, "audio+video": attention}
