@@ -316,7 +316,7 @@ class CoDi:
         gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
         return self.mix_environment([(name, tokens[name]) for name in self.modalities], weights), gate
 
-    def mix_environment(self, tokens: Sequence[tuple[str, Array]], weights: Array) -> Tokens:
+    def mix_environment(self, tokens: Sequence[tuple[str, Array]], weights: Array, timed: bool = True) -> Tokens:
         """One environment of several: the weighted sum of pooled tokens; maps concatenated, with biases log w.
 
         Tokens with a time are concatenated, too, as `timed`; None if there are none.
@@ -324,24 +324,26 @@ class CoDi:
         Args:
           tokens: n modalities and their V [B, K, E]; of maps, K may differ.
           weights: [n], or [n, B] for weights of each sample.
+          timed: whether V has made tokens with a time, see `Modality.environment_tokens`.
         """
-        parts = [jnp.split(v, [v.shape[1] - self[name].timed_tokens], axis=1) for name, v in tokens]
+        counts = [self[name].timed_tokens if timed else 0 for name, _ in tokens]
+        parts = [jnp.split(v, [v.shape[1] - count], axis=1) for (_, v), count in zip(tokens, counts, strict=True)]
         weights = weights.reshape(len(tokens), -1, 1)  # [n, 1 or B, 1]
         biases = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)), MASKED)
 
         def bias(of: Sequence[Array]) -> Array:
             return jnp.concatenate([jnp.broadcast_to(b, v.shape[:2]) for b, v in zip(biases, of, strict=True)], 1)
 
-        (values, placed), timed = zip(*parts, strict=True), None
-        if any(v.shape[1] for v in placed):
+        (values, placed), with_time = zip(*parts, strict=True), None
+        if any(counts):
             lasts = [self[name].duration for name, _ in tokens]
             times = jnp.concatenate([seconds(last, v.shape[1]) for last, v in zip(lasts, placed, strict=True)])
             joined = jnp.concatenate(placed, 1)
-            timed = TimedTokens(joined, bias(placed), jnp.broadcast_to(times, joined.shape[:2]))
+            with_time = TimedTokens(joined, bias(placed), jnp.broadcast_to(times, joined.shape[:2]))
         if self.config.environment_tokens == "pooled":
             mixed = Tokens.of(jnp.asarray(sum(w[..., None] * v for w, v in zip(weights, values, strict=True))))
-            return dataclasses.replace(mixed, timed=timed)
-        return Tokens(jnp.concatenate(values, 1), bias(values), timed)
+            return dataclasses.replace(mixed, timed=with_time)
+        return Tokens(jnp.concatenate(values, 1), bias(values), with_time)
 
     def zero_environment_tokens(self, name: str, batch: int) -> Array:
         """Zeros in the shape of V's tokens [B, K, E], for an absent modality."""

@@ -13,13 +13,14 @@ from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.nn.config import EnvironmentConfig, TimingConfig
 from codi_jax.objectives import latent_alignment
+from codi_jax.objectives.base import StageSpec, make_objective
 from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig
 from codi_jax.presets import codi_recipe, digit_world
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
-from codi_jax.train.program import check_objectives
+from codi_jax.train.program import check_objectives, objective_of
 from codi_jax.train.recipe import Run
 from tests import toy
 
@@ -104,7 +105,7 @@ def test_the_host_loop_and_one_program_agree():
 
 def test_the_loss_trains_encoders_and_attention_in_time_of_both():
     codi, variables = timed()
-    config = LatentAlignmentConfig(TIMED, (), PromptConfig(TIMED), align="none")
+    config = LatentAlignmentConfig(TIMED, (), PromptConfig(TIMED), align="none", timed=True)
     batch = {name: of for name, of in toy.encoded(codi, 2).items() if name in TIMED}
 
     def loss(timing):
@@ -128,6 +129,30 @@ def test_the_recipe_from_the_package_trains_it_alone():
     assert whole.model == digit_world.model(timed=True) and "timing" not in run().stages
     with pytest.raises(ConfigError, match=r"^option timed: needs audio and video"):
         run(modalities="text+image+audio", timed=True)
+
+
+def test_no_stage_reads_it_before_it_is_trained():
+    """Of the whole recipe; only what a stage trains itself or what one before has trained can be read."""
+    recipe = Run(run(timed=True), None)
+    for name in recipe.order:
+        stages = [recipe.stage(other) for other in (name, *recipe.ancestors(name))]
+        trained = {rule.split("/")[0] for stage in stages for rule in stage.trainable}
+        if recipe.stage(name).trains:
+            assert set(objective_of(recipe, name).components) <= trained, name
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        (("audio", "video"), {"aligned": ("audio",)}, "V is aligned by the stages before; leave out aligned"),
+        (("text", "image"), {"aligned": ()}, "no modality has attention in time; leave out timed"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(names, settings, message):
+    codi = CoDi(timed_config()) if "audio" in names else toy.codi()
+    given = {"losses": names, "prompts": {"sources": names}, "timed": True, **settings}
+    with pytest.raises(ConfigError, match=f"timed: {message}"):
+        make_objective("latent_alignment", codi, StageSpec(names, given))
 
 
 def test_the_paper_s_model_at_full_size_can_have_it():

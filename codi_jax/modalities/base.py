@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,14 @@ import numpy as np
 
 from codi_jax.condition import Condition
 from codi_jax.config import ConfigError
+from codi_jax.modalities.config import ModalityConfig
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import TimingConfig
 from codi_jax.nn.denoiser import Denoiser
-from codi_jax.nn.environment import EnvironmentConfig, EnvironmentEncoder
+from codi_jax.nn.environment import EnvironmentEncoder
 from codi_jax.nn.remat import Remat, offloaded
-from codi_jax.nn.unet import UNetConfig
 from codi_jax.registry import Registry
 from codi_jax.types import Array, Params, PyTree, TimedTokens, Tokens
 
@@ -60,24 +60,6 @@ class ModelDims:
     dtype: str = "float32"
     attention: Kernel = "auto"
     remat: Remat = "none"
-
-
-class ModalityConfig(Protocol):
-    """The fields that the config of every modality has.
-
-    Attributes:
-      denoiser, environment: sizes of these networks.
-      components: role -> component name, to share a component with another modality or to stop sharing it.
-    """
-
-    @property
-    def denoiser(self) -> UNetConfig: ...
-
-    @property
-    def environment(self) -> EnvironmentConfig: ...
-
-    @property
-    def components(self) -> Mapping[str, str]: ...
 
 
 ConfigT = TypeVar("ConfigT", bound=ModalityConfig)
@@ -389,15 +371,15 @@ class Modality(abc.ABC, Generic[ConfigT]):
         embedding = self.embed(self.component(variables, "prompt"), media, untruncated)
         return (embedding - constants["centre"]) * constants["gain"]
 
-    def environment_tokens(self, variables: Variables, z: Array, t: Array) -> Array:
-        """V(z_t, t): environment tokens [B, K, E], the last T of which, `timed_tokens`, have a time.
+    def environment_tokens(self, variables: Variables, z: Array, t: Array, timed: bool = True) -> Array:
+        """V(z_t, t): environment tokens [B, K, E], the last T of which, `timed_tokens`, have a time, if `timed`.
 
         The time embedding is that of the modality's (frozen) denoiser.
         """
         emb = self._embed_time(variables, t)
         environment = self.component(variables, "environment")
         tokens = apply(EnvironmentEncoder.__call__, self.environment, environment, z, emb)
-        if not self.timed_tokens:
+        if not (timed and self.timed_tokens):
             return tokens
         return jnp.concatenate([tokens, self.timing_tokens(variables, z, t)], axis=1)
 

@@ -77,6 +77,8 @@ class LatentAlignmentConfig:
       own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
       environment_noise: standard deviation of the noise on the partner's tokens that a denoiser reads, in units of
         the anchor's target, whose standard deviation is 1; see above.
+      timed: whether denoisers attend to tokens with a time, too (`nn.timing`); `trainable` then names attention in
+        time, whose encoders a stage before has trained (`objectives.timing`).
       temperature: of the contrastive loss.
       ring: whether to compute the contrastive loss on a ring of devices (`objectives.ring`).
       min_snr: γ of the min-SNR weights; 0 for none.
@@ -91,6 +93,7 @@ class LatentAlignmentConfig:
     target: str = "partner"
     own_share: float = 0.0
     environment_noise: float = 0.0
+    timed: bool = False
     temperature: float = 0.07
     ring: bool = False
     min_snr: float = 0.0
@@ -140,11 +143,6 @@ def contrastive(a: Array, b: Array, temperature: float, on_ring: bool = False) -
     return ring.infonce(a, b, scale).loss if on_ring else infonce(a, b, scale)
 
 
-def untimed(codi: CoDi, name: str, tokens: Array) -> Array:
-    """The tokens of V without those that have a time, which are trained by the denoisers that read them."""
-    return tokens[:, : tokens.shape[1] - codi[name].timed_tokens]
-
-
 def environment(
     codi: CoDi,
     name: str,
@@ -160,14 +158,14 @@ def environment(
         noise = jax.random.normal(fold(key, name, "environment noise"), read.shape, read.dtype)
         read += config.environment_noise * noise
     if not config.own_share:
-        return codi.mix_environment([(other, read)], jnp.ones(1))
+        return codi.mix_environment([(other, read)], jnp.ones(1), config.timed)
     size, own_key = read.shape[0], fold(key, "own environment")
     t = conditioning.timesteps(codi, size, own_key, name)
     sample = conditioning.add_noise(codi, name, encoded, t, own_key)
     # V is trained by what its partner needs and by `align`; here it is only read.
-    own = jax.lax.stop_gradient(codi[name].environment_tokens(variables, sample.z_t, t))
+    own = jax.lax.stop_gradient(codi[name].environment_tokens(variables, sample.z_t, t, config.timed))
     share = jax.random.uniform(fold(own_key, name, "share"), (size,), maxval=config.own_share)
-    return codi.mix_environment([(other, read), (name, own)], jnp.stack([1 - share, share]))
+    return codi.mix_environment([(other, read), (name, own)], jnp.stack([1 - share, share]), config.timed)
 
 
 def loss(
@@ -186,7 +184,7 @@ def loss(
         t = conditioning.timesteps(codi, size, key, name if config.timesteps == "independent" else "shared")
         samples[name] = conditioning.add_noise(codi, name, batch[name], t, key)
         if name in config.environments(pair):
-            tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t)
+            tokens[name] = codi[name].environment_tokens(variables, samples[name].z_t, t, config.timed)
 
     denoising, aligning = {}, {}
     # Both outputs get the same prompt, since they belong to one sample.
@@ -199,10 +197,9 @@ def loss(
     if config.align == "anchor":
         for name in (name for name in config.aligned if name in pair):
             target = {"partner": partner[name], "own": name}.get(config.target, config.target)
-            aligning[f"align/{name}"] = anchor(untimed(codi, name, tokens[name]), batch[target].full)
+            aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
     elif config.align == "contrastive":
-        a, b = (untimed(codi, name, tokens[name]) for name in pair)
-        aligning["align"] = contrastive(a, b, config.temperature, config.ring)
+        aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
     total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
     return LossTerms(jnp.asarray(total), {**denoising, **aligning})
 
@@ -238,6 +235,9 @@ class LatentAlignmentObjective(BatchObjective):
         if config.target not in ("partner", "own") and (len(names) > 2 or config.target not in names):
             known = ", ".join(("partner", "own", *(names if len(names) == 2 else ())))
             raise ConfigError(f"{SETTINGS}.target: expected one of {known}, got {config.target!r}")
+        if config.timed and (config.aligned or not any(codi[name].timed_tokens for name in names)):
+            why = "V is aligned by the stages before" if config.aligned else "no modality has attention in time"
+            raise ConfigError(f"{SETTINGS}.timed: {why}; leave out {'aligned' if config.aligned else 'timed'}")
         if config.align == "contrastive":
             refuse_accumulation(stage, "align: contrastive")
         online = MediaBatches(codi, names, in_pairs=True)
@@ -247,13 +247,14 @@ class LatentAlignmentObjective(BatchObjective):
     @property
     def components(self) -> tuple[str, ...]:
         codi, losses = self.codi, self.config.losses
+        timing = (TIMING,) if self.config.timed else ()
         pairs = list(combinations(self.modalities, 2))
         read = [name for name in self.modalities if any(name in self.config.environments(pair) for pair in pairs)]
         return (
-            *codi.components_of(("environment", TIMING), read),
+            *codi.components_of(("environment", *timing), read),
             # V uses the time embedding of its modality's denoiser.
             *codi.components_of(("denoiser",), dict.fromkeys((*losses, *read))),
-            *codi.components_of(("cross", TIMING), losses),
+            *codi.components_of(("cross", *timing), losses),
             *self.batches.components,
         )
 

@@ -73,7 +73,10 @@ def stages(modalities: Iterable[str], loss: str, timed: bool) -> Stages:
         "audio+video": stage(
             "latent_alignment", pair, "audio+video", depends_on=("timing.encoders", "joint.audio+video"),
             batch_size=1024, trainable=tuple(f"{name}_timing/attention/.*" for name in pair), **common,
-            settings={"losses": pair, "aligned": (), "align": "none", "prompts": {"sources": pair, "drop": 0.5}},
+            settings={
+                "losses": pair, "aligned": (), "align": "none", "timed": True,
+                "prompts": {"sources": pair, "drop": 0.5},
+            },
         ),
     }  # fmt: skip
     groups = {"bridging": bridging, "ldm": ldm, "joint": joint} | ({"timing": timing} if timed else {})

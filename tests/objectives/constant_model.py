@@ -22,7 +22,7 @@ class ConstantModality:
         self.calls.append(SimpleNamespace(z=z, t=t, context=context, environment=environment, gate=gate))
         return jnp.full_like(z, self.answer)
 
-    def environment_tokens(self, variables, z, t):
+    def environment_tokens(self, variables, z, t, timed=True):
         return jnp.full((z.shape[0], 1, self.width), self.token)
 
 

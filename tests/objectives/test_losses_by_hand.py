@@ -224,7 +224,7 @@ def test_the_own_environment_is_at_another_noise_level_and_trains_no_encoder():
     """The tokens are the noisy latents themselves, times a parameter."""
 
     class Latents(ConstantModality):
-        def environment_tokens(self, variables, z, t):
+        def environment_tokens(self, variables, z, t, timed=True):
             self.seen.append((z, t))
             return variables["scale"] * z[:, None]
 

@@ -227,7 +227,9 @@ def timing(variant: Variant) -> dict[str, StageConfig]:
     attention = variant.stage(
         "timing.audio+video", "latent_alignment", TIMED, encoded, depends_on=("timing.encoders", "joint.audio+video"),
         trainable=tuple(f"{name}/attention/.*" for name in trainable), batch_size=16,
-        settings={"losses": TIMED, "aligned": (), "align": "none", "prompts": {"sources": TIMED, "drop": 0.5}},
+        settings={
+            "losses": TIMED, "aligned": (), "align": "none", "timed": True, "prompts": {"sources": TIMED, "drop": 0.5},
+        },
     )  # fmt: skip
     return {"encoders": encoders, "audio+video": attention}
 
