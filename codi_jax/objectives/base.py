@@ -201,6 +201,7 @@ OBJECTIVES: Registry[ObjectiveClass] = Registry(
         "bridging": "codi_jax.objectives.bridging",
         "ldm": "codi_jax.objectives.ldm",
         "latent_alignment": "codi_jax.objectives.latent_alignment",
+        "distillation": "codi_jax.objectives.distillation",
         "judge": "codi_jax.digit_world.judges.judge_objective",
         "similarity": "codi_jax.digit_world.judges.similarity_objective",
     },
