@@ -32,7 +32,7 @@ from benchmarks.sweep import summary as of_metrics
 from benchmarks.workers import measure_call, take_turns
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.digit_world import LEADING
+from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark.run import Evaluation
 from codi_jax.digit_world.benchmark.settings import SPLITS, Scope
 from codi_jax.packaged import DEFAULT
@@ -101,7 +101,7 @@ def measure(model: Model, compared: Sequence[Sampler], n: int, joint: int, split
 
 
 def _agreement(cell: Mapping[str, Any]) -> dict[str, float]:
-    return {factor: row["joint"] for factor, row in cell.items() if factor != "n"}
+    return {factor: row["joint"] for factor, row in cell.items() if factor in FACTORS}
 
 
 def times(codi: CoDi, compared: Sequence[Sampler], batch: int, repeats: int) -> list[dict[str, Any]]:
