@@ -122,7 +122,9 @@ def times(codi: CoDi, compared: Sequence[Sampler], batch: int, repeats: int) -> 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows, and whether the student with the most steps reaches the goal."""
-    lines = [("sampler", "directions", "95 %", "joint", "leading", "entropy", "calls", "ms", "compile s")]
+    lines: list[tuple[str, ...]] = [
+        ("sampler", "directions", "95 %", "joint", "leading", "entropy", "calls", "ms", "compile s")
+    ]
     for row in rows:
         low, high = row["interval"]
         rates = (number(row[name], "{:.3f}") for name in ("joint", "leading", "entropy"))

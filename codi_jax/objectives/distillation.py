@@ -31,7 +31,6 @@ the outputs that read A stay as they are, and stages of different modalities are
 import dataclasses
 from functools import cached_property
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +38,7 @@ import numpy as np
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.diffusion import losses, process
-from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Branch, ClassifierFreeGuidance, combine
-from codi_jax.diffusion.samplers import SAMPLERS, State, timesteps
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.objectives import conditioning
 from codi_jax.objectives.base import (
     SETTINGS,
@@ -53,6 +51,7 @@ from codi_jax.objectives.base import (
 )
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, components_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
+from codi_jax.objectives.teacher import Grid, Inputs, target
 from codi_jax.rng import fold
 from codi_jax.types import Array, PyTree, Tokens
 
@@ -93,103 +92,6 @@ class DistillationConfig:
                 raise ConfigError(f"{name}: expected a number between 0 and 1, got {value}")
         if self.environment_noise < 0:
             raise ConfigError(f"environment_noise: expected a number of at least 0, got {self.environment_noise}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """The timesteps of student and teacher.
-
-    Attributes:
-      levels: int32 [S, k + 1], the teacher's timesteps in each step of the student, from t_i to t_{i+1}.
-    """
-
-    levels: np.ndarray
-
-    @classmethod
-    def of(cls, codi: CoDi, steps: int, substeps: int) -> "Grid":
-        """The grid of S steps of the student, each of k steps of the teacher.
-
-        Raises:
-          ConfigError: the schedule has fewer timesteps than the teacher takes steps.
-        """
-        if steps * substeps > codi.schedule.steps:
-            raise ConfigError(
-                f"{SETTINGS}.substeps: {steps} steps of {substeps} are more than the {codi.schedule.steps} timesteps "
-                "of the schedule"
-            )
-        coarse = timesteps(codi.schedule, steps)
-        between = timesteps(codi.schedule, steps * substeps)[:, 0].reshape(steps, substeps)[:, 1:]
-        return cls(np.concatenate([coarse[:, :1], between, coarse[:, 1:]], axis=1))
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The timesteps at which V sees an output, int32 [S + 1]: those of the steps, and 0 of a finished output."""
-        return np.append(self.levels[:, 0], 0).astype(np.int32)
-
-
-@flax.struct.dataclass
-class Inputs:
-    """What a prediction reads beside z and t, of B samples.
-
-    Attributes:
-      prompt, null: tokens of the prompts and of the null prompts, [B, L, D]; the same for samples without a prompt.
-      environment: tokens of the other outputs [B, K, E]; None if no sample has an environment.
-      gate: [B], 0 for samples without an environment.
-    """
-
-    prompt: Tokens
-    null: Tokens
-    environment: Tokens | None = None
-    gate: Array | None = None
-
-
-def _repeat(tree: PyTree, count: int) -> PyTree:
-    return jax.tree.map(lambda x: jnp.concatenate([x] * count), tree)
-
-
-def guided(
-    codi: CoDi, name: str, rule: ClassifierFreeGuidance, variables: dict, inputs: Inputs, z: Array, t: Array
-) -> Array:
-    """The guided prediction p of (1) at timesteps t [B], of the shape of z [B, *latent_shape]."""
-    branches: tuple[Branch, ...] = ALONE
-    if inputs.environment is not None:
-        branches = RELEASE if codi.config.compat == "release" else JOINT
-    count, joint = len(branches), sum(branch.environment for branch in branches)
-    prompts = [inputs.prompt if branch.prompt else inputs.null for branch in branches]
-    context = jax.tree.map(lambda *x: jnp.concatenate(x), *prompts)
-    environment, gate = _repeat((inputs.environment, inputs.gate), joint)
-    stacked = codi[name].denoise(variables, _repeat(z, count), _repeat(t, count), context, environment, gate)
-    coefficients = rule.coefficients(codi.schedule.steps)(t, branches)
-    return combine(stacked.reshape(count, *z.shape), coefficients).astype(z.dtype)
-
-
-def target(
-    codi: CoDi,
-    name: str,
-    rule: ClassifierFreeGuidance,
-    variables: dict,
-    inputs: Inputs,
-    z: Array,
-    levels: Array,
-) -> Array:
-    """x* of (3).
-
-    Args:
-      codi, name: the model and the modality.
-      rule: guidance of the teacher.
-      variables: of the teacher.
-      inputs: see `Inputs`.
-      z: noisy latents at the first level, [B, *latent_shape].
-      levels: the timesteps of the teacher, [B, k + 1].
-    """
-    schedule, kind, end = codi.schedule, codi.config.prediction, z
-    for now, then in zip(levels.T[:-1], levels.T[1:], strict=True):
-        prediction = guided(codi, name, rule, variables, inputs, end, now)
-        at, to = schedule.at(now, z), schedule.at(then, z)
-        end = SAMPLERS["ddim"].step(State(end), prediction, kind, at, to, jnp.float32(0), None).z
-    at, to = schedule.at(levels[:, 0], z), schedule.at(levels[:, -1], z)
-    ratio = to.sigma / at.sigma
-    return (end - ratio * z) / (to.alpha - ratio * at.alpha)
 
 
 def environment(
@@ -262,7 +164,7 @@ class DistillationObjective(BatchObjective):
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "DistillationObjective":
         config, names = from_dict(DistillationConfig, stage.settings, SETTINGS), stage.modalities
         refuse_lacking(stage, names[:1])  # of the others, a sample is prompted by and attends to those that it has
-        if config.alone < 1 and len(names) < 2:
+        if config.alone < 1 and not names[1:]:
             raise ConfigError(f"{SETTINGS}.alone: {names[0]} is the stage's only modality, so alone must be 1")
         batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names)
         objective = cls(codi, names[0], config, batches, stage.accumulate)

@@ -17,13 +17,10 @@ from codi_jax.objectives.conditioning import PromptConfig
 from codi_jax.objectives.distillation import (
     DistillationConfig,
     DistillationObjective,
-    Grid,
-    Inputs,
     environment,
-    guided,
-    target,
     teacher_of,
 )
+from codi_jax.objectives.teacher import Grid, Inputs, guided, target
 from codi_jax.optim import partition, select
 from codi_jax.parallel import paths
 from codi_jax.presets.digit_world import recipe
