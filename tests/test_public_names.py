@@ -51,7 +51,7 @@ def keys():
             config = getattr(importlib.import_module(module), name)
             if dataclasses.is_dataclass(config):
                 yield f"{name}: {' '.join(field.name for field in dataclasses.fields(config))}"
-    yield f"objectives: {' '.join(list(OBJECTIVES)[:6])}"
+    yield f"objectives: {' '.join(list(OBJECTIVES)[:7])}"
 
 
 def arguments():

@@ -202,6 +202,7 @@ OBJECTIVES: Registry[ObjectiveClass] = Registry(
         "ldm": "codi_jax.objectives.ldm",
         "latent_alignment": "codi_jax.objectives.latent_alignment",
         "timing": "codi_jax.objectives.timing",
+        "distillation": "codi_jax.objectives.distillation",
         "judge": "codi_jax.digit_world.judges.judge_objective",
         "similarity": "codi_jax.digit_world.judges.similarity_objective",
     },

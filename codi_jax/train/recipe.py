@@ -86,7 +86,8 @@ class StageConfig:
       trainable: regexes over whole parameter paths; the first match decides, a leading `!` freezes.
       lora: the low-rank adapters that are trained in place of parameters, see LoRAConfig; None for none.
       init_from: component -> a component of an ancestor. Leaves with the same path and shape are copied from it before
-        training, such as the spatial layers of a video denoiser from an image denoiser.
+        training, such as the spatial layers of a video denoiser from an image denoiser; or a component that the
+        objective reads and nothing trains, which is a whole copy, such as the teacher of a `distillation`.
       steps, batch_size: number of training steps; global batch size.
       optimizer: see OptimizerConfig.
       ema: decay of the exponential moving average of the weights.

@@ -75,11 +75,12 @@ class Stage:
         sources = self.run.component_sources(self.run.ancestors(self.name))
         loaded = tuple(c for c in objective.components if c in sources)
         initialized = tuple(c for c in objective.components if c not in sources)
-        untrained = [c for c in initialized if c not in {p.removeprefix("!").split("/")[0] for p in config.trainable}]
+        own = {p.removeprefix("!").split("/")[0] for p in config.trainable}
+        untrained = [c for c in initialized if c not in own and c not in config.init_from]
         if untrained:
             raise ConfigError(
                 f"config.stages.{self.name}: reads {', '.join(untrained)}, which neither it nor a stage that it "
-                "depends on trains"
+                "depends on trains; a copy of another component is named by init_from"
             )
         ancestors, sharding_fn = self.run.ancestors(self.name), make_sharding_fn(self.run, self.mesh)
         variables = assemble(self.run, ancestors, loaded, sharding_fn=sharding_fn)
@@ -90,9 +91,8 @@ class Stage:
         for component, other in config.init_from.items():
             if component in initialized:
                 other_params = assemble(self.run, ancestors, (other,), sharding_fn=sharding_fn)["params"][other]
-                params[component] = copy_matching(
-                    params[component], other_params, f"config.stages.{self.name}.init_from"
-                )
+                where = f"config.stages.{self.name}.init_from.{component}"
+                params[component] = copy_matching(params[component], other_params, where, whole=component not in own)
         if config.lora is not None:
             make = make_adapters(self.run, self.name, params)
             params = merge(params, init_sharded(make, fold(self.key, "lora"), sharding_fn))

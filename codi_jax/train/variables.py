@@ -156,11 +156,17 @@ def check(run: Run, params: dict[str, Any]) -> None:
                 )
 
 
-def copy_matching(target: dict[str, Any], source: dict[str, Any], where: str) -> dict[str, Any]:
+def copy_matching(target: dict[str, Any], source: dict[str, Any], where: str, whole: bool = False) -> dict[str, Any]:
     """`target` with its leaves replaced by those of `source` that have the same path and shape.
 
+    Args:
+      target: parameters of a component.
+      source: those of another one.
+      where: names the field of the config in messages.
+      whole: whether every leaf has to match, as of a component that is not trained.
+
     Raises:
-      ConfigError: no leaf matches.
+      ConfigError: no leaf matches, or `whole` and some do not.
     """
     leaves = paths.flatten(target)
     matching = {
@@ -170,6 +176,8 @@ def copy_matching(target: dict[str, Any], source: dict[str, Any], where: str) ->
     }
     if not matching:
         raise ConfigError(f"{where}: the two components have no parameter in common")
+    if whole and (missing := sorted(leaves.keys() - matching.keys())):
+        raise ConfigError(f"{where}: a component that is not trained is a whole copy, but {missing[0]} does not match")
     return paths.nest({**leaves, **matching})
 
 

@@ -18,6 +18,7 @@ from codi_jax.objectives.batches import EncodedBatches
 from codi_jax.objectives.bridging import BridgingObjective
 from codi_jax.objectives.codec import CodecObjective
 from codi_jax.objectives.conditioning import PromptConfig
+from codi_jax.objectives.distillation import DistillationConfig, DistillationObjective, teacher_of
 from codi_jax.objectives.latent_alignment import LatentAlignmentConfig, LatentAlignmentObjective
 from codi_jax.objectives.ldm import LDMObjective
 from codi_jax.optim import TrainState, merge, partition, select
@@ -68,6 +69,7 @@ def media_of(name):
 
 
 DENOISERS = ("text_unet", "vision_unet")
+STUDENT = ("vision_unet", "image_cross")
 JOINT = ("text_environment", "image_environment", "text_cross", "image_cross")
 OBJECTIVES = {
     "codec-text": Case(
@@ -90,11 +92,19 @@ OBJECTIVES = {
         lambda codi: LatentAlignmentObjective(codi, PAIR, ALIGNMENT, EncodedBatches(codi, PAIR)),
         (*DENOISERS, *JOINT), tuple(f"{name}/.*" for name in JOINT), latents,
     ),
+    "distillation": Case(
+        lambda codi: DistillationObjective(
+            codi, "image", DistillationConfig(2, PROMPTS, substeps=2), EncodedBatches(codi, PAIR)
+        ),
+        (*STUDENT, *map(teacher_of, STUDENT), "text_unet", "text_environment"),
+        ("!vision_unet/time/.*", *(f"{name}/.*" for name in STUDENT)), latents,
+    ),
 }  # fmt: skip
 
 
 def parameters(objective):
     tree = {**toy.params(toy.codi()), **bridging.init(bridging.BridgingConfig())}
+    tree |= {teacher_of(name): tree[name] for name in STUDENT}
     params = {name: tree[name] for name in objective.reads}
     return partition(params, select(params, objective.train))
 

@@ -92,6 +92,14 @@ def test_copy_matching_without_a_match_is_an_error():
         copy_matching({"a": np.zeros(2)}, {"b": np.zeros(2)}, "start")
 
 
+def test_a_whole_copy_has_every_leaf():
+    target, source = {"a": np.zeros(2), "b": np.zeros(1)}, {"a": np.ones(2), "b": np.ones(1), "c": np.ones(3)}
+    assert toy.same(copy_matching(target, source, "start", whole=True), {"a": np.ones(2), "b": np.ones(1)})
+    del source["b"]
+    with pytest.raises(ConfigError, match=r"^start: a component that is not trained is a whole copy, but b does not"):
+        copy_matching(target, source, "start", whole=True)
+
+
 def split(weights):
     """The run on a mesh of eight devices, its larger arrays in four shards."""
     config = toy.config()

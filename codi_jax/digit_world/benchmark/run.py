@@ -103,15 +103,18 @@ class Evaluation:
             for name in mixing.parse_title(title):
                 codi[name]
 
-    def with_settings(self, generate: GenerateConfig, parts: tuple[str, ...]) -> "Evaluation":
-        """Some parts of this evaluation, measured with other settings of generation.
+    def with_settings(
+        self, generate: GenerateConfig, parts: tuple[str, ...], variables: dict[str, Any] | None = None
+    ) -> "Evaluation":
+        """Some parts of this evaluation, measured with other settings of generation, and other weights if given.
 
-        Weights, compiled programs and the fits of the reference samples are shared.
+        Compiled programs and the fits of the reference samples are shared.
         """
         other = copy.copy(self)
         other.config, other.scope = dataclasses.replace(self.config, generate=generate), Scope(self.scope.split, parts)
         other.generator, other.seconds = self.generator.with_config(generate), {}
         other.settings = resolve(other.config, other.scope)
+        other.variables = other.variables if variables is None else variables
         return other
 
     @staticmethod

@@ -11,6 +11,7 @@ from codi_jax.modalities.base import TIMING
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
+from codi_jax.presets.digit_world.distil import distil_stages, few_steps
 from codi_jax.presets.digit_world.evaluation import evaluation
 from codi_jax.presets.digit_world.stages import (
     ENVIRONMENT_NOISE,
@@ -102,6 +103,7 @@ def run(
     pools: Literal["paired", "merged"] = "paired",
     floors: Literal["demo", "package"] = "demo",
     start: Literal["scratch", "package"] = "scratch",
+    distill: int = 0,
     judges: bool = False,
     tiny: bool = False,
 ) -> RunConfig:
@@ -123,6 +125,8 @@ def run(
       floors: `demo`, or `package` for those of the packaged model.
       start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
         pools=merged the denoisers are trained, too; with timed=True attention in time alone is.
+      distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
+        trained. 0 for none.
       judges: train the judges and similarity towers of the evaluation instead of the model.
       tiny: a few steps per stage, for tests.
 
@@ -136,6 +140,10 @@ def run(
         raise ConfigError("option start=package: judges are trained from scratch")
     if paper and (anchor, own_share, environment_noise) != ("own", OWN_SHARE, ENVIRONMENT_NOISE):
         raise ConfigError("option loss=paper: it has no anchor, no own_share and no environment_noise")
+    if distill and (start != "package" or merged or paper or judges or timed or tokens != "pooled"):
+        raise ConfigError("option distill: it distils the packaged model as it is: start=package, and no other variant")
+    if distill < 0:
+        raise ConfigError(f"option distill: expected a number of steps, or 0 for none, got {distill}")
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
@@ -144,7 +152,10 @@ def run(
     share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
     variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
     trained = stages(variant)
-    if start == "package":
+    if distill:
+        model, weights, initialized = packaged_model(names, tokens, timed), DEFAULT, ()
+        trained = distil_stages(variant, distill, GUIDANCE)
+    elif start == "package":
         model, weights = packaged_model(names, tokens, timed), DEFAULT
         packaged = [name for name, (_, role) in CoDi(model).component_names().items() if role != TIMING]
         trained, initialized = from_package(trained, packaged, timed)
@@ -156,7 +167,9 @@ def run(
         initialized=initialized,
         sources=data,
         stages=judge_stages(names) if judges else trained,
-        generate=GenerateConfig(
+        generate=few_steps(names, distill)
+        if distill
+        else GenerateConfig(
             {name: GUIDANCE[name] for name in names},
             steps=10,
             # The paper's loss shares one t in training, so no output may be delayed in sampling.

@@ -1,0 +1,51 @@
+"""The stages that distil the packaged model to few steps without guidance, one for each modality."""
+
+import dataclasses
+
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
+from codi_jax.objectives.distillation import teacher_of
+from codi_jax.presets.digit_world.stages import POOLS, UNETS, Variant, encode
+from codi_jax.presets.stages import Stages
+from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.recipe import StageConfig
+
+TEACHER_STEPS = 12  # of the teacher, at least; about those of the full sampler
+NO_GUIDANCE = ClassifierFreeGuidance(1.0, 1.0)
+
+
+def distil(variant: Variant, name: str, steps: int, guidance: ClassifierFreeGuidance) -> StageConfig:
+    """Stage distil.NAME: the denoiser of a modality but for its time embedding, which V uses, and X in it."""
+    pools = tuple(pool for pool in POOLS if name in pool.split("+") and set(pool.split("+")) <= set(variant.modalities))
+    others = tuple(m for m in variant.modalities if m != name and any(m in pool.split("+") for pool in pools))
+    encoded = variant.encoded(*pools)
+    student = (UNETS[name], f"{name}_cross")
+    return variant.stage(
+        f"distil.{name}", "distillation", (name, *others), encoded if encoded[1:] else encoded[0],
+        trainable=(f"!{UNETS[name]}/time/.*", *(f"{component}/.*" for component in student)),
+        init_from={teacher_of(component): component for component in student},
+        depends_on=encoded, batch_size=16 if name == "video" else 64, learning_rate=1e-3,
+        settings={
+            "steps": steps, "substeps": -(-TEACHER_STEPS // steps), "guidance": dataclasses.asdict(guidance),
+            "prompts": {"sources": (name, *others), "drop": 0.5, "noise": 0.3}, "own_share": 0.5,
+        },
+    )  # fmt: skip
+
+
+def distil_stages(variant: Variant, steps: int, guidance: dict[str, ClassifierFreeGuidance]) -> Stages:
+    """`config.stages` of a run that distils the packaged model: what its stages read, and one for each modality."""
+    pairs = {pool: tuple(pool.split("+")) for pool in POOLS}
+    return {
+        "encode": {
+            pool: encode(variant, pool, pair, ())
+            for pool, pair in pairs.items()
+            if set(pair) <= set(variant.modalities)
+        },
+        "distil": {name: distil(variant, name, steps, guidance[name]) for name in variant.modalities},
+    }
+
+
+def few_steps(names: tuple[str, ...], steps: int) -> GenerateConfig:
+    """`config.generate` of students of this many steps: no guidance, and each output half of its steps later."""
+    return GenerateConfig(
+        dict.fromkeys(names, NO_GUIDANCE), steps=steps, delay={name: k * -(-steps // 2) for k, name in enumerate(names)}
+    )
