@@ -5,7 +5,7 @@
 
 `full` is the packaged model with its settings. `plain 4` is the same model in as many steps as a student has, with its
 delays, but with guidance; `student 4` are the weights of the run, whose settings have no guidance. Each is evaluated on
-the same test samples from the same noise (`codi-jax evaluate`):
+the same test samples from the same noise (`codi-jax evaluate`), in the modalities that all students have:
 
     directions   fraction of outputs with the digit of the prompts, mean over every set of prompts to every set of
                  outputs (225 with four modalities, --n samples of each), with its interval of 95 %
@@ -40,6 +40,7 @@ from codi_jax.parallel.host import keep_freed_memory
 from codi_jax.parallel.tables import table
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.loop import JointSampler, Programs
+from codi_jax.train.recipe import Run
 
 GOAL = 0.02  # largest difference from the full sampler
 PARTS = ("combinations", "joint")
@@ -53,12 +54,28 @@ class Sampler(NamedTuple):
     generate: GenerateConfig
 
 
+def restricted(run: Run, names: Sequence[str]) -> Run:
+    """The run with some of its modalities."""
+    config = run.config
+    modalities = {name: config.model.modalities[name] for name in names}
+    generate = config.generate.complete(run.codi.modalities)
+    generate = dataclasses.replace(
+        generate,
+        guidance={name: generate.guidance[name] for name in names},
+        delay={name: generate.delay[name] for name in names},
+    )
+    return Run(
+        dataclasses.replace(config, model=dataclasses.replace(config.model, modalities=modalities), generate=generate),
+        None,
+    )
+
+
 def samplers(model: Model, students: Sequence[Model]) -> Iterator[Sampler]:
     """The full sampler, and for each run of students the plain sampler and the students."""
     full = model.run.config.generate.complete(model.run.codi.modalities)
     yield Sampler("full", model.variables, full)
     for student in students:
-        own = student.run.config.generate.complete(model.run.codi.modalities)
+        own = restricted(student.run, tuple(model.run.codi.modalities)).config.generate
         plain = dataclasses.replace(full, steps=own.steps, delay=own.delay)
         yield Sampler(f"plain {own.steps}", model.variables, plain)
         yield Sampler(f"student {own.steps}", student.variables, own)
@@ -163,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     model = Model(None, args.model)
     students = [Model(workdir, None) for workdir in args.distilled]
+    common = [name for name in model.run.codi.modalities if all(name in s.run.codi.modalities for s in students)]
+    model.run = restricted(model.run, common)
     compared = list(samplers(model, students))
     timed = times(model.run.codi, compared, args.batch, args.repeats)
     rows = measure(model, compared, args.n, args.joint, args.split)
@@ -173,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows,
         options={**vars(args), "json": str(args.json), "distilled": [*map(str, args.distilled)]},
     )
-    print(f"{to_table(rows)}\n\nn = {args.n} a direction, {args.joint} a set of outputs, {args.split} samples")
+    sizes = f"n = {args.n} a direction, {args.joint} a set of outputs, {args.split} samples"
+    print(f"{to_table(rows)}\n\n{'+'.join(common)}, {sizes}")
 
 
 if __name__ == "__main__":

@@ -290,6 +290,8 @@ def test_the_packaged_model_is_distilled_to_its_own_settings_of_sampling():
     read = Run(config, None)
     check_objectives(read, read.order)
     assert {name.split(".")[0] for name in read.order} == {"encode", "distil"} and config.initialized == ()
+    assert config.generate.delay == {"image": 2, "audio": 2, "video": 2}  # 5 of 10 steps of the full sampler
+    assert [recipe.run(start="package", distill=s).generate.delay["image"] for s in (1, 2, 8)] == [1, 1, 4]
     assert config.generate.steps == 4 and config.generate.sampler == "ddim" and config.generate.spacing == "trailing"
     for name, rule in config.generate.guidance.items():
         assert (rule.prompt, rule.environment) == (1.0, 1.0)

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from codi_jax.data.source import make_source, read_batch
+from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.objectives import bridging, codec, latent_alignment, ldm
 from codi_jax.objectives.batches import EncodedBatches
 from codi_jax.objectives.bridging import BridgingObjective
@@ -69,7 +70,7 @@ def media_of(name):
 
 
 DENOISERS = ("text_unet", "vision_unet")
-STUDENT = ("vision_unet", "image_cross")
+STUDENT, STRONG = ("vision_unet", "image_cross"), ClassifierFreeGuidance(8.0, 8.0)
 JOINT = ("text_environment", "image_environment", "text_cross", "image_cross")
 OBJECTIVES = {
     "codec-text": Case(
@@ -94,7 +95,7 @@ OBJECTIVES = {
     ),
     "distillation": Case(
         lambda codi: DistillationObjective(
-            codi, "image", DistillationConfig(2, PROMPTS, substeps=2), EncodedBatches(codi, PAIR)
+            codi, "image", DistillationConfig(2, PROMPTS, STRONG, substeps=2), EncodedBatches(codi, PAIR)
         ),
         (*STUDENT, *map(teacher_of, STUDENT), "text_unet", "text_environment"),
         ("!vision_unet/time/.*", *(f"{name}/.*" for name in STUDENT)), latents,

@@ -19,6 +19,9 @@ def distil(variant: Variant, name: str, steps: int, guidance: ClassifierFreeGuid
     others = tuple(m for m in variant.modalities if m != name and any(m in pool.split("+") for pool in pools))
     encoded = variant.encoded(*pools)
     student = (UNETS[name], f"{name}_cross")
+    # One output among all has this share in the environment of another. Of two outputs it would be all of it, but other
+    # shares, too, are to be in training: a student without an own share agreed less with the other output.
+    least = min(0.5, 1 / max(len(variant.modalities) - 1, 1))
     return variant.stage(
         f"distil.{name}", "distillation", (name, *others), encoded if encoded[1:] else encoded[0],
         trainable=(f"!{UNETS[name]}/time/.*", *(f"{component}/.*" for component in student)),
@@ -26,7 +29,7 @@ def distil(variant: Variant, name: str, steps: int, guidance: ClassifierFreeGuid
         depends_on=encoded, batch_size=16 if name == "video" else 64, learning_rate=1e-3,
         settings={
             "steps": steps, "substeps": -(-TEACHER_STEPS // steps), "guidance": dataclasses.asdict(guidance),
-            "prompts": {"sources": (name, *others), "drop": 0.5, "noise": 0.3}, "own_share": 0.5,
+            "prompts": {"sources": (name, *others), "drop": 0.5, "noise": 0.3}, "own_share": 1 - least,
         },
     )  # fmt: skip
 
@@ -44,8 +47,7 @@ def distil_stages(variant: Variant, steps: int, guidance: dict[str, ClassifierFr
     }
 
 
-def few_steps(names: tuple[str, ...], steps: int) -> GenerateConfig:
-    """`config.generate` of students of this many steps: no guidance, and each output half of its steps later."""
-    return GenerateConfig(
-        dict.fromkeys(names, NO_GUIDANCE), steps=steps, delay={name: k * -(-steps // 2) for k, name in enumerate(names)}
-    )
+def few_steps(full: GenerateConfig, steps: int) -> GenerateConfig:
+    """`config.generate` of students of this many steps: no guidance, and the delays in proportion."""
+    delay = {name: -(-late * steps // full.steps) for name, late in full.delay.items()}
+    return dataclasses.replace(full, guidance=dict.fromkeys(full.guidance, NO_GUIDANCE), steps=steps, delay=delay)

@@ -161,20 +161,19 @@ def run(
         trained, initialized = from_package(trained, packaged, timed)
     else:
         model, weights, initialized = digit_world.model(modalities=names, tokens=tokens, timed=timed), "", ()
+    generate = GenerateConfig(
+        {name: GUIDANCE[name] for name in names},
+        steps=10,
+        # The paper's loss shares one t in training, so no output may be delayed in sampling.
+        delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
+    )
     config = RunConfig(
         model=model,
         weights=weights,
         initialized=initialized,
         sources=data,
         stages=judge_stages(names) if judges else trained,
-        generate=few_steps(names, distill)
-        if distill
-        else GenerateConfig(
-            {name: GUIDANCE[name] for name in names},
-            steps=10,
-            # The paper's loss shares one t in training, so no output may be delayed in sampling.
-            delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
-        ),
+        generate=few_steps(generate, distill) if distill else generate,
         evaluate=evaluation(
             names, n, floors, variant=merged or paper or tokens == "map" or start == "package", pretrained=pretrained
         ),
