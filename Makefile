@@ -78,7 +78,7 @@ test: $(VENV)/.test tpu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	PYTHONPATH=$(CURDIR)/$(VENV)/tpu $(BIN)/python -m pytest -n $(JOBS)
+	PYTHONPATH=$(CURDIR)/$(VENV)/tpu $(BIN)/python -m pytest -n $(JOBS) --durations=30
 
 # The TPU compiler that this jax names, for tests of plans; in a folder of its own, since with it jax looks for a TPU at
 # every start and prints warnings if there is none.
