@@ -3,10 +3,12 @@
     codi-jax train --config=digit_world:start=package,timed=True --workdir=out/timed
     python -m benchmarks.in_step --workdir=out/timed --json=out/in_step.json --picture=out/in_step.svg
 
-Both models generate audio and video from the same noise, without a prompt. The video bounces in a frame of 125 ms, the
-audio clicks; `digit_world.benchmark.sync` reads both.
+Both models generate audio and video from the same noise. The video bounces in a frame of 125 ms, the audio clicks;
+`digit_world.benchmark.sync` reads both.
 
-    joint         outputs generated together
+    A held        a real A is kept whole, the other output goes with it; its time is compared with the truth
+    A a prompt    a real A prompts the other output, which is generated alone
+    joint         outputs generated together, without a prompt
     shuffled      the audio of another sample: same marginals, independent
     independent   each output generated alone, from the same noise
     still         a video of its first frame: whatever reads a bounce there would read one anywhere
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 
 import codi_jax
+from benchmarks.conditions import real_samples
 from benchmarks.results import machine, write
 from codi_jax.digit_world.benchmark import sync
 from codi_jax.digit_world.judges.readers import Reader, make_readers
@@ -41,6 +44,7 @@ from codi_jax.report.svg import unit_curves
 
 OUTPUTS = ("audio", "video")
 LIMITS = {"same frame": 0.5 / RATE, "one frame": 1.0 / RATE}  # seconds
+CONTROLS = ("shuffled", "independent", "still")
 STYLE = (
     "text{font:12px sans-serif}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}"
     ".timed{stroke:#0a7}.pooled{stroke:#36c}.control{stroke:#999}"
@@ -77,6 +81,19 @@ def row(times: Times) -> dict[str, Any]:
     }
 
 
+def with_real(pipe: Pipeline, source: str, real: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The rows of the output that goes with real values of the other one: kept whole, and as a prompt."""
+    (output,) = (name for name in OUTPUTS if name != source)
+    given = [pipe.codi[source].user_from_raw(value) for value in real["values"][source]]
+    truth = sync.event_times(real["factors"]["event"])
+    rows = {}
+    for how, arguments in (("held", {"hold": {source: given}}), ("a prompt", {"prompts": {source: given}})):
+        made = pipe(to=output, **arguments, seed=list(range(seed, seed + len(given))), batch_size=64)
+        values = np.stack([pipe.codi[output].raw_from_user(x) for x in made[output]])
+        rows[f"{source} {how}"] = row((sync.READERS[output](values), truth))
+    return rows
+
+
 def measure(pipe: Pipeline, readers: Mapping[str, Reader], n: int, seed: int) -> dict[str, Any]:
     """The rows of a model."""
     joint = generate(pipe, OUTPUTS, n, seed)
@@ -85,7 +102,10 @@ def measure(pipe: Pipeline, readers: Mapping[str, Reader], n: int, seed: int) ->
     still = {**joint, "video": np.repeat(joint["video"][:, :1], joint["video"].shape[1], axis=1)}
     digits = [readers[name](list(joint[name])).factors["digit"] for name in OUTPUTS]
     same = agreement((digits[0], digits[1]))
+    real = real_samples(pipe, n)
     return {
+        **with_real(pipe, "video", real, seed),
+        **with_real(pipe, "audio", real, seed),
         "joint": row(times),
         "shuffled": row(shuffled(times)),
         "independent": row(times_of(alone)),
@@ -99,9 +119,9 @@ def to_text(models: Mapping[str, Any]) -> str:
     """The table."""
     lines: list[Sequence[str]] = [("model", "", *LIMITS, "unread", "digit", "n")]
     for name, of in models.items():
-        for kind in ("joint", "shuffled", "independent", "still"):
+        for kind in (kind for kind, of_kind in of.items() if isinstance(of_kind, Mapping)):
             cells = [f"{of[kind][limit]:.3f}" for limit in LIMITS]
-            if kind == "joint":
+            if kind not in CONTROLS:
                 spans = [of[kind]["intervals"][limit] for limit in LIMITS]
                 cells = [f"{x} ({low:.2f} to {high:.2f})" for x, (low, high) in zip(cells, spans, strict=True)]
             digit = f"{of['digit']:.3f}" if kind == "joint" else ""

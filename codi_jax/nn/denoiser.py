@@ -7,7 +7,7 @@ from codi_jax.config import ConfigError
 from codi_jax.nn.compute import Compute
 from codi_jax.nn.config import TimingConfig, UNetConfig
 from codi_jax.nn.cross_modal import CrossModalAttention
-from codi_jax.nn.layout import BlockSite, input_steps, output_steps, timing_steps
+from codi_jax.nn.layout import BlockSite, cross_modal_steps, timing_steps
 from codi_jax.nn.timing import TimingAttention
 from codi_jax.nn.unet import Connect, UNet
 from codi_jax.types import Array, Tokens
@@ -69,7 +69,7 @@ class Denoiser(nn.Module):
             if self.cross_width is None:
                 raise ConfigError("environment tokens for a denoiser without cross-modal attention")
 
-            crossed = {step.place for step in (*input_steps(self.config), *output_steps(self.config)) if step.connect}
+            crossed = {step.place for step in cross_modal_steps(self.config)}
             timed = set[BlockSite]()
             if self.timing is not None and environment.timed is not None:
                 timed = {step.place for step in timing_steps(self.config, self.timing.levels)}

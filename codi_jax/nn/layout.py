@@ -73,6 +73,11 @@ def output_steps(config: UNetConfig) -> list[BlockSpec]:
     return steps
 
 
+def cross_modal_steps(config: UNetConfig) -> list[BlockSpec]:
+    """The residual blocks of a U-Net that cross-modal attention follows."""
+    return [step for step in (*input_steps(config), *output_steps(config)) if step.connect]
+
+
 def timing_steps(config: UNetConfig, levels: Sequence[bool]) -> list[BlockSpec]:
     """The residual blocks of a U-Net that attention in time follows."""
     every = [*input_steps(config), *output_steps(config)]

@@ -14,6 +14,8 @@ import pytest
 
 from codi_jax.nn import Denoiser, EnvironmentEncoder, UNet
 from codi_jax.nn.conv import Conv3
+from codi_jax.nn.layout import cross_modal_steps
+from codi_jax.nn.unet import Connect
 from codi_jax.parallel import MeshConfig, ShardingConfig, make_mesh, paths, resolve
 from codi_jax.parallel.flops import count
 from tests.nn import toy
@@ -84,8 +86,9 @@ def test_every_level_halves_the_length_and_the_way_up_doubles_it():
         shapes.append((place, h.shape))
         return h
 
-    unet = UNet(dataclasses.replace(toy.SEQUENCE, **levels))
-    jax.eval_shape(lambda: unet.init(toy.KEY, Z, toy.T, toy.CONTEXT, connect))
+    config = dataclasses.replace(toy.SEQUENCE, **levels)
+    sites = Connect(frozenset(step.place for step in cross_modal_steps(config)), connect)
+    jax.eval_shape(lambda: UNet(config).init(toy.KEY, Z, toy.T, toy.CONTEXT, sites))
     assert shapes == [
         (("inputs", 1), (toy.B, 6, 32)),
         (("inputs", 3), (toy.B, 3, 64)),

@@ -12,7 +12,8 @@ from codi_jax.config import ConfigError
 from codi_jax.nn import UNet
 from codi_jax.nn.compute import Compute
 from codi_jax.nn.kinds import Head, blocks_of
-from codi_jax.nn.unet import transformer
+from codi_jax.nn.layout import cross_modal_steps
+from codi_jax.nn.unet import Connect, transformer
 from tests.nn import toy
 
 KINDS = {"spatial": toy.SPATIAL, "video": toy.VIDEO, "sequence": toy.SEQUENCE, "vector": toy.VECTOR}
@@ -89,8 +90,8 @@ def test_connect_is_called_after_every_step_with_cross_modal_attention():
         return h
 
     z = jnp.zeros(toy.LATENTS["spatial"])
-    unet = UNet(toy.SPATIAL)
-    jax.eval_shape(lambda: unet.init(jax.random.key(0), z, toy.T, toy.CONTEXT, connect))
+    sites = Connect(frozenset(step.place for step in cross_modal_steps(toy.SPATIAL)), connect)
+    jax.eval_shape(lambda: UNet(toy.SPATIAL).init(jax.random.key(0), z, toy.T, toy.CONTEXT, sites))
     assert calls == [
         (("inputs", 1), (toy.B, 4, 4, 32)),
         (("outputs", 2), (toy.B, 4, 4, 32)),

@@ -22,7 +22,7 @@ def test_every_stage_of_the_recipe_finds_its_objective_by_name():
 def test_an_unknown_objective_is_an_error_that_names_the_known_ones():
     tree = toy.recipe()
     tree["stages"]["ldm"]["text"]["objective"] = "gan"
-    known = r"'codec', 'bridging', 'ldm', 'latent_alignment', 'distillation', 'judge', 'similarity', 'encode'"
+    known = r"'codec', 'bridging', 'ldm', 'latent_alignment', 'timing', 'distillation', 'judge', 'similarity', 'encode'"
     with pytest.raises(ConfigError, match=rf"^config\.stages\.ldm\.text\.objective: expected one of {known}.*'gan'$"):
         open_run(tree, None)
     with pytest.raises(ConfigError, match=r"^no objective 'gan'; there are codec, "):
