@@ -87,7 +87,8 @@ def with_real(pipe: Pipeline, source: str, real: Mapping[str, Any], seed: int) -
     given = [pipe.codi[source].user_from_raw(value) for value in real["values"][source]]
     truth = sync.event_times(real["factors"]["event"])
     rows = {}
-    for how, arguments in (("held", {"hold": {source: given}}), ("a prompt", {"prompts": {source: given}})):
+    ways: dict[str, dict[str, Any]] = {"held": {"hold": {source: given}}, "a prompt": {"prompts": {source: given}}}
+    for how, arguments in ways.items():
         made = pipe(to=output, **arguments, seed=list(range(seed, seed + len(given))), batch_size=64)
         values = np.stack([pipe.codi[output].raw_from_user(x) for x in made[output]])
         rows[f"{source} {how}"] = row((sync.READERS[output](values), truth))
