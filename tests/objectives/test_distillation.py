@@ -246,6 +246,7 @@ def run(tmp_path):
     return Run(dataclasses.replace(finished.config, stages=stages), finished.workdir)
 
 
+@pytest.mark.slow
 def test_a_stage_trains_the_student_and_resumes_bit_identically(run, monkeypatch):
     train(run, (NAME,), quiet=True)
     before, after = load_stage(run, "joint.text+image")["params"], load_stage(run, NAME)["params"]

@@ -126,6 +126,7 @@ def test_an_interrupted_stage_ends_bit_identical(kept, tmp_path, monkeypatch):
     assert toy.same(saved(run), saved(kept))
 
 
+@pytest.mark.slow
 def test_sharded_with_microbatches_is_as_replicated(tmp_path):
     split = {"mesh": {"data": 2, "fsdp": 4}, "sharding": {"fsdp_min_bytes": 256}}
     one = {"mesh": {"data": 2}} if jax.device_count() == 2 else {"mesh": {"data": 4, "tensor": 2}}
