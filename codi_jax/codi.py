@@ -329,9 +329,9 @@ class CoDi:
         counts = [self[name].timed_tokens if timed else 0 for name, _ in tokens]
         parts = [jnp.split(v, [v.shape[1] - count], axis=1) for (_, v), count in zip(tokens, counts, strict=True)]
         weights = weights.reshape(len(tokens), -1, 1)  # [n, 1 or B, 1]
-        biases = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)), MASKED)
 
         def bias(of: Sequence[Array]) -> Array:
+            biases = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, 1e-30)), MASKED)
             return jnp.concatenate([jnp.broadcast_to(b, v.shape[:2]) for b, v in zip(biases, of, strict=True)], 1)
 
         (values, placed), with_time = zip(*parts, strict=True), None

@@ -23,7 +23,6 @@ from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
-from codi_jax.interop import lora as lora_files
 from codi_jax.nn import lora
 from codi_jax.optim import merge
 from codi_jax.output import Output
@@ -354,6 +353,8 @@ class Pipeline:
 
 def _read_adapters(codi: CoDi, name: str) -> dict[str, Any]:
     """The tree of adapters of a file, or of a workdir."""
+    from codi_jax.interop import lora as lora_files  # name tables of public checkpoints are imported only for files
+
     path = storage.check_access(name)
     if (path / lora_files.NAME).exists():
         return lora_files.read(codi, path / lora_files.NAME)

@@ -37,6 +37,8 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.adjustment import Adjust, adjustment
+from codi_jax.diffusion.process import convert
+from codi_jax.diffusion.schedules import Level
 from codi_jax.types import Array
 
 
@@ -216,3 +218,20 @@ def combine(stacked: Array, coefficients: Array) -> Array:
     # A sum of products, not a matrix product, which accelerators would round to bf16.
     coefficients = coefficients.reshape(coefficients.shape + (1,) * (stacked.ndim - coefficients.ndim))
     return jnp.sum(coefficients * stacked, axis=0)
+
+
+def guided(stacked: Array, coefficients: Array, adjust: Adjust | None, z: Array, level: Level, kind: str) -> Array:
+    """The combination of the branches, adjusted if there are several; of their kind.
+
+    Args:
+      stacked, coefficients: see `combine`; the last branch has all inputs.
+      adjust: of `AdjustedGuidance.adjustment`.
+      z: the latent that the network received, [B, ...].
+      level: its noise level.
+      kind: of the predictions, of `process.KINDS`.
+    """
+    combined = combine(stacked, coefficients)
+    if adjust is None or len(stacked) == 1:
+        return combined
+    x0, last = (convert(p, z, level.alpha, level.sigma, kind, "x0") for p in (combined, stacked[-1]))
+    return convert(adjust(x0, last), z, level.alpha, level.sigma, "x0", kind)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.objectives import conditioning
+from codi_jax.objectives.base import StageSpec
 from codi_jax.objectives.conditioning import Encoded
 
 
@@ -94,3 +95,10 @@ class EncodedBatches:
         """The batch itself."""
         del variables
         return batch
+
+
+def batches_of(codi: CoDi, stage: StageSpec, in_pairs: bool = False) -> EncodedBatches | MediaBatches:
+    """The batches of a stage: encoded ones, or media, for `in_pairs` see `MediaBatches`."""
+    if stage.encoded:
+        return EncodedBatches(codi, stage.modalities, stage.mixed)
+    return MediaBatches(codi, stage.modalities, in_pairs=in_pairs)

@@ -49,7 +49,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.objectives.teacher import Grid, Inputs, target
 from codi_jax.rng import fold
@@ -167,8 +167,7 @@ class DistillationObjective(BatchObjective):
         refuse_lacking(stage, names[:1])  # of the others, a sample is prompted by and attends to those that it has
         if config.alone < 1 and not names[1:]:
             raise ConfigError(f"{SETTINGS}.alone: {names[0]} is the stage's only modality, so alone must be 1")
-        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names)
-        objective = cls(codi, names[0], config, batches, stage.accumulate)
+        objective = cls(codi, names[0], config, batches_of(codi, stage), stage.accumulate)
         objective.grid  # noqa: B018  # an impossible number of steps is an error of the config
         return objective
 

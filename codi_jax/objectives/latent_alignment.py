@@ -54,7 +54,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches, pair_of
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of, pair_of
 from codi_jax.objectives.bridging import infonce
 from codi_jax.objectives.conditioning import Encoded, PromptConfig
 from codi_jax.objectives.ldm import prediction_loss
@@ -240,9 +240,7 @@ class LatentAlignmentObjective(BatchObjective):
             raise ConfigError(f"{SETTINGS}.timed: {why}; leave out {'aligned' if config.aligned else 'timed'}")
         if config.align == "contrastive":
             refuse_accumulation(stage, "align: contrastive")
-        online = MediaBatches(codi, names, in_pairs=True)
-        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else online
-        return cls(codi, names, config, batches, stage.accumulate)
+        return cls(codi, names, config, batches_of(codi, stage, in_pairs=True), stage.accumulate)
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
 from codi_jax.types import Array
 
@@ -116,7 +116,7 @@ class LDMObjective(BatchObjective):
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LDMObjective":
         config, names = from_dict(LDMConfig, stage.settings, SETTINGS), stage.modalities
         refuse_lacking(stage, names[:1])  # the others are prompts, of which those are drawn that a sample has
-        batches = EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names)
+        batches = batches_of(codi, stage)
         return cls(codi, names[0], config, batches, stage.accumulate)
 
     @property

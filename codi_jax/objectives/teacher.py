@@ -12,7 +12,8 @@ import numpy as np
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Branch, ClassifierFreeGuidance, combine
+from codi_jax.diffusion import guidance
+from codi_jax.diffusion.guidance import ALONE, JOINT, RELEASE, Branch, ClassifierFreeGuidance
 from codi_jax.diffusion.samplers import SAMPLERS, State, timesteps
 from codi_jax.objectives.base import SETTINGS
 from codi_jax.types import Array, PyTree, Tokens
@@ -83,7 +84,9 @@ def guided(
     environment, gate = _repeat((inputs.environment, inputs.gate), joint)
     stacked = codi[name].denoise(variables, _repeat(z, count), _repeat(t, count), context, environment, gate)
     coefficients = rule.coefficients(codi.schedule.steps)(t, branches)
-    return combine(stacked.reshape(count, *z.shape), coefficients).astype(z.dtype)
+    level, stacked = codi.schedule.at(t, z), stacked.reshape(count, *z.shape)
+    kind = codi.config.prediction
+    return guidance.guided(stacked, coefficients, rule.adjustment(), z, level, kind).astype(z.dtype)
 
 
 def target(

@@ -34,7 +34,7 @@ from codi_jax.objectives.base import (
     refuse_lacking,
     register,
 )
-from codi_jax.objectives.batches import EncodedBatches, MediaBatches, pair_of
+from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of, pair_of
 from codi_jax.objectives.conditioning import Encoded
 from codi_jax.objectives.latent_alignment import orthonormal_projection
 from codi_jax.types import Array
@@ -117,10 +117,7 @@ class TimingObjective(BatchObjective):
         refuse_lacking(stage, names)
         if timeless := [name for name in names if not codi[name].timed_tokens]:
             raise ConfigError(f"{', '.join(timeless)}: no attention in time; set config.model.modalities.NAME.timing")
-        batches = (
-            EncodedBatches(codi, names, stage.mixed) if stage.encoded else MediaBatches(codi, names, in_pairs=True)
-        )
-        return cls(codi, names, batches, stage.accumulate)
+        return cls(codi, names, batches_of(codi, stage, in_pairs=True), stage.accumulate)
 
     @property
     def components(self) -> tuple[str, ...]:

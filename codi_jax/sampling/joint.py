@@ -20,8 +20,7 @@ import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
 from codi_jax.diffusion.adjustment import Adjust
-from codi_jax.diffusion.guidance import Branch, combine
-from codi_jax.diffusion.process import convert
+from codi_jax.diffusion.guidance import Branch, guided
 from codi_jax.rng import normal
 from codi_jax.sampling.held import Kept
 from codi_jax.types import Array, Tokens
@@ -121,15 +120,12 @@ class JointDenoiser:
             )
         k = len(coefficients)
         stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
-        stacked = stacked.reshape(k, *z.shape)
-        guided, kind, schedule = combine(stacked, coefficients), self.codi.config.prediction, self.codi.schedule
-        if name in inputs.adjust and k > 1:
-            level = schedule.at(t, z)
-            x0, last = (convert(p, z, level.alpha, level.sigma, kind, "x0") for p in (guided, stacked[-1]))
-            guided = convert(inputs.adjust[name](x0, last), z, level.alpha, level.sigma, "x0", kind)
+        kind, schedule = self.codi.config.prediction, self.codi.schedule
+        adjust = inputs.adjust.get(name)
+        out = guided(stacked.reshape(k, *z.shape), coefficients, adjust, z, schedule.at(t, z), kind)
         if name in inputs.kept:
-            guided = inputs.kept[name].keep(guided, z, t, schedule, kind)
-        return guided
+            out = inputs.kept[name].keep(out, z, t, schedule, kind)
+        return out
 
     def predict_all(
         self,
