@@ -22,7 +22,7 @@ from codi_jax.train.recipe import RunConfig, open_run
 from tests import registries
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCSTRINGS = sorted((ROOT / "configs").glob("*.py"))
 LAUNCHERS = ("launch/local_pod.py", "launch/tpu_queued_resource.sh", "launch/slurm.sbatch")
 PLACEHOLDER = re.compile("…|\\[|NAME|WHERE|VERB")
@@ -54,7 +54,7 @@ def found(documents):
     for path in documents:
         for words in commands(path.read_text(encoding="utf-8")):
             if (arguments := of_the_program(words)) and "--plugins" not in " ".join(arguments):
-                yield pytest.param(arguments, id=f"{path.name}: {' '.join(arguments)}")
+                yield pytest.param(arguments, id=f"{path.relative_to(ROOT)}: {' '.join(arguments)}")
 
 
 def from_docstrings(paths):
@@ -104,7 +104,7 @@ def fields_in(text):
     return set(re.findall(r"`(?:--)?((?:config\.|stages\.S\.|model\.)[a-z_.A-Z]*[a-z_])(?:=[^`]*)?`", text))
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_fields_that_a_document_names_exist(path):
     for name in fields_in(path.read_text(encoding="utf-8")):
         section = name.removeprefix("config.")
