@@ -40,15 +40,12 @@ from codi_jax.metrics.offset import Times, shuffled
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.parallel.tables import table
 from codi_jax.pipeline import Pipeline
-from codi_jax.report.svg import unit_curves
+from codi_jax.report.svg import as_file, unit_curves
 
 OUTPUTS = ("audio", "video")
 LIMITS = {"same frame": 0.5 / RATE, "one frame": 1.0 / RATE}  # seconds
 CONTROLS = ("shuffled", "independent", "still")
-STYLE = (
-    "text{font:12px sans-serif}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}"
-    ".timed{stroke:#0a7}.pooled{stroke:#36c}.control{stroke:#999}"
-)
+STYLE = ".timed{stroke:#0a7}.pooled{stroke:#36c}.control{stroke:#999}"
 
 
 def generate(pipe: Pipeline, outputs: Sequence[str], n: int, seed: int) -> dict[str, np.ndarray]:
@@ -134,10 +131,8 @@ def picture(models: Mapping[str, Any]) -> str:
     """The curves, as a file of SVG; the horizontal axis is in seconds."""
     series = [(name, of["joint"]["within"], name) for name, of in models.items()]
     series.append(("shuffled", list(models.values())[-1]["shuffled"]["within"], "control"))
-    svg = str(unit_curves(series, "share of samples whose click is within so many seconds of the bounce", 420, 240))
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
-        "</title>", f"</title><style>{STYLE}</style>", 1
-    )
+    title = "share of samples whose click is within so many seconds of the bounce"
+    return as_file(unit_curves(series, title, 420, 240), STYLE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models[name] = measure(codi_jax.load(source), readers, args.n, args.seed)
     write(args.json, start, [models], n=args.n, seed=args.seed)
     if args.picture is not None:
-        args.picture.write_text(picture(models) + "\n", encoding="utf-8")
+        args.picture.write_text(picture(models), encoding="utf-8")
     print(to_text(models))
 
 

@@ -13,7 +13,8 @@ from codi_jax.report.markup import Html, el, join, number
 Point = tuple[float, float]
 
 
-def _label(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> Html:
+def text_at(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> Html:
+    """Words at a point; the class is one of the style sheet, the anchor start, middle or end."""
     place = f'x="{x:.1f}" y="{y:.1f}" class="{class_}" text-anchor="{anchor}"'
     return Html(f"<text {place}>{join([words])}</text>")
 
@@ -96,12 +97,12 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     parts = []
     for mark in marks:
         y = place((0, mark))[1]
-        parts += [_line(left, y, width - right, y, "grid"), _label(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
+        parts += [_line(left, y, width - right, y, "grid"), text_at(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
     for mark in ticks(0, end, 4):
         x = place((mark, values[0]))[0]
-        parts.append(_label(x, height - 8, f"{mark:g}", "tick", "middle"))
+        parts.append(text_at(x, height - 8, f"{mark:g}", "tick", "middle"))
     parts += [path(points, "raw"), path(smooth(points, max(len(points) // 20, 1)), "mean")]
-    return _svg(parts, title, width, height)
+    return drawing(parts, title, width, height)
 
 
 def unit_curves(
@@ -122,16 +123,16 @@ def unit_curves(
     parts: list[Html] = []
     for mark in (0, 0.5, 1):
         (x, y), (_, base) = place((mark, mark)), place((0, 0))
-        parts += [_line(left, y, width - right, y, "grid"), _label(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
-        parts.append(_label(x, base + 16, f"{mark:g}", "tick", "middle"))
+        parts += [_line(left, y, width - right, y, "grid"), text_at(left - 7, y + 3.5, f"{mark:g}", "tick", "end")]
+        parts.append(text_at(x, base + 16, f"{mark:g}", "tick", "middle"))
     ends: list[Point] = []
     for _, points, class_ in series:
         placed = [place(point) for point in points]
         parts.append(el("path", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in placed), class_=f"line {class_}"))
         ends.append(placed[-1])
     for (x, _), y, (name, _, _) in zip(ends, spread([y for _, y in ends], 15, height - bottom), series, strict=True):
-        parts.append(_label(x + 6, y + 4, name))
-    return _svg(parts, title, width, height)
+        parts.append(text_at(x + 6, y + 4, name))
+    return drawing(parts, title, width, height)
 
 
 def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], title: str, width: int = 330) -> Html:
@@ -148,9 +149,9 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], 
     parts, y = [], float(top)
     height = top + sum(head + len(items) * bar + gap for _, items, _ in groups)
     for mark in (0, 0.5, 1):
-        parts.append(_label(left + span * mark, 11, f"{mark:g}", "tick", "middle"))
+        parts.append(text_at(left + span * mark, 11, f"{mark:g}", "tick", "middle"))
     for name, items, chance in groups:
-        parts += [_label(0, y + 14, name, "name"), _label(width, y + 14, f"chance {chance:.2f}", "label", "end")]
+        parts += [text_at(0, y + 14, name, "name"), text_at(width, y + 14, f"chance {chance:.2f}", "label", "end")]
         y += head
         start, x = y, left + span * chance
         grid = (left + span * mark for mark in (0, 0.5, 1))
@@ -158,17 +159,31 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]], float]], 
         for label, value, class_ in items:
             size = max(span * value, 1)
             parts += [
-                _label(left - 8, y + 14, label, "label", "end"),
+                text_at(left - 8, y + 14, label, "label", "end"),
                 el("rect", x=left, y=f"{y + 2:.1f}", width=f"{size:.1f}", height=bar - 5, rx=2, class_=f"bar {class_}"),
             ]
             # If the bar ends just before the mark, the value is right of the mark, so that they do not overlap.
             end = max(left + size, x) if x - 44 < left + size else left + size
-            parts.append(_label(end + 6, y + 14, number(value, 2), "value"))
+            parts.append(text_at(end + 6, y + 14, number(value, 2), "value"))
             y += bar
         parts.append(_line(x, start, x, y, "chance"))
         y += gap
-    return _svg(parts, title, width, height)
+    return drawing(parts, title, width, height)
 
 
-def _svg(parts: Sequence[Html], title: str, width: float, height: float) -> Html:
+def drawing(parts: Sequence[Html], title: str, width: float, height: float) -> Html:
+    """An image of these parts, with a title for screen readers and a size in pixels."""
     return el("svg", el("title", title), parts, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img")
+
+
+# Of files, which no style sheet of a page reaches; white, since pages may be dark.
+_FILE_STYLE = (
+    "svg{background:#fff}text{font:12px sans-serif}.tick{font-size:11px}.name{font-weight:bold}"
+    ".light{fill:#fff}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}"
+)
+
+
+def as_file(svg: Html, style: str) -> str:
+    """The content of an .svg file, with the colours of its classes in `style`."""
+    opened = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return opened.replace("</title>", f"</title><style>{_FILE_STYLE}{style}</style>", 1) + "\n"

@@ -11,9 +11,8 @@ from codi_jax.digit_world import FACTORS, LEADING
 from codi_jax.digit_world.benchmark import mixing, outside
 from codi_jax.digit_world.benchmark.combinations import subsets
 from codi_jax.report import svg
+from codi_jax.report.heat import shade
 from codi_jax.report.markup import Html, el, figure, number, rows
-
-LIGHT, DARK = (241, 246, 250), (22, 101, 138)  # of the heat maps
 
 
 def factor_rows(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +97,8 @@ def _of_ceiling(row: Mapping[str, Any]) -> str:
 
 
 def _shade(value: float) -> str:
-    t = min(max(value, 0.0), 1.0)
-    red, green, blue = (round(a + (b - a) * t) for a, b in zip(LIGHT, DARK, strict=True))
-    return f"background:rgb({red},{green},{blue});color:{'#fff' if t > 0.55 else 'inherit'}"
+    fill, dark = shade(value)
+    return f"background:{fill};color:{'#fff' if dark else 'inherit'}"
 
 
 def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str, read: Mapping[str, Any]) -> Html:
