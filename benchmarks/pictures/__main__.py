@@ -1,0 +1,63 @@
+"""Draws the pictures of docs/concepts.md from activations of the packaged model on real test samples.
+
+    python -m benchmarks.pictures --out=docs/pictures
+    python -m benchmarks.pictures --out=docs/pictures --check
+
+    noise.svg      a real image at several noise levels, and the denoiser's prediction of it
+    bridging.svg   the mean cosine of prompts of two modalities, by the digits of their samples
+    tokens.svg     the mean cosine of V of two modalities, of one sample and of two samples
+    strength.svg   how much the prediction of an output changes where all others show another sample
+    partners.svg   the share of that change where only one of the others does
+
+The null prompt is used but where a prompt is named, and no guidance. --check draws nothing; it exits with 1 if the
+pictures are not of the packaged model and these settings.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import codi_jax
+from benchmarks import made
+from benchmarks.pictures import draw
+from benchmarks.pictures.activations import Real
+from codi_jax.packaged import DEFAULT, open_package
+
+N = 128
+
+
+def settings(n: int = N) -> dict:
+    """What the pictures depend on, beside the model."""
+    return {"n": n, "seed": Real.seed, "levels": [draw.LEVELS, draw.CURVE, draw.STRIP]}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--n", type=int, default=N, help=f"samples ({N})")
+    parser.add_argument("--check", action="store_true", help="only say whether they are current")
+    args = parser.parse_args(arguments)
+    if args.check:
+        reasons = made.stale(args.out, settings(args.n))
+        print(*reasons or [f"{args.out}: current"], sep="\n")
+        sys.exit(bool(reasons))
+    real = Real.read(open_package(DEFAULT), codi_jax.load(DEFAULT), args.n)
+    args.out.mkdir(parents=True, exist_ok=True)
+    pictures = {
+        "noise": lambda: draw.noise(real, "image", "text"),
+        "bridging": lambda: draw.bridging(real),
+        "tokens": lambda: draw.tokens(real),
+        "strength": lambda: draw.strength(real),
+        "partners": lambda: draw.partners(real),
+    }
+    paths = []
+    for name, make in pictures.items():
+        paths.append(args.out / f"{name}.svg")
+        paths[-1].write_text(make(), encoding="utf-8")
+        print(paths[-1], flush=True)
+    made.write(args.out, settings(args.n), paths)
+
+
+if __name__ == "__main__":
+    main()
