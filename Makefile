@@ -10,6 +10,7 @@
 # make package  trains what lies in the package (judges, similarity towers, the model), measures it, and writes it there
 #             if it meets its floors; three hours
 # make test   sets up, lints, checks types, runs the suite
+# make docs   builds the site of docs/ into out/site: broken links and docstrings that do not parse are errors (extra `docs`)
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
@@ -23,10 +24,10 @@ BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo trained digit_world package test tpu core versions parity slow clean
-.PHONY: claims sweep
+.PHONY: claims sweep docs
 
 # Each is done once: the script knows whether there is anything to do.
-VENVS := $(foreach extra,demo judges test parity,$(VENV)/.$(extra))
+VENVS := $(foreach extra,demo judges test parity docs,$(VENV)/.$(extra))
 .PHONY: $(VENVS)
 $(VENVS): $(VENV)/.%:
 	@launch/venv.sh $(VENV) $* $(PYTHON)
@@ -104,6 +105,9 @@ versions:
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with Python$$failed" >&2; exit 1; fi; \
 	echo "passed with" $$pythons
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracles tests/benchmarks/test_unet.py

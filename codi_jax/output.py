@@ -30,10 +30,11 @@ class Output(Mapping[str, list[Any]]):
     """
 
     def __init__(self, codi: CoDi, values: Mapping[str, Sequence[Any]], latents: Mapping[str, Array]):
-        """Args:
-        codi: the model.
-        values: output -> raw values; empty if the latents have not been decoded.
-        latents: by output.
+        """
+        Args:
+          codi: the model.
+          values: output -> raw values; empty if the latents have not been decoded.
+          latents: by output.
         """
         self.latents = dict(latents)
         self._codi, self._raw = codi, {name: list(items) for name, items in values.items()}

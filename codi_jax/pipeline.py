@@ -52,10 +52,11 @@ class Pipeline:
     """
 
     def __init__(self, codi: CoDi, config: GenerateConfig, variables: dict[str, Any] | Weights):
-        """Args:
-        codi: the model.
-        config: sampler and guidance.
-        variables: parameters and constants {"params", "constants"} of the model, or a reader of them.
+        """
+        Args:
+          codi: the model.
+          config: sampler and guidance.
+          variables: parameters and constants {"params", "constants"} of the model, or a reader of them.
 
         Raises:
           ConfigError: see `Generator`.

@@ -49,10 +49,11 @@ class Checkpointer:
     """
 
     def __init__(self, directory: str, keep_last: int = 2, keep_every: int | None = None):
-        """Args:
-        directory: a local path, `gs://…` or `s3://…`; created by the first save.
-        keep_last: how many of the newest checkpoints are kept.
-        keep_every: checkpoints whose step it divides are kept as well; None or 0 for none.
+        """
+        Args:
+          directory: a local path, `gs://…` or `s3://…`; created by the first save.
+          keep_last: how many of the newest checkpoints are kept.
+          keep_every: checkpoints whose step it divides are kept as well; None or 0 for none.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last={keep_last}: it must be at least 1")

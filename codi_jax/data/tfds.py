@@ -30,8 +30,8 @@ class TfdsConfig:
       split: in the slicing syntax of tfds: "train", "train[:80%]".
       data_dir: where it was prepared; None for the default of tfds.
       columns: key of the sample -> feature of the data set, with "/" for nesting in both
-        ({"a/b": "c/d"}: sample["a"]["b"] is row["c"]["d"]); empty for all features unchanged. With `media` a key is a
-        modality.
+        (`{"a/b": "c/d"}`: `sample["a"]["b"]` is `row["c"]["d"]`); empty for all features unchanged. With `media` a
+        key is a modality.
       media: see MediaConfig; None if rows are samples already.
       rates: samples per second of "audio" and frames per second of "video".
       faults: see FaultsConfig; applies with `media` only.
