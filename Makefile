@@ -11,6 +11,7 @@
 #             if it meets its floors; three hours
 # make test   sets up, lints, checks types, runs the suite
 # make docs   builds the site of docs/ into out/site: broken links and docstrings that do not parse are errors (extra `docs`)
+# make pictures  the gallery and the pictures of docs/, made anew by the packaged model, as tests ask for after make package
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
@@ -24,7 +25,7 @@ BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo trained digit_world package test tpu core versions parity slow clean
-.PHONY: claims sweep docs
+.PHONY: claims sweep docs pictures
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity docs,$(VENV)/.$(extra))
@@ -105,6 +106,10 @@ versions:
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with Python$$failed" >&2; exit 1; fi; \
 	echo "passed with" $$pythons
+
+pictures: $(VENV)/.demo
+	$(BIN)/python -m benchmarks.pictures --out=docs/pictures
+	$(BIN)/python -m benchmarks.gallery --out=docs
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build

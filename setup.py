@@ -55,7 +55,7 @@ setup(
             *("torch-fidelity==0.4.0", "pytorch-fid==0.3.0", "torchvision==0.28.0"),  # the last is that of this torch
         ],
         # The site (`make docs`).
-        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "ruff>=0.9"],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py

@@ -64,7 +64,7 @@ SECTIONS = {
     ),
     "image": Section(
         "From an image",
-        "The images of the first section are prompts. No training sample held an image and audio, or an image and a video.",
+        "The images of the first section are prompts. No training sample held an image and audio, or image and video.",
         ("text", "audio", "video"),
         {"image": "text"},
     ),

@@ -67,7 +67,7 @@ def _heat_map(of: HeatMap, x: float, y: float, left: int, top: int, cell: int) -
             beside = x + left + j * cell
             parts.append(el("rect", x=f"{beside:.1f}", y=f"{above:.1f}", width=cell - 1, height=cell - 1, fill=fill))
             if cell >= _WIDE:
-                words = number(value, 2).replace("0.", ".", 1)
+                words = number(round(value, 2) + 0.0, 2).replace("0.", ".", 1)  # no minus before a zero
                 class_ = "tick light" if dark else "tick"
                 parts.append(text_at(beside + cell / 2, above + cell / 2 + 4, words, class_, "middle"))
     return parts

@@ -7,12 +7,15 @@ from codi_jax.report.svg import as_file
 
 
 def test_a_heat_map_has_a_cell_for_each_number():
-    maps = [HeatMap("one", ["a", "b"], ["c", "d"], [[0.25, None], [1.0, -0.5]]), HeatMap("two", ["a"], ["c"], [[0.0]])]
+    maps = [
+        HeatMap("one", ["a", "b"], ["c", "d"], [[0.25, None], [1.0, -0.5]]),
+        HeatMap("two", ["a"], ["c"], [[-0.001]]),
+    ]
     root = ElementTree.fromstring(heat_maps([maps], "two maps"))
     fills = [rect.get("fill") for rect in root.iter("rect")]
-    assert fills == [shade(value)[0] for value in (0.25, 1.0, -0.5, 0.0)] and fills[2] == fills[3]
+    assert fills == [shade(value)[0] for value in (0.25, 1.0, -0.5, -0.001)] and fills[2] == fills[3]
     texts = {text.text: text.get("class") for text in root.iter("text")}
-    assert texts[".25"] == "tick" and texts["1.00"] == "tick light" and texts["-.50"] == "tick"
+    assert texts[".25"] == "tick" and texts["1.00"] == "tick light" and texts["-.50"] == texts[".00"] == "tick"
     assert texts["one"] == "name" and root.find("title").text == "two maps"
     width, height = float(root.get("width")), float(root.get("height"))
     for rect in root.iter("rect"):
