@@ -6,16 +6,16 @@
     noise.svg      a real image at several noise levels, and the denoiser's prediction of it
     bridging.svg   the mean cosine of prompts of two modalities, by the digits of their samples
     tokens.svg     the mean cosine of V of two modalities, of one sample and of two samples
-    strength.svg   how much the prediction of an output changes where all others show another sample
-    partners.svg   the share of that change where only one of the others does
+    strength.svg   how much the prediction of an output changes where all others, without noise, show another sample
+    partners.svg   the share of such a change, all at one noise level, where only one of the others does
 
-The null prompt is used but where a prompt is named, and no guidance. --check draws nothing; it exits with 1 if the
-pictures are not of the packaged model and these settings.
+The null prompt is used but where a prompt is named, and no guidance. --only draws some of them again. --check draws
+nothing; it exits with 1 if the pictures are not of the packaged model and these settings.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import codi_jax
@@ -25,6 +25,13 @@ from benchmarks.pictures.activations import Real
 from codi_jax.packaged import DEFAULT, open_package
 
 N = 128
+PICTURES: dict[str, Callable[[Real], str]] = {
+    "noise": lambda real: draw.noise(real, "image", "text"),
+    "bridging": draw.bridging,
+    "tokens": draw.tokens,
+    "strength": draw.strength,
+    "partners": draw.partners,
+}
 
 
 def settings(n: int = N) -> dict:
@@ -36,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--n", type=int, default=N, help=f"samples ({N})")
+    parser.add_argument("--only", action="append", choices=PICTURES, help="draw this one (repeatable); all by default")
     parser.add_argument("--check", action="store_true", help="only say whether they are current")
     args = parser.parse_args(arguments)
     if args.check:
@@ -44,19 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(bool(reasons))
     real = Real.read(open_package(DEFAULT), codi_jax.load(DEFAULT), args.n)
     args.out.mkdir(parents=True, exist_ok=True)
-    pictures = {
-        "noise": lambda: draw.noise(real, "image", "text"),
-        "bridging": lambda: draw.bridging(real),
-        "tokens": lambda: draw.tokens(real),
-        "strength": lambda: draw.strength(real),
-        "partners": lambda: draw.partners(real),
-    }
-    paths = []
-    for name, make in pictures.items():
-        paths.append(args.out / f"{name}.svg")
-        paths[-1].write_text(make(), encoding="utf-8")
-        print(paths[-1], flush=True)
-    made.write(args.out, settings(args.n), paths)
+    for name in args.only or PICTURES:
+        path = args.out / f"{name}.svg"
+        path.write_text(PICTURES[name](real), encoding="utf-8")
+        print(path, flush=True)
+    made.write(args.out, settings(args.n), args.out.glob("*.svg"))
 
 
 if __name__ == "__main__":

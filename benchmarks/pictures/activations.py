@@ -92,13 +92,6 @@ class Real:
             self._kept[key] = program(self.variables, self.noisy(name, level, draw), self.timestep(level))
         return self._kept[key]
 
-    def together(self, name: str, level: float) -> Array:
-        """x̂0 of one output beside the others of the same samples; computed once."""
-        if (key := ("together", name, level)) not in self._kept:
-            tokens = {each: self.tokens(each, level) for each in self.names}
-            self._kept[key] = self.predicted(name, level, tokens=tokens)
-        return self._kept[key]
-
     def predicted(
         self, name: str, level: float, prompt: Array | None = None, tokens: Mapping[str, Array] | None = None
     ) -> Array:
@@ -155,17 +148,22 @@ def swapped(tokens: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
     return {name: jnp.roll(x, 1, axis=0) if name in names else x for name, x in tokens.items()}
 
 
-def change(real: Real, output: str, level: float, names: Sequence[str]) -> float:
+def change(real: Real, output: str, level: float, names: Sequence[str], clean: bool = False) -> float:
     """How much the prediction of an output changes where V of some modalities is of another sample.
+
+    Args:
+      real: the samples.
+      output: the modality that is predicted.
+      level: the noise level, of V too.
+      names: the modalities whose V is exchanged.
+      clean: whether V is of latents without noise instead.
 
     Returns:
       The mean squared change of x̂0 over that between the latents of two samples.
     """
-    tokens, z = {name: real.tokens(name, level) for name in real.names}, real.latents[output]
-    exchanged = real.predicted(output, level, tokens=swapped(tokens, names))
-    return float(
-        jnp.square(real.together(output, level) - exchanged).mean() / jnp.square(z - jnp.roll(z, 1, axis=0)).mean()
-    )
+    tokens, z = {name: real.tokens(name, 0.0 if clean else level) for name in real.names}, real.latents[output]
+    one, other = (real.predicted(output, level, tokens=of) for of in (tokens, swapped(tokens, names)))
+    return float(jnp.square(one - other).mean() / jnp.square(z - jnp.roll(z, 1, axis=0)).mean())
 
 
 def shares(real: Real, output: str, level: float) -> dict[str, float]:

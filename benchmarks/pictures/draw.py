@@ -13,6 +13,7 @@ from codi_jax.digit_world import DIGITS, LEADING
 from codi_jax.report.heat import HeatMap, heat_maps
 from codi_jax.report.markup import Html, el
 from codi_jax.report.svg import as_file, drawing, text_at, unit_curves
+from codi_jax.types import Array
 
 LEVELS = (0.2, 0.5, 0.8, 0.95)  # of the heat maps
 CURVE = tuple(k / 10 for k in range(11))
@@ -58,9 +59,9 @@ def strength(real: Real) -> str:
     series = []
     for output in real.names:
         others = [name for name in real.names if name != output]
-        points = [(level, activations.change(real, output, level, others)) for level in CURVE]
+        points = [(level, activations.change(real, output, level, others, clean=True)) for level in CURVE]
         series.append((output, points, output))
-    title = "change of the prediction where the others are of another sample, over the noise level"
+    title = "change of the prediction where the clean others are of another sample, over the noise level"
     return as_file(unit_curves(series, title, 420, 240), STYLE)
 
 
@@ -91,13 +92,17 @@ def strip(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[st
 
 def noise(real: Real, output: str, prompt: str, sample: int = 0) -> str:
     """One sample at some noise levels, and what the denoiser takes it for: alone, prompted, beside the others."""
-    clean = {name: real.tokens(name, 0.0) for name in real.names}
+
+    def beside(level: float, of_others: float) -> Array:
+        tokens = {name: real.tokens(name, of_others) for name in real.names}
+        return real.predicted(output, level, tokens=tokens)
+
     kinds = {
         "noisy latent, decoded": lambda level: real.noisy(output, level),
         "prediction, no prompt": lambda level: real.predicted(output, level),
         f"prediction, prompted by {prompt}": lambda level: real.predicted(output, level, prompt=real.prompts[prompt]),
-        "prediction, beside the others": lambda level: real.together(output, level),
-        "prediction, beside clean others": lambda level: real.predicted(output, level, tokens=clean),
+        "prediction, beside the others": lambda level: beside(level, level),
+        "prediction, beside clean others": lambda level: beside(level, 0.0),
     }
     rows = [
         (kind, [activations.decoded(real, output, make(level)[sample : sample + 1])[0] for level in STRIP])
