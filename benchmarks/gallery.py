@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.check:
         reasons = check(args.out, args.n)
         print(*reasons or [f"{args.out / 'gallery.md'}: current"], sep="\n")
-        sys.exit(bool(reasons))
+        sys.exit(1 if reasons else 0)
     pipe, folder = codi_jax.load(DEFAULT), args.out / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     outputs, paths, captions = generate(pipe, args.n), [], {}

@@ -48,7 +48,7 @@ def broken(path, text):
             continue
         name, _, anchor = link.partition("#")
         target = (path.parent / name) if name else path
-        if not target.exists() or ROOT not in (target.resolve(), *target.resolve().parents):
+        if (name and not target.exists()) or ROOT not in (target.resolve(), *target.resolve().parents):
             yield link
         elif anchor and target.suffix == ".md":
             of_target = list(headings(text if target == path else target.read_text(encoding="utf-8")))

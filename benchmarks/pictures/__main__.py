@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.check:
         reasons = made.stale(args.out, settings(args.n))
         print(*reasons or [f"{args.out}: current"], sep="\n")
-        sys.exit(bool(reasons))
+        sys.exit(1 if reasons else 0)
     real = Real.read(open_package(DEFAULT), codi_jax.load(DEFAULT), args.n)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or PICTURES:
