@@ -14,9 +14,10 @@ WARNINGS = ("-W", "error", "-W", "ignore:the load_module:DeprecationWarning")
 
 # Runs code cells in one namespace. As in Jupyter, the value of the last expression of a cell is shown.
 RUN = """
-import ast, json, sys
+import ast, json, pathlib, sys
+cells = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))["cells"]
 names = {"__name__": "__main__"}
-for number, cell in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))["cells"]):
+for number, cell in enumerate(cells):
     if cell["cell_type"] != "code":
         continue
     tree = ast.parse("".join(cell["source"]), f"cell {number}")
