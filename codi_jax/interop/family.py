@@ -25,6 +25,16 @@ from codi_jax.types import PyTree
 _CONTAINERS = r"(?:(?:state_dict|model_state_dict|model|generator|model_g|module)\.)*"
 
 
+# Patterns of our paths.
+TEMPORAL = (r".*/temporal(_[01])?/.*",)  # layers for video
+NO_PROJECTION = ("projection/.*",)
+
+
+def always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
+    """A table that does not depend on the config."""
+    return lambda config: rules
+
+
 def first_keys(keys: Collection[str]) -> str:
     """The first keys of a file, for a message."""
     return ", ".join(list(keys)[:3]) or "no tensor at all"

@@ -133,4 +133,4 @@ def differences(component: str, rules: Sequence[Rule], tensors: Mapping[str, Any
         for a, b in [(size.of(theirs), size.of(ours))]
         if a is not None and b is not None and a != b
     ]
-    return f"has other sizes than the model: {'; '.join(found)}" if found else None
+    return f"has other sizes than the model, so take another file or config: {'; '.join(found)}" if found else None
