@@ -91,7 +91,8 @@ def test_parts_of_a_file_are_read_alone(sd, tmp_path):
         convert(model, [file], tmp_path / "weights")
     assert str(error.value) == (
         f"{file}: Stable Diffusion 1.x, one file (U-Net, autoencoder, CLIP text tower): vision_unet: has other sizes "
-        "than the model, so take another file or config: input channels 9 (inpainting), the model's 4; without it: --only=vision_codec,clip_text"
+        "than the model, so take another file or config: "
+        "input channels 9 (inpainting), the model's 4; without it: --only=vision_codec,clip_text"
     )
     assert not (tmp_path / "weights").exists()
     report = convert(model, [file], tmp_path / "weights", only=["vision_codec", "clip_text"])

@@ -222,6 +222,7 @@ def resized(name, old, new):
 
 STEM = "input_blocks.0.0.weight"
 SD1 = "give a file of Stable Diffusion 1.x"
+SIZES = "has other sizes than the model, so take another file or config"
 
 
 def stable_diffusion_2():
@@ -248,12 +249,12 @@ def stable_diffusion_xl():
 NAMED = {
     "inpainting": (
         lambda: widened("SD", UNET + STEM, 1, 9),
-        "vision_unet: has other sizes than the model, so take another file or config: input channels 9 (inpainting), the model's 4; "
+        f"vision_unet: {SIZES}: input channels 9 (inpainting), the model's 4; "
         "without it: --only=vision_codec,clip_text",
     ),
     "inpainting, U-Net of diffusers": (
         lambda: widened("U-Net", "conv_in.weight", 1, 9),
-        "vision_unet: has other sizes than the model, so take another file or config: input channels 9 (inpainting), the model's 4",
+        f"vision_unet: {SIZES}: input channels 9 (inpainting), the model's 4",
     ),
     "SD 2": (
         stable_diffusion_2,
@@ -273,24 +274,23 @@ NAMED = {
     ),
     "CLIP of another size": (
         lambda: resized("CLIP", 8, 768),
-        "clip_text: has other sizes than the model, so take another file or config: width 768 (ViT-L), the model's 8; "
-        "clip_vision: has other sizes than the model, so take another file or config: width 768 (ViT-B), the model's 8",
+        f"clip_text: {SIZES}: width 768 (ViT-L), the model's 8; clip_vision: {SIZES}: width 768 (ViT-B), the model's 8",
     ),
     "CLAP of another size": (
         lambda: resized("CLAP, LAION", 4, 96),
-        "clap_audio: has other sizes than the model, so take another file or config: width 96 (HTSAT-tiny), the model's 4",
+        f"clap_audio: {SIZES}: width 96 (HTSAT-tiny), the model's 4",
     ),
     "GPT-2 of another size": (
         lambda: resized("GPT-2", 8, 1024),
-        "text_codec: has other sizes than the model, so take another file or config: width of GPT-2 1024 (medium), the model's 8",
+        f"text_codec: {SIZES}: width of GPT-2 1024 (medium), the model's 8",
     ),
     "HiFi-GAN of another size": (
         lambda: widened("HiFi-GAN, fused", "conv_pre.weight", 1, 80),
-        "vocoder: has other sizes than the model, so take another file or config: mels 80, the model's 4",
+        f"vocoder: {SIZES}: mels 80, the model's 4",
     ),
     "a tower with a layer less": (
         lambda: {k: v for k, v in state_of("CLIP text").items() if ".layers.1." not in k},
-        "clip_text: has other sizes than the model, so take another file or config: layers 1, the model's 2",
+        f"clip_text: {SIZES}: layers 1, the model's 2",
     ),
     "AudioLDM's U-Net": (
         lambda: beside(state_of("U-Net, original"), film_emb__weight=(8, 5)),
