@@ -93,6 +93,11 @@ def test_exactly_one_of_config_and_workdir_is_required(config, tmp_path, capsys)
 def test_a_missing_file_is_an_error(config, tmp_path, capsys):
     line = refused(capsys, "convert", config, "--out", tmp_path / "weights", tmp_path / "none.pth")
     assert "none.pth" in line
+    line = refused(capsys, "convert", config, "--only=vae", "--out", tmp_path / "weights", tmp_path / "none.pth")
+    assert "--only: no component vae; this model has " in line
+    for option in ("--ema", "--only=vocoder"):
+        line = refused(capsys, "convert", option, "--out", tmp_path / "weights", tmp_path / "none.pth")
+        assert "--ema and --only are for components of a model: give its --config or --workdir" in line
     assert not (tmp_path / "weights").exists()
 
 

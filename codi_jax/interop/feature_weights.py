@@ -19,7 +19,7 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError, load_params, read_meta
 from codi_jax.config import ConfigError
-from codi_jax.interop.family import Family, first_keys, read, weight_keys
+from codi_jax.interop.family import Family, first_keys, read
 from codi_jax.interop.tensors import open_state
 
 Config = TypeVar("Config")
@@ -63,12 +63,11 @@ class FeatureWeights(Generic[Config]):
 
         Raises:
           ConfigError: the file holds other weights.
-          NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped or not finite.
+          NamesError: naming the first tensors that are missing, unexpected, misshaped, mistyped or not finite.
         """
-        keys = weight_keys(state)
-        if not self.family.matches(keys):
-            raise ConfigError(f"not the weights of {self.family.name}: it holds {first_keys(keys)}, …")
-        self.family.check_supported(keys)
+        if self.family.root(state) is None:
+            raise ConfigError(f"not the weights of {self.family.name}: it holds {first_keys(state)}, …")
+        self.family.check_supported(state)
         found, ignored = read(self.family, state, {self.name: config}, {self.name: self.shapes(config)})
         return found[self.name].tree, ignored
 
