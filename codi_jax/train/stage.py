@@ -18,8 +18,9 @@ from codi_jax.optim.packed import Packed, packed_like, unpacked
 from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, replicated
 from codi_jax.parallel.host import compiled_for_one_call
-from codi_jax.rng import fold
+from codi_jax.rng import fold, seed_key
 from codi_jax.train import encoded
+from codi_jax.train.continued import steps_before
 from codi_jax.train.program import make_adapters, objective_of, stage_program
 from codi_jax.train.recipe import Run
 from codi_jax.train.sampling import TrainingSamples
@@ -53,7 +54,7 @@ class Stage:
         self.run, self.name, self.config = run, name, run.stage(name)
         self.directory = run.directory(name)
         self.mesh = make_mesh(run.config.mesh)
-        self.key = fold(jax.random.key(run.config.seed), name)
+        self.key = fold(seed_key(run.config.seed), name)
         self.objective = objective_of(run, name)
         self.source = source_of(run, self.config.source, name)
         self.skipping = skipping(self.source, str(self.config.source))
@@ -188,6 +189,7 @@ class Stage:
             "components": [] if kept_apart else components,
             **({"adapters": components} if kept_apart else {}),
             "steps": config.steps,
+            "after": steps_before(self.run, self.name),
             "skipped": int(self.state.skipped),
         }
         # Of several processes each writes its shards of an array that is split over them; none needs the whole array.
