@@ -58,7 +58,7 @@ def train_stage(
         with clock.measure("start"):
             stage.prepare()
             start = stage.resume(checkpoints)
-        if distributed.is_primary() and (line := begun_line(stage.run, stage.name, start)):
+        if distributed.is_primary() and (line := begun_line(stage.run, stage.name, start, stage.after)):
             print(line, flush=True)
         if not quiet and distributed.is_primary():
             print(stage.tables(), flush=True)
@@ -83,14 +83,14 @@ def train_stage(
                 if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                     with clock.measure("checkpoint"):
                         writer.send()
-                        checkpoints.save(done, stage.trees(), batches.get_state())
+                        checkpoints.save(done, stage.trees(), {**batches.get_state(), "after": stage.after})
                         ledger.write()
                 if stopping:
                     checkpoints.wait()
                     raise Preempted(f"stopped in {stage.name} at step {done} of {config.steps}; run it again")
             if start < config.steps:  # from which the stage goes on, if it is given more steps
                 with clock.measure("checkpoint"):
-                    checkpoints.save(config.steps, stage.trees(), batches.get_state())
+                    checkpoints.save(config.steps, stage.trees(), {**batches.get_state(), "after": stage.after})
         batches.close()
         profiler.close()
         if distributed.is_primary() and (line := stage.bad_samples()):

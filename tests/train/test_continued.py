@@ -86,7 +86,7 @@ def test_an_interrupted_stage_may_be_given_more_steps_too(tmp_path, at_once, mon
 
 def test_stages_that_depend_on_it_are_named(tmp_path, monkeypatch, capsys):
     """The metadata of finished stages says with how many steps those before them had finished."""
-    run, later = scheduled(tmp_path, 6), "encode.text+image"
+    run = scheduled(tmp_path, 6)
     needs = [name for name in run.ancestors("joint.text+image") if run.stage(name).trains]
     for name in [*needs, "joint.text+image"]:
         meta = {"components": [], "steps": 4, "after": continued.steps_before(run, name)}
@@ -99,8 +99,16 @@ def test_stages_that_depend_on_it_are_named(tmp_path, monkeypatch, capsys):
     said = f"joint.text+image  finished, with {STAGE} of 4 steps; delete {folder} to train it again"
     assert capsys.readouterr().out.splitlines() == [said]
     save_params(str(run.directory(STAGE) / "params"), {"params": {"x": np.zeros(1)}}, {"components": [], "steps": 6})
-    assert continued.steps_before(run, "joint.text+image")[STAGE] == 4  # it was begun with the former weights
-    assert continued.steps_before(run, later)[STAGE] == 6
+    now = continued.steps_before(run, "joint.text+image")
+    assert now == dict.fromkeys(needs, 4) | {STAGE: 6} and continued.earliest(now, {STAGE: 4, "gone": 3})[STAGE] == 4
+
+
+def test_a_stage_that_was_begun_with_former_weights_is_named(tmp_path):
+    run = scheduled(tmp_path, 6)
+    said = f"ldm.text  goes on, begun with {STAGE} of 4 steps; delete {run.directory('ldm.text')} to begin it again"
+    assert continued.begun_line(run, "ldm.text", 2, {STAGE: 4}) == said
+    assert not continued.begun_line(run, "ldm.text", 0, {STAGE: 4})
+    assert not continued.begun_line(run, "ldm.text", 2, {STAGE: 6})
 
 
 # Configs
