@@ -2,9 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from codi_jax.cli.common import add_workdir, directory, names_config, refuse_arguments, run_of
+from codi_jax.cli.common import add_workdir, directory, local_path, names_config, refuse_arguments, run_of
 from codi_jax.config import ConfigError
 
 HELP = "convert public checkpoints to components of this model, or to weights of feature networks"
@@ -15,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser, config=True)
     parser.add_argument(
         "files",
-        type=Path,
+        type=local_path,
         nargs="+",
         metavar="FILE",
         help="files of the release, or of one other checkpoint family (a file, its shards, their index or folder); or "

@@ -30,7 +30,7 @@ from codi_jax.interop.shards import CheckpointFiles, checkpoints
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
-from codi_jax.rng import fold
+from codi_jax.rng import fold, seed_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
 
     shapes = paths.flatten(codi.shapes(component))
     options = compiled_for_one_call(sum(math.prod(shapes[path].shape) for path in wanted))
-    leaves = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
+    leaves = jax.jit(make, compiler_options=options)(fold(seed_key(seed), "convert"))
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 

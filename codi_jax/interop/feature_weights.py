@@ -7,6 +7,7 @@ which has the same numbers.
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -132,5 +133,5 @@ def _one_line(directory: Path) -> Iterator[None]:
 
 def sha256(path: str | Path) -> str:
     """Sha256 of the content of a file."""
-    with Path(path).open("rb") as stream:
+    with Path(os.path.expanduser(path)).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
