@@ -38,6 +38,8 @@ setup(
     extras_require={
         # Audio and video files.
         "media": ["av>=17,<19", "soundfile>=0.13,<0.15"],
+        # Images of iPhones.
+        "heic": ["pillow-heif>=0.22"],
         # Manifests in parquet.
         "parquet": ["pyarrow>=15"],
         # MNIST glyphs inside a wheel, and what plays: all that `make demo` adds.

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from codi_jax.media import files
+from codi_jax.media.image_files import read_image
 from codi_jax.media.images import crop_resize
 
 SUFFIX = {"text": "txt", "image": "jpg", "audio": "wav", "video": "mp4"}
@@ -80,7 +81,7 @@ def decode(modality: str, data: "bytes | str | Path") -> np.ndarray | str:
         return " ".join((data.decode() if isinstance(data, bytes) else str(data)).split())
     source = files.MediaFile("sample", data) if isinstance(data, bytes) else files.MediaFile(str(data))
     if modality == "image":
-        return crop_resize(files.read_image(source), SETTINGS["size"])
+        return crop_resize(read_image(source), SETTINGS["size"])
     if modality == "audio":
         return files.to_int16(files.read_audio(source, SETTINGS["samples"], SETTINGS["sample_rate"]))
     return files.read_video(source, SETTINGS["frames"], SETTINGS["rate"], SETTINGS["size"])

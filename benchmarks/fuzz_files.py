@@ -1,5 +1,7 @@
 """Valid files of every suffix that is read, and their damage, for `benchmarks.fuzz`."""
 
+import importlib
+import importlib.util
 import io
 import json
 import random
@@ -58,7 +60,12 @@ def _audio_file(container: str, codec: str, rate: int = 48_000) -> bytes:
 def _image_file(format: str, mode: str = "RGB", **options: Any) -> bytes:
     noise = np.random.default_rng(1).integers(0, 255, (40, 60, 3), np.uint8)
     file = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(file, format, **options)
+    image = (
+        Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+        if mode == "I;16"
+        else Image.fromarray(noise).convert(mode)
+    )
+    image.save(file, format, **options)
     return file.getvalue()
 
 
@@ -70,6 +77,17 @@ def tar(members: dict[str, bytes], format: int) -> bytes:
             info.size = len(data)
             out.addfile(info, io.BytesIO(data))
     return file.getvalue()
+
+
+def _pgm() -> bytes:
+    """Of 16 bits."""
+    values = np.random.default_rng(1).integers(0, 65_536, (40, 60)).astype(">u2")
+    return b"P5\n60 40\n65535\n" + values.tobytes()
+
+
+def _heic() -> bytes:
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return _image_file("HEIF")
 
 
 def _save(format: str, **options: Any) -> Callable[[], bytes]:
@@ -118,7 +136,10 @@ IMAGES = {
     "png": _save("png"), "jpg": _save("jpeg", exif=Image.Exif()), "jpeg": _save("jpeg", mode="CMYK"),
     "webp": _save("webp"), "bmp": _save("bmp"), "tiff": _save("tiff", compression="tiff_lzw"), "tif": _save("tiff"),
     "gif": _save("gif", mode="P"), "avif": _save("avif"), "jp2": _save("jpeg2000"),
+    "pgm": _pgm, "ppm": _save("ppm"), "pnm": _save("ppm", mode="L"),
 }  # fmt: skip
+LEFT_OUT = () if importlib.util.find_spec("pillow_heif") else ("heic", "heif")  # without the library that reads them
+IMAGES |= {name: _heic for name in ("heic", "heif") if name not in LEFT_OUT}
 AUDIO = {
     "wav": _audio("wav", "pcm_s16le", 8000), "flac": _audio("flac", "flac"), "mp3": _audio("mp3", "libmp3lame"),
     "ogg": _audio("ogg", "libopus"), "m4a": _audio("ipod", "aac"), "opus": _audio("opus", "libopus"),

@@ -3,7 +3,8 @@
     model.safetensors         params/COMPONENT/PATH and constants/COMPONENT/PATH of the model
     judges.safetensors        params/COMPONENT/PATH of the networks that classify its outputs
     similarity.safetensors    params/COMPONENT/PATH of the towers that embed its outputs to compare them
-    config.json               "run": the resolved config of the training run; "judges": {"model", "settings"}, the
+    config.json               "run": the resolved config of the training run; "started_from": those of the runs that
+                              trained what it started from, if it did; "judges": {"model", "settings"}, the
                               config.model whose preprocessing judges use and a JudgeConfig by modality; "files": sha256
     card.json, card.md        origin and quality of the weights
 
@@ -49,7 +50,7 @@ class Package:
     Attributes:
       name: the name or folder that was opened.
       directory: the directory of the files.
-      judges: {"model", "settings"}, see the module docstring.
+      judges, started_from: {"model", "settings"} and a list of configs, see the module docstring.
 
     Raises:
       ConfigError: config.json is missing or damaged.
@@ -61,6 +62,7 @@ class Package:
         try:
             tree = json.loads(map_file(directory / "config.json").tobytes())
             self._run, self.judges, self._files = tree.get("run"), tree["judges"], dict(tree["files"])
+            self.started_from: tuple[dict[str, Any], ...] = tuple(tree.get("started_from", ()))
             if missing := {"model", "settings"} - self.judges.keys():
                 raise KeyError(*missing)
         except ConfigError as error:

@@ -19,20 +19,34 @@ def fold(key: jax.Array, *tags: str | int | jax.Array) -> jax.Array:
     return key
 
 
+def check_seed(seed: int, where: str = "seed") -> int:
+    """The seed as an int.
+
+    Args:
+      seed: an integer.
+      where: its name, for the message.
+
+    Raises:
+      ConfigError: it is no integer, is negative or has more than 64 bits, of which some would not count.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError as error:
+        raise ConfigError(f"{where}: expected an integer, got {seed!r}") from error
+    if not 0 <= number < 1 << 64:
+        raise ConfigError(f"{where}: expected 0 or more and at most 64 bits, got {number}")
+    return number
+
+
 def seed_key(seed: int) -> jax.Array:
     """The PRNG key of a seed of at most 64 bits: `jax.random.key` of the lower 32, the upper 32 folded in unless 0.
 
     (`jax.random.key` drops the upper ones without 64-bit types.)
 
     Raises:
-      ConfigError: the seed is no integer, is negative or has more than 64 bits.
+      ConfigError: see `check_seed`.
     """
-    try:
-        number = operator.index(seed)
-    except TypeError as error:
-        raise ConfigError(f"seed: expected an integer, got {seed!r}") from error
-    if not 0 <= number < 1 << 64:
-        raise ConfigError(f"seed: expected 0 or more and at most 64 bits, got {number}")
+    number = check_seed(seed)
     key = jax.random.key(number & 0xFFFFFFFF)
     return jax.random.fold_in(key, number >> 32) if number >> 32 else key
 

@@ -1,13 +1,14 @@
 """The suite runs offline on CPU, with eight virtual devices; a warning from our package or jax is an error.
 
 Compilation takes most of its time, so programs are compiled with little optimization and only once: the workers and the
-processes that tests start share a cache of compiled programs, which is deleted after the suite.
+processes that tests start share a cache of compiled programs, and of bytecode, which is deleted after the suite.
 """
 
 import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from importlib import metadata
 
@@ -24,6 +25,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit these variables
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(suite, "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Where Python writes no bytecode, each process that a test starts compiles its imports: 3 core seconds.
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = os.path.join(suite, "bytecode")
+        sys.dont_write_bytecode = False  # or the workers are started with -B
     flags = ["--xla_force_host_platform_device_count=8"]
     if metadata.version("jaxlib").startswith("0.10."):  # later ones do not have these flags
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]

@@ -96,6 +96,7 @@ def test_it_changes_audio_and_video_together_and_nothing_else():
             assert (change > 1e-3) if outputs == TIMED else (change == 0), (outputs, name)
 
 
+@pytest.mark.slow
 def test_the_host_loop_and_one_program_agree():
     _, host, scan = generators()
     a, b = (sample(generator, timed()[1], *TIMED) for generator in (host, scan))

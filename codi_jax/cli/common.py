@@ -69,6 +69,11 @@ def directory(argument: str) -> Path:
         refuse(error)
 
 
+def local_path(argument: str) -> Path:
+    """Parses an argument that names a local file or directory."""
+    return Path(os.path.expanduser(argument))
+
+
 def add_workdir(parser: argparse.ArgumentParser, config: bool = False, required: bool = True) -> None:
     """Adds --workdir: required, unless `config` says that --config may take its place, or another option may."""
     if config:
@@ -101,6 +106,27 @@ def split_config(rest: Sequence[str]) -> tuple[list[str], list[str]]:
 def names_config(rest: Sequence[str]) -> bool:
     """Whether the arguments that are left include --config or an override of it."""
     return any(argument.startswith("--config") for argument in rest)
+
+
+def names_file(rest: Sequence[str]) -> bool:
+    """Whether the arguments that are left include --config itself, the name of a config."""
+    return any(not argument.startswith("--config.") for argument in split_config(rest)[0])
+
+
+def changed_config(workdir: Path, arguments: Sequence[str]) -> "ConfigDict":
+    """The ConfigDict of a workdir's config with overrides.
+
+    Raises:
+      ConfigError: config.json is damaged, an override is invalid, or there are other arguments.
+    """
+    from ml_collections import ConfigDict
+
+    from codi_jax.train.recipe import load_run
+
+    given, others = split_config(arguments)
+    refuse_arguments(others)
+    load_run(workdir)  # refuses plugins that the user has not named
+    return _override(ConfigDict(storage.read_json(workdir / "config.json"), convert_dict=True), given)
 
 
 def read_config(arguments: Sequence[str]) -> "ConfigDict":
@@ -140,12 +166,13 @@ def _with_file(argument: str) -> str:
     """
     flag, given, value = argument.partition("=")
     name, colon, rest = value.partition(":")
+    name = os.path.expanduser(name)
     if flag != "--config" or not given or not name:
         return argument
     if name.endswith(".py") or "/" in name:
         if not Path(name).is_file():
             raise ConfigError(f"--config: no file {name}")
-        return argument
+        return f"{flag}={name}{colon}{rest}"
     known = {path.stem: path for path in sorted(_configs().glob("*.py"))}
     if name not in known:
         hint = did_you_mean(name, known)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codi_jax.cli.common import add_workdir, names_config, refuse_arguments, run_of, split_config
+from codi_jax.cli.common import add_workdir, local_path, names_config, refuse_arguments, run_of, split_config
 from codi_jax.cli.train import train
 from codi_jax.config import ConfigError
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n", type=int, default=100, help="number of samples to decode, spread evenly over the source (100)"
     )
-    parser.add_argument("--out", type=Path, help="directory for a contact sheet of each source")
+    parser.add_argument("--out", type=local_path, help="directory for a contact sheet of each source")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from codi_jax.cli import (
     world,
 )
 from codi_jax.cli.common import refuse
+from codi_jax.cli.leftovers import Leftovers
 from codi_jax.config import ConfigError, first_line
 from codi_jax.exit_codes import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_UNAVAILABLE
 from codi_jax.plugins import import_plugins
@@ -98,9 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # numpy is first imported; a value set by the user is kept.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args, rest = make_parser().parse_known_args(arguments)
+    import jax
+
     from codi_jax.parallel import distributed
     from codi_jax.parallel.host import keep_programs, prepare_process
 
+    leftovers = Leftovers(getattr(args, name, None) for name in ("workdir", "out"))
     prepare_process()
     # `plan` has its own cache: programs compiled for other hardware cannot be reused.
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
@@ -114,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import_plugins(name for name in map(str.strip, args.plugins.split(",")) if name)
         VERBS[args.verb].run(args, rest)
     except ConfigError as error:
+        if not jax.distributed.is_initialized():  # other processes may still write
+            leftovers.remove()
         refuse(error)
     except KeyboardInterrupt:
         print("codi-jax: interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)

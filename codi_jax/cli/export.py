@@ -2,9 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from codi_jax.cli.common import add_workdir, run_of
+from codi_jax.cli.common import add_workdir, local_path, run_of
 from codi_jax.config import ConfigError
 
 HELP = "write the release's checkpoint files from components of this model, or the adapters of a run"
@@ -13,7 +12,7 @@ HELP = "write the release's checkpoint files from components of this model, or t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_workdir(parser, config=True)
-    parser.add_argument("--out", type=Path, required=True, help="directory for the .pth files, or that of --lora")
+    parser.add_argument("--out", type=local_path, required=True, help="directory for the .pth files, or that of --lora")
     parser.add_argument(
         "--lora", action="store_true", help="write the LoRA adapters that the run keeps apart, as diffusers reads them"
     )

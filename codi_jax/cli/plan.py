@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from codi_jax import storage
-from codi_jax.cli.common import add_workdir, print_choices, run_of
+from codi_jax.cli.common import add_workdir, local_path, print_choices, run_of
 from codi_jax.config import ConfigError
 
 HELP = "compile stages for hardware that need not be present: memory, traffic, bounds, cost"
@@ -32,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="estimate other meshes and batch sizes, and compile the best three in total",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
-    parser.add_argument("--cache", type=Path, metavar="DIRECTORY", help="cache of compiled rows")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="also write the rows to this file")
+    parser.add_argument("--cache", type=local_path, metavar="DIRECTORY", help="cache of compiled rows")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:

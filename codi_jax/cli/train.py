@@ -1,11 +1,21 @@
 """`codi-jax train`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codi_jax.cli.common import add_workdir, directory, names_config, print_choices, read_config, refuse_arguments
+from codi_jax.cli.common import (
+    add_workdir,
+    changed_config,
+    directory,
+    names_config,
+    names_file,
+    print_choices,
+    read_config,
+    refuse_arguments,
+)
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser)
     parser.epilog = (
         "--config=NAME[:argument] names the config and --config.a.b=value overrides a field of it; the result is saved "
-        "in the workdir, so that later calls need only the workdir."
+        "in the workdir, so that later calls need only the workdir. There --config.stages.GROUP.NAME.steps=MORE lets a "
+        "stage go on, from its optimizer and its EMA."
     )
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="only this stage (repeatable)")
     parser.add_argument(
@@ -69,7 +80,8 @@ def train(
 
     Args:
       workdir: directory of the run.
-      rest: --config and its overrides; none if the workdir has its config.
+      rest: --config and its overrides; for a workdir that has its config none, or overrides that it agrees with or that
+        give stages more steps.
       stages: names of the stages; all by default.
       objective: train all stages of this objective instead.
       jobs: number of processes that train independent stages side by side.
@@ -86,7 +98,7 @@ def train(
     from codi_jax.train.jobs import train_side_by_side
     from codi_jax.train.profile import parse
     from codi_jax.train.program import check_objectives
-    from codi_jax.train.recipe import load_run, open_run, save_config
+    from codi_jax.train.recipe import edited, load_run, open_run, save_config
     from codi_jax.train.reuse import reuse
     from codi_jax.train.weights_record import record_weights
 
@@ -100,9 +112,9 @@ def train(
         raise ConfigError(f"--jobs={jobs}: parallel stages are not supported in a distributed run")
     keep_freed_memory()
 
-    config = None
-    if names_config(rest) or not (workdir / "config.json").exists():
-        config = read_config(rest)
+    config, begun = None, (workdir / "config.json").exists()
+    if names_config(rest) or not begun:
+        config = changed_config(workdir, rest) if begun and not names_file(rest) else read_config(rest)
         recipe = open_run(config, workdir)
         check_objectives(recipe, recipe.order)
         save_config(config, workdir, write=False)
@@ -114,6 +126,8 @@ def train(
     _ = recipe.converted  # refuses `config.weights` before anything is written
 
     def begin() -> None:
+        if begun and (line := edited(workdir)):
+            print(f"codi-jax: {line}", file=sys.stderr, flush=True)
         if config is not None:
             save_config(config, workdir)
         record_weights(recipe)

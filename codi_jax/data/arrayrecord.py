@@ -8,6 +8,7 @@ With `media`, a record holds captions and the bytes of media files under the nam
 
 import dataclasses
 import glob
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class ArrayRecords:
         Raises:
           ConfigError: no file matches, or one is not an ArrayRecord file.
         """
-        paths = sorted(glob.glob(path))
+        paths = sorted(glob.glob(os.path.expanduser(path)))
         if not paths:
             raise ConfigError(f"{path}: no such file")
         self._path = path

@@ -25,14 +25,19 @@ from codi_jax.media import files
 from codi_jax.media.arrays import Frames, picture, read_waveform
 from codi_jax.media.audio import Audio
 from codi_jax.media.files import MediaError
+from codi_jax.media.image_files import read_image
 from codi_jax.media.images import crop_resize
+from codi_jax.rng import check_seed
 
 KINDS = ("text", "image", "audio", "video")
 TIMED = ("audio", "video")  # may be given as a part of a file
 PART = ("start", "duration")  # the fields of a record that select the part, in seconds
 SUFFIXES = {
     "text": ("txt", "json"),
-    "image": ("jpg", "jpeg", "png", "webp", "bmp", "tiff", "tif", "gif", "avif", "jp2"),
+    "image": (
+        *("jpg", "jpeg", "png", "webp", "bmp", "tiff", "tif", "gif", "avif", "jp2"),
+        *("heic", "heif", "pgm", "ppm", "pnm"),
+    ),
     "audio": ("wav", "flac", "mp3", "ogg", "m4a", "opus", "oga", "aac", "aiff", "aif", "wma", "ac3"),
     "video": ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "ogv", "3gp"),
 }
@@ -83,6 +88,7 @@ class MediaConfig:
             )
         if min(self.size, self.frames, self.samples, self.sample_rate, self.views) < 1 or self.rate <= 0:
             raise ConfigError("media: size, frames, rate, samples, sample_rate and views must be positive")
+        check_seed(self.seed, "media.seed")
         if not 0 <= self.truncate <= 1:
             raise ConfigError(f"media.truncate: expected a probability, got {self.truncate}")
         if self.middle_frame and "video" not in self.modalities:
@@ -227,7 +233,7 @@ def _decode(record: Mapping[str, Any], config: MediaConfig, seed: tuple[int, ...
             sample["text"] = {"caption": caption, "prompt": prompt}
         elif name == "image":
             crop = drawn()[3] if config.crop == "random" else None
-            sample["image"] = crop_resize(files.read_image(value), config.size, crop)
+            sample["image"] = crop_resize(read_image(value), config.size, crop)
         elif name == "audio":
             size = (config.samples, config.sample_rate)
             heard = read_waveform(value, *size) if isinstance(value, Audio) else reader.read_audio(value, *size)

@@ -13,8 +13,8 @@ from codi_jax.config import ConfigError
 from codi_jax.data.decoded_source import DecodedSource
 from codi_jax.data.skip_bad_samples import SkipBadSamples
 from codi_jax.data.source import Source, make_source
-from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.metadata import probe
 from codi_jax.media.sheet import captions_of, contact_sheet
 from codi_jax.progress import ProgressFn
 
@@ -63,7 +63,7 @@ def inspect(
         if isinstance(source, DecodedSource):
             for name, file in source.record(index).items():
                 if isinstance(file, MediaFile):
-                    metadata.setdefault(name, []).append(files.probe(file))
+                    metadata.setdefault(name, []).append(probe(file))
     lines = [f"{len(source)} samples; read {len(indices)}, of which {len(bad)} cannot be used"]
     if isinstance(source, DecodedSource):
         lines += [f"  {note}" for note in source.notes()]

@@ -11,6 +11,7 @@ file. A file is a path, relative to the table's folder or to `root`, or bytes, o
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,13 @@ class Manifest:
         read = [name for spec in self._columns.values() for name in spec.names]
         used = {*read, *(name.split("/")[0] for name in read)}  # the columns, and those in which they are nested
         names = used | {join.column, column} - {""}
-        if config.path and Path(config.path).is_dir():
-            self._root = Path(config.root or config.path)
-            table: Table = FolderTable(config.path, names)
+        path, root = os.path.expanduser(config.path), os.path.expanduser(config.root)
+        if path and Path(path).is_dir():
+            self._root = Path(root or path)
+            table: Table = FolderTable(path, names)
         else:
-            paths = _paths(config.path)
-            self._root = Path(config.root or Path(paths[0]).parent)
+            paths = _paths(path)
+            self._root = Path(root or Path(paths[0]).parent)
             table = read_table(paths, names, rows=config.rows, header=config.header)
         self._first = table
         for name in filter(None, (column, join.column)):
@@ -183,12 +185,16 @@ class Manifest:
         record: dict[str, Any] = {"name": f"row {index}"}
         for name in KINDS:
             if name in values:
-                part = (start, duration) if name in TIMED else (0.0, None)
-                read = _captions(values[name]) if is_caption(name) else self._file(values[name], index, name, *part)
-                record[name] = read
+                if is_caption(name):
+                    record[name] = _captions(values[name], f"row {index}: {name}")
+                else:
+                    part = (start, duration) if name in TIMED else (0.0, None)
+                    record[name] = self._file(values[name], index, name, *part)
         return record
 
     def _file(self, value: Any, index: int, name: str, start: float, duration: float | None) -> MediaFile:
+        if isinstance(value, list) and len(value) == 1:  # as `datasets` writes a list of images
+            (value,) = value
         path, data = (value.get("path"), value.get("bytes")) if isinstance(value, dict) else (value, None)
         if isinstance(path, bytes):
             path, data = None, path
@@ -196,15 +202,26 @@ class Manifest:
             return MediaFile(f"row {index}, {path or name}", data, start, duration)
         if not isinstance(path, str) or data is not None:
             raise MediaError("value", f"row {index}: {name} is neither a path nor bytes: {value!r:.80}")
-        return MediaFile(str(self._root / path), start=start, duration=duration)
+        return MediaFile(str(self._root / _in_home(path)), start=start, duration=duration)
+
+
+def _in_home(path: str) -> str:
+    """A path with ~/ at its beginning as one from the root; any other path is itself, also of a file called ~x."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
 
 
 def _paths(path: str) -> list[str]:
     """The files of a table; a file whose name holds a comma or braces is itself."""
+    path = os.path.expanduser(path)
     return expand(path) if any(c in path for c in ",{*") and not Path(path).exists() else [path]
 
 
-def _captions(value: object) -> object:
+def _captions(value: object, where: str) -> object:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise MediaError("value", f"{where}: not UTF-8") from None
     if isinstance(value, str) and value.startswith("["):
         try:
             listed = json.loads(value)

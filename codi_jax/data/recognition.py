@@ -10,6 +10,7 @@ a folder of media files             manifest; captions are KEY.txt or KEY.json b
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,9 @@ from codi_jax.data.table_columns import (
     file_columns,
 )
 from codi_jax.data.table_layouts import open_table
-from codi_jax.media import files
+from codi_jax.data.tar import COMPRESSED
 from codi_jax.media.files import MediaError
+from codi_jax.media.metadata import probe
 
 _SAMPLED = 500  # rows of a table
 _PROBED = 3  # samples whose videos are asked for a soundtrack
@@ -60,10 +62,10 @@ def recognize(path: str) -> Recognized:
     Raises:
       ConfigError: there is no such path, or it holds nothing that a source reads.
     """
-    where = Path(path)
+    where = Path(os.path.expanduser(path))
     if where.is_dir():
         found = _folder(where)
-    elif where.suffix.lower() == ".tar" and where.is_file():
+    elif where.name.lower().endswith((".tar", *COMPRESSED)) and where.is_file():
         found = _shards(str(where), [where])
     elif where.is_file():
         found = _table([str(where)], str(where))
@@ -182,6 +184,8 @@ def _caption_key(data: bytes) -> str | None:
 
 def _media_folder(folder: Path, table: FolderTable) -> Recognized:
     if not len(table):
+        if packed := [path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(COMPRESSED)]:
+            return _shards(str(packed[0]), packed)  # which says how they are unpacked
         others = ", ".join(f"{suffix} {n}" for suffix, n in table.others.most_common(5)) or "no files"
         raise ConfigError(f"{folder}: no tars, tables or media files in this folder ({others})")
     counts = {name: sum(value is not None for value in table.values(name)) for name in (*KINDS, "json")}
@@ -220,7 +224,7 @@ def _with_soundtrack(found: Recognized) -> Recognized:
         source = make_source({**found.config, "faults": {"max_bad_fraction": 1.0}})
         assert isinstance(source, SkipBadSamples) and isinstance(source.source, DecodedSource)
         records = [source.source.record(i) for i in range(min(_PROBED, len(source)))]
-        if not all("samples a second" in files.probe(record[VIDEO]) for record in records):
+        if not all("samples a second" in probe(record[VIDEO]) for record in records):
             return found
     except (MediaError, KeyError):
         return found

@@ -25,6 +25,8 @@ from codi_jax.config import ConfigError
 from codi_jax.media.files import MediaError
 
 MIN_CACHED = 16 << 20
+TAB = "\t"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 class TextTable:
@@ -92,8 +94,8 @@ class TextTable:
             pass
         raise MediaError("damaged", f"{self._path}: row {index} is not what it was when the table was opened")
 
-    def _reader(self, lines: Iterable[str]) -> Any:
-        return csv.reader(lines, delimiter=self._delimiter, strict=True, skipinitialspace=True)
+    def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return separated(lines, self._delimiter, strict=True)
 
     def _cached(self) -> np.ndarray:
         stat = os.stat(self._path)
@@ -101,6 +103,7 @@ class TextTable:
         if folder is None:
             return np.asarray(self._scan())
         said = f"{os.path.abspath(self._path)} {stat.st_size} {stat.st_mtime_ns} {self._delimiter} {self._headless}"
+        said += " rows are lines" * (self._delimiter == TAB)
         file = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.npy"
         if (starts := _load(file, stat.st_size)) is not None:
             return starts
@@ -119,6 +122,7 @@ class TextTable:
                     if len(row) != len(self._header):
                         raise ConfigError(
                             f"{self._path}: row {number} has a different number of columns than the header"
+                            + "; in a tsv, a row is a line" * (self._delimiter == TAB)
                         )
                     if number > 1 or self._headless:
                         starts.append(start)
@@ -134,7 +138,7 @@ class TextTable:
 
     def _csv(self, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
         """The rows that are not empty, and where each begins."""
-        start, end = 0, 0
+        start, end, rows = 0, 0, 0
 
         def lines() -> Iterator[str]:  # the reader takes as many as a row has
             nonlocal start, end
@@ -148,10 +152,13 @@ class TextTable:
         try:
             for row in self._reader(lines()):
                 if row:
+                    rows += 1
                     yield start, row
                 start = end
         except csv.Error as error:
-            raise ConfigError(f"{self._path}: not a table ({error})") from error
+            where = f"{self._path}: row {1 + self._comments + rows}"
+            said = "a quote does not end" if "end of data" in str(error) else str(error)
+            raise ConfigError(f"{where} is no row of a table ({said})") from error
 
     def _check_object(self, line: str, number: int) -> None:
         try:
@@ -160,6 +167,22 @@ class TextTable:
             raise ConfigError(f"{self._path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise ConfigError(f"{self._path}: not a list of objects")
+
+
+def separated(lines: Iterable[str], delimiter: str, strict: bool = False) -> Iterator[list[str]]:
+    """The rows of a csv, or of a tsv if the delimiter is a tab.
+
+    A row of a tsv is a line, and a quote in it means nothing, since captions begin with quotes. Only a field that is
+    quoted as writers of csv do it, from its beginning to its end with each quote inside twice, loses these.
+
+    Raises:
+      csv.Error: a row is none, if `strict`.
+    """
+    if delimiter != TAB:
+        yield from csv.reader(lines, delimiter=delimiter, strict=strict, skipinitialspace=True)
+        return
+    for row in csv.reader(lines, delimiter=TAB, quoting=csv.QUOTE_NONE, strict=strict, skipinitialspace=True):
+        yield [x[1:-1].replace('""', '"') if x[:1] == '"' and _QUOTED.fullmatch(x) else x for x in row]
 
 
 def _lines(path: str, file: BinaryIO, carriage_returns: bool) -> Iterator[tuple[int, str]]:

@@ -18,6 +18,7 @@ skips the samples that they list, and goes on counting from the samples that the
 import dataclasses
 import json
 import math
+import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 
 from codi_jax.config import NO_EFFECT, ConfigError, config_class
 from codi_jax.media.files import MediaError
+from codi_jax.rng import check_seed
 
 _SURE = 1e-6  # the probability at which the number of bad samples is no longer chance
 
@@ -44,6 +46,9 @@ class FaultsConfig:
     max_bad_fraction: float = dataclasses.field(default=0.01, metadata=NO_EFFECT)
     log: str = dataclasses.field(default="", metadata=NO_EFFECT)
     seed: int = 0
+
+    def __post_init__(self):
+        check_seed(self.seed, "faults.seed")
 
 
 class SkipBadSamples:
@@ -65,7 +70,7 @@ class SkipBadSamples:
         self._process = process
         self.log: Path | None = None  # of this process
         if config.log:
-            self.log_to(Path(config.log))
+            self.log_to(Path(os.path.expanduser(config.log)))
 
     def log_to(self, path: Path) -> None:
         """Reads the logs PATH.k of earlier runs, and logs to that of this process, unless there is a log already."""

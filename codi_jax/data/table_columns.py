@@ -13,8 +13,8 @@ from codi_jax.data.decoded_source import KINDS
 from codi_jax.data.folder import KIND
 from codi_jax.data.path_templates import DISTINCT, guess_template, media_files, path_of
 from codi_jax.data.tables import Table
-from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.metadata import probe
 
 CAPTION, IMAGE, AUDIO, VIDEO = KINDS
 CAPTION_COLUMNS = (
@@ -72,7 +72,7 @@ def _kind(value: Any) -> str | None:
         return KIND[suffix]
     if isinstance(data, bytes):
         with suppress(MediaError):
-            found = files.probe(MediaFile("bytes", data))
+            found = probe(MediaFile("bytes", data))
             return VIDEO if "frames a second" in found else AUDIO if "samples a second" in found else IMAGE
     return None
 

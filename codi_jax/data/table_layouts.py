@@ -9,6 +9,7 @@ from typing import Any
 
 from codi_jax.config import ConfigError
 from codi_jax.data.folder import KIND
+from codi_jax.data.row_index import separated
 from codi_jax.data.table_columns import CAPTION_COLUMNS
 from codi_jax.data.tables import DELIMITERS, JoinedTable, Table, lists_of, read_json, read_table
 
@@ -55,7 +56,7 @@ def _header(path: str, delimiter: str) -> tuple[str, ...]:
         lines = [line[:10_000] for line in itertools.islice(stream, _LOOKED_AT)]
     comments = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
     try:
-        rows = list(csv.reader(lines[len(comments) :], delimiter=delimiter, skipinitialspace=True))
+        rows = list(separated(lines[len(comments) :], delimiter))
     except csv.Error:
         return ()
     rows = [row for row in rows if row]

@@ -8,6 +8,7 @@ zeros stand between a file and the next header, and cut if it ends without zeros
 import dataclasses
 import os
 import re
+import shlex
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,13 @@ _BLOCK = 512
 _ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError)
 _NAME, _SIZE, _SUM, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157), slice(345, 500)
 _TIMES = re.compile(rb"(?:\d+ (?:[acm]time|[ug]id|[ug]name)=[^\n]*\n)+\0*")  # fields of pax without effect here
+_MAGIC = (  # the first bytes of what a program writes, and the program that reads it
+    (rb"\x1f\x8b", "gzip", "gunzip"),
+    (rb"BZh[1-9]1AY&SY", "bzip2", "bunzip2"),
+    (rb"\xfd7zXZ\0", "xz", "unxz"),
+    (rb"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+)
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")  # the ends of names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +35,20 @@ class Member:
     name: str
     offset: int
     size: int
+
+
+def refuse_compressed(path: str, stream: Any) -> None:
+    """Raises ConfigError, with the command that unpacks it, if a tar is compressed.
+
+    A file in it has no place of its own, so its samples could be read in their order only.
+    """
+    begins = stream.read(10)
+    stream.seek(0)
+    for magic, program, unpack in _MAGIC:
+        if re.match(magic, begins):
+            name, known = path.rpartition("/")[2] if "://" in path else path, path.lower().endswith(COMPRESSED)
+            command = f"{unpack} -k {shlex.quote(name)}" if known else f"{unpack} -c {shlex.quote(name)} > unpacked.tar"
+            raise ConfigError(f"{path}: compressed by {program}, so its files have no offsets; unpack it: {command}")
 
 
 class _Tar(tarfile.TarFile):

@@ -9,6 +9,7 @@ files. Without `media`, a row is a sample.
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,7 @@ class Tfds:
 
         where = config.data_dir or "the default folder of tfds"
         try:
-            builder = tfds.builder(config.dataset, data_dir=config.data_dir)
+            builder = tfds.builder(config.dataset, data_dir=config.data_dir and os.path.expanduser(config.data_dir))
             if not builder.is_prepared():
                 raise ConfigError(f"not prepared in {where}: tfds build {config.dataset} --file_format=array_record")
             self._rows = builder.as_data_source(config.split)

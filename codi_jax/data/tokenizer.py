@@ -11,6 +11,7 @@ of the text codec are built from bare vocabulary files, as the release ships the
 """
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -216,17 +217,18 @@ def make_tokenizer(name: str) -> Tokenizer:
     kind, _, folder = name.partition(":")
     if kind in RELEASE:
         try:
-            return RELEASE[kind](folder)
+            return RELEASE[kind](os.path.expanduser(folder))
         except ConfigError as error:
             raise ConfigError(f"tokenizer {name!r}: {error}") from error
         except Exception as error:  # the library raises a bare Exception for a file that it cannot read
             first = first_line(error)
             raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first}") from error
-    if not hub and not Path(name).is_dir():
+    path = name.removeprefix("hub:") if hub else os.path.expanduser(name)
+    if not hub and not Path(path).is_dir():
         raise ConfigError(f"no tokenizer {name!r}; expected one of {', '.join(VOCABULARIES)}, a folder or hub:NAME")
     from transformers import AutoTokenizer
 
     try:
-        return Tokenizer(AutoTokenizer.from_pretrained(name.removeprefix("hub:"), local_files_only=not hub))
+        return Tokenizer(AutoTokenizer.from_pretrained(path, local_files_only=not hub))
     except (OSError, ValueError) as error:
         raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first_line(error)}") from error

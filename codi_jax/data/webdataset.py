@@ -90,6 +90,7 @@ class WebDataset:
             raise ConfigError(
                 f"{config.shards}: no sample has {' and '.join(config.media.modalities)}; {len(self.shards)} shards "
                 f"hold {sum(c.samples for c in self._contents)} samples with {', '.join(present) or 'nothing'}"
+                + "".join(f"; {note}" for note in self._others())
             )
 
     def __len__(self) -> int:
@@ -138,9 +139,12 @@ class WebDataset:
     def notes(self) -> list[str]:
         """What is lost and what is passed over, as lines of text."""
         damaged = [f"{shard}: {contents.damage}" for shard, contents in self._damaged()]
+        return damaged + self._others()
+
+    def _others(self) -> list[str]:
         others = sum((Counter(c.others) for c in self._contents), Counter())
-        named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common())
-        return damaged + ([f"files of other kinds are passed over: {named}"] if named else [])
+        named = ", ".join(f"{suffix} {count}" for suffix, count in others.most_common(10))
+        return [f"files of other kinds are passed over: {named}"] if named else []
 
     def _read(self, shard: str, version: str) -> ShardIndex:
         """The contents of a shard, from the index if it has them."""

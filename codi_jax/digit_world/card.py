@@ -91,6 +91,25 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _read(package: Package) -> dict[str, Any]:
+    """The card of a package."""
+    return json.loads((package.directory / "card.json").read_text())
+
+
+def _of_start(start: Package) -> tuple[dict[str, Any], ...]:
+    """The card's entries about the runs that trained what a run started from, the first one first.
+
+    Raises:
+      ConfigError: the card of the package is missing or lacks an entry.
+    """
+    try:
+        card = _read(start)
+        own = {key: card[key] for key in ("config", "commit", "hours", "data")}
+        return (*card.get("started_from", ()), own)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{start.directory / 'card.json'}: does not say how the model was trained: {error}") from None
+
+
 def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
     """The card's entries about judges and similarity towers: "judges_config", "judges_commit" and "judges_hours".
 
@@ -104,7 +123,7 @@ def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
         return {"judges_config": about.judges_config, "judges_commit": commit, "judges_hours": _hours(judging)}
     path = judging.directory / "card.json"
     try:
-        entries = json.loads(path.read_text())
+        entries = _read(judging)
         return {
             "judges_config": entries["judges_config"],
             "judges_commit": entries.get("judges_commit", entries["commit"]),
@@ -114,7 +133,9 @@ def of_judges(judging: Run | Package, about: About) -> dict[str, Any]:
         raise ConfigError(f"{path}: does not say how the judges were trained; name their workdir instead") from None
 
 
-def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: About) -> dict[str, Any]:
+def card(
+    run: Run, judging: Run | Package, dtype: str, parameters: int, about: About, start: Package | None = None
+) -> dict[str, Any]:
     """The card of a model.
 
     Args:
@@ -123,20 +144,28 @@ def card(run: Run, judging: Run | Package, dtype: str, parameters: int, about: A
       dtype: of the packaged parameters.
       parameters: number of parameters of the model, without judges.
       about: see `About`.
+      start: the package whose weights the run started from.
 
     Returns:
       {"version", "config", "commit", "hours", "judges_config", "judges_commit", "judges_hours", "dtype", "parameters",
-      "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} if the run has not been evaluated.
+      "data", "floors", "numbers", "licence", "origins"}; "numbers" is {} if the run has not been evaluated. With
+      `start` also "started_from", a list of {"config", "commit", "hours", "data"}.
+
+    Raises:
+      ConfigError: a package has no card that says how it was trained.
     """
     path = run.folder / "metrics.json"
     trained_on = {name for stage in run.stages.values() for name in _sources(run, stage.source)}
     data = {name: dict(run.config.sources[name].items()) for name in sorted(trained_on)}
-    kinds = sorted({source["name"] for source in data.values()})
+    before = {} if start is None else {"started_from": list(_of_start(start))}
+    every = [data, *(entry["data"] for entry in before.get("started_from", ()))]
+    kinds = sorted({source["name"] for sources in every for source in sources.values()})
     return {
         "version": __version__,
         "config": about.config,
         "commit": about.commit or _commit(),
         "hours": _hours(run),
+        **before,
         **of_judges(judging, about),
         "dtype": dtype,
         "parameters": parameters,
@@ -194,6 +223,8 @@ def _rows(
 
 def text(card: Mapping[str, Any]) -> str:
     """The card in Markdown."""
+    before = card.get("started_from", ())
+    data = [f"- `{name}`: {_describe(source)}" for part in (*before, card) for name, source in part["data"].items()]
     lines = [
         "# Model card",
         "",
@@ -202,12 +233,16 @@ def text(card: Mapping[str, Any]) -> str:
         f"- Config: `{card['config'] or 'config.json'}`; judges: `{card['judges_config'] or 'config.json'}`.",
         f"- Commit: {card['commit']}; of the judges: {card['judges_commit']}.",
         f"- Training: {card['hours']:.2f} hours of processes on the model, {card['judges_hours']:.2f} on the judges.",
+        *(
+            f"- Started from: `{one['config'] or 'config.json'}`, commit {one['commit']}, {one['hours']:.2f} hours."
+            for one in card.get("started_from", ())
+        ),
         f"- Licence of the weights: {card['licence']}.",
         *(f"- Data, {kind}: {origin}" for kind, origin in card["origins"].items()),
         "",
         "Trained on the sources",
         "",
-        *(f"- `{name}`: {_describe(source)}" for name, source in card["data"].items()),
+        *dict.fromkeys(data),
         "",
     ]
     if not (numbers := card["numbers"]):

@@ -9,7 +9,9 @@ The judges are packaged first, since the card holds the numbers of an evaluation
     codi-jax evaluate --workdir=out/model --judges=out/package
     codi-jax package --workdir=out/model --judges=out/judges --out=out/package
 
-Judges may also be those of another package, so that a retrained model is evaluated by the same judges.
+Judges may also be those of another package, so that a retrained model is evaluated by the same judges. A run that
+starts from a package (`config.weights`) is written with the components that it has not trained; "started_from" of
+config.json has the configs of the runs that trained those, the first one first.
 """
 
 import json
@@ -67,6 +69,11 @@ def _resolved(run: Run) -> dict[str, Any]:
     return {key: tree[key] for key in _KEPT if key in tree}
 
 
+def _start(run: Run) -> Package | None:
+    """The package whose weights the run started from, if there is one."""
+    return packaged.open_package(run.config.weights) if packaged.is_package(run.config.weights) else None
+
+
 def package(
     run: Run | None, judging: Run | Package, out: Path, dtype: str = "float16", about: card.About | None = None
 ) -> str:
@@ -89,8 +96,10 @@ def package(
     config, model_card = {"judges": judges_config}, None
     if run is not None:
         weights = {"model": _weights(run, tuple(run.codi.component_names())), **weights}
-        config = {"run": _resolved(run), **config}
-        model_card = card.card(run, judging, dtype, _count(weights["model"]), about or card.About())
+        start = _start(run)
+        before = {} if start is None else {"started_from": [*start.started_from, start.run]}
+        config = {"run": _resolved(run), **before, **config}
+        model_card = card.card(run, judging, dtype, _count(weights["model"]), about or card.About(), start)
     packaged.write(out, weights, config, dtype)
     files = [packaged.FILES[kind] for kind in weights]
     if model_card is not None:

@@ -15,7 +15,7 @@ from codi_jax.evaluation.settings import Settings
 from codi_jax.evaluation.videos import read_frames
 from codi_jax.evaluation.weights import open_weights
 from codi_jax.interop.inception import WEIGHTS
-from codi_jax.media.files import read_image
+from codi_jax.media.image_files import read_image
 
 CONVENTION = "tensorflow"
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.data.decoded_source import KINDS, is_caption, pick_caption
 from codi_jax.data.folder import KIND, read_sidecar
-from codi_jax.media.files import MediaError, MediaFile, probe
+from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.metadata import probe
 
 Content = str | MediaFile  # the path of a file, a part of a file, or a file in memory
 _NAMED = re.compile(f"({'|'.join(KINDS)})_(.+)")
@@ -172,6 +173,7 @@ def open_samples(path: str) -> Samples:
       ConfigError: there is no such folder, it has no samples, it mixes layouts, two files are of one sample and
         modality, or a sample lacks a modality that others have.
     """
+    path = os.path.expanduser(path)
     if os.path.isfile(path):
         from codi_jax.data.recognition import recognize
 

@@ -5,6 +5,7 @@ import numpy as np
 from codi_jax.evaluation.samples import Content
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.metadata import probe
 
 LARGEST = 256  # pixels, the side of frames that are read
 
@@ -33,7 +34,7 @@ def rate_and_side(content: Content) -> tuple[float, int]:
       MediaError: the file cannot be read, or is no video.
     """
     file = as_file(content)
-    found = files.probe(file)
+    found = probe(file)
     rate, side = found.get("frames a second", 0.0), min(found.get("width", 0), found.get("height", 0))
     if not rate or not side:
         raise MediaError("kind", f"{file.name}: expected a video with a frame rate")

@@ -48,6 +48,9 @@ UNREAD = {
 }
 IGNORE = {**RECOMPUTED, **UNREAD}
 
+# Why towers with further layers are refused.
+FUSED = "CLAP with fusion of several views of a long audio (enable_fusion) is not supported, only CLAP without"
+
 # Fields that change the structure, with their value in the public checkpoints.
 _FIXED = {
     "ape": False,

@@ -10,7 +10,7 @@ time, so that checkpoints larger than memory can be converted.
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from codi_jax.checkpoint import save_params
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import families, release
+from codi_jax.interop.ema import with_ema
 from codi_jax.interop.family import Found
-from codi_jax.interop.names import NamesError, flatten, from_release, under
-from codi_jax.interop.tensors import open_state
+from codi_jax.interop.names import NamesError, few, flatten, from_release, under
+from codi_jax.interop.shards import CheckpointFiles, checkpoints
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
-from codi_jax.rng import fold
+from codi_jax.rng import fold, seed_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +72,11 @@ class Report:
         lines = [table(rows, right=(1, 2, 3, 5))]
         lines += [f"ignored {count} keys: {why}" for why, count in reasons.items()]
         lines += [
-            f"initialized in {c.component}, since the files do not hold it: {_few(c.initialized)}"
+            f"initialized in {c.component}, since the files do not hold it: {few(c.initialized, 4)}"
             for c in self.components
             if c.initialized
         ]
         return "\n".join(lines)
-
-
-def _few(names: Sequence[str], shown: int = 4) -> str:
-    """The first names and the number of the others."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) -> dict[str, np.ndarray]:
@@ -92,24 +88,35 @@ def init_leaves(codi: CoDi, component: str, wanted: Sequence[str], seed: int) ->
 
     shapes = paths.flatten(codi.shapes(component))
     options = compiled_for_one_call(sum(math.prod(shapes[path].shape) for path in wanted))
-    leaves = jax.jit(make, compiler_options=options)(fold(jax.random.key(seed), "convert"))
+    leaves = jax.jit(make, compiler_options=options)(fold(seed_key(seed), "convert"))
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 
-def read_release(codi: CoDi, state: Mapping[str, np.ndarray]) -> tuple[dict[str, Found], dict[str, str]]:
+def read_release(
+    codi: CoDi, state: Mapping[str, np.ndarray], wanted: Collection[str] | None = None
+) -> tuple[dict[str, Found], dict[str, str]]:
     """Reads a state dict of the release.
+
+    Args:
+      codi: the model.
+      state: the flat dictionary of its files.
+      wanted: the components to read; all if None.
 
     Returns:
       Component -> its leaves; and ignored key -> reason.
 
     Raises:
-      NamesError: naming every missing, unexpected, misshaped, mistyped or non-finite tensor of all components.
+      NamesError: naming the first missing, unexpected, misshaped, mistyped and non-finite tensors of each component.
     """
     reader = release.Reader(codi)
     by_component, others = reader.split(state)
-    problems = [f"unexpected: {', '.join(others['unexpected'])}"] if "unexpected" in others else []
-    found = {}
+    unexpected = list(others.get("unexpected", ()))
+    problems = [f"{len(unexpected)} unexpected: {few(unexpected)}"] if unexpected else []
+    found, ignored = {}, {key: why for kind in others.values() for key, why in kind.items()}
     for component, keys in by_component.items():
+        if wanted is not None and component not in wanted:
+            ignored |= dict.fromkeys(keys, f"of {component}, which --only leaves out")
+            continue
         part = reader.parts[component]
         tensors = under({key: state[key] for key in keys}, part.prefix)
         try:
@@ -121,27 +128,51 @@ def read_release(codi: CoDi, state: Mapping[str, np.ndarray]) -> tuple[dict[str,
         found[component] = Found(tree, tuple(sorted(reader.leaves[component].keys() - held)), {})
     if problems:
         raise NamesError("; ".join(problems))
-    return found, {key: why for kind in others.values() for key, why in kind.items()}
+    return found, ignored
 
 
-def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict[str, str]]:
+def _wanted(codi: CoDi, only: Collection[str]) -> set[str]:
+    """The names of the components to read: those of `only`, by default all.
+
+    Raises:
+      ConfigError: the model has no such component.
+    """
+    known = codi.component_names()
+    if unknown := [name for name in only if name not in known]:
+        raise ConfigError(f"--only: no component {', '.join(unknown)}; this model has {', '.join(known)}")
+    return set(only or known)
+
+
+def _open(checkpoint: CheckpointFiles, ema: bool) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint; with `ema`, their moving averages."""
+    state = checkpoint.open()
+    try:
+        return with_ema(state) if ema else state
+    except ConfigError as error:
+        raise ConfigError(f"{checkpoint.path}: {error}") from error
+
+
+def _read_all(
+    codi: CoDi, files: Sequence[Path], ema: bool, only: Collection[str]
+) -> tuple[dict[str, Found], dict[str, str]]:
     """Reads all files; returns component -> its leaves, and ignored key -> reason."""
     of_release: dict[str, np.ndarray] = {}
     sources: list[tuple[str, dict[str, Found]]] = []
     ignored: dict[str, str] = {}
-    targets = {component: codi.shapes(component) for component in codi.component_names()}
+    wanted = _wanted(codi, only)
+    targets = {component: codi.shapes(component) for component in codi.component_names() if component in wanted}
     configs = {
         c: getattr(codi[name].config, "denoiser" if role == "cross" else role)
         for c, (name, role) in codi.component_names().items()
     }
-    for file in files:
-        state = open_state(file)
-        if any(key.startswith(release.ROOTS) for key in state):
-            if duplicates := sorted(state.keys() & of_release.keys()):
-                raise ConfigError(f"{file}: {len(duplicates)} keys, such as {duplicates[0]}, are in another file, too")
-            of_release |= state
-            continue
+    for checkpoint in checkpoints(files):
+        state, file = _open(checkpoint, ema), checkpoint.path
         try:
+            if any(key.startswith(release.ROOTS) for key in state) and families.family_of(state) is None:
+                if duplicates := sorted(state.keys() & of_release.keys()):
+                    raise ConfigError(f"{len(duplicates)} keys, such as {duplicates[0]}, are in another file, too")
+                of_release |= state
+                continue
             if network := families.feature_weights(state):
                 what = f"{network.family.name} is no component of a CoDi model"
                 raise ConfigError(f"{what}: convert it in a call of its own, without --config and --workdir")
@@ -151,7 +182,7 @@ def _read_all(codi: CoDi, files: Sequence[Path]) -> tuple[dict[str, Found], dict
         sources.append((str(file), found))
         ignored |= unread
     if of_release:
-        found, unread = read_release(codi, of_release)
+        found, unread = read_release(codi, of_release, wanted)
         sources.append(("the release", found))
         ignored |= unread
     out: dict[str, Found] = {}
@@ -214,23 +245,32 @@ def write(
     return tuple(done)
 
 
-def convert(codi: CoDi, files: Sequence[Path], directory: Path, seed: int = 0) -> Report:
+def convert(
+    codi: CoDi,
+    files: Sequence[Path],
+    directory: Path,
+    seed: int = 0,
+    ema: bool = False,
+    only: Collection[str] = (),
+) -> Report:
     """Reads public checkpoints and writes the components that they hold.
 
     Args:
       codi: the model.
       files: any of the release's four files, or files of the layouts in `families`; two files may hold two parts of one
-        component.
+        component. Each is a file, a shard beside the others, their index, or a folder: see `interop.shards`.
       directory: components are written to DIRECTORY/COMPONENT; existing ones are replaced.
       seed: for the initialization of leaves that the files do not hold.
+      ema: read moving averages in place of the weights that have them (`interop.ema`).
+      only: names of the components to read; by default all that the files hold.
 
     Raises:
       ConfigError: a file cannot be read or does not fit the model; in this case nothing has been written.
       CheckpointError: a component cannot be written.
     """
-    found, ignored = _read_all(codi, files)
+    found, ignored = _read_all(codi, files, ema, only)
     if not found:
         why = "".join(f"; ignored keys {why}" for why in dict.fromkeys(ignored.values()))
         raise ConfigError(f"{', '.join(map(str, files))}: no component of this model found{why}")
-    origin = {"files": [Path(file).name for file in files]}
+    origin = {"files": [Path(file).name for file in files], "ema": ema}
     return Report(write(codi, found, storage.as_path(directory), origin, seed), ignored)

@@ -1,5 +1,8 @@
 """Reading a public checkpoint layout that holds some of our components. The layouts are listed in `families`.
 
+The keys of the weights may have a prefix, the root: that of the dict in which a program saves them (`state_dict.`,
+`generator.`), of PyTorch's wrappers (`module.`), or of the model that the network is a part of (`first_stage_model.`).
+
 The caller initializes what a file does not hold: leaves (`CheckpointPart.missing`: temporal layers, the other half of
 Optimus) and further rows of tables (`CheckpointPart.rows`); see `Found`. Two files may each hold a part of one
 component, as those of BERT and GPT-2 do for `text_codec`; their trees have no leaf in common.
@@ -14,17 +17,22 @@ import jax
 from flax import traverse_util
 
 from codi_jax.config import ConfigError
-from codi_jax.interop.names import NamesError, Rule, flatten, from_release
+from codi_jax.interop.names import NamesError, Rule, few, flatten, from_release
+from codi_jax.interop.sizes import differences
 from codi_jax.types import PyTree
 
-_CONTAINER = "state_dict."
-_OUTSIDE = "training state outside of `state_dict`"
+# The dicts in which training programs save weights, and wrappers of PyTorch, one within another.
+_CONTAINERS = r"(?:(?:state_dict|model_state_dict|model|generator|model_g|module)\.)*"
 
 
-def weight_keys(keys: Collection[str]) -> dict[str, str]:
-    """Key of a weight -> key in the file, which has the prefix `state_dict.` if a training program wrote it."""
-    inner = {key.removeprefix(_CONTAINER): key for key in keys if key.startswith(_CONTAINER)}
-    return inner or {key: key for key in keys}
+# Patterns of our paths.
+TEMPORAL = (r".*/temporal(_[01])?/.*",)  # layers for video
+NO_PROJECTION = ("projection/.*",)
+
+
+def always(rules: list[Rule]) -> Callable[[Any], list[Rule]]:
+    """A table that does not depend on the config."""
+    return lambda config: rules
 
 
 def first_keys(keys: Collection[str]) -> str:
@@ -43,6 +51,7 @@ class CheckpointPart:
       keys: pattern that its keys without `prefix` match in full; two parts may share a prefix.
       missing: patterns of our paths (full match) of leaves that the files do not hold.
       rows: our paths of tables that may have more rows than those in the file, which are then the first rows.
+      when: whether tensors, by their names in the table, are of this component and not of another of the same layout.
     """
 
     component: str
@@ -51,11 +60,13 @@ class CheckpointPart:
     keys: str = ".*"
     missing: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    when: Callable[[Mapping[str, Any]], bool] = bool
 
     def select(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Its tensors in a renamed state, by their names in the table."""
         inner = {key.removeprefix(self.prefix): key for key in state if key.startswith(self.prefix)}
-        return {name: state[key] for name, key in inner.items() if re.fullmatch(self.keys, name)}
+        tensors = {name: state[key] for name, key in inner.items() if re.fullmatch(self.keys, name)}
+        return tensors if self.when(tensors) else {}
 
     def fit(self, tensors: Mapping[str, Any], config: Any, target: PyTree) -> tuple[dict[str, Any], dict[str, int]]:
         """The target with `rows` tables as long as in the file, and path -> number of rows of the shorter ones."""
@@ -75,13 +86,14 @@ class Family:
 
     Attributes:
       name: a description for messages.
-      required: patterns; a file is of the family if each matches some key in full. Here and below, keys are those of
-        `weight_keys`.
+      required: patterns; a file is of the family if each matches some key in full. Here and below, keys are without the
+        root, the same prefix for all of them.
       parts: the components that its files may hold.
       rename: state -> state with the names of the parts' tables. Arrays are passed unchanged, except where several are
         joined into a new one.
       ignore: pattern of keys (full match), after renaming -> reason why they are ignored.
       refuse: pattern of keys (full match) -> reason why a file with such a key is refused.
+      inside: patterns of names of the network in a larger model, which may end the root.
     """
 
     name: str
@@ -90,20 +102,28 @@ class Family:
     rename: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     ignore: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    inside: tuple[str, ...] = ()
 
-    def matches(self, keys: Collection[str]) -> bool:
-        """Whether a file with these keys, from `weight_keys`, is of the family."""
-        return all(any(re.fullmatch(pattern, key) for key in keys) for pattern in self.required)
+    def root(self, keys: Collection[str]) -> str | None:
+        """The prefix of the weights in a file with these keys; None if it is of another family."""
+        first, *others = self.required
+        pattern = re.compile(f"({_CONTAINERS}{''.join(f'(?:{name})?' for name in self.inside)}){first}")
+        for root in dict.fromkeys(found[1] for found in map(pattern.fullmatch, keys) if found):
+            weights = [key.removeprefix(root) for key in keys if key.startswith(root)]
+            if all(any(re.fullmatch(other, key) for key in weights) for other in others):
+                return root
+        return None
 
     def check_supported(self, keys: Collection[str]) -> None:
-        """Checks the keys, from `weight_keys`, of a file of the family.
+        """Checks the keys of a file of the family.
 
         Raises:
           ConfigError: one of them is refused.
         """
+        root = self.root(keys) or ""
         for key in keys:
-            if why := reason(self.refuse, key):
-                raise ConfigError(f"{self.name}: {key}: {why}")
+            if key.startswith(root) and (why := reason(self.refuse, key.removeprefix(root))):
+                raise ConfigError(f"{self.name}: {key.removeprefix(root)}: {why}")
 
     def split(self, state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Splits a file by component.
@@ -118,15 +138,17 @@ class Family:
         Raises:
           ConfigError: `rename` fails, or a key belongs to no part and is not ignored.
         """
-        weights = weight_keys(state)
-        ignored = dict.fromkeys(state.keys() - set(weights.values()), _OUTSIDE)
-        renamed = self.rename({key: state[original] for key, original in weights.items()})
+        root = self.root(state) or ""
+        weights = {key.removeprefix(root): value for key, value in state.items() if key.startswith(root)}
+        outside = f"outside of `{root.rstrip('.')}`, such as training state"
+        ignored = {key: outside for key in state if not key.startswith(root)}
+        renamed = self.rename(weights)
         ignored |= {key: why for key in renamed for why in [reason(self.ignore, key)] if why}
         rest = {key: value for key, value in renamed.items() if key not in ignored}
         by_component = {part.component: tensors for part in self.parts if (tensors := part.select(rest))}
         known = {part.prefix + name for part in self.parts for name in by_component.get(part.component, ())}
         if unexpected := [key for key in rest if key not in known]:
-            raise NamesError(f"the file looks like {self.name}, but has unexpected keys: {', '.join(unexpected)}")
+            raise NamesError(f"looks like {self.name}, but has {len(unexpected)} unexpected keys: {few(unexpected)}")
         return by_component, ignored
 
 
@@ -163,7 +185,7 @@ def read(
       family: the family of the file, see `families.recognise`.
       state: the flat dictionary of the file.
       configs: component -> its config, for all components of `targets`.
-      targets: component -> nested dict of shapes and dtypes, for the components of the model.
+      targets: component -> nested dict of shapes and dtypes, for the components of the model that are wanted.
       cast: see `names.from_release`.
 
     Returns:
@@ -171,28 +193,31 @@ def read(
 
     Raises:
       ConfigError: see `Family.split`.
-      NamesError: naming every tensor of all components that does not fit.
+      NamesError: for each component that does not fit, the sizes that differ, or else the first tensors that do.
     """
     by_component, ignored = family.split(state)
-    found, problems = {}, []
+    found, problems = {}, {}
     for part in family.parts:
         component = part.component
         if component not in by_component:
             continue
         if component not in targets:
-            reason_ignored = f"of {component}, which this model does not have"
+            reason_ignored = f"of {component}, which this model does not have or --only leaves out"
             ignored |= dict.fromkeys((part.prefix + name for name in by_component[component]), reason_ignored)
             continue
         tensors, config, target = by_component[component], configs[component], targets[component]
         fitted, rows = part.fit(tensors, config, target)
         try:
+            if sizes := differences(component, part.rules(config), tensors, fitted):
+                raise NamesError(sizes)
             tree = from_release(tensors, part.rules(config), fitted, optional=part.missing, cast=cast)
         except NamesError as error:
-            problems.append(f"{component}: {error}")
+            problems[component] = str(error)
             continue
         leaves = flatten(tree)
         missing = sorted(flatten(target).keys() - leaves.keys())
         found[component] = Found(tree, tuple(missing), rows)
     if problems:
-        raise NamesError(f"{family.name}: {'; '.join(problems)}")
+        without = f"; without it: --only={','.join(found)}" if found else ""
+        raise NamesError(f"{family.name}: {'; '.join(f'{c}: {why}' for c, why in problems.items())}{without}")
     return found, ignored

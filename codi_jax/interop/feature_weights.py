@@ -7,6 +7,7 @@ which has the same numbers.
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,7 +20,7 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.checkpoint import CheckpointError, load_params, read_meta
 from codi_jax.config import ConfigError
-from codi_jax.interop.family import Family, first_keys, read, weight_keys
+from codi_jax.interop.family import Family, first_keys, read
 from codi_jax.interop.tensors import open_state
 
 Config = TypeVar("Config")
@@ -63,12 +64,11 @@ class FeatureWeights(Generic[Config]):
 
         Raises:
           ConfigError: the file holds other weights.
-          NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped or not finite.
+          NamesError: naming the first tensors that are missing, unexpected, misshaped, mistyped or not finite.
         """
-        keys = weight_keys(state)
-        if not self.family.matches(keys):
-            raise ConfigError(f"not the weights of {self.family.name}: it holds {first_keys(keys)}, …")
-        self.family.check_supported(keys)
+        if self.family.root(state) is None:
+            raise ConfigError(f"not the weights of {self.family.name}: it holds {first_keys(state)}, …")
+        self.family.check_supported(state)
         found, ignored = read(self.family, state, {self.name: config}, {self.name: self.shapes(config)})
         return found[self.name].tree, ignored
 
@@ -133,5 +133,5 @@ def _one_line(directory: Path) -> Iterator[None]:
 
 def sha256(path: str | Path) -> str:
     """Sha256 of the content of a file."""
-    with Path(path).open("rb") as stream:
+    with Path(os.path.expanduser(path)).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

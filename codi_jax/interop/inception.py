@@ -65,7 +65,7 @@ def load_inception(
 
     Raises:
       ConfigError: the file or directory cannot be read, or holds other weights.
-      NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped or not finite.
+      NamesError: naming the first tensors that are missing, unexpected, misshaped, mistyped or not finite.
     """
     config = config or WEIGHTS.published
     return InceptionV3(config, dtype), WEIGHTS.load(path, config)

@@ -25,7 +25,7 @@ from codi_jax.types import PyTree
 
 
 class NamesError(ConfigError):
-    """A checkpoint does not fit a parameter tree; the message names every tensor that does not."""
+    """A checkpoint does not fit a parameter tree; the message names the first tensors that do not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +150,15 @@ def _kind(dtype: Any) -> str:
     return "float" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
 
 
-def _report(problems: Mapping[str, list[str]]) -> None:
-    lines = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, and the number of the others."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _report(problems: Mapping[str, list[str]], fitting: str = "") -> None:
+    lines = [f"{what}: {few(names)}" for what, names in problems.items() if names]
     if lines:
-        raise NamesError("the checkpoint does not fit. " + "; ".join(lines))
+        raise NamesError(f"the checkpoint does not fit{fitting}. " + "; ".join(lines))
 
 
 _BLOCK = 1 << 24  # elements that are checked at a time
@@ -192,8 +197,8 @@ def from_release(
       A nested dict of numpy arrays with the leaves of `target`, less the omitted ones.
 
     Raises:
-      NamesError: naming every tensor that is missing, unexpected, misshaped, mistyped, doubled, not equal to the one it
-        is tied to, or not finite.
+      NamesError: naming the first tensors that are missing, unexpected, misshaped, mistyped, doubled, not equal to the
+        one they are tied to, or not finite.
     """
     leaves = flatten(target)
     ignored = [re.compile(p) for p in ignore]
@@ -245,7 +250,7 @@ def from_release(
         theirs = next((name for rule, name in inverse.matches(path) if not rule.tied), "no rule")
         if path not in out and theirs not in reported and not any(p.fullmatch(path) for p in omittable):
             problems["missing"].append(f"{theirs} (our {path})")
-    _report(problems)
+    _report(problems, f": {len(out)} of {len(leaves)} tensors do")
     return traverse_util.unflatten_dict(out, sep="/")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from codi_jax.config import ConfigError
 from codi_jax.interop import pth_pickle
 from codi_jax.interop.mapped import MAX_TENSORS, check_key, elements, plain, strided_view
+from codi_jax.interop.pth_inert import RESAVE, Inert
 from codi_jax.interop.pth_pickle import DTYPES, Tensor
 from codi_jax.interop.pth_zip import Archive
 
@@ -61,6 +62,18 @@ def _flat(tree: dict) -> dict[str, Tensor]:
     return out
 
 
+def _without_tensors(tree: Any) -> str:
+    """What a pickle without tensors holds, for a message."""
+    if type(tree) is Inert:
+        return f"refused: it holds a pickled {plain(tree.name)}, not tensors by name; {RESAVE}"
+    if not isinstance(tree, dict):
+        return "it does not hold a dict of tensors by name"
+    objects = {str(key): value.name for key, value in tree.items() if type(value) is Inert}
+    for key, name in objects.items():
+        return f"refused: it has no tensors, but {plain(key)} is a pickled {plain(name)}; {RESAVE}"
+    return "it has no tensors"
+
+
 def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
     """Reads the tensors of a PyTorch archive.
 
@@ -71,7 +84,7 @@ def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
       Key -> read-only view of `data`; the keys of nested dicts are joined by dots.
 
     Raises:
-      ConfigError: the archive is damaged, or holds objects other than tensors.
+      ConfigError: the archive is damaged, holds no tensors, or an object that `pth_inert` does not skip.
     """
     archive = Archive(data)
     folders = [name.partition("/")[0] for name in archive.ranges if name.partition("/")[2] == "data.pkl"]
@@ -88,11 +101,9 @@ def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
     if (order := f"{folder}/byteorder") in archive.ranges and archive.read(order, 16) != b"little":
         raise ConfigError("its byte order is not little-endian")
     tree = pth_pickle.load(archive.read(f"{folder}/data.pkl", pth_pickle.MAX_BYTES))
-    if not isinstance(tree, dict):
-        raise ConfigError("it does not hold a dict of tensors by name")
-    tensors = _flat(tree)
+    tensors = _flat(tree) if isinstance(tree, dict) else {}
     if not tensors:
-        raise ConfigError("it has no tensors")
+        raise ConfigError(_without_tensors(tree))
     return {key: _view(data, archive, folder, key, tensor) for key, tensor in tensors.items()}
 
 

@@ -6,8 +6,9 @@ untrusted code. PyTorch needs only a small part of that: dicts, a tensor as
     torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)
 
 and a storage as the persistent id ("storage", torch.FloatStorage, key, device, elements). Here GLOBAL accepts only
-names of a fixed list, REDUCE calls one of a few functions of this module, and any opcode that is not handled below is
-an error. Nothing is imported, and limits bound the time and memory that a file can use.
+names of a fixed list and, beside the weights, of classes that `pth_inert` allows, which become an `Inert`. REDUCE calls
+one of a few functions of this module, or makes another `Inert`, and any opcode that is not handled below is an error.
+Nothing is imported, and limits bound the time and memory that a file can use.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.interop.mapped import is_natural, plain
+from codi_jax.interop.pth_inert import RESAVE, Inert, may_skip
 
 MAX_BYTES = 64 << 20
 _MAX_OPCODES = 1 << 21
@@ -110,12 +112,15 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _allowed(name: str) -> _Global:
+def _global(name: str) -> _Global | Inert:
     if name in _FUNCTIONS or name in DTYPES:
         return _Global(name)
     if name.startswith("torch.") and name.endswith("Storage"):
         raise ConfigError(f"refused: it has elements of the unsupported type {plain(name)}")
-    raise ConfigError(f"refused: it refers to {plain(name)}, but a file of weights may hold only tensors")
+    if may_skip(name):
+        return Inert(name)
+    hint = f"; {RESAVE}" if name.startswith("torch.") else ""
+    raise ConfigError(f"refused: it refers to {plain(name)}, but a file of weights may hold only tensors{hint}")
 
 
 class _Machine:
@@ -168,16 +173,23 @@ class _Machine:
         return items
 
     def set_items(self, items: list[Any]) -> None:
-        target = self.top(dict, _Ordered)
+        target = self.top(dict, _Ordered, Inert)
         if len(items) % 2:
             raise _bad("a dict")
+        if type(target) is Inert:
+            return
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Hashing a key of another type could take forever.
+            # A tensor has a name by strings and indices only. Hashing a key of another type could take forever.
             if type(key) is not str and not is_natural(key):
-                raise ConfigError("refused: it has a key that is neither a string nor an index")
+                continue
             if key in target:
                 raise ConfigError(f"refused: it has the key {plain(str(key))} twice")
             target[key] = value
+
+    def add_items(self, items: list[Any], *kinds: type) -> None:
+        target = self.top(*kinds, Inert)
+        if type(target) is list:
+            target.extend(items)
 
     def recall(self, index: int) -> Any:
         if index not in self.memo:
@@ -191,84 +203,68 @@ class _Machine:
         raise _bad("a storage")
 
     def call(self) -> Any:
-        args, function = self.pop(tuple), self.pop(_Global)
+        args, function = self.pop(tuple), self.pop(_Global, Inert)
+        if type(function) is Inert:
+            return Inert(function.name)
         if function.name not in _FUNCTIONS:
             raise _bad("a call")
         return _FUNCTIONS[function.name](*args)
 
+    def new(self, opcode: bytes) -> Inert:
+        """An object of a class that is skipped; its arguments are dropped."""
+        if opcode == pickle.NEWOBJ_EX:
+            self.pop(dict, _Ordered)
+        self.pop(tuple)
+        made = self.pop(_Global, Inert)
+        if type(made) is not Inert:
+            raise _unneeded(opcode)
+        return Inert(made.name)
+
+    def set_attributes(self) -> None:
+        """BUILD: the attributes of an OrderedDict, which are versions of modules, and of an `Inert` are dropped."""
+        state = self.pop()
+        if type(self.top(_Ordered, Inert)) is _Ordered and not isinstance(state, dict):
+            raise _bad("the order of opcodes")
+
     def run(self) -> Any:
         push, code = self.stack.append, pickle
         for _ in range(_MAX_OPCODES):
-            match opcode := self.take(1):
-                case code.BINGET:
-                    push(self.recall(self.number("<B")))
-                case code.LONG_BINGET:
-                    push(self.recall(self.number("<I")))
+            opcode = self.take(1)
+            if read := _VALUES.get(opcode):
+                push(read(self))
+                continue
+            match opcode:
                 case code.BINPUT:
                     self.memo[self.number("<B")] = self.top()
                 case code.LONG_BINPUT:
                     self.memo[self.number("<I")] = self.top()
                 case code.MEMOIZE:
                     self.memo[len(self.memo)] = self.top()
-                case code.BININT1:
-                    push(self.number("<B"))
-                case code.BININT2:
-                    push(self.number("<H"))
-                case code.BININT:
-                    push(self.number("<i"))
-                case code.LONG1:
-                    push(pickle.decode_long(self.take(self.number("<B"))))
-                case code.BINFLOAT:
-                    push(self.number(">d"))
-                case code.BINUNICODE:
-                    push(self.text(self.number("<I")))
-                case code.SHORT_BINUNICODE:
-                    push(self.text(self.number("<B")))
-                case code.NONE:
-                    push(None)
-                case code.NEWTRUE:
-                    push(True)
-                case code.NEWFALSE:
-                    push(False)
                 case code.MARK:
                     self.marks.append(len(self.stack))
-                case code.EMPTY_TUPLE:
-                    push(())
-                case code.TUPLE1:
-                    push(tuple(self.pop_many(1)))
-                case code.TUPLE2:
-                    push(tuple(self.pop_many(2)))
-                case code.TUPLE3:
-                    push(tuple(self.pop_many(3)))
-                case code.TUPLE:
-                    push(tuple(self.pop_mark()))
-                case code.EMPTY_LIST:
-                    push([])
                 case code.APPEND:
-                    item = self.pop()
-                    self.top(list).append(item)
+                    self.add_items([self.pop()], list)
                 case code.APPENDS:
-                    items = self.pop_mark()
-                    self.top(list).extend(items)
-                case code.EMPTY_DICT:
-                    push({})
+                    self.add_items(self.pop_mark(), list)
+                case code.ADDITEMS:
+                    self.add_items(self.pop_mark())
                 case code.SETITEM:
                     self.set_items(self.pop_many(2))
                 case code.SETITEMS:
                     self.set_items(self.pop_mark())
                 case code.GLOBAL:
-                    push(_allowed(f"{self.line()}.{self.line()}"))
+                    push(_global(f"{self.line()}.{self.line()}"))
                 case code.STACK_GLOBAL:
                     name, module = self.pop(str), self.pop(str)
-                    push(_allowed(f"{module}.{name}"))
+                    push(_global(f"{module}.{name}"))
                 case code.BINPERSID:
                     push(self.storage())
                 case code.REDUCE:
                     push(self.call())
+                case code.NEWOBJ | code.NEWOBJ_EX:
+                    push(self.new(opcode))
                 case code.BUILD:
-                    # The attributes of an OrderedDict, which are versions of modules, are dropped.
-                    self.pop(dict, _Ordered)
-                    self.top(_Ordered)
+                    self.set_attributes()
                 case code.INST:
                     name = f"{self.line()}.{self.line()}"
                     raise ConfigError(
@@ -285,14 +281,53 @@ class _Machine:
                         raise _bad("the end")
                     return result
                 case _:
-                    known = next((op for op in pickletools.opcodes if op.code == opcode.decode("latin-1")), None)
-                    what = f"the opcode {known.name}" if known else f"byte {opcode[0]}"
-                    raise ConfigError(f"refused: {what} in its pickle is not needed for tensors")
+                    raise _unneeded(opcode)
         raise ConfigError(f"refused: its pickle has over {_MAX_OPCODES} opcodes")
+
+
+def _unneeded(opcode: bytes) -> ConfigError:
+    known = next((op for op in pickletools.opcodes if op.code == opcode.decode("latin-1")), None)
+    what = f"the opcode {known.name}" if known else f"byte {opcode[0]}"
+    return ConfigError(f"refused: {what} in its pickle is not needed for tensors")
+
+
+# Opcode -> reads the value that it pushes.
+_VALUES: dict[bytes, Callable[[_Machine], Any]] = {
+    pickle.BINGET: lambda m: m.recall(m.number("<B")),
+    pickle.LONG_BINGET: lambda m: m.recall(m.number("<I")),
+    pickle.BININT1: lambda m: m.number("<B"),
+    pickle.BININT2: lambda m: m.number("<H"),
+    pickle.BININT: lambda m: m.number("<i"),
+    pickle.LONG1: lambda m: pickle.decode_long(m.take(m.number("<B"))),
+    pickle.BINFLOAT: lambda m: m.number(">d"),
+    pickle.BINUNICODE: lambda m: m.text(m.number("<I")),
+    pickle.SHORT_BINUNICODE: lambda m: m.text(m.number("<B")),
+    # Bytes, and strings of Python 2, which are bytes, name no tensor.
+    pickle.BINBYTES: lambda m: m.take(m.number("<I")),
+    pickle.SHORT_BINBYTES: lambda m: m.take(m.number("<B")),
+    pickle.BINBYTES8: lambda m: m.take(m.number("<Q")),
+    pickle.BYTEARRAY8: lambda m: m.take(m.number("<Q")),
+    pickle.BINSTRING: lambda m: m.take(m.number("<I")),
+    pickle.SHORT_BINSTRING: lambda m: m.take(m.number("<B")),
+    pickle.NONE: lambda m: None,
+    pickle.NEWTRUE: lambda m: True,
+    pickle.NEWFALSE: lambda m: False,
+    pickle.EMPTY_TUPLE: lambda m: (),
+    pickle.TUPLE1: lambda m: tuple(m.pop_many(1)),
+    pickle.TUPLE2: lambda m: tuple(m.pop_many(2)),
+    pickle.TUPLE3: lambda m: tuple(m.pop_many(3)),
+    pickle.TUPLE: lambda m: tuple(m.pop_mark()),
+    pickle.EMPTY_LIST: lambda m: [],
+    pickle.EMPTY_DICT: lambda m: {},
+    pickle.EMPTY_SET: lambda m: Inert("builtins.set"),
+    pickle.FROZENSET: lambda m: (m.pop_mark(), Inert("builtins.frozenset"))[1],
+}
 
 
 def load(data: bytes) -> Any:
     """Reads a pickle of dicts, lists, tuples, strings, numbers, None and tensors, each of which becomes a `Tensor`.
+
+    Other objects beside them become an `Inert`.
 
     Raises:
       ConfigError: the pickle has anything else, or exceeds a limit.

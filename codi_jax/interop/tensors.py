@@ -1,5 +1,6 @@
 """Opens untrusted files of weights, PyTorch's or safetensors, without copies."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def open_state(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       ConfigError: one line that names the file and the problem.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     try:
         return _read(map_file(path))
     except ConfigError as error:

@@ -5,7 +5,7 @@ their first prefix), which the following tables read:
 
     clip_state      CLIPModel and its towers alone        → `interop.clip`      TEXT, VISION
     clap_state      ClapModel and its audio tower alone   → `interop.clap`      RULES
-    laion_state     LAION's own CLAP                      → `interop.clap`      RULES
+    sd_state        Stable Diffusion 1.x in one file      → the same, its CLIP text tower only
     bert_state      BertModel and models on it            → `interop.optimus`   RULES, the encoder
     gpt2_state      GPT2Model, GPT2LMHeadModel            → `interop.optimus`   RULES, the decoder
     hifigan_state   SpeechT5HifiGan, the original         → `interop.hifigan`   RULES
@@ -47,6 +47,14 @@ def clip_state(state: Mapping[str, Any]) -> State:
     return _renamed(state, lambda key: prefix + key)
 
 
+_SD_CLIP = re.compile(r"cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
+
+
+def sd_state(state: Mapping[str, Any]) -> State:
+    """The keys of a file of Stable Diffusion, with `text_model.`, which some programs left out of those of CLIP."""
+    return _renamed(state, lambda key: _SD_CLIP.sub("cond_stage_model.transformer.text_model.", key))
+
+
 _CLAP = [
     (r"audio_model\.audio_encoder\.batch_norm\.", "audio_branch.bn0."),
     (r"audio_model\.audio_encoder\.", "audio_branch."),
@@ -83,11 +91,6 @@ def clap_state(state: Mapping[str, Any]) -> State:
     return out
 
 
-def laion_state(state: Mapping[str, Any]) -> State:
-    """LAION's keys without the prefix of PyTorch's DistributedDataParallel."""
-    return _renamed(state, lambda key: key.removeprefix("module."))
-
-
 _BERT = [
     (r"^bert\.", ""),
     (r"\.LayerNorm\.gamma$", ".LayerNorm.weight"),  # before 2019
@@ -111,7 +114,6 @@ def gpt2_state(state: Mapping[str, Any]) -> State:
 
 
 _HIFIGAN = [
-    (r"^generator\.", ""),
     (r"^upsampler\.", "ups."),
     (r"\.parametrizations\.weight\.original0$", ".weight_g"),
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),

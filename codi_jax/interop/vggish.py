@@ -48,6 +48,6 @@ def load_vggish(path: str | Path, config: VGGishConfig | None = None) -> dict[st
 
     Raises:
       ConfigError: the file or directory cannot be read, or holds other weights.
-      NamesError: naming every tensor that is missing, unexpected, misshaped or not finite.
+      NamesError: naming the first tensors that are missing, unexpected, misshaped or not finite.
     """
     return WEIGHTS.load(path, config)

@@ -1,4 +1,4 @@
-"""Reads and writes image, audio and video files, with Pillow and PyAV (which bundles FFmpeg; extra `media`).
+"""Media files, and reading and writing of audio and video with PyAV (which bundles FFmpeg; extra `media`).
 
 Files are untrusted: sizes are bounded before and during decoding, and every error of the libraries becomes a MediaError
 of one line. A file is on disk or, for example as a member of a tar, in memory.
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.media.display import shown
@@ -83,8 +83,12 @@ class MediaFile:
         return io.BytesIO(self.data) if self.data is not None else open(self.name, "rb")
 
 
-def _media_file(path: Any, what: str) -> MediaFile:
-    """A path or MediaFile as a MediaFile that exists and is not too large."""
+def existing_file(path: Any, what: str) -> MediaFile:
+    """A path or MediaFile as a MediaFile.
+
+    Raises:
+      MediaError: it does not exist, is empty, or is too large.
+    """
     file = path if isinstance(path, MediaFile) else MediaFile(str(path))
     size = file.size()
     if size is None:
@@ -111,7 +115,7 @@ def pyav() -> Any:
 
 
 @contextmanager
-def _opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
+def opened(file: MediaFile, what: str, streams_of: Callable[[Any], Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
     """The container and the first stream of `streams_of(container)`. FFmpeg's errors become a MediaError."""
     av = pyav()
     try:
@@ -162,33 +166,13 @@ def seconds(file: MediaFile) -> float:
       MediaError: the file does not exist, is not a media file, or is too large.
     """
     whole = None
-    with suppress(OSError), _media_file(file, "media file").open() as stream:
+    with suppress(OSError), existing_file(file, "media file").open() as stream:
         whole = pcm_seconds(stream)
     if whole is None:
-        with _opened(file, "media file", lambda container: container.streams) as (container, _):
+        with opened(file, "media file", lambda container: container.streams) as (container, _):
             whole = (container.duration or 0) / 1e6
     rest = max(whole - file.start, 0.0)
     return rest if file.duration is None else min(rest, file.duration)
-
-
-def probe(file: MediaFile) -> dict[str, float]:
-    """Reads a file's metadata: width, height, seconds, frames a second, samples a second, megabytes, as far as known.
-
-    Raises:
-      MediaError: the file is not a media file.
-    """
-    metadata: dict[str, float] = {"megabytes": round((file.size() or 0) / 1e6, 3)}
-    with suppress(MediaError), _image(file) as image:
-        return metadata | {"width": image.width, "height": image.height}
-    with _opened(file, "media file", lambda container: container.streams) as (container, _):
-        if container.duration:
-            metadata["seconds"] = round(container.duration / 1e6, 3)
-        for stream in container.streams.video[:1]:
-            metadata |= {"width": stream.width, "height": stream.height}
-            metadata["frames a second"] = round(float(stream.average_rate or 0), 3)
-        for stream in container.streams.audio[:1]:
-            metadata["samples a second"] = getattr(stream, "rate", 0)
-    return metadata
 
 
 def given_file(value: Any) -> MediaFile | None:
@@ -202,59 +186,10 @@ def given_file(value: Any) -> MediaFile | None:
     return None
 
 
-def read_image(source: Any) -> Image.Image:
-    """Reads an image as RGB: rotated by its EXIF orientation, transparency on white, 16-bit grey as 8-bit.
-
-    Args:
-      source: a path, a MediaFile or an image of Pillow.
-
-    Raises:
-      MediaError: the file does not exist, is not an image, or is too large.
-    """
-    if isinstance(source, Image.Image):
-        with _image_errors("the image"):
-            return _to_rgb(source, "the image")
-    file = _media_file(source, "image file")
-    with _image(file) as image:
-        return _to_rgb(image, file.name)
-
-
-@contextmanager
-def _image_errors(name: str) -> Iterator[None]:
-    """Errors of Pillow become a MediaError."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except UnidentifiedImageError as error:
-        raise MediaError("kind", f"{name}: not an image of a known format") from error
-    except Exception as error:  # Pillow's plugins raise what they like: RuntimeError for AVIF, struct.error for TIFF
-        reason = "cut" if "truncated" in str(error).lower() else "damaged"
-        raise MediaError(reason, f"{name}: not a readable image ({type(error).__name__})") from error
-
-
-@contextmanager
-def _image(file: MediaFile) -> Iterator[Image.Image]:
-    """An image file, opened but not decoded; errors of Pillow become a MediaError."""
-    with _image_errors(file.name), file.open() as stream, Image.open(stream) as image:
-        yield image
-
-
 def check_pixels(width: int, height: int, name: str) -> None:
     """Raises MediaError if an image or a frame has too many pixels."""
     if width * height > MAX_PIXELS:
         raise MediaError("large", f"{name}: {width}x{height} is over {MAX_PIXELS} pixels")
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    check_pixels(image.width, image.height, name)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | None = None) -> np.ndarray:
@@ -273,10 +208,10 @@ def read_video(path: Any, frames: int, rate: float, size: int, shape: Shape | No
     Raises:
       MediaError: the file does not exist, is not a video, is too large, or has no frames.
     """
-    file, shape = _media_file(path, "video file"), shape or (lambda image: crop_resize(image, size))
+    file, shape = existing_file(path, "video file"), shape or (lambda image: crop_resize(image, size))
     out: list[np.ndarray] = []
     last, time = None, 0.0
-    with _opened(file, "video file", lambda container: container.streams.video) as (container, stream):
+    with opened(file, "video file", lambda container: container.streams.video) as (container, stream):
         decoded, origin = _decode_from(container, stream, file.start)
         aspect = float(stream.sample_aspect_ratio or 1)
         for count, frame in enumerate(decoded):
@@ -315,7 +250,7 @@ def read_audio(path: Any, samples: int, rate: int) -> np.ndarray:
     Raises:
       MediaError: the file does not exist, has no audio, is too large, has no samples, or has NaN or infinite samples.
     """
-    file = _media_file(path, "audio file")
+    file = existing_file(path, "audio file")
     return _fitted(file, *(_read_pcm(file, samples, rate) or _decode_audio(file, samples, rate)), samples, rate)
 
 
@@ -360,7 +295,7 @@ def _mono(samples: np.ndarray) -> np.ndarray:
 
 def _decode_audio(file: MediaFile, samples: int, rate: int) -> tuple[np.ndarray, int]:
     """What `samples` at `rate` are made of, as float32 [N], the mean of channels, and its own rate."""
-    with _opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
+    with opened(file, "audio file", lambda container: container.streams.audio) as (container, stream):
         source_rate = getattr(stream, "rate", 0) or 0  # an odd wav header leaves a stream without a rate
         length = _length(file, samples, source_rate, rate)
         decoded, origin = _decode_from(container, stream, file.start)

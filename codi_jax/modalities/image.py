@@ -8,6 +8,7 @@ from PIL import Image
 
 from codi_jax.config import config_class
 from codi_jax.media import files, images
+from codi_jax.media.image_files import read_image
 from codi_jax.modalities.base import register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
 
@@ -50,7 +51,7 @@ class ImageModality(PixelModality[ImageConfig]):
         source = value if isinstance(value, Image.Image) else files.given_file(value)
         if source is None:
             raise self._unexpected(value, "a file, an image of Pillow or uint8 [H, W, 3]")
-        return images.crop_resize(files.read_image(source), self.read_size, self.config.crop_seed)
+        return images.crop_resize(read_image(source), self.read_size, self.config.crop_seed)
 
     def user_from_raw(self, value):
         """An image of Pillow."""

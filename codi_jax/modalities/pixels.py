@@ -17,12 +17,14 @@ from codi_jax.config import ConfigError, config_class
 from codi_jax.encoders.autokl import AutoKL, AutoKLConfig
 from codi_jax.encoders.clip import CLIPVision, CLIPVisionConfig, unit
 from codi_jax.media import files, images
+from codi_jax.media.image_files import read_image
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
 from codi_jax.modalities.parts import blocks, from_nearest
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
+from codi_jax.rng import check_seed
 
 
 @config_class()
@@ -48,6 +50,9 @@ class PixelConfig:
     clip: CLIPPixels | None = None
     read_size: int = 0
     crop_seed: int | None = None
+
+    def __post_init__(self):
+        check_seed(self.crop_seed or 0, f"{type(self).__name__}.crop_seed")
 
 
 PixelConfigT = TypeVar("PixelConfigT", bound=PixelConfig)
@@ -131,7 +136,7 @@ class PixelModality(Modality[PixelConfigT]):
         source = mask if isinstance(mask, Image.Image) else files.given_file(mask)
         if source is None:
             raise self._unexpected(mask, "a mask: a file, an image of Pillow or an array [H, W]")
-        pixels = images.crop_resize(files.read_image(source), value.shape[-2], self.config.crop_seed)
+        pixels = images.crop_resize(read_image(source), value.shape[-2], self.config.crop_seed)
         return np.broadcast_to(pixels.max(-1, keepdims=True) < 128, (*value.shape[:-1], 1))
 
     def latent_mask(self, kept):

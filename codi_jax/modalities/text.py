@@ -29,6 +29,7 @@ from codi_jax.modalities.base import Modality, ModelDims, register
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
+from codi_jax.rng import check_seed, seed_key
 
 MAX_SHOWN = 60  # characters of the end of a prompt, in a message
 
@@ -62,6 +63,9 @@ class TextConfig:
     temperature: float = 0.0
     seed: int = 0
     tidy: bool = False
+
+    def __post_init__(self):
+        check_seed(self.seed, "text.seed")
 
 
 @register("text")
@@ -171,7 +175,7 @@ class TextModality(Modality[TextConfig]):
             self.codec,
             params,
             latent,
-            jax.random.key(self.config.seed),
+            seed_key(self.config.seed),
             temperature=self.config.temperature,
             max_length=self.lengths[2],
             beginning=beginning,

@@ -25,6 +25,7 @@ from codi_jax.checkpoint import CheckpointError
 from codi_jax.config import ConfigError
 from codi_jax.parallel.host import keep_freed_memory, kept_programs, prepare_process
 from codi_jax.plugins import import_plugins
+from codi_jax.train.continued import finished_line
 from codi_jax.train.overall import Overall, critical_path
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.stop import Preempted
@@ -126,8 +127,8 @@ def train_side_by_side(run: Run, stages: tuple[str, ...] | None, jobs: int, quie
     requested = run.order if stages is None else stages
     waiting = []
     for name in requested:
-        if run.finished(name):
-            print(f"{name}  finished", flush=True)
+        if run.complete(name):
+            print(finished_line(run, name), flush=True)
             continue
         for need in run.stage(name).depends_on:
             if need not in requested and not run.finished(need):

@@ -87,7 +87,7 @@ class Overall:
         self._steps: dict[str, tuple[float, int, float, int, int]] = {}  # first (time, done), last (time, done), total
         self._printed = clock()
         for name in self._stages:
-            if run.finished(name):
+            if run.complete(name):
                 self._finished(name)
 
     def _finished(self, name: str) -> None:
@@ -105,7 +105,7 @@ class Overall:
         """Called when a stage has stopped, finished or not."""
         self._started.pop(name, None)
         self._steps.pop(name, None)
-        if self._run.finished(name):
+        if self._run.complete(name):
             self._finished(name)
 
     def __call__(self, name: str, done: int, total: int) -> None:

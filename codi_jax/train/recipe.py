@@ -1,9 +1,10 @@
 """A run: one config, a workdir, and a recipe, which is a DAG of stages.
 
     workdir/config.json                  the resolved config
+    workdir/config.begun.json            the same, as the command line has written it
     workdir/weights.json                 hashes of the components in `config.weights`
     workdir/lease.json                   the process that trains, see `train.lease`
-    workdir/stages/NAME/checkpoints/     the stage's train state, while it trains
+    workdir/stages/NAME/checkpoints/     the stage's train state, from which it goes on
     workdir/stages/NAME/params/          its result: the EMA parameters of its components, or its adapters; constants
     workdir/stages/NAME/metrics.jsonl    scalars; TensorBoard events are in the same directory
     workdir/stages/NAME/cost.json        seconds by activity
@@ -29,15 +30,18 @@ from ml_collections import ConfigDict
 from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi, CoDiConfig
-from codi_jax.config import ConfigError, config_class, from_dict, open_dict, renamed
+from codi_jax.config import ConfigError, config_class, from_dict, open_dict, renamed, to_dict
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import LoRAConfig, OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
+from codi_jax.rng import check_seed
 from codi_jax.sampling.config import GenerateConfig
+from codi_jax.train.config_changes import Change, are_more_steps, changes, few, said, shown, tree_of
 from codi_jax.train.weights_record import description
 
 ENCODE = "encode"  # of a stage that trains nothing
+BEGUN = "config.begun.json"
 
 
 @config_class()
@@ -167,6 +171,9 @@ class RunConfig:
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
     compiler_options: dict[str, Any] = open_dict()
 
+    def __post_init__(self):
+        check_seed(self.seed, "config.seed")
+
 
 class Run:
     """A config and its workdir.
@@ -267,6 +274,13 @@ class Run:
         if not self.stage(name).trains:
             return (self.directory(name) / "arrays.json").exists()
         return self.finished_meta(name) is not None
+
+    def complete(self, name: str) -> bool:
+        """Whether the stage has finished with all of its steps, which may have become more since."""
+        meta = self.finished_meta(name) if self.stage(name).trains else None
+        return self.finished(name) and (
+            meta is None or meta.get("steps", self.stage(name).steps) >= self.stage(name).steps
+        )
 
     def finished_stages(self) -> tuple[str, ...]:
         """The finished stages, in the recipe's order."""
@@ -370,17 +384,18 @@ def _parsed(text: str) -> RunConfig:
     return dataclasses.replace(run.config, model=run.codi.config)
 
 
-def _same_config(saved: str, given: str) -> bool:
+def _changes(saved: str, given: str) -> list[Change]:
+    """What differs between two configs of a run."""
     if saved == given:
-        return True
+        return []
     try:
-        return _parsed(saved) == _parsed(given)
+        return changes(to_dict(_parsed(saved)), to_dict(_parsed(given)))
     except ValueError:  # no config of this version
-        return False
+        return changes(tree_of(saved), tree_of(given))
 
 
 def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
-    """Writes the resolved config to the workdir if it has none; with `write=False` it only compares.
+    """Writes the resolved config to the workdir if it has none, or only fewer steps; with `write=False` it compares.
 
     Raises:
       ConfigError: the workdir holds another config.
@@ -388,15 +403,27 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
     text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
     path = storage.as_path(workdir) / "config.json"
     if path.exists():
-        if not _same_config(path.read_text(), text):
+        found = _changes(path.read_text(), text)
+        if not are_more_steps(found):
             raise ConfigError(
-                f"{workdir} holds a run of another config ({path}); choose another --workdir, or delete this one"
+                f"{workdir} holds a run of another config: {shown(found)}; choose another --workdir, or delete this one"
             )
-        return
+        if not found:
+            return
     if not write:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_text(path, text)
+    for file in (path.with_name(BEGUN), path):
+        storage.write_text(file, text)
+
+
+def edited(workdir: Path) -> str:
+    """How config.json has been edited since a command has written it, as a line; empty if it has not been."""
+    path = storage.as_path(workdir) / "config.json"
+    begun = path.with_name(BEGUN)
+    found = _changes(begun.read_text(), path.read_text()) if begun.exists() and path.exists() else []
+    parts = [f"{'.'.join(change.path)} from {said(change.before)} to {said(change.now)}" for change in found]
+    return f"{path} has been edited: {few(parts)}" if found else ""
 
 
 def load_run(workdir: Path) -> Run:

@@ -83,7 +83,7 @@ def reuse(run: Run, workdir: Path) -> tuple[str, ...]:
     other = load_run(workdir)
     copied = []
     for name in run.order:
-        if name not in other.stages or run.directory(name).exists() or not other.finished(name):
+        if name not in other.stages or run.directory(name).exists() or not other.complete(name):
             continue
         if definition(run, name) != definition(other, name) or not all(
             run.finished(n) for n in run.stage(name).depends_on

@@ -18,8 +18,9 @@ from codi_jax.optim.packed import Packed, packed_like, unpacked
 from codi_jax.optim.precision import cast_in_place
 from codi_jax.parallel import batch_rows, distributed, make_mesh, replicated
 from codi_jax.parallel.host import compiled_for_one_call
-from codi_jax.rng import fold
+from codi_jax.rng import fold, seed_key
 from codi_jax.train import encoded
+from codi_jax.train.continued import earliest, steps_before
 from codi_jax.train.program import make_adapters, objective_of, stage_program
 from codi_jax.train.recipe import Run
 from codi_jax.train.sampling import TrainingSamples
@@ -53,10 +54,11 @@ class Stage:
         self.run, self.name, self.config = run, name, run.stage(name)
         self.directory = run.directory(name)
         self.mesh = make_mesh(run.config.mesh)
-        self.key = fold(jax.random.key(run.config.seed), name)
+        self.key = fold(seed_key(run.config.seed), name)
         self.objective = objective_of(run, name)
         self.source = source_of(run, self.config.source, name)
         self.skipping = skipping(self.source, str(self.config.source))
+        self.after: dict[str, int] = {}  # stage before this one -> its steps when this one was begun
         self.validation: Validation | None = None
         if self.config.validation is not None:
             held_out = source_of(run, self.config.validation.source, name)
@@ -72,6 +74,7 @@ class Stage:
           ConfigError: no ancestor has trained a component that the objective reads and this stage does not train.
         """
         config, objective = self.config, self.objective
+        self.after = steps_before(self.run, self.name)
         sources = self.run.component_sources(self.run.ancestors(self.name))
         loaded = tuple(c for c in objective.components if c in sources)
         initialized = tuple(c for c in objective.components if c not in sources)
@@ -132,7 +135,8 @@ class Stage:
         return step
 
     def _restore(self, checkpoints: Checkpointer, step: int) -> None:
-        trees, _ = checkpoints.restore(self.trees(), step)
+        trees, meta = checkpoints.restore(self.trees(), step)
+        self.after = earliest(self.after, meta.get("after", {}))
         place = lambda x, like: jax.make_array_from_callback(x.shape, like.sharding, x.__getitem__)  # noqa: E731
         packed = isinstance(self.state.params, Packed)
         self.state = jax.tree.map(place, packed_like(self.state, trees), self.state) if packed else trees
@@ -188,6 +192,7 @@ class Stage:
             "components": [] if kept_apart else components,
             **({"adapters": components} if kept_apart else {}),
             "steps": config.steps,
+            "after": self.after,
             "skipped": int(self.state.skipped),
         }
         # Of several processes each writes its shards of an array that is split over them; none needs the whole array.

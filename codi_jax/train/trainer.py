@@ -1,6 +1,6 @@
 """The training loop, one for all stages.
 
-    restore → [ next batch → step → callbacks → checkpoint ] … → average → constants → save parameters
+    restore → [ next batch → step → callbacks → checkpoint ] … → checkpoint → average → constants → save parameters
 
 A checkpoint is saved before the next batch is drawn, so its step number is also the position in the data. The host runs
 one step ahead of the device: after dispatching a step it blocks on the metrics of the previous one.
@@ -19,6 +19,7 @@ from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import distributed, place_batch
 from codi_jax.train import latents
 from codi_jax.train.callbacks import standard_callbacks
+from codi_jax.train.continued import begun_line, finished_line
 from codi_jax.train.ledger import Ledger
 from codi_jax.train.ledger import line as ledger_line
 from codi_jax.train.metrics import Clock, MetricWriter, Progress
@@ -57,6 +58,8 @@ def train_stage(
         with clock.measure("start"):
             stage.prepare()
             start = stage.resume(checkpoints)
+        if distributed.is_primary() and (line := begun_line(stage.run, stage.name, start, stage.after)):
+            print(line, flush=True)
         if not quiet and distributed.is_primary():
             print(stage.tables(), flush=True)
         batches = stage.batches(start)
@@ -80,11 +83,14 @@ def train_stage(
                 if stopping or (done < config.steps and done % config.checkpoint_every == 0):
                     with clock.measure("checkpoint"):
                         writer.send()
-                        checkpoints.save(done, stage.trees(), batches.get_state())
+                        checkpoints.save(done, stage.trees(), {**batches.get_state(), "after": stage.after})
                         ledger.write()
                 if stopping:
                     checkpoints.wait()
                     raise Preempted(f"stopped in {stage.name} at step {done} of {config.steps}; run it again")
+            if start < config.steps:  # from which the stage goes on, if it is given more steps
+                with clock.measure("checkpoint"):
+                    checkpoints.save(config.steps, stage.trees(), {**batches.get_state(), "after": stage.after})
         batches.close()
         profiler.close()
         if distributed.is_primary() and (line := stage.bad_samples()):
@@ -130,9 +136,9 @@ def train(
     if overall is None and len(requested) > 1 and distributed.is_primary():
         overall = Overall(run, requested)
     for name in (n for n in run.order if n in requested):
-        if distributed.broadcast_from_primary(run.finished(name)):
+        if distributed.broadcast_from_primary(run.complete(name)):
             if distributed.is_primary():
-                print(f"{name}  finished", flush=True)
+                print(finished_line(run, name), flush=True)
             continue
         for need in run.stage(name).depends_on:
             if not run.finished(need):

@@ -23,6 +23,7 @@ from codi_jax.optim import merge
 from codi_jax.packaged import PackageReader, is_package, open_package
 from codi_jax.parallel import MeshConfig, make_mesh, paths, resolve
 from codi_jax.parallel.host import compiled_for_one_call
+from codi_jax.rng import seed_key
 from codi_jax.train.recipe import Run
 from codi_jax.types import Params
 
@@ -237,7 +238,7 @@ def component_reader(
                 params = run.codi.init(key, (component,))
                 return jax.tree.map(lambda x: x.astype(dtype), params)
 
-            variables["params"] |= init_sharded(draw, jax.random.key(run.config.seed), sharding_fn)
+            variables["params"] |= init_sharded(draw, seed_key(run.config.seed), sharding_fn)
         return variables
 
     find_missing(wanted)

@@ -35,7 +35,7 @@ def record_weights(run: "Run") -> None:
     Raises:
       ConfigError: a component is not the one with which the run was started.
     """
-    if not run.config.weights or all(map(run.finished, run.order)):
+    if not run.config.weights or all(map(run.complete, run.order)):
         return
     path = run.folder / "weights.json"
     recorded = storage.read_json(path, "; delete it to use the present weights") if path.exists() else {}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import few_steps
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
@@ -24,6 +25,7 @@ def test_calls_are_those_of_every_branch_that_is_evaluated():
     assert few_steps.calls(toy.codi(), dataclasses.replace(full, guidance=none)) == 2 * 3
 
 
+@pytest.mark.slow
 def test_full_plain_and_student_are_measured_with_their_weights_and_settings(tmp_path, monkeypatch, capsys):
     config = toy.config()
     config.evaluate.update(reference=8, judges=str(toy.random_package()))

@@ -80,6 +80,7 @@ def test_the_choice_follows_the_criterion():
     assert sweep.choice([collapsed, rows[-1]]) == {"joint": None, "prompt": "present"}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_with_the_settings_that_are_left(tmp_path, monkeypatch, capsys):
     config = toy.config()
     config.evaluate.update(reference=8, judges=str(toy.random_package()))

@@ -1,13 +1,17 @@
 """Parquet: row groups are read as they are needed, and errors."""
 
+import io
 import sys
 
 import pytest
+from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.data import manifest, parquet
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.parquet import ParquetTable
+from codi_jax.data.recognition import recognize
+from codi_jax.data.source import make_source
 from codi_jax.media.files import MediaError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -125,3 +129,71 @@ def test_without_pyarrow(paths, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"^parquet files need pyarrow: pip install 'codi_jax\[parquet\]'$"):
         ParquetTable(paths)
+
+
+# Images in columns, as public users write them
+
+
+def png(shade):
+    file = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(file, "png")
+    return file.getvalue()
+
+
+IMAGES = [png(40), png(80)]
+STRUCT = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+LARGE = pyarrow.struct({"bytes": pyarrow.large_binary(), "path": pyarrow.large_string()})
+COLUMNS = {
+    "binary": (IMAGES, pyarrow.binary()),
+    "large_binary": (IMAGES, pyarrow.large_binary()),
+    "fixed_size_binary": (IMAGES, pyarrow.binary(len(IMAGES[0]))),
+    "binary_view": (IMAGES, pyarrow.binary_view()),
+    "struct": ([{"bytes": data, "path": "x.png"} for data in IMAGES], STRUCT),
+    "struct without a path": ([{"bytes": data, "path": None} for data in IMAGES], STRUCT),
+    "struct of a path": ([{"bytes": None, "path": f"{i}.png"} for i in range(2)], STRUCT),
+    "large struct": ([{"bytes": data, "path": None} for data in IMAGES], LARGE),
+    "list of one struct": ([[{"bytes": data, "path": None}] for data in IMAGES], pyarrow.list_(STRUCT)),
+    "path": ([f"{i}.png" for i in range(2)], pyarrow.string()),
+    "large path": ([f"{i}.png" for i in range(2)], pyarrow.large_string()),
+}
+
+
+def of_column(folder, values, kind, captions=("a", "b")):
+    table = pyarrow.table({"caption": list(captions), "image": pyarrow.array(values, kind)})
+    writer.write_table(table, folder / "x.parquet")
+    for i, data in enumerate(IMAGES):
+        (folder / f"{i}.png").write_bytes(data)
+    media = {"modalities": ("text", "image"), "size": 8}
+    return {"name": "manifest", "path": str(folder / "x.parquet"), "columns": {"text": "caption"}, "media": media}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_images_of_every_kind_of_column(tmp_path, kind):
+    config = of_column(tmp_path, *COLUMNS[kind])
+    source = make_source(config)
+    assert [int(source.source[i]["image"][0, 0, 0]) for i in range(2)] == [40, 80]
+    if not kind.startswith("list"):
+        assert recognize(config["path"]).config["media"] == {"modalities": ("text", "image")}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "says"),
+    [
+        ([None, None], pyarrow.binary(), "row 0: no image"),
+        ([[IMAGES[0], IMAGES[1]]] * 2, pyarrow.list_(pyarrow.binary()), "row 0: image is neither a path nor bytes"),
+        ([{"bytes": None, "path": None}] * 2, STRUCT, "row 0: image is neither a path nor bytes"),
+        ([b"no image"] * 2, pyarrow.binary(), "row 0, image: not an image of a known format"),
+    ],
+)
+def test_a_row_without_an_image_is_named(tmp_path, values, kind, says):
+    with pytest.raises(MediaError) as error:
+        make_source(of_column(tmp_path, values, kind)).source[0]
+    assert str(error.value).startswith(says) and len(str(error.value)) < 200
+
+
+def test_captions_of_bytes(tmp_path):
+    config = of_column(tmp_path, *COLUMNS["binary"], captions=("a ü".encode(), b"\xff"))
+    source = make_source(config).source
+    assert source[0]["text"]["caption"] == "a ü"
+    with pytest.raises(MediaError, match=r"^row 1: text: not UTF-8$"):
+        source[1]

@@ -57,7 +57,7 @@ def test_a_column_is_that_of_all_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("x.csv", b'a,b\n"1,2\n', r"x\.csv: not a table \(unexpected end of data\)$"),
+        ("x.csv", b'a,b\n"1,2\n', r"x\.csv: row 2 is no row of a table \(a quote does not end\)$"),
         ("x.csv", b"a,b\n\n1,2\n1\n", r"x\.csv: row 3 has a different number of columns than the header$"),
         ("x.csv", b"a,b\n1,\xff\n", r"x\.csv: not UTF-8 \(byte 6\)$"),
         ("x.jsonl", b'{"a": 1}\n{oh\n', r"x\.jsonl, line 2: not JSON"),
@@ -98,3 +98,44 @@ def test_a_table_that_changes_during_a_run_gives_bad_samples(tmp_path):
     for index in range(2):
         with pytest.raises(MediaError, match=f"row {index} is not what it was when the table was opened"):
             table[index]
+
+
+TSV = (
+    'caption\timage\n"hello" she said\t1.png\n"a quote that does not end\t2.png\n'
+    '"a ""b"" c"\t3.png\nhe said "no"\t4.png\n"whole"\t5.png\n'
+)
+
+
+def test_quotes_of_a_tsv_mean_nothing(tmp_path):
+    """Captions begin with quotes, as in Conceptual Captions; a field that csv writers have quoted is that field."""
+    (tmp_path / "x.tsv").write_text(TSV)
+    table = TextTable(str(tmp_path / "x.tsv"), "\t")
+    captions = ['"hello" she said', '"a quote that does not end', 'a "b" c', 'he said "no"', "whole"]
+    assert [table[i] for i in range(len(table))] == [
+        {"caption": caption, "image": f"{i}.png"} for i, caption in enumerate(captions, 1)
+    ]
+    assert table.values("caption") == captions
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=60)
+@hypothesis.given(st.lists(st.tuples(*[st.text(st.sampled_from('ab"; ü'), max_size=6)] * 2), max_size=5))
+def test_rows_of_a_tsv_that_csv_writers_wrote_are_read_back(tmp_path, rows):
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL).writerows([("text", "image"), *rows])
+    (tmp_path / "x.tsv").write_bytes(file.getvalue().encode())
+    table = TextTable(str(tmp_path / "x.tsv"), "\t")
+    assert [tuple(table[i].values()) for i in range(len(table))] == rows
+
+
+def test_a_tsv_with_a_row_of_several_lines_names_it(tmp_path):
+    (tmp_path / "x.tsv").write_text('caption\timage\na\t1.png\n"two\nlines"\t2.png\n')
+    with pytest.raises(ConfigError, match=r"row 3 has a different number .* the header; in a tsv, a row is a line$"):
+        TextTable(str(tmp_path / "x.tsv"), "\t")
+
+
+def test_rows_of_a_tsv_in_the_cache_are_those_without_quotes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(row_index, "MIN_CACHED", 0)
+    (tmp_path / "x.tsv").write_text(TSV)
+    for _ in range(2):
+        assert TextTable(str(tmp_path / "x.tsv"), "\t")[1]["caption"] == '"a quote that does not end'

@@ -1,6 +1,7 @@
 """`codi-jax package`: a package gives the outputs of the runs it was written from."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,8 +11,8 @@ from codi_jax import cli, packaged
 from codi_jax.checkpoint import save_params
 from codi_jax.config import ConfigError, from_dict
 from codi_jax.digit_world import judges
+from codi_jax.digit_world.card import About, text
 from codi_jax.digit_world.card import _numbers as numbers
-from codi_jax.digit_world.card import text
 from codi_jax.digit_world.judges import similarity
 from codi_jax.digit_world.package import package
 from codi_jax.sampling.config import GenerateConfig
@@ -183,6 +184,45 @@ def test_numbers_of_outside_judges_come_first_in_the_card():
     )
     assert "| text->image | colour |  |  |  |  | 0.750 | 0.900 | 0.833 | 0.600-0.900 |" in lines
     assert "| text+image | digit | 0.375 | 0.500-0.750 | 0.900 | 0.625 | 0.500-0.750 | 0.900 |" in lines
+
+
+def test_a_run_that_starts_from_a_package_is_written_with_what_it_has_not_trained(packaged_model, tmp_path):
+    """Components, config and card; in two generations."""
+    before, packages, stage = packaged_model, [packaged_model], "joint.text+image"
+    drawn = jax.tree.map(lambda x: np.asarray(x + 0.5, np.float32), toy.params(toy.codi()))
+    for generation, component in (("second", "image_cross"), ("third", "text_cross")):
+        config = toy.config()
+        config.weights, config.seed = str(before.directory), len(packages)
+        workdir = write_run(tmp_path / generation / "run", config, {stage: {component: drawn[component]}})
+        package(load_run(workdir), before, tmp_path / generation / "out", about=About(generation, commit="abc"))
+        before = packaged.open_package(str(tmp_path / generation / "out"))
+        packages.append(before)
+    first, second, third = (of.read("model") for of in packages)
+    assert first["params"].keys() == second["params"].keys() == third["params"].keys()
+    assert {c for c in first["params"] if not toy.same(first["params"][c], second["params"][c])} == {"image_cross"}
+    assert {c for c in second["params"] if not toy.same(second["params"][c], third["params"][c])} == {"text_cross"}
+    assert toy.same(first["constants"], third["constants"])
+    assert [run["seed"] for run in before.started_from] == [0, 1] and before.run["seed"] == 2
+    assert packages[0].started_from == ()
+    card = json.loads((before.directory / "card.json").read_text())
+    hours = round(90 / 3600, 2)
+    told = [(one["config"], one["hours"]) for one in card["started_from"]]
+    assert told == [("", round(len(STAGES) * 90 / 3600, 2)), ("second", hours)] and card["config"] == "third"
+    lines = (before.directory / "card.md").read_text().splitlines()
+    assert f"- Started from: `second`, commit abc, {hours:.2f} hours." in lines
+    assert len([line for line in lines if line.startswith("- `captions`")]) == 1
+
+
+def test_a_package_without_its_card_cannot_be_started_from(packaged_model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(packaged_model.directory, copy)
+    (copy / "card.json").write_text("{}")
+    config = toy.config()
+    config.weights = str(copy)
+    workdir = write_run(tmp_path / "run", config, {})
+    with pytest.raises(ConfigError, match=r"copy/card.json: does not say how the model was trained"):
+        package(load_run(workdir), packaged_model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_judges_without_a_model(judging, tmp_path):

@@ -8,6 +8,7 @@ from codi_jax.evaluation.samples import open_samples
 from codi_jax.evaluation.settings import Settings
 from codi_jax.evaluation.study import Study
 from codi_jax.media import files
+from codi_jax.media.image_files import read_image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -59,7 +60,7 @@ class Colours:
     def read(self, modality, content):
         self.reads.append(content)
         if modality == "image":
-            return np.asarray(files.read_image(content)).astype(np.float32).mean((0, 1)) / 127.5 - 1
+            return np.asarray(read_image(content)).astype(np.float32).mean((0, 1)) / 127.5 - 1
         return np.array(next(rgb for name, rgb in COLOURS.items() if name in content), np.float32) / 127.5 - 1
 
     def __call__(self, modality, inputs):

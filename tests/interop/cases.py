@@ -37,6 +37,7 @@ CONFIGS = {
     "vision_codec": AutoKLConfig(
         in_channels=3, channels=8, mult=(1, 2, 3), blocks=1, z_channels=4, embed_dim=4, groups=4
     ),
+    "audio_codec": AutoKLConfig(in_channels=1, channels=8, mult=(1, 2), blocks=1, z_channels=2, embed_dim=2, groups=4),
     "clip_text": CLIPTextConfig(vocab=11, width=8, layers=2, heads=2, feed_forward=12, positions=7, projection=6),
     "clip_vision": CLIPVisionConfig(
         image_size=8, patch=4, width=8, layers=2, heads=2, feed_forward=12, projection=6, temporal=True
@@ -86,6 +87,7 @@ def targets():
     return {
         "vision_unet": unet_shapes(CONFIGS["vision_unet"], (2,)),
         "vision_codec": traced(AutoKL(CONFIGS["vision_codec"]), jnp.zeros((1, 4, 4, 3))),
+        "audio_codec": traced(AutoKL(CONFIGS["audio_codec"]), jnp.zeros((1, 4, 4, 1))),
         "clip_text": traced(CLIPText(CONFIGS["clip_text"]), ids),
         "clip_vision": traced(CLIPVision(CONFIGS["clip_vision"]), jnp.zeros((1, 2, 8, 8, 3))),
         "clap_audio": traced(CLAPAudio(CONFIGS["clap_audio"]), jnp.zeros((1, 4, 8))),
@@ -128,6 +130,13 @@ def original_codec():
     return their_shapes(autokl.RULES, shapes)
 
 
+@functools.cache
+def audio_codec():
+    """The autoencoder of spectrograms, whose layout is that of images."""
+    shapes = traced(AutoKL(CONFIGS["audio_codec"]), jnp.zeros((1, 4, 4, 1)))
+    return their_shapes(autokl.RULES, shapes)
+
+
 def stable_diffusion():
     """One file with all three networks, the schedule and an EMA."""
     out = files.under("model.diffusion_model.", original_unet()) | files.under("first_stage_model.", original_codec())
@@ -135,8 +144,8 @@ def stable_diffusion():
     return out | {"betas": (9,), "sqrt_one_minus_alphas_cumprod": (9,), "model_ema.diffusion_modelout2bias": (4,)}
 
 
-def laion():
-    """LAION's checkpoint of the same tower, with the prefixes and the optimizer state of its training."""
+def clap_of_laion():
+    """LAION's audio tower, with the buffers and heads that are not read."""
     shapes = traced(CLAPAudio(CONFIGS["clap_audio"]), jnp.zeros((1, 4, 8)))
     out = their_shapes(clap.RULES, shapes)
     out |= {"text_branch.embeddings.position_ids": (1, 9), "text_projection.0.bias": (5,), "logit_scale_a": ()}
@@ -146,8 +155,25 @@ def laion():
         "text_transform.sequential.0.bias": (5,),
     }
     out |= {"audio_branch.bn0.num_batches_tracked": (), "audio_branch.logmel_extractor.melW": (9, 8)}
-    out = files.under("state_dict.module.", out | {"audio_transform.sequential.0.weight": (5, 5)})
+    return out | {"audio_transform.sequential.0.weight": (5, 5)}
+
+
+def laion():
+    """LAION's checkpoint of the same tower, with the prefixes and the optimizer state of its training."""
+    out = files.under("state_dict.module.", clap_of_laion())
     return out | {"optimizer.state.0.exp_avg": (4,)}
+
+
+def audioldm():
+    """One file with autoencoder, vocoder, CLAP, and the U-Net, which differs from ours."""
+    out = files.under("first_stage_model.", audio_codec() | files.under("vocoder.", GAN))
+    out |= files.under("cond_stage_model.model.", clap_of_laion())
+    out |= {
+        "model.diffusion_model.film_emb.weight": (8, 5),
+        "model.diffusion_model.input_blocks.0.0.weight": (8, 4, 3, 3),
+    }
+    out |= {"cond_stage_model.mel_transform.spectrogram.window": (9,), "scale_factor": (), "betas": (9,)}
+    return out | {"model_ema.decay": (), "model_ema.diffusion_modelout2bias": (4,)}
 
 
 def original_bert(shapes):
@@ -180,60 +206,82 @@ TEMPORAL, ALL_BUT_BERT = r".*/temporal(_[01])?/", "moments/|decoder/"
 ALL_BUT_GPT2 = "encoder/|moments/|decoder/(memory|latent)/"
 NOTHING = "(?!)"
 FILES = {
-    "SD": (0, stable_diffusion, {"vision_unet": TEMPORAL, "vision_codec": NOTHING, "clip_text": "projection/"}),
+    "AudioLDM": (0, audioldm, {"audio_codec": NOTHING, "vocoder": NOTHING, "clap_audio": NOTHING}),
+    "SD": (1, stable_diffusion, {"vision_unet": TEMPORAL, "vision_codec": NOTHING, "clip_text": "projection/"}),
     "SD, from its training": (
-        0,
+        1,
         lambda: files.under("state_dict.", stable_diffusion()),
         {"vision_unet": TEMPORAL, "vision_codec": NOTHING, "clip_text": "projection/"},
     ),
-    "U-Net": (1, lambda: UNET, {"vision_unet": TEMPORAL}),
-    "VAE, original": (2, lambda: original_codec() | {"loss.logvar": ()}, {"vision_codec": NOTHING}),
-    "VAE": (3, lambda: CODEC, {"vision_codec": NOTHING}),
+    "U-Net, original": (2, original_unet, {"vision_unet": TEMPORAL}),
+    "U-Net, in a model": (
+        2,
+        lambda: files.under("model.diffusion_model.", original_unet()),
+        {"vision_unet": TEMPORAL},
+    ),
+    "U-Net": (3, lambda: UNET, {"vision_unet": TEMPORAL}),
+    "VAE, original": (4, lambda: original_codec() | {"loss.logvar": ()}, {"vision_codec": NOTHING}),
+    "VAE, of AudioLDM": (
+        4,
+        lambda: audio_codec() | files.under("vocoder.", GAN),
+        {"audio_codec": NOTHING, "vocoder": NOTHING},
+    ),
+    "VAE": (5, lambda: CODEC, {"vision_codec": NOTHING}),
     "VAE, older": (
-        3,
+        5,
         lambda: files.diffusers_autokl((8, 16, 24), 1, names="query key value proj_attn"),
         {"vision_codec": NOTHING},
     ),
     "CLIP": (
-        4,
+        6,
         lambda: TEXT | VISION | TEXT_OUT | VISION_OUT | {"logit_scale": ()},
         {"clip_text": NOTHING, "clip_vision": TEMPORAL},
     ),
-    "CLIP text, projected": (5, lambda: TEXT | TEXT_OUT, {"clip_text": NOTHING}),
-    "CLIP text": (6, lambda: TEXT, {"clip_text": "projection/"}),
+    "CLIP text, projected": (7, lambda: TEXT | TEXT_OUT, {"clip_text": NOTHING}),
+    "CLIP text": (8, lambda: TEXT, {"clip_text": "projection/"}),
     "CLIP text, bare": (
-        6,
+        8,
         lambda: {k.removeprefix("text_model."): v for k, v in TEXT.items()},
         {"clip_text": "projection/"},
     ),
-    "CLIP vision, projected": (7, lambda: VISION | VISION_OUT, {"clip_vision": TEMPORAL}),
-    "CLIP vision": (8, lambda: VISION, {"clip_vision": TEMPORAL + "|projection/"}),
+    "CLIP vision, projected": (9, lambda: VISION | VISION_OUT, {"clip_vision": TEMPORAL}),
+    "CLIP vision": (10, lambda: VISION, {"clip_vision": TEMPORAL + "|projection/"}),
     "CLIP vision, bare": (
-        8,
+        10,
         lambda: {k.removeprefix("vision_model."): v for k, v in VISION.items()},
         {"clip_vision": TEMPORAL + "|projection/"},
     ),
-    "CLAP": (9, lambda: CLAP, {"clap_audio": NOTHING}),
-    "CLAP, LAION": (10, laion, {"clap_audio": NOTHING}),
-    "BERT": (11, lambda: BERT, {"text_codec": ALL_BUT_BERT}),
-    "BERT, older": (11, lambda: original_bert(BERT), {"text_codec": ALL_BUT_BERT}),
-    "GPT-2": (12, lambda: GPT2, {"text_codec": ALL_BUT_GPT2}),
+    "CLIP, OpenAI": (
+        11,
+        lambda: files.open_clip(8, 2, 12, 11, 7, 4, 4, 6) | {"input_resolution": (), "vocab_size": ()},
+        {"clip_text": NOTHING, "clip_vision": TEMPORAL},
+    ),
+    "CLIP, open_clip with a text module": (
+        11,
+        lambda: files.open_clip(8, 2, 12, 11, 7, 4, 4, 6, "text."),
+        {"clip_text": NOTHING, "clip_vision": TEMPORAL},
+    ),
+    "CLAP": (12, lambda: CLAP, {"clap_audio": NOTHING}),
+    "CLAP, LAION": (13, laion, {"clap_audio": NOTHING}),
+    "BERT": (14, lambda: BERT, {"text_codec": ALL_BUT_BERT}),
+    "BERT, older": (14, lambda: original_bert(BERT), {"text_codec": ALL_BUT_BERT}),
+    "GPT-2": (15, lambda: GPT2, {"text_codec": ALL_BUT_GPT2}),
     "GPT-2, prefixed": (
-        12,
+        15,
         lambda: files.under("transformer.", GPT2),
         {"text_codec": ALL_BUT_GPT2},
     ),
     "HiFi-GAN": (
-        13,
+        16,
         lambda: files.under("generator.", normed(GAN, "weight_g", "weight_v")),
         {"vocoder": NOTHING},
     ),
-    "HiFi-GAN, fused": (13, lambda: GAN, {"vocoder": NOTHING}),
+    "HiFi-GAN, fused": (16, lambda: GAN, {"vocoder": NOTHING}),
     "HiFi-GAN, transformers": (
-        13,
+        16,
         lambda: of_transformers(normed(GAN, "parametrizations.weight.original0", "parametrizations.weight.original1")),
         {"vocoder": NOTHING},
     ),
-    "Inception": (14, lambda: files.inception(16, 5), {"inception": NOTHING}),
-    "VGGish": (15, lambda: files.vggish((2, 3, 4, 5), 7, 6), {"vggish": NOTHING}),
+    "Inception": (17, lambda: files.inception(16, 5), {"inception": NOTHING}),
+    "VGGish": (18, lambda: files.vggish((2, 3, 4, 5), 7, 6), {"vggish": NOTHING}),
 }

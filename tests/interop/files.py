@@ -141,6 +141,29 @@ def clip_vision(width: int, layers: int, inner: int, patch: int, cells: int) -> 
     return out | layer("vision_model.post_layernorm", width)
 
 
+def open_clip(
+    width: int, layers: int, inner: int, vocab: int, positions: int, patch: int, cells: int, out: int, text: str = ""
+) -> Shapes:
+    """CLIP of OpenAI's code and of open_clip; `text` is the prefix of the text tower."""
+
+    def blocks(prefix: str) -> Shapes:
+        shapes: Shapes = {}
+        for n in range(layers):
+            name = f"{prefix}transformer.resblocks.{n}"
+            shapes |= {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}
+            shapes |= layer(f"{name}.attn.out_proj", width, width)
+            shapes |= layer(f"{name}.ln_1", width) | layer(f"{name}.ln_2", width)
+            shapes |= layer(f"{name}.mlp.c_fc", inner, width) | layer(f"{name}.mlp.c_proj", width, inner)
+        return shapes
+
+    shapes = {"visual.class_embedding": (width,), "visual.positional_embedding": (cells + 1, width)}
+    shapes |= {"visual.proj": (width, out), "visual.conv1.weight": (width, 3, patch, patch), "logit_scale": ()}
+    shapes |= layer("visual.ln_pre", width) | layer("visual.ln_post", width) | blocks("visual.")
+    tower = {"positional_embedding": (positions, width), "text_projection": (width, out)} | blocks("")
+    tower |= {"token_embedding.weight": (vocab, width)} | layer("ln_final", width)
+    return shapes | under(text, tower)
+
+
 def clap(width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int, mels: int, out_width: int) -> Shapes:
     """ClapModel without fusion, with a few keys of its text tower."""
     root = "audio_model.audio_encoder"

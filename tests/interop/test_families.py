@@ -54,8 +54,7 @@ def test_every_family_has_a_file_and_a_unique_name():
 def test_unexpected_and_missing_keys_are_named(name):
     family, state, _ = load(name)
     with pytest.raises(NamesError, match=r"strange\.weight"):
-        prefix = "state_dict." if any(key.startswith("state_dict.") for key in state) else ""
-        read(family, state | {f"{prefix}strange.weight": np.ones(1, np.float32)}, CONFIGS, cases.targets())
+        read(family, state | {f"{family.root(state)}strange.weight": np.ones(1, np.float32)}, CONFIGS, cases.targets())
     # A bias, since no family is detected by one.
     _, ignored = family.split(state)
     key = [k for k in state if k.endswith("bias") and not any(k.endswith(a) for a in ignored)][-1]
@@ -70,7 +69,7 @@ def test_components_that_the_model_does_not_have_are_ignored():
     found, ignored = read(family, state, CONFIGS, shapes)
     assert found.keys() == {"vision_unet", "vision_codec"}
     key = "cond_stage_model.transformer.text_model.final_layer_norm.bias"
-    assert ignored[key] == "of clip_text, which this model does not have"
+    assert ignored[key] == "of clip_text, which this model does not have or --only leaves out"
 
 
 def test_training_state_is_ignored():
@@ -159,16 +158,18 @@ def test_bert_and_gpt2_hold_disjoint_leaves_of_the_text_codec():
 
 
 def test_unsupported_files_are_refused_with_a_reason():
-    with pytest.raises(ConfigError, match=r"unknown layout \(a, b, …\).*; BERT of transformers;") as error:
+    with pytest.raises(
+        ConfigError, match=r"unknown layout \(a, b, …\)\. Supported are .*BERT.*: docs/weights\.md$"
+    ) as error:
         recognise(["a", "b"])
-    assert all(family.name in str(error.value) for family in FAMILIES)
+    assert len(str(error.value)) < 250
     with pytest.raises(ConfigError, match="no tensor at all"):
         recognise([])
     for name, key in {
         "CLAP": "audio_model.audio_encoder.patch_embed.fusion_model.local_att.0.weight",
         "CLAP, LAION": "state_dict.module.audio_branch.patch_embed.mel_conv2d.weight",
     }.items():
-        shown = re.escape(key.removeprefix("state_dict."))
+        shown = re.escape(key.removeprefix("state_dict.module."))
         with pytest.raises(ConfigError, match=f"{shown}: CLAP with fusion of several views"):
             recognise([*load(name)[1], key])
     family, state, _ = load("BERT, older")

@@ -105,6 +105,7 @@ def test_parameter_counts_are_those_of_the_release():
     assert count["clap_audio"] == 280_951_959 + 2 * 64 - unread  # with the statistics of its mel bins
 
 
+@pytest.mark.slow
 def test_a_model_without_video_or_audio_ignores_their_keys():
     model = CoDi.from_config(paper.get_config("modalities=text+image").model)
     found, ignored = read_release(model, stored())

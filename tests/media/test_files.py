@@ -10,6 +10,7 @@ from PIL import Image
 
 from codi_jax.config import ConfigError
 from codi_jax.media import files
+from codi_jax.media.image_files import read_image
 
 RATE = 8000
 
@@ -208,7 +209,7 @@ def test_images_of_every_mode_are_read_as_rgb(tmp_path):
 
     def saved(name, image, **options):
         image.save(tmp_path / name, **options)
-        got = files.read_image(tmp_path / name)
+        got = read_image(tmp_path / name)
         assert got.mode == "RGB"
         return np.asarray(got)
 
@@ -240,10 +241,10 @@ def test_files_that_are_not_images(tmp_path, audio, monkeypatch):
         (whole[:60] + bytes(40) + whole[100:], "damaged", "not a readable image"),
     ):
         (tmp_path / "x.png").write_bytes(content)
-        assert says in refused(files.read_image, tmp_path / "x.png", reason)
-    assert "no such image" in refused(files.read_image, tmp_path / "absent.png", "missing")
+        assert says in refused(read_image, tmp_path / "x.png", reason)
+    assert "no such image" in refused(read_image, tmp_path / "absent.png", "missing")
     monkeypatch.setattr(files, "MAX_PIXELS", 1000)
-    assert "40x40 is over 1000 pixels" in refused(files.read_image, tmp_path / "noise.png", "large")
+    assert "40x40 is over 1000 pixels" in refused(read_image, tmp_path / "noise.png", "large")
 
 
 # Bad files

@@ -81,7 +81,7 @@ def test_the_prediction_depends_on_the_latent_of_another_output():
     assert not change[0].any()
 
 
-@pytest.mark.parametrize("kind", ["video", "vector"])
+@pytest.mark.parametrize("kind", ["vector", pytest.param("video", marks=pytest.mark.slow)])
 def test_variants_of_the_context_share_what_comes_before_it(kind):
     """Values, for vectors also gradients, in float64, and fewer operations."""
     with jax.enable_x64(True):

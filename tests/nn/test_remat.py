@@ -45,7 +45,7 @@ def plain():
 
 
 @pytest.mark.parametrize(
-    "remat", [*POLICIES[::2], *(pytest.param(p, marks=pytest.mark.slow) for p in POLICIES[1::2])], ids=str
+    "remat", [pytest.param(p, marks=[pytest.mark.slow] * (p != "blocks")) for p in POLICIES], ids=str
 )
 def test_remat_changes_neither_values_nor_gradients(plain, remat):
     params, _, (value, gradients) = plain

@@ -286,6 +286,7 @@ def test_a_teacher_is_named_by_init_from_and_is_a_whole_copy(run):
         Stage(toy.with_stage(run, NAME, init_from=other), NAME).prepare()
 
 
+@pytest.mark.slow
 def test_the_packaged_model_is_distilled_to_its_own_settings_of_sampling():
     config = recipe.run(start="package", distill=4)
     read = Run(config, None)

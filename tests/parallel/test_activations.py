@@ -104,7 +104,7 @@ def of_activations(program):
 
 
 @pytest.mark.parametrize(
-    "network", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("image", "sequence"))) for n in NETWORKS]
+    "network", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("image", "sequence", "vector"))) for n in NETWORKS]
 )
 def test_no_activation_is_sent_under_fsdp(network):
     program = compiled(network, make_mesh(MeshConfig(data=2, fsdp=4)))
@@ -112,7 +112,7 @@ def test_no_activation_is_sent_under_fsdp(network):
     assert of_activations(program) == []
 
 
-@pytest.mark.parametrize("axis", ["tensor", "context"])
+@pytest.mark.parametrize("axis", ["context", pytest.param("tensor", marks=pytest.mark.slow)])
 def test_no_activation_is_gathered_over_the_batch_beside_another_axis(axis):
     """Partial sums and gathers over 'tensor' or 'context' have the rows of one part of the batch."""
     wide = r"(unet|cross)/\w+/(attend/)?(self|feed_forward)"

@@ -197,6 +197,7 @@ def children(mode, *environments):
     return [(process.returncode, output) for process, output in zip(running, outputs, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_slurm_processes_connect_and_each_places_the_rows_that_it_holds():
     step = {**SLURM, "JAX_COORDINATOR_PORT": free_port(), "SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
     for code, output in children("agree", *({**step, "SLURM_PROCID": str(k)} for k in range(2))):

@@ -53,6 +53,7 @@ def subsets():
     return [s for r in range(3) for s in itertools.combinations(PAIR, r)]
 
 
+@pytest.mark.slow
 def test_the_number_of_programs_does_not_grow_with_subsets_or_scales(variables):
     model = Generator(
         toy.codi(), GenerateConfig({name: ClassifierFreeGuidance() for name in PAIR}, steps=2, loop="host")

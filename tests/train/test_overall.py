@@ -31,7 +31,7 @@ class FakeRun:
         self._run, self._done = open_run(config, workdir), set()
         self.order, self.stage, self.directory = self._run.order, self._run.stage, self._run.directory
 
-    def finished(self, name):
+    def complete(self, name):
         return name in self._done
 
     def finish(self, name, seconds=None):

@@ -98,7 +98,9 @@ def test_a_stage_resumes_within_the_mixture(reference, tmp_path, monkeypatch, st
 
 
 @pytest.mark.parametrize("stage", ["bridging.all", "joint.all"])
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize(
+    "pair", [pytest.param(pair, marks=[pytest.mark.slow] * (pair != "text+image")) for pair in PAIRS]
+)
 def test_the_loss_of_a_batch_equals_that_of_a_stage_on_its_pair_alone(stage, pair):
     run = open_run(config(), None)
     mixture = objective_of(run, stage)

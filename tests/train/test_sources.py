@@ -29,7 +29,10 @@ def losses(workdir, modality, source, **media):
     ("name", "modality", "media"),
     [
         ("COCO captions", "image", {"size": 32}),
-        ("AudioCaps", "audio", {"samples": 8192, "sample_rate": 8000, "window": "random"}),
+        pytest.param(
+            *("AudioCaps", "audio", {"samples": 8192, "sample_rate": 8000, "window": "random"}),
+            marks=pytest.mark.slow,
+        ),
         ("WebVid", "image", {"size": 32, "frames": 2, "modalities": ("video", "image"), "middle_frame": True}),
     ],
 )

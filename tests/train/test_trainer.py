@@ -26,7 +26,7 @@ def test_keep_last_and_keep_every_select_the_checkpoints(run):
     run.stages[STAGE] = dataclasses.replace(run.stage(STAGE), checkpoint_every=1, keep_last=1, keep_every=2)
     train(run, (STAGE,), quiet=True)
     with Checkpointer(str(run.directory(STAGE) / "checkpoints")) as checkpoints:
-        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.steps() == [2, 4]
     assert toy.same(load_stage(run), load_stage(reference()))
 
 

@@ -117,7 +117,7 @@ def parse_datasets(text: str) -> dict[str, str]:
             raise ConfigError(f"--datasets: no data set {name!r}; there are {', '.join(DATASETS)}")
         if name in out:
             raise ConfigError(f"--datasets: {name} is given twice")
-        out[name] = path
+        out[name] = os.path.expanduser(path)
     if not out:
         raise ConfigError(f"--datasets: expected NAME=PATH of some of {', '.join(DATASETS)}")
     return out

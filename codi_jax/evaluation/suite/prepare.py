@@ -31,6 +31,7 @@ from codi_jax.evaluation.suite.datasets import modalities_of
 from codi_jax.evaluation.videos import as_file
 from codi_jax.media import files
 from codi_jax.media.files import MediaError, MediaFile
+from codi_jax.media.metadata import probe
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
 
@@ -205,7 +206,7 @@ def _middle_frame(video: MediaFile) -> Image.Image:
 
 def _soundtrack(video: MediaFile) -> MediaFile | None:
     """The file itself, if it has a soundtrack."""
-    return video if "samples a second" in files.probe(video) else None
+    return video if "samples a second" in probe(video) else None
 
 
 DERIVE: Mapping[str, Callable[[MediaFile], Any]] = {"image": _middle_frame, "audio": _soundtrack}

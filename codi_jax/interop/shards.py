@@ -1,0 +1,138 @@
+"""Checkpoints of one file, of several shards, or of a folder that holds either.
+
+    model-00001-of-00002.safetensors, model-00002-of-00002.safetensors      the shards of one checkpoint
+    model.safetensors.index.json                                            {"weight_map": {key: shard}, …}
+
+The index is optional: the shards' names say how many there are.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codi_jax.config import ConfigError
+from codi_jax.interop.mapped import plain
+from codi_jax.interop.names import few
+from codi_jax.interop.tensors import open_state
+
+_INDEX = ".index.json"
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.[A-Za-z]+)")
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_MAX_INDEX = 64 << 20  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one checkpoint.
+
+    Attributes:
+      path: what the user gave: a file, an index, a folder, or the first of several shards.
+      files: the files with its tensors.
+      index: key -> name of its file, if there is an index.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    index: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def open(self) -> dict[str, np.ndarray]:
+        """All tensors, as read-only views of the files.
+
+        Raises:
+          ConfigError: a file cannot be read, two hold one key, or a key is not where the index says.
+        """
+        out: dict[str, np.ndarray] = {}
+        where: dict[str, str] = {}
+        for file in self.files:
+            state = open_state(file)
+            if twice := sorted(state.keys() & out.keys()):
+                raise ConfigError(f"{file}: {len(twice)} keys are in another shard, too: {few(twice)}")
+            out |= state
+            where |= dict.fromkeys(state, file.name)
+        if wrong := [key for key, name in self.index.items() if where.get(key) != name]:
+            raise ConfigError(f"{self.path}: {len(wrong)} keys are not in the shard of the index: {few(wrong)}")
+        return out
+
+
+def checkpoints(paths: Sequence[Path]) -> list[CheckpointFiles]:
+    """The checkpoints of files, indices and folders; shards of one checkpoint are put together.
+
+    Raises:
+      ConfigError: a folder holds no weights, or several; a shard is missing; an index cannot be read.
+    """
+    out: list[CheckpointFiles] = []
+    shards: dict[tuple[Any, ...], list[Path]] = {}
+    for path in paths:
+        if path.is_dir():
+            out.append(_of_folder(path))
+        elif path.name.endswith(_INDEX):
+            out.append(_of_index(path))
+    of_an_index = {file for checkpoint in out for file in checkpoint.files}
+    for path in paths:
+        shard = _SHARD.fullmatch(path.name)
+        if path.is_dir() or path.name.endswith(_INDEX) or path in of_an_index:
+            continue
+        if shard and int(shard[3]) > 1:
+            shards.setdefault((path.parent, shard[1], shard[3], shard[4]), []).append(path)
+        else:
+            out.append(CheckpointFiles(path, (path,)))
+    return [*out, *map(_of_shards, shards.values())]
+
+
+def _of_shards(given: Sequence[Path]) -> CheckpointFiles:
+    """The checkpoint of these shards, which must be all of it."""
+    shard = _SHARD.fullmatch(given[0].name)
+    assert shard is not None, "the names of shards match"
+    total = int(shard[3])
+    names = [f"{shard[1]}-{n:05d}-of-{shard[3]}{shard[4]}" for n in range(1, total + 1)]
+    have = {path.name for path in given}
+    if missing := [name for name in names if name not in have]:
+        raise ConfigError(
+            f"{given[0]}: a shard of {total}, of which {few(missing)} is not given; give all of them, or their folder"
+        )
+    return CheckpointFiles(given[0], tuple(given[0].with_name(name) for name in names))
+
+
+def _of_index(path: Path) -> CheckpointFiles:
+    try:
+        if path.stat().st_size > _MAX_INDEX:
+            raise ConfigError(f"{path}: an index of over {_MAX_INDEX} bytes")
+        index: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: is not JSON") from None
+    match index:
+        case {"weight_map": dict(keys)} if keys and all(type(name) is str for name in keys.values()):
+            names = list(dict.fromkeys(keys.values()))
+        case _:
+            raise ConfigError(f"{path}: has no weight_map of keys to files, as the index of a checkpoint has")
+    if outside := [plain(name) for name in names if Path(name).name != name or name == ".." or "\0" in name]:
+        raise ConfigError(f"{path}: refused: {few(outside)} is not the name of a file beside it")
+    if missing := [plain(name) for name in names if not path.with_name(name).is_file()]:
+        raise ConfigError(f"{path}: {len(missing)} of its {len(names)} files are missing: {few(missing)}")
+    return CheckpointFiles(path, tuple(path.with_name(name) for name in names), keys)
+
+
+def _of_folder(folder: Path) -> CheckpointFiles:
+    """The one checkpoint in a folder; of several formats, safetensors."""
+    entries = sorted(path for path in folder.iterdir() if path.is_file())
+    indices = [path for path in entries if path.name.endswith(_INDEX)]
+    files = [path for path in entries if path.suffix in _SUFFIXES]
+    if not files and not indices:
+        inner = sorted({path.parent.name for suffix in _SUFFIXES for path in folder.glob(f"*/*{suffix}")})
+        hint = f"; give one of its folders {few(inner, 6)}" if inner else ""
+        raise ConfigError(f"{folder}: no weights ({', '.join(_SUFFIXES)}) in this folder{hint}")
+    indices = [path for path in indices if path.name.endswith(f".safetensors{_INDEX}")] or indices
+    whole = [path for path in files if not _SHARD.fullmatch(path.name)]
+    found = checkpoints([*indices, *(whole if indices else files)])
+    safe = [c for c in found if all(file.suffix == ".safetensors" for file in c.files)]
+    if len(safe or found) > 1:
+        names = [c.path.name for c in safe or found]
+        raise ConfigError(f"{folder}: {len(names)} checkpoints, {few(names)}; give the one to read")
+    return dataclasses.replace((safe or found)[0], path=folder)
