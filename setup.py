@@ -54,6 +54,8 @@ setup(
             *("pycocoevalcap==1.2", "torchvggish==0.2", "soundfile>=0.13", "librosa>=0.11,<0.12"),
             *("torch-fidelity==0.4.0", "pytorch-fid==0.3.0", "torchvision==0.28.0"),  # the last is that of this torch
         ],
+        # The playground, `codi-jax serve`.
+        "serve": ["gradio>=6.20,<7"],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py

@@ -178,7 +178,7 @@ def probe(file: MediaFile) -> dict[str, float]:
       MediaError: the file is not a media file.
     """
     metadata: dict[str, float] = {"megabytes": round((file.size() or 0) / 1e6, 3)}
-    with suppress(MediaError), _image(file) as image:
+    with suppress(MediaError), opened_image(file) as image:
         return metadata | {"width": image.width, "height": image.height}
     with _opened(file, "media file", lambda container: container.streams) as (container, _):
         if container.duration:
@@ -215,7 +215,7 @@ def read_image(source: Any) -> Image.Image:
         with _image_errors("the image"):
             return _to_rgb(source, "the image")
     file = _media_file(source, "image file")
-    with _image(file) as image:
+    with opened_image(file) as image:
         return _to_rgb(image, file.name)
 
 
@@ -234,7 +234,7 @@ def _image_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _image(file: MediaFile) -> Iterator[Image.Image]:
+def opened_image(file: MediaFile) -> Iterator[Image.Image]:
     """An image file, opened but not decoded; errors of Pillow become a MediaError."""
     with _image_errors(file.name), file.open() as stream, Image.open(stream) as image:
         yield image
