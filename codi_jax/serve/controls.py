@@ -51,7 +51,8 @@ class Controls:
     def _given(self, name: str, play: Playground) -> dict[str, Any]:
         gr, widget = self._gr, self._widgets[name]
         parts = {"value": widget.make(gr, play.codi[name], self._limits)}
-        gr.HTML(markup.help_line(widget.about))
+        if widget.about:
+            gr.HTML(markup.help_line(widget.about))
         choices = widget.choices()
         parts["role"] = gr.Radio(choices, value=choices[0][1], label="Use it as", info=_ROLE, elem_id=f"role-{name}")
         parts["weight"] = gr.Slider(
@@ -120,7 +121,7 @@ class Controls:
             info="More take longer and follow the model more closely.",
             elem_id="steps",
         )
-        with gr.Row(elem_classes="seed"):
+        with gr.Row(elem_id="seed-row"):
             common["seed"] = gr.Number(
                 0,
                 precision=0,

@@ -41,7 +41,7 @@ def result(made: PlaygroundResult) -> Html:
     sections = []
     for name, items in made.shown.items():
         cards = [
-            el("figure", Html(item), el("figcaption", f"{name} {i + 1}" if len(items) > 1 else name), class_="card")
+            el("figure", Html(item), el("figcaption", i + 1) if len(items) > 1 else None, class_="card")
             for i, item in enumerate(items)
         ]
         sections.append(el("section", el("h3", name), el("div", cards, class_="cards")))

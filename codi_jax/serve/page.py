@@ -82,7 +82,7 @@ class Page:
 
     def _choice(self) -> tuple[Any, Any]:
         gr = self._gr
-        with gr.Row(equal_height=True, elem_id="reuse"):
+        with gr.Row(elem_id="reuse"):
             chosen = gr.Dropdown(
                 [],
                 label="An output of the result",
@@ -90,7 +90,7 @@ class Page:
                 elem_id="chosen",
                 scale=2,
             )
-            again = gr.Button("Use this output as a prompt", elem_id="again", scale=1)
+            again = gr.Button("Use this output as a prompt", size="sm", elem_id="again", scale=1)
         return chosen, again
 
     def _link(self) -> Any:
@@ -99,7 +99,7 @@ class Page:
             info="Opens this page with the same controls. Files are not in it; the download has them.",
             buttons=["copy"],
             interactive=False,
-            max_lines=2,
+            max_lines=4,
             elem_id="link",
         )
 
@@ -136,7 +136,7 @@ class Page:
                     yield self._view(line, shown, token=job.token)
                 made: PlaygroundResult = result_of(job)
                 line = markup.line(f"Done in {made.seconds:.1f} seconds")
-                yield self._view(line, markup.result(made), client, made)
+                yield self._view(line, markup.result(made), client, made, origin=origin_of(request))
             except ConfigError as error:
                 yield self._view(markup.line(first_line(error), "error"))
 
@@ -149,6 +149,7 @@ class Page:
         client: str = "",
         made: PlaygroundResult | None = None,
         token: str | None = None,
+        origin: str = "",
     ) -> list[Any]:
         """Values of status, shown, chosen, link, past and token; what is None stays as it is."""
         gr, skip = self._gr, self._gr.skip()
@@ -157,7 +158,7 @@ class Page:
             return [*start, skip, skip, skip, skip if token is None else token]
         names = [name for name in made.files if not name.startswith("given_")]
         chosen = gr.update(choices=names, value=names[0] if names else None)
-        return [*start, chosen, markup.link(made.setting), self._past(client, made.token), made.token]
+        return [*start, chosen, markup.link(made.setting, origin), self._past(client, made.token), made.token]
 
     def _past(self, client: str, token: str | None = None) -> Any:
         own = self._play.results.of_client(client)
@@ -178,7 +179,7 @@ class Page:
                 made = self._play.result(client, token or "")
             except ConfigError as error:
                 return self._view(markup.line(first_line(error), "error"))
-            return self._view(markup.line(""), markup.result(made), client, made)
+            return self._view(markup.line(""), markup.result(made), client, made, origin=origin_of(request))
 
         return self._event(show)
 
@@ -256,3 +257,8 @@ def client_of(request: Any) -> str:
     """Whose a request is: by its cookie; without one, by the name of its page."""
     cookies = request.request.cookies if request.request is not None else {}
     return as_client(cookies.get(COOKIE)) or f"session {request.session_hash}"
+
+
+def origin_of(request: Any) -> str:
+    """The address of the page, as its browser says it; "" if it does not."""
+    return "" if request.request is None else request.request.headers.get("origin", "")

@@ -42,7 +42,7 @@ class QueueLimits:
     waiting: int = 200
     of_a_client: int = 2
     seconds: float = 600.0
-    abandoned: float = 30.0
+    abandoned: float = 120.0
 
 
 class Standing(NamedTuple):

@@ -104,6 +104,8 @@ class Uploads:
             data = file if isinstance(file, bytes) else _beginning(file, self._bounds.bytes + 1)
         except OSError:
             raise ConfigError(f"{name}: the file is gone; give it again") from None
+        if not data:
+            raise ConfigError(f"{name}: an empty file")
         if len(data) > self._bounds.bytes:
             raise ConfigError(f"{name}: the file is larger than {self._bounds.bytes / 1e6:g} MB")
         return data

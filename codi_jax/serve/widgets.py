@@ -47,7 +47,7 @@ class Widget:
       make: (gradio, modality, limits) -> the component.
       given: (the component's value, role) -> what is in it; None if nothing is.
       put: (path of a file, or text) -> the component's value.
-      about: what the control does, for people.
+      about: what the control does, for people; "" if that is plain.
       roles: what its value can be.
       keeps: what is written into the field of a part that is kept; "" if there is none.
     """
@@ -198,7 +198,7 @@ def _put_image(path: str) -> dict[str, Any]:
 _TIMES = "0-0.5s, or 0-0.2s,0.8-1s: seconds that are kept; the rest is generated"
 _FRAMES = "0 or 0,5-7: frames that are kept, or 0-0.5s: seconds; the rest is generated"
 _WIDGETS = {
-    ".txt": Widget(_text, _given_text, str, "A sentence.", keeps=""),
+    ".txt": Widget(_text, _given_text, str, ""),
     ".png": Widget(
         _image,
         _given_image,

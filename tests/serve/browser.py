@@ -3,10 +3,11 @@
 import base64
 import itertools
 import json
+import os
+import select
 import shutil
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,11 +24,12 @@ class Browser:
     """
 
     def __init__(self, folder: Path, size=DESKTOP):
-        from websockets.sync.client import connect
-
         profile = folder / "profile"
+        inputs, self._requests = os.pipe()
+        self._answers, outputs = os.pipe()
         self._process = subprocess.Popen(
             [
+                *("sh", "-c", f'exec "$@" 3<&{inputs} 4>&{outputs}', "sh"),
                 *(
                     CHROMIUM,
                     "--headless=new",
@@ -37,16 +39,18 @@ class Browser:
                     "--mute-audio",
                 ),
                 *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-                *("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"),
+                *("--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=(inputs, outputs),
         )
+        os.close(inputs), os.close(outputs)
+        self._ids, self._rest, self._session, self.events = itertools.count(), b"", None, []
         try:
-            port = self._wait(lambda: self._port(profile))
-            pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list"))
-            url = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
-            self._socket, self._ids, self.events = connect(url, max_size=None), itertools.count(), []
+            pages = self.call("Target.getTargets")["targetInfos"]
+            target = next(page["targetId"] for page in pages if page["type"] == "page")
+            self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Network", "Log"):
                 self.call(f"{domain}.enable")
             self.resize(size)
@@ -54,25 +58,25 @@ class Browser:
             self._process.kill()
             raise
 
-    @staticmethod
-    def _port(profile):
-        path = profile / "DevToolsActivePort"
-        return path.read_text().splitlines()[0] if path.exists() and path.read_text().strip() else None
-
-    @staticmethod
-    def _wait(function, seconds=_WAIT_S):
-        end = time.monotonic() + seconds
-        while not (found := function()):
-            assert time.monotonic() < end, "nothing happened"
-            time.sleep(0.1)
-        return found
+    def _receive(self):
+        """The next message of the browser; they end with a zero byte."""
+        while b"\0" not in self._rest:
+            assert select.select([self._answers], [], [], _WAIT_S)[0], "the browser says nothing"
+            more = os.read(self._answers, 1 << 20)
+            assert more, "the browser has ended"
+            self._rest += more
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
 
     def call(self, method, **parameters):
         """The result of a method of the protocol; events that come before it are kept."""
         number = next(self._ids)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        request = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            request["sessionId"] = self._session
+        os.write(self._requests, json.dumps(request).encode() + b"\0")
         while True:
-            message = json.loads(self._socket.recv(timeout=_WAIT_S))
+            message = self._receive()
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
@@ -85,7 +89,7 @@ class Browser:
 
     def open(self, url, ready="#generate"):
         self.call("Page.navigate", url=url)
-        self.until(f"!!document.querySelector('{ready}')")
+        self.until(f"document.querySelector('{ready}')")
 
     def run(self, script):
         """The value of an expression of JavaScript."""
@@ -94,12 +98,11 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, script, seconds=_WAIT_S):
-        """Waits until an expression is true, and returns its value."""
+        """Waits until an expression is true."""
         end = time.monotonic() + seconds
-        while not (found := self.run(script)):
+        while not self.run(f"!!({script})"):
             assert time.monotonic() < end, f"not within {seconds} seconds: {script}; {self.text()[:2000]}"
             time.sleep(0.1)
-        return found
 
     def text(self, selector="body"):
         return self.run(f"document.querySelector('{selector}')?.innerText ?? ''")
@@ -149,6 +152,6 @@ class Browser:
         return [(answer["status"], answer["url"]) for answer in found]
 
     def close(self):
-        self._socket.close()
         self._process.kill()
         self._process.wait()
+        os.close(self._requests), os.close(self._answers)

@@ -13,8 +13,8 @@ from codi_jax.serve.setting import Setting, Use, from_json, to_query
 from tests.serve.browser import CHROMIUM, DESKTOP, PHONE, Browser
 from tests.serve.fake import FakePipe
 
-needed = {"gradio": importlib.util.find_spec("gradio"), "websockets": importlib.util.find_spec("websockets")}
-missing = [name for name, found in {**needed, "chromium": CHROMIUM}.items() if not found]
+needed = {"gradio": importlib.util.find_spec("gradio"), "chromium": CHROMIUM}
+missing = [name for name, found in needed.items() if not found]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 

@@ -11,6 +11,7 @@ from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.pipeline import Pipeline
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.serve.playground import Playground, PlaygroundLimits
+from codi_jax.serve.queue import QueueLimits
 from codi_jax.serve.results import ResultLimits
 from codi_jax.serve.setting import Setting, Use, from_json
 from codi_jax.serve.widgets import InControl
@@ -22,7 +23,7 @@ EVERYTHING = Setting(toy.EVERYTHING, {"text": Use(text="a red seven")}, steps=3,
 
 @pytest.fixture
 def play():
-    made = Playground(FakePipe(), "model: fake", start=False)
+    made = Playground(FakePipe(), "model: fake", UNWATCHED, start=False)
     yield made
     made.close()
 
@@ -148,7 +149,7 @@ def test_the_warm_up_generates_all_outputs():
 def test_it_is_what_a_pipeline_makes():
     config = GenerateConfig({name: ClassifierFreeGuidance(2.0) for name in toy.PAIR}, steps=3, loop="host")
     pipe = Pipeline(toy.codi(), config, toy.variables(toy.codi()))
-    play = Playground(pipe, start=False)
+    play = Playground(pipe, "", UNWATCHED, start=False)
     try:
         setting = Setting(("text", "image"), {"text": Use(text="a red seven")}, {"image": 4.0}, steps=3, seed=9, n=2)
         made = made_by(play, setting=setting)

@@ -107,10 +107,12 @@ def test_a_damaged_file_is_read_or_refused(uploads, name):
 
 
 def test_a_bomb_is_not_unpacked(uploads):
-    with pytest.raises(ConfigError, match=re.escape("the file of image: 20000x20000 is over 1 megapixels")):
+    with pytest.raises(ConfigError, match="the file of image: 5000x5000 is over 1 megapixels"):
+        uploads.read("image", bomb(5000, 5000))
+    with pytest.raises(ConfigError, match="what is painted over image: 5000x5000 is over 1 megapixels"):
+        uploads.read_painted("image", bomb(5000, 5000))
+    with pytest.raises(ConfigError, match="the file of image: not a readable image"):  # Pillow itself refuses it
         uploads.read("image", bomb(20_000, 20_000))
-    with pytest.raises(ConfigError, match="what is painted over image: 20000x20000 is over 1 megapixels"):
-        uploads.read_painted("image", bomb(20_000, 20_000))
 
 
 def test_a_file_that_is_too_long_is_refused(codi):
@@ -151,7 +153,8 @@ def test_a_decoder_measures_what_it_does_not_decode():
     decoder = SubprocessDecoder(60)
     try:
         assert decoder.measure(MediaFile("an image", GOOD["image"]())) == (60, 40, 0)
-        assert decoder.measure(MediaFile("a video", GOOD["video"]())) == (48, 32, 1.0)
+        width, height, seconds = decoder.measure(MediaFile("a video", GOOD["video"]()))
+        assert (width, height) == (48, 32) and 0.9 < seconds < 1.1
         assert decoder.read_square(MediaFile("an image", GOOD["image"]()), 7).shape == (7, 7, 3)
         with pytest.raises(ConfigError, match="an image"):
             decoder.read_opacity(MediaFile("an image", b"no image"), 7)
