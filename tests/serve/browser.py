@@ -12,7 +12,7 @@ from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESKTOP, PHONE = (1280, 900), (390, 844)
-_WAIT_S = 90
+_WAIT_S = 45
 
 
 class Browser:
@@ -29,7 +29,7 @@ class Browser:
         self._answers, outputs = os.pipe()
         self._process = subprocess.Popen(
             [
-                *("sh", "-c", f'exec "$@" 3<&{inputs} 4>&{outputs}', "sh"),
+                *("bash", "-c", f'exec "$@" 3<&{inputs} 4>&{outputs}', "bash"),
                 *(
                     CHROMIUM,
                     "--headless=new",

@@ -20,6 +20,8 @@ from tests.serve.fake import FakePipe
 
 EVERYTHING = Setting(toy.EVERYTHING, {"text": Use(text="a red seven")}, steps=3, seed=5, n=2)
 
+UNWATCHED = PlaygroundLimits(queue=QueueLimits(abandoned=1e9))  # no page asks for these jobs
+
 
 @pytest.fixture
 def play():
