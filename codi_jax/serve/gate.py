@@ -3,11 +3,13 @@
 - Requests of other kinds than the page makes are answered with 404: gradio has more routes than it needs.
 - The body of a request has a length that is known and bounded; few files are received at a time, each within a time.
 - A browser gets a cookie that nobody can guess; by it clients take turns, and have a history.
-- The folder of uploads is called by another name outside, so that no path of this machine is told.
+- The folder of uploads is called by another name outside, so that no path of this machine is told; and a request may
+  name no other file, nor an address, which gradio would copy.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -123,7 +125,13 @@ class Gate:
         if not reading and (refusal := self._refusal(scope, is_file)):
             return await _answer(send, *refusal)
         scope = self._inside(scope)
-        receive = self._receiver(receive, _header(scope, b"content-type"))
+        kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+        if not reading and kind == b"application/json":
+            if (body := self._checked(await _whole(receive))) is None:
+                return await _answer(send, 400, "files are uploaded first, and named as they were then")
+            receive = _received(body, receive)
+        elif not reading and not (is_file and kind == b"multipart/form-data"):
+            return await _answer(send, 415, "expected JSON, or a form with a file")
         send = self._sender(scope, send)
         if not is_file:
             return await self._app(scope, receive, send)
@@ -154,17 +162,23 @@ class Gate:
             inside["fresh"] = secrets.token_urlsafe(24)
         return inside
 
-    def _receiver(self, receive: Receive, kind: bytes) -> Receive:
-        if not kind.startswith(b"application/json"):
-            return receive
-
-        async def received() -> MutableMapping[str, Any]:
-            message = await receive()
-            if message.get("body"):
-                message["body"] = message["body"].replace(self._uploads.outside, self._uploads.inside)
-            return message
-
-        return received
+    def _checked(self, body: bytes) -> bytes | None:
+        """A body of JSON with files as they are called here; None if it names one that was not uploaded."""
+        try:
+            tree = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        start, trees = f"{self._uploads.outside.decode()}/", [tree]
+        while trees:
+            node = trees.pop()
+            if isinstance(node, list):
+                trees += node
+            elif isinstance(node, dict):
+                path = node.get("path")
+                if path is not None and not (isinstance(path, str) and path.startswith(start) and ".." not in path):
+                    return None
+                trees += node.values()
+        return json.dumps(tree).encode().replace(self._uploads.outside, self._uploads.inside)
 
     def _sender(self, scope: Scope, send: Send) -> Send:
         translated = False
@@ -204,6 +218,25 @@ def as_client(cookie: str | None) -> str | None:
 def _header(scope: Scope, name: bytes) -> bytes:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), b"")
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body of a request, whose length is bounded."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
+
+
+def _received(body: bytes, receive: Receive) -> Receive:
+    """A receiver of a body that has been received; what comes afterwards is passed on."""
+    left = [body]
+
+    async def received() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+
+    return received
 
 
 async def _answer(send: Send, status: int, line: str) -> None:

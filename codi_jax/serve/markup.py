@@ -9,13 +9,13 @@ from codi_jax.serve.setting import Limits, Setting, to_query
 EMPTY = el("p", "What is generated appears here, and takes shape while it is computed.", class_="empty")
 
 
-def standing(job: Job, where: Standing) -> Html:
+def standing(job: Job, where: Standing, waits: str = "In the queue") -> Html:
     """A line, and a bar if the job runs."""
     left = "" if where.seconds is None else f", about {duration(max(where.seconds, 1))} left"
     if where.place:
         ahead = where.place - 1
         before = "next" if not ahead else f"{ahead} before you"
-        return line(f"In the queue: place {where.place} ({before}){left}")
+        return line(f"{waits}: place {where.place} ({before}){left}")
     steps = f" {job.done} of {job.total}" if job.total else ""
     share = job.done / job.total if job.total else 0.0
     return join([line(f"{job.activity or 'starting'}{steps}{left}"), bar(share)])

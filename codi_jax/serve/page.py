@@ -128,7 +128,7 @@ class Page:
             try:
                 setting, files = controls.read(values)
                 reading = play.read(client, setting, files)
-                async for line in _follow(play.decoding, reading):
+                async for line in _follow(play.decoding, reading, "Before it is read"):
                     yield self._view(line, token=reading.token)
                 job = play.compute(client, result_of(reading))
                 async for line in _follow(play.computing, job):
@@ -226,14 +226,14 @@ class Page:
         return self._event(opened)
 
 
-async def _follow(queue: FairQueue, job: Job) -> AsyncIterator[Html]:
+async def _follow(queue: FairQueue, job: Job, waits: str = "In the queue") -> AsyncIterator[Html]:
     """Lines about a job until it has ended, which is cancelled if nobody reads them any more."""
     due, loop, place = 0.0, asyncio.get_running_loop(), -1
     try:
         while not job.ended:
             where = queue.standing(job)
             if loop.time() >= due or (where.place == 0 and place != 0):
-                yield markup.standing(job, where)
+                yield markup.standing(job, where, waits)
                 waiting = min(max(_WAITING_S[0], (where.seconds or 0) / 10), _WAITING_S[1])
                 due, place = loop.time() + (waiting if where.place else _RUNNING_S), where.place
             await asyncio.sleep(_POLL_S)

@@ -41,9 +41,11 @@ def application(play: Playground) -> Asgi:
     result.__annotations__["request"] = fastapi.Request
     app.get("/result/{token}", response_class=fastapi.Response)(result)
     theme = gr.themes.Default(font=list(FONTS), font_mono=list(MONO))
+    blocks = Page(play).build()
+    blocks.has_launched = True  # until then gradio copies any file of this machine that a client names
     gr.mount_gradio_app(
         app,
-        Page(play).build(),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,

@@ -1,6 +1,7 @@
 """What comes through the gate, as an ASGI application sees it."""
 
 import asyncio
+import json
 import os
 import re
 
@@ -31,7 +32,11 @@ class Inner:
         await send({"type": "http.response.body", "body": self.answer})
 
 
-def asked(gate, method, path, body=b"", headers=()):
+JSON = (b"content-type", b"application/json")
+FORM = (b"content-type", b"multipart/form-data; boundary=x")
+
+
+def asked(gate, method, path, body=b"{}", headers=()):
     """Status, headers and body of an answer."""
     sent = []
 
@@ -41,8 +46,10 @@ def asked(gate, method, path, body=b"", headers=()):
     async def send(message):
         sent.append(message)
 
-    if method == "POST" and not any(name == b"content-length" for name, _ in headers):
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    if method == "POST":
+        names = [name for name, _ in headers]
+        more = [(b"content-length", str(len(body)).encode()), FORM if path.endswith("upload") else JSON]
+        headers = [*headers, *(pair for pair in more if pair[0] not in names)]
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
     asyncio.run(gate(scope, receive, send))
     start, *rest = sent
@@ -80,6 +87,15 @@ def test_nothing_else_does(folder, method, path):
     assert asked(Gate(inner, folder, 1), method, path)[0] == 404 and not inner.scopes
 
 
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/x+json", b"", b"application/x-www-form-urlencoded"])
+def test_bodies_of_other_kinds_are_refused(folder, kind):
+    inner = Inner()
+    for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/component_server"):
+        assert asked(Gate(inner, folder, 1), "POST", path, headers=[(b"content-type", kind)])[0] == 415
+    assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/queue/join", headers=[FORM])[0] == 415
+    assert not inner.scopes
+
+
 def test_sockets_are_not_answered(folder):
     inner = Inner()
     asyncio.run(Gate(inner, folder, 1)({"type": "websocket", "path": "/"}, None, None))
@@ -109,18 +125,38 @@ def test_the_folder_has_another_name_outside(folder):
     inside, outside = os.fsdecode(folder.inside), folder.outside.decode()
     assert len(inside) == len(outside) and inside == str(folder.path) and outside.startswith("/uploads-")
     inner = Inner(f'{{"path": "{inside}/x/a.png"}}'.encode())
-    gate, kind = Gate(inner, folder, 1), [(b"content-type", b"application/json")]
-    body = asked(gate, "POST", "/gradio_api/queue/join", f'"{outside}/x/a.png"'.encode(), kind)[2]
-    assert inner.bodies == [f'"{inside}/x/a.png"'.encode()] and body == f'{{"path": "{outside}/x/a.png"}}'.encode()
+    gate, kind = Gate(inner, folder, 1), [JSON]
+    given = f'{{"data": [{{"path": "{outside}/x/a.png"}}]}}'
+    body = asked(gate, "POST", "/gradio_api/queue/join", given.encode(), kind)[2]
+    assert (
+        inner.bodies == [given.replace(outside, inside).encode()]
+        and body == f'{{"path": "{outside}/x/a.png"}}'.encode()
+    )
     assert asked(gate, "GET", f"/gradio_api/file={outside}/x/a.png")[0] == 200
     assert inner.scopes[-1]["path"] == f"/gradio_api/file={inside}/x/a.png"
     assert asked(gate, "GET", f"/gradio_api/file={inside}/x/a.png")[0] == 404
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "http://127.0.0.1/", "/uploads-other/a.png", "OUTSIDE/../../etc/passwd", "OUTSIDE", 7, ["a"]],
+)
+def test_a_request_names_no_other_file(folder, path):
+    outside, inner = folder.outside.decode(), Inner()
+    path = path.replace("OUTSIDE", outside) if isinstance(path, str) else path
+    kind = [JSON]
+    for tree in ({"path": path}, {"data": [None, {"layers": [{"url": "x", "path": path}]}]}):
+        body = json.dumps(tree).encode()
+        assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/queue/join", body, kind)[0] == 400
+    for body in (b"{", b"[" * 100_000, b"\xff"):
+        assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/queue/join", body, kind)[0] == 400
+    assert not inner.scopes
+    assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/queue/join", b'{"path": null}', kind)[0] == 200
+
+
 def test_contents_of_files_are_not_changed(folder):
     inner = Inner(folder.inside, b"image/png")
-    kind = [(b"content-type", b"multipart/form-data; boundary=x")]
-    assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/upload", folder.outside, kind)[2] == folder.inside
+    assert asked(Gate(inner, folder, 1), "POST", "/gradio_api/upload", folder.outside, [FORM])[2] == folder.inside
     assert inner.bodies == [folder.outside]
 
 
@@ -160,7 +196,12 @@ def test_few_files_are_received_at_a_time(folder):
 
     async def many():
         gate = Gate(inner, folder, 1, at_once=3)
-        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"content-length", b"0")]}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/gradio_api/upload",
+            "headers": [(b"content-length", b"0"), FORM],
+        }
 
         async def send(message):
             pass
