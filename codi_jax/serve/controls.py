@@ -14,7 +14,7 @@ _ROLE = (
     "starts from it."
 )
 _PER_MODALITY = ("value", "role", "weight", "keep", "strength")
-_COUNTS = (1, 2, 4, 8, 16, 32)
+_COUNTS = (1, 4, 8, 16, 32)  # few, since each is compiled
 
 
 class Controls:

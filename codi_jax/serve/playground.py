@@ -121,11 +121,14 @@ class Playground:
         return self.computing.submit(client, work, request.cost())
 
     def warm_up(self) -> Job:
-        """Begins to compile what the first requests need: all outputs of one sample."""
-        setting = Setting(to=self.modalities, steps=_WARM_STEPS)
+        """Begins to compile what the first requests need: all outputs of one sample, without prompts and with all."""
+        options = {"to": self.modalities, "steps": _WARM_STEPS}
 
         def work(job: Job) -> None:
-            self.pipe(**PlaygroundRequest(setting, {}).arguments(self.codi), progress=job.report)
+            out = self.pipe(**options, progress=job.report)
+            prompts = {name: out[name][0] for name in out}
+            said = {name: value for name, value in prompts.items() if not isinstance(value, str) or value.strip()}
+            self.pipe(said, **options, progress=job.report)
 
         return self.computing.submit("", work, cost=0.0, watched=False)
 

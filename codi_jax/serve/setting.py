@@ -162,7 +162,7 @@ def _pairs(setting: Setting) -> Iterator[tuple[str, str]]:
 
 
 _NUMBERS = {"steps": int, "seed": int, "n": int, "weight": float, "strength": float, "guidance": float}
-_FIELDS = ("as", "text", "weight", "keep", "strength", "guidance")
+_FIELDS = ("as", "guidance", *(field.name for field in dataclasses.fields(Use) if field.name != "role"))
 
 
 def from_query(query: str) -> Setting:

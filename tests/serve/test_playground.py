@@ -140,11 +140,12 @@ def test_memory_is_bounded():
     assert not play.folder.path.exists()
 
 
-def test_the_warm_up_generates_all_outputs():
+def test_the_warm_up_generates_all_outputs_without_prompts_and_with_all():
     play = Playground(FakePipe(), start=False)
     job = play.warm_up()
     play.computing.step()
-    assert job.state == "done" and play.pipe.calls[0]["to"] == toy.EVERYTHING
+    assert job.state == "done" and [call["to"] for call in play.pipe.calls] == [toy.EVERYTHING] * 2
+    assert [list(call["prompts"] or ()) for call in play.pipe.calls] == [[], list(toy.EVERYTHING)]
     play.close()
 
 
