@@ -118,14 +118,61 @@ def test_an_output_is_used_as_a_prompt_and_history_is_ones_own(url, page, tmp_pa
         other.close()
 
 
-def test_an_image_is_uploaded_and_read(page, tmp_path):
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+def open_editor(page):
     page.click("#given-image button")
-    page.until("document.querySelector('#value-image input[type=file]')")
-    page.upload("#value-image input[type=file]", tmp_path / "red.png")
-    page.run("new Promise(r => setTimeout(r, 2000))")  # the editor loads it
+    page.until("document.querySelector('#value-image canvas')")
+    page.run("new Promise(r => setTimeout(r, 1000))")  # it draws itself
+
+
+def give_red(page, folder):
+    """Uploads a red image."""
+    Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+    open_editor(page)
+    page.upload("#value-image input[type=file]", folder / "red.png")
+    page.until("!document.querySelector('#value-image').innerText.includes('Upload an image')")
+    page.run("new Promise(r => setTimeout(r, 1000))")
+
+
+def test_an_image_is_uploaded_and_read(page, tmp_path):
+    give_red(page, tmp_path)
     generate(page)
     image = np.asarray(Image.open(io.BytesIO(download(page)["given_image.png"])), np.float32)
+    assert np.abs(image.reshape(-1, 3) - (255, 0, 0)).max() < 3
+
+
+def paint(page):
+    """Draws a line through the middle of the editor."""
+    page.click("#value-image button[aria-label=Brush]")
+    page.run("new Promise(r => setTimeout(r, 500))")
+    page.run("document.querySelector('#value-image canvas').scrollIntoView({block: 'center'})")
+    at = "document.querySelector('#value-image canvas').getBoundingClientRect()"
+    box = page.run(f"(r => [r.x, r.y, r.width, r.height])({at})")
+    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+    page.drag(x - 60, y, x + 60, y)
+    page.run("new Promise(r => setTimeout(r, 500))")
+
+
+def test_what_is_drawn_is_a_prompt_and_an_editor_that_was_opened_alone_is_none(page):
+    open_editor(page)
+    generate(page)
+    assert "given_image.png" not in download(page)
+    paint(page)
+    generate(page)
+    image = np.asarray(Image.open(io.BytesIO(download(page)["given_image.png"])))
+    assert 0.01 < (image.min(-1) < 200).mean() < 0.5
+
+
+def test_what_is_not_painted_over_is_kept(page, tmp_path):
+    give_red(page, tmp_path)
+    page.click("#role-image input[value=part]")
+    page.click("#generate")
+    page.until("document.querySelector('#status .error')")
+    assert page.text("#status") == "image: say which part is kept, or paint over what is generated"
+    paint(page)
+    generate(page)
+    files = download(page)
+    assert from_json(files["settings.json"].decode()).given["image"].role == "part"
+    image = np.asarray(Image.open(io.BytesIO(files["given_image.png"])), np.float32)
     assert np.abs(image.reshape(-1, 3) - (255, 0, 0)).max() < 3
 
 
