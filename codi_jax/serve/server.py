@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import socket
+import sys
 import threading
 from importlib import resources
 from typing import Any
@@ -96,7 +98,10 @@ class Server:
         return f"http://{name}:{self._socket.getsockname()[1]}/"
 
     def run(self) -> None:
-        """Answers until it is interrupted, and closes the playground."""
+        """Answers until it is interrupted or terminated, and closes the playground."""
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn ends by itself, and then raises the signal again, by which the process would end at once.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             self._server.run(sockets=[self._socket])
         except KeyboardInterrupt:  # how such a server ends

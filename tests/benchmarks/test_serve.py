@@ -1,5 +1,9 @@
 """Clients of the playground at once, with a pipeline that computes nothing behind it."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from benchmarks import serve
@@ -44,3 +48,18 @@ def test_what_a_table_finds_wrong():
         "hostile_refused": 1, "hostile_errors": [], "before_mib": 100.0, "most_mib": 100.0 + serve.MORE_MIB + 1,
     }  # fmt: skip
     assert len(serve.faults(row)) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_a_server_that_is_ended(tmp_path, monkeypatch, number):
+    pytest.importorskip("gradio", reason="needs gradio: the extra `serve`")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serve.serving(*FAKE) as (pid, url):
+        client = PageClient(url)
+        assert client.upload(b"a file") and list(tmp_path.glob("codi-jax-serve-*/*"))
+        os.kill(pid, number)
+        for _ in range(300):
+            if not list(tmp_path.glob("codi-jax-serve-*")):
+                break
+            time.sleep(0.1)
+        assert not list(tmp_path.glob("codi-jax-serve-*"))
