@@ -58,6 +58,8 @@ setup(
         ],
         # The site (`make docs`).
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "ruff>=0.9"],
+        # The playground, `codi-jax serve`.
+        "serve": ["gradio>=6.20,<7"],
         # A workdir, or weights, at gs://… or s3://….
         "gs": ["gcsfs>=2025.2"],
         "s3": ["s3fs>=2025.2", "orbax-checkpoint>=0.12.8,<0.13"],  # see checkpoint/s3.py

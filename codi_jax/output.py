@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
@@ -89,6 +91,22 @@ class Output(Mapping[str, list[Any]]):
         """
         with storage.atomic_write(storage.as_path(path)) as temporary:
             self._codi[name].write(self._raw[name][i], temporary)
+
+    def html(self, name: str, i: int) -> str:
+        """Sample i of an output as a self-contained HTML element.
+
+        Raises:
+          KeyError: no such output.
+        """
+        return self._codi[name].html(self._raw[name][i])
+
+    def preview(self, name: str) -> str | np.ndarray:
+        """All samples of an output in one text, or uint8 pixels [H, W, 3]; see `Modality.preview`.
+
+        Raises:
+          KeyError: no such output.
+        """
+        return self._codi[name].preview(self._raw[name])
 
     def __repr__(self) -> str:
         counts = [f"{name}: {len(items)}" for name, items in self._raw.items()]

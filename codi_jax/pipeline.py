@@ -34,6 +34,7 @@ from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
 from codi_jax.sampling.given import Given, conditions, encode
 from codi_jax.sampling.held import Held, shares
+from codi_jax.sampling.previews import PreviewFn
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.sampling.weights import Weights
 from codi_jax.types import Array
@@ -88,6 +89,7 @@ class Pipeline:
         eta: float | None = None,
         spacing: str | None = None,
         progress: ProgressFn | None = None,
+        preview: PreviewFn | None = None,
         batch_size: int | None = None,
         latents: Mapping[str, Any] | None = None,
         hold: Mapping[str, Any] | None = None,
@@ -110,6 +112,8 @@ class Pipeline:
           negative: as `prompts`; guidance leads away from them instead of from the null prompt.
           steps, sampler, eta, spacing: in place of the config's, see `GenerateConfig`.
           progress: called when an activity starts and before every network call of the sampler.
+          preview: called after every network call with what the outputs are becoming, latents that `decode` decodes;
+            not where one program is the whole sampler (on accelerators) or adds noise, see `sampling.previews`.
           batch_size: number of samples that are computed at a time; all if None. More are computed in chunks, see
             `Generator.sample`, which says what noise a single seed gives them.
           latents: output -> noise z_T to start from, [b · n, *latent_shape]; drawn for those not given.
@@ -157,6 +161,7 @@ class Pipeline:
             held=encode(
                 self.codi, parts, lambda name, of: self._in_chunks("codec", generator.encode, name, of, batch_size)
             ),
+            preview=preview,
         )  # fmt: skip
         if not decode:
             return Output(self.codi, {}, z)

@@ -21,6 +21,7 @@ from codi_jax.cli import (
     package,
     plan,
     report,
+    serve,
     train,
     world,
 )
@@ -54,6 +55,7 @@ VERBS: dict[str, Verb] = {
     "train": train,
     "plan": plan,
     "generate": generate,
+    "serve": serve,
     "convert": convert,
     "export": export,
     "package": package,
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workdir = getattr(args, "workdir", None) if args.verb != "plan" else None
     if args.verb == "evaluate" and args.out is not None:
         workdir = None  # its results are kept elsewhere, and it stays as it is
-    if workdir is None and args.verb in ("generate", "evaluate"):
+    if workdir is None and args.verb in ("generate", "evaluate", "serve"):
         workdir = user_folder()
     if workdir is not None:
         keep_programs(workdir)

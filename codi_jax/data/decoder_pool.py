@@ -1,4 +1,4 @@
-"""Decodes audio and video in subprocesses, so that a crash or a hang costs one file and not the run.
+"""Decodes media files in subprocesses, so that a crash or a hang costs one file and not the run.
 
 Each subprocess has a time limit per file and a memory limit. If it dies, the next file starts a new one. Nothing is
 unpickled on either side:
@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike
 
-from codi_jax.media import files
+from codi_jax.media import files, squares
 from codi_jax.media.files import MediaError, MediaFile
 
 MEMORY = 4 << 30  # limit of a decoder process's address space, in bytes
@@ -35,6 +35,7 @@ _LENGTHS = struct.Struct("<QQ")
 # glibc keeps freed memory instead of asking the system for new pages for every array, which takes a fifth of the time.
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 _READERS = {"read_video": files.read_video, "read_audio": files.read_audio, "seconds": files.seconds}
+_READERS |= {"measure": squares.measure, "read_square": squares.read_square, "read_opacity": squares.read_opacity}
 _PIPE = 1 << 20  # bytes in a pipe, so that a file is sent in few parts; the most that Linux gives to any user
 
 
@@ -60,6 +61,19 @@ class SubprocessDecoder:
     def seconds(self, file: MediaFile) -> float:
         """See `files.seconds`. Also raises MediaError with reason `crash` or `hang`."""
         return float(self._call("seconds", file, (), np.float64, (1,))[0])
+
+    def measure(self, file: MediaFile) -> tuple[float, float, float]:
+        """See `squares.measure`. Also raises MediaError with reason `crash` or `hang`."""
+        width, height, seconds = map(float, self._call("measure", file, (), np.float64, (3,)))
+        return width, height, seconds
+
+    def read_square(self, file: MediaFile, size: int) -> np.ndarray:
+        """See `squares.read_square`. Also raises MediaError with reason `crash` or `hang`."""
+        return self._call("read_square", file, (size,), np.uint8, (size, size, 3))
+
+    def read_opacity(self, file: MediaFile, size: int) -> np.ndarray:
+        """See `squares.read_opacity`. Also raises MediaError with reason `crash` or `hang`."""
+        return self._call("read_opacity", file, (size,), np.uint8, (size, size))
 
     def close(self) -> None:
         """Kills the process. The next file starts a new one."""
@@ -143,7 +157,7 @@ class DecoderPool:
 
     def read_video(self, *arguments: Any) -> np.ndarray:
         """See `SubprocessDecoder.read_video`."""
-        with self._borrow() as decoder:
+        with self.borrow() as decoder:
             return decoder.read_video(*arguments)
 
     def read_audio(self, file: MediaFile, samples: int, rate: int) -> np.ndarray:
@@ -151,12 +165,12 @@ class DecoderPool:
         subprocess takes as long as reading it."""
         if (heard := files.read_wav(file, samples, rate)) is not None:
             return heard
-        with self._borrow() as decoder:
+        with self.borrow() as decoder:
             return decoder.read_audio(file, samples, rate)
 
     def seconds(self, file: MediaFile) -> float:
         """See `SubprocessDecoder.seconds`."""
-        with self._borrow() as decoder:
+        with self.borrow() as decoder:
             return decoder.seconds(file)
 
     def close(self) -> None:
@@ -165,7 +179,8 @@ class DecoderPool:
             decoder.close()
 
     @contextlib.contextmanager
-    def _borrow(self) -> Iterator[SubprocessDecoder]:
+    def borrow(self) -> Iterator[SubprocessDecoder]:
+        """A free decoder, for several calls of one file; waits if there is none."""
         decoder = self._free.get()
         try:
             yield decoder

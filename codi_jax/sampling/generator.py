@@ -28,6 +28,7 @@ from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.held import Held, kept, shares, start
 from codi_jax.sampling.joint import SamplerInputs
 from codi_jax.sampling.loop import JointSampler, Programs, mesh_replicator, on_mesh
+from codi_jax.sampling.previews import PreviewFn
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.types import Array, PyTree
 
@@ -122,6 +123,7 @@ class Generator:
         null: Mapping[str, Array] | None = None,
         progress: ProgressFn | None = None,
         held: Mapping[str, Held] | None = None,
+        preview: PreviewFn | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together.
 
@@ -137,6 +139,7 @@ class Generator:
           null: null prompts by modality, see `CoDi.null_prompts`, which makes them if None; or negative prompts.
           progress: called before every network call of the host loop; once, before a scan.
           held: output -> what is given of it.
+          preview: see `JointSampler`.
 
         Returns:
           Normalised latents {output: [n, *latent_shape]}.
@@ -171,7 +174,7 @@ class Generator:
         }
         for name, of in held.items():
             z[name] = start(of, z[name], self._sample.first_timestep(of.share), codi.schedule)
-        return self._sample(inputs, rules, replicate(z), progress, taken)
+        return self._sample(inputs, rules, replicate(z), progress, taken, preview)
 
     def decode(
         self,
@@ -253,6 +256,7 @@ class Generator:
         noise: Mapping[str, Array] | None = None,
         batch_size: int | None = None,
         held: Mapping[str, Held] | None = None,
+        preview: PreviewFn | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together from prompts given as raw values.
 
@@ -273,6 +277,7 @@ class Generator:
             of this size. The last one is filled up with copies, so that all are computed by the same programs. With
             one `key`, the first chunk uses the key itself, and chunk k > 0 the key folded with ("chunk", k).
           held: output -> what is given of it, of n samples or of all.
+          preview: see `JointSampler`; of samples in chunks, those of the chunk that is computed.
 
         Returns:
           Normalised latents {output: [n, *latent_shape]}.
@@ -317,6 +322,7 @@ class Generator:
                     null[k],
                     progress_of_chunk(progress, k, len(chunks)),
                     {name: of.rows(rows) for name, of in (held or {}).items()},
+                    preview,
                 )
             )
             jax.block_until_ready(parts)

@@ -39,6 +39,7 @@ from codi_jax.parallel import replicate
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.joint import JointDenoiser, NetworkInputs, SamplerInputs
+from codi_jax.sampling.previews import PreviewFn, Previews
 from codi_jax.sampling.work import Work, WorkPlan
 from codi_jax.types import Array, PyTree
 
@@ -115,6 +116,7 @@ class JointSampler:
         z: Mapping[str, Array],
         progress: ProgressFn | None = None,
         shares: Mapping[str, float] | None = None,
+        preview: PreviewFn | None = None,
     ) -> dict[str, Array]:
         """Samples, on the mesh of the parameters.
 
@@ -124,12 +126,13 @@ class JointSampler:
           z: output -> noise [n, *latent_shape], or what it starts from.
           progress: called before every network call of the host loop; once, before a scan.
           shares: output -> the share of its steps that are taken; 1 if not given, see `Held`.
+          preview: called after every network call of the host loop, if the sampler adds no noise, see `previews`.
 
         Returns:
           Latents of the names, shapes and order of z.
         """
         with on_mesh(inputs.variables):
-            return self._sample(inputs, guidance, z, progress, shares)
+            return self._sample(inputs, guidance, z, progress, shares, preview)
 
     def _sample(
         self,
@@ -138,6 +141,7 @@ class JointSampler:
         z: Mapping[str, Array],
         progress: ProgressFn | None,
         shares: Mapping[str, float] | None,
+        preview: PreviewFn | None,
     ) -> dict[str, Array]:
         rules, n = {name: guidance[name] for name in z}, len(next(iter(z.values())))
         plan = self.plan(rules, n, inputs.null is not None, shares)
@@ -150,6 +154,9 @@ class JointSampler:
         }
         if self._scan and progress is not None:
             progress("sampling")
+        shown = None
+        if preview is not None and not self._scan and not self._noisy:
+            shown = Previews(preview, plan, self._codi.schedule)
         tokens: dict[str, Array] = {}  # of outputs that have not moved since
         for rows in plan.segments() if self._scan else plan.single_calls():
             if not self._scan and progress is not None:
@@ -174,6 +181,8 @@ class JointSampler:
                     adjust={name: adjust[name] for name in names if name in adjust},
                 )
                 new |= self._advance(plan, rows, names, encoded, {name: states[name] for name in names}, own)
+            if shown is not None:
+                shown(rows.start, states, new)
             states |= replicate(new)
             tokens = {name: values for name, values in tokens.items() if name not in new}
         return {name: states[name].z for name in z}
