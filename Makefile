@@ -28,14 +28,14 @@ export JAX_PLATFORMS ?= cpu
 .PHONY: claims sweep docs pictures
 
 # Each is done once: the script knows whether there is anything to do.
-VENVS := $(foreach extra,demo judges test parity docs,$(VENV)/.$(extra))
+VENVS := $(foreach extra,demo judges test parity docs serve,$(VENV)/.$(extra))
 .PHONY: $(VENVS)
 $(VENVS): $(VENV)/.%:
 	@launch/venv.sh $(VENV) $* $(PYTHON)
 
 # Not two at once in one folder.
 $(VENV)/.judges: $(VENV)/.demo
-$(VENV)/.parity: $(VENV)/.test
+$(VENV)/.parity $(VENV)/.serve: $(VENV)/.test
 
 # `trained` leaves the page out: train, measure, report, verdict.
 demo trained: $(VENV)/.demo
@@ -117,7 +117,7 @@ docs: $(VENV)/.docs
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracles tests/benchmarks/test_unet.py
 
-slow: $(VENV)/.test
+slow: $(VENV)/.test $(VENV)/.serve
 	$(BIN)/python -m pytest -m slow
 
 clean:
