@@ -24,7 +24,6 @@ from codi_jax.modalities.parts import blocks, from_nearest
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
-from codi_jax.rng import check_seed
 
 
 @config_class()
@@ -50,9 +49,6 @@ class PixelConfig:
     clip: CLIPPixels | None = None
     read_size: int = 0
     crop_seed: int | None = None
-
-    def __post_init__(self):
-        check_seed(self.crop_seed or 0, f"{type(self).__name__}.crop_seed")
 
 
 PixelConfigT = TypeVar("PixelConfigT", bound=PixelConfig)
