@@ -104,6 +104,7 @@ def test_the_host_loop_and_one_program_agree():
         np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_loss_trains_encoders_and_attention_in_time_of_both():
     codi, variables = timed()
     config = LatentAlignmentConfig(TIMED, (), PromptConfig(TIMED), align="none", timed=True)

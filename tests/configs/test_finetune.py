@@ -83,6 +83,7 @@ def finetuned(finished, table, workdir, modalities, *more):
     return run
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_images_and_captions(finished, table, tmp_path, capsys):
     """And what the other verbs say of it: a page of losses and samples, but no evaluation."""
     run = finetuned(finished, table, tmp_path / "mine", "text+image", f"--config.data.log={tmp_path / 'bad'}")
@@ -212,7 +213,6 @@ def test_the_packaged_model_is_what_is_tuned_by_default():
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_adapters_are_trained_in_place_of_denoisers_if_their_rank_is_given():
     run = open_run(finetune.get_config("lora=2"), None)
     for name in toy.EVERYTHING:

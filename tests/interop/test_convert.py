@@ -73,6 +73,7 @@ def test_codecs_get_the_latent_scales_of_the_release(half, tmp_path):
         np.testing.assert_array_equal(constants["shift"], 0)
 
 
+@pytest.mark.slow
 def test_separate_image_and_video_components_are_both_read_and_exported_if_equal(half, tmp_path):
     files = half[2]
     separate = paper.codi("compat=true")

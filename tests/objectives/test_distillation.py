@@ -170,6 +170,7 @@ def toy_variables(objective):
     return {"params": {name: tree[name] for name in objective.components}, "constants": {}}
 
 
+@pytest.mark.slow
 def test_only_the_student_has_a_gradient():
     objective = toy_objective()
     tree, rows = toy_variables(objective), toy.encoded(toy.codi(), B)

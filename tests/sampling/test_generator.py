@@ -75,6 +75,7 @@ def test_the_number_of_programs_does_not_grow_with_subsets_or_scales(variables):
     assert model.compiled_programs() == count
 
 
+@pytest.mark.slow
 def test_sharded_parameters_do_not_add_programs(variables, prompts):
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     shardings, _ = resolve(variables["params"], mesh, ShardingConfig(fsdp_min_bytes=256))
