@@ -9,11 +9,11 @@ sees less than it shows itself; but beside view_2 and view_3 it sees all of it, 
 which shows all that it shows. So `own_share` is 0 unless asked for. With `pairs=pairs` the environment is noisy in
 training, since in generation it has outputs that were not beside the modality in training.
 
-Time is estimated, not measured: the operations of the loss of a batch, counted, times the seconds per operation of the
-same stage of digit_world on one core (`presets/digit_world/stages.py`). Of 10^9 operations, codec.views has 1.26,
-ldm.view_k 3.36, joint.all 8.44 for two views and 4.52 for a view and a label; codec.image, ldm.image and
-joint.text+image of digit_world have 1.55, 0.89 and 1.18. That gives 2.6 core hours at length 1 for `pairs`, a little
-more for `tuples`, of which one is the last stage: 80 to 110 minutes on two idle cores with --jobs=2.
+The time of stages was estimated before the first run: the operations of the loss of a batch, counted, times the seconds
+per operation of the same stage of digit_world on one core (`presets/digit_world/stages.py`). Of 10^9 operations,
+codec.views has 1.26, ldm.view_k 3.36, joint.all 8.44 for two views and 4.52 for a view and a label; codec.image,
+ldm.image and joint.text+image of digit_world have 1.55, 0.89 and 1.18. That gave 2.6 core hours at length 1 for
+`pairs`, which took 2.4 beside other work, and a little more for `tuples`.
 """
 
 import dataclasses
