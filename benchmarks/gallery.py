@@ -11,7 +11,6 @@ calls, or if the page is not what would be written.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="only say whether it is current")
     args = parser.parse_args(arguments)
     if args.check:
-        reasons = check(args.out, args.n)
-        print(*reasons or [f"{args.out / 'gallery.md'}: current"], sep="\n")
-        sys.exit(1 if reasons else 0)
+        made.report(check(args.out, args.n), args.out / "gallery.md")
     pipe, folder = codi_jax.load(DEFAULT), args.out / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     outputs, paths, captions = generate(pipe, args.n), [], {}

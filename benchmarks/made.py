@@ -5,9 +5,10 @@ MADE in their folder holds the SHA-256 of the packaged model, the settings of th
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codi_jax.packaged import DEFAULT, FILES, MODELS
 
@@ -54,6 +55,12 @@ def stale(folder: Path, settings: Mapping[str, Any]) -> list[str]:
         elif _digest(folder / name) != digest:
             reasons.append(f"{name} has been changed")
     return reasons
+
+
+def report(reasons: Sequence[str], what: Path) -> NoReturn:
+    """Prints what `--check` has found, and exits: with 1 if there are reasons why `what` is stale."""
+    print(*reasons or [f"{what}: current"], sep="\n")
+    sys.exit(1 if reasons else 0)
 
 
 def _digest(path: Path) -> str:

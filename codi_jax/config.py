@@ -13,7 +13,7 @@ import inspect
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for a message of one line; the name of its class if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def few(parts: Sequence[str], shown: int = 3, last: str = " and ") -> str:
+    """The first parts of a message, and the number of the others: "a, b, c and 2 more"; `last` precedes this number."""
+    return ", ".join(parts[:shown]) + (f"{last}{len(parts) - shown} more" if len(parts) > shown else "")
 
 
 def renamed(was: str, **options: Any) -> Any:

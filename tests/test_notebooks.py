@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.names import find
 from tests.notebooks import NOTEBOOKS, ROOT, code
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -50,19 +51,10 @@ def names_of(source):
             yield modules[node.value.id], node.attr
 
 
-def found(name):
-    """The module or the thing of a dotted name."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        module, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(module), attribute)
-
-
 def absent(source):
     """The names of ours in some code that do not exist."""
     for name, attribute in names_of(source):
-        thing = found(name)
+        thing = find(name)
         if attribute is None or hasattr(thing, attribute):
             continue
         try:

@@ -1,12 +1,12 @@
 """The reference of the site: every public name has its place, and what it names exists."""
 
-import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 from tests import registries
+from tests.names import find
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = (Path(__file__).with_name("public_names.txt")).read_text()
@@ -22,15 +22,6 @@ def plugins():
     """Modules that register entries are imported."""
     with registries.polymnist():
         yield
-
-
-def find(name):
-    """The module, or the name of a module, that a dotted name is."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        module, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(module), attribute)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,6 @@ nothing; it exits with 1 if the pictures are not of the packaged model and these
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="only say whether they are current")
     args = parser.parse_args(arguments)
     if args.check:
-        reasons = made.stale(args.out, settings(args.n))
-        print(*reasons or [f"{args.out}: current"], sep="\n")
-        sys.exit(1 if reasons else 0)
+        made.report(made.stale(args.out, settings(args.n)), args.out)
     real = Real.read(open_package(DEFAULT), codi_jax.load(DEFAULT), args.n)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or PICTURES:

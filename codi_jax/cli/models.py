@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codi_jax.cli.common import override, refuse_other_overrides, run_of
+from codi_jax.cli.common import names_file, override, refuse_other_overrides, run_of
 from codi_jax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def open_model(args: argparse.Namespace, config: Sequence[str], *, keep: bool, a
     from codi_jax import __version__, loading, packaged
 
     random = getattr(args, "random_weights", False)
-    named = any(argument.partition("=")[0] == "--config" for argument in config)
+    named = names_file(config)
     if args.model is not None and (args.workdir is not None or named):
         raise ConfigError("--model names a packaged model; leave out --workdir and --config")
     title = ""

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from codi_jax.cli.common import add_workdir, number, refuse_arguments, split_config
+from codi_jax.cli.common import add_workdir, names_file, number, refuse_arguments, split_config
 from codi_jax.cli.models import open_model
 from codi_jax.config import ConfigError
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     config, rest = split_config(rest)
     refuse_arguments(rest)
     if args.weights is not None:
-        if not any(argument.partition("=")[0] == "--config" for argument in config):
+        if not names_file(config):
             config = [f"--config={RELEASE}", *config]
         config.append(f"--config.weights={args.weights}")
     bounds = {

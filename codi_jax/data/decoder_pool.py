@@ -157,7 +157,7 @@ class DecoderPool:
 
     def read_video(self, *arguments: Any) -> np.ndarray:
         """See `SubprocessDecoder.read_video`."""
-        with self.borrow() as decoder:
+        with self._borrow() as decoder:
             return decoder.read_video(*arguments)
 
     def read_audio(self, file: MediaFile, samples: int, rate: int) -> np.ndarray:
@@ -165,12 +165,12 @@ class DecoderPool:
         subprocess takes as long as reading it."""
         if (heard := files.read_wav(file, samples, rate)) is not None:
             return heard
-        with self.borrow() as decoder:
+        with self._borrow() as decoder:
             return decoder.read_audio(file, samples, rate)
 
     def seconds(self, file: MediaFile) -> float:
         """See `SubprocessDecoder.seconds`."""
-        with self.borrow() as decoder:
+        with self._borrow() as decoder:
             return decoder.seconds(file)
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class DecoderPool:
             decoder.close()
 
     @contextlib.contextmanager
-    def borrow(self) -> Iterator[SubprocessDecoder]:
+    def _borrow(self) -> Iterator[SubprocessDecoder]:
         """A free decoder, for several calls of one file; waits if there is none."""
         decoder = self._free.get()
         try:

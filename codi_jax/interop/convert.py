@@ -21,12 +21,12 @@ from flax import traverse_util
 from codi_jax import storage
 from codi_jax.checkpoint import save_params
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, few
 from codi_jax.interop import families, release
 from codi_jax.interop.ema import with_ema
 from codi_jax.interop.family import Found
-from codi_jax.interop.names import NamesError, few, flatten, from_release, under
-from codi_jax.interop.shards import CheckpointFiles, checkpoints
+from codi_jax.interop.names import NamesError, flatten, from_release, under
+from codi_jax.interop.shards import checkpoints
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
@@ -143,15 +143,6 @@ def _wanted(codi: CoDi, only: Collection[str]) -> set[str]:
     return set(only or known)
 
 
-def _open(checkpoint: CheckpointFiles, ema: bool) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint; with `ema`, their moving averages."""
-    state = checkpoint.open()
-    try:
-        return with_ema(state) if ema else state
-    except ConfigError as error:
-        raise ConfigError(f"{checkpoint.path}: {error}") from error
-
-
 def _read_all(
     codi: CoDi, files: Sequence[Path], ema: bool, only: Collection[str]
 ) -> tuple[dict[str, Found], dict[str, str]]:
@@ -166,8 +157,9 @@ def _read_all(
         for c, (name, role) in codi.component_names().items()
     }
     for checkpoint in checkpoints(files):
-        state, file = _open(checkpoint, ema), checkpoint.path
+        state, file = checkpoint.open(), checkpoint.path
         try:
+            state = with_ema(state) if ema else state
             if any(key.startswith(release.ROOTS) for key in state) and families.family_of(state) is None:
                 if duplicates := sorted(state.keys() & of_release.keys()):
                     raise ConfigError(f"{len(duplicates)} keys, such as {duplicates[0]}, are in another file, too")

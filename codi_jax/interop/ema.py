@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.config import ConfigError
-from codi_jax.interop.names import few
+from codi_jax.config import ConfigError, few
 
 _EMA = "model_ema."
 _OWN = (f"{_EMA}decay", f"{_EMA}num_updates")

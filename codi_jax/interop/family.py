@@ -16,8 +16,8 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from codi_jax.config import ConfigError
-from codi_jax.interop.names import NamesError, Rule, few, flatten, from_release
+from codi_jax.config import ConfigError, few
+from codi_jax.interop.names import NamesError, Rule, flatten, from_release
 from codi_jax.interop.sizes import differences
 from codi_jax.types import PyTree
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, few
 from codi_jax.types import PyTree
 
 
@@ -148,11 +148,6 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kind(dtype: Any) -> str:
     return "float" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
-
-
-def few(names: Sequence[str], shown: int = 3) -> str:
-    """The first names, and the number of the others."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _report(problems: Mapping[str, list[str]], fitting: str = "") -> None:

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, few
 from codi_jax.interop.mapped import plain
-from codi_jax.interop.names import few
 from codi_jax.interop.tensors import open_state
 
 _INDEX = ".index.json"

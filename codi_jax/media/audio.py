@@ -1,12 +1,12 @@
 """A waveform with its sample rate, its beginning at another one, and a player of it in HTML."""
 
-import base64
 import io
 from typing import NamedTuple
 
 import numpy as np
 
 from codi_jax.media import files
+from codi_jax.media.data_url import data_url
 
 
 class Audio(NamedTuple):
@@ -42,5 +42,4 @@ def player(samples: np.ndarray, rate: int) -> str:
     """An HTML player of int16 [L], with the samples as a WAV file inside."""
     file = io.BytesIO()
     files.write_wav(file, samples, rate)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<audio class="audio" controls src="data:audio/wav;base64,{data}"></audio>'
+    return f'<audio class="audio" controls src="{data_url("audio/wav", file.getvalue())}"></audio>'

@@ -1,6 +1,5 @@
 """Images: pixels [H, W, 3] in [-1, 1], with a 2-D U-Net."""
 
-import base64
 import io
 
 import numpy as np
@@ -8,6 +7,7 @@ from PIL import Image
 
 from codi_jax.config import config_class
 from codi_jax.media import files, images
+from codi_jax.media.data_url import data_url
 from codi_jax.media.image_files import read_image
 from codi_jax.modalities.base import register
 from codi_jax.modalities.pixels import PixelConfig, PixelModality
@@ -67,5 +67,4 @@ class ImageModality(PixelModality[ImageConfig]):
     def html(self, value):
         file = io.BytesIO()
         Image.fromarray(value).save(file, "PNG", optimize=True)
-        data = base64.b64encode(file.getvalue()).decode()
-        return f'<img class="image" alt="" src="data:image/png;base64,{data}">'
+        return f'<img class="image" alt="" src="{data_url("image/png", file.getvalue())}">'

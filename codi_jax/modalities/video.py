@@ -3,7 +3,6 @@
 The codec encodes every frame independently; only the denoiser and the prompt encoder mix frames.
 """
 
-import base64
 import io
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from codi_jax.config import config_class
 from codi_jax.media import files
+from codi_jax.media.data_url import data_url
 from codi_jax.media.images import Resize, frame_shaper
 from codi_jax.modalities.base import ModelDims, register
 from codi_jax.modalities.parts import frames, in_spans, is_spans, spans
@@ -120,5 +120,4 @@ class VideoModality(PixelModality[VideoConfig]):
         first, *rest = (Image.fromarray(frame) for frame in value)
         duration = round(1000 / self.config.rate)
         first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, loop=0, lossless=True)
-        data = base64.b64encode(file.getvalue()).decode()
-        return f'<img class="video" alt="" src="data:image/webp;base64,{data}">'
+        return f'<img class="video" alt="" src="{data_url("image/webp", file.getvalue())}">'

@@ -35,6 +35,7 @@ class Controls:
         config = play.pipe.config.complete(self._names)
         self._guidance = {name: float(getattr(config.guidance[name], "prompt", 3.0)) for name in self._names}
         self._steps = min(config.steps, self._limits.steps)
+        self._counts = [count for count in _COUNTS if count <= self._limits.n]
         self._parts: dict[str, dict[str, Any]] = {}
         gr.HTML(markup.heading("1", "What is given", "Any of these, or none."))
         for i, name in enumerate(self._names):
@@ -109,9 +110,8 @@ class Controls:
                 elem_id="to",
             )
         }
-        counts = [count for count in _COUNTS if count <= limits.n]
         common["n"] = gr.Radio(
-            counts, value=counts[0], label="Samples", info="How many of each, all different.", elem_id="n"
+            self._counts, value=self._counts[0], label="Samples", info="How many of each, all different.", elem_id="n"
         )
         common["steps"] = gr.Slider(
             *(1, limits.steps),
@@ -198,8 +198,7 @@ class Controls:
             elif field == "to":
                 out.append(gr.update(value=[name for name in self._names if name in setting.to]))
             elif field == "n":
-                counts = sorted({*(count for count in _COUNTS if count <= self._limits.n), setting.n})
-                out.append(gr.update(choices=counts, value=setting.n))
+                out.append(gr.update(choices=sorted({*self._counts, setting.n}), value=setting.n))
             else:
                 out.append(gr.update(value=getattr(setting, field)))
         return out

@@ -1,6 +1,5 @@
 """What the worker does: calls the pipeline with a request, shows previews, and makes files of what comes out."""
 
-import base64
 import io
 import tempfile
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from codi_jax.media.data_url import data_url
 from codi_jax.report.markup import Html, el, join
 from codi_jax.serve.queue import Job
 from codi_jax.serve.request import PlaygroundRequest
@@ -99,8 +99,7 @@ def _picture(shown: str | np.ndarray) -> Html:
         return el("ul", [el("li", line or "…") for line in lines])
     file = io.BytesIO()
     Image.fromarray(shown).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    return Html(f'<img alt="" src="data:image/png;base64,{data}">')
+    return Html(f'<img alt="" src="{data_url("image/png", file.getvalue())}">')
 
 
 def _files_of(out: "Output") -> dict[str, bytes]:

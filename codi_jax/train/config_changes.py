@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-_SHOWN = 3  # differences in a message
+from codi_jax.config import few
+
 _LENGTH = 40  # characters of a value in it
 _NONE = object()
 
@@ -42,13 +43,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
 
 def shown(found: list[Change]) -> str:
     """The first changes, and how many more there are, as the part of a line."""
-    return few(list(map(str, found)))
-
-
-def few(parts: list[str]) -> str:
-    """The first parts, and how many more there are."""
-    more = [f"{len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
-    return ", ".join([*parts[:_SHOWN], *more])
+    return few(list(map(str, found)), last=", ")
 
 
 def are_more_steps(found: list[Change]) -> bool:

@@ -30,14 +30,14 @@ from ml_collections import ConfigDict
 from codi_jax import packaged, storage
 from codi_jax.checkpoint import index, read_meta
 from codi_jax.codi import CoDi, CoDiConfig
-from codi_jax.config import ConfigError, config_class, from_dict, open_dict, renamed, to_dict
+from codi_jax.config import ConfigError, config_class, few, from_dict, open_dict, renamed, to_dict
 from codi_jax.objectives.base import OBJECTIVES
 from codi_jax.optim import LoRAConfig, OptimizerConfig
 from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
 from codi_jax.rng import check_seed
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.train.config_changes import Change, are_more_steps, changes, few, said, shown, tree_of
+from codi_jax.train.config_changes import Change, are_more_steps, changes, said, shown, tree_of
 from codi_jax.train.weights_record import description
 
 ENCODE = "encode"  # of a stage that trains nothing
@@ -277,10 +277,11 @@ class Run:
 
     def complete(self, name: str) -> bool:
         """Whether the stage has finished with all of its steps, which may have become more since."""
-        meta = self.finished_meta(name) if self.stage(name).trains else None
-        return self.finished(name) and (
-            meta is None or meta.get("steps", self.stage(name).steps) >= self.stage(name).steps
-        )
+        stage = self.stage(name)
+        if not stage.trains:
+            return self.finished(name)
+        meta = self.finished_meta(name)
+        return meta is not None and meta.get("steps", stage.steps) >= stage.steps
 
     def finished_stages(self) -> tuple[str, ...]:
         """The finished stages, in the recipe's order."""
@@ -423,7 +424,7 @@ def edited(workdir: Path) -> str:
     begun = path.with_name(BEGUN)
     found = _changes(begun.read_text(), path.read_text()) if begun.exists() and path.exists() else []
     parts = [f"{'.'.join(change.path)} from {said(change.before)} to {said(change.now)}" for change in found]
-    return f"{path} has been edited: {few(parts)}" if found else ""
+    return f"{path} has been edited: {few(parts, last=', ')}" if found else ""
 
 
 def load_run(workdir: Path) -> Run:

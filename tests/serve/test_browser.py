@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.serve import serving
 from codi_jax.serve.setting import Setting, Use, from_json, to_query
 from tests.serve.browser import CHROMIUM, DESKTOP, PHONE, Browser
-from tests.serve.served import serving
 
 needed = {"gradio": importlib.util.find_spec("gradio"), "chromium": CHROMIUM}
 missing = [name for name, found in needed.items() if not found]
@@ -26,7 +26,8 @@ LINK = "document.querySelector('#shown a.download')?.href"  # another for every 
 
 @pytest.fixture(scope="module")
 def url():
-    with serving("--seconds=0.05") as (_, address):
+    with serving("-m", "tests.serve.served", "--seconds=0.05") as (_, address):
+        assert address.startswith("http://127.0.0.1:")
         yield address
 
 

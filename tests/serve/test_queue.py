@@ -34,6 +34,15 @@ class Bench:
 
         return self.queue.submit(client, work or take, cost, **options)
 
+    def taking(self, seconds):
+        """The work of a job that takes so long and then reports."""
+
+        def work(job):
+            self.clock.now += seconds
+            job.report("sampling", 1, 2)
+
+        return work
+
     def finish(self):
         while self.queue.step():
             pass
@@ -172,24 +181,14 @@ def test_a_job_that_nobody_asks_about_is_dropped():
 
 def test_a_running_job_that_nobody_asks_about_ends():
     bench = Bench(abandoned=30)
-
-    def work(job):
-        bench.clock.now += 31
-        job.report("sampling", 1, 2)
-
-    job = bench.submit("a", work=work)
+    job = bench.submit("a", work=bench.taking(31))
     bench.finish()
     assert job.state == "cancelled"
 
 
 def test_a_job_has_a_time_limit():
     bench = Bench(seconds=5)
-
-    def work(job):
-        bench.clock.now += 6
-        job.report("sampling", 1, 2)
-
-    job = bench.submit("a", work=work)
+    job = bench.submit("a", work=bench.taking(6))
     bench.finish()
     assert (job.state, job.error) == ("failed", "ended after 5 seconds; ask for fewer steps or samples")
 
