@@ -5,14 +5,16 @@
 t_A and t_B are drawn independently by default; the paper shares one t. `align` is
 
     anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default),
-                                                         of the modality itself (`target: own`), or of a named
-                                                         modality of the pair (`target: text`)
+                                                         of the modality itself (`target: own`), or of a modality
+                                                         that is in every pair (`target: text`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
 The anchor puts the tokens of all modalities into one aligned space, so that outputs which were never trained together
 can attend to each other. If the partner carries less information than the modality itself, regressing the partner's
-embedding would make V_A discard the rest; then `target: own` is better. If E > D, c̄ is projected to E dimensions by a
-fixed matrix with orthonormal rows.
+embedding would make V_A discard the rest; then `target: own` is better. If one modality is in all pairs and shows all
+that they share, name it: every V then is E[c̄ of that modality | z_t, t], on one scale, so that X_A reads tokens of
+outputs that were never trained beside A as it reads those of its partners. If E > D, c̄ is projected to E dimensions by
+a fixed matrix with orthonormal rows.
 
 Tokens in one space do not suffice: X_A learns to read only what its partner B shows. X of a video that is trained
 beside audio never sees colour in an environment, and would not take it from a text or an image. With `own_share` s > 0
@@ -73,7 +75,7 @@ class LatentAlignmentConfig:
       timesteps: `independent` or `shared`.
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
       target: the embedding that the anchor regresses: the `partner`'s, the modality's `own`, or that of the modality
-        of this name.
+        of this name, which has to be in every pair.
       own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
       environment_noise: standard deviation of the noise on the partner's tokens that a denoiser reads, in units of
         the anchor's target, whose standard deviation is 1; see above.
@@ -197,6 +199,8 @@ def loss(
     if config.align == "anchor":
         for name in (name for name in config.aligned if name in pair):
             target = {"partner": partner[name], "own": name}.get(config.target, config.target)
+            if target not in pair:
+                raise ConfigError(f"latent_alignment: target {target} is not in a batch of {' and '.join(pair)}")
             aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
@@ -232,9 +236,8 @@ class LatentAlignmentObjective(BatchObjective):
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "LatentAlignmentObjective":
         config, names = from_dict(LatentAlignmentConfig, stage.settings, SETTINGS), stage.modalities
         refuse_lacking(stage, names)
-        if config.target not in ("partner", "own") and (len(names) > 2 or config.target not in names):
-            known = ", ".join(("partner", "own", *(names if len(names) == 2 else ())))
-            raise ConfigError(f"{SETTINGS}.target: expected one of {known}, got {config.target!r}")
+        if config.target not in (known := ("partner", "own", *names)):
+            raise ConfigError(f"{SETTINGS}.target: expected one of {', '.join(known)}, got {config.target!r}")
         if config.timed and (config.aligned or not any(codi[name].timed_tokens for name in names)):
             why = "V is aligned by the stages before" if config.aligned else "no modality has attention in time"
             raise ConfigError(f"{SETTINGS}.timed: {why}; leave out {'aligned' if config.aligned else 'timed'}")

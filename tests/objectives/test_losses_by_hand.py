@@ -174,6 +174,14 @@ def test_anchor_with_target_own():
     assert float(metrics["align/a"]) == 4.0 and float(metrics["align/b"]) == 4.0
 
 
+def test_anchor_with_a_named_target():
+    # Tokens 3 and 4 against the embedding of b, 2.
+    _, metrics = align(constant_pair(), target="b")
+    assert float(metrics["align/a"]) == 1.0 and float(metrics["align/b"]) == 4.0
+    with pytest.raises(ConfigError, match=r"^latent_alignment: target c is not in a batch of a and b$"):
+        align(constant_pair(), target="c")
+
+
 @pytest.mark.parametrize(
     "losses, aligned, kind, read",
     [

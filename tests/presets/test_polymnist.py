@@ -6,7 +6,7 @@ import pytest
 
 from codi_jax import polymnist
 from codi_jax.config import ConfigError
-from codi_jax.presets.polymnist.recipe import ENVIRONMENT_NOISE, run
+from codi_jax.presets.polymnist.recipe import ENVIRONMENT_NOISE, HUB, run
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, named_sources
 from tests import registries
@@ -76,10 +76,11 @@ def test_only_the_judge_sees_the_glyphs_of_its_split(runs):
 
 def test_options_change_what_they_say():
     settings = run().stages["joint"]["all"].settings
-    assert settings["environment_noise"] == ENVIRONMENT_NOISE["pairs"] > 0 and "own_share" not in settings
+    assert settings["environment_noise"] == ENVIRONMENT_NOISE["pairs"] > 0 and settings["own_share"] == 0.75
+    assert settings["target"] == HUB and run(pairs="tuples").stages["joint"]["all"].settings["target"] == "own"
     assert "environment_noise" not in run(pairs="tuples").stages["joint"]["all"].settings
-    other = run(own_share=0.5, environment_noise=0.0).stages["joint"]["all"].settings
-    assert other["own_share"] == 0.5 and "environment_noise" not in other
+    other = run(own_share=0.0, environment_noise=0.5).stages["joint"]["all"].settings
+    assert other["environment_noise"] == 0.5 and "own_share" not in other
     assert run(length=0.5).stages["codec"]["views"].steps == run().stages["codec"]["views"].steps / 2
     assert (
         run(side=64).model.modalities["view_2"].size == run(side=64).sources["pools"]["parts"]["view_1+digit"]["side"]
