@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 import codi_jax
 from codi_jax.config import ConfigError, from_dict
@@ -24,7 +25,7 @@ from codi_jax.data.source import make_source, read_batch
 from codi_jax.digit_world.judges import Judge, JudgeConfig, component
 from codi_jax.digit_world.judges.readers import JudgeReader
 from codi_jax.pipeline import Pipeline
-from codi_jax.polymnist import LABELS, VIEWS
+from codi_jax.polymnist import LABELS, MODALITIES, VIEWS
 from codi_jax.polymnist.benchmark import CoherenceRow, Readers, RealSamples, label_reader, measure, to_table
 from codi_jax.train.recipe import Run, load_run
 from codi_jax.train.variables import assemble
@@ -70,10 +71,34 @@ def samples_of(run: Run, split: str, n: int) -> RealSamples:
     return RealSamples(values, raw, factors, {name: rows["instances"][f"{name} glyph"] for name in VIEWS})
 
 
-def run_benchmark(workdir: Path, n: int, split: str, seed: int, batch: int) -> list[CoherenceRow]:
-    """The rows of a trained run."""
+def sheet(values: Mapping[str, Sequence[Any]]) -> Image.Image:
+    """A column for each sample of all five: its views, and below them the label of the digit, put where the quadrant is.
+
+    Args:
+      values: modality -> n values, as a pipeline gives them.
+    """
+    side, gap, n = 64, 4, len(values[VIEWS[0]])
+    out = Image.new("RGB", (n * (side + gap) - gap, (len(VIEWS) + 1) * (side + gap) - gap), "white")
+    draw = ImageDraw.Draw(out)
+    for k in range(n):
+        left = k * (side + gap)
+        for row, name in enumerate(VIEWS):
+            view = Image.fromarray(np.asarray(values[name][k], np.uint8))
+            out.paste(view.resize((side, side), Image.Resampling.NEAREST), (left, row * (side + gap)))
+        top, where = len(VIEWS) * (side + gap), LABELS["quadrant"].index(values["quadrant"][k])
+        draw.rectangle((left, top, left + side - 1, top + side - 1), outline="black")
+        centre = left + side / 4 + side / 2 * (where % 2), top + side / 4 + side / 2 * (where // 2)
+        draw.text(centre, values["digit"][k], fill="black", anchor="mm", font_size=side / 2.5)
+    return out
+
+
+def run_benchmark(workdir: Path, n: int, split: str, seed: int, batch: int, picture: Path | None) -> list[CoherenceRow]:
+    """The rows of a trained run; a picture of twelve joint samples."""
     pipe: Pipeline = codi_jax.load(str(workdir), plugins=[PLUGIN])
     run = load_run(workdir)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        sheet(pipe(to=MODALITIES, n=12, seed=seed)).save(picture, optimize=True)
 
     def generate(prompts: Any, to: Sequence[str], count: int) -> dict[str, list[Any]]:
         out = pipe(prompts, to=to, n=count if prompts is None else 1, seed=seed, batch_size=min(batch, count))
@@ -90,8 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the noise (7)")
     parser.add_argument("--batch", type=int, default=100, help="samples generated at a time (100)")
     parser.add_argument("--json", type=Path, help="where the rows are written (WORKDIR/polymnist_SPLIT.json)")
+    parser.add_argument("--picture", type=Path, help="write twelve joint samples to this .png")
     args = parser.parse_args(arguments)
-    rows = run_benchmark(args.workdir, args.n, args.split, args.seed, args.batch)
+    rows = run_benchmark(args.workdir, args.n, args.split, args.seed, args.batch, args.picture)
     path = args.json or args.workdir / f"polymnist_{args.split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"workdir": str(args.workdir), "n": args.n, "split": args.split, "seed": args.seed}

@@ -101,6 +101,7 @@ def test_a_missing_file_is_an_error(config, tmp_path, capsys):
     assert not (tmp_path / "weights").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_a_feature_network_are_converted_without_a_config_and_measure_the_same(
     config, tmp_path, capsys, monkeypatch
 ):

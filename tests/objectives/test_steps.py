@@ -153,7 +153,10 @@ def compiled(objective, mesh=None, config=SPLIT):
     return step, state, frozen, lambda state: step(state, frozen, constants, batch, KEY)
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES)
+@pytest.fixture(
+    scope="module",  # a student's step is that of its denoiser, with a teacher beside it
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "distillation")) for name in OBJECTIVES],
+)
 def trained(request):
     """Twenty steps on one batch, then the first step again: the same noise with the trained parameters."""
     objective = OBJECTIVES[request.param]

@@ -22,11 +22,12 @@ TRAJECTORY = 5e-3  # of INDEX.md: errors accumulate over the steps
 SUBCASES = [(case, subcase) for case in cases("14_ddim") for subcase in case.config["subcases"]]
 # The same networks as in shorter ones, or in those of a pair.
 LONG = ("image_S50", "image_S10", "video_audio_S10")
+SLOW = ("image_text_S10", "image")  # the network of the image, which test_unet_joint compares in one call
 OUTPUTS = [
     pytest.param(
         *(case, subcase, i),
         id=f"{case.name}-{subcase['name']}-{modality}",
-        marks=[pytest.mark.slow] if subcase["name"] in LONG else [],
+        marks=[pytest.mark.slow] if subcase["name"] in LONG or (subcase["name"], modality) == SLOW else [],
     )
     for case, subcase in SUBCASES
     for i, modality in enumerate(subcase["xtype"])

@@ -11,7 +11,7 @@ FILES = {case.name: case for number in ("01", "02", "02b", "03", "04", "06") for
 LONG = (
     "video_long-video_released",
     *(f"{m}_{form}" for m in ("video", "audio", "text") for form in ("trueskip", "ctx4")),
-    *("06_single-audio", "06_single-text"),
+    *("06_single-audio", "06_single-text", "06_single-video"),
 )
 SUBCASES = [
     pytest.param(

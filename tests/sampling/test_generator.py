@@ -91,6 +91,7 @@ def test_sharded_parameters_do_not_add_programs(variables, prompts):
         np.testing.assert_allclose(z, whole[name], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_four_modalities_compile_five_programs_each_for_all_fifteen_sets_of_outputs():
     codi = toy.codi(*toy.EVERYTHING)
     everything = toy.variables(codi)

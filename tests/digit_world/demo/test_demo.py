@@ -56,6 +56,7 @@ def raises(error):
     return function
 
 
+@pytest.mark.slow
 def test_a_demo_that_is_interrupted_in_every_step_resumes_and_ends_with_the_verdict(
     tmp_path, weights, monkeypatch, capsys
 ):
