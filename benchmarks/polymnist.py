@@ -72,7 +72,7 @@ def samples_of(run: Run, split: str, n: int) -> RealSamples:
 
 
 def sheet(values: Mapping[str, Sequence[Any]]) -> Image.Image:
-    """A column for each sample of all five: its views, and below them the label of the digit, put where the quadrant is.
+    """A column for each sample of all five: its views, and below them its digit, put where its quadrant is.
 
     Args:
       values: modality -> n values, as a pipeline gives them.
