@@ -28,6 +28,7 @@ from codi_jax.data.source import check_indices, register
 from codi_jax.digit_world.draws import choose, uniform
 from codi_jax.digit_world.glyphs import PER_CLASS, SIDE, SPLITS, Split, glyphs
 from codi_jax.digit_world.images import warp
+from codi_jax.polymnist.deform import deform
 from codi_jax.polymnist.textures import KINDS, texture
 
 VIEWS = ("view_1", "view_2", "view_3")
@@ -54,6 +55,7 @@ class PolyMNISTConfig:
       modalities: of a sample.
       complete: probability that a tuple has all modalities.
       shuffle_views: whether the textures of the views are exchanged at random, for networks of all views.
+      deform: largest elastic displacement of a glyph, in sides of its quadrant, for a judge of more hands than glyphs.
     """
 
     split: Split = "train"
@@ -63,6 +65,7 @@ class PolyMNISTConfig:
     modalities: tuple[str, ...] = MODALITIES
     complete: float = 1.0
     shuffle_views: bool = False
+    deform: float = 0.0
 
     def __post_init__(self):
         if self.size < 1:
@@ -71,6 +74,8 @@ class PolyMNISTConfig:
             raise ConfigError(f"polymnist: side must be a multiple of 4 and at least 16, got {self.side}")
         if not 0 <= self.complete <= 1:
             raise ConfigError(f"polymnist: complete must be a probability, got {self.complete}")
+        if not 0 <= self.deform <= 0.25:
+            raise ConfigError(f"polymnist: deform must be between 0 and 0.25, got {self.deform:g}")
         if unknown := [name for name in self.modalities if name not in MODALITIES]:
             hint = did_you_mean(unknown[0], MODALITIES)
             raise ConfigError(f"polymnist: no modality {unknown[0]!r}{hint}; there are {', '.join(MODALITIES)}")
@@ -160,6 +165,8 @@ class PolyMNIST:
             angle=ANGLE * angle,
             canvas=side,
         )
+        if self.config.deform:
+            fine = deform(fine, seed, index, self.config.deform)
         patch = fine.reshape(len(fine), side // 2, 2, side // 2, 2).mean((2, 4))
         return place(patch, quadrant)
 

@@ -152,6 +152,7 @@ def test_sources_of_one_seed_are_views_of_one_set_of_tuples():
     [
         ({"size": 0}, "polymnist: size must be at least 1, got 0"),
         ({"side": 30}, "polymnist: side must be a multiple of 4 and at least 16, got 30"),
+        ({"deform": 0.3}, "polymnist: deform must be between 0 and 0.25, got 0.3"),
         ({"complete": 1.5}, "polymnist: complete must be a probability, got 1.5"),
         ({"modalities": ("view1",)}, "polymnist: no modality 'view1' (did you mean view_1?); there are view_1, "),
         ({"size": 1, "complete": 0.0}, "polymnist: none of 1 tuples has view_1, view_2, view_3, digit, quadrant"),

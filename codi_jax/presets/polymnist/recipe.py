@@ -73,7 +73,7 @@ def sources(pairs: Pairs, side: int, length: float) -> dict[str, dict[str, Any]]
     out = {
         "views": world(side, (HUB,), size=100_000, seed=10, shuffle_views=True),
         "labels": world(side, tuple(LABELS), size=100_000, seed=11),
-        "judge": world(side, (HUB,), split="judge", size=100_000, seed=1, shuffle_views=True),
+        "judge": world(side, (HUB,), split="judge", size=1_000_000, seed=1, shuffle_views=True, deform=0.1),
         "val": world(side, split="val", size=2_000, seed=3),
         "test": world(side, split="test", size=2_000, seed=2),
     }
@@ -175,9 +175,10 @@ class Recipe:
 
     def judge(self) -> StageConfig:
         """Stage judge.views: a classifier of all views, of glyphs that no other network sees."""
+        factors = {name: len(values) for name, values in LABELS.items()}
         return self.made(
             "judge.views", "judge", (HUB,), "judge", trainable=(f"{HUB}_judge/.*",), batch_size=128, weight_decay=0.05,
-            settings={"factors": {name: len(values) for name, values in LABELS.items()}}, num_stats_samples=0,
+            settings={"factors": factors, "channels": (32, 64, 128)}, num_stats_samples=0,
         )  # fmt: skip
 
     def stages(self) -> Stages:
