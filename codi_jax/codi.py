@@ -7,6 +7,15 @@
 The connectivity W [to, from] says which output attends to which. In the paper A attends to all others. In the public
 release every output attends to its own token (`compat: release`), so that no information passes between the outputs.
 An output that is generated alone attends to nothing. W is data: one program serves every subset of outputs.
+
+The mean of several tokens dilutes what one of them knows by what the others do not know yet. V that is anchored to an
+embedding is its conditional mean, E[c̄ | z_t], whose squared norm says how much of c̄ is known: it is 0 where nothing is.
+So it can be the weight,
+
+    e_A = Σ_B W[A, B] |V_B|² V_B / Σ_B W[A, B] |V_B|²                            (environment `by_norm`)
+
+which is V_B for a single partner. It is a setting of sampling (`GenerateConfig.environment`), no network is trained for
+it, and neither the paper nor the release has it.
 """
 
 import dataclasses
@@ -302,18 +311,23 @@ class CoDi:
             return np.diag(present)
         return np.outer(present, present) * (1 - np.eye(present.size, dtype=np.float32)) / (count - 1)
 
-    def environment(self, tokens: Mapping[str, Array], weights: Array) -> tuple[Tokens, Array]:
+    def environment(self, tokens: Mapping[str, Array], weights: Array, by_norm: bool = False) -> tuple[Tokens, Array]:
         """The environment of one output.
 
         Args:
           tokens: modality -> V(z_t, t) [B, K, E], of all modalities; those of absent ones may be any finite numbers.
           weights: [M], the output's row of W.
+          by_norm: whether tokens count by their squared norms, too, see the module's docstring.
 
         Returns:
           Environment tokens and the gate [B] on the output of X: 0 if the whole row is zero, else 1.
         """
         batch = tokens[next(iter(self.modalities))].shape[0]
         gate = jnp.broadcast_to((weights.sum() > 0).astype(jnp.float32), (batch,))
+        if by_norm:
+            known = jnp.stack([jnp.square(tokens[name].astype(jnp.float32)).mean((1, 2)) for name in self.modalities])
+            weighted = weights[:, None] * (known + 1e-6)  # equal if all tokens are 0
+            weights = weights.sum() * weighted / jnp.maximum(weighted.sum(0), 1e-30)
         return self.mix_environment([(name, tokens[name]) for name in self.modalities], weights), gate
 
     def mix_environment(self, tokens: Sequence[tuple[str, Array]], weights: Array, timed: bool = True) -> Tokens:

@@ -59,6 +59,21 @@ def test_the_pooled_environment_is_a_weighted_sum():
     assert not got.values.any() and not gate.any()
 
 
+def test_tokens_count_by_what_they_know():
+    # Weights 1/4 · 4² and 3/4 · 8² of the tokens 4 and 8: 4 and 48, divided by their sum.
+    values = {"text": jnp.full((3, 1, 2), 4.0), "image": jnp.full((3, 1, 2), 8.0)}
+    got, gate = toy.codi().environment(values, jnp.array([0.25, 0.75]), by_norm=True)
+    np.testing.assert_allclose(got.values, np.full((3, 1, 2), (4 * 4 + 48 * 8) / 52), rtol=1e-6)
+    np.testing.assert_array_equal(gate, np.ones(3))
+    # A token that knows nothing does not dilute the other; of a single partner nothing changes; none gives no gate.
+    got, _ = toy.codi().environment({**values, "text": jnp.zeros((3, 1, 2))}, jnp.array([0.5, 0.5]), by_norm=True)
+    np.testing.assert_allclose(got.values, values["image"], rtol=1e-6)
+    got, _ = toy.codi().environment(values, jnp.array([1.0, 0.0]), by_norm=True)
+    np.testing.assert_allclose(got.values, values["text"], rtol=1e-6)
+    got, gate = toy.codi().environment(values, jnp.zeros(2), by_norm=True)
+    assert not got.values.any() and not gate.any()
+
+
 def test_maps_are_concatenated_with_log_weights():
     got, gate = environment(toy.codi(environment_tokens="map"), (0.25, 0), text=(1, 4.0), image=(5, 8.0))
     assert got.values.shape == (3, 6, 2)

@@ -60,6 +60,8 @@ class GenerateConfig:
         `karras` and `log_snr` over real timesteps, see `diffusion.samplers.timesteps`.
       delay: output modality -> number of steps by which it starts after the others in joint generation; 0 if not named.
         The number of steps of an output stays the same.
+      environment: how the tokens of several other outputs become one environment: their `mean`, as in the paper, or
+        `by_norm`, weighted by how much each knows; for models whose V is anchored to an embedding, see `codi_jax.codi`.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 
@@ -69,6 +71,7 @@ class GenerateConfig:
     eta: float = 0.0
     spacing: str = "trailing"
     delay: dict[str, int] = dataclasses.field(default_factory=dict)
+    environment: Literal["mean", "by_norm"] = "mean"
     loop: Literal["auto", "host", "scan"] = "auto"
 
     def __post_init__(self):

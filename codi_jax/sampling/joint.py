@@ -82,9 +82,11 @@ class JointDenoiser:
 
     Attributes:
       codi: the model.
+      by_norm: whether tokens of the environment count by their squared norms, see `codi_jax.codi`.
     """
 
     codi: CoDi
+    by_norm: bool = False
 
     def environment_tokens(self, variables: dict, name: str, z: Array, t: Array) -> Array:
         """V of one output: [n, K, E] from its latent [n, *latent_shape] and its timestep, [1]."""
@@ -115,9 +117,8 @@ class JointDenoiser:
         """
         environment, gate = None, None
         if joint:
-            environment, gate = jax.tree.map(
-                lambda x: jnp.concatenate([x] * joint), self.codi.environment(tokens, inputs.connectivity[name])
-            )
+            mixed = self.codi.environment(tokens, inputs.connectivity[name], self.by_norm)
+            environment, gate = jax.tree.map(lambda x: jnp.concatenate([x] * joint), mixed)
         k = len(coefficients)
         stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
         kind, schedule = self.codi.config.prediction, self.codi.schedule

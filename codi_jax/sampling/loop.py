@@ -105,7 +105,8 @@ class JointSampler:
         if not 0 <= config.eta <= (1 if self._sampler.noise == "eta" else 0):
             raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} does not support")
         self._codi, self._config, self._programs = codi, config, programs
-        self._denoiser, self._noisy = JointDenoiser(codi), adds_noise(self._sampler, config.eta)
+        by_norm = config.environment == "by_norm"
+        self._denoiser, self._noisy = JointDenoiser(codi, by_norm), adds_noise(self._sampler, config.eta)
         self._pairs = timesteps(codi.schedule, config.steps, config.spacing)
         self._scan = config.loop == "scan" or (config.loop == "auto" and jax.default_backend() != "cpu")
 
@@ -288,6 +289,7 @@ class JointSampler:
         pairs = np.stack([plan.timesteps(name)[rows] for name in names], axis=1)
         coefficients = {name: plan.coefficients_of(name, rows) for name in names}
         how = f"by {self._config.sampler}{' with noise' if self._noisy else ''}, branches with environment: {joint}"
+        how += ", by norm" * self._denoiser.by_norm
         if self._scan:
             program = self._programs.get(f"scan {how}, encoded: {encoded}", "+".join(names), partial(scan, step))
             return program(states, inputs, eta, index, pairs, evaluation, coefficients)

@@ -1,5 +1,6 @@
 """Generation: one program serves every subset of outputs, and noise depends only on names and the seed."""
 
+import dataclasses
 import errno
 import functools
 import itertools
@@ -153,6 +154,16 @@ def test_a_delay_changes_only_the_environment_of_the_others(variables, prompts):
         np.testing.assert_allclose(scanned[name], got[name], rtol=1e-3, atol=1e-4)
     alone = sample(variables, ("image",), prompts, model=generator(late=2))
     assert toy.same(alone, sample(variables, ("image",), prompts))
+
+
+def test_an_environment_by_norm_has_programs_of_its_own_and_is_that_of_a_single_partner(variables, prompts):
+    mean = generator()
+    want, before = sample(variables, PAIR, prompts), mean.compiled_programs()
+    by_norm = mean.with_config(dataclasses.replace(mean.config, environment="by_norm"))
+    got = sample(variables, PAIR, prompts, model=by_norm)
+    assert by_norm.compiled_programs() == before + len(PAIR)
+    for name in PAIR:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-3, atol=1e-4)
 
 
 def test_noise_does_not_depend_on_the_other_outputs(variables, prompts):
