@@ -4,7 +4,8 @@ With `pairs=pairs` no two modalities other than those of a pair with view_1 are 
 own seed. With `pairs=tuples` a quarter of the tuples is complete, and each pool has the tuples with both its
 modalities; there is a pool for each of the ten pairs.
 
-V and X of all modalities are trained in one stage, whose batches come from the pools in turns. In generation the
+V and X of all modalities are trained in one stage, whose batches come from the pools in turns; then X alone, mostly of
+two views: 1500 steps more of one pair of views took their agreement from .73 to .93. In generation the
 environment of an output is the mean of the tokens of four others, of which some know nothing yet. `own_share` is 3/4,
 so that in training, too, the share of the partner is anything from a quarter to all. With `pairs=pairs` view_1, which
 is in every pair and shows all that they share, is the target of every V, and the environment is noisy in training,
@@ -40,20 +41,21 @@ STEPS = {  # of every stage at length 1
     "ldm.view_1": 4000, "ldm.view_2": 4000, "ldm.view_3": 4000, "ldm.digit": 1500, "ldm.quadrant": 1200,
     "environment.view_1": 1500, "environment.view_2": 1500, "environment.view_3": 1500,
     "environment.digit": 600, "environment.quadrant": 600,
-    "joint.pairs": 6000, "joint.tuples": 7000,
+    "joint.pairs": 6000, "joint.tuples": 7000, "joint.cross": 3600,
 }  # fmt: skip
 SECONDS = {  # of the long stages on one core, for `scheduling_weight`
     "codec.views": 150, "judge.views": 900, "bridging.view_2": 250, "bridging.view_3": 150, "ldm.view_1": 1300,
-    "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700,
+    "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700, "joint.cross": 3400,
 }  # fmt: skip
 ENVIRONMENT_NOISE = {"pairs": 0.3, "tuples": 0.0}
 TARGET = {"pairs": HUB, "tuples": "own"}  # of V
 OWN_SHARE = 1 - 1 / (len(MODALITIES) - 1)
 GUIDANCE = {
-    **dict.fromkeys(VIEWS, ClassifierFreeGuidance(4.0, 8.0, low=0.3)),
+    **dict.fromkeys(VIEWS, ClassifierFreeGuidance(4.0, 14.0, low=0.3)),
     **dict.fromkeys(LABELS, ClassifierFreeGuidance(2.0, 3.0)),
 }
-DELAY = dict.fromkeys((name for name in MODALITIES if name != HUB), 5)  # all but view_1, with which all were trained
+# Labels lead, for they are sure of the digit first; then view_1, with which all were trained.
+STEPS_OF_SAMPLING, DELAY = 20, {HUB: 10, **dict.fromkeys(VIEWS[1:], 16)}
 
 
 def pools(pairs: Pairs) -> tuple[tuple[str, str], ...]:
@@ -85,10 +87,13 @@ def sources(pairs: Pairs, side: int, length: float) -> dict[str, dict[str, Any]]
     return out
 
 
-def mixture(of: dict[str, dict[str, Any]], pairs: Pairs) -> dict[str, Any]:
-    """The source of batches of all pools in turns."""
-    names = ["+".join(pair) for pair in pools(pairs)]
-    return {"name": "mixture", "whole_batches": True, "parts": {name: of[f"{name} whole"] for name in names}}
+def mixture(of: dict[str, dict[str, Any]], pairs: Pairs, weight_of_views: float = 1.0) -> dict[str, Any]:
+    """The source of batches of all pools in turns; those of two views have `weight_of_views` times the batches."""
+    parts = {}
+    for pair in pools(pairs):
+        weight = {"weight": weight_of_views} if set(pair) <= set(VIEWS) and weight_of_views != 1 else {}
+        parts["+".join(pair)] = {**of[f"{'+'.join(pair)} whole"], **weight}
+    return {"name": "mixture", "whole_batches": True, "parts": parts}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +178,15 @@ class Recipe:
             settings=self.alignment(MODALITIES, MODALITIES) | {name: x for name, x in extra.items() if x},
         )  # fmt: skip
 
+    def cross(self) -> StageConfig:
+        """Stage joint.cross: X alone, in larger batches, without prompts, mostly of two views, which learn slowest."""
+        of = self.joint()
+        settings = {**of.settings, "aligned": (), "align": "none", "prompts": {"sources": MODALITIES, "drop": 1.0}}
+        return self.made(
+            "joint.cross", "latent_alignment", MODALITIES, "pools of views", batch_size=64, depends_on=("joint.all",),
+            trainable=tuple(f"{name}_cross/.*" for name in MODALITIES), settings=settings,
+        )  # fmt: skip
+
     def judge(self) -> StageConfig:
         """Stage judge.views: a classifier of all views, of glyphs that no other network sees."""
         factors = {name: len(values) for name, values in LABELS.items()}
@@ -189,7 +203,7 @@ class Recipe:
             "encode": {"+".join(pair): self.encode(pair) for pair in pools(self.pairs)},
             "ldm": {name: self.ldm(name) for name in MODALITIES},
             "environment": {name: self.environment(name) for name in MODALITIES},
-            "joint": {"all": self.joint()},
+            "joint": {"all": self.joint(), "cross": self.cross()},
             "judge": {"views": self.judge()},
         }
 
@@ -227,7 +241,8 @@ def run(
         model=polymnist.model(side),
         sources=sources(pairs, side, length),
         stages=Recipe(pairs, length, own_share, noise).stages(),
-        generate=GenerateConfig(GUIDANCE, steps=10, delay=DELAY),
+        generate=GenerateConfig(GUIDANCE, steps=STEPS_OF_SAMPLING, delay=DELAY, environment="by_norm"),
     )
     config = shrink(config, {}) if tiny else config
-    return dataclasses.replace(config, sources={**config.sources, "pools": mixture(config.sources, pairs)})
+    pools_of = {"pools": mixture(config.sources, pairs), "pools of views": mixture(config.sources, pairs, 3.0)}
+    return dataclasses.replace(config, sources={**config.sources, **pools_of})
