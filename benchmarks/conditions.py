@@ -7,8 +7,11 @@ alone: what was kept is made black, silent, or a copy of the generated frame bes
 
     evidence    the fraction of samples whose kept part alone shows the factor to the judge: how much there is to go by
     read        the fraction of samples whose generated part shows the factor of the sample
+    alone       the same by replacement alone: what is kept is no prompt of its modality
+    guided      read, with reconstruction guidance of scale 10; of images and sounds
+    g., alone   both
     ceiling     the same of the real sample, with the same part hidden
-    of ceiling  their ratio
+    of ceiling  the ratio of the best of these to it
     shuffled    the generated part against the factor of another sample: chance, and what a bias would give
     noise       the same with noise in place of the generated part: what the judge says without evidence
     kept        the fraction of samples whose kept part is in the result, bit by bit
@@ -42,6 +45,8 @@ from codi_jax.pipeline import Pipeline
 Value = np.ndarray
 SIDE = 32
 FRAMES = 8
+RECONSTRUCTION = 10.0
+OTHERS = ("alone", "guided", "g., alone")
 STRENGTHS = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -141,12 +146,18 @@ def partial(
     """The row of a part that is kept; its strips are added to `pictures`."""
     n, codi = len(real), pipe.codi[case.output]
     given = [codi.user_from_raw(value) for value in real]
-    made = pipe(
-        hold={case.output: Condition(given, keep=case.keep, mask=case.mask)}, seed=list(range(n)), batch_size=64
-    )
-    values = [codi.raw_from_user(value) for value in made[case.output]]
-    if case.output == "audio":  # int16, which the user's float32 holds
-        values = [np.asarray(value) for value in values]
+
+    def generate(scale: float = 0.0, prompt: bool = True) -> list[Value]:
+        condition = Condition(given, keep=case.keep, mask=case.mask, reconstruction=scale)
+        weights = None if prompt else {case.output: 0}
+        made = pipe(hold={case.output: condition}, weights=weights, seed=list(range(n)), batch_size=64)
+        # Audio: int16, which the user's float32 holds.
+        return [np.asarray(codi.raw_from_user(value)) for value in made[case.output]]
+
+    values = generate()
+    others = {"alone": generate(prompt=False)}
+    if case.output != "video":
+        others |= {"guided": generate(RECONSTRUCTION), "g., alone": generate(RECONSTRUCTION, prompt=False)}
     same = [
         np.array_equal(np.where(case.kept(a), a, 0), np.where(case.kept(b), b, 0))
         for a, b in zip(values, real, strict=True)
@@ -160,6 +171,7 @@ def partial(
         "ceiling": reader([case.alone(value) for value in real]).factors,
         "evidence": reader([codi.filled(value, case.kept(value)) for value in real]).factors,
         "noise": reader([case.alone(value) for value in noise]).factors,
+        **{how: reader([case.alone(value) for value in made]).factors for how, made in others.items()},
     }
     numbers = {name: rates(of, truth, case.factors) for name, of in read.items()}
     other = {factor: np.roll(x, 1) for factor, x in truth.items()}
@@ -240,22 +252,21 @@ def real_samples(pipe: Pipeline, n: int) -> dict[str, Any]:
 def to_text(rows: Mapping[str, Any]) -> str:
     """The three tables."""
     lines: list[Sequence[str]] = [
-        ("task", "factor", "evidence", "read", "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept", "n")
-    ]
+        ("task", "factor", "evidence", "read", *OTHERS, "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept",
+         "n")
+    ]  # fmt: skip
     for row in rows["parts"]:
         for factor, value in row["read"].items():
             top = row["ceiling"][factor]
+            best = max([value, *(row[how][factor] for how in OTHERS if how in row)])
             numbers = (
-                row["evidence"][factor], value, top, value / top if top else float("nan"), row["shuffled"][factor],
-                row["noise"][factor],
+                top, best / top if top else float("nan"), row["shuffled"][factor], row["noise"][factor],
+                row["chance"][factor], row["kept"],
             )  # fmt: skip
-            lines.append(
-                (
-                    row["task"], factor, *(f"{x:.3f}" for x in numbers),
-                    f"{row['chance'][factor]:.3f}", f"{row['kept']:.3f}", str(row["n"]),
-                )
-            )  # fmt: skip
-    parts = [table(lines, right=range(2, 11))]
+            others = (f"{row[how][factor]:.3f}" if how in row else "-" for how in OTHERS)
+            first = f"{row['evidence'][factor]:.3f}", f"{value:.3f}"
+            lines.append((row["task"], factor, *first, *others, *(f"{x:.3f}" for x in numbers), str(row["n"])))
+    parts = [table(lines, right=range(2, len(lines[0])))]
     ways = ("held", "held, no prompt", "prompt")
     lines = [("task", "factor", *ways, "held, shuffled", "n")]
     for row in rows["whole"]:

@@ -25,6 +25,10 @@ def test_values_parts_masks_and_strengths():
     assert (found["text"].value, found["text"].strength, found["pen"].strength) == ("a red seven", 0.4, 0.9)
     assert parse("--edit=image=p.png")["image"].strength == 0.6
     assert parse("--hold=video=c.mp4:0,5-7")["video"].keep == "0,5-7"
+    parts = ("--hold=image=p.png", "--mask=image=m.png", "--hold=audio=a.wav", "--edit=pen=p.csv", "--mask=pen=q.csv")
+    scales = {name: of.reconstruction for name, of in parse(*parts, "--reconstruction=10").items()}
+    assert scales == {"image": 10, "audio": 0, "pen": 10}
+    assert parse("--hold=audio=a.wav:0-1s", "--reconstruction=audio=3")["audio"].reconstruction == 3
     assert parse() == {}
     for dots in ("…", "...", " ..."):
         begun = parse(f"--hold=text=a red{dots}")["text"]
@@ -48,6 +52,12 @@ def test_a_colon_in_a_name_is_no_part(file):
         (["--strength=.5"], "--strength: needs --edit NAME=FILE"),
         (["--strength=image=.5"], "--strength image: needs --hold image=FILE or --edit image=FILE"),
         (["--hold=image=a", "--strength=image=.5"], "--strength image: is for --edit image=FILE"),
+        (["--hold=image=a", "--reconstruction=3"], "--reconstruction: needs a part that --hold or --mask keeps"),
+        (
+            ["--hold=image=a", "--reconstruction=image=3"],
+            "reconstruction: is guidance by a part that keep or mask keeps",
+        ),
+        (["--reconstruction=image=3"], "--reconstruction image: needs --hold image=FILE or --edit image=FILE"),
         (["--edit=image=a", "--strength=x"], "--strength: expected a number, got 'x'"),
         (["--edit=image=a", "--strength=0"], "strength: expected more than 0, and at most 1, got 0"),
         (

@@ -1,4 +1,4 @@
-"""Options of the command line for what is given of outputs: --hold, --mask, --edit, --strength."""
+"""Options of the command line for what is given of outputs: --hold, --mask, --edit, --strength, --reconstruction."""
 
 import argparse
 import re
@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--strength", action="append", default=[], metavar="A=x", help="share of the steps of --edit, by output (.6)"
     )
+    group.add_argument(
+        "--reconstruction",
+        action="append",
+        default=[],
+        metavar="A=w",
+        help="guidance by the part that is kept, by output (0; 10 is a good one, at three times the time)",
+    )
 
 
 def parse(args: argparse.Namespace) -> dict[str, Condition]:
@@ -51,10 +58,12 @@ def parse(args: argparse.Namespace) -> dict[str, Condition]:
       ConfigError: another form, one output twice, or an option without the one it belongs to.
     """
     held, masks, edited = (_values(name, getattr(args, name)) for name in ("hold", "mask", "edit"))
-    strengths = _strengths(args.strength, edited)
+    strengths = _numbers("--strength", args.strength, edited)
+    parts = {name for name, value in held.items() if name in masks or _PART.fullmatch(value)}
+    scales = _numbers("--reconstruction", args.reconstruction, [*parts, *(name for name in edited if name in masks)])
     if both := [name for name in held if name in edited]:
         raise ConfigError(f"--hold and --edit of {both[0]}: use only one of them; a --mask keeps a part of --edit")
-    for option, given in (("--mask", masks), ("--strength", strengths)):
+    for option, given in (("--mask", masks), ("--strength", strengths), ("--reconstruction", scales)):
         for name in given:
             if name not in held and name not in edited:
                 raise ConfigError(f"{option} {name}: needs --hold {name}=FILE or --edit {name}=FILE")
@@ -69,9 +78,10 @@ def parse(args: argparse.Namespace) -> dict[str, Condition]:
         if match and name in masks:
             raise ConfigError(f"--hold {name}={value}: gives a part, and --mask another; use only one of them")
         file, part = (match["file"], match["part"]) if match else (value, None)
-        out[name] = Condition(file, keep=part, mask=masks.get(name))
+        out[name] = Condition(file, keep=part, mask=masks.get(name), reconstruction=scales.get(name, 0.0))
     for name, value in edited.items():
-        out[name] = Condition(value, mask=masks.get(name), strength=strengths.get(name, 0.6))
+        strength, scale = strengths.get(name, 0.6), scales.get(name, 0.0)
+        out[name] = Condition(value, mask=masks.get(name), strength=strength, reconstruction=scale)
     return out
 
 
@@ -88,13 +98,14 @@ def _values(option: str, given: Iterable[str]) -> dict[str, str]:
     return out
 
 
-def _strengths(given: Iterable[str], edited: Iterable[str]) -> dict[str, Any]:
-    """Output -> strength; a number alone is that of all edited outputs."""
+def _numbers(option: str, given: Iterable[str], outputs: Iterable[str]) -> dict[str, Any]:
+    """Output -> number; a number alone is that of all these outputs."""
     out: dict[str, Any] = {}
     for argument in given:
         name, _, value = argument.rpartition("=")
-        names = [name.strip()] if name.strip() else list(edited)
+        names = [name.strip()] if name.strip() else list(outputs)
         if not names:
-            raise ConfigError("--strength: needs --edit NAME=FILE")
-        out |= dict.fromkeys(names, number("--strength", value, float))
+            needs = "--edit NAME=FILE" if option == "--strength" else "a part that --hold or --mask keeps"
+            raise ConfigError(f"{option}: needs {needs}")
+        out |= dict.fromkeys(names, number(option, value, float))
     return out

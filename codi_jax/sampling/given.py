@@ -71,7 +71,8 @@ class Given:
         strength = 1.0 if condition.strength is None else float(condition.strength)
         if self.kept is None:
             return Held(z, share=strength)
-        return Held(z, np.stack([codi[self.name].latent_mask(part) for part in self.kept]), strength)
+        mask = np.stack([codi[self.name].latent_mask(part) for part in self.kept])
+        return Held(z, mask, strength, float(condition.reconstruction))
 
     def prompts(self, codi: CoDi) -> list[Any]:
         """What is kept, as raw prompts of the same modality, one or one for each sample; [] for an edit.

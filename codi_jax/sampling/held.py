@@ -7,6 +7,13 @@ at α z_given + σ ε, so that (1) keeps it on the path from ε to z_given, wher
 arXiv 2011.13456, appendix I.2; Lugmayr et al., arXiv 2201.09865) of the prediction instead of the latent, which agrees
 with every sampler, its history and its noise. Networks see the kept cells at the noise level of the others.
 
+With a scale w > 0 of reconstruction guidance (Ho et al., arXiv 2204.03458, equation 7), what the network makes of the
+kept cells draws the others along, before (1):
+
+    x̂0 ← x̂0 - w α ∇_z ½ ‖m (x̂0(z) - z_given)‖²                                  (2)
+
+through the network and its guidance, at about three times the cost of a step.
+
 An output that is kept whole is at the clean level in every step: its V guides the others, and nothing of it is
 computed. One that is edited starts at the noise level of a share of its steps, and waits there for the others.
 
@@ -14,10 +21,11 @@ No network is trained for this: in latent alignment the noise levels of a pair a
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,11 +43,13 @@ class Held:
       z: normalised latents [n, *latent_shape], or [1, …] of all samples.
       mask: 1 where the latent is kept, float32 [n or 1, …], which broadcasts against z; None to keep nothing.
       share: of the steps that are taken, in [0, 1]: 1 starts at pure noise; 0 keeps all of z, whatever the mask says.
+      reconstruction: w of (2).
     """
 
     z: Array | np.ndarray
     mask: Array | np.ndarray | None = None
     share: float = 1.0
+    reconstruction: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
@@ -58,24 +68,34 @@ class Kept:
     Attributes:
       z: normalised latents [n, *latent_shape].
       mask: 1 where they are kept; broadcasts against z.
+      reconstruction: w of (2), []; None for none, which compiles to steps without a gradient.
     """
 
     z: Array
     mask: Array
+    reconstruction: Array | None = None
 
-    def keep(self, prediction: Array, z_t: Array, t: Array, schedule: Schedule, kind: str) -> Array:
-        """(1), of a prediction of any kind.
+    def predict(self, denoise: Callable[[Array], Array], z_t: Array, t: Array, schedule: Schedule, kind: str) -> Array:
+        """A prediction with (2) and (1).
 
         Args:
-          prediction: [n, *latent_shape], of the denoiser, guided.
-          z_t: the latent that it saw.
+          denoise: z_t -> prediction [n, *latent_shape] of the denoiser, guided.
+          z_t: the latent.
           t: its timestep, [1].
           schedule: the noise schedule.
           kind: of the prediction.
         """
         level = schedule.at(t, z_t)
-        exact = convert(self.z.astype(z_t.dtype), z_t, level.alpha, level.sigma, "x0", kind)
-        return jnp.where(self.mask > 0, exact, prediction)
+
+        def as_kind(x0: Array) -> Array:
+            return convert(x0, z_t, level.alpha, level.sigma, "x0", kind)
+
+        exact = as_kind(self.z.astype(z_t.dtype))
+        if self.reconstruction is None:
+            return jnp.where(self.mask > 0, exact, denoise(z_t))
+        x0, pull = jax.vjp(lambda z: convert(denoise(z), z, level.alpha, level.sigma, kind, "x0"), z_t)
+        (gradient,) = pull(self.mask * (x0 - self.z))
+        return jnp.where(self.mask > 0, exact, as_kind(x0 - self.reconstruction * level.alpha * gradient))
 
 
 def start(held: Held, noise: Array, t: Any, schedule: Schedule) -> Array:
@@ -100,7 +120,11 @@ def start(held: Held, noise: Array, t: Any, schedule: Schedule) -> Array:
 def kept(held: Mapping[str, Held], n: int) -> dict[str, Kept]:
     """What steps keep: the outputs of which some cells are given, and others are not."""
     return {
-        name: Kept(jnp.broadcast_to(of.z, (n, *of.z.shape[1:])), jnp.asarray(of.mask, jnp.float32))
+        name: Kept(
+            jnp.broadcast_to(of.z, (n, *of.z.shape[1:])),
+            jnp.asarray(of.mask, jnp.float32),
+            jnp.float32(of.reconstruction) if of.reconstruction else None,
+        )
         for name, of in held.items()
         if of.mask is not None and of.share > 0
     }

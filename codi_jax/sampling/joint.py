@@ -119,14 +119,16 @@ class JointDenoiser:
         if joint:
             mixed = self.codi.environment(tokens, inputs.connectivity[name], self.by_norm)
             environment, gate = jax.tree.map(lambda x: jnp.concatenate([x] * joint), mixed)
-        k = len(coefficients)
-        stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
-        kind, schedule = self.codi.config.prediction, self.codi.schedule
-        adjust = inputs.adjust.get(name)
-        out = guided(stacked.reshape(k, *z.shape), coefficients, adjust, z, schedule.at(t, z), kind)
-        if name in inputs.kept:
-            out = inputs.kept[name].keep(out, z, t, schedule, kind)
-        return out
+        k, kind, schedule = len(coefficients), self.codi.config.prediction, self.codi.schedule
+
+        def denoise(z: Array) -> Array:
+            stacked = self.codi[name].denoise(inputs.variables, z, t, inputs.context[name], environment, gate)
+            adjust = inputs.adjust.get(name)
+            return guided(stacked.reshape(k, *z.shape), coefficients, adjust, z, schedule.at(t, z), kind)
+
+        if name not in inputs.kept:
+            return denoise(z)
+        return inputs.kept[name].predict(denoise, z, t, schedule, kind)
 
     def predict_all(
         self,

@@ -1,5 +1,6 @@
 """What is held stays: in every sampler and loop, whole, in part, and from a level of noise."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
+from codi_jax.diffusion import process, schedules
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.diffusion.samplers import SAMPLERS
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
-from codi_jax.sampling.held import Held, start
+from codi_jax.sampling.held import Held, Kept, start
 from tests import toy
 
 N = 2
@@ -54,6 +56,38 @@ def test_the_rest_goes_with_what_is_kept():
     of = generator()
     made, free = (latents(of, held, ("image",))["image"] for held in ({"image": Held(given(), MASK)}, None))
     assert float(jnp.abs(made[:, 1] - free[:, 1]).max()) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["eps", "v", "x0"])
+def test_reconstruction_guidance_of_a_linear_denoiser(kind):
+    # x̂0(z) = A z: the gradient of ½ ‖m (A z - y)‖² is Aᵀ m (A z - y).
+    rng = np.random.default_rng(0)
+    A, z, y, scale = rng.normal(size=(4, 4)), rng.normal(size=(2, 4)), rng.normal(size=(2, 4)), 3.0
+    m, t, schedule = np.array([1.0, 0, 1, 0]), jnp.array([500]), schedules.make("cosine")
+    level = schedule.at(t, jnp.asarray(z))
+    alpha, sigma = float(level.alpha.reshape(-1)[0]), float(level.sigma.reshape(-1)[0])
+
+    def denoise(z):
+        return process.convert(z @ jnp.asarray(A.T, jnp.float32), z, alpha, sigma, "x0", kind)
+
+    kept = Kept(jnp.asarray(y, jnp.float32), jnp.asarray(m, jnp.float32), jnp.float32(scale))
+    got = kept.predict(denoise, jnp.asarray(z, jnp.float32), t, schedule, kind)
+    got = process.convert(got, jnp.asarray(z, jnp.float32), alpha, sigma, kind, "x0")
+    want = z @ A.T - scale * alpha * (m * (z @ A.T - y)) @ A
+    np.testing.assert_allclose(got, np.where(m > 0, y, want), rtol=1e-4, atol=1e-4)
+    plain = dataclasses.replace(kept, reconstruction=None).predict(
+        denoise, jnp.asarray(z, jnp.float32), t, schedule, kind
+    )
+    plain = process.convert(plain, jnp.asarray(z, jnp.float32), alpha, sigma, kind, "x0")
+    np.testing.assert_allclose(plain, np.where(m > 0, y, z @ A.T), rtol=1e-4, atol=1e-4)
+
+
+def test_reconstruction_guidance_changes_what_is_generated_and_not_what_is_kept():
+    made = [
+        latents(generator(), {"image": Held(given(), MASK, reconstruction=w)}, ("image",))["image"] for w in (0.0, 5.0)
+    ]
+    np.testing.assert_allclose(made[1][:, 0], given()[:, 0], atol=2e-5)
+    assert float(jnp.abs(made[1][:, 1] - made[0][:, 1]).max()) > 1e-3
 
 
 def test_a_scan_is_the_host_loop():
