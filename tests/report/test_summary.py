@@ -33,7 +33,7 @@ def test_what_a_model_does_is_one_sentence():
 
 def test_parameters_are_those_of_the_model():
     codi = toy.codi()
-    leaves = jax.tree.leaves(codi.init(jax.random.key(0)))
+    leaves = jax.tree.leaves(jax.eval_shape(codi.init, jax.random.key(0)))
     assert parameters(codi) == f"{sum(math.prod(leaf.shape) for leaf in leaves):,} parameters"
 
 

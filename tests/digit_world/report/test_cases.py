@@ -29,7 +29,10 @@ def make_samples():
 def test_the_extremes_of_an_output_are_over_all_its_directions():
     best, worst = extremes(NAMES, make_samples(), "image")
     assert best == Case("text", "image", 0, right=2, of=2, like=1, outputs=6)  # two factors right are more than one
-    assert worst == Case("audio", "image", 1, right=0, of=1, like=2, outputs=6)  # the first one
+    assert worst == Case("text", "image", 2, right=0, of=2, like=1, outputs=6)  # two wrong are more than one
+    one = make_samples()
+    del one["matrix"]["text->image"]
+    assert extremes(NAMES, one, "image")[1] == Case("audio", "image", 1, right=0, of=1, like=2, outputs=3)  # the first
 
 
 def test_only_factors_that_the_prompt_shows_count():
@@ -48,7 +51,7 @@ def test_the_strip_shows_prompt_output_and_reading_and_escapes_them():
     assert 'alt="prompt image: four, red"' in first and 'data-value="image 0"' in first
     assert 'alt="generated text, read as four, red"' in first and 'data-value="image->text 0"' in first
     assert "✓ four, red" in first and "2 of 2 right; like it 3 of 3" in first
-    assert "✗ no digit" in html and "0 of 1 right; like it 2 of 6" in html
+    assert "✗ zero, red" in html and "0 of 2 right; like it 1 of 6" in html
     assert html.count("<li>") == 4
 
 
