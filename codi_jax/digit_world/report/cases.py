@@ -20,7 +20,7 @@ CAPTION = (
 )
 
 
-class Case(NamedTuple):
+class ExtremeCase(NamedTuple):
     """One output.
 
     Attributes:
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     outputs: int
 
 
-def extremes(names: Sequence[str], samples: Mapping[str, Any], output: str) -> tuple[Case, Case] | None:
+def extremes(names: Sequence[str], samples: Mapping[str, Any], output: str) -> tuple[ExtremeCase, ExtremeCase] | None:
     """The best and the worst case of an output; None if no direction to it was measured.
 
     Args:
@@ -59,10 +59,10 @@ def extremes(names: Sequence[str], samples: Mapping[str, Any], output: str) -> t
     if not scored:
         return None
 
-    def case(chosen: tuple[str, int, int, int]) -> Case:
+    def case(chosen: tuple[str, int, int, int]) -> ExtremeCase:
         source, i, right, of = chosen
         like = sum(other[2:] == chosen[2:] for other in scored)
-        return Case(source, output, i, right, of, like, len(scored))
+        return ExtremeCase(source, output, i, right, of, like, len(scored))
 
     share = [right / of for *_, right, of in scored]
     best = max(range(len(scored)), key=lambda j: (share[j], scored[j][3]))
@@ -70,7 +70,7 @@ def extremes(names: Sequence[str], samples: Mapping[str, Any], output: str) -> t
     return case(scored[best]), case(scored[worst])
 
 
-def _card(codi: CoDi, samples: Mapping[str, Any], case: Case) -> Html:
+def _card(codi: CoDi, samples: Mapping[str, Any], case: ExtremeCase) -> Html:
     real, generated = samples["real"]["seen"], samples["matrix"][f"{case.source}->{case.output}"]
     read = {f: generated["read"][f] for f in FACTORS if f in generated["read"]}
     right = is_right(case.source, real["factors"], read)

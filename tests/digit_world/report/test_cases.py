@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from codi_jax.digit_world.report.cases import Case, extremes, strip
+from codi_jax.digit_world.report.cases import ExtremeCase, extremes, strip
 
 NAMES = ["text", "image", "audio"]
 REAL = {"digit": np.array([4, 5, 6]), "colour": np.array([0, 1, 2]), "voice": np.array([0, 0, 1])}
@@ -28,16 +28,22 @@ def make_samples():
 
 def test_the_extremes_of_an_output_are_over_all_its_directions():
     best, worst = extremes(NAMES, make_samples(), "image")
-    assert best == Case("text", "image", 0, right=2, of=2, like=1, outputs=6)  # two factors right are more than one
-    assert worst == Case("text", "image", 2, right=0, of=2, like=1, outputs=6)  # two wrong are more than one
+    assert best == ExtremeCase(
+        "text", "image", 0, right=2, of=2, like=1, outputs=6
+    )  # two factors right are more than one
+    assert worst == ExtremeCase("text", "image", 2, right=0, of=2, like=1, outputs=6)  # two wrong are more than one
     one = make_samples()
     del one["matrix"]["text->image"]
-    assert extremes(NAMES, one, "image")[1] == Case("audio", "image", 1, right=0, of=1, like=2, outputs=3)  # the first
+    assert extremes(NAMES, one, "image")[1] == ExtremeCase(
+        "audio", "image", 1, right=0, of=1, like=2, outputs=3
+    )  # the first
 
 
 def test_only_factors_that_the_prompt_shows_count():
     best, worst = extremes(NAMES, make_samples(), "text")
-    assert best == Case("image", "text", 0, right=2, of=2, like=3, outputs=3)  # the wrong voice was not asked for
+    assert best == ExtremeCase(
+        "image", "text", 0, right=2, of=2, like=3, outputs=3
+    )  # the wrong voice was not asked for
     assert worst.right == 2  # the honest worst of a perfect direction is right
     assert extremes(NAMES, make_samples(), "audio") is None
 
