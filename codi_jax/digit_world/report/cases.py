@@ -84,6 +84,7 @@ def _card(codi: CoDi, samples: Mapping[str, Any], case: ExtremeCase) -> Html:
         el("div", f"{case.source} → {case.output}", class_="arrow"),
         el("div", output, class_="media"),
         el("div", f"{mark} {got}", class_=class_),
+        el("div", f"asked: {asked}", class_="note") if case.right < case.of else None,
         el("div", f"{case.right} of {case.of} right; like it {case.like:,} of {case.outputs:,}", class_="note"),
     )
 

@@ -64,12 +64,12 @@ def _directions(metrics: Mapping[str, Any], kind: str, section: str) -> Iterator
         for factor, packaged in factor_rows(cell["factors"]).items():
             row, outer = _leading(packaged, outside_factors(read, name).get(factor))
             n = read[name]["n"] if outer else cell["n"]
-            judge = metrics["pretrained"]["judges"][output] if outer else "the packaged judge"
+            judge = metrics["pretrained"]["judges"][output] if outer else "packaged"
             pair = "" if cell["paired"] else "; never trained as a pair"
             finding = Finding(
                 f"{output.capitalize()} prompted by {source} shows the {factor} of the prompt in ",
                 row["accuracy"],
-                f" of {n} samples{where} (read by {judge}{pair}).",
+                f" of {n} samples{where} (judge: {judge}{pair}).",
                 _beside(
                     row.get("interval"),
                     row["chance"],
@@ -90,7 +90,7 @@ def _sets(metrics: Mapping[str, Any]) -> Iterator[Candidate]:
             finding = Finding(
                 f"Without a prompt, {listed(name.split('+'))} generated together agree on the {factor} in ",
                 row["joint"],
-                f" of {n} samples (read by the {judges} judges{untrained}).",
+                f" of {n} samples (judges: {judges}{untrained}).",
                 _beside(
                     row.get("interval"),
                     row["chance"],

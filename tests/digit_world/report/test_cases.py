@@ -57,6 +57,7 @@ def test_the_strip_shows_prompt_output_and_reading_and_escapes_them():
     assert 'alt="prompt image: four, red"' in first and 'data-value="image 0"' in first
     assert 'alt="generated text, read as four, red"' in first and 'data-value="image->text 0"' in first
     assert "✓ four, red" in first and "2 of 2 right; like it 3 of 3" in first
+    assert "asked" not in first and "asked: six, blue" in html
     assert "✗ zero, red" in html and "0 of 2 right; like it 1 of 6" in html
     assert html.count("<li>") == 4
 

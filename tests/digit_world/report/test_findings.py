@@ -52,9 +52,9 @@ def lines(found):
 def test_the_best_and_the_worst_are_the_farthest_from_chance_of_different_factors():
     best, worst = (lines(found) for found in best_and_worst(METRICS))
     assert best == [
-        "Image prompted by text shows the colour of the prompt in 1.0 of 64 samples (read by the packaged judge). "
+        "Image prompted by text shows the colour of the prompt in 1.0 of 64 samples (judge: packaged). "
         "95 % interval 95 % to 100 %; chance 20 %; prompts of other samples 11 %; real samples 95 %. #matrix",
-        "Image prompted by text shows the digit of the prompt in 0.9 of 64 samples (read by the packaged judge). "
+        "Image prompted by text shows the digit of the prompt in 0.9 of 64 samples (judge: packaged). "
         "95 % interval 85 % to 95 %; chance 10 %; prompts of other samples 11 %; real samples 95 %. #matrix",
         "In audio and video generated together, the audio clicks in the frame of the bounce in 0.2 of 32 samples "
         "(measured without a network). 95 % interval 10 % to 40 %; chance 10 %; each alone 5 %; real samples 99 %. "
@@ -62,8 +62,8 @@ def test_the_best_and_the_worst_are_the_farthest_from_chance_of_different_factor
     ]
     assert [line.split(" in 0.")[1][:2] for line in worst] == ["47", "3 ", "95"]
     assert worst[1] == (
-        "Without a prompt, text, audio and image generated together agree on the digit in 0.3 of 64 samples (read by "
-        "the packaged judges; never trained as a set). 95 % interval 30 % to 70 %; chance 1 %; each alone 12 %; of "
+        "Without a prompt, text, audio and image generated together agree on the digit in 0.3 of 64 samples (judges: "
+        "packaged; never trained as a set). 95 % interval 30 % to 70 %; chance 1 %; each alone 12 %; of "
         "different samples 9 %. #together"
     )
     assert worst[2].endswith("#held-out") and "combinations held out of training" in worst[2]
@@ -92,12 +92,12 @@ def test_outside_judges_are_believed_first():
         "joint": {"text+image": {"n": 16, "digit": agree(0.4)}},
     }
     every = lines(of.finding for of in candidates({**METRICS, "pretrained": read}))
-    assert any("digit of the prompt in 0.55 of 16 samples (read by a <recogniser>)" in line for line in every)
-    assert any("on the digit in 0.4 of 16 samples (read by the outside judges)" in line for line in every)
+    assert any("digit of the prompt in 0.55 of 16 samples (judge: a <recogniser>)" in line for line in every)
+    assert any("on the digit in 0.4 of 16 samples (judges: outside)" in line for line in every)
     assert not any("prompted by text shows the digit of the prompt in 0.9" in line for line in every)
     old = {"n": 16, "judges": {"image": "network"}, "matrix": {"text->image": {"accuracy": 0.5, "ceiling": 0.9}}}
     every = lines(of.finding for of in candidates({**METRICS, "pretrained": old}))  # has no chance to compare with
-    assert any("digit of the prompt in 0.9 of 64 samples (read by the packaged judge)" in line for line in every)
+    assert any("digit of the prompt in 0.9 of 64 samples (judge: packaged)" in line for line in every)
 
 
 def test_a_number_whose_chance_is_1_is_not_ranked():
