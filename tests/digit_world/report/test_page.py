@@ -175,6 +175,13 @@ def test_the_first_screen_has_what_the_model_is_and_its_best_and_worst(page):
     assert order == sorted(order) and html.index("</header>") < order[0]
 
 
+@pytest.fixture
+def uncounted(monkeypatch):
+    """Without counting the parameters, for which the model is traced."""
+    monkeypatch.setattr("codi_jax.digit_world.report.page.parameters", lambda codi: "some parameters")
+
+
+@pytest.mark.usefixtures("uncounted")
 def test_a_large_page_has_fewer_samples(tmp_path, monkeypatch):
     evaluated(tmp_path)
     whole = write(tmp_path).read_text(encoding="utf-8")
@@ -261,6 +268,7 @@ def test_an_output_is_correct_if_the_factors_of_its_prompt_are():
     assert "✗ four, right" in from_text and "(" not in from_text
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_part_of_an_evaluation_is_a_page_of_what_was_measured(tmp_path):
     evaluated(tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
