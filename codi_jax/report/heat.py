@@ -7,6 +7,7 @@ from codi_jax.report.markup import Html, el, number
 from codi_jax.report.svg import drawing, text_at
 
 LIGHT, DARK = (241, 246, 250), (22, 101, 138)  # of 0 and of 1
+_WHITE_FROM = 0.83  # black and white letters are both readable on it: contrast 4.5 to 1
 _WIDE = 30  # pixels of a cell from which on it shows its number
 
 
@@ -29,7 +30,7 @@ def shade(value: float) -> tuple[str, bool]:
     """The colour of a cell, and whether it is so dark that its number has to be white."""
     t = min(max(value, 0.0), 1.0)
     red, green, blue = (round(a + (b - a) * t) for a, b in zip(LIGHT, DARK, strict=True))
-    return f"rgb({red},{green},{blue})", t > 0.55
+    return f"rgb({red},{green},{blue})", t > _WHITE_FROM
 
 
 def heat_maps(lines: Sequence[Sequence[HeatMap]], title: str, cell: int = 40) -> Html:

@@ -35,9 +35,31 @@ def el(name: str, *children: Any, **attributes: Any) -> Html:
     return Html(f"<{name}{written}>{join(children)}</{name}>")
 
 
-def figure(content: Any, caption: Any, **attributes: Any) -> Html:
-    """A figure with its caption; the style sheet numbers the figures."""
-    return el("figure", el("div", content, class_="scroll"), el("figcaption", caption), **attributes)
+def scrolling(content: Any, label: str | None = None) -> Html:
+    """A box that scrolls sideways if its content is wider than the page.
+
+    Args:
+      content: of the box.
+      label: its name for screen readers, with which it takes the focus, so that keys can scroll it; for content that
+        may be wider than a phone.
+    """
+    named = {} if label is None else {"tabindex": 0, "role": "group", "aria_label": label}
+    return el("div", content, class_="scroll", **named)
+
+
+def figure(content: Any, caption: Any, label: str | None = None, **attributes: Any) -> Html:
+    """A figure with its caption; the style sheet numbers the figures. `label`: see `scrolling`."""
+    return el("figure", scrolling(content, label), el("figcaption", caption), **attributes)
+
+
+def section(name: str, title: str, *content: Any) -> Html:
+    """A section of a page that links can name."""
+    return el("section", el("h2", title), content, id=name)
+
+
+def folded(title: Any, *content: Any) -> Html:
+    """Content that a click or a key on its title shows."""
+    return el("details", el("summary", title), content)
 
 
 def rows(head: Iterable[Any], body: Iterable[Iterable[Any]], class_: str = "numbers") -> Html:
@@ -72,13 +94,27 @@ def number(value: float | None, places: int = 3) -> str:
     return "–" if value is None else f"{value:.{places}f}"
 
 
-def document(title: str, body: Any, *head: Any) -> Html:
-    """A complete page with the style sheet inlined; `head` is added to the head element."""
+def document(title: str, content: Any, *head: Any, sections: Iterable[tuple[str, str]] = ()) -> Html:
+    """A complete page with the style sheet inlined, which loads nothing and runs no script.
+
+    Args:
+      title: of the page.
+      content: of its main element.
+      head: added to the head element.
+      sections: (name, title) of the sections to link above the content, which a link for keyboards skips; or none.
+    """
     style = resources.files("codi_jax.report").joinpath("style.css").read_text(encoding="utf-8")
     parts = (
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<meta name="color-scheme" content="light dark">'),
         head,
         el("title", title),
         el("style", Html(style)),
     )
-    return join([Html("<!doctype html>\n"), el("html", el("head", parts), el("body", body), lang="en"), "\n"])
+    links = [el("li", el("a", shown, href=f"#{name}")) for name, shown in sections]
+    above = (
+        el("a", "Skip to the content", class_="skip", href="#main"),
+        el("nav", el("ul", links), aria_label="Sections"),
+    )
+    body = el("body", above if links else None, el("main", content, id="main", tabindex=-1))
+    return join([Html("<!doctype html>\n"), el("html", el("head", parts), body, lang="en"), "\n"])

@@ -67,6 +67,12 @@ def smooth(points: Sequence[Point], radius: int) -> list[Point]:
     return out
 
 
+def thinned(points: Sequence[Point], most: int = 500) -> list[Point]:
+    """At most about `most` of the points, the last one among them; a plot has no more pixels."""
+    stride = -(-len(points) // most)
+    return [*points[:-1:stride], *points[-1:]]
+
+
 def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 190) -> Html:
     """A quantity over steps: thin points, thick running mean; the axis is logarithmic if values span a factor of ten.
 
@@ -101,7 +107,8 @@ def curve(points: Sequence[Point], title: str, width: int = 330, height: int = 1
     for mark in ticks(0, end, 4):
         x = place((mark, values[0]))[0]
         parts.append(text_at(x, height - 8, f"{mark:g}", "tick", "middle"))
-    parts += [path(points, "raw"), path(smooth(points, max(len(points) // 20, 1)), "mean")]
+    mean = smooth(points, max(len(points) // 20, 1))
+    parts += [path(thinned(points), "raw"), path(thinned(mean), "mean")]
     return drawing(parts, title, width, height)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tensorboardX import summary
 from tensorboardX.record_writer import RecordWriter
 
+_PREFIX = "events.out.tfevents."
 _FLUSH = 10.0  # seconds
 _proto = importlib.import_module("tensorboardX.proto.event_pb2")  # its classes are made when it is imported
 
@@ -22,7 +23,7 @@ class EventWriter:
 
     def __init__(self, directory: Path, resumed_step: int = 0):
         """Opens the file; of the other files there TensorBoard then ignores the events of `resumed_step` and later."""
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{resumed_step:08d}"
+        name = f"{_PREFIX}{int(time.time())}.{socket.gethostname()}.{resumed_step:08d}"
         self._file = RecordWriter(str(directory / name))
         self._flushed = time.monotonic()
         self._add(0, file_version="brain.Event:2")  # TensorBoard does not read a file without it
@@ -54,3 +55,10 @@ class EventWriter:
     def close(self) -> None:
         """Flushes and closes the file."""
         self._file.close()
+
+
+def hosts(directory: Path) -> tuple[str, ...]:
+    """The names of the machines that have opened an event file in a directory, in the order of time."""
+    names = sorted(path.name.removeprefix(_PREFIX) for path in directory.glob(f"{_PREFIX}*"))
+    # Seconds, host, resumed step; a host name may have dots.
+    return tuple(dict.fromkeys(name.split(".", 1)[1].rpartition(".")[0] for name in names if name.count(".") > 1))

@@ -36,7 +36,7 @@ def test_a_run_of_which_nothing_has_trained_is_an_error(run):
         training_page.write(run)
 
 
-def test_the_last_samples_of_each_stage_are_shown_and_escaped(run):
+def test_samples_as_a_stage_trained_are_shown_and_escaped(run):
     (run.folder / "config.json").write_text("{}")
     for name in run.order:
         (run.folder / name).mkdir()
@@ -49,5 +49,7 @@ def test_the_last_samples_of_each_stage_are_shown_and_escaped(run):
                 (folder / f"text_{i}.txt").write_text(f"{word} {i}\n" if i else "\n")
     html = training_page.write(run).read_text(encoding="utf-8")
     assert "1 of 2 stages finished" in html and "seed 7" in html and "final loss 0.5" in html
-    assert "After 20 steps" in html and "&lt;b&gt;late 1" in html and "(empty)" in html and "early" not in html
+    assert "After 20 steps" in html and "&lt;b&gt;late 1" in html and "(empty)" in html and "<b>late" not in html
+    assert html.index("text, step 10") < html.index("early 1") < html.index("text, step 20") < html.index("late 1")
     assert html.count("prompt 1") == 1  # of the stage with samples in its config
+    assert f"codi_jax · {run.folder.name}" in html and "parameters" in html and "It was not evaluated" in html

@@ -24,7 +24,7 @@ from codi_jax.metrics.agreement import agreement, agrees
 from codi_jax.modalities import MODALITIES
 from codi_jax.packaged import Package
 from codi_jax.progress import ProgressFn
-from codi_jax.report.markup import Html, document, el
+from codi_jax.report.markup import Html, document, el, join
 from codi_jax.rng import fold
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.generator import Generator
@@ -167,10 +167,11 @@ def _page(package: Package, names: list[str], figures: list[Html], together: Htm
         ),
         el("p", f"codi_jax {__version__} · {N} samples each · seed 0", class_="facts"),
     )
-    return el(
-        "main",
-        head,
-        el("section", el("h2", "One input, one output"), el("p", "Prompts are test samples."), figures),
-        el("section", el("h2", "All together"), el("p", "Each column is one joint sample."), together),
-        el("section", el("h2", "Next"), el("p", "Commands to try:"), el("pre", "\n".join(commands))),
+    return join(
+        [
+            head,
+            el("section", el("h2", "One input, one output"), el("p", "Prompts are test samples."), figures),
+            el("section", el("h2", "All together"), el("p", "Each column is one joint sample."), together),
+            el("section", el("h2", "Next"), el("p", "Commands to try:"), el("pre", "\n".join(commands))),
+        ]
     )

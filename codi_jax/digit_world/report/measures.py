@@ -10,7 +10,7 @@ from codi_jax.digit_world.benchmark import sync
 from codi_jax.digit_world.report.numbers import spaced, span
 from codi_jax.report.markup import Html, el, figure, number, rows
 
-Section = tuple[str, str, Html]  # title, lead, content
+Section = tuple[str, str, str, Html]  # name, title, lead, content
 
 
 def _spaced(title: str) -> str:
@@ -37,7 +37,7 @@ def sync_table(cells: Mapping[str, Any]) -> Html:
         "unread. Shuffled: audio of other samples. Chance: all pairs."
     )
     head = ["outputs", "", "same frame", "95 % interval", "or neighbour", "offset, ms", "unread"]
-    return figure(rows(head, body), caption)
+    return figure(rows(head, body), caption, "Offsets of audio and video")
 
 
 def diversity_table(modalities: Mapping[str, Any]) -> Html:
@@ -51,7 +51,7 @@ def diversity_table(modalities: Mapping[str, Any]) -> Html:
         "Root mean square distance between two outputs that show the same digit, of pixels or of log-mel spectrograms, "
         "and the same of real samples; diversity is their ratio. Of text: the share of distinct captions."
     )
-    return figure(rows(["output", "generated", "diversity", "distance", "real", "n"], body), caption)
+    return figure(rows(["output", "generated", "diversity", "distance", "real", "n"], body), caption, "Diversity")
 
 
 def memory_table(modalities: Mapping[str, Any]) -> Html:
@@ -76,7 +76,7 @@ def memory_table(modalities: Mapping[str, Any]) -> Html:
         "training, which a perfect model is like. Captions: the share that occurs in training word by word; test "
         "captions (real) have other wordings, validation captions the same."
     )
-    return figure(el("div", tables, class_="row"), caption)
+    return figure(el("div", tables, class_="row"), caption, "Distance to the training samples")
 
 
 def sections(metrics: Mapping[str, Any]) -> list[Section]:
@@ -87,13 +87,13 @@ def sections(metrics: Mapping[str, Any]) -> list[Section]:
             "A video bounces in one frame, in the middle of which its audio clicks. Both are measured without a "
             "network. Without a prompt they can be in step only by attending to one another."
         )
-        out.append(("In step", lead, sync_table(metrics["sync"])))
+        out.append(("in-step", "In step", lead, sync_table(metrics["sync"])))
     if metrics.get("diversity"):
         lead = (
             "Whether outputs of one digit differ from one another as much as real samples do: 1 is as much, 0 a copy."
         )
-        out.append(("Diversity within a digit", lead, diversity_table(metrics["diversity"])))
+        out.append(("diversity", "Diversity within a digit", lead, diversity_table(metrics["diversity"])))
     if metrics.get("memorisation"):
         lead = "Whether outputs are nearer to the training samples than real samples are that were not trained on."
-        out.append(("Memorisation", lead, memory_table(metrics["memorisation"])))
+        out.append(("memorisation", "Memorisation", lead, memory_table(metrics["memorisation"])))
     return out

@@ -1,4 +1,4 @@
-"""The metrics of the report: headline tiles, heat maps of the matrix, tables, bars of joint against independent.
+"""The metrics of directions and of sets of prompts: tiles with their means, heat maps, tables, curves.
 
 Numbers of outside judges (`benchmark.outside`), where they read a factor, come first, then those of the packaged
 judge.
@@ -12,7 +12,7 @@ from codi_jax.digit_world.benchmark import mixing, outside
 from codi_jax.digit_world.benchmark.combinations import subsets
 from codi_jax.report import svg
 from codi_jax.report.heat import shade
-from codi_jax.report.markup import Html, el, figure, number, rows
+from codi_jax.report.markup import Html, el, figure, folded, number, rows, scrolling
 
 
 def factor_rows(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def _tile(value: str, title: str, note: str) -> Html:
     return el("div", parts, class_="tile")
 
 
-def headline(metrics: Mapping[str, Any]) -> Html:
-    """Tiles for the leading factor: mean and lowest accuracy over directions, and agreement of every set of outputs."""
+def means(metrics: Mapping[str, Any]) -> Html:
+    """Tiles for the leading factor: mean and lowest accuracy over directions."""
     tiles = []
 
     def across(title: str, kind: str, paired: bool | None) -> None:
@@ -50,7 +50,7 @@ def headline(metrics: Mapping[str, Any]) -> Html:
             for name, cell in directions.items()
             if len(set(name.split("->"))) == 2 and LEADING in cell["factors"] and paired in (None, cell["paired"])
         }
-        others = {name: read[name]["factors"][LEADING] for name in cells if LEADING in _factors(read, name)}
+        others = {name: read[name]["factors"][LEADING] for name in cells if LEADING in outside_factors(read, name)}
         packaged = ""
         if others and others.keys() == cells.keys():
             packaged = f"outside judges; packaged {number(_mean([row['accuracy'] for row in cells.values()]), 2)}; "
@@ -65,19 +65,10 @@ def headline(metrics: Mapping[str, Any]) -> Html:
     across(f"{LEADING} accuracy, paired directions", "matrix", True)
     across(f"{LEADING} accuracy, unpaired directions", "matrix", False)
     across(f"{LEADING} accuracy, held-out combinations", "held_out", None)
-    agreements = outside.cells(metrics, "joint")
-    for name, cell in metrics["joint"].items():
-        for factor, row in list(factor_rows(cell).items())[:1]:
-            note = f"alone {number(row['independent'], 2)}, chance {number(row['chance'], 2)}"
-            if (other := _factors(agreements, name).get(factor)) is not None:
-                note = f"outside judges; packaged {number(row['joint'], 2)}; alone {number(other['independent'], 2)}"
-                row = other
-            note += "" if cell["trained"] else "; ★ never trained as a set"
-            tiles.append(_tile(number(row["joint"], 2), f"{set_title(name, cell)} agree on the {factor}", note))
     return el("div", tiles, class_="tiles")
 
 
-def _factors(read: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def outside_factors(read: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """factor -> row of the outside judges for a direction or set; {} if they do not read it."""
     return read.get(name, {"factors": {}})["factors"]
 
@@ -87,7 +78,7 @@ def span(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
-def _bounds(row: Mapping[str, Any]) -> str:
+def bounds(row: Mapping[str, Any]) -> str:
     """The interval of a row, which metrics from before outside judges had them lack."""
     return span(row.get("interval"))
 
@@ -96,9 +87,14 @@ def _of_ceiling(row: Mapping[str, Any]) -> str:
     return number(row["accuracy"] / row["ceiling"]) if row["ceiling"] else "–"
 
 
-def _shade(value: float) -> str:
+def shaded(value: float) -> str:
+    """The style of a cell: its colour, and letters that are readable on it."""
     fill, dark = shade(value)
-    return f"background:{fill};color:{'#fff' if dark else 'inherit'}"
+    return f"background:{fill};color:{'#fff' if dark else '#000'}"
+
+
+def _corner() -> Html:
+    return el("th", "in \\ out", scope="col", abbr="prompt")
 
 
 def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str, read: Mapping[str, Any]) -> Html:
@@ -107,20 +103,21 @@ def _heat(names: Sequence[str], cells: Mapping[str, Any], factor: str, read: Map
         row = direction.get("all") if factor == "all" else direction["factors"].get(factor)
         if row is None:
             return el("td", "–", class_="none")
-        hint = f"{row['accuracy']:.3f}, 95 % interval {_bounds(row)}; shuffled {row['shuffled']:.3f}"
+        hint = f"{row['accuracy']:.3f}, 95 % interval {bounds(row)}; shuffled {row['shuffled']:.3f}"
         packaged = None
         other = read.get(f"{a}->{b}", {"factors": {}, "all": None})
         if (outer := other["all"] if factor == "all" else other["factors"].get(factor)) is not None:
             packaged = el("div", el("small", f"({number(row['accuracy'], 2)})"))
-            hint = f"outside judge {outer['accuracy']:.3f}, 95 % interval {_bounds(outer)}; packaged judge {hint}"
+            hint = f"outside judge {outer['accuracy']:.3f}, 95 % interval {bounds(outer)}; packaged judge {hint}"
             row = outer
         small = f"of {number(row['ceiling'], 2)}" + ("" if direction["paired"] else " ★")
         parts = el("b", number(row["accuracy"], 2)), el("small", small), packaged
-        return el("td", parts, style=_shade(row["accuracy"]), title=hint)
+        return el("td", parts, style=shaded(row["accuracy"]), title=hint)
 
-    head = el("tr", el("th", "in \\ out"), [el("th", name, scope="col") for name in names])
+    head = el("tr", _corner(), [el("th", name, scope="col") for name in names])
     body = [el("tr", el("th", a, scope="row"), [cell(a, b) for b in names]) for a in names]
-    return el("div", el("h4", "all factors" if factor == "all" else factor), el("table", head, body, class_="heat"))
+    table = el("table", el("thead", head), el("tbody", body), class_="heat", aria_label=f"{factor}: prompt by output")
+    return el("div", el("h3", "all factors" if factor == "all" else factor), table)
 
 
 def heat_maps(names: Sequence[str], cells: Mapping[str, Any], caption: Any, read: Mapping[str, Any]) -> Html:
@@ -147,12 +144,14 @@ def combination_map(names: Sequence[str], table: Mapping[str, Any], caption: Any
             return el("td", "–", class_="none")
         rate = _mean(list(row[LEADING].values()))
         hint = f"{' + '.join(inputs)} → " + ", ".join(f"{m} {number(x, 2)}" for m, x in row[LEADING].items())
-        return el("td", f"{rate:.2f}".removeprefix("0"), style=_shade(rate), title=f"{hint} (n = {row['n']})")
+        return el("td", f"{rate:.2f}".removeprefix("0"), style=shaded(rate), title=f"{hint} (n = {row['n']})")
 
-    head = el("tr", el("th", "in \\ out"), [el("th", title(s), scope="col") for s in sets])
+    head = el("tr", _corner(), [el("th", title(s), scope="col") for s in sets])
     body = [el("tr", el("th", title(a), scope="row"), [cell(a, b) for b in sets]) for a in sets]
     legend = ", ".join(f"{letter} {name}" for name, letter in short.items())
-    return figure(el("table", head, body, class_="heat small"), (caption, f" {legend}."))
+    label = "Sets of prompts by sets of outputs"
+    map_ = el("table", el("thead", head), el("tbody", body), class_="heat small", aria_label=label)
+    return figure(map_, (caption, f" {legend}."))
 
 
 def mix_curves(curves: Mapping[str, Any], caption: Any) -> Html:
@@ -164,7 +163,7 @@ def mix_curves(curves: Mapping[str, Any], caption: Any) -> Html:
             (name, list(zip(curve["weights"], curve[LEADING][name], strict=True)), class_)
             for name, class_ in ((a, "a"), (b, "b"))
         ]
-        plots.append(el("div", el("h4", f"{a} against {b} → {output}"), svg.unit_curves(series, title), class_="plot"))
+        plots.append(el("div", el("h3", f"{a} against {b} → {output}"), svg.unit_curves(series, title), class_="plot"))
     return figure(el("div", plots, class_="row"), caption)
 
 
@@ -178,11 +177,11 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any], read: Mapping[s
         for factor, row in {**factor_rows(cell["factors"]), "all factors": cell["all"]}.items():
             line = [spaced(direction), factor]
             if first and (theirs := outer.get(factor)) is not None:
-                line += [number(theirs["accuracy"]), number(theirs["ceiling"]), _of_ceiling(theirs), _bounds(theirs)]
+                line += [number(theirs["accuracy"]), number(theirs["ceiling"]), _of_ceiling(theirs), bounds(theirs)]
                 line.append(str(other["n"]))
             else:
                 line += ["–"] * len(first)
-            line += [number(row["accuracy"]), _bounds(row), number(row["ceiling"]), _of_ceiling(row)]
+            line += [number(row["accuracy"]), bounds(row), number(row["ceiling"]), _of_ceiling(row)]
             body.append([*line, *(number(row[k]) for k in ("chance", "shuffled"))])
         for factor, row in factor_rows(cell["free"]).items():
             body.append([spaced(direction), f"{factor} (free)", *["–"] * (len(first) + 6), number(row["entropy"])])
@@ -191,68 +190,4 @@ def matrix_table(names: Sequence[str], cells: Mapping[str, Any], read: Mapping[s
     if any(cell["free"] for cell in cells.values()):
         head.append("entropy")
         body = [line + [""] * (len(head) - len(line)) for line in body]
-    return el("details", el("summary", "All metrics of this matrix"), el("div", rows(head, body), class_="scroll"))
-
-
-def joint_bars(joint: Mapping[str, Any], caption: Any) -> Html:
-    """A plot for each set of outputs: agreement together, alone, shuffled and by chance, for every factor."""
-    bars = (("together", "joint", "a"), ("alone", "independent", "b"), ("shuffled", "shuffled", "c"))
-    plots = []
-    for name, cell in joint.items():
-        groups = [
-            (factor, [(label, row[key], class_) for label, key, class_ in bars], row["chance"])
-            for factor, row in factor_rows(cell).items()
-        ]
-        if groups:
-            plot = svg.bars(groups, f"Agreement of {spaced(name)}, together, alone and shuffled")
-            plots.append(el("div", el("h4", set_title(name, cell)), plot, class_="plot"))
-    return figure(el("div", plots, class_="plots"), caption)
-
-
-def joint_table(joint: Mapping[str, Any], real: Mapping[str, Any], caption: Any, read: Mapping[str, Any]) -> Html:
-    """Agreement and chance of every set, and the entropy and Fréchet distance of each of its outputs.
-
-    `read` has the cells of the outside judges, and is {} without any.
-    """
-    body = []
-    first = ["outside judges agree", "95 % interval", "alone", "shuffled", "n"] if read else []
-    for name, cell in joint.items():
-        for factor, row in factor_rows(cell).items():
-            numbers = ["–"] * len(first)
-            if (other := _factors(read, name).get(factor)) is not None:
-                numbers = [number(other["joint"]), _bounds(other), number(other["independent"])]
-                numbers += [number(other.get("shuffled")), str(read[name]["n"])]
-            numbers += [
-                number(row["joint"]),
-                _bounds(row),
-                number(row["independent"]),
-                number(row["chance"]),
-            ]
-            shared = [set_title(name, cell), factor, *numbers]
-            for output in (m for m in name.split("+") if m in row["outputs"]):
-                detail = row["outputs"][output]
-                entropies = [number(detail[k]) for k in ("entropy", "entropy_independent")]
-                distances = [number(detail.get(k), 2) for k in ("fidelity", "fidelity_independent")]
-                body.append([*shared, output, *entropies, *distances, number(real.get(output, {}).get("fidelity"), 2)])
-                shared = [""] * len(shared)  # only in the row of the first output
-    head = [
-        *(
-            "outputs",
-            "factor",
-            *first,
-            "packaged judges agree" if read else "agree",
-            "95 % interval",
-            "alone",
-            "chance",
-            "output",
-        ),
-        *("entropy", "entropy alone", "distance", "distance alone", "distance of real"),
-    ]
-    return figure(rows(head, body), caption)
-
-
-def similarity(sim: Mapping[str, Any], caption: Any) -> Html:
-    """SIM of every set of outputs."""
-    columns = ("joint", "independent", "shuffled")
-    body = [[spaced(name), *(number(row[c]) for c in columns)] for name, row in sim.items()]
-    return figure(rows(["cosine", "together", "alone", "shuffled"], body), caption)
+    return folded("All metrics of this matrix", scrolling(rows(head, body), "All metrics of this matrix"))

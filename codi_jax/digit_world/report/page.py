@@ -14,15 +14,19 @@ from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import FACTORS
 from codi_jax.digit_world.benchmark import outside
-from codi_jax.digit_world.benchmark.combinations import summary
+from codi_jax.digit_world.benchmark.combinations import summary as combinations_summary
 from codi_jax.digit_world.benchmark.order import in_order
 from codi_jax.digit_world.benchmark.settings import samples_of
-from codi_jax.digit_world.report import gallery, measures, numbers
+from codi_jax.digit_world.report import cases, findings, gallery, measures, numbers, sets
 from codi_jax.modalities import MODALITIES
 from codi_jax.parallel import paths
 from codi_jax.progress import duration
-from codi_jax.report import training
-from codi_jax.report.markup import Html, document, el
+from codi_jax.report import summary
+from codi_jax.report.markup import Html, document, el, folded, section
+from codi_jax.report.media import fitted
+from codi_jax.report.summary import ability, listed, parameters
+from codi_jax.report.training import config_section, trained_in, training
+from codi_jax.report.training_samples import TITLE, training_samples
 from codi_jax.train.recipe import Run, load_run
 
 
@@ -41,161 +45,147 @@ def _load(workdir: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]
     return metrics, samples, cost
 
 
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _head(run: Run, names: list[str], metrics: dict[str, Any], cost: dict[str, Any]) -> Html:
-    steps = f"{metrics.get('generate', {}).get('steps', run.config.generate.steps)} sampling steps"
+def _opening(
+    run: Run, name: str, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]
+) -> Html:
     facts = (
-        f"{len(run.order)} stages {training.trained_in(cost['stages'])}",
+        parameters(run.codi),
+        f"{len(run.order)} stages {trained_in(cost['stages'])}",
         f"evaluated in {duration(cost['evaluate']['total'])}",
         f"{metrics['n']} {samples_of(metrics)} samples per cell",
-        steps,
+        f"{metrics.get('generate', {}).get('steps', run.config.generate.steps)} sampling steps",
         f"seed {run.config.seed}",
     )
-    lead = (
-        "A composable diffusion model: each modality has its own diffusion model, prompts of all modalities share one "
-        "embedding space, and outputs that are generated together attend to one another. All results on this page are "
-        "from one run, on handwriting that was not used in training."
-    )
-    return el(
-        "header",
-        el("p", "codi_jax", class_="kicker"),
-        el("h1", f"{_listed(names).capitalize()}, any to any"),
-        el("p", lead, class_="lead"),
-        el("p", " · ".join(facts), class_="facts"),
-    )
+    title = f"{listed(names).capitalize()}, any to any"
+    lead = f"{ability(names)} Measured on handwriting that was not used in training."
+    best, worst = findings.best_and_worst(metrics)
+    found = summary.findings(best, worst, findings.NOTE) if best else None
+    return summary.opening(name, title, lead, facts, found, cases.strip(run.codi, names, samples))
 
 
-def _gallery(
-    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], kind: str, real: str
-) -> list[Html]:
-    pairs = [(a, b) for a in names for b in names if a != b]
-    pairs += [(a, a) for a in names] if kind == "matrix" else []
+def _rates(cell: dict[str, Any]) -> str:
+    return listed([f"{f} {row['accuracy']:.0%}" for f, row in numbers.factor_rows(cell["factors"]).items()])
+
+
+def _galleries(
+    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], kind: str, real: str, columns: int
+) -> Html | None:
     figures = []
-    for a, b in pairs:
-        cell = metrics[kind][f"{a}->{b}"]
-        rates = [f"{f} {row['accuracy']:.0%}" for f, row in numbers.factor_rows(cell["factors"]).items()]
-        caption = el("b", f"{a} → {b}. "), f"Accuracy, n = {cell['n']}: {_listed(rates)}."
-        generated = samples[kind][f"{a}->{b}"]
-        figures.append(gallery.direction(run.codi[a], run.codi[b], samples["real"][real], generated, caption))
-    return figures
+    for a in names:
+        cells = {b: metrics[kind][f"{a}->{b}"] for b in names if f"{a}->{b}" in metrics[kind]}
+        if not cells or not columns:
+            continue
+        rates = [f"{b}: {_rates(cell)}" for b, cell in cells.items()]
+        n = next(iter(cells.values()))["n"]
+        caption = el("b", f"{a} → {listed(list(cells))}. "), f"Packaged judge, n = {n}. {'; '.join(rates)}."
+        targets = [(run.codi[b], samples[kind][f"{a}->{b}"]) for b in cells]
+        figures.append(gallery.prompted(run.codi[a], targets, samples["real"][real], columns, caption))
+    lead = (
+        f"The first {samples_of(metrics)} samples, without selection. Each column is one sample, the same in all "
+        "galleries: its prompt, and of every output what was generated and the factors that a judge (a small "
+        "classifier trained on other handwriting) or a parser reads from it. In parentheses: factors that "
+        "the prompt does not show."
+    )
+    return folded("Samples of every prompt and output", el("p", lead), figures) if figures else None
 
 
-def _section(title: str, lead: str, *content: Any) -> Html:
-    return el("section", el("h2", title), el("p", lead), content)
-
-
-def _body(run: Run, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any]) -> Html:
+def _body(
+    run: Run, name: str, metrics: dict[str, Any], samples: dict[str, Any], cost: dict[str, Any], columns: int
+) -> tuple[list[Html | None], list[tuple[str, str]]]:
+    """The content of the page with so many samples in each gallery, and the sections it has: their name and title."""
     names = [name for name in MODALITIES if name in run.codi.modalities]
-    parts: list[Html | None] = [_head(run, names, metrics, cost), numbers.headline(metrics)]
+    parts: list[Html | None] = [_opening(run, name, names, metrics, samples, cost)]
+    sections: list[tuple[str, str]] = []
+
+    def add(name: str, title: str, lead: Any, *content: Any) -> None:
+        sections.append((name, title))
+        parts.append(section(name, title, el("p", lead), content))
+
     if metrics["matrix"]:
-        parts += _matrix(run, names, metrics, samples)
-    if metrics.get("combinations"):
-        parts.append(_combinations(run, names, metrics, samples))
+        add("matrix", "The matrix", *_matrix(run, names, metrics, samples, columns))
     if metrics["held_out"]:
-        read = outside.cells(metrics, "held_out")
-        parts.append(
-            _section(
-                "Held-out combinations",
-                f"Some combinations of {_listed(list(FACTORS))} were held out of training. A model that generates them "
-                "has learnt to compose factors.",
-                _gallery(run, names, metrics, samples, "held_out", "held_out"),
-                numbers.heat_maps(
-                    names,
-                    metrics["held_out"],
-                    "The matrix on held-out combinations, between different modalities. “All factors” requires the "
-                    "whole combination to be correct.",
-                    read,
-                ),
-                numbers.matrix_table(names, metrics["held_out"], read),
-            )
-        )
-    parts.append(_joint(run, metrics, samples))
-    parts += [_section(*section) for section in measures.sections(metrics)]
-    parts.append(
-        _section(
-            "Training",
-            "Every stage trains its own components and uses those of the stages before it.",
-            training.curves(
-                run,
-                "Loss of every stage over its steps: logged values (thin) and their running mean (thick). The axis is "
-                "logarithmic if the loss spans more than a factor of ten.",
-            ),
-            training.costs(
-                run,
-                cost,
-                "Seconds by stage and activity. “data” is the time spent waiting for the next batch; “compile” is "
-                "short if the compiled program was in the cache. The wall time of the training counts stages that ran "
-                "in parallel once, so the stages may add up to more. Core time is the processor time of the stage's "
-                "process.",
-            ),
-        )
-    )
-    config = (run.folder / "config.json").read_text()
-    parts.append(
-        el("section", el("details", el("summary", "The resolved config of this run"), el("pre", config)), class_="end")
-    )
-    return el("main", parts)
+        add("held-out", "Held-out combinations", *_held_out(run, names, metrics, samples, columns))
+    if metrics.get("combinations"):
+        add("combinations", "Any set to any set", *_combinations(run, names, metrics, samples, columns))
+    if metrics["joint"]:
+        add("together", "Generated together", *_joint(run, metrics, samples, columns))
+    for measure in measures.sections(metrics):
+        add(*measure)
+    parts += [training(run, cost), training_samples(run, columns), config_section(run)]
+    return parts, [*sections, ("training", "Training"), ("samples", TITLE)]
 
 
-def _matrix(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> list[Html]:
+def _matrix(
+    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], columns: int
+) -> tuple[Any, ...]:
     read, others = outside.cells(metrics, "matrix"), outside.described(metrics)
     others = f" {others[:1].upper()}{others[1:]}." if others else ""
     if read:
         others += " Where they read a factor, their number and ceiling come first; the packaged judge's is in brackets."
-    return [
-        _section(
-            "One input, one output",
-            f"The first {samples_of(metrics)} samples, without selection. Each column is one sample: its prompt, the "
-            "generated output, the factors that a judge (a small classifier trained on other handwriting) or a parser "
-            "reads from the output, and the real output of the same sample.",
-            _gallery(run, names, metrics, samples, "matrix", "seen"),
+    return (
+        f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} {samples_of(metrics)} samples "
+        f"per cell.{others}",
+        numbers.means(metrics),
+        numbers.heat_maps(
+            names,
+            metrics["matrix"],
+            "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, the "
+            "small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that were not "
+            "trained as a pair. The table below has all intervals and controls.",
+            read,
         ),
-        _section(
-            "The matrix",
-            f"Fraction of outputs with the same factor as the prompt, over {metrics['n']} {samples_of(metrics)} "
-            f"samples per cell.{others}",
-            numbers.heat_maps(
-                names,
-                metrics["matrix"],
-                "Rows are prompts, columns outputs; darker is better. The large number is the accuracy of the factor, "
-                "the small one the ceiling: the accuracy of the same judge on real samples. ★ marks directions that "
-                "were not trained as a pair. Hover over a cell for its interval and its shuffled control.",
-                read,
-            ),
-            numbers.matrix_table(names, metrics["matrix"], read),
-        ),
-    ]
+        numbers.matrix_table(names, metrics["matrix"], read),
+        _galleries(run, names, metrics, samples, "matrix", "seen", columns),
+    )
 
 
-def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any]) -> Html:
+def _held_out(
+    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], columns: int
+) -> tuple[Any, ...]:
+    read = outside.cells(metrics, "held_out")
+    return (
+        f"Some combinations of {listed(list(FACTORS))} were held out of training. A model that generates them has "
+        "learnt to compose factors.",
+        numbers.heat_maps(
+            names,
+            metrics["held_out"],
+            "The matrix on held-out combinations, between different modalities. “All factors” requires the whole "
+            "combination to be correct.",
+            read,
+        ),
+        numbers.matrix_table(names, metrics["held_out"], read),
+        _galleries(run, names, metrics, samples, "held_out", "held_out", columns),
+    )
+
+
+def _combinations(
+    run: Run, names: list[str], metrics: dict[str, Any], samples: dict[str, Any], columns: int
+) -> tuple[Any, ...]:
     table, mix = metrics["combinations"], metrics["mix"]
-    mean, measured = summary(table), metrics.get("combinations_mean") or {}
+    mean, measured = combinations_summary(table), metrics.get("combinations_mean") or {}
     interval = " (95 % interval {:.3f} to {:.3f})".format(*measured["interval"]) if "interval" in measured else ""
     figures = []
-    for cell in table:
+    for cell in table if columns else ():
         inputs, outputs = (side.split("+") for side in cell.split("->"))
         if len(inputs) < 2 or set(inputs) & set(outputs) or len(inputs) + len(outputs) != len(names):
             continue
         rates = [f"{m} {rate:.0%}" for m, rate in table[cell][numbers.LEADING].items()]
         caption = (
-            el("b", f"{_listed(inputs)} → {_listed(outputs)}. "),
-            f"{numbers.LEADING.capitalize()} accuracy, n = {table[cell]['n']}: {_listed(rates)}.",
+            el("b", f"{listed(inputs)} → {listed(outputs)}. "),
+            f"{numbers.LEADING.capitalize()} accuracy, n = {table[cell]['n']}: {listed(rates)}.",
         )
         sources, targets = ([run.codi[m] for m in side] for side in (inputs, outputs))
-        real = samples["real"]["seen"]["values"]
-        figures.append(gallery.combination(sources, targets, real, samples["combinations"][cell]["values"], caption))
-    return _section(
-        "Any set of inputs, any set of outputs",
+        generated = samples["combinations"][cell]["values"]
+        figures.append(
+            gallery.combination(sources, targets, samples["real"]["seen"]["values"], generated, caption, columns)
+        )
+    return (
         f"Several prompts are mixed into one context, and several outputs are generated together. Mean accuracy of the "
         f"{numbers.LEADING} over all {mean['cells']} combinations: {mean['digit']:.3f}{interval}.",
-        figures,
         numbers.combination_map(
             names,
             table,
-            "Rows are sets of prompts, columns sets of outputs; darker is better. Hover over a cell for each output.",
+            "Rows are sets of prompts, columns sets of outputs; darker is better. A cell is the mean of its outputs.",
         ),
         numbers.mix_curves(
             mix,
@@ -204,36 +194,41 @@ def _combinations(run: Run, names: list[str], metrics: dict[str, Any], samples: 
         )
         if mix
         else None,
+        folded("Samples of several prompts", figures) if figures else None,
     )
 
 
-def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html | None:
-    if not metrics["joint"]:
-        return None
+def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any], columns: int) -> tuple[Any, ...]:
     figures, joint = [], metrics["joint"]
-    for name, cell in joint.items():
+    for name, cell in joint.items() if columns else ():
         outputs = [run.codi[m] for m in name.split("+")]
         factor = next((f for f in FACTORS if f in cell), None)
         if factor is None:
             continue
         caption = (
-            el("b", f"{_listed(name.split('+'))}. "),
+            el("b", f"{listed(name.split('+'))}. "),
             "Above, generated together; below, each alone from the same noise. They agree on the "
             f"{factor} in {cell[factor]['joint']:.0%} of {cell['n']} samples when generated together, in "
             f"{cell[factor]['independent']:.0%} when generated alone.",
         )
-        figures.append(gallery.together(outputs, samples["joint"][name], samples["independent"], factor, caption))
-    return _section(
-        "Generated together, without a prompt",
+        together, alone = samples["joint"][name], samples["independent"]
+        figures.append(gallery.together(outputs, together, alone, factor, caption, columns))
+    return (
         "Without a prompt, outputs can agree only by attending to one another. Generated alone, they agree by chance.",
-        figures,
-        numbers.joint_bars(
-            joint,
-            "Agreement of outputs that are generated together, alone, and of outputs of different samples (shuffled). "
-            "The dashed mark is chance, computed from the generated marginals, so that a model that always generates "
-            "one value gains nothing. ★ marks sets that were never trained together.",
+        sets.controls(
+            metrics,
+            f"How often all outputs of a set show the same {numbers.LEADING}, or the factor in brackets: generated "
+            "together, each alone from the same noise, of different samples (shuffled), and by chance. By the outside "
+            "judges where they read it; the packaged judges' number is in brackets then. ★ marks sets that were never "
+            "trained together.",
         ),
-        numbers.joint_table(
+        sets.joint_bars(
+            joint,
+            "Agreement of outputs that are generated together, alone, and of outputs of different samples (shuffled), "
+            "by the packaged judges. The dashed mark is chance, computed from the generated marginals, so that a model "
+            "that always generates one value gains nothing. ★ marks sets that were never trained together.",
+        ),
+        sets.joint_table(
             joint,
             metrics["real"],
             "Diversity and fidelity of the outputs. Entropy: relative to a uniform distribution of values; it falls if "
@@ -242,13 +237,14 @@ def _joint(run: Run, metrics: dict[str, Any], samples: dict[str, Any]) -> Html |
             "trained together.",
             outside.cells(metrics, "joint"),
         ),
-        numbers.similarity(
+        sets.similarity(
             metrics["sim"],
             "SIM, as in the paper: the mean cosine similarity between outputs, with separate encoders trained on "
             "samples that were not used to train the generator. It is not zero for unrelated outputs (shuffled).",
         )
         if metrics.get("sim")
         else None,
+        folded("Samples of every set, together and alone", figures) if figures else None,
     )
 
 
@@ -261,6 +257,11 @@ def write(workdir: Path) -> Path:
     workdir = storage.as_path(workdir)
     run = load_run(workdir)
     metrics, samples, cost = _load(workdir)
-    body = _body(run, metrics, samples, cost)
-    storage.write_text(workdir / "report.html", document(f"codi_jax: {workdir.name}", body))
+    title = f"codi_jax: {workdir.name}"
+
+    def page(columns: int) -> Html:
+        parts, sections = _body(run, workdir.name, metrics, samples, cost, columns)
+        return document(title, parts, sections=sections)
+
+    storage.write_text(workdir / "report.html", fitted(page, gallery.COLUMNS))
     return workdir / "report.html"

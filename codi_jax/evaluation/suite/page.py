@@ -147,13 +147,12 @@ def write(codi: CoDi, metrics: Mapping[str, Any], out: Path) -> None:
                 examples.append(made)
                 left -= len(made)
         sections.append(
-            el("section", el("h2", title), figure(shown, f"{title}: our numbers, and the paper's."), examples)
+            el("section", el("h2", title), figure(shown, f"{title}: our numbers, and the paper's.", title), examples)
         )
     facts = f"{metrics['n']} samples of each data set at most · seed {metrics['seed']} · model {metrics['model'][:60]}"
     header = el("header", el("p", "codi_jax", class_="kicker"), el("h1", f"Suite {metrics['suite']}"), el("p", facts))
     end = el("section", el("h2", "Notes"), el("ul", [el("li", note) for note in notes(metrics)]))
-    body = el("main", header, sections, end)
-    storage.write_text(out / "report.html", document(f"codi_jax: suite {metrics['suite']}", body))
+    storage.write_text(out / "report.html", document(f"codi_jax: suite {metrics['suite']}", (header, sections, end)))
 
 
 def _examples(codi: CoDi, task: Mapping[str, Any], out: Path, space: int) -> Html | None:
@@ -162,14 +161,17 @@ def _examples(codi: CoDi, task: Mapping[str, Any], out: Path, space: int) -> Htm
     with (folder / LISTED).open(encoding="utf-8") as stream:
         listed = [json.loads(line) for line in itertools.islice(stream, COLUMNS)]
 
-    def prompt(name: str, value: str) -> Html:
-        return Html(codi[name].html(value)) if is_caption(name) else media(codi[name], Path(value))
+    def prompt(name: str, line: Mapping[str, Any]) -> Html:
+        value = line["prompts"][name]
+        if is_caption(name):
+            return Html(codi[name].html(value))
+        return media(codi[name], Path(value), f"prompt {name}, sample {line['key']}")
 
-    cells = [(f"prompt: {name}", [prompt(name, line["prompts"][name]) for line in listed]) for name in task["prompts"]]
-    cells += [
-        (name, [media(codi[name], folder / name / f"{line['key']}{codi[name].suffix}") for line in listed])
-        for name in task["outputs"]
-    ]
+    def output(name: str, key: Any) -> Html:
+        return media(codi[name], folder / name / f"{key}{codi[name].suffix}", f"generated {name}, sample {key}")
+
+    cells = [(f"prompt: {name}", [prompt(name, line) for line in listed]) for name in task["prompts"]]
+    cells += [(name, [output(name, line["key"]) for line in listed]) for name in task["outputs"]]
     title = f"{_title(task)}, {task['dataset']}. "
     made = figure(gallery(cells), [el("b", title), "The first samples, without selection."])
     return made if len(made) <= space else None

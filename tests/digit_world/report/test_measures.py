@@ -45,7 +45,7 @@ def text_of(html):
 def test_every_measure_has_a_section_in_the_order_of_the_evaluation():
     metrics = in_order(json.loads(json.dumps(METRICS, sort_keys=True)))
     found = sections(metrics)
-    assert [title for title, _, _ in found] == ["In step", "Diversity within a digit", "Memorisation"]
+    assert [title for _, title, *_ in found] == ["In step", "Diversity within a digit", "Memorisation"]
     step, diverse, memory = (text_of(html) for *_, html in found)
     for line in (
         "real 0.991 0.981 to 1.001 0.900 12 0.000",

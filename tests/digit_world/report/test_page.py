@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +18,12 @@ from codi_jax.config import ConfigError
 from codi_jax.digit_world.report.gallery import direction
 from codi_jax.digit_world.report.page import write
 from codi_jax.parallel import paths
+from codi_jax.report.media import MAX_BYTES
 from codi_jax.train.recipe import save_config
 
 ROOT = Path(__file__).parents[3]
 N = 10
+HOSTILE = '"><script src=//x.example></script>'
 
 
 def cell(paired):
@@ -37,7 +40,7 @@ def evaluated(workdir):
     rng = np.random.default_rng(0)
     names = ("text", "image")
     values = {
-        "text": np.array(["a <b>red</b> seven & more"] * N),
+        "text": np.array([f"a <b>red</b> seven & {HOSTILE}"] * N),
         "image": rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8),
     }
     factors = {"digit": np.arange(N), "colour": np.zeros(N, np.int64)}
@@ -64,7 +67,7 @@ def evaluated(workdir):
         "sim": {"text+image": {"n": N, "joint": 0.876, "independent": 0.123, "shuffled": 0.124}},
         "pretrained": {
             "n": 4,
-            "judges": {"image": "network"},
+            "judges": {"image": "network", "text": HOSTILE},
             "matrix": {d: {"accuracy": 0.765, "ceiling": 0.987} for d in ("text->image", "image->text")},
             "joint": {"text+image": {"joint": 0.654, "independent": 0.098}},
         },
@@ -88,43 +91,115 @@ def evaluated(workdir):
 
 
 class TagChecker(HTMLParser):
-    """Checks that every element is closed, and collects the addresses that the page loads."""
+    """Checks that every element is closed, and collects what the page loads, its headings and its pictures."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.loads, self.tags = [], [], set()
+        self.open, self.loads, self.links, self.tags = [], [], [], set()
+        self.levels, self.names, self.unnamed, self.unscoped = [], set(), [], []
 
     def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
         self.tags.add(tag)
-        self.loads += [value for key, value in attrs if key in ("src", "href", "srcset", "data")]
-        if tag not in ("meta", "img"):
+        self.names.add(values.get("id"))
+        self.loads += [value for key, value in attrs if key in ("src", "srcset", "data", "poster")]
+        self.links += [values["href"]] if "href" in values else []
+        self.levels += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+        text = {"img": "alt", "audio": "aria-label", "video": "aria-label"}.get(tag)
+        self.unnamed += [attrs] if text and not values.get(text) else []
+        self.unscoped += [attrs] if tag == "th" and "scope" not in values else []
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
-@pytest.fixture
-def page(tmp_path):
-    values = evaluated(tmp_path)
-    path = write(tmp_path)
-    assert path == tmp_path / "report.html"
+def checked(html):
+    parser = TagChecker()
+    parser.feed(html)
+    assert not parser.open
+    return parser
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    values = evaluated(folder)
+    path = write(folder)
+    assert path == folder / "report.html"
     return path.read_text(encoding="utf-8"), values
 
 
 def test_the_page_is_balanced_and_loads_nothing(page):
-    parser = TagChecker()
-    parser.feed(page[0])
-    assert not parser.open
-    assert parser.loads and all(x.startswith("data:image/png;base64,") for x in parser.loads)
-    assert not parser.tags & {"script", "link", "iframe"} and not re.search(r"url\(|@import|https?://", page[0])
+    html, found = page[0], checked(page[0])
+    assert found.loads and all(x.startswith("data:image/png;base64,") for x in found.loads)
+    assert not found.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    assert not re.search(r"url\(|@import|https?://", html) and not re.search(r"<[^>]* on\w+=", html)
+    assert len(html.encode()) < MAX_BYTES == 10_000_000
+
+
+def test_the_page_can_be_read_without_eyes_and_used_without_a_mouse(page):
+    html, found = page[0], checked(page[0])
+    assert "img" in found.tags and not found.unnamed and not found.unscoped
+    assert found.levels[0] == 1 and found.levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(found.levels))
+    assert found.links[0] == "#main" and '<html lang="en">' in html
+    assert all(link.startswith("#") and link[1:] in found.names for link in found.links)
+    assert all("tabindex" in box for box in re.findall(r"<div class=\"scroll\"[^>]*>(?=<table class=\"numbers)", html))
+    for svg in re.findall(r"<svg.*?</svg>", html, re.S):
+        assert re.search("<title>[^<]+</title>", svg) and 'role="img"' in svg[: svg.index(">")]
+    for text in (
+        "prompt image: zero, red",
+        "generated image, read as no digit, red",
+        "generated image, read as two, red",
+    ):
+        assert f'alt="{text}"' in html, text
+
+
+def test_the_first_screen_has_what_the_model_is_and_its_best_and_worst(page):
+    html = page[0]
+    first = html[html.index("<header>") : html.index("</header>")]
+    assert re.search(r"[\d,]+ parameters · \d+ stages trained in 46s", first) and "text or image or both" in first
+    for part in (
+        "What it does best",
+        "What it does worst",
+        "Best cases",
+        "Worst cases",
+        "chance 10",
+        "prompts of other",
+    ):
+        assert part in first, part
+    assert first.index('href="#together"') < first.index("What it does worst") < first.index('href="#held-out"')
+    order = [html.index(f'id="{name}"') for name in ("matrix", "held-out", "together", "training", "samples")]
+    assert order == sorted(order) and html.index("</header>") < order[0]
+
+
+@pytest.fixture
+def uncounted(monkeypatch):
+    """Without counting the parameters, for which the model is traced."""
+    monkeypatch.setattr("codi_jax.digit_world.report.page.parameters", lambda codi: "some parameters")
+
+
+@pytest.mark.usefixtures("uncounted")
+def test_a_large_page_has_fewer_samples(tmp_path, monkeypatch):
+    evaluated(tmp_path)
+    whole = write(tmp_path).read_text(encoding="utf-8")
+    for limit in (len(whole) * 3 // 4, len(whole) // 2):
+        monkeypatch.setattr("codi_jax.report.media.MAX_BYTES", limit)
+        html = write(tmp_path).read_text(encoding="utf-8")
+        assert len(html.encode()) <= limit and "The matrix" in html and "Worst cases" in html
+        assert 0 < html.count("<img") < whole.count("<img")
+        checked(html)
 
 
 def test_captions_are_escaped_and_images_are_exact(page):
     html, values = page
-    assert "a &lt;b&gt;red&lt;/b&gt; seven &amp; more" in html and "<b>red</b>" not in html
-    first = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
-    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(first))), values["image"][0])
+    assert "a &lt;b&gt;red&lt;/b&gt; seven &amp; " in html and "<b>red</b>" not in html
+    assert "script" in html and "<script" not in html
+    images = {base64.b64decode(found) for found in re.findall(r"base64,([^\"]+)", html)}
+    shown = [np.asarray(Image.open(BytesIO(image))) for image in images]
+    assert any(np.array_equal(image, values["image"][0]) for image in shown)
 
 
 def test_the_page_contains_the_metrics(page):
@@ -152,7 +227,7 @@ def test_the_page_contains_the_metrics(page):
         "0.987",
         "0.654",
         "0.098",
-        "n = 4 (image: network)",
+        "n = 4 (text: &quot;&gt;&lt;script",
     ):
         assert text in html, text
     assert html.count('class="wrong"') and html.count("loss of ldm.text") == 1
@@ -175,7 +250,10 @@ def test_numbers_of_outside_judges_come_first(page):
     row = ["digit", "0.765", "0.987", "0.775", "–", "4", "0.812", "0.600 to 0.980", "0.950", "0.855", "0.100", "0.120"]
     assert "".join(f"<td>{cell}</td>" for cell in row) in html
     assert re.search(r"<b>0\.7[67]</b><small>of 0\.99</small><div><small>\(0\.81\)</small>", html)
-    assert "outside judges; packaged 0.91; alone 0.10" in html and "outside judges; packaged 0.81; ceiling 0.99" in html
+    assert "outside judges; packaged 0.81; ceiling 0.99" in html
+    assert re.search(
+        r"<b>0\.654</b> \(0\.91\)</span></td><td>–</td><td>0\.098</td><td>–</td><td>–</td><td>4</td>", html
+    )
     assert "<td>0.654</td><td>–</td><td>0.098</td><td>–</td><td>4</td><td>0.910</td>" in html
 
 
@@ -190,6 +268,7 @@ def test_an_output_is_correct_if_the_factors_of_its_prompt_are():
     assert "✗ four, right" in from_text and "(" not in from_text
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_part_of_an_evaluation_is_a_page_of_what_was_measured(tmp_path):
     evaluated(tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -202,6 +281,7 @@ def test_a_part_of_an_evaluation_is_a_page_of_what_was_measured(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(parts))
     html = write(tmp_path).read_text(encoding="utf-8")
     assert f"{N} test samples per cell" in html and "The matrix" in html and "Generated together" not in html
+    checked(html)
 
 
 def test_an_unevaluated_run_is_an_error(tmp_path):

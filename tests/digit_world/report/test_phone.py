@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from codi_jax.digit_world.benchmark.combinations import subsets
-from codi_jax.digit_world.report import gallery, numbers
+from codi_jax.digit_world.report import gallery, numbers, sets
 from codi_jax.report.markup import Html, el, join
 
 PHONE = 390  # px
@@ -48,12 +48,12 @@ def test_a_gallery_has_no_minimum_width():
 
 def page():
     rng = np.random.default_rng(0)
-    sets = ["+".join(s) for s in subsets(NAMES)]
-    table = {f"{a}->{b}": {"n": 8, "digit": {m: rng.random() for m in b.split("+")}} for a in sets for b in sets}
+    names = ["+".join(s) for s in subsets(NAMES)]
+    table = {f"{a}->{b}": {"n": 8, "digit": {m: rng.random() for m in b.split("+")}} for a in names for b in names}
     row = {"accuracy": 1.0, "interval": [0.9, 1.0], "ceiling": 1.0, "chance": 0.1, "shuffled": 0.1}
     matrix = {f"{a}->{b}": {"paired": False, "factors": {"digit": row}, "all": row} for a in NAMES for b in NAMES}
     rates = {"joint": 1.0, "independent": 0.1, "shuffled": 0.1, "chance": 0.5}
-    joint = {s: {"trained": False, "digit": rates, "motion": rates} for s in sets[4:]}
+    joint = {s: {"trained": False, "digit": rates, "motion": rates} for s in names[4:]}
     show = {
         "text": lambda x: "<span class='text'>a painted three going down and a high voice</span>",
         "image": lambda x: "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='>",
@@ -66,13 +66,13 @@ def page():
     readings = {name: {"digit": np.arange(8)} for name in show}
     together = {"values": values, "read": readings}
     body = (
-        numbers.headline({"matrix": matrix, "held_out": {}, "joint": joint}),
+        numbers.means({"matrix": matrix, "held_out": {}}),
         gallery.direction(text, image, real, generated, "x"),
         gallery.combination([text, audio], [image], values, {"image": np.arange(8)}, "x"),
         gallery.together([text, image, audio], together, together, "digit", "x"),
         numbers.heat_maps(NAMES, matrix, "x", {name: {"n": 8, **cell} for name, cell in matrix.items()}),
         numbers.combination_map(NAMES, table, "x"),
-        numbers.joint_bars(joint, "x"),
+        sets.joint_bars(joint, "x"),
     )
     return join([Html("<!doctype html>"), el("html", el("style", Html(STYLE)), el("main", body))])
 
