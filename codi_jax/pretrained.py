@@ -22,7 +22,7 @@ from codi_jax.config import ConfigError, to_dict
 from codi_jax.hub import card
 from codi_jax.hub import repository as hub
 from codi_jax.interop import shards
-from codi_jax.packaged.package import CARD, read_json
+from codi_jax.packaged.package import read_json
 from codi_jax.parallel import distributed
 from codi_jax.sampling.config import GenerateConfig
 
@@ -76,6 +76,7 @@ def save(
     text = card.render(
         title or folder.absolute().name,
         tuple(codi.modalities),
+        where=f"{hub.SCHEME}{title}" if title else folder.absolute().name,
         license=entries["licence"],
         rows=rows,
         plugins=tuple(run["plugins"]),
@@ -85,7 +86,7 @@ def save(
     packaged.write(folder, {"model": {**variables, "constants": constants}}, tree, dtype, max_shard_size)
 
     def write() -> None:
-        storage.write_text(folder / CARD, json.dumps(entries, indent=1) + "\n")
+        storage.write_text(folder / packaged.CARD, json.dumps(entries, indent=1) + "\n")
         storage.write_text(folder / card.NAME, text)
 
     distributed.run_on_primary(write, f"write to {folder}")
@@ -93,7 +94,7 @@ def save(
 
 def _card(source: ModelSource, parameters: int, license: str | None) -> dict[str, Any]:
     """The contents of card.json, without "dtype"."""
-    old = _read(source, CARD)
+    old = _read(source, packaged.CARD)
     metrics = _read(source, "metrics.json")
     measured = card.as_results(card.numbers(metrics)) if metrics else old.get("numbers", {})
     return {
@@ -153,5 +154,5 @@ def push(
             token=token,
             commit_message=commit_message,
             create_pr=create_pr,
-            stale=["model*.safetensors", f"model.safetensors{shards.INDEX}", CARD],
+            stale=["model*.safetensors", f"model.safetensors{shards.INDEX}", packaged.CARD],
         )

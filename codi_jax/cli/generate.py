@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "generation. A modality of a plugin has an option of its name for its prompts, too."
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="a packaged model, or a folder written by `package` (digit_world)"
+        "--model",
+        metavar="NAME",
+        help="a packaged model, a folder written by `package` or `save_pretrained`, or hf://org/name (digit_world)",
     )
     for name in MODALITIES:
         parser.add_argument(

@@ -14,7 +14,8 @@ NAME = "README.md"
 _FRONT = re.compile(r"\A---\n.*?^---\n\s*", re.DOTALL | re.MULTILINE)
 _END = "<!-- /usage -->"
 _HEADLINES = ("accuracy", "joint", "value")  # the number of a row with an interval, the first of these
-_MOST = 200  # rows
+_MOST = 200  # results
+_IN_FRONT = 40  # of them in the front matter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,43 +120,50 @@ def front_matter(title: str, modalities: Sequence[str], license: str, rows: Sequ
     if rows:
         lines += ["model-index:", f"- name: {json.dumps(title)}", "  results:", "  - task:", "      type: any-to-any"]
         lines += ["    dataset:", "      name: codi-jax evaluate", "      type: codi-jax-evaluate", "    metrics:"]
-        for row in rows:
+        for row in rows[:_IN_FRONT]:
             lines.append(f"    - type: {json.dumps(row.name.split()[-1])}")
             lines += [f"      name: {json.dumps(row.name)}", f"      value: {json.dumps(row.value)}"]
     return "\n".join([*lines, "---", "", ""])
 
 
 def render(
-    title: str, modalities: Sequence[str], *, license: str, rows: Sequence[Number], plugins: Sequence[str], body: str
+    title: str,
+    modalities: Sequence[str],
+    *,
+    where: str,
+    license: str,
+    rows: Sequence[Number],
+    plugins: Sequence[str],
+    body: str,
 ) -> str:
     """The whole card.
 
     Args:
-      title: the name of the model; "org/name" of one on the hub.
+      title: the name of the model.
       modalities: of the model.
+      where: what `codi_jax.load` takes for it.
       license: see `front_matter`.
       rows: the results, for the front matter.
       plugins: modules that the model needs.
       body: what follows, in Markdown; of another card, its heading and how that one is loaded are left out.
     """
-    hub = title.count("/") == 1
-    where = json.dumps(f"hf://{title}" if hub else title)
     arguments = f", plugins={json.dumps(list(plugins))}" if plugins else ""
     lines = [
         f"# {title}",
         "",
-        "A model of codi_jax (CoDi in JAX, arXiv 2305.11846): any combination of "
-        f"{', '.join(modalities)} in, any combination out, generated jointly.",
+        f"A model of codi_jax (CoDi in JAX, arXiv 2305.11846): any combination of {', '.join(modalities)} in, any",
+        "combination out, generated jointly.",
         "",
         "```python",
         "import codi_jax",
         "",
-        f"pipe = codi_jax.load({where}{arguments}){'' if hub else '  # the folder of these files'}",
+        f"pipe = codi_jax.load({json.dumps(where)}{arguments})",
         f"out = pipe(to={json.dumps(list(modalities))}, n=4)",
         "```",
         "",
         *((f"It needs the code of {', '.join(plugins)}, which is not in these files.", "") if plugins else ()),
-        f"{_END}",
+        _END,
+        "",
         "",
     ]
     return front_matter(title, modalities, license, rows) + "\n".join(lines) + body_of(body)

@@ -162,7 +162,7 @@ def _one_line(repository: Repository, library: Any) -> Iterator[None]:
         raise ConfigError(
             f"{repository}: there is no such repository, or it is private; check its name, or {_TOKEN}"
         ) from None
-    except errors.HFValidationError as error:
+    except ValueError as error:  # of a name, or of the card
         raise ConfigError(f"{repository}: {first_line(error)}") from None
     except errors.LocalEntryNotFoundError as error:  # the files are not in the cache, and the hub could not be asked
         if constants.HF_HUB_OFFLINE:

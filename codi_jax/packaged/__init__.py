@@ -17,6 +17,7 @@ shards are files of this folder that config.json lists; leaves have the paths, s
 """
 
 from codi_jax.packaged.package import (
+    CARD,
     DEFAULT,
     DTYPES,
     FILES,
@@ -28,4 +29,15 @@ from codi_jax.packaged.package import (
 )
 from codi_jax.packaged.write import write
 
-__all__ = ["DEFAULT", "DTYPES", "FILES", "MODELS", "Package", "PackageReader", "is_package", "open_package", "write"]
+__all__ = [
+    "CARD",
+    "DEFAULT",
+    "DTYPES",
+    "FILES",
+    "MODELS",
+    "Package",
+    "PackageReader",
+    "is_package",
+    "open_package",
+    "write",
+]
