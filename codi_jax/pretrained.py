@@ -2,6 +2,7 @@
 
 model.safetensors, or shards with model.safetensors.index.json
 config.json      "run": {"model", "generate", "plugins", …}, "files"
+tokenizers/      the files of tokenizers, which config.json names as package:tokenizers/0
 card.json        licence and numbers, from the package of which the model was loaded, or metrics.json of its run
 README.md        the same for readers and for the hub
 """
@@ -19,10 +20,11 @@ import jax
 from codi_jax import __version__, packaged, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, to_dict
+from codi_jax.data.tokenizer import save_tokenizer
 from codi_jax.hub import card
 from codi_jax.hub import repository as hub
 from codi_jax.interop import shards
-from codi_jax.packaged.package import read_json
+from codi_jax.packaged.package import INSIDE, read_json
 from codi_jax.parallel import distributed
 from codi_jax.sampling.config import GenerateConfig
 
@@ -83,13 +85,32 @@ def save(
         body=_body(source, stored) or f"{entries['parameters']:,} parameters, {_STORED}{stored}.\n\n{card.table(rows)}",
     )
     constants = {**codi.default_constants(), **variables.get("constants", {})}
-    packaged.write(folder, {"model": {**variables, "constants": constants}}, tree, dtype, max_shard_size)
+    tokenizers = _save_tokenizers(run["model"], folder) if distributed.is_primary() else ()
+    packaged.write(folder, {"model": {**variables, "constants": constants}}, tree, dtype, max_shard_size, tokenizers)
 
     def write() -> None:
         storage.write_text(folder / packaged.CARD, json.dumps(entries, indent=1) + "\n")
         storage.write_text(folder / card.NAME, text)
 
     distributed.run_on_primary(write, f"write to {folder}")
+
+
+def _save_tokenizers(model: dict[str, Any], folder: Path) -> list[str]:
+    """Copies tokenizers that are folders, and names the copies in the config of the model.
+
+    Returns:
+      The names of the files.
+    """
+    out: list[str] = []
+    for modality in model["modalities"].values():
+        for i, name in enumerate(names := list(modality.get("tokenizers", ()))):
+            where = f"tokenizers/{i}"
+            kind, files = save_tokenizer(name, folder / where)
+            names[i] = f"{kind}{INSIDE}{where}" if files else name
+            out += [f"{where}/{file}" for file in files]
+        if names:
+            modality["tokenizers"] = names
+    return out
 
 
 def _card(source: ModelSource, parameters: int, license: str | None) -> dict[str, Any]:
@@ -154,5 +175,5 @@ def push(
             token=token,
             commit_message=commit_message,
             create_pr=create_pr,
-            stale=["model*.safetensors", f"model.safetensors{shards.INDEX}", packaged.CARD],
+            stale=["model*.safetensors", f"model.safetensors{shards.INDEX}", packaged.CARD, "tokenizers/*"],
         )

@@ -3,11 +3,11 @@
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from codi_jax import storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, few, first_line
+from codi_jax.data.tokenizer import RELEASE, VOCABULARIES
 from codi_jax.hub import card
 from codi_jax.hub import repository as hub
 from codi_jax.interop import shards
@@ -33,6 +34,8 @@ DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype(np.float32),
 }
 CARD = "card.json"
+INSIDE = "package:"  # before the folder of a tokenizer, in config.json
+_TOKENIZER = re.compile(r"tokenizers/[0-9]{1,3}/[A-Za-z0-9][\w.-]*", re.ASCII)
 _MAX_JSON = 16 << 20  # bytes
 
 
@@ -72,17 +75,39 @@ class Package:
         where = f"{self.name}: {file}" if self._repository is not None else self.directory / file
         return ConfigError(f"{where}: {what}; {self._remedy}")
 
-    @property
+    @functools.cached_property
     def run(self) -> dict[str, Any]:
         """The resolved config of the run that trained the model.
 
         Raises:
-          ConfigError: there is no model, or it needs plugins that have not been imported.
+          ConfigError: there is no model, it needs plugins that have not been imported, or config.json is damaged.
         """
         if self._run is None:
             raise ConfigError(f"{self.name} has judges only, no model to generate with")
         check_imported(self._run.get("plugins", ()), self.name)
-        return self._run
+        try:
+            model = {**self._run["model"]}
+            model["modalities"] = {name: self._with_tokenizers(of) for name, of in model["modalities"].items()}
+        except (LookupError, TypeError, AttributeError):
+            raise self._damaged("config.json", "is not the config of a model") from None
+        return {**self._run, "model": model}
+
+    def _with_tokenizers(self, modality: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a modality with the folders of tokenizers that are in the package."""
+        out = {**modality}
+        if "tokenizers" in out:
+            out["tokenizers"] = tuple(map(self._tokenizer, out["tokenizers"]))
+        return out
+
+    def _tokenizer(self, name: str) -> str:
+        kind, inside, place = name.partition(INSIDE)
+        if inside:
+            if kind not in ("", *(f"{of}:" for of in RELEASE)) or not re.fullmatch(r"tokenizers/[0-9]{1,3}", place):
+                raise self._damaged("config.json", f"refused: {plain(name)} is no tokenizer of this package")
+            return f"{kind}{self.directory / place}"
+        if self._repository is not None and name not in VOCABULARIES:
+            raise self._damaged("config.json", f"refused: its tokenizer {plain(name)} is not in the repository")
+        return name
 
     @property
     def judges(self) -> dict[str, Any]:
@@ -120,16 +145,19 @@ class Package:
         return CoDi.from_config(self.judges["model"])
 
     def fetch(self, kind: str) -> None:
-        """Downloads one of the files, if the package is on the hub and they are not in the cache.
+        """Downloads one of the files, if the package is on the hub and it is not in the cache; with tokenizers.
 
         Raises:
-          ConfigError: there is no such file; or see `hub.repository.snapshot`.
+          ConfigError: there is no such file, a tokenizer is damaged; or see `hub.repository.snapshot`.
         """
         names = [name for name in self._files if isinstance(name, str) and shards.is_of(name, FILES[kind])]
         if not names:
             raise self._damaged("config.json", f"does not list {FILES[kind]}")
+        tokenizers = [name for name in self._files if isinstance(name, str) and _TOKENIZER.fullmatch(name)]
         if self._repository is not None:
-            hub.snapshot(self._repository, [*names, f"{FILES[kind]}{shards.INDEX}"])
+            hub.snapshot(self._repository, [*names, f"{FILES[kind]}{shards.INDEX}", *tokenizers])
+        for name in tokenizers:
+            self._map(name)
 
     def _tensors(self, kind: str) -> dict[str, np.ndarray]:
         """Path -> read-only array of one of the files, after its checksum has been verified."""
@@ -144,13 +172,21 @@ class Package:
 
     def _open(self, path: Path) -> dict[str, np.ndarray]:
         """The arrays of a file that config.json lists."""
+        data = self._map(path.name)
         try:
-            data = map_file(path)
-            if hashlib.sha256(data.data).hexdigest() != self._files[path.name]:
-                raise ConfigError("is not the file that was packaged")
             return read_safetensors(data)
         except ConfigError as error:
             raise self._damaged(path.name, error) from None
+
+    def _map(self, name: str) -> np.ndarray:
+        """The bytes of a file that config.json lists."""
+        try:
+            data = map_file(self.directory / name)
+        except ConfigError as error:
+            raise self._damaged(name, error) from None
+        if hashlib.sha256(data.data).hexdigest() != self._files[name]:
+            raise self._damaged(name, "is not the file that was packaged")
+        return data
 
     def _open_shards(self, index: Path) -> dict[str, np.ndarray]:
         """The arrays of the shards of an index, all of which config.json lists."""
@@ -222,29 +258,6 @@ class Package:
         params = {p: jnp.asarray(np.asarray(x, jnp.dtype(dtype))) for p, x in flat.items() if p.split("/")[1] in wanted}
         constants = {p: jnp.asarray(x) for p, x in flat.items() if p.startswith("constants/")}
         return out | paths.nest({**params, **constants})
-
-
-class PackageReader:
-    """Reads single arrays of a packaged model, as `CheckpointReader` does those of a checkpoint.
-
-    Attributes:
-      shapes: path -> shape and dtype of every leaf.
-
-    Raises:
-      ConfigError: model.safetensors is missing or damaged.
-    """
-
-    def __init__(self, package: Package):
-        self._tensors = package._tensors("model")
-        self.shapes = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in self._tensors.items()}
-
-    def read(self, path: str) -> np.ndarray:
-        """One leaf, in the type in which it is stored."""
-        return np.asarray(self._tensors[path])
-
-    def read_into(self, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-        """Path -> array, for leaves of this dtype and sharding."""
-        return {p: jax.device_put(self.read(p).astype(leaf.dtype), leaf.sharding) for p, leaf in leaves.items()}
 
 
 def open_package(name: str) -> Package:

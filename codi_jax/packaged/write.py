@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def write(
     config: Mapping[str, Any],
     dtype: str | None,
     max_shard_size: str | int = shards.DEFAULT_SIZE,
+    others: Sequence[str] = (),
 ) -> list[str]:
     """Writes the safetensors files, then config.json, which marks the package as complete.
 
@@ -57,6 +58,7 @@ def write(
       config: "judges" or "run", or both; see the module docstring.
       dtype: a key of `DTYPES`, the type in which parameters are stored; None for their own.
       max_shard_size: of a safetensors file, such as "5GB" or a number of bytes; a larger one is several shards.
+      others: names of files that are in the directory already and belong to the package.
 
     Returns:
       The names of the safetensors files and of the indices.
@@ -96,6 +98,7 @@ def write(
         written += names
 
     def finish() -> None:
+        sums.update({name: hashlib.sha256(map_file(directory / name).data).hexdigest() for name in others})
         storage.write_text(directory / "config.json", json.dumps({**config, "files": sums}, indent=1) + "\n")
         for path in list(directory.iterdir()):
             if path.name not in written and any(shards.is_of(path.name, FILES[kind]) for kind in weights):
