@@ -292,8 +292,8 @@ class Pipeline:
 
         Args:
           adapters: one, several, or {adapter: weight}, 1 for those without. An adapter is a safetensors file in a
-            layout of `interop.lora`, the folder of one, or the workdir of a run that keeps adapters apart. Their sum is
-            added; this pipeline stays as it is.
+            layout of `interop.lora`, the folder or hf://org/name of one, or the workdir of a run that keeps adapters
+            apart. Their sum is added; this pipeline stays as it is.
 
         Raises:
           ConfigError: an adapter cannot be read or does not fit the model, or a weight is not finite.
@@ -405,6 +405,8 @@ def _read_adapters(codi: CoDi, name: str) -> dict[str, Any]:
     """The tree of adapters of a file, or of a workdir."""
     from codi_jax.interop import lora as lora_files  # name tables of public checkpoints are imported only for files
 
+    if hub.is_hub(name):
+        return lora_files.read(codi, hub.one_of(hub.parse(name), lora_files.NAMES, [lora_files.SETTINGS]))
     path = storage.check_access(name)
     if (path / lora_files.NAME).exists():
         return lora_files.read(codi, path / lora_files.NAME)

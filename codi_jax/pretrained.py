@@ -68,6 +68,7 @@ def save(
     """Writes a model to a folder; see `Pipeline.save_pretrained`. A collective: every process must call it."""
     if (folder / "config.json").exists() and not packaged.is_package(folder):
         raise ConfigError(f"{folder}: has a config.json of something else, such as a run; choose another folder")
+    shards.num_bytes(max_shard_size)
     run = {"plugins": (), "sources": {}, "stages": {}, **source.run}
     run |= {"model": to_dict(codi.config), "generate": to_dict(config)}
     tree = {"run": run, **({"started_from": source.started_from} if source.started_from else {})}
@@ -120,8 +121,8 @@ def _card(source: ModelSource, parameters: int, license: str | None) -> dict[str
     measured = card.as_results(card.numbers(metrics)) if metrics else old.get("numbers", {})
     return {
         "version": __version__,
-        "parameters": parameters,
         **old,
+        "parameters": parameters,
         "licence": str(old.get("licence", "")) if license is None else license,
         "numbers": measured if source.measured and isinstance(measured, dict) else {},
     }

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
-        help="adapters to add: a safetensors file, or the workdir of a run that keeps them apart (weight 1)",
+        help="adapters to add: a safetensors file, hf://org/name, or the workdir of a run that has them apart (1)",
     )
     parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
     conditions.add_arguments(parser)

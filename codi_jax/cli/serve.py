@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FOLDER",
-        help="a folder written by `convert`; of the public release, unless --config names another model",
+        help="a folder written by `convert`, or hf://org/name; of the public release, unless --config names another "
+        "model",
     )
     parser.add_argument(
         "--host",

@@ -87,6 +87,19 @@ def snapshot(repository: Repository, files: Sequence[str]) -> Path:
     return Path(folder)
 
 
+def one_of(repository: Repository, names: Sequence[str], others: Sequence[str] = ()) -> Path:
+    """Downloads a file that may have several names, and others beside it; the path of the first that there is.
+
+    Raises:
+      ConfigError: there is none, or see `snapshot`.
+    """
+    folder = snapshot(repository, [*names, *others])
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise ConfigError(f"{repository}: the repository has no {' or '.join(names)}")
+
+
 def push(
     folder: Path,
     repository: Repository,
@@ -194,6 +207,5 @@ def _unreachable(repository: Repository, error: BaseException) -> StoreError:
     from huggingface_hub import constants
 
     return StoreError(
-        f"{repository}: {constants.ENDPOINT} cannot be reached ({first_line(error)}), and the files are not in the "
-        "cache; check the network and HF_ENDPOINT"
+        f"{repository}: {constants.ENDPOINT} cannot be reached ({first_line(error)}); check the network and HF_ENDPOINT"
     )

@@ -96,7 +96,7 @@ class Package:
         """The config of a modality with the folders of tokenizers that are in the package."""
         out = {**modality}
         if "tokenizers" in out:
-            out["tokenizers"] = tuple(map(self._tokenizer, out["tokenizers"]))
+            out["tokenizers"] = [self._tokenizer(name) for name in out["tokenizers"]]
         return out
 
     def _tokenizer(self, name: str) -> str:
@@ -278,9 +278,10 @@ def open_package(name: str) -> Package:
     directory = storage.check_access(name)
     if not directory.is_dir():
         raise ConfigError(
-            f"no packaged model {name!r}; there is {', '.join(MODELS)}, or give a folder that `codi-jax package` wrote"
+            f"no packaged model {name!r}; there is {', '.join(MODELS)}, or give a folder that `codi-jax package` wrote "
+            "or hf://ORGANISATION/NAME"
         )
-    return Package(name, directory, "write it again with `codi-jax package`")
+    return Package(name, directory, "write it again with `codi-jax package` or `save_pretrained`")
 
 
 def is_package(name: str | Path) -> bool:

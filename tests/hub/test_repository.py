@@ -10,7 +10,7 @@ import pytest
 import codi_jax
 from codi_jax import loading, packaged
 from codi_jax.config import ConfigError
-from codi_jax.hub.repository import Repository, parse
+from codi_jax.hub.repository import Repository, one_of, parse
 from codi_jax.pipeline import Pipeline
 from codi_jax.storage import StoreError
 from tests import toy
@@ -93,9 +93,7 @@ def test_what_cannot_be_read_is_one_line(hub, files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", fake.TOKEN)
     assert codi_jax.load("hf://org/mine").modalities == toy.PAIR
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    refused(
-        "hf://org/new", r"http://127.0.0.1:9 cannot be reached \(.*\), and the files are not in the cache", StoreError
-    )
+    refused("hf://org/new", r"http://127.0.0.1:9 cannot be reached \(.*\); check the network and HF_E", StoreError)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refused("hf://org/new", "needs huggingface_hub, which transformers brings: pip install huggingface_hub")
 
@@ -106,6 +104,15 @@ def test_tokenizers_of_a_downloaded_model_are_in_its_repository(hub, files):
         config["run"]["model"]["modalities"]["text"]["tokenizers"][2] = name
         hub.commit("org/toy", {**files, "config.json": json.dumps(config).encode()})
         refused("hf://org/toy", f"config.json: refused: its tokenizer {name} is not in the repository")
+
+
+def test_a_file_with_several_names(hub):
+    hub.commit("org/adapter", {"adapter_model.safetensors": b"x", "adapter_config.json": b"{}", "other": b"x"})
+    names = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+    found = one_of(parse("hf://org/adapter"), names, ["adapter_config.json"])
+    assert sorted(path.name for path in found.parent.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    with pytest.raises(ConfigError, match=r"^hf://org/adapter: the repository has no a or b$"):
+        one_of(parse("hf://org/adapter"), ("a", "b"))
 
 
 def test_plugins_of_a_downloaded_model_are_not_imported(hub, files, monkeypatch, tmp_path):
@@ -134,7 +141,7 @@ def test_a_pipeline_is_pushed_and_loaded_again(hub):
     for name, options in (("org/new", {"private": True}), ("hf://org/old", {"revision": "small", "dtype": "float16"})):
         address = pipe.push_to_hub(name, token=fake.TOKEN, max_shard_size="100KB", commit_message="mine", **options)
         assert re.search(r"/org/(new|old)/commit/[0-9a-f]{40}$", address)
-    assert hub.created[0]["private"] is True and hub.summaries == ["mine", "mine"]
+    assert {*hub.created[0].values()} & {"private", True} and hub.summaries == ["mine", "mine"]
     new, old = hub.commits["org/new"]["main"], hub.commits["org/old"]["small"]
     assert "model.safetensors.index.json" in new and '"hf://org/new"' in new["README.md"].decode()
     assert "model-00001-of-00009.safetensors" not in old and old["notes.txt"] == b"x"
