@@ -74,7 +74,7 @@ def save(
     tree = {"run": run, **({"started_from": source.started_from} if source.started_from else {})}
     leaves = jax.tree.leaves(variables["params"])
     stored = dtype or " and ".join(sorted({str(leaf.dtype) for leaf in leaves}))
-    entries = _card(source, sum(leaf.size for leaf in leaves), license) | {"dtype": stored}
+    entries: dict[str, Any] = {**_card(source, sum(leaf.size for leaf in leaves), license), "dtype": stored}
     rows = card.numbers(entries["numbers"])
     text = card.render(
         title or folder.absolute().name,

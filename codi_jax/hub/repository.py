@@ -190,8 +190,12 @@ def _one_line(repository: Repository, library: Any) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         _refuse_by_status(repository, error)
         raise _unreachable(repository, error) from None
-    except (errors.HTTPError, ConnectionError, TimeoutError) as error:
-        raise _unreachable(repository, error) from None
+    except Exception as error:
+        # The base class of what fails in a request is httpx's or httpx2's, by the version of huggingface_hub.
+        http = "HTTPError" in {kind.__name__ for kind in type(error).__mro__}
+        if http or isinstance(error, (ConnectionError, TimeoutError)):
+            raise _unreachable(repository, error) from None
+        raise
 
 
 def _refuse_by_status(repository: Repository, error: BaseException | None) -> None:

@@ -137,14 +137,14 @@ def test_a_pipeline_is_pushed_and_loaded_again(hub):
         pipe.push_to_hub("org/new")
     with pytest.raises(ConfigError, match=r"'a/b/c': expected hf://ORGANISATION/NAME"):
         pipe.push_to_hub("a/b/c")
-    hub.commit("org/old", {"model-00001-of-00009.safetensors": b"x", "notes.txt": b"x"})
+    hub.commit("org/old", {"model-00001-of-00099.safetensors": b"x", "notes.txt": b"x"})
     for name, options in (("org/new", {"private": True}), ("hf://org/old", {"revision": "small", "dtype": "float16"})):
         address = pipe.push_to_hub(name, token=fake.TOKEN, max_shard_size="100KB", commit_message="mine", **options)
         assert re.search(r"/org/(new|old)/commit/[0-9a-f]{40}$", address)
     assert {*hub.created[0].values()} & {"private", True} and hub.summaries == ["mine", "mine"]
     new, old = hub.commits["org/new"]["main"], hub.commits["org/old"]["small"]
     assert "model.safetensors.index.json" in new and '"hf://org/new"' in new["README.md"].decode()
-    assert "model-00001-of-00009.safetensors" not in old and old["notes.txt"] == b"x"
+    assert "model-00001-of-00099.safetensors" not in old and old["notes.txt"] == b"x"
     again = codi_jax.load("hf://org/new")
     names = tuple(again.codi.component_names())
     assert toy.same(again._weights(names), pipe._weights(names)) and again.config == pipe.config
