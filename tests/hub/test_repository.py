@@ -13,6 +13,7 @@ from codi_jax.config import ConfigError
 from codi_jax.hub.repository import Repository, one_of, parse
 from codi_jax.pipeline import Pipeline
 from codi_jax.storage import StoreError
+from codi_jax.train.recipe import open_run
 from tests import toy
 from tests.hub import fake
 
@@ -66,6 +67,15 @@ def test_a_model_is_downloaded_and_loaded_also_offline_and_by_revision(hub, file
     ):
         codi_jax.load("hf://org/new")
     assert not hub.downloads
+
+
+def test_a_run_starts_from_a_model_on_the_hub(hub, files):
+    hub.commit("org/toy", files)
+    config = toy.config()
+    config.weights = "hf://org/toy"
+    run = open_run(config, None)
+    assert run.converted.keys() == run.codi.component_names().keys() and not run.finished_stages()
+    assert {str(path) for path in run.converted.values()} == {str(packaged.open_package("hf://org/toy").directory)}
 
 
 def refused(where, message, kind=ConfigError):
