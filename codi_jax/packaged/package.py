@@ -56,6 +56,7 @@ class Package:
         self.name, self.directory, self._remedy, self._repository = name, directory, remedy, repository
         self._opened: dict[str, dict[str, np.ndarray]] = {}
         self._checked: set[str] = set()
+        self._fetched: set[str] = set()
         try:
             tree = read_json(directory / "config.json")
             self._run, self._judges, self._files = tree.get("run"), tree.get("judges"), dict(tree["files"])
@@ -150,6 +151,8 @@ class Package:
         Raises:
           ConfigError: there is no such file, a tokenizer is damaged; or see `hub.repository.snapshot`.
         """
+        if kind in self._fetched:
+            return
         names = [name for name in self._files if isinstance(name, str) and shards.is_of(name, FILES[kind])]
         if not names:
             raise self._damaged("config.json", f"does not list {FILES[kind]}")
@@ -158,6 +161,7 @@ class Package:
             hub.snapshot(self._repository, [*names, f"{FILES[kind]}{shards.INDEX}", *tokenizers])
         for name in tokenizers:
             self._map(name)
+        self._fetched.add(kind)
 
     def _tensors(self, kind: str) -> dict[str, np.ndarray]:
         """Path -> read-only array of one of the files, after its checksum has been verified."""
