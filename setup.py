@@ -24,7 +24,7 @@ setup(
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11,<0.13",
         "grain>=0.2.10,<0.3",
-        "transformers>=5,<6",
+        "transformers>=5,<6",  # which brings huggingface_hub, for hf://…
         "safetensors>=0.5",
         "tensorflow-datasets>=4.9.8,<5",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax import __version__, packaged, storage
-from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, did_you_mean, from_dict, to_dict
+from codi_jax.hub import repository as hub
 from codi_jax.parallel import MeshConfig, make_mesh, replicate
 from codi_jax.pipeline import Pipeline
 from codi_jax.plugins import import_plugins
+from codi_jax.pretrained import ModelSource
 from codi_jax.sampling.config import GenerateConfig
 from codi_jax.sampling.weights import Weights
 
@@ -40,8 +41,10 @@ def load(
     """Opens a model. Weights are read when they are first used.
 
     Args:
-      where: the name of a packaged model ("digit_world"), a folder that `codi-jax package` wrote, or the workdir of a
-        run, a local path or one in an object store (gs://…, s3://…).
+      where: the name of a packaged model ("digit_world"); a folder that `Pipeline.save_pretrained` or
+        `codi-jax package` wrote, or the workdir of a run, a local path or one in an object store (gs://…, s3://…); or a
+        repository on the Hugging Face hub, "hf://org/name" or "hf://org/name@revision", which is downloaded to
+        huggingface_hub's cache.
       dtype: of parameters and computation, "float32", "bfloat16" or "float16"; the config's if None.
       keep: whether the pipeline keeps what it has read. If not, every call reads again, and memory holds the networks
         one after the other.
@@ -54,7 +57,7 @@ def load(
 
     Raises:
       ConfigError: there is no such model, its files are damaged, no stage of the run has finished, it needs plugins
-        that have not been imported, or an adapter cannot be read.
+        that have not been imported, or an adapter cannot be read; of the hub, see `hub.repository.snapshot`.
     """
     import_plugins([plugins] if isinstance(plugins, str) else plugins)
     pipe = _load(where, dtype=dtype, keep=keep, all_devices=all_devices)
@@ -64,21 +67,21 @@ def load(
 def _load(where: str | os.PathLike, **options: Any) -> Pipeline:
     """The pipeline without adapters; the options are arguments of `load`."""
     name = os.fspath(where)
-    if name in packaged.MODELS:
+    if name in packaged.MODELS or hub.is_hub(name):
         return from_package(packaged.open_package(name), **options)
     path = storage.check_access(where)
     if not path.exists():
         models = packaged.MODELS
         raise ConfigError(
             f"no model {name!r}{did_you_mean(name, models)}: it is neither a packaged one ({', '.join(models)}) nor a "
-            "folder of `codi-jax package` or `codi-jax train`"
+            "folder of `save_pretrained`, `codi-jax package` or `codi-jax train`; of the hub it is hf://ORGANISATION/NAME"
         )
     if packaged.is_package(path):
         return from_package(packaged.open_package(str(path)), **options)
     if not (path / "config.json").exists():
         raise ConfigError(
-            f"{path}: neither a folder that `codi-jax package` wrote (it has no {packaged.FILES['judges']}) nor a "
-            "workdir of `codi-jax train` (it has no config.json)"
+            f"{path}: neither a folder that `save_pretrained` or `codi-jax package` wrote (it has no "
+            f"{packaged.FILES['model']}) nor a workdir of `codi-jax train` (it has no config.json)"
         )
     from codi_jax.train.recipe import load_run
 
@@ -104,9 +107,10 @@ def from_package(
     package: packaged.Package, *, dtype: Any = None, keep: bool = True, all_devices: bool = False
 ) -> Pipeline:
     """The pipeline of an open package; for the other arguments see `load`."""
-    codi, run = package.codi, package.run
-    if dtype is not None:
-        codi = CoDi.from_config({**run["model"], "dtype": _compute_type(dtype)})
+    run = package.run
+    codi = package.codi if dtype is None else package.with_dtype(_compute_type(dtype))
+    settings = from_dict(GenerateConfig, run.get("generate"), "generate")
+    package.fetch("model")
     mesh = make_mesh(MeshConfig(fsdp=1)) if all_devices and jax.device_count() > 1 else None
 
     def read(components: tuple[str, ...]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def from_package(
         lambda components: package.check("model", components),
         keep,
     )
-    return Pipeline(codi, from_dict(GenerateConfig, run["generate"], "generate"), weights)
+    return Pipeline(codi, settings, weights, ModelSource(run, package.started_from, package.directory))
 
 
 def from_run(
@@ -144,7 +148,8 @@ def from_run(
         lambda components: component_reader(run, random, components),
         keep,
     )
-    return Pipeline(run.codi, run.config.generate, weights)
+    source = ModelSource({"plugins": run.config.plugins}, (), run.workdir)
+    return Pipeline(run.codi, run.config.generate, weights, source)
 
 
 def identity(where: str | os.PathLike) -> str:
@@ -153,13 +158,20 @@ def identity(where: str | os.PathLike) -> str:
     Args:
       where: see `load`, which accepts it.
     """
-    if (name := os.fspath(where)) in packaged.MODELS:
-        return f"{name}, packaged with codi_jax {__version__}"
-    path = storage.as_path(where)
-    if not packaged.is_package(path):
-        from codi_jax.train.recipe import load_run
+    if packaged.is_package(name := os.fspath(where)):
+        return identity_of_package(packaged.open_package(name))
+    from codi_jax.train.recipe import load_run
 
-        return identity_of_run(load_run(path))
+    return identity_of_run(load_run(storage.as_path(where)))
+
+
+def identity_of_package(package: packaged.Package) -> str:
+    """The name and version of a packaged model, the commit of one on the hub, else a digest of the files."""
+    if package.name in packaged.MODELS:
+        return f"{package.name}, packaged with codi_jax {__version__}"
+    if hub.is_hub(package.name):
+        return package.name
+    path = package.directory
     local = not storage.is_remote(path)
     rows = [
         [name, file.bytes, file.etag, (path / name).stat().st_mtime_ns if local else 0]

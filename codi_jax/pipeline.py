@@ -14,19 +14,22 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from codi_jax import storage
+from codi_jax import pretrained, storage
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, from_dict
-from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
+from codi_jax.diffusion.guidance import Guidance
+from codi_jax.hub import repository as hub
+from codi_jax.interop import shards
 from codi_jax.nn import lora
 from codi_jax.optim import merge
 from codi_jax.output import Output
 from codi_jax.parallel import distributed
+from codi_jax.pretrained import ModelSource
 from codi_jax.progress import ProgressFn
 from codi_jax.sampling import arguments
 from codi_jax.sampling.chunks import split
@@ -37,7 +40,6 @@ from codi_jax.sampling.held import Held, shares
 from codi_jax.sampling.previews import PreviewFn
 from codi_jax.sampling.prompts import warn_of_ignored
 from codi_jax.sampling.weights import Weights
-from codi_jax.types import Array
 
 
 class Pipeline:
@@ -52,17 +54,24 @@ class Pipeline:
       config: the settings of generation that apply where a call does not name others.
     """
 
-    def __init__(self, codi: CoDi, config: GenerateConfig, variables: dict[str, Any] | Weights):
+    def __init__(
+        self,
+        codi: CoDi,
+        config: GenerateConfig,
+        variables: dict[str, Any] | Weights,
+        source: ModelSource | None = None,
+    ):
         """
         Args:
           codi: the model.
           config: sampler and guidance.
           variables: parameters and constants {"params", "constants"} of the model, or a reader of them.
+          source: where the model comes from, for `save_pretrained`.
 
         Raises:
           ConfigError: see `Generator`.
         """
-        self.codi, self.config = codi, config
+        self.codi, self.config, self._source = codi, config, source or ModelSource()
         self._weights = variables if isinstance(variables, Weights) else Weights.of(variables)
         self._generators = {config_key(config): Generator(codi, config)}
 
@@ -145,8 +154,8 @@ class Pipeline:
         mix = arguments.mix_weights(weights, values, total)
         for names in (values, negatives):
             self.codi.shares(names, mix, total)
-        guide = self._guidance(guidance, outputs)
-        noise = self._noise(latents, outputs, total)
+        guide = arguments.guidance(self.codi, self.config, guidance, outputs)
+        noise = arguments.noise(self.codi, latents, outputs, total)
         warn_of_ignored(self.codi, values, negatives)
         encoders, sampled, decoders = generator.components(outputs, values, negatives)
         split(total, batch_size)
@@ -226,7 +235,7 @@ class Pipeline:
           ConfigError: latents of another shape, an unknown modality, or weights are missing.
         """
         names = self.codi.order(latents)
-        z = {name: self._latents(name, latents[name]) for name in names}
+        z = {name: arguments.latents(self.codi, name, latents[name]) for name in names}
         generator = self._generator()
         _, _, decoders = generator.components(names, ())
         self._weights.check(itertools.chain(*decoders.values()))
@@ -274,7 +283,7 @@ class Pipeline:
           ConfigError: an unknown field or an invalid value.
         """
         other = copy.copy(self)
-        other.config = self._changed(settings)
+        other.config, other._source = self._changed(settings), self._source.changed()
         other._generators = {config_key(other.config): self._generator().with_config(other.config)}
         return other
 
@@ -283,8 +292,8 @@ class Pipeline:
 
         Args:
           adapters: one, several, or {adapter: weight}, 1 for those without. An adapter is a safetensors file in a
-            layout of `interop.lora`, the folder of one, or the workdir of a run that keeps adapters apart. Their sum is
-            added; this pipeline stays as it is.
+            layout of `interop.lora`, the folder or hf://org/name of one, or the workdir of a run that keeps adapters
+            apart. Their sum is added; this pipeline stays as it is.
 
         Raises:
           ConfigError: an adapter cannot be read or does not fit the model, or a weight is not finite.
@@ -301,8 +310,84 @@ class Pipeline:
             return lora.apply(merge(params, {name: tree[name] for name in params if name in tree}))
 
         other = copy.copy(self)
-        other._weights = self._weights.changed(add)
+        other._weights, other._source = self._weights.changed(add), self._source.changed()
         return other
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        *,
+        max_shard_size: str | int = shards.DEFAULT_SIZE,
+        dtype: str | None = None,
+        license: str | None = None,
+    ) -> None:
+        """Writes the model to a folder from which `codi_jax.load` reads it: safetensors, config.json, README.md.
+
+        README.md is a model card for the Hugging Face hub. It has the numbers of the packaged model, or of metrics.json
+        in the workdir, that this pipeline was loaded from, unless its weights or settings were changed since.
+
+        Args:
+          folder: a local path or one in an object store; created if absent.
+          max_shard_size: of a safetensors file, as "5GB", "500MB" or a number of bytes. A larger model is written in
+            several with model.safetensors.index.json.
+          dtype: to which parameters are rounded, "float32", "bfloat16" or "float16"; that in which they are held if
+            None, so that outputs of the loaded model are the same bits.
+          license: of the weights, for the card, as the hub names it ("mit"); that of the packaged model if None.
+
+        Raises:
+          ConfigError: the folder holds something else, weights are missing or do not fit `dtype`, or an argument is
+            invalid.
+        """
+        self._save(storage.check_output(folder), "", max_shard_size, dtype, license)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a model of codi_jax",
+        create_pr: bool = False,
+        token: str | None = None,
+        max_shard_size: str | int = shards.DEFAULT_SIZE,
+        dtype: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub, in one commit.
+
+        `codi_jax.load("hf://org/name")` loads it from there.
+
+        Args:
+          repository: "org/name" or "hf://org/name"; created if absent.
+          private: of a new repository; None for the default of the account.
+          revision: the branch, created if absent; None for the default branch.
+          commit_message: of the commit.
+          create_pr: whether to open a pull request instead.
+          token: of an account that may write it; None for HF_TOKEN or that of `hf auth login`.
+          max_shard_size, dtype, license: see `save_pretrained`.
+
+        Returns:
+          The address of the commit, or of the pull request.
+
+        Raises:
+          ConfigError: see `save_pretrained`, or the hub refuses it.
+        """
+        named = hub.parse(repository + ("" if revision is None else f"@{revision}"))
+        return pretrained.push(
+            named,
+            lambda folder: self._save(folder, named.name, max_shard_size, dtype, license),
+            private=private, token=token, commit_message=commit_message, create_pr=create_pr,
+        )  # fmt: skip
+
+    def _save(
+        self, folder: Path, title: str, max_shard_size: str | int, dtype: str | None, license: str | None
+    ) -> None:
+        components = tuple(self.codi.component_names())
+        self._weights.check(components)
+        pretrained.save(
+            folder, self.codi, self.config, self._weights(components), self._source,
+            max_shard_size=max_shard_size, dtype=dtype, license=license, title=title,
+        )  # fmt: skip
 
     def _changed(self, settings: Mapping[str, Any]) -> GenerateConfig:
         fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
@@ -315,52 +400,13 @@ class Pipeline:
             self._generators[key] = self._generators[config_key(self.config)].with_config(config)
         return self._generators[key]
 
-    def _guidance(
-        self, guidance: float | Mapping[str, float | Guidance] | None, outputs: Sequence[str]
-    ) -> dict[str, Guidance]:
-        """Guidance by output, of those that `guidance` names."""
-        if guidance is None:
-            return {}
-        given = guidance if isinstance(guidance, Mapping) else dict.fromkeys(outputs, guidance)
-        out: dict[str, Guidance] = {}
-        for name in self.codi.order(given):
-            value = given[name]
-            if name not in outputs:
-                raise ConfigError(f"guidance: {name!r} is not an output; outputs: {', '.join(outputs)}")
-            if isinstance(value, Guidance):
-                arguments.check_guidance(name, value, self.codi.schedule.steps)
-                out[name] = value
-                continue
-            own = self.config.guidance.get(name, ClassifierFreeGuidance())
-            out[name] = dataclasses.replace(own, prompt=arguments.finite(f"guidance of {name}", value))
-        return out
-
-    def _noise(self, latents: Mapping[str, Any] | None, outputs: Sequence[str], total: int) -> dict[str, Array]:
-        noise = {name: self._latents(name, (latents or {})[name]) for name in self.codi.order(latents or {})}
-        for name, z in noise.items():
-            if name not in outputs:
-                raise ConfigError(f"latents: {name!r} is not an output; outputs: {', '.join(outputs)}")
-            if len(z) != total:
-                raise ConfigError(f"latents: {len(z)} of {name} for {total} samples")
-        return noise
-
-    def _latents(self, name: str, z: Any) -> Array:
-        """Latents that a user gives, as an array of the modality's shape.
-
-        Raises:
-          ConfigError: another shape.
-        """
-        shape = self.codi[name].latent_shape
-        array = jnp.asarray(z, jnp.float32)
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-            raise ConfigError(f"latents: {name} has shape {list(array.shape)}, not [n, {', '.join(map(str, shape))}]")
-        return array
-
 
 def _read_adapters(codi: CoDi, name: str) -> dict[str, Any]:
     """The tree of adapters of a file, or of a workdir."""
     from codi_jax.interop import lora as lora_files  # name tables of public checkpoints are imported only for files
 
+    if hub.is_hub(name):
+        return lora_files.read(codi, hub.one_of(hub.parse(name), lora_files.NAMES, [lora_files.SETTINGS]))
     path = storage.check_access(name)
     if (path / lora_files.NAME).exists():
         return lora_files.read(codi, path / lora_files.NAME)

@@ -1,8 +1,8 @@
 """CoDi on text, image, audio and video, for two CPU cores.
 
 At length=3, after 1.8 hours of processes on one core each, it is the packaged model, whose numbers are in
-codi_jax/digit_world/weights/card.md. At length=1, after 40 minutes on two cores, text, image and audio meet the default
-floors, but videos do not follow the motion of their prompts yet (0.62 of the ceiling, n = 32).
+codi_jax/digit_world/weights/README.md. At length=1, after 40 minutes on two cores, text, image and audio meet the
+default floors, but videos do not follow the motion of their prompts yet (0.62 of the ceiling, n = 32).
 
 Data: digit_world (coloured MNIST digits that move, spoken digits, captions), in pools of pairs: text-image, text-audio,
 text-video, audio-video. The classes are those of the config at the paper's size; only sizes differ. Video has its own

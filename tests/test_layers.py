@@ -17,8 +17,8 @@ ROOMS = (
     *("types", "config", "exit_codes", "registry", "rng", "condition"),
     *("config_utils", "storage", "range_reads", "progress", "plugins"),
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
-    *("packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
-    *("output", "pipeline", "loading"),
+    *("hub", "packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
+    *("output", "pretrained", "pipeline", "loading"),
     *("digit_world", "polymnist", "presets", "evaluation", "serve", "cli"),
 )
 

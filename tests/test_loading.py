@@ -62,7 +62,7 @@ def test_a_workdir_is_loaded(workdir, monkeypatch):
         ("{folder}/absent", "no model '{folder}/absent': it is neither a packaged one (digit_world) nor a folder of"),
         (
             "{folder}",
-            "{folder}: neither a folder that `codi-jax package` wrote (it has no judges.safetensors) nor a w",
+            "{folder}: neither a folder that `save_pretrained` or `codi-jax package` wrote (it has no model.safet",
         ),
         ("{folder}/untrained", "{folder}/untrained: no stage of this run has finished; `codi-jax train --workdir="),
         ("{folder}/damaged", "{folder}/damaged/config.json: not JSON"),

@@ -56,7 +56,7 @@ def keys():
 
 def arguments():
     """What users call in Python."""
-    methods = ("encode", "embed", "decode", "with_settings", "with_adapters")
+    methods = ("encode", "embed", "decode", "with_settings", "with_adapters", "save_pretrained", "push_to_hub")
     calls = {"load": codi_jax.load, **{f"Pipeline.{n}": getattr(Pipeline, n) for n in methods}}
     for name, call in {**calls, "Pipeline": Pipeline.__call__}.items():
         yield f"{name}: {' '.join(name for name in inspect.signature(call).parameters if name != 'self')}"

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only train and evaluate, without the page of the packaged model",
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="model of the page: a packaged model, or a folder written by `package`"
+        "--model",
+        metavar="NAME",
+        help="model of the page: a packaged model, a folder written by `package`, or hf://org/name",
     )
 
 

@@ -40,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="evaluate a packaged model, or a folder written by `package`; --out or --workdir is for the results",
+        help="evaluate a packaged model, a folder written by `package`, or hf://org/name; --out or --workdir is for "
+        "the results",
     )
     parser.add_argument(
         "--judges",
         metavar="NAME",
-        help="take the judges of a packaged model, or of a folder written by `package`, instead of the config's",
+        help="take the judges of a packaged model, a folder written by `package`, or hf://org/name, instead of the "
+        "config's",
     )
     parser.add_argument(
         "--split",

@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "generation. A modality of a plugin has an option of its name for its prompts, too."
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="a packaged model, or a folder written by `package` (digit_world)"
+        "--model",
+        metavar="NAME",
+        help="a packaged model, a folder written by `package` or `save_pretrained`, or hf://org/name (digit_world)",
     )
     for name in MODALITIES:
         parser.add_argument(
@@ -78,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
-        help="adapters to add: a safetensors file, or the workdir of a run that keeps them apart (weight 1)",
+        help="adapters to add: a safetensors file, hf://org/name, or the workdir of a run that has them apart (1)",
     )
     parser.add_argument("--batch-size", metavar="B", help="samples that are computed at a time (all)")
     conditions.add_arguments(parser)

@@ -58,7 +58,7 @@ def open_model(args: argparse.Namespace, config: Sequence[str], *, keep: bool, a
         package = packaged.open_package(args.model or packaged.DEFAULT)
         pipe = loading.from_package(package, keep=keep, all_devices=all_devices)
         by = f", packaged with codi_jax {__version__}" if package.name in packaged.MODELS else ""
-        title, identity = f"model: {package.name}{by}", loading.identity(args.model or packaged.DEFAULT)
+        title, identity = f"model: {package.name}{by}", loading.identity_of_package(package)
     return NamedModel(pipe if named or not config else _with_overrides(pipe, config), title, identity)
 
 

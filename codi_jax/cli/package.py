@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from codi_jax.cli.common import directory, refuse_arguments
 
-HELP = "write finished runs as a packaged model: safetensors, config.json, card.json, card.md"
+HELP = "write finished runs as a packaged model: safetensors, config.json, card.json, README.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", default="float16", help="dtype of the parameters: float16, bfloat16 or float32 (float16)"
     )
+    parser.add_argument(
+        "--max-shard-size", default=None, metavar="SIZE", help="of a safetensors file; a larger one is in shards (5GB)"
+    )
     for option, whose in (("--trained-with", "the model"), ("--judges-trained-with", "the judges")):
         parser.add_argument(option, default="", metavar="FILE:ARGUMENT", help=f"--config of {whose}, for the card")
     parser.add_argument(
@@ -34,9 +37,10 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
     from codi_jax import packaged
     from codi_jax.digit_world.card import About
     from codi_jax.digit_world.package import package
+    from codi_jax.interop.shards import DEFAULT_SIZE
     from codi_jax.train.recipe import load_run
 
     recipe = None if args.workdir is None else load_run(args.workdir)
     about = About(args.trained_with, args.judges_trained_with, args.commit)
     judging = packaged.open_package(str(args.judges)) if packaged.is_package(args.judges) else load_run(args.judges)
-    print(package(recipe, judging, args.out, args.dtype, about))
+    print(package(recipe, judging, args.out, args.dtype, about, args.max_shard_size or DEFAULT_SIZE))

@@ -24,12 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config.generate.a=value overrides a setting of generation."
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="a packaged model, or a folder written by `package` (digit_world)"
+        "--model",
+        metavar="NAME",
+        help="a packaged model, a folder written by `package` or `save_pretrained`, or hf://org/name (digit_world)",
     )
     parser.add_argument(
         "--weights",
         metavar="FOLDER",
-        help="a folder written by `convert`; of the public release, unless --config names another model",
+        help="a folder written by `convert`, or hf://org/name; of the public release, unless --config names another "
+        "model",
     )
     parser.add_argument(
         "--host",

@@ -12,6 +12,7 @@ of the text codec are built from bare vocabulary files, as the release ships the
 
 import functools
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ import numpy as np
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from codi_jax import storage
 from codi_jax.config import ConfigError, first_line
 from codi_jax.registry import Registry
 
@@ -78,6 +80,10 @@ class Tokenizer:
             split_special_tokens=True,  # "[EOS]" in a text is not a special token
             return_attention_mask=False,
         )["input_ids"]
+
+    def save(self, folder: str) -> None:
+        """Writes the files from which `transformers` loads the tokenizer."""
+        self._tokenizer.save_pretrained(folder)
 
     def truncated(self, texts: Sequence[str], length: int) -> list[tuple[int, str]]:
         """For each text that `encode` truncates to this length, its number of tokens and the text that is lost."""
@@ -229,6 +235,43 @@ def make_tokenizer(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        return Tokenizer(AutoTokenizer.from_pretrained(path, local_files_only=not hub))
+        return Tokenizer(AutoTokenizer.from_pretrained(path, local_files_only=not hub, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise ConfigError(f"tokenizer {name!r} cannot be loaded: {first_line(error)}") from error
+
+
+# What the tokenizers above are read from.
+_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "gpt2-vocab.json", "merges.txt", "gpt2-merges.txt", "vocab.txt", "bert-base-cased-vocab.txt"),
+)
+
+
+def save_tokenizer(name: str, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Copies the files of a tokenizer, so that a model can be read elsewhere.
+
+    Args:
+      name: see `make_tokenizer`.
+      folder: where to; created if absent. Nothing is written for a name of `VOCABULARIES`.
+
+    Returns:
+      What stands before the folder in the name of the copy, such as "bert-optimus:"; and the names of the files.
+
+    Raises:
+      ConfigError: there is no such tokenizer.
+    """
+    if name in VOCABULARIES:
+        return "", ()
+    kind, _, rest = name.partition(":")
+    with tempfile.TemporaryDirectory(prefix="codi-jax-") as temporary:
+        source = Path(os.path.expanduser(rest if kind in RELEASE else name))
+        if kind == "hub":
+            make_tokenizer(name).save(temporary)
+            source = Path(temporary)
+        files = tuple(file for file in _FILES if (source / file).is_file())
+        if not files:
+            raise ConfigError(f"no tokenizer {name!r}: none of {', '.join(_FILES)} in {source}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            storage.copy(source / file, folder / file)
+    return f"{kind}:" if kind in RELEASE else "", files

@@ -24,6 +24,8 @@ from codi_jax import digit_world, packaged, storage
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.digit_world import card, judges
 from codi_jax.digit_world.judges import similarity
+from codi_jax.hub import card as hub_card
+from codi_jax.interop.shards import DEFAULT_SIZE
 from codi_jax.packaged import Package
 from codi_jax.parallel.tables import size, table
 from codi_jax.train.recipe import Run
@@ -74,8 +76,26 @@ def _start(run: Run) -> Package | None:
     return packaged.open_package(run.config.weights) if packaged.is_package(run.config.weights) else None
 
 
+def _readme(run: Run, model_card: dict[str, Any]) -> str:
+    """README.md: the card, with what the hub reads of it."""
+    return hub_card.render(
+        "Model card",
+        tuple(run.codi.modalities),
+        where="FOLDER",
+        license=model_card["licence"],
+        rows=hub_card.numbers(model_card["numbers"]),
+        plugins=run.config.plugins,
+        body=card.text(model_card),
+    )
+
+
 def package(
-    run: Run | None, judging: Run | Package, out: Path, dtype: str = "float16", about: card.About | None = None
+    run: Run | None,
+    judging: Run | Package,
+    out: Path,
+    dtype: str = "float16",
+    about: card.About | None = None,
+    max_shard_size: str | int = DEFAULT_SIZE,
 ) -> str:
     """Writes safetensors files, config.json and the card.
 
@@ -85,6 +105,7 @@ def package(
       out: directory for the files.
       dtype: of the packaged parameters, a key of `packaged.DTYPES`.
       about: the card's entries that the runs do not hold.
+      max_shard_size: of a safetensors file, see `packaged.write`.
 
     Returns:
       A table of the files.
@@ -100,12 +121,11 @@ def package(
         before = {} if start is None else {"started_from": [*start.started_from, start.run]}
         config = {"run": _resolved(run), **before, **config}
         model_card = card.card(run, judging, dtype, _count(weights["model"]), about or card.About(), start)
-    packaged.write(out, weights, config, dtype)
-    files = [packaged.FILES[kind] for kind in weights]
-    if model_card is not None:
-        storage.write_text(out / "card.json", json.dumps(model_card, indent=1) + "\n")
-        storage.write_text(out / "card.md", card.text(model_card))
-        files += ["card.json", "card.md"]
+    files = packaged.write(out, weights, config, dtype, max_shard_size)
+    if run is not None and model_card is not None:
+        storage.write_text(out / packaged.CARD, json.dumps(model_card, indent=1) + "\n")
+        storage.write_text(out / hub_card.NAME, _readme(run, model_card))
+        files += [packaged.CARD, hub_card.NAME]
     counts = {packaged.FILES[kind]: f"{_count(variables):,}" for kind, variables in weights.items()}
     files += ["config.json"]
     sizes = storage.files(out)

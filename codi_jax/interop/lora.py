@@ -35,6 +35,8 @@ from codi_jax.parallel import paths
 from codi_jax.types import Params
 
 NAME = "pytorch_lora_weights.safetensors"  # where diffusers looks for it in a folder
+NAMES = (NAME, "adapter_model.safetensors")  # of diffusers and of PEFT
+SETTINGS = "adapter_config.json"
 METADATA = "lora_adapter_metadata"
 _PEFT = "base_model.model"
 _MAX_CONFIG = 1 << 20  # bytes of adapter_config.json
@@ -205,7 +207,7 @@ def _alpha(tree: Any, prefix: str, where: str) -> float:
 
 def _alphas(path: Path, metadata: Mapping[str, str], peft: bool) -> dict[str, float]:
     """Prefix -> alpha, from the header of a file and from the settings beside it."""
-    out, settings = {}, path.parent / "adapter_config.json"
+    out, settings = {}, path.parent / SETTINGS
     try:
         if METADATA in metadata:
             tree = dict(json.loads(metadata[METADATA]))

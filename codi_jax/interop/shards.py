@@ -9,17 +9,18 @@ The index is optional: the shards' names say how many there are.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codi_jax.config import ConfigError, few
-from codi_jax.interop.mapped import plain
+from codi_jax.interop.mapped import map_file, plain
 from codi_jax.interop.tensors import open_state
 
-_INDEX = ".index.json"
+INDEX = ".index.json"
+DEFAULT_SIZE = "5GB"  # of a shard, that of huggingface_hub
 _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.[A-Za-z]+)")
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _MAX_INDEX = 64 << 20  # bytes
@@ -39,8 +40,11 @@ class CheckpointFiles:
     files: tuple[Path, ...]
     index: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def open(self) -> dict[str, np.ndarray]:
+    def open(self, open_file: Callable[[Path], dict[str, np.ndarray]] = open_state) -> dict[str, np.ndarray]:
         """All tensors, as read-only views of the files.
+
+        Args:
+          open_file: opens one file: key -> view.
 
         Raises:
           ConfigError: a file cannot be read, two hold one key, or a key is not where the index says.
@@ -48,7 +52,7 @@ class CheckpointFiles:
         out: dict[str, np.ndarray] = {}
         where: dict[str, str] = {}
         for file in self.files:
-            state = open_state(file)
+            state = open_file(file)
             if twice := sorted(state.keys() & out.keys()):
                 raise ConfigError(f"{file}: {len(twice)} keys are in another shard, too: {few(twice)}")
             out |= state
@@ -69,12 +73,12 @@ def checkpoints(paths: Sequence[Path]) -> list[CheckpointFiles]:
     for path in paths:
         if path.is_dir():
             out.append(_of_folder(path))
-        elif path.name.endswith(_INDEX):
+        elif path.name.endswith(INDEX):
             out.append(_of_index(path))
     of_an_index = {file for checkpoint in out for file in checkpoint.files}
     for path in paths:
         shard = _SHARD.fullmatch(path.name)
-        if path.is_dir() or path.name.endswith(_INDEX) or path in of_an_index:
+        if path.is_dir() or path.name.endswith(INDEX) or path in of_an_index:
             continue
         if shard and int(shard[3]) > 1:
             shards.setdefault((path.parent, shard[1], shard[3], shard[4]), []).append(path)
@@ -99,11 +103,13 @@ def _of_shards(given: Sequence[Path]) -> CheckpointFiles:
 
 def _of_index(path: Path) -> CheckpointFiles:
     try:
-        if path.stat().st_size > _MAX_INDEX:
-            raise ConfigError(f"{path}: an index of over {_MAX_INDEX} bytes")
-        index: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from None
+        data = map_file(path)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if data.size > _MAX_INDEX:
+        raise ConfigError(f"{path}: an index of over {_MAX_INDEX} bytes")
+    try:
+        index: Any = json.loads(data.tobytes())
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: is not JSON") from None
     match index:
@@ -111,7 +117,7 @@ def _of_index(path: Path) -> CheckpointFiles:
             names = list(dict.fromkeys(keys.values()))
         case _:
             raise ConfigError(f"{path}: has no weight_map of keys to files, as the index of a checkpoint has")
-    if outside := [plain(name) for name in names if Path(name).name != name or name == ".." or "\0" in name]:
+    if outside := [plain(name) for name in names if Path(name).name != name or name == ".." or {"\0", "\\"} & {*name}]:
         raise ConfigError(f"{path}: refused: {few(outside)} is not the name of a file beside it")
     if missing := [plain(name) for name in names if not path.with_name(name).is_file()]:
         raise ConfigError(f"{path}: {len(missing)} of its {len(names)} files are missing: {few(missing)}")
@@ -121,13 +127,13 @@ def _of_index(path: Path) -> CheckpointFiles:
 def _of_folder(folder: Path) -> CheckpointFiles:
     """The one checkpoint in a folder; of several formats, safetensors."""
     entries = sorted(path for path in folder.iterdir() if path.is_file())
-    indices = [path for path in entries if path.name.endswith(_INDEX)]
+    indices = [path for path in entries if path.name.endswith(INDEX)]
     files = [path for path in entries if path.suffix in _SUFFIXES]
     if not files and not indices:
         inner = sorted({path.parent.name for suffix in _SUFFIXES for path in folder.glob(f"*/*{suffix}")})
         hint = f"; give one of its folders {few(inner, 6)}" if inner else ""
         raise ConfigError(f"{folder}: no weights ({', '.join(_SUFFIXES)}) in this folder{hint}")
-    indices = [path for path in indices if path.name.endswith(f".safetensors{_INDEX}")] or indices
+    indices = [path for path in indices if path.name.endswith(f".safetensors{INDEX}")] or indices
     whole = [path for path in files if not _SHARD.fullmatch(path.name)]
     found = checkpoints([*indices, *(whole if indices else files)])
     safe = [c for c in found if all(file.suffix == ".safetensors" for file in c.files)]
@@ -135,3 +141,47 @@ def _of_folder(folder: Path) -> CheckpointFiles:
         names = [c.path.name for c in safe or found]
         raise ConfigError(f"{folder}: {len(names)} checkpoints, {few(names)}; give the one to read")
     return dataclasses.replace((safe or found)[0], path=folder)
+
+
+def num_bytes(size: str | int) -> int:
+    """Parses the size of a shard: a number of bytes, or one with a decimal unit, as "500MB" or "5GB".
+
+    Raises:
+      ConfigError: it is none, or not positive.
+    """
+    units = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?B?)", str(size).upper())
+    bytes_ = round(float(match[1]) * units[match[2]]) if match and match[2] in units else 0
+    if bytes_ < 1:
+        raise ConfigError(f'max_shard_size: expected a size such as "5GB" or "500MB", got {size!r}')
+    return bytes_
+
+
+def split(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Splits keys in their order into shards of at most this size; a larger tensor is alone.
+
+    Args:
+      sizes: key -> bytes.
+      most: bytes of a shard.
+    """
+    out: list[list[str]] = [[]]
+    held = 0
+    for key, size in sizes.items():
+        if out[-1] and held + size > most:
+            out.append([])
+            held = 0
+        out[-1].append(key)
+        held += size
+    return out
+
+
+def names_of(file: str, count: int) -> list[str]:
+    """The names of the shards of a checkpoint; of one shard, the name of the file."""
+    stem, suffix = Path(file).stem, Path(file).suffix
+    return [f"{stem}-{n:05d}-of-{count:05d}{suffix}" for n in range(1, count + 1)] if count > 1 else [file]
+
+
+def is_of(name: str, file: str) -> bool:
+    """Whether this is the name of a checkpoint's file, of one of its shards or of its index."""
+    shard = _SHARD.fullmatch(name)
+    return name in (file, f"{file}{INDEX}") or (shard is not None and f"{shard[1]}{shard[4]}" == file)

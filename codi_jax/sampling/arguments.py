@@ -1,5 +1,6 @@
 """Checks of the numbers of a request, before anything is computed; every error is a ConfigError of one line."""
 
+import dataclasses
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
-from codi_jax.diffusion.guidance import ALONE, JOINT, Guidance
+from codi_jax.diffusion.guidance import ALONE, JOINT, ClassifierFreeGuidance, Guidance
 from codi_jax.rng import seed_key
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.types import Array
 
 Given = Mapping[str, tuple[list[Any], bool]]  # modality -> raw values, and whether they were given as a list
@@ -116,3 +119,56 @@ def expand(groups: Sequence[Given], n: int) -> tuple[int, list[dict[str, list[An
         for group in groups
     ]
     return n * (lengths[0][0] if lengths else 1), expanded
+
+
+def guidance(
+    codi: CoDi, config: GenerateConfig, given: float | Mapping[str, float | Guidance] | None, outputs: Sequence[str]
+) -> dict[str, Guidance]:
+    """Guidance by output, of those that are given; a number alone is the scale of all outputs.
+
+    Raises:
+      ConfigError: an unknown output, or an invalid scale or rule.
+    """
+    if given is None:
+        return {}
+    given = given if isinstance(given, Mapping) else dict.fromkeys(outputs, given)
+    out: dict[str, Guidance] = {}
+    for name in codi.order(given):
+        value = given[name]
+        if name not in outputs:
+            raise ConfigError(f"guidance: {name!r} is not an output; outputs: {', '.join(outputs)}")
+        if isinstance(value, Guidance):
+            check_guidance(name, value, codi.schedule.steps)
+            out[name] = value
+            continue
+        own = config.guidance.get(name, ClassifierFreeGuidance())
+        out[name] = dataclasses.replace(own, prompt=finite(f"guidance of {name}", value))
+    return out
+
+
+def noise(codi: CoDi, given: Mapping[str, Any] | None, outputs: Sequence[str], total: int) -> dict[str, Array]:
+    """The noise z_T that is given, by output, each [total, *latent_shape].
+
+    Raises:
+      ConfigError: an unknown output, or another shape.
+    """
+    out = {name: latents(codi, name, (given or {})[name]) for name in codi.order(given or {})}
+    for name, z in out.items():
+        if name not in outputs:
+            raise ConfigError(f"latents: {name!r} is not an output; outputs: {', '.join(outputs)}")
+        if len(z) != total:
+            raise ConfigError(f"latents: {len(z)} of {name} for {total} samples")
+    return out
+
+
+def latents(codi: CoDi, name: str, z: Any) -> Array:
+    """Latents that a user gives, as an array of the modality's shape.
+
+    Raises:
+      ConfigError: another shape.
+    """
+    shape = codi[name].latent_shape
+    array = jnp.asarray(z, jnp.float32)
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        raise ConfigError(f"latents: {name} has shape {list(array.shape)}, not [n, {', '.join(map(str, shape))}]")
+    return array

@@ -151,10 +151,11 @@ def named_sources(source: str | tuple[str, ...]) -> tuple[str, ...]:
 class RunConfig:
     """The whole config of a run; stage `GROUP.NAME` is `stages.GROUP.NAME`.
 
-    `weights`: a directory of components, WEIGHTS/COMPONENT, the workdir of another run, or the name or folder of a
-    packaged model; empty for none. `initialized`: components of `weights` that are not read, but initialized. `data`:
-    fields that the user of a config file sets and other fields refer to. `plugins`: modules to import before any name
-    is looked up (`codi_jax.plugins`). `compiler_options`: of train steps, see `parallel.compiler_options`.
+    `weights`: a directory of components, WEIGHTS/COMPONENT, the workdir of another run, or the name, folder or
+    hf://org/name of a packaged model; empty for none. `initialized`: components of `weights` that are not read, but
+    initialized. `data`: fields that the user of a config file sets and other fields refer to. `plugins`: modules to
+    import before any name is looked up (`codi_jax.plugins`). `compiler_options`: of train steps, see
+    `parallel.compiler_options`.
     """
 
     model: CoDiConfig
@@ -312,9 +313,10 @@ class Run:
     @functools.cached_property
     def _run_of_weights(self) -> "Run | None":
         """The run that `config.weights` names, if it is a workdir."""
+        if not self.config.weights or packaged.is_package(self.config.weights):
+            return None
         where = storage.as_path(self.config.weights)
-        is_run = self.config.weights and not packaged.is_package(where) and (where / "config.json").exists()
-        return load_run(where) if is_run else None
+        return load_run(where) if (where / "config.json").exists() else None
 
     def _components_of_weights(self) -> dict[str, Path]:
         if packaged.is_package(self.config.weights):

