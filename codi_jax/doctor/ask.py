@@ -12,9 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+NO_ANSWER = "no answer within"
 _MARK = "codi-jax-doctor: "  # before the answer, since libraries may print, too
 # Of what a process prints as it ends, the line that says why: of an exception, of glog, of abseil.
-_CAUSE = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt|Exit)\b|F\d{4} |F\d{4}\d* |FATAL)")
+_CAUSE = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt|Exit)\b|F\d{4} |FATAL)")
+_LOG = re.compile(r"^F\d{4} [^\]]*\] ")  # time, process and place in the source
 _WARNING = re.compile(r"^(?:WARNING:|W\d{4} |E\d{4} |ERROR:)")
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from codi_jax.doctor import probe; probe.main()"
 
@@ -39,7 +41,7 @@ class Answer:
 def cause(output: str, code: int) -> str:
     """Why a process failed, as one line, by what it printed and its exit code."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    told = [line for line in lines if _CAUSE.match(line)]
+    told = [_LOG.sub("", line) for line in lines if _CAUSE.match(line)]
     line = told[-1] if told else lines[-1] if lines else "it printed nothing"
     if code >= 0:
         return line
@@ -105,7 +107,7 @@ def ask(questions: Mapping[str, Sequence[str]], environment: Mapping[str, str], 
                 output, errors = process.communicate(timeout=max(end - time.monotonic(), 0.1))
                 answers[question] = to_answer(output, errors, process.returncode)
             except subprocess.TimeoutExpired:
-                answers[question] = Answer(None, f"no answer within {seconds:g} seconds", in_time=False)
+                answers[question] = Answer(None, f"{NO_ANSWER} {seconds:g} seconds", in_time=False)
     finally:
         for process in started.values():
             if process.poll() is None:

@@ -5,12 +5,16 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
+from codi_jax.doctor.ask import NO_ANSWER
 from codi_jax.doctor.facts import Dependency, Facts, Folder
 from codi_jax.doctor.requirements import PLUGINS
 
 GIB = 2**30
 ENOUGH_SPACE = GIB  # what compiled programs, or a sample file while it is uploaded, may take
 CUDA_DRIVER = 580  # the first that CUDA 13 runs on, see the extra `cuda` in setup.py
+EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "plan"}  # platform of jax -> the extra with its library
+MEND = "mend it, or name another in --plugins"
+BUSY = "give --timeout=SECONDS, the machine may be busy"
 # Tools of developers: another version of one is only wrong where the whole extra is installed.
 DEVELOPMENT = ("test", "docs", "parity")
 
@@ -100,19 +104,35 @@ def _of_devices(facts: Facts) -> Found:
         elif facts.machine.nvidia:
             remedy = "end the process that holds the GPU (nvidia-smi lists them), or give --timeout=SECONDS"
         else:
-            remedy = "give --timeout=SECONDS, the machine may be busy"
+            remedy = BUSY
         yield Problem(what, remedy)
     elif found.error:
-        names = [name for name in ("JAX_PLATFORMS", "XLA_FLAGS") if facts.machine.environment.get(name)]
-        given = [f"{name}={facts.machine.environment[name]}" for name in names]
-        remedy = f"check {' and '.join(given)}" if given else "install jax again with `pip install --force-reinstall`"
-        yield Problem(f"jax finds no devices ({found.error})", remedy)
+        yield Problem(f"jax finds no devices ({found.error})", _remedy_of_devices(facts))
+
+
+def _platforms(facts: Facts) -> list[str]:
+    """The platforms that JAX_PLATFORMS names."""
+    return [x for x in map(str.strip, facts.machine.environment.get("JAX_PLATFORMS", "").split(",")) if x]
+
+
+def _libraries(facts: Facts, platform: str) -> list[str]:
+    """The installed packages by which jax uses a platform."""
+    names = {"cuda": PLUGINS, "gpu": PLUGINS, "tpu": ("libtpu",)}.get(platform, ())
+    return [name for name in names if facts.installation.versions.get(name) is not None]
+
+
+def _remedy_of_devices(facts: Facts) -> str:
+    for platform, extra in EXTRAS.items():
+        if platform in _platforms(facts) and not _libraries(facts, platform):
+            return f"pip install 'codi_jax[{extra}]' for JAX_PLATFORMS={platform}, or unset JAX_PLATFORMS"
+    environment = facts.machine.environment
+    given = [f"{name}={environment[name]}" for name in ("JAX_PLATFORMS", "XLA_FLAGS") if environment.get(name)]
+    return f"check {' and '.join(given)}" if given else "install jax again with `pip install --force-reinstall`"
 
 
 def _hiding(facts: Facts, *platforms: str) -> str | None:
     """The setting by which jax is told not to use these platforms; None if there is none."""
-    environment = facts.machine.environment
-    named = [x.strip() for x in environment.get("JAX_PLATFORMS", "").split(",") if x.strip()]
+    environment, named = facts.machine.environment, _platforms(facts)
     if named and not {*named} & {*platforms}:
         return f"JAX_PLATFORMS={environment['JAX_PLATFORMS']}"
     visible = environment.get("CUDA_VISIBLE_DEVICES")
@@ -121,7 +141,7 @@ def _hiding(facts: Facts, *platforms: str) -> str | None:
     return None
 
 
-def _of_unused(facts: Facts, what: str, extra: str, library: bool, *platforms: str) -> Found:
+def _of_unused(facts: Facts, what: str, library: bool, *platforms: str) -> Found:
     """An accelerator that is there, while jax finds the CPU alone."""
     if facts.devices.platform != "cpu":
         return
@@ -130,7 +150,7 @@ def _of_unused(facts: Facts, what: str, extra: str, library: bool, *platforms: s
         return
     seen = f"jax finds only the CPU, though there is {what}"
     if not library:
-        yield Problem(seen, f"pip install 'codi_jax[{extra}]'")
+        yield Problem(seen, f"pip install 'codi_jax[{EXTRAS[platforms[0]]}]'")
     else:
         why = facts.devices.warning or "jax does not say why"
         yield Problem(
@@ -143,8 +163,8 @@ def _of_nvidia(facts: Facts) -> Found:
     if driver is None:
         return
     known = driver if driver != "unknown" else "of an unknown version"
-    plugins = [name for name in PLUGINS if facts.installation.versions.get(name) is not None]
-    yield from _of_unused(facts, f"an NVIDIA driver {known}", "cuda", bool(plugins), "cuda", "gpu")
+    plugins = _libraries(facts, "cuda")
+    yield from _of_unused(facts, f"an NVIDIA driver {known}", bool(plugins), "cuda", "gpu")
     major = driver.partition(".")[0]
     if major.isdecimal() and int(major) < CUDA_DRIVER and not any("cuda12" in name for name in plugins):
         yield Problem(
@@ -154,8 +174,7 @@ def _of_nvidia(facts: Facts) -> Found:
 
 def _of_tpu(facts: Facts) -> Found:
     if chips := facts.machine.tpu_chips:
-        library = facts.installation.versions.get("libtpu") is not None
-        yield from _of_unused(facts, f"a TPU of {chips} chips", "plan", library, "tpu")
+        yield from _of_unused(facts, f"a TPU of {chips} chips", bool(_libraries(facts, "tpu")), "tpu")
 
 
 def _of_folder(folder: Folder, what: str, variable: str) -> Found:
@@ -199,15 +218,22 @@ def _of_memory_limit(facts: Facts) -> Found:
         )
 
 
+def _remedy(error: str, usual: str) -> str:
+    return BUSY if error.startswith(NO_ANSWER) else usual
+
+
 def _of_model(facts: Facts) -> Found:
-    if facts.model.error and not facts.devices.error:  # else jax itself may not be imported
-        yield Problem(f"the packaged model cannot be read ({facts.model.error})", "install codi_jax again")
+    error = facts.model.error
+    if error and error != facts.devices.error:  # else it is that of jax, which both import
+        yield Problem(f"the packaged model cannot be read ({error})", _remedy(error, "install codi_jax again"))
 
 
 def _of_codecs(facts: Facts) -> Found:
     again = "pip install --force-reinstall 'codi_jax[media]'"
     if facts.codecs.error:
-        yield Problem(f"PyAV is installed, but cannot be imported ({facts.codecs.error})", again)
+        yield Problem(
+            f"PyAV is installed, but cannot be imported ({facts.codecs.error})", _remedy(facts.codecs.error, again)
+        )
     elif facts.codecs.missing:
         missing = ", ".join(facts.codecs.missing)
         yield Problem(f"the FFmpeg of PyAV has no {missing}", f"{again}, whose wheels have them")
@@ -221,7 +247,7 @@ def _of_encoding(facts: Facts) -> Found:
 
 def _of_plugins(facts: Facts) -> Found:
     if facts.plugin_error:
-        yield Problem(f"a plugin cannot be imported ({facts.plugin_error})", "mend it, or name another in --plugins")
+        yield Problem(f"a plugin cannot be imported ({facts.plugin_error})", _remedy(facts.plugin_error, MEND))
 
 
 CHECKS: tuple[Callable[[Facts], Found], ...] = (

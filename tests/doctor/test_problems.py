@@ -128,8 +128,16 @@ WRONG = [
         "the devices did not answer within 5 seconds: end the process that holds the TPU (lsof /dev/accel*",
     ),
     (
-        {"devices": Devices(error="RuntimeError: no cuda"), **variables(JAX_PLATFORMS="cuda")},
-        "jax finds no devices (RuntimeError: no cuda): check JAX_PLATFORMS=cuda",
+        {"devices": Devices(error="AssertionError"), **variables(JAX_PLATFORMS="cuda")},
+        "jax finds no devices (AssertionError): pip install 'codi_jax[cuda]' for JAX_PLATFORMS=cuda, or unset JAX_PLAT",
+    ),
+    (
+        {"devices": Devices(error="AssertionError"), **variables(JAX_PLATFORMS="tpu,cpu")},
+        "jax finds no devices (AssertionError): pip install 'codi_jax[plan]' for JAX_PLATFORMS=tpu, or unset JAX_PLATF",
+    ),
+    (
+        {"devices": Devices(error="RuntimeError: no"), **variables(JAX_PLATFORMS="cpu", XLA_FLAGS="--x")},
+        "jax finds no devices (RuntimeError: no): check JAX_PLATFORMS=cpu and XLA_FLAGS=--x",
     ),
     ({"devices": Devices(error="ImportError: no")}, "jax finds no devices (ImportError: no): install jax again"),
     (
@@ -208,6 +216,10 @@ WRONG = [
     (
         {"codecs": Codecs(error="ImportError: libavcodec")},
         "PyAV is installed, but cannot be imported (ImportError: libavcodec): pip install --force-reinstall",
+    ),
+    (
+        {"codecs": Codecs(error="no answer within 1 seconds")},
+        "PyAV is installed, but cannot be imported (no answer within 1 seconds): give --timeout=SECONDS",
     ),
     (
         machine(encoding="ansi-x3.4-1968"),
