@@ -14,6 +14,8 @@
 # make pictures  the gallery and the pictures of docs/, made anew by the packaged model, as tests ask for after make package
 # make parity the same networks in PyTorch, transformers and diffusers, compared number by number (extra `parity`)
 # make versions  the core of the suite on each of python3.13, python3.12, python3.11 that is here, in .venv-3.X
+# make wheel  the sdist and the wheel in dist/, and README's lines of Python with the wheel in a bare environment; needs a package
+#             index
 # PYTHON=…    the Python of .venv, made once; by default the newest of these three
 VENV ?= .venv
 OUT ?= out/demo
@@ -25,7 +27,7 @@ BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo trained digit_world package test tpu core versions parity slow clean
-.PHONY: claims sweep docs pictures
+.PHONY: claims sweep docs pictures wheel
 
 # Each is done once: the script knows whether there is anything to do.
 VENVS := $(foreach extra,demo judges test parity docs serve,$(VENV)/.$(extra))
@@ -114,6 +116,9 @@ pictures: $(VENV)/.demo
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build
 
+wheel:
+	@.ci/wheel $(PYTHON)
+
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracles tests/benchmarks/test_unet.py
 
@@ -121,4 +126,4 @@ slow: $(VENV)/.test $(VENV)/.serve
 	$(BIN)/python -m pytest -m slow
 
 clean:
-	rm -rf .venv .venv-3.* out build *.egg-info
+	rm -rf .venv .venv-3.* out build dist *.egg-info

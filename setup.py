@@ -27,6 +27,7 @@ setup(
         "transformers>=5,<6",  # which brings huggingface_hub, for hf://…
         "safetensors>=0.5",
         "tensorflow-datasets>=4.9.8,<5",
+        "packaging",  # `codi-jax doctor` compares versions with it
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "ml_collections>=1.1,<2",
         "numpy>=2,<3",

@@ -115,12 +115,17 @@ def check_output(where: str | os.PathLike) -> Path:
     return path
 
 
+def cache_root() -> Path:
+    """The folder of this package in the user's cache, $XDG_CACHE_HOME/codi_jax or ~/.cache/codi_jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codi_jax"
+
+
 def cache_folder(name: str) -> Path | None:
-    """The folder NAME in the user's cache, $XDG_CACHE_HOME/codi_jax or ~/.cache/codi_jax; None if it cannot be made."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "codi_jax" / name
+    """The folder NAME in the user's cache, see `cache_root`; None if it cannot be made or written."""
     try:
+        folder = cache_root() / name
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # not writable, or no home directory
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 

@@ -1,4 +1,4 @@
-"""Every command in README, docs and the docstrings of configs is accepted, with its config and all overrides.
+"""Commands in README, docs, workflows and docstrings of configs are accepted, with their configs and all overrides.
 
 The arguments are parsed by the program's own parser, and --config with its overrides makes a run; nothing is trained or
 written. Of a command with a placeholder (…, NAME) only the config is checked.
@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codi_jax import storage
 from codi_jax.cli.common import read_config, split_config
@@ -22,7 +23,8 @@ from codi_jax.train.recipe import RunConfig, open_run
 from tests import registries
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 DOCSTRINGS = sorted((ROOT / "configs").glob("*.py"))
 LAUNCHERS = ("launch/local_pod.py", "launch/tpu_queued_resource.sh", "launch/slurm.sbatch")
 PLACEHOLDER = re.compile("…|\\[|NAME|WHERE|VERB")
@@ -64,6 +66,19 @@ def from_docstrings(paths):
             yield pytest.param(shlex.split(line), id=f"{path.name}: {line}")
 
 
+def workflow_lines(path):
+    """The lines that the steps of a workflow run."""
+    for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+        yield from (line for step in job["steps"] for line in step.get("run", "").splitlines())
+
+
+def from_workflows(paths):
+    for path in paths:
+        for line in workflow_lines(path):
+            if line.startswith("codi-jax "):
+                yield pytest.param(shlex.split(line)[1:], id=f"{path.name}: {line}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def plugins():
     """Those that configs name; they may have been imported, and their entries removed, by another test file."""
@@ -71,7 +86,7 @@ def plugins():
         yield
 
 
-@pytest.mark.parametrize("arguments", [*found(DOCUMENTS), *from_docstrings(DOCSTRINGS)])
+@pytest.mark.parametrize("arguments", [*found(DOCUMENTS), *from_docstrings(DOCSTRINGS), *from_workflows(WORKFLOWS)])
 def test_a_command_is_accepted(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "check_access", storage.as_path)  # without network
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: name)
@@ -92,6 +107,7 @@ def test_a_command_is_accepted(arguments, tmp_path, monkeypatch):
 
 def test_documents_have_commands():
     assert len(list(found(DOCUMENTS))) > 20 and len(list(from_docstrings(DOCSTRINGS))) > 10
+    assert len(list(from_workflows(WORKFLOWS))) > 1
 
 
 def of_finetune(section):

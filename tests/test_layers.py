@@ -19,7 +19,7 @@ ROOMS = (
     *("diffusion", "parallel", "checkpoint", "media", "data", "nn", "encoders", "modalities", "codi", "interop"),
     *("hub", "packaged", "optim", "objectives", "sampling", "train", "plan", "metrics", "report"),
     *("output", "pretrained", "pipeline", "loading"),
-    *("digit_world", "polymnist", "presets", "evaluation", "serve", "cli"),
+    *("digit_world", "polymnist", "presets", "evaluation", "serve", "doctor", "cli"),
 )
 
 MODALITIES = {"text", "image", "audio", "video"}

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -15,6 +15,7 @@ from codi_jax.cli import (
     convert,
     data,
     demo,
+    doctor,
     evaluate,
     export,
     generate,
@@ -28,7 +29,7 @@ from codi_jax.cli import (
 from codi_jax.cli.common import refuse
 from codi_jax.cli.leftovers import Leftovers
 from codi_jax.config import ConfigError, first_line
-from codi_jax.exit_codes import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_UNAVAILABLE
+from codi_jax.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_UNAVAILABLE
 from codi_jax.plugins import import_plugins
 
 
@@ -66,17 +67,18 @@ VERBS: dict[str, Verb] = {
     "data": data,
     "world": world,
     "chaos": chaos,
+    "doctor": doctor,
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def make_parser(modules: Mapping[str, Verb] = VERBS) -> argparse.ArgumentParser:
+    """The parser of the whole command line, or of some verbs."""
     parser = argparse.ArgumentParser(
         prog="codi-jax", description="CoDi in JAX: plan, train, generate, evaluate, report."
     )
     parser.add_argument("--version", action="version", version=f"codi-jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
+    for name, verb in modules.items():
         options = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         options.add_argument(
             "--plugins", default="", metavar="A,B", help="modules to import first, which add modalities and the like"
@@ -87,12 +89,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def user_folder() -> Path | None:
     """The user's cache directory for programs compiled without a workdir; None if it cannot be written."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codi_jax"
-        (folder / "compiled").mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # not writable, or no home directory
-        return None
-    return folder if os.access(folder / "compiled", os.W_OK) else None
+    folder = storage.cache_folder("compiled")
+    return None if folder is None else folder.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # numpy runs in data loading threads next to XLA, so BLAS threads would compete for the same cores. It is read when
     # numpy is first imported; a value set by the user is kept.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    args, rest = make_parser().parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["doctor"]:
+        return _without_jax("doctor", given)
+    args, rest = make_parser().parse_known_args(given)
     import jax
 
     from codi_jax.parallel import distributed
@@ -128,6 +129,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         distributed.exit_process(EXIT_INTERRUPTED)
     except Exception as error:
         end_on_error(error, getattr(args, "out", None) or getattr(args, "workdir", None))
+
+
+def _without_jax(verb: str, given: Sequence[str]) -> None:
+    """Runs a verb without an import of jax, which may be what fails; other verbs import it for their options."""
+    try:
+        args, rest = make_parser({verb: VERBS[verb]}).parse_known_args(given)
+        VERBS[verb].run(args, rest)
+    except ConfigError as error:
+        print(f"codi-jax: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def end_on_error(error: Exception, where: str | os.PathLike | None) -> NoReturn:

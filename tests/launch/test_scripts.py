@@ -13,7 +13,7 @@ import pytest
 LAUNCH = Path(__file__).parents[2] / "launch"
 QUEUED, SLURM = LAUNCH / "tpu_queued_resource.sh", LAUNCH / "slurm.sbatch"
 DEVICE = LAUNCH.parent / "benchmarks" / "device.sh"
-SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh", DEVICE)
+SCRIPTS = (QUEUED, SLURM, LAUNCH / "venv.sh", DEVICE, *(LAUNCH.parent / ".ci" / name for name in ("run", "wheel")))
 GIVEN = ("--name=n", "--zone=z", "--type=t", "--repository=r", "--config=c.py:a=1,b=x y", "--workdir=gs://b/run")
 
 # A fake gcloud: `states` has the states of the queued resource, one per line, the last repeated; `codes` has the exit
