@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
-from codi_jax.media import files, png, tiff
+from codi_jax.media import deep_colours, files, png, tiff
 from codi_jax.media.files import MediaError, MediaFile
 from codi_jax.media.greys import NotFiniteError, greys_of
 
@@ -31,7 +31,10 @@ def read_image(source: Any) -> Image.Image:
         with _image_errors("the image"):
             return _to_rgb(source, "the image")
     file = files.existing_file(source, "image file")
-    return use_image(file, lambda image: _to_rgb(image, file.name))
+    is_deep, out = use_image(file, lambda image: (deep_colours.is_deep(image), _to_rgb(image, file.name)))
+    if is_deep and deep_colours.is_dark(out):
+        return deep_colours.with_lower(out, use_image(file, deep_colours.lower_bytes))
+    return out
 
 
 def use_image(file: MediaFile, use: Callable[[Image.Image], T]) -> T:
@@ -96,6 +99,10 @@ def _register_heic(name: str) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     files.check_pixels(image.width, image.height, name)
+    if tiff.has_deep_planes(image):
+        raise MediaError(
+            "kind", f"{name}: a TIFF of more than 8 bits in separate planes, which is not read; save it with one"
+        )
     greys = greys_of(image)
     image = ImageOps.exif_transpose(image)
     if greys is not None:

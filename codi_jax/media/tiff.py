@@ -1,9 +1,11 @@
-"""What a TIFF file is that Pillow does not open, for a message: the number and the kind of its channels."""
+"""What a TIFF file is that Pillow does not read, for a message: the number and the kind of its channels."""
 
 import struct
 from typing import BinaryIO
 
-_BITS, _CHANNELS, _SAMPLE_FORMAT = 258, 277, 339  # tags
+from PIL import Image
+
+_BITS, _CHANNELS, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339  # tags
 _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 _MAX_TAGS = 4096
 # The first bytes -> byte order, the numbers of tags, of bytes of an offset, and where the first offset stands.
@@ -28,6 +30,12 @@ def unread_kind(stream: BinaryIO) -> str | None:
     kind = _FORMATS.get(tags.get(_SAMPLE_FORMAT, 1), "values of an unknown kind")
     many = "1 channel" if channels == 1 else f"{channels} channels"
     return f"a TIFF of {many} of {bits}-bit {kind}, which is not read; save it as RGB, or as grey of 8 or 16 bits"
+
+
+def has_deep_planes(image: Image.Image) -> bool:
+    """Whether a TIFF keeps its channels apart with more than 8 bits each, which Pillow reads as bytes, so wrongly."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_PLANES) == 2 and len(image.getbands()) > 1 and max(tags.get(_BITS, (8,))) > 8
 
 
 def _first_numbers(stream: BinaryIO, order: str, count: str, offset: str, at: int) -> dict[int, int]:

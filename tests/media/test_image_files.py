@@ -184,6 +184,57 @@ def test_the_values_of_large_and_big_endian_tiffs_are_found():
         assert tiff_kinds.unread_kind(io.BytesIO(data)) is None
 
 
+def colours_of_16_bits(values, kind, orientation=1):
+    """A PNG or TIFF [H, W, C] of 16 bits: grey and opacity, or red, green, blue and perhaps opacity."""
+    height, width, channels = values.shape
+    if kind == "png":
+        header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+        rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        chunks = chunk(b"IHDR", header) + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    order = {"tif": "<", "tif, big-endian": ">"}[kind]
+    data = values.astype(f"{order}u2").tobytes()
+    bits = 8 + len(data)
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 2), (273, 8), (274, orientation)]
+    tags += [(277, channels), (278, height), (279, len(data))]
+    table = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags:
+        table += struct.pack(f"{order}HHII", tag, 3 if tag == 258 else 4, channels if tag == 258 else 1, value)
+    start = struct.pack(f"{order}I", bits + 2 * channels)
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + start + data + struct.pack(f"{order}{channels}H", *[16] * channels) + table + bytes(4)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("png", 2), ("png", 3), ("png", 4), ("tif", 3), ("tif, big-endian", 3)])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_12_bits_in_16_of_colours_are_12_bits(kind, channels, bits):
+    """As greys: 0 to 4095, if no value is larger. Opacity is 65535 beside them."""
+    values = np.random.default_rng(0).integers(0, 1 << bits, (4, 6, channels))
+    values[0, 0] = (1 << bits) - 1
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    levels = np.broadcast_to((values[..., : channels - (channels != 3)] >> (bits - 8)), (4, 6, 3))
+    for orientation, turned in ((1, levels), (6, np.rot90(levels, -1))):
+        got = np.asarray(read_image(MediaFile("x", colours_of_16_bits(values, kind, orientation))))
+        np.testing.assert_array_equal(got, turned)
+
+
+def test_planes_of_16_bits_are_named():
+    """Pillow reads their bytes as values."""
+    data = colours_of_16_bits(np.zeros((2, 2, 3), int), "tif").replace(
+        struct.pack("<HHII", 274, 4, 1, 1), struct.pack("<HHII", 284, 4, 1, 2)
+    )
+    with pytest.raises(MediaError, match=r"^x: a TIFF of more than 8 bits in separate planes, which is not read; save"):
+        read_image(MediaFile("x", data))
+
+
+def test_black_of_16_bits_is_black():
+    got = np.asarray(read_image(MediaFile("x", colours_of_16_bits(np.zeros((2, 2, 3), int), "png"))))
+    assert got.shape == (2, 2, 3) and not got.any()
+
+
 def test_orientation_and_transparency_of_16_bits():
     values = np.round(RAMP[:32] * 65535).astype(np.uint16)
     exif = Image.Exif()
