@@ -40,17 +40,14 @@ def flat(tree: dict) -> dict[str, Tensor]:
             rest.append(iter(value.items()))
             above.append(value)
             path.append(str(key))
-        elif isinstance(value, (Tensor, Inert)):
-            if type(value) is Inert and not value.tensor:
-                continue
+        elif isinstance(value, Tensor) or (isinstance(value, Inert) and value.tensor):
             if len(above) > _MAX_DEPTH:
                 raise ConfigError(f"refused: its dicts are nested over {_MAX_DEPTH} levels deep")
             name = ".".join([*path, str(key)])
-            if type(value) is Inert:
+            if isinstance(value, Inert):
                 unread[name] = above[-1], value.name
                 continue
-            check_key(name)
-            if name in out:
+            if check_key(name) in out:
                 raise ConfigError(f"refused: it has two tensors named {plain(name)}")
             if len(out) == MAX_TENSORS:
                 raise ConfigError(f"refused: it has over {MAX_TENSORS} tensors")

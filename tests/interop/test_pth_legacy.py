@@ -94,3 +94,23 @@ def test_a_damaged_file_is_one_line(opened, data, message):
     with pytest.raises(ConfigError, match=message) as error:
         opened(data)
     assert "\n" not in str(error.value)
+
+
+def test_any_damage_gives_arrays_or_one_line(opened):
+    whole = zlib.decompress(base64.b64decode(LEGACY_BY_TORCH))
+    rng = np.random.default_rng(0)
+    damaged = [whole[:end] for end in range(0, len(whole), 7)]
+    for _ in range(300):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(whole), rng.integers(1, 4)):
+            data[at] = rng.integers(0, 256)
+        damaged.append(bytes(data))
+    read = 0
+    for data in damaged:
+        try:
+            state = opened(data)
+        except ConfigError as error:
+            assert "\n" not in str(error)
+        else:
+            read += all(value.nbytes <= len(whole) for value in state.values())
+    assert 0 < read < len(damaged)
