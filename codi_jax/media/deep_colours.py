@@ -29,7 +29,7 @@ def is_deep(image: Image.Image) -> bool:
 
 def is_dark(upper: Image.Image) -> bool:
     """Whether the upper bytes of all values are those of 12 bits."""
-    return max(high for _, high in upper.getextrema()) <= _DARK
+    return int(np.asarray(upper).max()) <= _DARK
 
 
 def with_lower(upper: Image.Image, lower: Image.Image) -> Image.Image:
