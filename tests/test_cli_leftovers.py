@@ -182,3 +182,14 @@ def test_other_seeds_are_refused_in_one_line(capsys, tmp_path, seed):
     said = refused(capsys, "train", f"--workdir={tmp_path / 'run'}", TINY, f"--config.seed={seed}")
     assert said == f"codi-jax: config.seed: expected 0 or more and at most 64 bits, got {seed}\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["world", "--out=w"], ["convert", "--config=codi", "--out=w", "x.pth"], ["chaos", "--workdir=w"]]
+)
+@pytest.mark.parametrize("seed", ["1e5", "-1", str(1 << 64), "a", "1.0", ""])
+def test_a_seed_of_a_command_that_is_none_is_one_line(capsys, tmp_path, monkeypatch, arguments, seed):
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, *arguments, f"--seed={seed}")
+    expected = "0 or more and at most 64 bits" if seed.lstrip("-").isdigit() else "a whole number"
+    assert said.startswith(f"codi-jax: --seed: expected {expected}, got ") and not list(tmp_path.iterdir())

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from codi_jax import storage
-from codi_jax.cli.common import refuse
+from codi_jax.cli.common import refuse, seed
 from codi_jax.config import ConfigError
 
 HELP = "train with random faults and compare the result with that of an uninterrupted run"
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="local directory of the runs; the same command resumes",
     )
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="number of faults (50)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the faults (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the faults (0)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of each run, on CPU (1)")
 
 

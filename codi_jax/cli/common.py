@@ -74,6 +74,16 @@ def local_path(argument: str) -> Path:
     return Path(os.path.expanduser(argument))
 
 
+def seed(argument: str) -> int:
+    """Parses an argument that is a seed."""
+    from codi_jax.rng import check_seed
+
+    try:
+        return check_seed(number("--seed", argument, int), "--seed")
+    except ConfigError as error:  # argparse would print its usage, too
+        refuse(error)
+
+
 def add_workdir(parser: argparse.ArgumentParser, config: bool = False, required: bool = True) -> None:
     """Adds --workdir: required, unless `config` says that --config may take its place, or another option may."""
     if config:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from codi_jax.cli.common import add_workdir, directory, local_path, names_config, refuse_arguments, run_of
+from codi_jax.cli.common import add_workdir, directory, local_path, names_config, refuse_arguments, run_of, seed
 from codi_jax.config import ConfigError
 
 HELP = "convert public checkpoints to components of this model, or to weights of feature networks"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=directory, required=True, help="directory of the components; see config.weights, --networks"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed for parameters that the files do not hold (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed for parameters that the files do not hold (0)")
     parser.add_argument(
         "--only", default="", metavar="NAMES", help="components to read, such as vision_codec,clip_text (all)"
     )

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from codi_jax.cli.common import local_path, refuse_arguments
+from codi_jax.cli.common import local_path, refuse_arguments, seed
 
 HELP = "write samples of digit_world to look at and listen to"
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="train", help="train, judge, val or test (train)")
     parser.add_argument("--n", type=int, default=12, help="number of samples (12)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the world (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the world (0)")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> None:

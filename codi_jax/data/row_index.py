@@ -50,7 +50,7 @@ class TextTable:
                 lines = (line for _, line in _lines(path, file, True))
                 self._comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
             elif delimiter:
-                self._header = next((row for _, row in self._csv(file)), [])
+                self._header = [name.strip() for name in next((row for _, row in self._csv(file)), [])]
         self._starts = self._cached()
 
     @property

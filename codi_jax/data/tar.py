@@ -23,9 +23,33 @@ _MAGIC = (  # the first bytes of what a program writes, and the program that rea
     (rb"\x1f\x8b", "gzip", "gunzip"),
     (rb"BZh[1-9]1AY&SY", "bzip2", "bunzip2"),
     (rb"\xfd7zXZ\0", "xz", "unxz"),
-    (rb"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "zstd", "unzstd"),
+    (rb"\x04\x22\x4d\x18", "lz4", "unlz4"),
+    (rb"\x1f\x9d", "compress", "uncompress"),
+    (rb"\x5d\0\0.{6}", "lzma", "unlzma"),
 )
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")  # the ends of names
+_OTHERS = (  # what people take for a tar, and what to do
+    (rb"PK\x03\x04", "a zip archive, not a tar; unpack it and read its folder"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive, not a tar; unpack it and read its folder"),
+    (rb"Rar!", "a RAR archive, not a tar; unpack it and read its folder"),
+)
+_LOST = (  # what lies in the place of a shard that was not fetched
+    (b"version https://git-lfs", "a Git LFS pointer, not a tar; fetch it with `git lfs pull`"),
+    (b"<", "a web page, not a tar; fetch it again"),
+)
+COMPRESSED = (
+    ".tar.gz",
+    ".tgz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.lz4",
+    ".tar.z",
+    ".tar.lzma",
+)  # the ends of names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +62,17 @@ class Member:
 
 
 def refuse_compressed(path: str, stream: Any) -> None:
-    """Raises ConfigError, with the command that unpacks it, if a tar is compressed.
+    """Raises ConfigError, with the command that unpacks it, if a tar is compressed, or is an archive of another kind.
 
     A file in it has no place of its own, so its samples could be read in their order only.
     """
     begins = stream.read(10)
     stream.seek(0)
-    for magic, program, unpack in _MAGIC:
+    for magic, what in _OTHERS:
         if re.match(magic, begins):
+            raise ConfigError(f"{path}: {what}")
+    for magic, program, unpack in _MAGIC:
+        if re.match(magic, begins, re.DOTALL):
             name, known = path.rpartition("/")[2] if "://" in path else path, path.lower().endswith(COMPRESSED)
             command = f"{unpack} -k {shlex.quote(name)}" if known else f"{unpack} -c {shlex.quote(name)} > unpacked.tar"
             raise ConfigError(f"{path}: compressed by {program}, so its files have no offsets; unpack it: {command}")
@@ -81,11 +108,16 @@ class Tar:
                     return
                 yield member
         if not found and (size < 2 * _BLOCK or self._holds(end, size)):
-            self.damage, self.cut = "not a tar", True
+            self.damage, self.cut = self._what_it_is(), True
         elif end + _BLOCK > size:
             self.damage, self.cut = self.damage or f"cut at byte {size}", True
         elif self._holds(end, size):
             self.damage, self.cut = self.damage or f"damaged at byte {end}", True
+
+    def _what_it_is(self) -> str:
+        self._stream.seek(0)
+        begins = self._stream.read(64).lstrip()
+        return next((what for magic, what in _LOST if begins.startswith(magic)), "not a tar")
 
     def _headers(self, size: int) -> Iterator[tuple[int, Member | None, int]]:
         """All headers with a right checksum: where each begins, its file if that is regular, and where the next is."""

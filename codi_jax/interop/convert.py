@@ -30,7 +30,7 @@ from codi_jax.interop.shards import checkpoints
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
-from codi_jax.rng import fold, seed_key
+from codi_jax.rng import check_seed, fold, seed_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +260,7 @@ def convert(
       ConfigError: a file cannot be read or does not fit the model; in this case nothing has been written.
       CheckpointError: a component cannot be written.
     """
+    check_seed(seed, "--seed")
     found, ignored = _read_all(codi, files, ema, only)
     if not found:
         why = "".join(f"; ignored keys {why}" for why in dict.fromkeys(ignored.values()))

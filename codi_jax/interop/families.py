@@ -14,6 +14,7 @@ from typing import Any
 
 from codi_jax.config import ConfigError
 from codi_jax.interop import clap, clip, hifigan, inception, optimus, unsupported, vggish
+from codi_jax.interop.ema import averages_alone
 from codi_jax.interop.families_diffusion import DIFFUSION
 from codi_jax.interop.family import NO_PROJECTION, TEMPORAL, CheckpointPart, Family, Found, always, first_keys, read
 from codi_jax.interop.feature_weights import FeatureWeights
@@ -197,6 +198,8 @@ def recognise(keys: Iterable[str]) -> Family:
     for kind in unsupported.OTHERS:
         if kind.matches(keys):
             raise ConfigError(kind.message)
+    if alone := averages_alone(keys):
+        raise ConfigError(alone)
     raise ConfigError(f"a file of unknown layout ({first_keys(keys)}, …). Supported are {_READ}: docs/weights.md")
 
 

@@ -94,7 +94,7 @@ DIFFUSION: tuple[Family, ...] = (
         (r"input_blocks\.0\.0\.weight",),
         (CheckpointPart("vision_unet", _sd_rules, missing=TEMPORAL),),
         refuse={r"film_emb\..*": _FILM, r"input_hint_block\..*": "a ControlNet, which is no U-Net"},
-        inside=(r"diffusion_model\.",),
+        inside=(r"(?:diffusion_model|unet)\.",),
     ),
     Family(
         "Stable Diffusion 1.x, U-Net of diffusers",

@@ -22,7 +22,10 @@ from codi_jax.interop.sizes import differences
 from codi_jax.types import PyTree
 
 # The dicts in which training programs save weights, and wrappers of PyTorch, one within another.
-_CONTAINERS = r"(?:(?:state_dict|model_state_dict|model|generator|model_g|module)\.)*"
+_CONTAINERS = (
+    r"(?:(?:state_dict|state|model_state_dict|model_state|model|net|network|generator|model_g|net_g|module|params|weights"
+    r"|checkpoint)\.)*"
+)
 
 
 # Patterns of our paths.

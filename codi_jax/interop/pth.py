@@ -7,7 +7,7 @@ Since torch 1.6 such a file is a zip archive of uncompressed entries in one fold
     archive/data/0, 1, …    the storages: only elements, aligned to 64 bytes
     archive/version         "3"
 
-Two tensors of one storage are tied. Files from before torch 1.6 and TorchScript archives are refused.
+Two tensors of one storage are tied. `pth_legacy` reads files from before torch 1.6; TorchScript archives are refused.
 """
 
 import contextlib
@@ -24,54 +24,13 @@ import numpy as np
 
 from codi_jax.config import ConfigError
 from codi_jax.interop import pth_pickle
-from codi_jax.interop.mapped import MAX_TENSORS, check_key, elements, plain, strided_view
-from codi_jax.interop.pth_inert import RESAVE, Inert
-from codi_jax.interop.pth_pickle import DTYPES, Tensor
+from codi_jax.interop.mapped import check_key, elements, plain
+from codi_jax.interop.pth_tensors import DTYPES
+from codi_jax.interop.pth_tree import views
 from codi_jax.interop.pth_zip import Archive
 
-_MAX_DEPTH = 32
-_MAX_ITEMS = 1 << 20  # of all dicts together; a dict that is referenced several times counts each time
 _ALIGNMENT = 64
 _PADDING = 0x4246  # id of the extra field that PyTorch uses for alignment, "FB"
-
-
-def _flat(tree: dict) -> dict[str, Tensor]:
-    """The tensors of nested dicts by their dotted paths; other values are skipped."""
-    out: dict[str, Tensor] = {}
-    seen = 0
-
-    def walk(node: dict, prefix: str, depth: int) -> None:
-        nonlocal seen
-        if depth > _MAX_DEPTH:
-            raise ConfigError(f"refused: its dicts are nested over {_MAX_DEPTH} levels deep")
-        for key, value in node.items():
-            seen += 1
-            if seen > _MAX_ITEMS:
-                raise ConfigError(f"refused: its dicts have over {_MAX_ITEMS} items")
-            if isinstance(value, dict):
-                walk(value, f"{check_key(f'{prefix}{key}')}.", depth + 1)
-            elif isinstance(value, Tensor):
-                path = check_key(f"{prefix}{key}")
-                if path in out:
-                    raise ConfigError(f"refused: it has two tensors named {plain(path)}")
-                if len(out) == MAX_TENSORS:
-                    raise ConfigError(f"refused: it has over {MAX_TENSORS} tensors")
-                out[path] = value
-
-    walk(tree, "", 1)
-    return out
-
-
-def _without_tensors(tree: Any) -> str:
-    """What a pickle without tensors holds, for a message."""
-    if type(tree) is Inert:
-        return f"refused: it holds a pickled {plain(tree.name)}, not tensors by name; {RESAVE}"
-    if not isinstance(tree, dict):
-        return "it does not hold a dict of tensors by name"
-    objects = {str(key): value.name for key, value in tree.items() if type(value) is Inert}
-    for key, name in objects.items():
-        return f"refused: it has no tensors, but {plain(key)} is a pickled {plain(name)}; {RESAVE}"
-    return "it has no tensors"
 
 
 def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
@@ -101,25 +60,9 @@ def read_pth(data: np.ndarray) -> dict[str, np.ndarray]:
     if (order := f"{folder}/byteorder") in archive.ranges and archive.read(order, 16) != b"little":
         raise ConfigError("its byte order is not little-endian")
     tree = pth_pickle.load(archive.read(f"{folder}/data.pkl", pth_pickle.MAX_BYTES))
-    tensors = _flat(tree) if isinstance(tree, dict) else {}
-    if not tensors:
-        raise ConfigError(_without_tensors(tree))
-    return {key: _view(data, archive, folder, key, tensor) for key, tensor in tensors.items()}
-
-
-def _view(data: np.ndarray, archive: Archive, folder: str, key: str, tensor: Tensor) -> np.ndarray:
-    storage = tensor.storage
-    start, end = archive.ranges.get(f"{folder}/data/{storage.key}", (0, -1))
-    if end < start:
-        raise ConfigError(f"is damaged: the storage {plain(storage.key)} of {plain(key)} is missing")
-    if storage.stored * storage.dtype.itemsize != end - start:
-        raise ConfigError(
-            f"is damaged: the storage of {plain(key)} is {storage.stored} {storage.dtype} in {end - start} bytes"
-        )
-    try:
-        return strided_view(data, storage.dtype, start, storage.stored, tensor.offset, tensor.shape, tensor.strides)
-    except ConfigError as error:
-        raise ConfigError(f"refused: tensor {plain(key)} {error}") from None
+    storages = f"{folder}/data/"
+    ranges = {name.removeprefix(storages): at for name, at in archive.ranges.items() if name.startswith(storages)}
+    return views(data, tree, ranges)
 
 
 @dataclasses.dataclass(frozen=True)

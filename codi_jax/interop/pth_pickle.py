@@ -11,116 +11,30 @@ one of a few functions of this module, or makes another `Inert`, and any opcode 
 Nothing is imported, and limits bound the time and memory that a file can use.
 """
 
-import dataclasses
 import pickle
 import pickletools
 import struct
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from codi_jax.config import ConfigError
 from codi_jax.interop.mapped import is_natural, plain
-from codi_jax.interop.pth_inert import RESAVE, Inert, may_skip
+from codi_jax.interop.pth_inert import RESAVE, Inert, makes_tensor, may_skip
+from codi_jax.interop.pth_tensors import DTYPES, FUNCTIONS, Global, OrderedDict, Storage, bad, unread
 
 MAX_BYTES = 64 << 20
 _MAX_OPCODES = 1 << 21
 _MAX_NAME = 200
 
-DTYPES: dict[str, np.dtype] = {
-    "torch.DoubleStorage": np.dtype("<f8"),
-    "torch.FloatStorage": np.dtype("<f4"),
-    "torch.HalfStorage": np.dtype("<f2"),
-    "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "torch.LongStorage": np.dtype("<i8"),
-    "torch.IntStorage": np.dtype("<i4"),
-    "torch.ShortStorage": np.dtype("<i2"),
-    "torch.CharStorage": np.dtype("i1"),
-    "torch.ByteStorage": np.dtype("u1"),
-    "torch.BoolStorage": np.dtype("?"),
-}
 
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    """An entry of the archive with elements: its key, and their dtype and number."""
-
-    key: str
-    dtype: np.dtype
-    stored: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """The description of a tensor; offset and strides are in elements of the storage."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Global:
-    name: str
-
-
-class _Ordered(dict):
-    """Stands for an OrderedDict, the only object that BUILD may modify."""
-
-
-def _bad(what: str) -> ConfigError:
-    return ConfigError(f"refused: {what} in its pickle is not of the form that PyTorch writes")
-
-
-def _tensor(*args: Any) -> Tensor:
-    if len(args) not in (6, 7):
-        raise _bad("a tensor")
-    storage, offset, shape, strides = args[:4]
-    if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-        raise _bad("a tensor")
-    if not all(map(is_natural, (offset, *shape, *strides))):
-        raise _bad("a tensor's shape")
-    return Tensor(storage, offset, shape, strides)
-
-
-def _parameter(*args: Any) -> Tensor:
-    if len(args) != 3 or type(args[0]) is not Tensor:
-        raise _bad("a parameter")
-    return args[0]
-
-
-def _ordered(*args: Any) -> _Ordered:
-    if args:
-        raise _bad("an OrderedDict")
-    return _Ordered()
-
-
-def _size(*args: Any) -> tuple:
-    if len(args) != 1 or type(args[0]) is not tuple:
-        raise _bad("a size")
-    return args[0]
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _ordered,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch.Size": _size,
-}
-
-
-def _global(name: str) -> _Global | Inert:
-    if name in _FUNCTIONS or name in DTYPES:
-        return _Global(name)
-    if name.startswith("torch.") and name.endswith("Storage"):
-        raise ConfigError(f"refused: it has elements of the unsupported type {plain(name)}")
+def _global(name: str) -> Global | Inert:
+    if name in FUNCTIONS or name in DTYPES:
+        return Global(name)
+    if makes_tensor(name):
+        return Inert(name, tensor=True)
     if may_skip(name):
         return Inert(name)
-    hint = f"; {RESAVE}" if name.startswith("torch.") else ""
-    raise ConfigError(f"refused: it refers to {plain(name)}, but a file of weights may hold only tensors{hint}")
+    raise ConfigError(f"refused: it refers to {plain(name)}, but a file of weights may hold only tensors; {RESAVE}")
 
 
 class _Machine:
@@ -129,6 +43,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
 
     def take(self, count: int) -> bytes:
         if count > len(self.data) - self.at:
@@ -143,18 +58,18 @@ class _Machine:
         try:
             return self.take(count).decode()
         except UnicodeDecodeError:
-            raise _bad("a string") from None
+            raise bad("a string") from None
 
     def line(self) -> str:
         end = self.data.find(b"\n", self.at, self.at + _MAX_NAME)
         if end < 0:
-            raise _bad("a name")
+            raise bad("a name")
         return self.text(end + 1 - self.at)[:-1]
 
     def top(self, *kinds: type) -> Any:
         """The top of the stack above the last mark; if `kinds` are given, it must be of one of these types."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0) or (kinds and type(self.stack[-1]) not in kinds):
-            raise _bad("the order of opcodes")
+            raise bad("the order of opcodes")
         return self.stack[-1]
 
     def pop(self, *kinds: type) -> Any:
@@ -166,16 +81,16 @@ class _Machine:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise _bad("the order of opcodes")
+            raise bad("the order of opcodes")
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
 
     def set_items(self, items: list[Any]) -> None:
-        target = self.top(dict, _Ordered, Inert)
+        target = self.top(dict, OrderedDict, Inert)
         if len(items) % 2:
-            raise _bad("a dict")
+            raise bad("a dict")
         if type(target) is Inert:
             return
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -193,29 +108,35 @@ class _Machine:
 
     def recall(self, index: int) -> Any:
         if index not in self.memo:
-            raise _bad("a reference")
+            raise bad("a reference")
         return self.memo[index]
 
-    def storage(self) -> Storage:
+    def storage(self) -> Storage | Inert:
         match self.pop(tuple):
-            case ("storage", _Global(name), str(key), str(), stored) if name in DTYPES and is_natural(stored):
-                return Storage(key, DTYPES[name], stored)
-        raise _bad("a storage")
+            # Legacy files have a sixth item: the part of the storage that is meant, or None for all of it.
+            case ("storage", Global(name), str(key), str(), stored, *part) if name in DTYPES and is_natural(stored):
+                if part not in ([], [None]):
+                    raise bad("a storage")
+                self.storages[key] = Storage(key, DTYPES[name], stored)
+                return self.storages[key]
+            case ("storage", Inert(tensor=True) as kind, *_):
+                return kind
+        raise bad("a storage")
 
     def call(self) -> Any:
-        args, function = self.pop(tuple), self.pop(_Global, Inert)
+        args, function = self.pop(tuple), self.pop(Global, Inert)
         if type(function) is Inert:
-            return Inert(function.name)
-        if function.name not in _FUNCTIONS:
-            raise _bad("a call")
-        return _FUNCTIONS[function.name](*args)
+            return unread(function.name, args) if function.tensor else Inert(function.name)
+        if function.name not in FUNCTIONS:
+            raise bad("a call")
+        return FUNCTIONS[function.name](*args)
 
     def new(self, opcode: bytes) -> Inert:
         """An object of a class that is skipped; its arguments are dropped."""
         if opcode == pickle.NEWOBJ_EX:
-            self.pop(dict, _Ordered)
+            self.pop(dict, OrderedDict)
         self.pop(tuple)
-        made = self.pop(_Global, Inert)
+        made = self.pop(Global, Inert)
         if type(made) is not Inert:
             raise _unneeded(opcode)
         return Inert(made.name)
@@ -223,8 +144,8 @@ class _Machine:
     def set_attributes(self) -> None:
         """BUILD: the attributes of an OrderedDict, which are versions of modules, and of an `Inert` are dropped."""
         state = self.pop()
-        if type(self.top(_Ordered, Inert)) is _Ordered and not isinstance(state, dict):
-            raise _bad("the order of opcodes")
+        if type(self.top(OrderedDict, Inert)) is OrderedDict and not isinstance(state, dict):
+            raise bad("the order of opcodes")
 
     def run(self) -> Any:
         push, code = self.stack.append, pickle
@@ -242,6 +163,10 @@ class _Machine:
                     self.memo[len(self.memo)] = self.top()
                 case code.MARK:
                     self.marks.append(len(self.stack))
+                case code.POP:
+                    self.pop() if len(self.stack) > (self.marks[-1] if self.marks else 0) else self.pop_mark()
+                case code.POP_MARK:
+                    self.pop_mark()
                 case code.APPEND:
                     self.add_items([self.pop()], list)
                 case code.APPENDS:
@@ -272,17 +197,24 @@ class _Machine:
                     )
                 case code.PROTO:
                     if self.number("<B") not in range(2, 6):
-                        raise _bad("the protocol")
+                        raise bad("the protocol")
                 case code.FRAME:
                     self.take(8)
                 case code.STOP:
                     result = self.pop()
-                    if self.stack or self.marks or self.at != len(self.data):
-                        raise _bad("the end")
+                    if self.stack or self.marks:
+                        raise bad("the end")
                     return result
                 case _:
                     raise _unneeded(opcode)
         raise ConfigError(f"refused: its pickle has over {_MAX_OPCODES} opcodes")
+
+
+def _string(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _unneeded(opcode: bytes) -> ConfigError:
@@ -302,13 +234,14 @@ _VALUES: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.BINFLOAT: lambda m: m.number(">d"),
     pickle.BINUNICODE: lambda m: m.text(m.number("<I")),
     pickle.SHORT_BINUNICODE: lambda m: m.text(m.number("<B")),
-    # Bytes, and strings of Python 2, which are bytes, name no tensor.
+    pickle.BINUNICODE8: lambda m: m.text(m.number("<Q")),
+    # Bytes name no tensor; strings of Python 2, which are bytes, do if they are UTF-8.
     pickle.BINBYTES: lambda m: m.take(m.number("<I")),
     pickle.SHORT_BINBYTES: lambda m: m.take(m.number("<B")),
     pickle.BINBYTES8: lambda m: m.take(m.number("<Q")),
     pickle.BYTEARRAY8: lambda m: m.take(m.number("<Q")),
-    pickle.BINSTRING: lambda m: m.take(m.number("<I")),
-    pickle.SHORT_BINSTRING: lambda m: m.take(m.number("<B")),
+    pickle.BINSTRING: lambda m: _string(m.take(m.number("<I"))),
+    pickle.SHORT_BINSTRING: lambda m: _string(m.take(m.number("<B"))),
     pickle.NONE: lambda m: None,
     pickle.NEWTRUE: lambda m: True,
     pickle.NEWFALSE: lambda m: False,
@@ -324,6 +257,12 @@ _VALUES: dict[bytes, Callable[[_Machine], Any]] = {
 }
 
 
+def load_one(data: bytes) -> tuple[Any, int, dict[str, Storage]]:
+    """Reads the pickle at the beginning of some bytes, as `load` does; returns its end and its storages, too."""
+    machine = _Machine(data)
+    return machine.run(), machine.at, machine.storages
+
+
 def load(data: bytes) -> Any:
     """Reads a pickle of dicts, lists, tuples, strings, numbers, None and tensors, each of which becomes a `Tensor`.
 
@@ -334,4 +273,7 @@ def load(data: bytes) -> Any:
     """
     if len(data) > MAX_BYTES:
         raise ConfigError(f"refused: its pickle has over {MAX_BYTES} bytes")
-    return _Machine(data).run()
+    value, end, _ = load_one(data)
+    if end != len(data):
+        raise bad("the end")
+    return value

@@ -21,6 +21,8 @@ from codi_jax.interop.tensors import open_state
 
 INDEX = ".index.json"
 DEFAULT_SIZE = "5GB"  # of a shard, that of huggingface_hub
+_INDEX = re.compile(r".+\.index(\.[A-Za-z0-9_]+)?\.json")  # of diffusers' variants: ….index.fp16.json
+_WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # anywhere in a key
 _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.[A-Za-z]+)")
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _MAX_INDEX = 64 << 20  # bytes
@@ -41,7 +43,7 @@ class CheckpointFiles:
     index: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def open(self, open_file: Callable[[Path], dict[str, np.ndarray]] = open_state) -> dict[str, np.ndarray]:
-        """All tensors, as read-only views of the files.
+        """All tensors, as read-only views of the files; keys are without the names of PyTorch's wrappers of modules.
 
         Args:
           open_file: opens one file: key -> view.
@@ -59,7 +61,10 @@ class CheckpointFiles:
             where |= dict.fromkeys(state, file.name)
         if wrong := [key for key, name in self.index.items() if where.get(key) != name]:
             raise ConfigError(f"{self.path}: {len(wrong)} keys are not in the shard of the index: {few(wrong)}")
-        return out
+        plain_names = [_WRAPPERS.sub("", key) for key in out]
+        if len(set(plain_names)) != len(out):
+            raise ConfigError(f"{self.path}: it has tensors twice, with and without `_orig_mod.` or another wrapper")
+        return dict(zip(plain_names, out.values(), strict=True))
 
 
 def checkpoints(paths: Sequence[Path]) -> list[CheckpointFiles]:
@@ -73,12 +78,12 @@ def checkpoints(paths: Sequence[Path]) -> list[CheckpointFiles]:
     for path in paths:
         if path.is_dir():
             out.append(_of_folder(path))
-        elif path.name.endswith(INDEX):
+        elif _INDEX.fullmatch(path.name):
             out.append(_of_index(path))
     of_an_index = {file for checkpoint in out for file in checkpoint.files}
     for path in paths:
         shard = _SHARD.fullmatch(path.name)
-        if path.is_dir() or path.name.endswith(INDEX) or path in of_an_index:
+        if path.is_dir() or _INDEX.fullmatch(path.name) or path in of_an_index:
             continue
         if shard and int(shard[3]) > 1:
             shards.setdefault((path.parent, shard[1], shard[3], shard[4]), []).append(path)
@@ -127,13 +132,13 @@ def _of_index(path: Path) -> CheckpointFiles:
 def _of_folder(folder: Path) -> CheckpointFiles:
     """The one checkpoint in a folder; of several formats, safetensors."""
     entries = sorted(path for path in folder.iterdir() if path.is_file())
-    indices = [path for path in entries if path.name.endswith(INDEX)]
+    indices = [path for path in entries if _INDEX.fullmatch(path.name)]
     files = [path for path in entries if path.suffix in _SUFFIXES]
     if not files and not indices:
         inner = sorted({path.parent.name for suffix in _SUFFIXES for path in folder.glob(f"*/*{suffix}")})
         hint = f"; give one of its folders {few(inner, 6)}" if inner else ""
         raise ConfigError(f"{folder}: no weights ({', '.join(_SUFFIXES)}) in this folder{hint}")
-    indices = [path for path in indices if path.name.endswith(f".safetensors{INDEX}")] or indices
+    indices = [path for path in indices if ".safetensors.index." in path.name] or indices
     whole = [path for path in files if not _SHARD.fullmatch(path.name)]
     found = checkpoints([*indices, *(whole if indices else files)])
     safe = [c for c in found if all(file.suffix == ".safetensors" for file in c.files)]

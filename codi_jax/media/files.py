@@ -30,6 +30,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns about damaged
 FULL = 1 << 15  # full scale of int16
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 64 << 20  # of an image or a frame
+_MAX_SHOWN = 1024  # characters of a path in a message
 MAX_FRAMES = 10_000  # decoded from one file
 MAX_RATE = 768_000  # samples per second
 _PREROLL = 0.5  # seconds decoded before `start`: after a seek, a decoder needs a few packets
@@ -92,12 +93,17 @@ def existing_file(path: Any, what: str) -> MediaFile:
     file = path if isinstance(path, MediaFile) else MediaFile(str(path))
     size = file.size()
     if size is None:
-        raise MediaError("missing", f"{file.name}: no such {what}")
+        raise MediaError("missing", f"{_short(file.name)}: no such {what}")
     if not size:
         raise MediaError("empty", f"{file.name}: an empty file")
     if size > MAX_BYTES:
         raise MediaError("large", f"{file.name}: larger than {MAX_BYTES >> 20} MiB")
     return file
+
+
+def _short(name: str) -> str:
+    """A path for a message: that of a column may be a whole image in base64."""
+    return name if len(name) <= _MAX_SHOWN else f"{name[:60]}… ({len(name)} characters)"
 
 
 def _after_start(file: MediaFile) -> str:

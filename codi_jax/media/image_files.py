@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from codi_jax.config import ConfigError
-from codi_jax.media import files, png
+from codi_jax.media import deep_colours, files, png, tiff
 from codi_jax.media.files import MediaError, MediaFile
 from codi_jax.media.greys import NotFiniteError, greys_of
 
@@ -31,19 +31,28 @@ def read_image(source: Any) -> Image.Image:
         with _image_errors("the image"):
             return _to_rgb(source, "the image")
     file = files.existing_file(source, "image file")
-    return use_image(file, lambda image: _to_rgb(image, file.name))
+    is_deep, out = use_image(file, lambda image: (deep_colours.is_deep(image), _to_rgb(image, file.name)))
+    if is_deep and deep_colours.is_dark(out):
+        return deep_colours.with_lower(out, use_image(file, deep_colours.lower_bytes))
+    return out
 
 
 def use_image(file: MediaFile, use: Callable[[Image.Image], T]) -> T:
     """What a function takes from an image file, which is open but not decoded; errors of Pillow become a MediaError."""
     with _image_errors(file.name), file.open() as stream:
-        if _is_heic(stream):
+        if is_heic := _is_heic(stream):
             _register_heic(file.name)
         is_png = png.is_png(stream)
         if not (is_png and (file.size() or 0) > png.LARGE and png.has_large_chunk(stream)):
             try:
                 with Image.open(stream) as image:
                     return use(image)
+            except UnidentifiedImageError as error:
+                if is_heic:
+                    raise MediaError("damaged", f"{file.name}: not a readable HEIC image; is it whole?") from error
+                if kind := tiff.unread_kind(stream):
+                    raise MediaError("kind", f"{file.name}: {kind}") from error
+                raise
             except ValueError as error:
                 if isinstance(error, (ConfigError, NotFiniteError)) or not is_png:
                     raise
@@ -90,6 +99,10 @@ def _register_heic(name: str) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     files.check_pixels(image.width, image.height, name)
+    if tiff.has_deep_planes(image):
+        raise MediaError(
+            "kind", f"{name}: a TIFF of more than 8 bits in separate planes, which is not read; save it with one"
+        )
     greys = greys_of(image)
     image = ImageOps.exif_transpose(image)
     if greys is not None:

@@ -9,6 +9,7 @@ from codi_jax.data.folder import FolderTable
 from codi_jax.data.manifest import Manifest, ManifestConfig
 from codi_jax.data.tables import read_table
 from codi_jax.media.files import MediaError
+from codi_jax.media.image_files import read_image
 
 
 def captions(path, **config):
@@ -24,6 +25,20 @@ def test_a_header_from_the_config_and_comments_above_the_rows(tmp_path):
     assert captions(tmp_path / "x.tsv", header=("id", "text")) == ["one", "# two"]
     with pytest.raises(ConfigError, match=r"x\.csv: row 3 has a different number of columns than the header"):
         captions(tmp_path / "x.csv", header=("id", "text", "more"))
+
+
+def test_spaces_around_the_names_of_columns_do_not_count(tmp_path):
+    (tmp_path / "x.csv").write_text("id , text \na, one\n")
+    assert captions(tmp_path / "x.csv") == ["one"]
+    (tmp_path / "x.tsv").write_bytes('\ufeffid\ttext \r\na\t"two" words\r\n'.encode())
+    assert captions(tmp_path / "x.tsv") == ['"two" words']
+
+
+def test_a_file_name_that_is_a_whole_image_is_shown_briefly(tmp_path):
+    """As of a table whose images are in base64."""
+    with pytest.raises(MediaError) as error:
+        read_image("iVBORw0KGgo" * 100_000)
+    assert str(error.value) == f"{('iVBORw0KGgo' * 6)[:60]}… (1100000 characters): no such image file"
 
 
 def test_rows_of_several_files(tmp_path):

@@ -87,6 +87,37 @@ def test_a_compressed_tar_is_refused_with_the_command_that_unpacks_it(tmp_path, 
             recognize(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "begins", "said"),
+    [
+        ("x.tar.zst", b"\x28\xb5\x2f\xfd", "compressed by zstd, so its files have no offsets; unpack it: unzstd -k "),
+        ("x.tar.zst", b"\x50\x2a\x4d\x18", "compressed by zstd, "),  # a frame to skip comes first
+        ("x.tar.lz4", b"\x04\x22\x4d\x18", "compressed by lz4, so its files have no offsets; unpack it: unlz4 -k "),
+        ("x.tar.lzma", lzma.compress(b"", lzma.FORMAT_ALONE), "compressed by lzma, .* unpack it: unlzma -k "),
+        ("x.tar.Z", b"\x1f\x9d\x90", "compressed by compress, .* unpack it: uncompress -k "),
+        ("x.tar", b"PK\3\4", "a zip archive, not a tar; unpack it and read its folder"),
+        ("x.tar", b"7z\xbc\xaf\x27\x1c", "a 7z archive, not a tar"),
+        ("x.tar", b"Rar!\x1a", "a RAR archive, not a tar"),
+        ("x.tar", b"<!DOCTYPE html>", "1 of 1 shards are damaged, .*: a web page, not a tar; fetch it again"),
+        ("x.tar", b"version https://git-lfs.github.com/spec/v1\n", ": a Git LFS pointer, not a tar; fetch it with"),
+    ],
+)
+def test_what_is_taken_for_a_tar_is_named(tmp_path, name, begins, said):
+    (tmp_path / name).write_bytes(begins.ljust(2000, b"\1"))
+    with pytest.raises(ConfigError, match=said) as error:
+        records(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_was_not_fetched_is_one_of_the_damaged(tmp_path):
+    """So that the others of a thousand are used."""
+    for i in range(3):
+        shard(tmp_path / f"{i}.tar", sample(i))
+    (tmp_path / "3.tar").write_bytes(b"<html>" * 400)
+    rows = records(tmp_path / "{0..3}.tar", faults=FaultsConfig(max_bad_fraction=0.5))
+    assert len(rows) == 3 and rows.notes() == [f"{tmp_path / '3.tar'}: a web page, not a tar; fetch it again"]
+
+
 def test_the_command_unpacks_it(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(shard(tmp_path / "whole", sample(1)).read_bytes()))
     with pytest.raises(ConfigError) as error:

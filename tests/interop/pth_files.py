@@ -26,6 +26,18 @@ b+OKEqQ2p85ye3D6dGlJaNlezkNNU/oapZKtnBMynqd0ZNeH7JliqmsPMSmtjsW6YkXY/XXc7fSLxg08
 nq/9F4LB5c0=
 """
 
+# The same of 2.13.0 in the format of torch before 1.6, below `generator` and beside a defaultdict(int).
+LEGACY_BY_TORCH = """
+eNp9k1tzk0AUxwmQ1KK9eLde6z31EhOakESrrbXW6norvvDiMAjbgCLkwFJHZzqTl8bqZ/DBR7+Fn8eP4IwPHpb0pugOMHv28vv/97CnJ35W/F9fFn9Ovv
+72fKLSE5/8kPC7BkLZGBcEoRuFLLRD31ylUeyFARRwgTGCM77HmE9NGjieFYC4YSg4yN53qRl7H2gM0hrIZaOIg7EbRgyKRDQkjLyAQYnIhpwywqADQ0RO
+kk3NYRzt0IBGFgsjKNgo7VOboXKsPIscGlFnwbOZAuKUDlLZKOH6d9TruAxkG7fYbsVMmOfHihnRV4nnOyajQRxG5qqqQLFcNoZSR7jS6lAoZVuURT+02I
+tsUIEhYxTXtOvVRk2rtpuaqlVbsIebt7sJDJPSUwbKMhGISKQ+7CUSKfRh3yc39TTCYFSHMX485lEHxt0x7pIlUYDhfhdNuCU3V+SAm8EPpnCJiH04RAqp
+xuEMfoTBUR2OcZ4dIi+Cif/xjg94J5aJjCDknczMnsp4pxmc0WGSm3UtfwXOZrRBWuZ5XmraVmbObYs01OnperOptuA8iogocoFnZB0uksI6XMoELjMo6z
+DFBYIwoHDlb7tIUmvVeluDq0gSkHQtJQlE7sP11HcfKhntBoOqDjVOW4koBXWX3SU8wZbV6T+sthpNDeoDq42BVS212szgLQZtHW7yG9u1Iust3PrHheKz
+lNFIgZnc42BiWk0Vbg/U7gzUZlO1uUztLoN5He5t8GDhI9zXYTHJqoXRbgwPiMSjN17gxLC0qw4cumIlPnN4HTy0TTO1xbzANJW0oBR4tA5Eh8dpUb1Miy
+on1YW8PynmnULKS6Scd9uKtCIMmrjZEXqz231hFuPvO+KZkrCz9XBemMMH3x6+X+d+AyE8Lc8=
+"""
+
 DTYPES = ("f8", "f4", "f2", ml_dtypes.bfloat16, "i8", "i4", "i2", "i1", "u1", "?")
 
 

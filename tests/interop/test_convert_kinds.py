@@ -82,6 +82,15 @@ def test_averages_of_a_file_that_has_none_are_an_error(sd, tmp_path):
     assert not (tmp_path / "weights").exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_another_seed_is_refused_before_anything_is_written(sd, tmp_path, seed):
+    model, _, state = sd
+    file = save(tmp_path / "sd.ckpt", state)
+    with pytest.raises(ConfigError, match=rf"^--seed: expected 0 or more and at most 64 bits, got {seed}$"):
+        convert(model, [file], tmp_path / "weights", seed=seed)
+    assert not (tmp_path / "weights").exists()
+
+
 def test_parts_of_a_file_are_read_alone(sd, tmp_path):
     """So that a file of which one part is of another kind gives the others."""
     model, params, state = sd

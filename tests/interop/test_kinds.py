@@ -67,6 +67,20 @@ VARIANTS = {
     "U-Net, bare": ("SD", only(UNET), ["vision_unet"]),
     "U-Net, diffusion_model": ("SD", only(UNET, "diffusion_model."), ["vision_unet"]),
     "U-Net, model.diffusion_model": ("SD", only(UNET, UNET), ["vision_unet"]),
+    "U-Net, unet": ("SD", only(UNET, "unet."), ["vision_unet"]),
+    **{
+        f"U-Net, {container}": ("SD", only(UNET, f"{container}."), ["vision_unet"])
+        for container in [
+            "net",
+            "network",
+            "params",
+            "weights",
+            "state",
+            "model_state",
+            "model_state_dict",
+            "checkpoint",
+        ]
+    },
     "U-Net, state_dict.model": ("SD", only(UNET, "state_dict.model."), ["vision_unet"]),
     "VAE, first_stage_model": ("SD", only(VAE, VAE), ["vision_codec"]),
     "VAE, bare": ("SD", only(VAE), ["vision_codec"]),
@@ -193,8 +207,51 @@ def test_averages_of_an_autoencoder_are_read():
     assert bytes_of(with_ema(both)) == bytes_of({key: value + 1 for key, value in raw.items()})
 
 
+SECOND_DICTS = [
+    ("model.", "ema."),
+    ("state_dict.", "state_dict_ema."),
+    ("", "model_ema."),
+    ("model.unet.", "ema.ema_model.unet."),
+    ("params.", "params_ema."),
+    ("state_dict.model.", "ema_state_dict.model."),
+]
+
+
+@pytest.mark.parametrize(("raw", "ema"), SECOND_DICTS)
+def test_averages_in_a_second_dict_are_read_with_or_without_weights_beside_them(raw, ema):
+    unet = only(UNET)(state_of("SD"))
+    averages = {key: value + 1 for key, value in unet.items()}
+    others = {"ema.step": np.ones(()), "epoch": np.ones(())} if raw else {}
+    both = under(ema)(averages) | under(raw)(unet) | others
+    assert bytes_of(with_ema(both)) == bytes_of(averages)
+    assert bytes_of(with_ema(under(ema)(averages))) == bytes_of(averages)
+    with pytest.raises(ConfigError, match=r"it holds moving averages alone, which --ema reads$"):
+        recognise(under(ema)(averages))
+    if raw:
+        assert bytes_of(both) == bytes_of(unet)
+
+
+def test_averages_of_a_part_leave_the_others():
+    state = {key: value for key, value in state_of("SD").items() if "model_ema." not in key}
+    unet = only(UNET)(state)
+    both = state | {f"ema.{key}": value + 1 for key, value in unet.items()}
+    assert bytes_of(with_ema(both)) == bytes_of(state | {UNET + key: value + 1 for key, value in unet.items()})
+    with pytest.raises(ConfigError, match=r"ema\.out\.2\.bias \(9,\) is the average of model.diffusion_model.out"):
+        with_ema(both | {"ema.out.2.bias": np.ones(9)})
+
+
+def test_averages_alone_whose_names_have_no_dots_are_named():
+    alone = {key: value for key, value in averaged(state_of("SD")).items() if "model_ema." in key}
+    said = "it holds moving averages alone, whose names have lost their dots; give the file that has the weights beside"
+    for use in (recognise, with_ema):
+        with pytest.raises(ConfigError, match=said):
+            use(alone)
+
+
 def test_averages_that_are_absent_or_fit_nothing_are_named():
-    with pytest.raises(ConfigError, match=r"no moving averages \(model_ema\.…\): without --ema its weights are read"):
+    with pytest.raises(
+        ConfigError, match=r"no moving averages \(model_ema\.…, ema\.…\): without --ema its weights are read"
+    ):
         with_ema(state_of("CLIP"))
     state = averaged(state_of("SD"))
     with pytest.raises(ConfigError, match=r"1 moving averages belong to no weight: model_ema\.strange"):

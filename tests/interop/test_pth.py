@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from codi_jax.config import ConfigError
-from codi_jax.interop import pth, pth_pickle
+from codi_jax.interop import pth, pth_pickle, pth_tensors
 from codi_jax.interop.tensors import Item, open_state, write_pth
 from tests.interop.pth_files import BY_TORCH, DTYPES, archive, items, random_array, same
 
@@ -167,8 +167,8 @@ def test_zip64_archives_are_written_and_read(tmp_path, monkeypatch):
 def test_numbers_beyond_32_bits_are_written():
     item = Item("w", (3, 1 << 33), np.float16, lambda: None)
     tensor = pth_pickle.load(pickle.PROTO + b"\2" + pth._pickled(item, 7) + pickle.STOP)
-    storage = pth_pickle.Storage("7", np.dtype(np.float16), 3 << 33)
-    assert tensor == pth_pickle.Tensor(storage, 0, (3, 1 << 33), (1 << 33, 1))
+    storage = pth_tensors.Storage("7", np.dtype(np.float16), 3 << 33)
+    assert tensor == pth_tensors.Tensor(storage, 0, (3, 1 << 33), (1 << 33, 1))
 
 
 def test_only_one_tensor_at_a_time_is_in_memory(tmp_path):

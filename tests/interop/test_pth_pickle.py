@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.interop import mapped, pth, pth_pickle
+from codi_jax.interop import mapped, pth_pickle, pth_tree
 from codi_jax.interop.tensors import open_state, write_pth
 from tests.interop.pth_files import (
     GOOD,
@@ -54,7 +54,7 @@ RUNNING = {
     ),
     "functools.partial": (
         lambda c: PROTO2 + b"cfunctools\npartial\ncos\nsystem\n\x85R" + text(c) + b"\x85R.",
-        "functools.partial",
+        "os.system",
     ),
     "getattr of a module": (
         lambda c: (
@@ -67,7 +67,7 @@ RUNNING = {
             + text(c)
             + b"\x85R."
         ),
-        "builtins.getattr",
+        "builtins.__import__",
     ),
     "discarded result": (lambda c: PROTO2 + b"cos\nsystem\n" + text(c) + b"\x85R0}.", "os.system"),
     "memoized": (lambda c: PROTO2 + b"cos\nsystem\nq\x00h\x00" + text(c) + b"\x85R.", "os.system"),
@@ -103,7 +103,10 @@ def test_the_message_names_the_file_and_the_reason(tmp_path):
     file = archive(tmp_path / "weights.pth", PROTO2 + b"cos\nsystem\n" + text("true") + b"\x85R.")
     with pytest.raises(ConfigError) as error:
         open_state(file)
-    assert str(error.value) == (f"{file}: refused: it refers to os.system, but a file of weights may hold only tensors")
+    assert str(error.value) == (
+        f"{file}: refused: it refers to os.system, but a file of weights may hold only tensors; save its tensors alone "
+        "where it was written: torch.save(model.state_dict(), NEW)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def test_two_tensors_with_one_name_are_named(tmp_path):
 
 
 def test_the_number_of_items_of_shared_dicts_is_limited(tmp_path, torch, monkeypatch):
-    monkeypatch.setattr(pth, "_MAX_ITEMS", 1000)
+    monkeypatch.setattr(pth_tree, "_MAX_ITEMS", 1000)
     for tree in ({}, {"w": torch.Tensor()}):
         for _ in range(30):  # each refers twice to the previous one, which is pickled once
             tree = {"a": tree, "b": tree}
@@ -241,7 +244,7 @@ def test_limits_are_enforced(tmp_path, monkeypatch):
     for module, name, value, message in (
         (pth_pickle, "_MAX_OPCODES", 50, "over 50 opcodes"),
         (pth_pickle, "MAX_BYTES", 100, "data.pkl has [0-9]+ bytes, over 100"),
-        (pth, "MAX_TENSORS", 4, "over 4 tensors"),
+        (pth_tree, "MAX_TENSORS", 4, "over 4 tensors"),
         (mapped, "_MAX_KEY", 0, "a tensor's name is over 0 characters long"),
     ):
         with monkeypatch.context() as patch:

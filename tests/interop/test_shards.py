@@ -53,6 +53,25 @@ def test_an_index_a_folder_and_all_shards_are_the_same_checkpoint(folder):
     check(opened(folder))
 
 
+def test_an_index_of_a_variant_is_one(folder):
+    """As diffusers writes it for `variant="fp16"`."""
+    (folder / INDEX).rename(folder / "model.safetensors.index.fp16.json")
+    check(opened(folder / "model.safetensors.index.fp16.json"))
+    check(opened(folder))
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_names_of_wrapped_modules_are_those_of_the_modules(tmp_path, wrapper):
+    """Of torch.compile, FSDP and activation checkpointing, of the whole model or of a layer."""
+    whole = {f"{wrapper}.{key}": value for key, value in STATE.items()}
+    inner = {key.replace("layer.3.", f"layer.3.{wrapper}."): value for key, value in STATE.items()}
+    for state in (whole, inner):
+        save_file(state, tmp_path / "a.safetensors")
+        check(opened(tmp_path / "a.safetensors"))
+    save_file(whole | STATE, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", match="it has tensors twice, with and without `_orig_mod.` or another wrapper")
+
+
 def test_files_of_several_checkpoints_stay_apart(folder, tmp_path):
     save_file({"a": np.ones(1)}, tmp_path / "other.safetensors")
     found = checkpoints([folder / FIRST, tmp_path / "other.safetensors", folder / SECOND])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from codi_jax.media import files, png
+from codi_jax.media import tiff as tiff_kinds
 from codi_jax.media.files import MediaError, MediaFile
 from codi_jax.media.image_files import read_image
 from codi_jax.media.metadata import probe
@@ -145,6 +146,95 @@ def test_floats_that_are_not_finite_are_refused(wrong):
     assert error.value.reason == "numbers"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [
+        ("f8", "1 channel of 64-bit floats"),
+        ("f2", "1 channel of 16-bit floats"),
+        ("u8", "1 channel of 64-bit unsigned integers"),
+        ("i8", "1 channel of 64-bit signed integers"),
+    ],
+)
+def test_a_tiff_that_pillow_does_not_read_is_named_by_its_values(dtype, said):
+    data = tiff(np.ones((4, 4), dtype))
+    for tag in (258, 277, 339):  # as writers have them: short numbers
+        data = data.replace(struct.pack("<HHI", tag, 4, 1), struct.pack("<HHI", tag, 3, 1))
+    with pytest.raises(MediaError) as error:
+        read_image(MediaFile("x.tif", data))
+    assert str(error.value) == (
+        f"x.tif: a TIFF of {said}, which is not read; save it as RGB, or as grey of 8 or 16 bits"
+    )
+    assert error.value.reason == "kind"
+
+
+def test_the_values_of_large_and_big_endian_tiffs_are_found():
+    """Several numbers of a tag stand elsewhere; BigTIFF has offsets of 64 bits."""
+    values = struct.pack(">3H", 32, 32, 32)
+    tags = struct.pack(">HHII", 258, 3, 3, 200) + struct.pack(">HHIHH", 277, 3, 1, 3, 0)
+    tags += struct.pack(">HHIHH", 339, 3, 1, 3, 0)
+    classic = (b"MM\0*" + struct.pack(">IH", 8, 3) + tags + bytes(4)).ljust(200, b"\0") + values
+    big = b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2)
+    big += struct.pack("<HHQHHI", 258, 3, 1, 64, 0, 0) + struct.pack("<HHQHHI", 339, 3, 1, 6, 0, 0) + bytes(8)
+    said = {"3 channels of 32-bit floats": classic, "1 channel of 64-bit complex numbers": big}
+    for kind, data in said.items():
+        assert tiff_kinds.unread_kind(io.BytesIO(data)) == (
+            f"a TIFF of {kind}, which is not read; save it as RGB, or as grey of 8 or 16 bits"
+        )
+    for data in (b"II*\0", classic[:20], b"PNG", b"II+\0" + b"\xff" * 20):
+        assert tiff_kinds.unread_kind(io.BytesIO(data)) is None
+
+
+def colours_of_16_bits(values, kind, orientation=1):
+    """A PNG or TIFF [H, W, C] of 16 bits: grey and opacity, or red, green, blue and perhaps opacity."""
+    height, width, channels = values.shape
+    if kind == "png":
+        header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+        rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        chunks = chunk(b"IHDR", header) + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    order = {"tif": "<", "tif, big-endian": ">"}[kind]
+    data = values.astype(f"{order}u2").tobytes()
+    bits = 8 + len(data)
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 2), (273, 8), (274, orientation)]
+    tags += [(277, channels), (278, height), (279, len(data))]
+    table = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags:
+        table += struct.pack(f"{order}HHII", tag, 3 if tag == 258 else 4, channels if tag == 258 else 1, value)
+    start = struct.pack(f"{order}I", bits + 2 * channels)
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + start + data + struct.pack(f"{order}{channels}H", *[16] * channels) + table + bytes(4)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("png", 2), ("png", 3), ("png", 4), ("tif", 3), ("tif, big-endian", 3)])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_12_bits_in_16_of_colours_are_12_bits(kind, channels, bits):
+    """As greys: 0 to 4095, if no value is larger. Opacity is 65535 beside them."""
+    values = np.random.default_rng(0).integers(0, 1 << bits, (4, 6, channels))
+    values[0, 0] = (1 << bits) - 1
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    levels = np.broadcast_to((values[..., : channels - (channels != 3)] >> (bits - 8)), (4, 6, 3))
+    for orientation, turned in ((1, levels), (6, np.rot90(levels, -1))):
+        got = np.asarray(read_image(MediaFile("x", colours_of_16_bits(values, kind, orientation))))
+        np.testing.assert_array_equal(got, turned)
+
+
+def test_planes_of_16_bits_are_named():
+    """Pillow reads their bytes as values."""
+    data = colours_of_16_bits(np.zeros((2, 2, 3), int), "tif").replace(
+        struct.pack("<HHII", 274, 4, 1, 1), struct.pack("<HHII", 284, 4, 1, 2)
+    )
+    with pytest.raises(MediaError, match=r"^x: a TIFF of more than 8 bits in separate planes, which is not read; save"):
+        read_image(MediaFile("x", data))
+
+
+def test_black_of_16_bits_is_black():
+    got = np.asarray(read_image(MediaFile("x", colours_of_16_bits(np.zeros((2, 2, 3), int), "png"))))
+    assert got.shape == (2, 2, 3) and not got.any()
+
+
 def test_orientation_and_transparency_of_16_bits():
     values = np.round(RAMP[:32] * 65535).astype(np.uint16)
     exif = Image.Exif()
@@ -259,6 +349,23 @@ def test_heic_is_read_by_pillow_heif_if_it_is_installed(monkeypatch):
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     got = np.asarray(read_image(MediaFile("x.heic", heic(*BRANDS[0]))))
     assert got.shape == (4, 6, 3) and (got == [10, 20, 30]).all()
+
+
+def test_a_cut_heic_is_damaged_and_not_of_an_unknown_format(monkeypatch):
+    """Pillow names no format if all plugins refuse a file, as that of pillow-heif does then."""
+
+    def refuse(stream, filename):
+        raise SyntaxError("not a HEIF file")
+
+    def register_heif_opener():
+        Image.register_open("HEIF", refuse, lambda begins: begins[4:12] == b"ftypheic")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register_heif_opener))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    with pytest.raises(MediaError, match=r"^x\.heic: not a readable HEIC image; is it whole\?$") as error:
+        read_image(MediaFile("x.heic", heic(*BRANDS[0])))
+    assert error.value.reason == "damaged"
 
 
 def test_heic_files_of_pillow_heif():
