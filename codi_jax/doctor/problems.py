@@ -10,7 +10,7 @@ from codi_jax.doctor.facts import Dependency, Facts, Folder
 from codi_jax.doctor.requirements import PLUGINS
 
 GIB = 2**30
-LEAST_MEMORY = 2 * GIB  # generation with the packaged model takes about 1.5
+LEAST_MEMORY = 2 * GIB  # the packaged model takes 1.3 for a sample of all modalities
 ENOUGH_SPACE = GIB  # what compiled programs, or a sample file while it is uploaded, may take
 CUDA_DRIVER = 580  # the first that CUDA 13 runs on, see the extra `cuda` in setup.py
 EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "plan"}  # platform of jax -> the extra with its library
@@ -214,103 +214,6 @@ def _of_memory_limit(facts: Facts) -> Found:
     if limit is not None and limit < LEAST_MEMORY:
         what = f"the control group limits memory to {limit / GIB:.1f} GiB, less than the packaged model needs"
         yield Problem(what, f"give the container at least {LEAST_MEMORY / GIB:.0f} GiB: beyond it processes are killed")
-
-
-def _remedy_of_devices(facts: Facts) -> str:
-    for platform, extra in EXTRAS.items():
-        if platform in _platforms(facts) and not _libraries(facts, platform):
-            return f"pip install 'codi_jax[{extra}]' for JAX_PLATFORMS={platform}, or unset JAX_PLATFORMS"
-    environment = facts.machine.environment
-    given = [f"{name}={environment[name]}" for name in ("JAX_PLATFORMS", "XLA_FLAGS") if environment.get(name)]
-    return f"check {' and '.join(given)}" if given else "install jax again with `pip install --force-reinstall`"
-
-
-def _hiding(facts: Facts, *platforms: str) -> str | None:
-    """The setting by which jax is told not to use these platforms; None if there is none."""
-    environment, named = facts.machine.environment, _platforms(facts)
-    if named and not {*named} & {*platforms}:
-        return f"JAX_PLATFORMS={environment['JAX_PLATFORMS']}"
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if "cuda" in platforms and visible is not None and visible.strip() in ("", "-1"):
-        return f"CUDA_VISIBLE_DEVICES={visible}"
-    return None
-
-
-def _of_unused(facts: Facts, what: str, library: bool, *platforms: str) -> Found:
-    """An accelerator that is there, while jax finds the CPU alone."""
-    if facts.devices.platform != "cpu":
-        return
-    if hidden := _hiding(facts, *platforms):
-        yield Problem(f"{hidden} hides {what}", f"unset {hidden.partition('=')[0]} to use it")
-        return
-    seen = f"jax finds only the CPU, though there is {what}"
-    if not library:
-        yield Problem(seen, f"pip install 'codi_jax[{EXTRAS[platforms[0]]}]'")
-    else:
-        why = facts.devices.warning or "jax does not say why"
-        yield Problem(
-            f"{seen} and its library", f"see `python -c 'import jax; jax.devices(\"{platforms[0]}\")'` ({why})"
-        )
-
-
-def _of_nvidia(facts: Facts) -> Found:
-    driver = facts.machine.nvidia
-    if driver is None:
-        return
-    known = driver if driver != "unknown" else "of an unknown version"
-    plugins = _libraries(facts, "cuda")
-    yield from _of_unused(facts, f"an NVIDIA driver {known}", bool(plugins), "cuda", "gpu")
-    major = driver.partition(".")[0]
-    if major.isdecimal() and int(major) < CUDA_DRIVER and not any("cuda12" in name for name in plugins):
-        yield Problem(
-            f"the NVIDIA driver {driver} is older than {CUDA_DRIVER}, which CUDA 13 needs", "update the driver"
-        )
-
-
-def _of_tpu(facts: Facts) -> Found:
-    if chips := facts.machine.tpu_chips:
-        yield from _of_unused(facts, f"a TPU of {chips} chips", bool(_libraries(facts, "tpu")), "tpu")
-
-
-def _of_folder(folder: Folder, what: str, variable: str) -> Found:
-    if folder.path is None:
-        yield Problem(f"there is no folder for {what}", f"set {variable} to one that you may write")
-    elif not folder.writable:
-        yield Problem(f"{folder.path}, the folder for {what}, may not be written", f"set {variable} to another folder")
-    elif folder.free is not None and folder.free < ENOUGH_SPACE:
-        free = f"only {folder.free / GIB:.2f} GiB are free in {folder.path}, the folder for {what}"
-        yield Problem(free, f"free some space, or set {variable} to a folder on another disk")
-
-
-def _of_cache(facts: Facts) -> Found:
-    named = "JAX_COMPILATION_CACHE_DIR" in facts.machine.environment
-    yield from _of_folder(facts.cache, "compiled programs", "JAX_COMPILATION_CACHE_DIR" if named else "XDG_CACHE_HOME")
-
-
-def _of_temporary(facts: Facts) -> Found:
-    yield from _of_folder(facts.temporary, "temporary files", "TMPDIR")
-
-
-def _of_memory_fraction(facts: Facts) -> Found:
-    for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"):
-        if (text := facts.machine.environment.get(name)) is None:
-            continue
-        try:
-            fraction = float(text)
-        except ValueError:
-            fraction = math.nan
-        if not 0 < fraction <= 1:
-            yield Problem(f"{name}={text} is no share of the GPU's memory", "set it above 0 and at most 1, as 0.75")
-
-
-def _of_memory_limit(facts: Facts) -> Found:
-    total, limit = facts.machine.memory, facts.machine.memory_limit
-    if limit is not None and (total is None or limit < total):
-        host = f", the host has {total / GIB:.1f} GiB" if total is not None else ""
-        what = f"the control group limits memory to {limit / GIB:.1f} GiB{host}"
-        yield Problem(
-            what, "raise the limit of the container, or choose batches that fit: beyond it processes are killed"
-        )
 
 
 def _remedy(error: str, usual: str) -> str:
