@@ -51,11 +51,11 @@ ENVIRONMENT_NOISE = {"pairs": 0.3, "tuples": 0.0}
 TARGET = {"pairs": HUB, "tuples": "own"}  # of V
 OWN_SHARE = 1 - 1 / (len(MODALITIES) - 1)
 GUIDANCE = {
-    **dict.fromkeys(VIEWS, ClassifierFreeGuidance(4.0, 14.0, low=0.3)),
+    **dict.fromkeys(VIEWS, ClassifierFreeGuidance(5.0, 14.0, low=0.3)),
     **dict.fromkeys(LABELS, ClassifierFreeGuidance(2.0, 3.0)),
 }
 # Labels lead, for they are sure of the digit first; then view_1, with which all were trained.
-STEPS_OF_SAMPLING, DELAY = 20, {HUB: 10, **dict.fromkeys(VIEWS[1:], 16)}
+STEPS_OF_SAMPLING, DELAY = 20, {HUB: 6, **dict.fromkeys(VIEWS[1:], 12)}
 
 
 def pools(pairs: Pairs) -> tuple[tuple[str, str], ...]:
