@@ -3,10 +3,8 @@
 The task is that of PolyMNIST-Quadrant-Labels (MUNI, arXiv 2606.16408), on data of our own, see codi_jax/polymnist:
 views of 32 pixels (64 as published: side=64), glyphs of 5000 MNIST digits, procedural backgrounds.
 
-One run on pairs has been trained: 2.4 hours of processes, two at a time. It does not reach its goal yet: prompted by
-view_1, view_2 shows its digit in .88 of 200 validation samples (the judge reads .97 of real ones), but of 100 generated
-together view_1 and the label of the digit agree in .62, two views in .44 to .56, and of 200 all five in .03. Tuples
-have not been trained.
+The run on pairs takes 3.5 hours of processes, two at a time; docs/polymnist.md says what it reaches. Tuples have not
+been trained to the end.
 
     codi-jax train --config=polymnist --workdir=out/polymnist_pairs --jobs=2           pairs with view_1 alone
     codi-jax train --config=polymnist:pairs=tuples --workdir=out/polymnist_tuples --jobs=2      a quarter complete

@@ -5,17 +5,14 @@ own seed. With `pairs=tuples` a quarter of the tuples is complete, and each pool
 modalities; there is a pool for each of the ten pairs.
 
 V and X of all modalities are trained in one stage, whose batches come from the pools in turns; then X alone, mostly of
-two views: 1500 steps more of one pair of views took their agreement from .73 to .93. In generation the
-environment of an output is the mean of the tokens of four others, of which some know nothing yet. `own_share` is 3/4,
-so that in training, too, the share of the partner is anything from a quarter to all. With `pairs=pairs` view_1, which
-is in every pair and shows all that they share, is the target of every V, and the environment is noisy in training,
-since in generation it has outputs that were not beside the modality in training.
+two views: 1500 steps more of one pair of views took their agreement from .73 to .93. In generation the environment of
+an output is a mixture of the tokens of four others, of which some know nothing yet. `own_share` is 3/4, so that in
+training, too, the share of the partner is anything from a quarter to all. With `pairs=pairs` view_1, which is in every
+pair and shows all that they share, is the target of every V, and the environment is noisy in training, since in
+generation it has outputs that were not beside the modality in training.
 
-The time of stages was estimated before the first run: the operations of the loss of a batch, counted, times the seconds
-per operation of the same stage of digit_world on one core (`presets/digit_world/stages.py`). Of 10^9 operations,
-codec.views has 1.26, ldm.view_k 3.36, joint.all 8.44 for two views and 4.52 for a view and a label; codec.image,
-ldm.image and joint.text+image of digit_world have 1.55, 0.89 and 1.18. That gave 2.6 core hours at length 1 for
-`pairs`, which took 2.4 beside other work, and a little more for `tuples`.
+docs/polymnist.md says what each of these is worth. `pairs` takes 3.5 hours of processes beside other work, of which
+the U-Nets of the views take 1.2 and the two joint stages 1.2; `tuples` a little more.
 """
 
 import dataclasses
