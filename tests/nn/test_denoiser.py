@@ -20,7 +20,7 @@ KINDS = {kind: dataclasses.replace(config, **toy.ONE_LEVEL) for kind, config in 
 ENVIRONMENT = toy.tokens(4, 3, toy.E)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[pytest.param(k, marks=[pytest.mark.slow] * (k == "sequence")) for k in KINDS])
 def net(request):
     """The denoiser of a kind, nonzero parameters and a latent."""
     denoiser = Denoiser(KINDS[request.param], cross_width=toy.E)

@@ -216,7 +216,9 @@ def check_on_mesh(name, mesh, config, first):
     return state
 
 
-@pytest.mark.parametrize("trained", ["bridging", "ldm", "latent_alignment"], indirect=True)
+@pytest.mark.parametrize(
+    "trained", ["bridging", pytest.param("ldm", marks=pytest.mark.slow), "latent_alignment"], indirect=True
+)
 def test_sharded_over_eight_devices_the_step_is_the_same(trained):
     name = trained[0]
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))

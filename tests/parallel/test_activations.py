@@ -104,7 +104,8 @@ def of_activations(program):
 
 
 @pytest.mark.parametrize(
-    "network", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("image", "sequence", "vector"))) for n in NETWORKS]
+    "network",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("image", "video", "sequence"))) for n in NETWORKS],
 )
 def test_no_activation_is_sent_under_fsdp(network):
     program = compiled(network, make_mesh(MeshConfig(data=2, fsdp=4)))
