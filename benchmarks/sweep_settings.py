@@ -36,6 +36,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "map": GRID,
     "merged": GRID,
     "adjusted": ADJUSTMENTS,
+    "by_norm": {"by_norm": (0, 1)},  # tokens of the others weighted by how much they know, or their mean
 }
 
 
@@ -59,6 +60,8 @@ def changed(present: GenerateConfig, field: str, value: float) -> GenerateConfig
     if field == "delay":
         names = list(present.guidance)
         return dataclasses.replace(present, delay={name: int(value) * (name != names[0]) for name in names})
+    if field == "by_norm":
+        return dataclasses.replace(present, environment="by_norm" if value else "mean")
     guidance = {name: dataclasses.replace(rule, **{field: value}) for name, rule in present.guidance.items()}
     return dataclasses.replace(present, guidance=guidance)
 
