@@ -58,9 +58,10 @@ def parse(args: argparse.Namespace) -> dict[str, Condition]:
       ConfigError: another form, one output twice, or an option without the one it belongs to.
     """
     held, masks, edited = (_values(name, getattr(args, name)) for name in ("hold", "mask", "edit"))
-    strengths = _numbers("--strength", args.strength, edited)
+    strengths = _numbers("--strength", args.strength, edited, "--edit NAME=FILE")
     parts = {name for name, value in held.items() if name in masks or _PART.fullmatch(value)}
-    scales = _numbers("--reconstruction", args.reconstruction, [*parts, *(name for name in edited if name in masks)])
+    parts |= edited.keys() & masks.keys()
+    scales = _numbers("--reconstruction", args.reconstruction, parts, "a part that --hold or --mask keeps")
     if both := [name for name in held if name in edited]:
         raise ConfigError(f"--hold and --edit of {both[0]}: use only one of them; a --mask keeps a part of --edit")
     for option, given in (("--mask", masks), ("--strength", strengths), ("--reconstruction", scales)):
@@ -98,14 +99,13 @@ def _values(option: str, given: Iterable[str]) -> dict[str, str]:
     return out
 
 
-def _numbers(option: str, given: Iterable[str], outputs: Iterable[str]) -> dict[str, Any]:
-    """Output -> number; a number alone is that of all these outputs."""
+def _numbers(option: str, given: Iterable[str], outputs: Iterable[str], needs: str) -> dict[str, Any]:
+    """Output -> number; a number alone is that of all these outputs, of which the error says how to give one."""
     out: dict[str, Any] = {}
     for argument in given:
         name, _, value = argument.rpartition("=")
         names = [name.strip()] if name.strip() else list(outputs)
         if not names:
-            needs = "--edit NAME=FILE" if option == "--strength" else "a part that --hold or --mask keeps"
             raise ConfigError(f"{option}: needs {needs}")
         out |= dict.fromkeys(names, number(option, value, float))
     return out

@@ -38,6 +38,16 @@ lNFIgZnc42BiWk0Vbg/U7gzUZlO1uUztLoN5He5t8GDhI9zXYTHJqoXRbgwPiMSjN17gxLC0qw4cumIl
 on1YW8PynmnULKS6Scd9uKtCIMmrjZEXqz231hFuPvO+KZkrCz9XBemMMH3x6+X+d+AyE8Lc8=
 """
 
+WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
+VALUES = {  # that both files have
+    "weight": WEIGHT,
+    "tied": WEIGHT,
+    "turned": WEIGHT.T,
+    "corner": WEIGHT[1:, 1:],
+    "half": np.array([0, 1], ml_dtypes.bfloat16),
+    "none": np.zeros((0, 4), np.float32),
+    "free": np.array([0, 1], np.float16),
+}
 DTYPES = ("f8", "f4", "f2", ml_dtypes.bfloat16, "i8", "i4", "i2", "i1", "u1", "?")
 
 

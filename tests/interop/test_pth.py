@@ -8,7 +8,6 @@ import zipfile
 import zlib
 
 import hypothesis.strategies as st
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +15,7 @@ from hypothesis import given
 from codi_jax.config import ConfigError
 from codi_jax.interop import pth, pth_pickle, pth_tensors
 from codi_jax.interop.tensors import Item, open_state, write_pth
-from tests.interop.pth_files import BY_TORCH, DTYPES, archive, items, random_array, same
+from tests.interop.pth_files import BY_TORCH, DTYPES, VALUES, WEIGHT, archive, items, random_array, same
 
 # Reading.
 
@@ -25,17 +24,7 @@ def test_a_file_written_by_torch_is_read(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(zlib.decompress(base64.b64decode(BY_TORCH)))
     state = open_state(file)
-    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    expected = {
-        "weight": weight,
-        "bias": np.array([0.5, -1], np.float32),
-        "tied": weight,
-        "turned": weight.T,
-        "corner": weight[1:, 1:],
-        "half": np.array([0, 1], ml_dtypes.bfloat16),
-        "none": np.zeros((0, 4), np.float32),
-        "free": np.array([0, 1], np.float16),
-    }
+    expected = {"weight": WEIGHT, "bias": np.array([0.5, -1], np.float32), **VALUES}
     assert list(state) == list(expected)
     for key, value in expected.items():
         assert same(state[key], value), key

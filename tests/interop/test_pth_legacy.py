@@ -5,15 +5,13 @@ import pickle
 import struct
 import zlib
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.interop.tensors import open_state
-from tests.interop.pth_files import GOOD, LEGACY_BY_TORCH, PROTO2, STORAGE, same, text
+from tests.interop.pth_files import GOOD, LEGACY_BY_TORCH, PROTO2, STORAGE, VALUES, WEIGHT, same, text
 
-WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
 MACHINE = pickle.dumps({"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}, 2)
 ELEMENTS = struct.pack("<q", 6) + WEIGHT.tobytes()
@@ -34,16 +32,7 @@ def opened(tmp_path):
 
 def test_a_file_written_by_torch_is_read(opened):
     state = opened(zlib.decompress(base64.b64decode(LEGACY_BY_TORCH)))
-    expected = {
-        "weight": WEIGHT,
-        "tied": WEIGHT,
-        "turned": WEIGHT.T,
-        "corner": WEIGHT[1:, 1:],
-        "half": np.array([0, 1], ml_dtypes.bfloat16),
-        "none": np.zeros((0, 4), np.float32),
-        "free": np.array([0, 1], np.float16),
-        "param": np.array([0.5, -1], np.float32),
-    }
+    expected = {**VALUES, "param": np.array([0.5, -1], np.float32)}
     assert list(state) == [f"generator.{key}" for key in expected]
     for key, value in expected.items():
         assert same(state[f"generator.{key}"], value), key

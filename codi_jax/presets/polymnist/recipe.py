@@ -165,23 +165,26 @@ class Recipe:
             trainable=(f"{name}_environment/.*",), depends_on=(f"ldm.{name}",), settings=self.alignment((), (name,)),
         )  # fmt: skip
 
+    def joint_settings(self) -> dict[str, Any]:
+        """Settings of the stages of X."""
+        extra = {"own_share": self.own_share, "environment_noise": self.environment_noise}
+        return self.alignment(MODALITIES, MODALITIES) | {name: x for name, x in extra.items() if x}
+
     def joint(self) -> StageConfig:
         """Stage joint.all: V and X of all modalities, from media of all pools."""
-        extra = {"own_share": self.own_share, "environment_noise": self.environment_noise}
         parts = tuple(f"{name}_{role}/.*" for name in MODALITIES for role in ("environment", "cross"))
         return self.made(
             "joint.all", "latent_alignment", MODALITIES, "pools", steps_of=f"joint.{self.pairs}", batch_size=32,
             trainable=parts, depends_on=tuple(f"environment.{name}" for name in MODALITIES),
-            settings=self.alignment(MODALITIES, MODALITIES) | {name: x for name, x in extra.items() if x},
+            settings=self.joint_settings(),
         )  # fmt: skip
 
     def cross(self) -> StageConfig:
         """Stage joint.cross: X alone, in larger batches, without prompts, mostly of two views, which learn slowest."""
-        of = self.joint()
-        settings = {**of.settings, "aligned": (), "align": "none", "prompts": {"sources": MODALITIES, "drop": 1.0}}
+        alone = {"aligned": (), "align": "none", "prompts": {"sources": MODALITIES, "drop": 1.0}}
         return self.made(
             "joint.cross", "latent_alignment", MODALITIES, "pools of views", batch_size=64, depends_on=("joint.all",),
-            trainable=tuple(f"{name}_cross/.*" for name in MODALITIES), settings=settings,
+            trainable=tuple(f"{name}_cross/.*" for name in MODALITIES), settings=self.joint_settings() | alone,
         )  # fmt: skip
 
     def judge(self) -> StageConfig:

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from importlib import resources
 from types import SimpleNamespace
@@ -14,11 +13,11 @@ import pytest
 from codi_jax.digit_world.benchmark.combinations import subsets
 from codi_jax.digit_world.report import gallery, numbers, sets
 from codi_jax.report.markup import Html, el, join
+from tests.serve.browser import CHROMIUM
 
 PHONE = 390  # px
 NAMES = ("text", "image", "audio", "video")
 STYLE = resources.files("codi_jax.report").joinpath("style.css").read_text()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def on_a_phone(selector, name):
