@@ -1,6 +1,7 @@
 """Packaged models: reading back, and the messages for damaged files."""
 
 import json
+import os
 import shutil
 
 import ml_dtypes
@@ -54,6 +55,17 @@ def test_a_parameter_that_overflows_is_named(tmp_path):
     assert not (tmp_path / "config.json").exists()
     with pytest.raises(ConfigError, match="expected one of float16, bfloat16, float32, got 'int8'"):
         write(tmp_path, "int8")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_have_the_permissions_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "package")
+    finally:
+        os.umask(before)
+    files = list((tmp_path / "package").iterdir())
+    assert len(files) == 2 and {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~umask}
 
 
 def test_an_unknown_name_lists_the_packaged_models(tmp_path):

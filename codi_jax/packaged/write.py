@@ -113,5 +113,8 @@ def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     from safetensors.numpy import save_file
 
     with storage.atomic_write(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it; save_file makes a file that only its owner reads
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary)
+        temporary.chmod(mode)
         return hashlib.sha256(map_file(temporary).data).hexdigest()

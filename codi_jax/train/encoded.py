@@ -17,10 +17,13 @@ Training reads samples by position, from one stage, several, or a mixture of the
 Where a stage lacks a modality that another one has, its samples are zero, and `present` is 0.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,22 +33,21 @@ from codi_jax.data.arrays import Arrays
 from codi_jax.data.mixture import MixtureConfig, make_mixture
 from codi_jax.data.npy_records import NpyRecords
 from codi_jax.data.source import Source, effective_config, read_batch
+from codi_jax.modalities.base import TIMING
 from codi_jax.objectives.batches import MediaBatches
 from codi_jax.parallel import paths
 from codi_jax.train.recipe import Run
 from codi_jax.train.weights_record import weights_hash
 
 MARKER = "arrays.json"
-_OTHER_STAGES = ("denoiser", "environment")  # fields of a modality's config that encoding does not read
+_OTHER_STAGES = ("denoiser", "environment", TIMING)  # fields of a modality's config that encoding does not read
 
 
 def inputs(run: Run, name: str) -> dict[str, Any]:
     """What the samples of an `encode` stage depend on, apart from the weights, as JSON types."""
     stage, config = run.stage(name), run.codi.config
     assert isinstance(stage.source, str), "Run has checked that an encode stage names a source"
-    modalities = {
-        m: {k: v for k, v in to_dict(run.codi[m].config).items() if k not in _OTHER_STAGES} for m in stage.modalities
-    }
+    modalities = {m: _encoding(run.codi[m].config) for m in stage.modalities}
     model = {"width": config.width, "dtype": config.dtype, "null": config.null, "modalities": modalities}
     source = effective_config(run.config.sources[stage.source], f"sources.{stage.source}")
     return json.loads(json.dumps({"source": source, "modalities": stage.modalities, "model": model}))
@@ -66,14 +68,37 @@ def origin(run: Run, name: str) -> dict[str, Any]:
     return {**content, "fingerprint": digest.hexdigest()[:16]}
 
 
-def check_origin(saved: dict[str, Any], expected: dict[str, Any], says: str) -> None:
-    """Raises ConfigError if samples depend on other inputs than expected; the message names the first difference."""
-    a, b = (paths.flatten({k: v for k, v in tree.items() if k in expected}) for tree in (saved, expected))
-    differ = sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
-    if differ:
-        named = [path for path in differ if path != "fingerprint"] or differ
-        path = named[0]
+def check_origin(run: Run, saved: dict[str, Any], expected: dict[str, Any], says: str) -> None:
+    """Raises ConfigError if samples depend on other inputs than expected; the message names the first difference.
+
+    A field that the version which wrote `saved` did not have counts as its default, and an old name as the present one.
+    The fingerprint is a hash of the rest and depends on the version, so it is not compared.
+    """
+    a, b = (
+        paths.flatten({k: v for k, v in tree.items() if k in expected and k != "fingerprint"})
+        for tree in (_up_to_date(run, saved), expected)
+    )
+    if differ := sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)):
+        path = differ[0]
         raise ConfigError(f"{says}; delete it and run the stage again ({path}: {a.get(path)}, now {b.get(path)})")
+
+
+def _up_to_date(run: Run, saved: dict[str, Any]) -> dict[str, Any]:
+    """`saved` as this version writes it; as it is if this version cannot read it, so that it differs from all else."""
+    with warnings.catch_warnings(), contextlib.suppress(ConfigError, KeyError, TypeError, AttributeError):
+        warnings.simplefilter("ignore", FutureWarning)  # old names: nobody can change them in this file
+        modalities = {name: _encoding(run.codi[name].config, c) for name, c in saved["model"]["modalities"].items()}
+        source = effective_config(saved["source"])
+        return {**saved, "source": source, "model": {**saved["model"], "modalities": modalities}}
+    return saved
+
+
+def _encoding(config: Any, fields: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The fields of a modality's config on which samples depend; `fields` are others in their place."""
+    complete = to_dict(config)
+    others = {key: value for key, value in complete.items() if key in _OTHER_STAGES}
+    of = to_dict(from_dict(type(config), {**others, **fields})) if fields else complete
+    return json.loads(json.dumps({key: value for key, value in of.items() if key not in _OTHER_STAGES}))
 
 
 class EncodedSamples:
@@ -195,7 +220,7 @@ def _part(run: Run, name: str) -> tuple[Source, dict[str, np.ndarray]]:
     directory = run.directory(name)
     try:
         marker = json.loads((directory / MARKER).read_text())
-        check_origin(marker, origin(run, name), f"{directory} was computed from other weights or data")
+        check_origin(run, marker, origin(run, name), f"{directory} was computed from other weights or data")
         null = {modality: np.asarray(values, np.float32) for modality, values in marker["null"].items()}
         samples = NpyRecords(directory / "records") if marker["records"] else _arrays(directory)
         if len(samples) != marker["samples"]:

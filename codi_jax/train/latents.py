@@ -155,7 +155,8 @@ def _write_records(run: Run, name: str, variables: dict[str, Any], source: Sourc
     marker, origin = folder / "origin.json", encoded.origin(run, name)
     origin |= {"records": size, "batch_size": run.stage(name).batch_size}  # the samples of each file
     if marker.exists():
-        encoded.check_origin(json.loads(marker.read_text()), origin, f"{folder} was started with other weights or data")
+        says = f"{folder} was started with other weights or data"
+        encoded.check_origin(run, json.loads(marker.read_text()), origin, says)
     files = [folder / f"{k:05d}.npy" for k in range(-(-total // size))]
     missing = [k for k, file in enumerate(files) if not file.exists()]
     batches = [range(k * size, min((k + 1) * size, total)) for k in missing]

@@ -8,6 +8,7 @@ import pytest
 from codi_jax.config import ConfigError
 from codi_jax.data.arrays import Arrays
 from codi_jax.data.source import read_batch
+from codi_jax.presets.digit_world import recipe as digit_world
 from codi_jax.train import encoded
 from codi_jax.train.encoded import EncodedSamples
 from codi_jax.train.program import objective_of
@@ -103,11 +104,51 @@ def test_samples_depend_on_what_changes_them(change, differs):
 
 
 def test_the_first_difference_is_named():
-    before, now = (encoded.inputs(run_with(manifest(media={"size": size})), ENCODE) for size in (32, 64))
+    runs = [run_with(manifest(media={"size": size})) for size in (32, 64)]
+    before, now = (encoded.inputs(run, ENCODE) for run in runs)
     with pytest.raises(
         ConfigError, match=r"^d is old; delete it and run the stage again \(source/media/size: 32, now 64"
     ):
-        encoded.check_origin(before, now, "d is old")
+        encoded.check_origin(runs[1], before, now, "d is old")
+
+
+def of_an_older_version(run):
+    """What it wrote, before there were `crop` of media and `read_size` of images."""
+    saved = encoded.inputs(run, ENCODE) | {"fingerprint": "of other fields", "weights": {}}
+    del saved["source"]["media"]["crop"], saved["model"]["modalities"]["image"]["read_size"]
+    return saved
+
+
+def test_samples_of_an_older_version_have_the_defaults_of_newer_fields():
+    run = run_with(manifest())
+    now = encoded.inputs(run, ENCODE) | {"fingerprint": "f", "weights": {}}
+    encoded.check_origin(run, of_an_older_version(run), now, "d is old")
+
+    changed = run_with(manifest(media={"crop": "random"}))
+    with pytest.raises(ConfigError, match=r"\(source/media/crop: middle, now random\)"):
+        encoded.check_origin(changed, of_an_older_version(run), encoded.inputs(changed, ENCODE), "d is old")
+    with pytest.raises(ConfigError, match=r"\(model/modalities/image/read_size: 0, now 48\)"):
+        expected = encoded.inputs(run, ENCODE)
+        expected["model"]["modalities"]["image"]["read_size"] = 48
+        encoded.check_origin(run, of_an_older_version(run), expected, "d is old")
+
+
+@pytest.mark.parametrize("part", ["source", "model"])
+def test_samples_of_a_newer_version_differ(part):
+    run = run_with(manifest())
+    now = encoded.inputs(run, ENCODE)
+    saved = encoded.inputs(run, ENCODE)
+    (saved["source"] if part == "source" else saved["model"]["modalities"]["image"])["of_tomorrow"] = 1
+    with pytest.raises(ConfigError, match=r"of_tomorrow: 1, now None\)"):
+        encoded.check_origin(run, saved, now, "d is old")
+
+
+def test_attention_in_time_does_not_change_samples():
+    timed, plain = (
+        encoded.inputs(open_run(digit_world.run(timed=timed, tiny=True), None), "encode.audio+video")
+        for timed in (True, False)
+    )
+    assert timed == plain
 
 
 def mixture(**parts):
