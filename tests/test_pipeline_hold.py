@@ -106,6 +106,26 @@ def test_seconds_of_a_sound_are_kept():
     assert np.abs(made.samples[middle] - given.samples[middle]).mean() > 0.01
 
 
+def test_what_is_hidden_does_not_count():
+    pipe, image, video, audio = pipeline(), pixels(), pixels(1, (8,)), wave()
+    samples = audio.samples.copy()
+    samples[audio.rate // 2 :] = wave(1).samples[audio.rate // 2 :]
+    others = {
+        "image": (image, np.where(upper()[..., None], 255 - image, image), {"mask": upper()}),
+        "video": (video, np.concatenate([video[:4], 255 - video[4:]]), {"keep": "0-0.5s"}),
+        "audio": (audio, codi_jax.Audio(samples, audio.rate), {"keep": "0-0.5s"}),
+    }
+    for name, (value, other, kept) in others.items():
+        made, same = (pipe(to="image", hold={name: Condition(of, **kept)}, decode=False) for of in (value, other))
+        np.testing.assert_array_equal(same.latents[name], made.latents[name])
+        np.testing.assert_array_equal(same.latents["image"], made.latents["image"])
+    # An edit within a mask starts from what is there.
+    edits = [
+        pipe(hold={"image": Condition(of, mask=upper(), strength=0.5)}, decode=False) for of in others["image"][:2]
+    ]
+    assert np.abs(edits[0].latents["image"] - edits[1].latents["image"]).max() > 1e-3
+
+
 def test_what_is_kept_whole_is_the_result_and_guides_the_others():
     pipe, one, two = pipeline(), pixels(2), pixels(3)
     made = [pipe(to="audio", hold={"image": of}) for of in (one, two)]

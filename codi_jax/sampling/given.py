@@ -63,7 +63,7 @@ class Given:
 
         Args:
           codi: the model.
-          z: normalised latents of the values, [1 or n, *latent_shape].
+          z: normalised latents of what is `shown`, [1 or n, *latent_shape].
         """
         condition = self.condition
         if condition.whole:
@@ -83,7 +83,15 @@ class Given:
         """
         if self.condition.strength is not None:
             return []
-        if self.kept is None:
+        return self.shown(codi)
+
+    def shown(self, codi: CoDi) -> list[Any]:
+        """The values without what is hidden, in whose place they are filled up.
+
+        Codecs and prompt encoders see these, for the latent of a kept cell depends on the surroundings of its pixels.
+        An edit starts from all of the values, those of a mask's other side, too.
+        """
+        if self.kept is None or self.condition.strength is not None:
             return list(self.values)
         return [codi[self.name].filled(value, part) for value, part in zip(self.values, self.kept, strict=True)]
 
@@ -116,4 +124,4 @@ def encode(
       given: by output.
       encoder: (output, raw values) -> normalised latents.
     """
-    return {name: of.held(codi, encoder(name, of.values)) for name, of in given.items() if not of.condition.begins}
+    return {name: of.held(codi, encoder(name, of.shown(codi))) for name, of in given.items() if not of.condition.begins}
