@@ -35,7 +35,7 @@ from codi_jax.media.joined import join_waveforms
 from codi_jax.media.mel import MelConfig, clap_waveform, log_mel, normalize
 from codi_jax.media.sheet import spectrogram
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec, register
-from codi_jax.modalities.parts import blocks, in_spans, spans
+from codi_jax.modalities.parts import blocks, in_spans, spans, spread
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.config import TimingConfig
 from codi_jax.nn.environment import EnvironmentConfig
@@ -86,6 +86,7 @@ class AudioModality(Modality[AudioConfig]):
     pads shorter ones with zeros; a prompt encoder with its own front end repeats shorter ones."""
 
     name = "audio"
+    part_axes = (0,)
     suffix = ".wav"
     Config = AudioConfig
     components = {
@@ -290,6 +291,12 @@ class AudioModality(Modality[AudioConfig]):
     def latent_mask(self, kept):
         fitted = np.pad(kept[: self.samples], (0, max(0, self.samples - len(kept))))
         return blocks(fitted, self.latent_shape[:1])[:, None, None].astype(np.float32)
+
+    def hide(self, media, mask):
+        """Other frames of the spectrogram are silent."""
+        mel, silence = self.codec_input(media), self.codec_input(self.empty(1))
+        hidden = jnp.where(spread(mask, (len(mask), mel.shape[1], 1, 1)) > 0, mel, silence)
+        return hidden if self.config.prompt_mel is None else {**media, "mel": hidden}
 
     def composite(self, generated, value, kept):
         """Kept samples as they are; the others joined to them without steps, in the loudness of the value."""

@@ -75,6 +75,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
     latent_shape: tuple[int, ...]  # without the batch
     sampled_posterior = True  # whether a latent is a sample of its posterior, or its mean
     completes = False  # whether a value can be kept as the beginning of the output, see `beginnings`
+    part_axes: tuple[int, ...] = ()  # axes of the latent along which parts of it are kept, see `hide`
 
     def __init__(self, config: ConfigT, dims: ModelDims):
         """Renames components of the class.
@@ -294,6 +295,16 @@ class Modality(abc.ABC, Generic[ConfigT]):
         """
         del condition, value
         raise ConfigError(f"{self.name}: no part of it can be kept; give all of it, or a strength")
+
+    def hide(self, media: PyTree, mask: Array) -> PyTree:
+        """Media of which the codec sees the kept cells alone, the rest filled up about as `filled` does.
+
+        Args:
+          media: a batch.
+          mask: 1 for kept cells of the latent; [B, …] with an axis for each of the latent, of length 1 but for
+            `part_axes`.
+        """
+        raise NotImplementedError(f"{self.name} has `part_axes` but no `hide`")
 
     def latent_mask(self, kept: np.ndarray) -> np.ndarray:
         """Which cells of the latent are kept whole: float32 of 0 and 1, which broadcasts against latent_shape."""

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.config import ConfigError
+from codi_jax.types import Array
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _SPAN = re.compile(rf"({_NUMBER})-({_NUMBER})s")
@@ -69,6 +71,28 @@ def blocks(kept: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     for axis, cells in enumerate(shape):
         kept = np.stack([part.all(axis) for part in np.array_split(kept, cells, axis)], axis)
     return kept
+
+
+def spread(mask: Array, shape: Sequence[int]) -> Array:
+    """A mask of cells [n1, n2, …] in the resolution of the value, `shape`, multiples of these."""
+    for axis, length in enumerate(shape):
+        mask = jnp.repeat(mask, length // mask.shape[axis], axis)
+    return mask
+
+
+def with_median(pixels: Array, kept: Array) -> Array:
+    """Pixels [B, …, C] with the median of the kept ones, of each channel, in place of the others.
+
+    Args:
+      pixels: finite.
+      kept: bool [B, …, 1].
+    """
+    size, channels = pixels.shape[0], pixels.shape[-1]
+    ordered = jnp.sort(jnp.where(kept, pixels, jnp.inf).reshape(size, -1, channels), axis=1)
+    count = jnp.maximum(kept.reshape(size, -1).sum(1), 1)[:, None, None]
+    low, high = (jnp.take_along_axis(ordered, k, 1) for k in ((count - 1) // 2, count // 2))
+    median = ((low + high) / 2).reshape(size, *(1,) * (pixels.ndim - 2), channels)
+    return jnp.where(kept, pixels, jnp.where(jnp.isfinite(median), median, 0))
 
 
 def from_nearest(pixels: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from codi_jax.media import files, images
 from codi_jax.media.image_files import read_image
 from codi_jax.media.images import CLIPPixels
 from codi_jax.modalities.base import Modality, ModelDims, decode_by_codec
-from codi_jax.modalities.parts import blocks, from_nearest
+from codi_jax.modalities.parts import blocks, from_nearest, spread, with_median
 from codi_jax.nn.calls import apply, init
 from codi_jax.nn.environment import EnvironmentConfig
 from codi_jax.nn.unet import UNetConfig
@@ -79,6 +79,7 @@ class PixelModality(Modality[PixelConfigT]):
             )
         side_of_latent = (config.size // config.codec.downscale,) * 2
         self.latent_shape = (*self._frames, *side_of_latent, config.codec.embed_dim)
+        self.part_axes = tuple(range(len(self.latent_shape) - 1))
         self._build_denoiser()
 
     @property
@@ -137,6 +138,12 @@ class PixelModality(Modality[PixelConfigT]):
 
     def latent_mask(self, kept):
         return blocks(kept[..., 0], self.latent_shape[:-1])[..., None].astype(np.float32)
+
+    def hide(self, media, mask):
+        """Other pixels are the median of all that are kept, in every frame."""
+        pixels = self.codec_input(media)
+        hidden = with_median(pixels, spread(mask, (len(mask), *pixels.shape[1:-1], 1)) > 0)
+        return hidden if self.config.clip is None else {**media, "pixels": hidden}
 
     def composite(self, generated, value, kept):
         if value.shape != generated.shape:  # `clip` reads larger images than it generates

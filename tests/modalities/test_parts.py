@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.modalities.parts import blocks, frames, from_nearest, in_spans, is_spans, spans
+from codi_jax.modalities.parts import blocks, frames, from_nearest, in_spans, is_spans, spans, spread, with_median
 
 
 def test_spans_of_time():
@@ -45,3 +45,21 @@ def test_pixels_of_an_image_are_filled_by_the_median():
     image, kept = np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4), bool)
     image[0], kept[0] = [1, 2, 3], True
     np.testing.assert_array_equal(from_nearest(image, kept), np.broadcast_to(np.uint8([1, 2, 3]), (4, 4, 3)))
+
+
+def test_the_median_of_a_batch_is_that_of_each_sample():
+    rng = np.random.default_rng(0)
+    pixels, kept = rng.uniform(-1, 1, (5, 4, 6, 3)).astype(np.float32), rng.random((5, 4, 6, 1)) < 0.5
+    kept[3], kept[4] = False, True
+    filled = np.asarray(with_median(pixels, kept))
+    for of, mask, out in zip(pixels[:3], kept, filled, strict=False):
+        np.testing.assert_allclose(out, from_nearest(of, mask[..., 0]), atol=1e-6)
+    assert (filled[3] == 0).all() and (filled[4] == pixels[4]).all()
+
+
+def test_cells_are_spread_over_their_pixels():
+    mask = np.array([[1, 0], [0, 1]])[None, :, :, None]
+    large = np.asarray(spread(mask, (1, 4, 6, 1)))
+    assert large.shape == (1, 4, 6, 1)
+    np.testing.assert_array_equal(blocks(large[0, ..., 0] > 0, (2, 2)), mask[0, ..., 0] > 0)
+    np.testing.assert_array_equal(large[0, :2, :3, 0], 1)

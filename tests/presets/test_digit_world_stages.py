@@ -97,3 +97,18 @@ def test_the_tower_of_videos_starts_from_that_of_images_and_sees_stills():
     assert config.stages["bridging"]["text+video"].init_from == {"clip_video": "clip_vision"}
     assert config.sources["text+video whole"]["stills"] > 0
     assert not any(source.get("stills") for name, source in config.sources.items() if name != "text+video whole")
+
+
+def test_parts_train_on_the_packaged_denoisers():
+    config = run(start="package", parts=True)
+    assert list(config.stages) == ["parts"] and not config.initialized and config.weights
+    assert config.generate.clean_parts == ("image", "audio")
+    read = Run(config, None)
+    for name in ("image", "audio"):
+        objective = objective_of(read, f"parts.{name}")
+        assert objective.config.parts == 0.75 and not run().stages["ldm"][name].settings.get("parts")
+    assert run(start="package", parts=True, modalities="text+image").generate.clean_parts == ("image",)
+    whole = run(parts=True)
+    assert whole.stages["parts"]["image"].depends_on == ("ldm.image",)
+    with pytest.raises(ConfigError, match=r"^options timed and parts: start=package trains one of them"):
+        run(start="package", parts=True, timed=True)

@@ -16,6 +16,7 @@ from codi_jax.presets.digit_world.evaluation import evaluation
 from codi_jax.presets.digit_world.stages import (
     ENVIRONMENT_NOISE,
     OWN_SHARE,
+    PARTS,
     POOLS,
     TIMED,
     Variant,
@@ -100,6 +101,7 @@ def run(
     environment_noise: float = ENVIRONMENT_NOISE,
     tokens: Environment = "pooled",
     timed: bool = False,
+    parts: bool = False,
     pools: Literal["paired", "merged"] = "paired",
     floors: Literal["demo", "package"] = "demo",
     start: Literal["scratch", "package"] = "scratch",
@@ -121,10 +123,12 @@ def run(
       environment_noise: of the environment in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
       timed: audio and video have attention in time, which the last stage trains.
+      parts: image and audio are made beside a part that is kept, which the last stages train; `objectives.parts`.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
       start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
-        pools=merged the denoisers are trained, too; with timed=True attention in time alone is.
+        pools=merged the denoisers are trained, too; with timed=True attention in time alone is, and with parts=True
+        the denoisers of image and audio.
       distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
         trained. 0 for none.
       judges: train the judges and similarity towers of the evaluation instead of the model.
@@ -140,7 +144,7 @@ def run(
         raise ConfigError("option start=package: judges are trained from scratch")
     if paper and (anchor, own_share, environment_noise) != ("own", OWN_SHARE, ENVIRONMENT_NOISE):
         raise ConfigError("option loss=paper: it has no anchor, no own_share and no environment_noise")
-    if distill and (start != "package" or merged or paper or judges or timed or tokens != "pooled"):
+    if distill and (start != "package" or merged or paper or judges or timed or parts or tokens != "pooled"):
         raise ConfigError("option distill: it distils the packaged model as it is: start=package, and no other variant")
     if distill < 0:
         raise ConfigError(f"option distill: expected a number of steps, or 0 for none, got {distill}")
@@ -150,7 +154,11 @@ def run(
     if timed and not set(TIMED) <= set(names):
         raise ConfigError("option timed: needs audio and video")
     share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
-    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
+    if timed and parts and start == "package":
+        raise ConfigError(
+            "options timed and parts: start=package trains one of them; package its result, then the other"
+        )
+    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed, parts)
     trained = stages(variant)
     if distill:
         model, weights, initialized = packaged_model(names, tokens, timed), DEFAULT, ()
@@ -158,7 +166,8 @@ def run(
     elif start == "package":
         model, weights = packaged_model(names, tokens, timed), DEFAULT
         packaged = [name for name, (_, role) in CoDi(model).component_names().items() if role != TIMING]
-        trained, initialized = from_package(trained, packaged, timed)
+        trained, initialized = from_package(trained, packaged, "timing" if timed else "parts" if parts else "")
+        initialized = () if parts else initialized  # the packaged denoisers are trained on
     else:
         model, weights, initialized = digit_world.model(modalities=names, tokens=tokens, timed=timed), "", ()
     generate = GenerateConfig(
@@ -166,6 +175,7 @@ def run(
         steps=10,
         # The paper's loss shares one t in training, so no output may be delayed in sampling.
         delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
+        clean_parts=tuple(name for name in PARTS if name in names) if parts else (),
     )
     config = RunConfig(
         model=model,

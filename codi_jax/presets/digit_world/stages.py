@@ -12,6 +12,7 @@ from codi_jax.train.recipe import StageConfig, named_sources
 
 Align = Literal["own", "partner", "text", "none", "paper"]
 TIMED = ("audio", "video")  # the modalities that have a time
+PARTS = ("image", "audio")  # whose denoisers are trained with parts; a video goes on from its frames without that
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # training steps of every stage at length 1
     "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
@@ -20,7 +21,7 @@ STEPS = {  # training steps of every stage at length 1
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
-    "timing.encoders": 1500, "timing.audio+video": 2000,
+    "timing.encoders": 1500, "timing.audio+video": 2000, "parts.image": 2000, "parts.audio": 1500,
     "distil.text": 600, "distil.image": 600, "distil.audio": 600, "distil.video": 400,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
@@ -36,7 +37,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
-    "timing.encoders": 150, "timing.audio+video": 900,
+    "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 400, "parts.audio": 500,
     "distil.text": 60, "distil.image": 200, "distil.audio": 200, "distil.video": 400,
 }  # fmt: skip
 
@@ -57,6 +58,7 @@ class Variant:
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
       timed: whether audio and video have attention in time.
+      parts: whether the denoisers of image and audio are trained with parts, last.
     """
 
     modalities: tuple[str, ...]
@@ -66,6 +68,7 @@ class Variant:
     environment_noise: float = ENVIRONMENT_NOISE
     merged: bool = False
     timed: bool = False
+    parts: bool = False
 
     @property
     def trains_v_alone(self) -> bool:
@@ -236,6 +239,18 @@ def timing(variant: Variant) -> dict[str, StageConfig]:
     return {"encoders": encoders, "audio+video": attention}
 
 
+def parts(variant: Variant, name: str) -> StageConfig:
+    """Stage parts.NAME: the denoiser goes on with parts that are kept clean, but for its time embedding, which V reads.
+
+    Most samples have one, and half of them no prompt: what is kept is to be read.
+    """
+    return variant.stage(
+        f"parts.{name}", "ldm", (name, "text"), f"text+{name} whole", depends_on=(f"ldm.{name}",), batch_size=64,
+        trainable=(f"!{UNETS[name]}/time/.*", f"{UNETS[name]}/.*"), learning_rate=1e-3,
+        settings={"prompts": {"sources": ("text",), "drop": 0.5, "noise": 0.7}, "parts": 0.75},
+    )  # fmt: skip
+
+
 def stages(variant: Variant) -> Stages:
     """`config.stages`, GROUP -> NAME -> stage."""
     pairs = {pool: tuple(pool.split("+")) for pool in POOLS}
@@ -249,6 +264,8 @@ def stages(variant: Variant) -> Stages:
     }
     if variant.timed:
         everything["timing"] = timing(variant)
+    if variant.parts:
+        everything["parts"] = {name: parts(variant, name) for name in PARTS}
     if variant.merged:
         everything["encode"] = {"merged": encode(variant, "merged", MODALITIES, MODALITIES)}
     return {
@@ -257,21 +274,21 @@ def stages(variant: Variant) -> Stages:
     }
 
 
-def from_package(stages: Stages, components: Iterable[str], timed: bool = False) -> tuple[Stages, tuple[str, ...]]:
+def from_package(stages: Stages, components: Iterable[str], group: str = "") -> tuple[Stages, tuple[str, ...]]:
     """The stages that train V and X, and what they depend on, for a run whose other components are a packaged model's.
 
     Args:
       stages: of a whole run.
       components: of the model.
-      timed: train attention in time instead, which the packaged model lacks.
+      group: of stages that are trained instead of V and X: `timing` or `parts`.
 
     Returns:
-      The stages that train V and X; denoisers, too, where all modalities prompt them; and the encode stages that these
-      read. And the components that they train.
+      The stages that train V and X, denoisers, too, where all modalities prompt them, or the stages of `group`; and
+      the encode stages that these read. And the components that they train.
     """
     named = {f"{group}.{name}": s for group, of_group in stages.items() for name, s in of_group.items()}
     merged = "encode.merged" in named
-    groups = ("timing",) if timed else ("environment", "joint", *(("ldm",) if merged else ()))
+    groups = (group,) if group else ("environment", "joint", *(("ldm",) if merged else ()))
     kept = {name for name in named if name.split(".")[0] in groups}
     kept |= {source for name in kept for source in named_sources(named[name].source) if source in named}
     trained = tuple(
