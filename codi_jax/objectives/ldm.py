@@ -29,7 +29,7 @@ from codi_jax.objectives.base import (
 )
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
-from codi_jax.objectives.parts import Part
+from codi_jax.objectives.parts import KeptPart
 from codi_jax.types import Array
 
 
@@ -55,7 +55,7 @@ class LDMConfig:
 
 
 def prediction_loss(
-    codi: CoDi, prediction: Array, sample: NoisySample, min_snr: float, part: Part | None = None
+    codi: CoDi, prediction: Array, sample: NoisySample, min_snr: float, part: KeptPart | None = None
 ) -> Array:
     """Mean diffusion loss of a prediction at (z_t, t), with min-SNR weights if `min_snr` > 0, of what is not kept."""
     kind = codi.config.prediction
@@ -104,7 +104,7 @@ def loss(
     variables: dict,
     batch: dict[str, Encoded],
     key: jax.Array,
-    part: Part | None = None,
+    part: KeptPart | None = None,
 ) -> LossTerms:
     """Diffusion loss of an encoded batch that holds `name` and the prompt sources."""
     context = conditioning.context(codi, config.prompts, variables, batch, key, name)

@@ -20,7 +20,7 @@ from codi_jax.types import Array
 
 
 @flax.struct.dataclass
-class Part:
+class KeptPart:
     """What is kept of each sample of a batch.
 
     Attributes:
@@ -71,7 +71,7 @@ def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
     return jax.random.randint(fold(key, "first"), (size,), 0, cells - length + 1), length
 
 
-def draw(codi: CoDi, name: str, variables: dict[str, Any], media: Any, key: jax.Array, share: float) -> Part:
+def draw(codi: CoDi, name: str, variables: dict[str, Any], media: Any, key: jax.Array, share: float) -> KeptPart:
     """Draws what is kept of a batch of media of a modality; see `masks`."""
     modality = codi[name]
     axes, latent = modality.part_axes, modality.latent_shape
@@ -79,4 +79,4 @@ def draw(codi: CoDi, name: str, variables: dict[str, Any], media: Any, key: jax.
     mask = masks(fold(key, name, "parts"), size, tuple(latent[axis] for axis in axes), share)
     mask = mask.reshape(size, *(latent[axis] if axis in axes else 1 for axis in range(len(latent))))
     z, _ = modality.encode(variables, modality.hide(media, mask))
-    return Part(jax.lax.stop_gradient(z.astype(jnp.float32)), jnp.broadcast_to(mask, z.shape))
+    return KeptPart(jax.lax.stop_gradient(z.astype(jnp.float32)), jnp.broadcast_to(mask, z.shape))

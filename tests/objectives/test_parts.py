@@ -13,7 +13,7 @@ from codi_jax.objectives import ldm, parts
 from codi_jax.objectives.base import StageSpec
 from codi_jax.objectives.conditioning import NoisySample, PromptConfig
 from codi_jax.objectives.ldm import LDMConfig, LDMObjective
-from codi_jax.objectives.parts import Part
+from codi_jax.objectives.parts import KeptPart
 from tests import toy
 from tests.objectives.constant_model import ConstantModality, ConstantModel, encoded
 
@@ -57,13 +57,13 @@ def test_errors_of_the_generated_cells_alone_count():
     target = jnp.array([[9, 9, 3, 9], [1, 1, 1, 5]], jnp.float32)
     model = ConstantModel("x0", a=ConstantModality())
     sample = NoisySample(target, jnp.zeros((2, 4)), jnp.array([10, 500]), jnp.zeros((2, 4)))
-    found = ldm.prediction_loss(model, jnp.zeros((2, 4)), sample, 0.0, Part(jnp.zeros((2, 4)), mask))
+    found = ldm.prediction_loss(model, jnp.zeros((2, 4)), sample, 0.0, KeptPart(jnp.zeros((2, 4)), mask))
     assert float(found) == pytest.approx((9 + 28 / 4) / 2)
 
 
 def test_the_denoiser_sees_what_is_kept_without_noise():
     model, batch = ConstantModel("eps", a=ConstantModality(answer=0.5)), {"a": encoded(16)}
-    part = Part(jnp.full((16, 3), 7.0), jnp.tile(jnp.array([[0.0, 1.0, 0.0]]), (16, 1)))
+    part = KeptPart(jnp.full((16, 3), 7.0), jnp.tile(jnp.array([[0.0, 1.0, 0.0]]), (16, 1)))
     value, _ = ldm.loss(model, "a", LDMConfig(PromptConfig(("a",), drop=0.0)), {}, batch, KEY, part)
     free, _ = ldm.loss(model, "a", LDMConfig(PromptConfig(("a",), drop=0.0)), {}, batch, KEY)
     kept, all_noisy = (np.asarray(call.z) for call in model["a"].calls)
