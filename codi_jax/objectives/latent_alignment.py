@@ -5,16 +5,17 @@
 t_A and t_B are drawn independently by default; the paper shares one t. `align` is
 
     anchor        ‖V_A(z^A_t, t) - c̄_B‖² + (A ↔ B)      c̄: the centred stage-1 embedding of the partner (default),
-                                                         of the modality itself (`target: own`), or of a modality
-                                                         that is in every pair (`target: text`)
+                                                         of the modality itself (`target: own`), or of one modality
+                                                         for all (`target: text`)
     contrastive   symmetric InfoNCE of the unit-norm pooled tokens of A and B at a fixed temperature (the paper)
 
 The anchor puts the tokens of all modalities into one aligned space, so that outputs which were never trained together
 can attend to each other. If the partner carries less information than the modality itself, regressing the partner's
-embedding would make V_A discard the rest; then `target: own` is better. If one modality is in all pairs and shows all
-that they share, name it: every V then is E[c̄ of that modality | z_t, t], on one scale, so that X_A reads tokens of
-outputs that were never trained beside A as it reads those of its partners. If E > D, c̄ is projected to E dimensions by
-a fixed matrix with orthonormal rows.
+embedding would make V_A discard the rest; then `target: own` is better. If one modality shows all that they share,
+name it: every V then is E[c̄ of that modality | z_t, t], on one scale, so that X_A reads tokens of outputs that were
+never trained beside A as it reads those of its partners. It has to be in every pair; with `optional_target` pairs
+without it train X, and V is anchored by the others. If E > D, c̄ is projected to E dimensions by a fixed matrix with
+orthonormal rows.
 
 Tokens in one space do not suffice: X_A learns to read only what its partner B shows. X of a video that is trained
 beside audio never sees colour in an environment, and would not take it from a text or an image. With `own_share` s > 0
@@ -76,6 +77,7 @@ class LatentAlignmentConfig:
       align: `anchor`, `contrastive` or `none`; align_weight is λ.
       target: the embedding that the anchor regresses: the `partner`'s, the modality's `own`, or that of the modality
         of this name, which has to be in every pair.
+      optional_target: whether pairs may lack `target`; V is not anchored by them.
       own_share: largest share of V of the modality itself in its environment, 0 to 1; see above.
       environment_noise: standard deviation of the noise on the partner's tokens that a denoiser reads, in units of
         the anchor's target, whose standard deviation is 1; see above.
@@ -93,6 +95,7 @@ class LatentAlignmentConfig:
     align: Literal["anchor", "contrastive", "none"] = "anchor"
     align_weight: float = 1.0
     target: str = "partner"
+    optional_target: bool = False
     own_share: float = 0.0
     environment_noise: float = 0.0
     timed: bool = False
@@ -199,12 +202,13 @@ def loss(
     if config.align == "anchor":
         for name in (name for name in config.aligned if name in pair):
             target = {"partner": partner[name], "own": name}.get(config.target, config.target)
-            if target not in pair:
+            if target in pair:
+                aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
+            elif not config.optional_target:
                 raise ConfigError(f"latent_alignment: target {target} is not in a batch of {' and '.join(pair)}")
-            aligning[f"align/{name}"] = anchor(tokens[name], batch[target].full)
     elif config.align == "contrastive":
         aligning["align"] = contrastive(tokens[pair[0]], tokens[pair[1]], config.temperature, config.ring)
-    total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values())
+    total = sum(denoising.values(), 0.0) + config.align_weight * sum(aligning.values(), 0.0)
     return LossTerms(jnp.asarray(total), {**denoising, **aligning})
 
 

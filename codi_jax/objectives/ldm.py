@@ -145,7 +145,7 @@ class LDMObjective(BatchObjective):
         batches = batches_of(codi, stage)
         if config.parts and isinstance(batches, EncodedBatches):
             raise ConfigError("parts: what is hidden has to be hidden from the codec; name a source of media")
-        if config.parts and not codi[names[0]].part_axes:
+        if config.parts and not parts.cut_axes(codi[names[0]]):
             raise ConfigError(f"parts: no part of {names[0]} can be kept")
         return cls(codi, names[0], config, batches, stage.accumulate)
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
+from codi_jax.modalities.base import Modality
 from codi_jax.rng import fold
 from codi_jax.types import Array
 
@@ -41,13 +42,18 @@ class KeptPart:
         return jnp.where(self.mask > 0, prediction, target), 1 / generated
 
 
+def cut_axes(modality: Modality) -> tuple[int, ...]:
+    """The axes of a latent along which parts can be cut: those of two cells or more."""
+    return tuple(axis for axis in modality.part_axes if modality.latent_shape[axis] > 1)
+
+
 def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Array:
     """m of (1) for `size` samples, float32 [size, *shape].
 
     Args:
       key: PRNG key.
       size: number of samples.
-      shape: the numbers of cells along the axes that parts may cut.
+      shape: the numbers of cells along the axes that parts may cut, 2 or more.
       share: probability that a part of a sample is kept; of the others none is.
     """
     cut = jax.random.bernoulli(fold(key, "cut"), 0.5, (size, len(shape)))
@@ -67,14 +73,14 @@ def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Ar
 
 def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
     """The first cells and the lengths of intervals of 1 to cells - 1 cells, [size] each, uniform in both."""
-    length = jax.random.randint(fold(key, "length"), (size,), 1, max(cells, 2))
+    length = jax.random.randint(fold(key, "length"), (size,), 1, cells)
     return jax.random.randint(fold(key, "first"), (size,), 0, cells - length + 1), length
 
 
 def draw(codi: CoDi, name: str, variables: dict[str, Any], media: Any, key: jax.Array, share: float) -> KeptPart:
     """Draws what is kept of a batch of media of a modality; see `masks`."""
     modality = codi[name]
-    axes, latent = modality.part_axes, modality.latent_shape
+    axes, latent = cut_axes(modality), modality.latent_shape
     size = jax.tree.leaves(media)[0].shape[0]
     mask = masks(fold(key, name, "parts"), size, tuple(latent[axis] for axis in axes), share)
     mask = mask.reshape(size, *(latent[axis] if axis in axes else 1 for axis in range(len(latent))))

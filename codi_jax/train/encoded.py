@@ -3,8 +3,8 @@
     stages/NAME/arrays.json    what they depend on; written last, so that it marks the stage as finished
       source                   the config of the source, without fields that do not change samples (`config.NO_EFFECT`)
       modalities, model        how media become latents and prompts: codecs, prompt encoders, preprocessing
-      weights                  component -> a hash of the checkpoint that it was read from
-      fingerprint              a hash of all of the above; training refuses samples of any other
+      weights                  component -> a hash of the checkpoint that it was read from; training refuses samples
+                               that depend on other inputs or weights
       samples, records         their number; whether they are files of records or one .npz
       null                     modality -> the null prompt [D], if it is made by the prompt encoders
 
@@ -18,7 +18,6 @@ Where a stage lacks a modality that another one has, its samples are zero, and `
 """
 
 import contextlib
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -54,7 +53,7 @@ def inputs(run: Run, name: str) -> dict[str, Any]:
 
 
 def origin(run: Run, name: str) -> dict[str, Any]:
-    """What the samples of an `encode` stage depend on, and a hash of it.
+    """What the samples of an `encode` stage depend on.
 
     Raises:
       ConfigError: a stage that it depends on is not finished.
@@ -63,21 +62,16 @@ def origin(run: Run, name: str) -> dict[str, Any]:
     sources, adapters = run.component_sources(stages), run.adapter_sources(stages)
     components = MediaBatches(run.codi, run.stage(name).modalities).components
     weights = {c: weights_hash(sources[c], adapters.get(c, ())) for c in sorted(set(components)) if c in sources}
-    content = {**inputs(run, name), "weights": weights}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    return {**content, "fingerprint": digest.hexdigest()[:16]}
+    return {**inputs(run, name), "weights": weights}
 
 
 def check_origin(run: Run, saved: dict[str, Any], expected: dict[str, Any], says: str) -> None:
     """Raises ConfigError if samples depend on other inputs than expected; the message names the first difference.
 
     A field that the version which wrote `saved` did not have counts as its default, and an old name as the present one.
-    The fingerprint is a hash of the rest and depends on the version, so it is not compared.
     """
-    a, b = (
-        paths.flatten({k: v for k, v in tree.items() if k in expected and k != "fingerprint"})
-        for tree in (_up_to_date(run, saved), expected)
-    )
+    current = _up_to_date(run, saved)
+    a, b = (paths.flatten({k: v for k, v in tree.items() if k in expected}) for tree in (current, expected))
     if differ := sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)):
         path = differ[0]
         raise ConfigError(f"{says}; delete it and run the stage again ({path}: {a.get(path)}, now {b.get(path)})")

@@ -182,6 +182,14 @@ def test_anchor_with_a_named_target():
         align(constant_pair(), target="c")
 
 
+def test_a_pair_without_an_optional_target_trains_the_denoisers_alone():
+    value, metrics = align(constant_pair(), target="c", optional_target=True)
+    assert set(metrics) == {"loss/a", "loss/b"} and float(value) == pytest.approx(1.25)
+    assert float(align(constant_pair(), target="c", optional_target=True, losses=())[0]) == 0
+    _, metrics = align(constant_pair(), target="b", optional_target=True)
+    assert set(metrics) == {"loss/a", "loss/b", "align/a", "align/b"}
+
+
 @pytest.mark.parametrize(
     "losses, aligned, kind, read",
     [

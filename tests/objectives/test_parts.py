@@ -1,6 +1,7 @@
 """Parts that are kept clean: what is drawn, what the denoiser sees, and whose errors count."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,12 @@ def test_the_denoiser_sees_what_is_kept_without_noise():
     noise = (all_noisy - process.corrupt(model.schedule, noise, t, noise)) / model.schedule.at(t, noise).sigma
     assert float(value) == pytest.approx(np.square(noise[:, ::2] - 0.5).mean(), rel=1e-4)
     assert float(value) != float(free)
+
+
+def test_an_axis_of_one_cell_is_not_cut():
+    of_a_frame = SimpleNamespace(part_axes=(0, 1, 2), latent_shape=(1, 4, 4, 8))
+    assert parts.cut_axes(of_a_frame) == (1, 2)
+    assert parts.cut_axes(SimpleNamespace(part_axes=(0,), latent_shape=(1, 4, 8))) == ()
 
 
 @pytest.mark.parametrize("name", ["image", "audio"])

@@ -77,8 +77,9 @@ def test_only_the_judge_sees_the_glyphs_of_its_split(runs):
 def test_options_change_what_they_say():
     settings = run().stages["joint"]["all"].settings
     assert settings["environment_noise"] == ENVIRONMENT_NOISE["pairs"] > 0 and settings["own_share"] == 0.75
-    assert settings["target"] == HUB and run(pairs="tuples").stages["joint"]["all"].settings["target"] == "own"
-    assert "environment_noise" not in run(pairs="tuples").stages["joint"]["all"].settings
+    assert settings["target"] == HUB and "optional_target" not in settings
+    tuples = run(pairs="tuples").stages["joint"]["all"].settings
+    assert tuples["target"] == HUB and tuples["optional_target"] and "environment_noise" not in tuples
     other = run(own_share=0.0, environment_noise=0.5).stages["joint"]["all"].settings
     assert other["environment_noise"] == 0.5 and "own_share" not in other
     assert run(length=0.5).stages["codec"]["views"].steps == run().stages["codec"]["views"].steps / 2

@@ -114,14 +114,14 @@ def test_the_first_difference_is_named():
 
 def of_an_older_version(run):
     """What it wrote, before there were `crop` of media and `read_size` of images."""
-    saved = encoded.inputs(run, ENCODE) | {"fingerprint": "of other fields", "weights": {}}
+    saved = encoded.inputs(run, ENCODE) | {"fingerprint": "of a version that wrote one", "weights": {}}
     del saved["source"]["media"]["crop"], saved["model"]["modalities"]["image"]["read_size"]
     return saved
 
 
 def test_samples_of_an_older_version_have_the_defaults_of_newer_fields():
     run = run_with(manifest())
-    now = encoded.inputs(run, ENCODE) | {"fingerprint": "f", "weights": {}}
+    now = encoded.inputs(run, ENCODE) | {"weights": {}}
     encoded.check_origin(run, of_an_older_version(run), now, "d is old")
 
     changed = run_with(manifest(media={"crop": "random"}))

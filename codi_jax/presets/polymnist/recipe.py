@@ -7,9 +7,9 @@ modalities; there is a pool for each of the ten pairs.
 V and X of all modalities are trained in one stage, whose batches come from the pools in turns; then X alone, mostly of
 two views: 1500 steps more of one pair of views took their agreement from .73 to .93. In generation the environment of
 an output is a mixture of the tokens of four others, of which some know nothing yet. `own_share` is 3/4, so that in
-training, too, the share of the partner is anything from a quarter to all. With `pairs=pairs` view_1, which is in every
-pair and shows all that they share, is the target of every V, and the environment is noisy in training, since in
-generation it has outputs that were not beside the modality in training.
+training, too, the share of the partner is anything from a quarter to all. view_1, which shows all that they share, is
+the target of every V, in the pools that have it: all with `pairs=pairs`, where the environment is noisy in training,
+since in generation it has outputs that were not beside the modality in training.
 
 docs/polymnist.md says what each of these is worth. `pairs` takes 3.5 hours of processes beside other work, of which
 the U-Nets of the views take 1.2 and the two joint stages 1.2; `tuples` a little more.
@@ -45,7 +45,6 @@ SECONDS = {  # of the long stages on one core, for `scheduling_weight`
     "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700, "joint.cross": 3400,
 }  # fmt: skip
 ENVIRONMENT_NOISE = {"pairs": 0.3, "tuples": 0.0}
-TARGET = {"pairs": HUB, "tuples": "own"}  # of V
 OWN_SHARE = 1 - 1 / (len(MODALITIES) - 1)
 GUIDANCE = {
     **dict.fromkeys(VIEWS, ClassifierFreeGuidance(5.0, 14.0, low=0.3)),
@@ -155,7 +154,7 @@ class Recipe:
     def alignment(self, losses: tuple[str, ...], aligned: tuple[str, ...]) -> dict[str, Any]:
         """Settings of latent_alignment."""
         prompts = {"sources": MODALITIES, "drop": 0.8, "noise": 0.3}
-        return {"losses": losses, "aligned": aligned, "prompts": prompts, "target": TARGET[self.pairs]}
+        return {"losses": losses, "aligned": aligned, "prompts": prompts, "target": HUB}
 
     def environment(self, name: str) -> StageConfig:
         """Stage environment.NAME: V by the anchor alone, which is cheap."""
@@ -168,6 +167,7 @@ class Recipe:
     def joint_settings(self) -> dict[str, Any]:
         """Settings of the stages of X."""
         extra = {"own_share": self.own_share, "environment_noise": self.environment_noise}
+        extra["optional_target"] = self.pairs == "tuples"
         return self.alignment(MODALITIES, MODALITIES) | {name: x for name, x in extra.items() if x}
 
     def joint(self) -> StageConfig:
