@@ -192,7 +192,7 @@ class Pipeline:
 
         A weight of 0 leaves out what is kept. Returns the prompts and the weights of those that are left.
         """
-        own = {name: of.prompts(self.codi) for name, of in parts.items() if name not in values}
+        own = {name: of.prompts for name, of in parts.items() if name not in values}
         left_out = [name for name, of in own.items() if of and weights.get(name) == 0]
         # A denoiser that was trained with parts sees more of what is kept than the prompt encoder would.
         clean = [name for name, of in own.items() if of and parts[name].kept and name in self.config.clean_parts]

@@ -21,12 +21,16 @@ class Given:
       condition: as the user gave it.
       values: its raw values, one for all samples or one for each.
       kept: which part of each is kept, see `Modality.kept`; None for all or nothing.
+      shown: the values without what is hidden, in whose place they are filled up: what codecs and prompt encoders see,
+        for the latent of a kept cell depends on the surroundings of its pixels. An edit starts from all of the values,
+        those of a mask's other side, too.
     """
 
     name: str
     condition: Condition
     values: Sequence[Any]
     kept: Sequence[np.ndarray] | None
+    shown: Sequence[Any]
 
     @classmethod
     def of(cls, codi: CoDi, name: str, condition: Condition, values: Sequence[Any]) -> "Given":
@@ -44,7 +48,7 @@ class Given:
         if condition.begins and codi[name].completes:
             codi[name].beginnings(values)  # refuses what is too long
         if not condition.partial or (condition.begins and codi[name].completes):
-            return cls(name, condition, values, None)
+            return cls(name, condition, values, None, values)
         masks = condition.mask if isinstance(condition.mask, list) else [condition.mask]
         if not masks or len(values) % len(masks):
             raise ConfigError(f"{name}: {len(masks)} masks for {len(values)} values; give one, or one for each")
@@ -56,7 +60,10 @@ class Given:
             if part.all() or not part.any():
                 how = "all of it is kept; leave out keep and mask" if part.all() else "no part of it is kept"
                 raise ConfigError(f"{name}: {how}")
-        return cls(name, condition, values, kept)
+        shown = values
+        if condition.strength is None:
+            shown = [codi[name].filled(value, part) for value, part in zip(values, kept, strict=True)]
+        return cls(name, condition, values, kept, shown)
 
     def held(self, codi: CoDi, z: np.ndarray) -> Held:
         """What the sampler keeps.
@@ -74,7 +81,8 @@ class Given:
         mask = np.stack([codi[self.name].latent_mask(part) for part in self.kept])
         return Held(z, mask, strength, float(condition.reconstruction))
 
-    def prompts(self, codi: CoDi) -> list[Any]:
+    @property
+    def prompts(self) -> list[Any]:
         """What is kept, as raw prompts of the same modality, one or one for each sample; [] for an edit.
 
         At the noise level at which sampling decides what it makes, kept cells show little: they are as noisy as the
@@ -83,17 +91,7 @@ class Given:
         """
         if self.condition.strength is not None:
             return []
-        return self.shown(codi)
-
-    def shown(self, codi: CoDi) -> list[Any]:
-        """The values without what is hidden, in whose place they are filled up.
-
-        Codecs and prompt encoders see these, for the latent of a kept cell depends on the surroundings of its pixels.
-        An edit starts from all of the values, those of a mask's other side, too.
-        """
-        if self.kept is None or self.condition.strength is not None:
-            return list(self.values)
-        return [codi[self.name].filled(value, part) for value, part in zip(self.values, self.kept, strict=True)]
+        return list(self.shown)
 
     def put_into(self, codi: CoDi, generated: Sequence[Any]) -> list[Any]:
         """The generated raw values with what is kept of the given ones."""
@@ -124,4 +122,4 @@ def encode(
       given: by output.
       encoder: (output, raw values) -> normalised latents.
     """
-    return {name: of.held(codi, encoder(name, of.shown(codi))) for name, of in given.items() if not of.condition.begins}
+    return {name: of.held(codi, encoder(name, of.shown)) for name, of in given.items() if not of.condition.begins}

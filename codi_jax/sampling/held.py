@@ -95,11 +95,11 @@ class Kept:
         def as_kind(x0: Array) -> Array:
             return convert(x0, z_t, level.alpha, level.sigma, "x0", kind)
 
-        exact = as_kind(self.z.astype(z_t.dtype))
-        if self.clean:
-            return jnp.where(self.mask > 0, exact, denoise(jnp.where(self.mask > 0, self.z.astype(z_t.dtype), z_t)))
+        given = self.z.astype(z_t.dtype)
+        exact = as_kind(given)
         if self.reconstruction is None:
-            return jnp.where(self.mask > 0, exact, denoise(z_t))
+            seen = jnp.where(self.mask > 0, given, z_t) if self.clean else z_t
+            return jnp.where(self.mask > 0, exact, denoise(seen))
         x0, pull = jax.vjp(lambda z: convert(denoise(z), z, level.alpha, level.sigma, kind, "x0"), z_t)
         (gradient,) = pull(self.mask * (x0 - self.z))
         return jnp.where(self.mask > 0, exact, as_kind(x0 - self.reconstruction * level.alpha * gradient))

@@ -20,9 +20,8 @@ Where a stage lacks a modality that another one has, its samples are zero, and `
 import contextlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,18 +80,19 @@ def _up_to_date(run: Run, saved: dict[str, Any]) -> dict[str, Any]:
     """`saved` as this version writes it; as it is if this version cannot read it, so that it differs from all else."""
     with warnings.catch_warnings(), contextlib.suppress(ConfigError, KeyError, TypeError, AttributeError):
         warnings.simplefilter("ignore", FutureWarning)  # old names: nobody can change them in this file
-        modalities = {name: _encoding(run.codi[name].config, c) for name, c in saved["model"]["modalities"].items()}
-        source = effective_config(saved["source"])
-        return {**saved, "source": source, "model": {**saved["model"], "modalities": modalities}}
+        modalities = {}
+        for name, fields in saved["model"]["modalities"].items():
+            present = run.codi[name].config
+            others = {key: value for key, value in to_dict(present).items() if key in _OTHER_STAGES}
+            modalities[name] = _encoding(from_dict(type(present), {**others, **fields}))
+        model = {**saved["model"], "modalities": modalities}
+        return json.loads(json.dumps({**saved, "source": effective_config(saved["source"]), "model": model}))
     return saved
 
 
-def _encoding(config: Any, fields: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """The fields of a modality's config on which samples depend; `fields` are others in their place."""
-    complete = to_dict(config)
-    others = {key: value for key, value in complete.items() if key in _OTHER_STAGES}
-    of = to_dict(from_dict(type(config), {**others, **fields})) if fields else complete
-    return json.loads(json.dumps({key: value for key, value in of.items() if key not in _OTHER_STAGES}))
+def _encoding(config: Any) -> dict[str, Any]:
+    """The fields of a modality's config on which samples depend."""
+    return {key: value for key, value in to_dict(config).items() if key not in _OTHER_STAGES}
 
 
 class EncodedSamples:

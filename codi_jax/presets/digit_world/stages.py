@@ -274,21 +274,21 @@ def stages(variant: Variant) -> Stages:
     }
 
 
-def from_package(stages: Stages, components: Iterable[str], group: str = "") -> tuple[Stages, tuple[str, ...]]:
+def from_package(stages: Stages, components: Iterable[str], only: str = "") -> tuple[Stages, tuple[str, ...]]:
     """The stages that train V and X, and what they depend on, for a run whose other components are a packaged model's.
 
     Args:
       stages: of a whole run.
       components: of the model.
-      group: of stages that are trained instead of V and X: `timing` or `parts`.
+      only: the group of stages that is trained instead of V and X: `timing` or `parts`.
 
     Returns:
-      The stages that train V and X, denoisers, too, where all modalities prompt them, or the stages of `group`; and
+      The stages that train V and X, denoisers, too, where all modalities prompt them, or the stages of `only`; and
       the encode stages that these read. And the components that they train.
     """
     named = {f"{group}.{name}": s for group, of_group in stages.items() for name, s in of_group.items()}
     merged = "encode.merged" in named
-    groups = (group,) if group else ("environment", "joint", *(("ldm",) if merged else ()))
+    groups = (only,) if only else ("environment", "joint", *(("ldm",) if merged else ()))
     kept = {name for name in named if name.split(".")[0] in groups}
     kept |= {source for name in kept for source in named_sources(named[name].source) if source in named}
     trained = tuple(
