@@ -65,7 +65,6 @@ FIRST = (
     "test_packaged_model.py",
     "train/test_trainer.py",
     "train/test_interruptions.py",
-    "test_cli_public.py",
     "train/test_jobs.py",
     "objectives/test_steps.py",
     "test_cli.py",

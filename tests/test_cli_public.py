@@ -43,7 +43,8 @@ def refused(capsys, *arguments):
     return line
 
 
-@pytest.mark.parametrize("to", ["image", pytest.param("text,image,audio,video", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["image", "text,image,audio,video"])
 def test_export_convert_and_generate(config, tmp_path, capsys, to):
     paper.components(paper.codi(), tmp_path / "components", np.float16)
     main(["export", config, f"--config.weights={tmp_path / 'components'}", f"--out={tmp_path / 'files'}"])

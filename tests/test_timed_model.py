@@ -89,7 +89,7 @@ def test_an_environment_has_tokens_of_its_outputs_at_their_seconds():
 
 def test_it_changes_audio_and_video_together_and_nothing_else():
     (plain, own, _), (_, variables) = generators(), timed()
-    for outputs in (("audio", "video"), ("text", "audio"), ("video",)):
+    for outputs in (("audio", "video"), ("text", "audio")):
         a, b = sample(plain, variables, *outputs), sample(own, variables, *outputs)
         for name in outputs:
             change = np.abs(a[name] - b[name]).max()
