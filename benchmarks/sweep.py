@@ -55,10 +55,10 @@ KEPT = "sweep.json"  # of a setting's folder: how its metrics were made, and wha
 ENTROPY, RATIO, TIE = 0.9, 2.0, 0.005
 CRITERION = (
     f"Of the settings whose entropy is at least {ENTROPY} and whose ratio is at most {RATIO:g}, the one with the "
-    f"highest agreement. Settings within {TIE} of it count as equal: of these the one with the fewest operations is "
-    "chosen, and if several have as few, the one with the highest agreement. The scale of guidance by the prompt has "
-    "no effect without a prompt: it is chosen by the accuracy of directions alone, with the same rule for equal ones, "
-    "among the present settings and those in which it alone differs."
+    f"highest agreement. Settings within {TIE} of it, and in the leading factor, too, count as equal: of these the one "
+    "with the fewest operations is chosen, and if several have as few, the one with the lowest ratio. The scale of "
+    "guidance by the prompt has no effect without a prompt: it is chosen by the accuracy of directions alone, of equal "
+    "ones the highest, among the present settings and those in which it alone differs."
 )
 
 
@@ -176,16 +176,18 @@ def best(rows: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None
     ]
     if not allowed:
         return None
-    highest = max(row[by] for row in allowed)
-    equal = [row for row in allowed if row[by] >= highest - TIE - 1e-9]
-    return min(equal, key=lambda row: (row["operations"], -row[by]))
+    highest = max(allowed, key=lambda row: row[by])
+    of = [by, "leading"] if highest["leading"] is not None else [by]
+    equal = [row for row in allowed if all(row[column] >= highest[column] - TIE - 1e-9 for column in of)]
+    return min(equal, key=lambda row: (row["operations"], row["ratio"] or 0.0, -row[by]))
 
 
 def choice(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """{"joint", "prompt"}: the names of the settings that CRITERION chooses; None where no setting is allowed."""
     joint = best([row for row in rows if row["field"] != "prompt"], "agreement")
     # What is generated together does not depend on the scale of the prompt, and does not exclude it either.
-    prompts = [{**row, "entropy": None, "ratio": None} for row in rows if row["field"] in ("", "prompt")]
+    apart = {"entropy": None, "ratio": None, "leading": None}
+    prompts = [{**row, **apart} for row in rows if row["field"] in ("", "prompt")]
     prompt = best(prompts, "directions")
     return {"joint": joint and joint["setting"], "prompt": prompt and prompt["setting"]}
 

@@ -26,7 +26,7 @@ GRID: dict[str, tuple[float, ...]] = {
 ADJUSTMENTS: dict[str, tuple[float, ...]] = {
     "rescale": (0.5, 1.0),
     "parallel": (0.0, 0.5),
-    "limit": (0.25, 0.5, 1.0),
+    "limit": (0.0, 0.25, 0.5, 1.0, 2.0),
 }
 # The paper's loss shares one t in training, so its config has no delay: 0 is the present value there.
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -35,7 +35,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "paper": GRID,
     "map": GRID,
     "merged": GRID,
-    "adjusted": ADJUSTMENTS,
+    "adjusted": {**ADJUSTMENTS, "by_norm": (0, 1)},
     "by_norm": {"by_norm": (0, 1)},  # tokens of the others weighted by how much they know, or their mean
 }
 

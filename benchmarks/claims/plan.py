@@ -6,8 +6,10 @@
 
 Seed 0 is the model inside the package. Ablations start from its codecs, prompt encoders and denoisers,
 train V and X (pairs of everything: the denoisers, too), and are measured by the sets of outputs that are generated
-together. An ablation with other settings of sampling has the weights of another one. The paper's loss is sampled with
-the settings that its own sweep has chosen (docs/claims/sweep.paper.json, made on validation samples if it is missing).
+together. All are sampled with the mean of tokens and guidance without a limit, for tokens can be weighted by their
+norms only where V is anchored. An ablation with other settings of sampling has the weights of another one. The paper's
+loss is sampled with the settings that its own sweep has chosen (docs/claims/sweep.paper.json, made on validation
+samples if it is missing).
 """
 
 import dataclasses
@@ -39,6 +41,10 @@ ABLATIONS = {  # name -> options of the config digit_world
     "merged": "pools=merged",
 }
 SWEPT = ("paper",)  # ablations with a sweep of their own
+PLAIN = (
+    "--config.generate.environment=mean",
+    *(f"--config.generate.guidance.{name}.limit=0" for name in ("text", "image", "audio", "video")),
+)  # fmt: skip
 DELAYS = {"own": 0, "paper": 5}  # ablation -> steps of delay, with its weights, that its own sampling does not have
 
 
@@ -84,7 +90,7 @@ def plan(seeds: int, repeat_length: float, ablation_length: float) -> list[Claim
     for seed in range(1, seeds):
         config = f"digit_world:length={repeat_length:g},n={SAMPLES},floors=package"
         out.append(Claim(f"seed{seed}", config, (f"--config.seed={seed}",)))
-    joint = (JOINT, f"--config.evaluate.pretrained={SAMPLES}")
+    joint = (JOINT, f"--config.evaluate.pretrained={SAMPLES}", *PLAIN)
     for name, option in ABLATIONS.items():
         options = f"start=package,length={ablation_length:g},n={SAMPLES}{',' if option else ''}{option}"
         swept = name if name in SWEPT else ""

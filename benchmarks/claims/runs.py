@@ -104,11 +104,6 @@ def main(runs: Runs) -> list[Run]:
     return [run for run in found if run.length == found[0].length]
 
 
-def ours(runs: Runs) -> list[Run]:
-    """The run that ablations are compared with: seed 0, or the first of `main`."""
-    return [runs["seed0"]] if "seed0" in runs else main(runs)[:1]
-
-
 def of_kind(runs: Runs, kind: str) -> dict[str, Run]:
     """The runs `KIND.NAME` by NAME."""
     return {name.partition(".")[2]: run for name, run in runs.items() if name.startswith(f"{kind}.")}

@@ -11,7 +11,7 @@ from benchmarks.claims import judged, paper_tasks
 from benchmarks.claims import seeds as of_seeds
 from benchmarks.claims.cells import average, cell, leaves, markdown, number
 from benchmarks.claims.judged import JUDGES
-from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, ours, provenance, seeds, union
+from benchmarks.claims.runs import DIGIT, Run, Runs, compared, main, of_kind, provenance, seeds, union
 from benchmarks.claims.runs import ablations as ablation_runs
 
 WORST = 5  # cells of the 225 that are named
@@ -104,9 +104,8 @@ def set_by_set(runs: Runs) -> Table:
 
 def ablations(runs: Runs) -> Table:
     """(d) Other settings of the recipe."""
-    others = ablation_runs(runs)
-    rows = {f"ours, {run.name}, length {run.length}": run for run in ours(runs)} | others
-    used = list(rows.values()) if others else []
+    rows = ablation_runs(runs)
+    used = list(rows.values())
 
     def draw(judge: str) -> str:
         names = judged.sets(used, judge)

@@ -10,7 +10,7 @@ from benchmarks.claims import collect as collecting
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.collect import collect, dumps
 from benchmarks.claims.documents import CLOSING, DOCUMENTS, rewrite
-from benchmarks.claims.plan import Claim, Runner, chosen_settings, plan
+from benchmarks.claims.plan import PLAIN, Claim, Runner, chosen_settings, plan
 from codi_jax.cli.common import override, read_config
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.digit_world import checkout as package
@@ -120,8 +120,8 @@ def test_ablations_are_of_one_seed():
     assert "| text + image | .800 | .850 |" in compared
     assert "| settings | pairs | other factors | entropy | Fréchet ratio |" in ablation
     rows = [line.split(" |")[0] for line in ablation.splitlines() if ", length 3 |" in line]
-    assert rows[:2] == ["| ours, seed0, length 3", "| ours, length 3"]
-    assert rows[2:5] == ["| no anchor, length 3", "| paper's loss, length 3", "| other, length 3"]
+    assert rows[:2] == ["| ours, length 3", "| no anchor, length 3"]
+    assert rows[2:4] == ["| paper's loss, length 3", "| other, length 3"]
     assert "| no anchor, length 3 | .900 | .600 | .950 | 1.500 |" in ablation
 
 
@@ -308,7 +308,10 @@ def test_every_run_of_the_plan_has_a_config_and_settings_that_exist():
             config = open_run(read_config((f"--config={trained.config}", *trained.overrides)), None).config
             assert config.evaluate["n"] == 256 and config.seed == (1 if claim.name == "seed1" else 0)
             tree = {"generate": to_dict(config.generate), "evaluate": to_dict(config.evaluate)}
-            override(tree, [a for a in claim.evaluation if a.startswith("--config.")], Overridable)
+            tree = override(tree, [a for a in claim.evaluation if a.startswith("--config.")], Overridable)
+            mean = tree["generate"]["environment"] == "mean"
+            limits = {rule["limit"] for rule in tree["generate"]["guidance"].values()}
+            assert (mean, limits) == ((True, {0.0}) if claim.name.startswith("ablation.") else (False, {1.0}))
 
     def steps(name):
         stages = open_run(read_config((f"--config={claims[name].config}",)), None).config.stages
@@ -369,7 +372,8 @@ def test_the_papers_loss_is_sampled_with_the_settings_of_its_own_sweep(tmp_path,
         assert evaluated[-2:] == chosen_settings(sweep)
         calls.clear()
     Runner(tmp_path, tmp_path / "out").run(claims["ablation.own"], 1)
-    assert not any("--config.generate" in argument for c in calls for argument in c)
+    (evaluated,) = [c for c in calls if "evaluate" in c]
+    assert [a for a in evaluated if a.startswith("--config.generate.")] == list(PLAIN)
 
 
 def test_an_ablation_needs_only_what_is_generated_together(tmp_path):

@@ -30,6 +30,15 @@ def test_one_setting_at_a_time_changes_around_the_present_ones(loss, delays):
     assert scales == [1.0, 2.0, 4.0, 8.0]
 
 
+def test_what_is_done_with_the_guided_prediction_changes_around_the_settings_of_the_recipe():
+    config = recipe.run()
+    names = tuple(config.model.modalities)
+    _, *others = sweep_settings.settings(config.generate, names, "adjusted")
+    assert {s.name for s in others} >= {"limit=0", "limit=0.5", "rescale=0.5", "parallel=0", "by_norm=0"}
+    (mean,) = (s.generate for s in others if s.name == "by_norm=0")
+    assert mean == dataclasses.replace(config.generate.complete(names), environment="mean")
+
+
 def test_variants_that_are_unknown_or_too_long_are_refused(monkeypatch):
     config = recipe.run()
     with pytest.raises(ConfigError, match=r"no variant 'our' \(did you mean ours\?\); there are packaged, ours, "):
@@ -59,9 +68,9 @@ def test_the_averages_of_a_setting():
 
 
 def test_the_choice_follows_the_criterion():
-    def row(setting, agreement, operations, entropy=0.95, ratio=1.0, field="low", directions=None):
+    def row(setting, agreement, operations, entropy=0.95, ratio=1.0, field="low", directions=None, leading=0.9):
         given = {"agreement": agreement, "operations": operations, "entropy": entropy, "ratio": ratio}
-        return {"setting": setting, "field": field, "directions": directions, **given}
+        return {"setting": setting, "field": field, "directions": directions, "leading": leading, **given}
 
     rows = [
         row("present", 0.80, 5, field="", directions=0.9),
@@ -75,7 +84,8 @@ def test_the_choice_follows_the_criterion():
     assert sweep.choice(rows) == {"joint": "equal and cheaper", "prompt": "prompt"}
     assert sweep.choice(rows[:4]) == {"joint": "high", "prompt": "present"}
     assert sweep.choice(rows[1:3]) == {"joint": None, "prompt": None}
-    assert sweep.choice([row("a", 0.5, 5), row("b", 0.502, 5)])["joint"] == "b"
+    assert sweep.choice([row("a", 0.5, 5), row("b", 0.502, 5, ratio=1.2)])["joint"] == "a"
+    assert sweep.choice([row("a", 0.5, 5, leading=0.89), row("b", 0.502, 5, ratio=1.2)])["joint"] == "b"
     collapsed = row("present", 0.8, 5, entropy=0.5, field="", directions=0.99)
     assert sweep.choice([collapsed, rows[-1]]) == {"joint": None, "prompt": "present"}
 

@@ -3,9 +3,10 @@
 import pytest
 
 from codi_jax import packaged
-from codi_jax.config import ConfigError
+from codi_jax.config import ConfigError, from_dict
 from codi_jax.presets.digit_world.recipe import run
 from codi_jax.presets.digit_world.stages import ENVIRONMENT_NOISE, OWN_SHARE
+from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run
 from codi_jax.train.variables import check
@@ -97,6 +98,25 @@ def test_the_tower_of_videos_starts_from_that_of_images_and_sees_stills():
     assert config.stages["bridging"]["text+video"].init_from == {"clip_video": "clip_vision"}
     assert config.sources["text+video whole"]["stills"] > 0
     assert not any(source.get("stills") for name, source in config.sources.items() if name != "text+video whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [
+        ({}, "by_norm"), ({"anchor": "partner"}, "by_norm"), ({"start": "package", "distill": 4}, "by_norm"),
+        ({"anchor": "none"}, "mean"), ({"loss": "paper"}, "mean"), ({"tokens": "map"}, "mean"),
+    ],
+)  # fmt: skip
+def test_tokens_count_by_their_norm_where_v_is_anchored(options, environment):
+    generate = run(**options).generate
+    assert generate.environment == environment
+    guided = [rule.limit for rule in generate.guidance.values() if rule.environment != 1]
+    assert guided == [] if "distill" in options else set(guided) == {1.0 if environment == "by_norm" else 0.0}
+
+
+def test_the_package_samples_as_the_recipe_does():
+    saved = packaged.open_package(packaged.DEFAULT).run["generate"]
+    assert from_dict(GenerateConfig, saved, "generate") == run(length=3).generate
 
 
 def test_parts_train_on_the_packaged_denoisers():

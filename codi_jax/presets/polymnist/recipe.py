@@ -38,11 +38,12 @@ STEPS = {  # of every stage at length 1
     "ldm.view_1": 4000, "ldm.view_2": 4000, "ldm.view_3": 4000, "ldm.digit": 1500, "ldm.quadrant": 1200,
     "environment.view_1": 1500, "environment.view_2": 1500, "environment.view_3": 1500,
     "environment.digit": 600, "environment.quadrant": 600,
-    "joint.pairs": 6000, "joint.tuples": 7000, "joint.cross": 3600,
+    "joint.pairs": 6000, "joint.tuples": 7000, "cross.pairs": 3600, "cross.tuples": 5400,
 }  # fmt: skip
 SECONDS = {  # of the long stages on one core, for `scheduling_weight`
     "codec.views": 150, "judge.views": 900, "bridging.view_2": 250, "bridging.view_3": 150, "ldm.view_1": 1300,
-    "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700, "joint.cross": 3400,
+    "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700, "cross.pairs": 3400,
+    "cross.tuples": 5100,
 }  # fmt: skip
 ENVIRONMENT_NOISE = {"pairs": 0.3, "tuples": 0.0}
 OWN_SHARE = 1 - 1 / (len(MODALITIES) - 1)
@@ -183,7 +184,8 @@ class Recipe:
         """Stage joint.cross: X alone, in larger batches, without prompts, mostly of two views, which learn slowest."""
         alone = {"aligned": (), "align": "none", "prompts": {"sources": MODALITIES, "drop": 1.0}}
         return self.made(
-            "joint.cross", "latent_alignment", MODALITIES, "pools of views", batch_size=64, depends_on=("joint.all",),
+            "joint.cross", "latent_alignment", MODALITIES, "pools of views", steps_of=f"cross.{self.pairs}",
+            batch_size=64, depends_on=("joint.all",),
             trainable=tuple(f"{name}_cross/.*" for name in MODALITIES), settings=self.joint_settings() | alone,
         )  # fmt: skip
 

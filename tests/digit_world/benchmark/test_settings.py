@@ -122,7 +122,7 @@ def test_the_record_says_how_the_numbers_were_made(monkeypatch):
     assert says["generate"].keys() == {"guidance", "delay", "steps", "sampler", "eta", "spacing", "environment"}
     assert says["generate"]["guidance"]["image"] == {
         **{"prompt": 4.0, "environment": 8.0, "low": 0.3, "high": 1.0},
-        **{"rescale": 0.0, "parallel": 1.0, "limit": 0.0},
+        **{"rescale": 0.0, "parallel": 1.0, "limit": 1.0},
     }
     assert says["generate"]["delay"] == {"text": 0, "image": 5}
     assert says["evaluate"].keys() == {
