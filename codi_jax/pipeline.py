@@ -194,9 +194,7 @@ class Pipeline:
         """
         own = {name: of.prompts for name, of in parts.items() if name not in values}
         left_out = [name for name, of in own.items() if of and weights.get(name) == 0]
-        # A denoiser that was trained with parts sees more of what is kept than the prompt encoder would.
-        clean = [name for name, of in own.items() if of and parts[name].kept and name in self.config.clean_parts]
-        every = {**values, **{name: of for name, of in own.items() if of and name not in (*left_out, *clean)}}
+        every = {**values, **{name: of for name, of in own.items() if of and name not in left_out}}
         kept = {name: weight for name, weight in weights.items() if name not in left_out}
         return {name: every[name] for name in self.codi.order(every)}, kept
 

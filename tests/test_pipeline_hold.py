@@ -1,6 +1,5 @@
 """What users give of outputs: bit by bit in the result, with prompts and in batches, checked before it is computed."""
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -105,16 +104,6 @@ def test_seconds_of_a_sound_are_kept():
     np.testing.assert_array_equal(np.round(made.samples * 32768)[kept], raw[kept])
     middle = slice(rate // 4 + rate // 50, 3 * rate // 4 - rate // 50)
     assert np.abs(made.samples[middle] - given.samples[middle]).mean() > 0.01
-
-
-def test_a_part_is_no_prompt_of_a_denoiser_that_was_trained_with_parts():
-    given, pipe = pixels(), pipeline()
-    clean = Pipeline(pipe.codi, dataclasses.replace(CONFIG, clean_parts=("image",)), toy.variables(pipe.codi))
-    hold = {"image": Condition(given, mask=upper())}
-    made, without = (clean(hold=hold, weights=weights, decode=False) for weights in (None, {"image": 0}))
-    np.testing.assert_array_equal(made.latents["image"], without.latents["image"])
-    noisy = pipe(hold=hold, weights={"image": 0}, decode=False).latents["image"]
-    assert np.abs(noisy - made.latents["image"]).max() > 1e-3
 
 
 def test_what_is_hidden_does_not_count():

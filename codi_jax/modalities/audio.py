@@ -294,9 +294,9 @@ class AudioModality(Modality[AudioConfig]):
 
     def hide(self, media, mask):
         """Other frames of the spectrogram are silent."""
-        mel, silence = self.codec_input(media), self.codec_input(self.empty(1))
-        hidden = jnp.where(spread(mask, (len(mask), mel.shape[1], 1, 1)) > 0, mel, silence)
-        return hidden if self.config.prompt_mel is None else {**media, "mel": hidden}
+        mel, silence = self._prompt(media), self._prompt(self.empty(1))
+        hidden = jnp.where(spread(mask[..., 0], (len(mask), mel.shape[1], 1)) > 0, mel, silence)
+        return hidden[..., None] if self.config.prompt_mel is None else {**media, "prompt": hidden}
 
     def composite(self, generated, value, kept):
         """Kept samples as they are; the others joined to them without steps, in the loudness of the value."""

@@ -297,7 +297,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
         raise ConfigError(f"{self.name}: no part of it can be kept; give all of it, or a strength")
 
     def hide(self, media: PyTree, mask: Array) -> PyTree:
-        """Media of which the codec sees the kept cells alone, the rest filled up about as `filled` does.
+        """Media of which the prompt encoder sees the kept cells alone, the rest filled up about as `filled` does.
 
         Args:
           media: a batch.

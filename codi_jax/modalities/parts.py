@@ -74,9 +74,10 @@ def blocks(kept: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def spread(mask: Array, shape: Sequence[int]) -> Array:
-    """A mask of cells [n1, n2, …] in the resolution of the value, `shape`, multiples of these."""
+    """A mask of cells [n1, n2, …] in the resolution of a value, `shape`; the cells of an axis are equal, up to one."""
     for axis, length in enumerate(shape):
-        mask = jnp.repeat(mask, length // mask.shape[axis], axis)
+        cells = mask.shape[axis]
+        mask = jnp.take(mask, np.arange(length) * cells // length, axis)
     return mask
 
 

@@ -141,9 +141,9 @@ class PixelModality(Modality[PixelConfigT]):
 
     def hide(self, media, mask):
         """Other pixels are the median of all that are kept, in every frame."""
-        pixels = self.codec_input(media)
+        pixels = self._prompt(media)
         hidden = with_median(pixels, spread(mask, (len(mask), *pixels.shape[1:-1], 1)) > 0)
-        return hidden if self.config.clip is None else {**media, "pixels": hidden}
+        return hidden if self.config.clip is None else {**media, "prompt": hidden}
 
     def composite(self, generated, value, kept):
         if value.shape != generated.shape:  # `clip` reads larger images than it generates

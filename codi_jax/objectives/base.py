@@ -203,6 +203,7 @@ OBJECTIVES: Registry[ObjectiveClass] = Registry(
         "latent_alignment": "codi_jax.objectives.latent_alignment",
         "timing": "codi_jax.objectives.timing",
         "distillation": "codi_jax.objectives.distillation",
+        "parts": "codi_jax.objectives.parts",
         "judge": "codi_jax.digit_world.judges.judge_objective",
         "similarity": "codi_jax.digit_world.judges.similarity_objective",
     },

@@ -2,9 +2,8 @@
 
     L = E ‖target(z, ε, t) - f_θ(z_t, t, C(y))‖²,    t ~ U{0..T-1}, target ε, v, x0 or the flow's velocity
 
-optionally with min-SNR-γ weights, or with timesteps shifted towards noise (`conditioning.timesteps`); and of a share of
-the samples with a part that is kept clean (`objectives.parts`). The stages of the four modalities are independent of
-each other.
+optionally with min-SNR-γ weights, or with timesteps shifted towards noise (`conditioning.timesteps`). The stages of the
+four modalities are independent of each other.
 """
 
 import dataclasses
@@ -14,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from codi_jax.codi import CoDi
-from codi_jax.config import ConfigError, config_class, from_dict
+from codi_jax.config import config_class, from_dict
 from codi_jax.diffusion import losses, process
-from codi_jax.objectives import conditioning, parts
+from codi_jax.objectives import conditioning
 from codi_jax.objectives.base import (
     SETTINGS,
     BatchObjective,
@@ -29,41 +28,23 @@ from codi_jax.objectives.base import (
 )
 from codi_jax.objectives.batches import EncodedBatches, MediaBatches, batches_of
 from codi_jax.objectives.conditioning import Encoded, NoisySample, PromptConfig
-from codi_jax.objectives.parts import KeptPart
 from codi_jax.types import Array
 
 
 @config_class()
 class LDMConfig:
-    """Settings of the loss.
-
-    Attributes:
-      prompts: of the samples.
-      shift: > 1 draws more timesteps with much noise.
-      min_snr: γ of the min-SNR weights, 0 for none.
-      parts: share of the samples of which a part is clean, see `objectives.parts`; needs media.
-    """
+    """`min_snr` is γ of the min-SNR weights, 0 for none; `shift` > 1 draws more timesteps with much noise."""
 
     prompts: PromptConfig
     shift: float = 1.0
     min_snr: float = 0.0
-    parts: float = 0.0
-
-    def __post_init__(self):
-        if not 0 <= self.parts <= 1:
-            raise ConfigError(f"parts: expected a share from 0 to 1, got {self.parts}")
 
 
-def prediction_loss(
-    codi: CoDi, prediction: Array, sample: NoisySample, min_snr: float, part: KeptPart | None = None
-) -> Array:
-    """Mean diffusion loss of a prediction at (z_t, t), with min-SNR weights if `min_snr` > 0, of what is not kept."""
+def prediction_loss(codi: CoDi, prediction: Array, sample: NoisySample, min_snr: float) -> Array:
+    """Mean diffusion loss of a prediction at (z_t, t), with min-SNR weights if `min_snr` > 0."""
     kind = codi.config.prediction
     target = process.target(codi.schedule, sample.z, sample.noise, sample.t, kind)
     weight = losses.min_snr_weight(codi.schedule, sample.t, kind, min_snr or None)
-    if part is not None:
-        target, of_cells = part.without_kept(prediction, target)
-        weight *= of_cells
     return losses.diffusion_loss(prediction, target, weight).mean()
 
 
@@ -98,21 +79,14 @@ def loss_by_timestep(
 
 
 def loss(
-    codi: CoDi,
-    name: str,
-    config: LDMConfig,
-    variables: dict,
-    batch: dict[str, Encoded],
-    key: jax.Array,
-    part: KeptPart | None = None,
+    codi: CoDi, name: str, config: LDMConfig, variables: dict, batch: dict[str, Encoded], key: jax.Array
 ) -> LossTerms:
     """Diffusion loss of an encoded batch that holds `name` and the prompt sources."""
     context = conditioning.context(codi, config.prompts, variables, batch, key, name)
     t = conditioning.timesteps(codi, context.values.shape[0], key, name, config.shift)
     sample = conditioning.add_noise(codi, name, batch[name], t, key)
-    shown = sample.z_t if part is None else part.shown(sample.z_t)
-    prediction = codi[name].denoise(variables, shown, t, context)
-    return LossTerms(prediction_loss(codi, prediction, sample, config.min_snr, part), {})
+    prediction = codi[name].denoise(variables, sample.z_t, t, context)
+    return LossTerms(prediction_loss(codi, prediction, sample, config.min_snr), {})
 
 
 @register("ldm")
@@ -143,10 +117,6 @@ class LDMObjective(BatchObjective):
         config, names = from_dict(LDMConfig, stage.settings, SETTINGS), stage.modalities
         refuse_lacking(stage, names[:1])  # the others are prompts, of which those are drawn that a sample has
         batches = batches_of(codi, stage)
-        if config.parts and isinstance(batches, EncodedBatches):
-            raise ConfigError("parts: what is hidden has to be hidden from the codec; name a source of media")
-        if config.parts and not parts.cut_axes(codi[names[0]]):
-            raise ConfigError(f"parts: no part of {names[0]} can be kept")
         return cls(codi, names[0], config, batches, stage.accumulate)
 
     @property
@@ -158,10 +128,7 @@ class LDMObjective(BatchObjective):
         return (self.name,)
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
-        encoded, part = self.batches.encode(variables, batch), None
-        if self.config.parts:
-            part = parts.draw(self.codi, self.name, variables, batch[self.name], key, self.config.parts)
-        return loss(self.codi, self.name, self.config, variables, encoded, key, part)
+        return loss(self.codi, self.name, self.config, variables, self.batches.encode(variables, batch), key)
 
     def validation(self, variables: dict, batch: dict, key: jax.Array) -> dict[str, Array]:
         """The loss by ranges of timesteps."""

@@ -1,45 +1,41 @@
-"""Parts of an output in training, so that its denoiser learns to go on from what is kept of it.
+"""Prompt encoders that read parts: of a part of a value they say what they said of the whole.
 
-    z_in = m z_kept + (1 - m) z_t,    ‖(1 - m) (target - f_θ(z_in, t))‖² / mean(1 - m)          (1)
+    L = mean ‖f_θ(m x) - f_0(x)‖²                                                    (1)
 
-z_kept is the codec's latent of a value of which all else is hidden, as sampling makes it of what a user gives: the
-latent of a cell depends on the surroundings of its pixels. m is a box of cells, or all but a box: along each axis that
-parts may cut, a random interval or all of it. `sampling.held` has the same z_in, for the outputs that
-`config.generate.clean_parts` names. The timestep is that of the other cells.
+f_0 is the encoder as bridging alignment left it, and f_θ starts there. m x is a value of which all but a part is hidden
+as sampling hides it of what a user gives (`sampling.given`), for a part that is kept is a prompt of its modality, too.
+Both embeddings have unit norm, so f_θ learns the direction of the mean of what the part can be a part of. Of some
+samples nothing is hidden, so that whole values keep their prompts; centre and gain (`bridging.prompt_statistics`) stay.
+
+m is a box of cells of the latent, or all but a box: along each axis that parts may cut, a random interval or all of it.
 """
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
+from codi_jax.config import ConfigError, config_class, from_dict
 from codi_jax.modalities.base import Modality
+from codi_jax.objectives.base import SETTINGS, BatchObjective, LossTerms, StageSpec, loss_scalars, register
+from codi_jax.objectives.batches import MediaBatches
+from codi_jax.objectives.distillation import teacher_of
 from codi_jax.rng import fold
-from codi_jax.types import Array
+from codi_jax.types import Array, PyTree
 
 
-@flax.struct.dataclass
-class KeptPart:
-    """What is kept of each sample of a batch.
+@config_class()
+class PartsConfig:
+    """`share` is that of the samples of which a part is hidden."""
 
-    Attributes:
-      z: latents of media of which the rest is hidden, [B, *latent_shape].
-      mask: 1 where they are kept, 0 elsewhere; for samples of which nothing is kept 0 everywhere, [B, *latent_shape].
-    """
+    share: float = 0.75
 
-    z: Array
-    mask: Array
-
-    def shown(self, z_t: Array) -> Array:
-        """What the denoiser sees in place of z_t."""
-        return jnp.where(self.mask > 0, self.z, z_t)
-
-    def without_kept(self, prediction: Array, target: Array) -> tuple[Array, Array]:
-        """The target with errors in the other cells alone, and the weight [B] that makes their mean one over these."""
-        generated = 1 - self.mask.mean(tuple(range(1, self.mask.ndim)))
-        return jnp.where(self.mask > 0, prediction, target), 1 / generated
+    def __post_init__(self):
+        if not 0 < self.share < 1:
+            raise ConfigError(f"share: expected a share of the samples between 0 and 1, got {self.share}")
 
 
 def cut_axes(modality: Modality) -> tuple[int, ...]:
@@ -54,7 +50,7 @@ def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Ar
       key: PRNG key.
       size: number of samples.
       shape: the numbers of cells along the axes that parts may cut, 2 or more.
-      share: probability that a part of a sample is kept; of the others none is.
+      share: probability that a part of a sample is hidden; of the others all is kept.
     """
     cut = jax.random.bernoulli(fold(key, "cut"), 0.5, (size, len(shape)))
     one = jax.nn.one_hot(jax.random.randint(fold(key, "axis"), (size,), 0, len(shape)), len(shape)) > 0
@@ -67,8 +63,8 @@ def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Ar
         along = (size, *(cells if k == axis else 1 for k in range(len(shape))))
         inside &= jnp.where(cut[:, axis, None], interval, True).reshape(along)
     kept = jnp.where(jax.random.bernoulli(fold(key, "outside"), 0.5, (size, *(1,) * len(shape))), inside, ~inside)
-    some = jax.random.bernoulli(fold(key, "some"), share, (size, *(1,) * len(shape)))
-    return (kept & some).astype(jnp.float32)
+    whole = jax.random.bernoulli(fold(key, "whole"), 1 - share, (size, *(1,) * len(shape)))
+    return (kept | whole).astype(jnp.float32)
 
 
 def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
@@ -77,12 +73,69 @@ def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
     return jax.random.randint(fold(key, "first"), (size,), 0, cells - length + 1), length
 
 
-def draw(codi: CoDi, name: str, variables: dict[str, Any], media: Any, key: jax.Array, share: float) -> KeptPart:
-    """Draws what is kept of a batch of media of a modality; see `masks`."""
-    modality = codi[name]
-    axes, latent = cut_axes(modality), modality.latent_shape
-    size = jax.tree.leaves(media)[0].shape[0]
-    mask = masks(fold(key, name, "parts"), size, tuple(latent[axis] for axis in axes), share)
-    mask = mask.reshape(size, *(latent[axis] if axis in axes else 1 for axis in range(len(latent))))
-    z, _ = modality.encode(variables, modality.hide(media, mask))
-    return KeptPart(jax.lax.stop_gradient(z.astype(jnp.float32)), jnp.broadcast_to(mask, z.shape))
+@register("parts")
+@dataclasses.dataclass(frozen=True, eq=False)
+class PartsObjective(BatchObjective):
+    """Trains the prompt encoder of one modality to read parts.
+
+    Attributes:
+      codi: the model.
+      name: the modality.
+      config: of what is hidden.
+      accumulate: number of microbatches.
+    """
+
+    codi: CoDi
+    name: str
+    config: PartsConfig
+    accumulate: int = 1
+
+    outputs = ()
+    batch_multiple = 1
+    validation = loss_scalars
+
+    @classmethod
+    def from_stage(cls, codi: CoDi, stage: StageSpec) -> "PartsObjective":
+        config = from_dict(PartsConfig, stage.settings, SETTINGS)
+        if stage.encoded or len(stage.modalities) != 1:
+            raise ConfigError("objective parts: expected one modality and a source of its media")
+        if not cut_axes(codi[stage.modalities[0]]):
+            raise ConfigError(f"objective parts: no part of {stage.modalities[0]} can be kept")
+        return cls(codi, stage.modalities[0], config, stage.accumulate)
+
+    @property
+    def _encoder(self) -> str:
+        return self.codi[self.name].components["prompt"]
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return self._encoder, teacher_of(self._encoder)
+
+    @property
+    def batches(self) -> MediaBatches:
+        return MediaBatches(self.codi, (self.name,))
+
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, PyTree]:
+        """See `Objective.init`; f_0 has the shapes of f_θ, and `init_from` says what it is a copy of."""
+        made = self.codi.init(key, (self._encoder,))[self._encoder]
+        return dict.fromkeys(components, made)
+
+    def mask(self, key: jax.Array, size: int) -> Array:
+        """m of (1), [size, …] with an axis for each of the latent, of length 1 where parts are not cut."""
+        modality = self.codi[self.name]
+        axes, latent = cut_axes(modality), modality.latent_shape
+        mask = masks(fold(key, self.name, "parts"), size, tuple(latent[axis] for axis in axes), self.config.share)
+        return mask.reshape(size, *(latent[axis] if axis in axes else 1 for axis in range(len(latent))))
+
+    def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
+        modality, media = self.codi[self.name], batch[self.name]
+        mask = self.mask(key, jax.tree.leaves(media)[0].shape[0])
+        encoder, first = (variables["params"][name] for name in self.components)
+        read = modality.embed(encoder, modality.hide(media, mask))
+        wanted = jax.lax.stop_gradient(modality.embed(first, media))
+        return LossTerms(jnp.square(read - wanted).sum(-1).mean(), {})
+
+    def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
+        """Centre and gain as they were."""
+        del batches
+        return {self._encoder: variables["constants"][self._encoder]}

@@ -62,8 +62,6 @@ class GenerateConfig:
         The number of steps of an output stays the same.
       environment: how the tokens of several other outputs become one environment: their `mean`, as in the paper, or
         `by_norm`, weighted by how much each knows; for models whose V is anchored to an embedding, see `codi_jax.codi`.
-      clean_parts: outputs whose denoisers were trained with parts (`parts` of the objective `ldm`): they see a part
-        that is kept without noise, and it is no prompt.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 
@@ -74,7 +72,6 @@ class GenerateConfig:
     spacing: str = "trailing"
     delay: dict[str, int] = dataclasses.field(default_factory=dict)
     environment: Literal["mean", "by_norm"] = "mean"
-    clean_parts: tuple[str, ...] = ()
     loop: Literal["auto", "host", "scan"] = "auto"
 
     def __post_init__(self):

@@ -165,7 +165,7 @@ class Generator:
             tokens=replicate(absent),
             # Without noise in its steps, the sampler is compiled once for one key and for keys [n].
             key=replicate(key if adds_noise(SAMPLERS[self.config.sampler], self.config.eta) else jax.random.key(0)),
-            kept=replicate(kept(held, n, self.config.clean_parts)),
+            kept=replicate(kept(held, n)),
         )
         rules = {name: guidance.get(name, ClassifierFreeGuidance()) for name in outputs}
         z = {

@@ -5,10 +5,7 @@
 in every network call, after guidance; m is 1 in the cells of the latent that are kept. In these cells the latent starts
 at α z_given + σ ε, so that (1) keeps it on the path from ε to z_given, where it ends. This is replacement (Song et al.,
 arXiv 2011.13456, appendix I.2; Lugmayr et al., arXiv 2201.09865) of the prediction instead of the latent, which agrees
-with every sampler, its history and its noise. Networks see the kept cells at the noise level of the others; but a
-denoiser that was trained with parts (`objectives.parts`) sees them clean,
-
-    z_in = m z_given + (1 - m) z_t                                               (3)
+with every sampler, its history and its noise. Networks see the kept cells at the noise level of the others.
 
 With a scale w > 0 of reconstruction guidance (Ho et al., arXiv 2204.03458, equation 7), what the network makes of the
 kept cells draws the others along, before (1):
@@ -20,7 +17,7 @@ through the network and its guidance, at about three times the cost of a step.
 An output that is kept whole is at the clean level in every step: its V guides the others, and nothing of it is
 computed. One that is edited starts at the noise level of a share of its steps, and waits there for the others.
 
-Apart from (3) no network is trained for this: in latent alignment the noise levels of a pair are drawn independently.
+No network is trained for this: in latent alignment the noise levels of a pair are drawn independently.
 """
 
 import dataclasses
@@ -72,13 +69,11 @@ class Kept:
       z: normalised latents [n, *latent_shape].
       mask: 1 where they are kept; broadcasts against z.
       reconstruction: w of (2), []; None for none, which compiles to steps without a gradient.
-      clean: whether the denoiser sees them as in (3).
     """
 
     z: Array
     mask: Array
     reconstruction: Array | None = None
-    clean: bool = flax.struct.field(pytree_node=False, default=False)
 
     def predict(self, denoise: Callable[[Array], Array], z_t: Array, t: Array, schedule: Schedule, kind: str) -> Array:
         """A prediction with (2) and (1).
@@ -95,11 +90,9 @@ class Kept:
         def as_kind(x0: Array) -> Array:
             return convert(x0, z_t, level.alpha, level.sigma, "x0", kind)
 
-        given = self.z.astype(z_t.dtype)
-        exact = as_kind(given)
+        exact = as_kind(self.z.astype(z_t.dtype))
         if self.reconstruction is None:
-            seen = jnp.where(self.mask > 0, given, z_t) if self.clean else z_t
-            return jnp.where(self.mask > 0, exact, denoise(seen))
+            return jnp.where(self.mask > 0, exact, denoise(z_t))
         x0, pull = jax.vjp(lambda z: convert(denoise(z), z, level.alpha, level.sigma, kind, "x0"), z_t)
         (gradient,) = pull(self.mask * (x0 - self.z))
         return jnp.where(self.mask > 0, exact, as_kind(x0 - self.reconstruction * level.alpha * gradient))
@@ -124,26 +117,13 @@ def start(held: Held, noise: Array, t: Any, schedule: Schedule) -> Array:
     return noise if held.mask is None else jnp.where(held.mask > 0, noisy, noise)
 
 
-def kept(held: Mapping[str, Held], n: int, clean: Sequence[str] = ()) -> dict[str, Kept]:
-    """What steps keep: the outputs of which some cells are given, and others are not.
-
-    Args:
-      held: what is given.
-      n: number of samples.
-      clean: outputs whose denoisers were trained with parts.
-
-    Raises:
-      ConfigError: reconstruction guidance of such an output, of whose kept cells its denoiser predicts nothing.
-    """
-    for name, of in held.items():
-        if name in clean and of.reconstruction:
-            raise ConfigError(f"{name}: its denoiser was trained with parts (clean_parts); leave out reconstruction")
+def kept(held: Mapping[str, Held], n: int) -> dict[str, Kept]:
+    """What steps keep: the outputs of which some cells are given, and others are not."""
     return {
         name: Kept(
             jnp.broadcast_to(of.z, (n, *of.z.shape[1:])),
             jnp.asarray(of.mask, jnp.float32),
             jnp.float32(of.reconstruction) if of.reconstruction else None,
-            name in clean,
         )
         for name, of in held.items()
         if of.mask is not None and of.share > 0

@@ -14,7 +14,7 @@ from tests import toy
 def test_every_stage_of_the_recipe_finds_its_objective_by_name():
     run = open_run(toy.recipe(toy.EVERYTHING) | {"model": toy.model(toy.EVERYTHING)}, None)
     found = {name: objective_of(run, name) for name in run.order if run.stage(name).trains}
-    assert {run.stage(name).objective for name in found} == {"codec", "bridging", "ldm", "latent_alignment"}
+    assert {run.stage(name).objective for name in found} == {"codec", "bridging", "ldm", "latent_alignment", "parts"}
     for name, objective in found.items():
         assert set(objective.components) >= {rule.split("/")[0].strip("!") for rule in run.stage(name).trainable}, name
 
@@ -22,7 +22,8 @@ def test_every_stage_of_the_recipe_finds_its_objective_by_name():
 def test_an_unknown_objective_is_an_error_that_names_the_known_ones():
     tree = toy.recipe()
     tree["stages"]["ldm"]["text"]["objective"] = "gan"
-    known = r"'codec', 'bridging', 'ldm', 'latent_alignment', 'timing', 'distillation', 'judge', 'similarity', 'encode'"
+    names = "codec", "bridging", "ldm", "latent_alignment", "timing", "distillation", "parts", "judge", "similarity"
+    known = ", ".join(f"'{name}'" for name in (*names, "encode"))
     with pytest.raises(ConfigError, match=rf"^config\.stages\.ldm\.text\.objective: expected one of {known}.*'gan'$"):
         open_run(tree, None)
     with pytest.raises(ConfigError, match=r"^no objective 'gan'; there are codec, "):

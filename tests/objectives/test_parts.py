@@ -1,4 +1,4 @@
-"""Parts that are kept clean: what is drawn, what the denoiser sees, and whose errors count."""
+"""Prompt encoders that read parts: what is hidden, what the encoder sees, and what it learns."""
 
 import functools
 from types import SimpleNamespace
@@ -9,21 +9,43 @@ import numpy as np
 import pytest
 
 from codi_jax.config import ConfigError
-from codi_jax.diffusion import process
-from codi_jax.objectives import ldm, parts
+from codi_jax.objectives import parts
 from codi_jax.objectives.base import StageSpec
-from codi_jax.objectives.conditioning import NoisySample, PromptConfig
-from codi_jax.objectives.ldm import LDMConfig, LDMObjective
-from codi_jax.objectives.parts import KeptPart
+from codi_jax.objectives.distillation import teacher_of
+from codi_jax.objectives.parts import PartsConfig, PartsObjective
 from tests import toy
-from tests.objectives.constant_model import ConstantModality, ConstantModel, encoded
 
 KEY = jax.random.key(0)
+ENCODERS = {"image": "clip_vision", "audio": "clap_audio"}
+
+
+@functools.lru_cache
+def codi():
+    return toy.codi("text", "image", "audio")
 
 
 @functools.lru_cache
 def variables():
-    return toy.variables(toy.codi("text", "image", "audio"))
+    made = toy.variables(codi())
+    copies = {teacher_of(name): made["params"][name] for name in ENCODERS.values()}
+    return {**made, "params": {**made["params"], **copies}}
+
+
+def objective(name, share=0.75):
+    return PartsObjective(codi(), name, PartsConfig(share))
+
+
+def media(name, seed=0):
+    rng, shape = np.random.default_rng(seed), codi()[name].example(6).shape
+    return jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32)
+
+
+def in_media(name, mask):
+    """A mask of cells in the resolution of media."""
+    cells = np.asarray(mask)
+    for axis, length in enumerate(codi()[name].example(6).shape[:-1]):
+        cells = np.repeat(cells, length // cells.shape[axis], axis)
+    return cells > 0
 
 
 def is_box(cells):
@@ -46,34 +68,10 @@ def test_a_part_is_a_box_or_all_but_a_box(shape):
         assert len({tuple(cells) for cells in along}) > 2
 
 
-def test_a_share_of_the_samples_has_a_part():
-    assert not np.asarray(parts.masks(KEY, 50, (4, 4), 0.0)).any()
-    some = np.asarray(parts.masks(KEY, 1000, (4, 4), 0.25)).any((1, 2)).mean()
-    assert 0.2 < some < 0.3
-
-
-def test_errors_of_the_generated_cells_alone_count():
-    # Of the first sample one of four cells is generated, with an error of 3; of the second all, with 1, 1, 1 and 5.
-    mask = jnp.array([[1, 1, 0, 1], [0, 0, 0, 0]], jnp.float32)
-    target = jnp.array([[9, 9, 3, 9], [1, 1, 1, 5]], jnp.float32)
-    model = ConstantModel("x0", a=ConstantModality())
-    sample = NoisySample(target, jnp.zeros((2, 4)), jnp.array([10, 500]), jnp.zeros((2, 4)))
-    found = ldm.prediction_loss(model, jnp.zeros((2, 4)), sample, 0.0, KeptPart(jnp.zeros((2, 4)), mask))
-    assert float(found) == pytest.approx((9 + 28 / 4) / 2)
-
-
-def test_the_denoiser_sees_what_is_kept_without_noise():
-    model, batch = ConstantModel("eps", a=ConstantModality(answer=0.5)), {"a": encoded(16)}
-    part = KeptPart(jnp.full((16, 3), 7.0), jnp.tile(jnp.array([[0.0, 1.0, 0.0]]), (16, 1)))
-    value, _ = ldm.loss(model, "a", LDMConfig(PromptConfig(("a",), drop=0.0)), {}, batch, KEY, part)
-    free, _ = ldm.loss(model, "a", LDMConfig(PromptConfig(("a",), drop=0.0)), {}, batch, KEY)
-    kept, all_noisy = (np.asarray(call.z) for call in model["a"].calls)
-    np.testing.assert_array_equal(kept[:, 1], 7)
-    np.testing.assert_array_equal(kept[:, ::2], all_noisy[:, ::2])
-    t, noise = model["a"].calls[0].t, jnp.zeros((16, 3))
-    noise = (all_noisy - process.corrupt(model.schedule, noise, t, noise)) / model.schedule.at(t, noise).sigma
-    assert float(value) == pytest.approx(np.square(noise[:, ::2] - 0.5).mean(), rel=1e-4)
-    assert float(value) != float(free)
+def test_of_a_share_of_the_samples_a_part_is_hidden():
+    assert np.asarray(parts.masks(KEY, 50, (4, 4), 0.0)).all()
+    hidden = 1 - np.asarray(parts.masks(KEY, 1000, (4, 4), 0.25)).all((1, 2)).mean()
+    assert 0.2 < hidden < 0.3
 
 
 def test_an_axis_of_one_cell_is_not_cut():
@@ -82,35 +80,49 @@ def test_an_axis_of_one_cell_is_not_cut():
     assert parts.cut_axes(SimpleNamespace(part_axes=(0,), latent_shape=(1, 4, 8))) == ()
 
 
-@pytest.mark.parametrize("name", ["image", "audio"])
-def test_what_is_hidden_does_not_reach_the_latents_of_what_is_kept(name):
-    codi, rng = toy.codi("text", "image", "audio"), np.random.default_rng(0)
-    shape = codi[name].example(6).shape
-    one, other = (jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for _ in range(2))
-    part = parts.draw(codi, name, variables(), one, KEY, 1.0)
-    along = tuple(axis for axis in range(1, part.mask.ndim) if axis - 1 not in codi[name].part_axes)
-    mask = part.mask.max(along, keepdims=True)
-    cells = np.asarray(mask)
-    for axis, length in enumerate(shape[:-1]):
-        cells = np.repeat(cells, length // cells.shape[axis], axis)
-    changed = jnp.where(cells > 0, one, other)
-    assert float(jnp.abs(changed - one).max()) > 0.5
-    again = parts.draw(codi, name, variables(), changed, KEY, 1.0)
-    np.testing.assert_array_equal(np.asarray(part.mask), np.asarray(again.mask))
-    np.testing.assert_array_equal(np.asarray(part.z), np.asarray(again.z))
-    whole, _ = codi[name].encode(variables(), one)
-    assert float(jnp.abs(jnp.where(part.mask > 0, part.z - whole, 0)).max()) > 1e-3  # the codec does see surroundings
+@pytest.mark.parametrize("name", ENCODERS)
+def test_what_is_hidden_does_not_reach_the_encoder(name):
+    modality, one = codi()[name], media(name)
+    mask = objective(name).mask(KEY, 6)
+    assert mask.shape[1:] == tuple(
+        n if axis in modality.part_axes else 1 for axis, n in enumerate(modality.latent_shape)
+    )
+    kept = in_media(name, mask)
+    assert kept.any() and not kept.all()
+    changed = jnp.where(kept, one, media(name, 1))
+    a, b = (np.asarray(modality.hide(x, mask)) for x in (one, changed))
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(a[np.broadcast_to(kept, a.shape)], np.asarray(one)[np.broadcast_to(kept, a.shape)])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_loss_is_the_distance_to_what_was_said_of_the_whole(name):
+    modality, made, one = codi()[name], objective(name), media(name)
+    loss, _ = made.loss(variables(), {name: one}, KEY)
+    encoder = variables()["params"][ENCODERS[name]]
+    read = modality.embed(encoder, modality.hide(one, made.mask(KEY, 6)))
+    assert float(loss) == pytest.approx(float(jnp.square(read - modality.embed(encoder, one)).sum(-1).mean()), rel=1e-5)
+    assert float(loss) > 1e-4
+    # Of whole values an encoder that is still f_0 says what it said.
+    assert float(objective(name, 1e-6).loss(variables(), {name: one}, KEY).loss) == pytest.approx(0, abs=1e-9)
+
+
+def test_centre_and_gain_stay():
+    constants = {"clip_vision": {"centre": np.ones(3), "gain": np.float32(2)}, "vision_codec": {}}
+    assert objective("image").statistics({"constants": constants}, iter(())) == {
+        "clip_vision": constants["clip_vision"]
+    }
 
 
 @pytest.mark.parametrize(
     ("names", "encoded", "share", "says"),
     [
-        (("image", "text"), True, 0.5, "parts: what is hidden has to be hidden from the codec; name a source of media"),
-        (("text", "image"), False, 0.5, "parts: no part of text can be kept"),
-        (("image", "text"), False, 1.5, "parts: expected a share from 0 to 1, got 1.5"),
+        (("image",), True, 0.5, "objective parts: expected one modality and a source of its media"),
+        (("image", "text"), False, 0.5, "objective parts: expected one modality and a source of its media"),
+        (("text",), False, 0.5, "objective parts: no part of text can be kept"),
+        (("image",), False, 1.0, "share: expected a share of the samples between 0 and 1, got 1.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(names, encoded, share, says):
-    settings = {"prompts": {"sources": names}, "parts": share}
     with pytest.raises(ConfigError, match=says):
-        LDMObjective.from_stage(toy.codi("text", "image"), StageSpec(names, settings, encoded))
+        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(names, {"share": share}, encoded))

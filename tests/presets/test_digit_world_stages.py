@@ -119,16 +119,22 @@ def test_the_package_samples_as_the_recipe_does():
     assert from_dict(GenerateConfig, saved, "generate") == run(length=3).generate
 
 
-def test_parts_train_on_the_packaged_denoisers():
+def test_towers_are_trained_on_parts_last_and_nothing_is_trained_with_what_they_say_then():
+    stages = run().stages
+    assert list(stages)[-1] == "parts" and list(stages["parts"]) == ["image", "audio"]
+    assert stages["parts"]["audio"].depends_on == ("bridging.text+audio",)
+    assert stages["parts"]["audio"].init_from == {"clap_audio_teacher": "clap_audio"}
+    needs = (need for of in stages.values() for s in of.values() for need in s.depends_on)
+    assert not any(need.startswith("parts.") for need in needs)
+
+
+def test_the_towers_of_the_package_are_trained_on_parts_alone():
     config = run(start="package", parts=True)
     assert list(config.stages) == ["parts"] and not config.initialized and config.weights
-    assert config.generate.clean_parts == ("image", "audio")
     read = Run(config, None)
-    for name in ("image", "audio"):
-        objective = objective_of(read, f"parts.{name}")
-        assert objective.config.parts == 0.75 and not run().stages["ldm"][name].settings.get("parts")
-    assert run(start="package", parts=True, modalities="text+image").generate.clean_parts == ("image",)
-    whole = run(parts=True)
-    assert whole.stages["parts"]["image"].depends_on == ("ldm.image",)
-    with pytest.raises(ConfigError, match=r"^options timed and parts: start=package trains one of them"):
-        run(start="package", parts=True, timed=True)
+    for name, tower in (("image", "clip_vision"), ("audio", "clap_audio")):
+        assert objective_of(read, f"parts.{name}").components == (tower, f"{tower}_teacher")
+    assert list(run(start="package", parts=True, modalities="text+image").stages["parts"]) == ["image"]
+    for options in ({"start": "scratch"}, {"timed": True}, {"pools": "merged"}):
+        with pytest.raises(ConfigError, match=r"^option parts: it trains towers of the packaged model: start=package"):
+            run(**{"start": "package", "parts": True, **options})

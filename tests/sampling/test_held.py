@@ -144,31 +144,3 @@ def test_nothing_to_generate_is_refused():
         latents(generator(), {"image": Held(given(), share=0.0), "text": Held(jnp.ones((1, 16)), share=0.0)})
     with pytest.raises(ConfigError, match=r"^strength: expected 0 to 1, got 2$"):
         Held(given(), share=2)
-
-
-def test_a_denoiser_that_was_trained_with_parts_sees_what_is_kept_without_noise():
-    schedule, t, seen = schedules.make("cosine"), jnp.array([700]), []
-    z, z_t, mask = jnp.full((1, 4), 3.0), jnp.full((1, 4), -1.0), jnp.array([[1.0, 0.0, 1.0, 0.0]])
-
-    def denoise(z):
-        seen.append(z)
-        return jnp.full_like(z, 0.5)
-
-    for clean, expected in ((True, [3, -1, 3, -1]), (False, [-1, -1, -1, -1])):
-        x0 = Kept(z, mask, clean=clean).predict(denoise, z_t, t, schedule, "x0")
-        np.testing.assert_array_equal(seen[-1][0], expected)
-        np.testing.assert_array_equal(x0[0], [3, 0.5, 3, 0.5])
-
-
-def test_clean_parts_are_those_of_the_outputs_that_the_config_names():
-    made = {
-        names: latents(generator(clean_parts=names), {"image": Held(given(), MASK)}, ("image",))["image"]
-        for names in ((), ("text",), ("image",))
-    }
-    np.testing.assert_array_equal(made[()], made[("text",)])
-    assert float(jnp.abs(made[("image",)] - made[()])[:, 1].max()) > 1e-3
-    np.testing.assert_allclose(made[("image",)][:, 0], given()[:, 0], atol=2e-5)
-    with pytest.raises(
-        ConfigError, match=r"^image: its denoiser was trained with parts \(clean_parts\); leave out rec"
-    ):
-        latents(generator(clean_parts=("image",)), {"image": Held(given(), MASK, reconstruction=1.0)}, ("image",))

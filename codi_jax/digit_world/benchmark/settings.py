@@ -42,7 +42,6 @@ OPTIONAL = {  # part -> the field of EvaluateConfig that switches it off, and th
     "mix": ("mixes", ()),
     "pretrained": ("pretrained", 0),
 }
-_NO_EFFECT = ("loop", "clean_parts")  # settings of generation that change no number: no part is kept
 # Values of EvaluateConfig that do not change a number, or that the record holds elsewhere.
 _NOT_RECORDED = ("n", "seed", "validation", "floors")
 
@@ -144,7 +143,7 @@ def record(codi: CoDi, config: RunConfig, settings: EvaluateConfig, scope: Scope
         "seed": settings.seed,
         "training_seed": config.seed,
         "parts": "all" if scope.whole else [part for part in PARTS if part in scope.parts],
-        "generate": {name: value for name, value in generate.items() if name not in _NO_EFFECT},
+        "generate": {name: value for name, value in generate.items() if name != "loop"},
         "evaluate": {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in evaluate.items()

@@ -16,7 +16,6 @@ from codi_jax.presets.digit_world.evaluation import evaluation
 from codi_jax.presets.digit_world.stages import (
     ENVIRONMENT_NOISE,
     OWN_SHARE,
-    PARTS,
     POOLS,
     TIMED,
     Variant,
@@ -124,12 +123,12 @@ def run(
       environment_noise: of the environment in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
       timed: audio and video have attention in time, which the last stage trains.
-      parts: image and audio are made beside a part that is kept, which the last stages train; `objectives.parts`.
+      parts: with start=package, the towers of image and audio are trained on parts, and nothing else is.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
       start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
-        pools=merged the denoisers are trained, too; with timed=True attention in time alone is, and with parts=True
-        the denoisers of image and audio.
+        pools=merged the denoisers are trained, too; with timed=True attention in time alone is, with parts=True the
+        towers of image and audio.
       distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
         trained. 0 for none.
       judges: train the judges and similarity towers of the evaluation instead of the model.
@@ -155,11 +154,9 @@ def run(
     if timed and not set(TIMED) <= set(names):
         raise ConfigError("option timed: needs audio and video")
     share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
-    if timed and parts and start == "package":
-        raise ConfigError(
-            "options timed and parts: start=package trains one of them; package its result, then the other"
-        )
-    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed, parts)
+    if parts and (start != "package" or timed or merged or paper):
+        raise ConfigError("option parts: it trains towers of the packaged model: start=package, and no other variant")
+    variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
     trained = stages(variant)
     if distill:
         model, weights, initialized = packaged_model(names, tokens, timed), DEFAULT, ()
@@ -168,7 +165,7 @@ def run(
         model, weights = packaged_model(names, tokens, timed), DEFAULT
         packaged = [name for name, (_, role) in CoDi(model).component_names().items() if role != TIMING]
         trained, initialized = from_package(trained, packaged, "timing" if timed else "parts" if parts else "")
-        initialized = () if parts else initialized  # the packaged denoisers are trained on
+        initialized = () if parts else initialized  # the packaged towers are trained on
     else:
         model, weights, initialized = digit_world.model(modalities=names, tokens=tokens, timed=timed), "", ()
     # Of other tokens the norm does not say how much they know.
@@ -179,7 +176,6 @@ def run(
         environment="by_norm" if anchored else "mean",
         # The paper's loss shares one t in training, so no output may be delayed in sampling.
         delay={} if paper else {name: steps for name, steps in DELAY.items() if name in names},
-        clean_parts=tuple(name for name in PARTS if name in names) if parts else (),
     )
     config = RunConfig(
         model=model,

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from codi_jax.digit_world import CARRIES, FACTORS
+from codi_jax.objectives.distillation import teacher_of
 from codi_jax.presets.digit_world import MODALITIES
 from codi_jax.presets.stages import Stages, adamw, stage
 from codi_jax.train.recipe import StageConfig, named_sources
 
 Align = Literal["own", "partner", "text", "none", "paper"]
 TIMED = ("audio", "video")  # the modalities that have a time
-PARTS = ("image", "audio")  # whose denoisers are trained with parts; a video goes on from its frames without that
+PARTS = ("image", "audio")  # whose towers are trained on parts; of a video they read a frame without that
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # training steps of every stage at length 1
     "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
@@ -21,7 +22,7 @@ STEPS = {  # training steps of every stage at length 1
     "environment.text": 600, "environment.image": 600, "environment.audio": 450, "environment.video": 400,
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
-    "timing.encoders": 1500, "timing.audio+video": 2000, "parts.image": 2000, "parts.audio": 1500,
+    "timing.encoders": 1500, "timing.audio+video": 2000, "parts.image": 700, "parts.audio": 700,
     "distil.text": 600, "distil.image": 600, "distil.audio": 600, "distil.video": 400,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
@@ -37,7 +38,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
-    "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 400, "parts.audio": 500,
+    "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 60, "parts.audio": 90,
     "distil.text": 60, "distil.image": 200, "distil.audio": 200, "distil.video": 400,
 }  # fmt: skip
 
@@ -58,7 +59,6 @@ class Variant:
       merged: whether samples hold all modalities from the denoisers on; then each modality prompts every denoiser, and
         every pair of outputs is trained.
       timed: whether audio and video have attention in time.
-      parts: whether the denoisers of image and audio are trained with parts, last.
     """
 
     modalities: tuple[str, ...]
@@ -68,7 +68,6 @@ class Variant:
     environment_noise: float = ENVIRONMENT_NOISE
     merged: bool = False
     timed: bool = False
-    parts: bool = False
 
     @property
     def trains_v_alone(self) -> bool:
@@ -240,14 +239,13 @@ def timing(variant: Variant) -> dict[str, StageConfig]:
 
 
 def parts(variant: Variant, name: str) -> StageConfig:
-    """Stage parts.NAME: the denoiser goes on with parts that are kept clean, but for its time embedding, which V reads.
+    """Stage parts.NAME: the tower reads parts, too, which then prompt what is made of them.
 
-    Most samples have one, and half of them no prompt: what is kept is to be read.
+    It is the last one of its tower: all else is trained with the prompts of whole values, which it keeps.
     """
     return variant.stage(
-        f"parts.{name}", "ldm", (name, "text"), f"text+{name} whole", depends_on=(f"ldm.{name}",), batch_size=64,
-        trainable=(f"!{UNETS[name]}/time/.*", f"{UNETS[name]}/.*"), learning_rate=1e-3,
-        settings={"prompts": {"sources": ("text",), "drop": 0.5, "noise": 0.7}, "parts": 0.75},
+        f"parts.{name}", "parts", (name,), f"text+{name} whole", depends_on=(f"bridging.text+{name}",), batch_size=64,
+        trainable=(f"{TOWERS[name]}/.*",), init_from={teacher_of(TOWERS[name]): TOWERS[name]}, learning_rate=1e-3,
     )  # fmt: skip
 
 
@@ -261,11 +259,10 @@ def stages(variant: Variant) -> Stages:
         "ldm": {name: ldm(variant, name) for name in MODALITIES},
         "environment": {name: environment(variant, name) for name in MODALITIES} if variant.trains_v_alone else {},
         "joint": joint_stages(variant),
+        "parts": {name: parts(variant, name) for name in PARTS},
     }
     if variant.timed:
         everything["timing"] = timing(variant)
-    if variant.parts:
-        everything["parts"] = {name: parts(variant, name) for name in PARTS}
     if variant.merged:
         everything["encode"] = {"merged": encode(variant, "merged", MODALITIES, MODALITIES)}
     return {
