@@ -57,8 +57,8 @@ CRITERION = (
     f"Of the settings whose entropy is at least {ENTROPY} and whose ratio is at most {RATIO:g}, the one with the "
     f"highest agreement. Settings within {TIE} of it, and in the leading factor, too, count as equal: of these the one "
     "with the fewest operations is chosen, and if several have as few, the one with the lowest ratio. The scale of "
-    "guidance by the prompt has no effect without a prompt: it is chosen by the accuracy of directions alone, of equal "
-    "ones the highest, among the present settings and those in which it alone differs."
+    "guidance by the prompt has no effect without a prompt: it is chosen among the present settings and those in which "
+    "it alone differs, by the accuracy of directions; of equal ones the fewest operations count, then the accuracy."
 )
 
 
