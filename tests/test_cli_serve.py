@@ -39,6 +39,20 @@ def test_what_is_refused(capsys, monkeypatch, arguments, message):
     assert refused(capsys, *arguments) == f"codi-jax: {message}"
 
 
+@pytest.mark.parametrize("given, loop", [([], "host"), (["--config.generate.loop=scan"], "scan")])
+def test_it_samples_step_by_step_unless_told(monkeypatch, given, loop):
+    class Stop(Exception):
+        pass
+
+    def opened(model, title, limits):
+        raise Stop(model.config.loop)
+
+    monkeypatch.setattr(page, "gradio_module", lambda: None)
+    monkeypatch.setattr("codi_jax.serve.playground.Playground", opened)
+    with pytest.raises(Stop, match=f"^{loop}$"):
+        main(["serve", *given])
+
+
 @pytest.mark.parametrize(
     "host, own", [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.org", False)]
 )

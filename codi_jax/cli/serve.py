@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         request=Limits(**{name: value for name, value in bounds.items() if value is not None}),
         queue=QueueLimits() if waiting is None else QueueLimits(waiting=waiting),
     )
-    model = open_model(args, config, keep=True)
+    model = open_model(args, _step_by_step(config), keep=True)
     warnings.filterwarnings("ignore", category=PromptWarning)  # the page shows what they say
     play = Playground(model.pipe, model.title, limits)
     server = Server(play, args.host, port)
@@ -87,6 +87,12 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> None:
         print(f"codi-jax: everybody who reaches {args.host} can generate here", file=sys.stderr)
     print(server.url, flush=True)
     server.run()
+
+
+def _step_by_step(config: list[str]) -> list[str]:
+    """The overrides with the host loop, on accelerators, too: it has previews, and a request can be cancelled in it."""
+    named = any(argument.startswith("--config.generate.loop") for argument in config)
+    return config if named else [*config, "--config.generate.loop=host"]
 
 
 def _limit(option: str, text: str | None, kind: type) -> Any:

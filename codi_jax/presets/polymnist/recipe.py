@@ -40,10 +40,13 @@ STEPS = {  # of every stage at length 1
     "environment.digit": 600, "environment.quadrant": 600,
     "joint.pairs": 6000, "joint.tuples": 7000, "cross.pairs": 3600, "cross.tuples": 5400,
 }  # fmt: skip
-SECONDS = {  # of the long stages on one core, for `scheduling_weight`
-    "codec.views": 150, "judge.views": 900, "bridging.view_2": 250, "bridging.view_3": 150, "ldm.view_1": 1300,
-    "ldm.view_2": 1300, "ldm.view_3": 1300, "joint.pairs": 3500, "joint.tuples": 3700, "cross.pairs": 3400,
-    "cross.tuples": 5100,
+SECONDS = {  # of the stages on one core, for `scheduling_weight`
+    "codec.views": 200, "codec.digit": 5, "codec.quadrant": 5, "judge.views": 850,
+    "bridging.view_2": 205, "bridging.view_3": 90, "bridging.digit": 15, "bridging.quadrant": 15,
+    "ldm.view_1": 1000, "ldm.view_2": 1000, "ldm.view_3": 1000, "ldm.digit": 85, "ldm.quadrant": 75,
+    "environment.view_1": 105, "environment.view_2": 105, "environment.view_3": 105,
+    "environment.digit": 20, "environment.quadrant": 20,
+    "joint.pairs": 2050, "joint.tuples": 2250, "cross.pairs": 2350, "cross.tuples": 3500,
 }  # fmt: skip
 ENVIRONMENT_NOISE = {"pairs": 0.3, "tuples": 0.0}
 OWN_SHARE = 1 - 1 / (len(MODALITIES) - 1)
@@ -108,7 +111,7 @@ class Recipe:
         """Stage `name`, GROUP.NAME, with the steps of `STEPS[steps_of or name]`."""
         steps = max(round(STEPS.get(key := steps_of or name, 0) * self.length), 0)
         return stage(
-            objective, modalities, source, steps=steps, scheduling_weight=self.length * SECONDS.get(key, 30),
+            objective, modalities, source, steps=steps, scheduling_weight=self.length * SECONDS.get(key, 15),
             optimizer=adamw(learning_rate, min(50, steps // 10), weight_decay), **options,
         )  # fmt: skip
 
