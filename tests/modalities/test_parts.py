@@ -5,6 +5,7 @@ import pytest
 
 from codi_jax.config import ConfigError
 from codi_jax.modalities.parts import blocks, frames, from_nearest, in_spans, is_spans, spans, spread, with_median
+from tests.interop import paper
 
 
 def test_spans_of_time():
@@ -63,3 +64,26 @@ def test_cells_are_spread_over_their_pixels():
     assert large.shape == (1, 4, 6, 1)
     np.testing.assert_array_equal(blocks(large[0, ..., 0] > 0, (2, 2)), mask[0, ..., 0] > 0)
     np.testing.assert_array_equal(large[0, :2, :3, 0], 1)
+
+
+def test_cells_that_do_not_divide_a_value_are_equal_up_to_one_pixel():
+    spread_out = np.asarray(spread(np.arange(3)[None], (1, 7)))
+    np.testing.assert_array_equal(spread_out, [[0, 0, 0, 1, 1, 2, 2]])
+
+
+@pytest.mark.parametrize("name", ["image", "audio"])
+def test_of_a_model_with_two_front_ends_it_is_the_prompt_encoder_that_sees_a_part(name):
+    modality, rng = paper.codi()[name], np.random.default_rng(0)
+    example = modality.example(2)
+    media = {key: rng.uniform(-1, 1, x.shape).astype(np.float32) for key, x in example.items()}
+    cells = modality.latent_shape
+    mask = np.zeros((2, *(n if axis in modality.part_axes else 1 for axis, n in enumerate(cells))), np.float32)
+    mask[:, : mask.shape[1] // 2] = 1  # the upper half, or the first
+    hidden = {key: np.asarray(x) for key, x in modality.hide(media, mask).items()}
+    others = media.keys() - {"prompt"}
+    assert others and all(hidden[key] is media[key] or np.array_equal(hidden[key], media[key]) for key in others)
+    prompt, before = hidden["prompt"], media["prompt"]
+    half = prompt.shape[1] // 2
+    np.testing.assert_array_equal(prompt[:, : half - 1], before[:, : half - 1])
+    rest = prompt[:, half + 1 :]
+    assert not np.array_equal(rest, before[:, half + 1 :]) and np.ptp(rest[0], axis=0).max() < 1e-6
