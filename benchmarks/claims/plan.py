@@ -4,12 +4,12 @@
     evaluate    out/claims/measured/NAME    codi-jax evaluate; skipped if it was done at the present commit
     collect     docs/claims/NAME.json
 
-Seed 0 is the model inside the package. Ablations start from its codecs, prompt encoders and denoisers,
-train V and X (pairs of everything: the denoisers, too), and are measured by the sets of outputs that are generated
-together. All are sampled with the mean of tokens and guidance without a limit, for tokens can be weighted by their
-norms only where V is anchored. An ablation with other settings of sampling has the weights of another one. The paper's
-loss is sampled with the settings that its own sweep has chosen (docs/claims/sweep.paper.json, made on validation
-samples if it is missing).
+Seed 0 is the model inside the package. Other seeds are measured by directions and sets of outputs. Ablations start from
+its codecs, prompt encoders and denoisers, train V and X (pairs of everything: the denoisers, too), and are measured by
+the sets of outputs that are generated together. All are sampled with the mean of tokens and guidance without a limit,
+for tokens can be weighted by their norms only where V is anchored. An ablation with other settings of sampling has the
+weights of another one. The paper's loss is sampled with the settings that its own sweep has chosen
+(docs/claims/sweep.paper.json, made on validation samples if it is missing).
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from codi_jax.packaged import DEFAULT, open_package
 
 SAMPLES = 256
 JOINT = "--parts=joint,pretrained"
+REPEATED = "--parts=directions,held_out,joint,pretrained"  # the 225 cells alone are half of an evaluation
 DELAYED = ("image", "audio", "video")
 ABLATIONS = {  # name -> options of the config digit_world
     "own": "",
@@ -89,7 +90,7 @@ def plan(seeds: int, repeat_length: float, ablation_length: float) -> list[Claim
     out = [Claim("seed0")]
     for seed in range(1, seeds):
         config = f"digit_world:length={repeat_length:g},n={SAMPLES},floors=package"
-        out.append(Claim(f"seed{seed}", config, (f"--config.seed={seed}",)))
+        out.append(Claim(f"seed{seed}", config, (f"--config.seed={seed}",), evaluation=(REPEATED,)))
     joint = (JOINT, f"--config.evaluate.pretrained={SAMPLES}", *PLAIN)
     for name, option in ABLATIONS.items():
         options = f"start=package,length={ablation_length:g},n={SAMPLES}{',' if option else ''}{option}"

@@ -196,7 +196,7 @@ def section(key: str, what: str) -> Callable[[Runs], Table]:
     """(g) A table of a section of the metrics, whatever its rows and columns are."""
 
     def draw(runs: Runs) -> Table:
-        used = main(runs)
+        used = [run for run in main(runs) if run.at(key)]
         return Table(used, what, [grid(used, key)])
 
     return draw
@@ -225,7 +225,7 @@ def sweeps(runs: Runs) -> Table:
 
 def codecs(runs: Runs) -> Table:
     """(i) What codecs keep, and what judges read off real samples."""
-    used = main(runs)
+    used = [run for run in main(runs) if run.at("codec")]
     columns = list(dict.fromkeys(f for m in union(used, "codec") for f in union(used, "codec", m)))
     head, rows = ["modality"], []
     for factor in columns:

@@ -379,8 +379,19 @@ def test_the_papers_loss_is_sampled_with_the_settings_of_its_own_sweep(tmp_path,
 def test_an_ablation_needs_only_what_is_generated_together(tmp_path):
     measured, workdir = evaluated(tmp_path / "measured", parts=["joint", "pretrained"]), evaluated(tmp_path / "run")
     assert collect(workdir, "ablation.paper", measured=measured)["judges"]["packaged"]["joint"]
-    with pytest.raises(ConfigError, match=r"only a part of the evaluation was measured \(joint, pretrained\)"):
-        collect(workdir, "seed1", measured=measured)
+    for name in ("seed0", "seed1"):
+        with pytest.raises(ConfigError, match=r"only a part of the evaluation was measured \(joint, pretrained\)"):
+            collect(workdir, name, measured=measured)
+
+
+def test_a_repeat_needs_directions_and_sets_of_outputs(tmp_path):
+    parts = ["directions", "held_out", "joint", "pretrained"]
+    measured, workdir = evaluated(tmp_path / "measured", parts=parts), evaluated(tmp_path / "run")
+    assert collect(workdir, "seed12", measured=measured)["judges"]["packaged"]["matrix"]
+    with pytest.raises(ConfigError, match="only a part of the evaluation was measured"):
+        collect(workdir, "seed0", measured=measured)
+    (repeat,) = (claim for claim in plan(seeds=2, repeat_length=1, ablation_length=1) if claim.name == "seed1")
+    assert repeat.evaluation == (f"--parts={','.join(parts)}",)
 
 
 def test_the_packaged_model_is_evaluated_in_a_folder(tmp_path):
