@@ -30,6 +30,7 @@ import numpy as np
 from codi_jax.config import ConfigError, checked_options, config_class, did_you_mean, from_dict, revalued
 from codi_jax.diffusion import schedules
 from codi_jax.modalities import MODALITIES, Modality, ModelDims, Variables
+from codi_jax.modalities.base import SIZES
 from codi_jax.nn.attention_kernels import Kernel
 from codi_jax.nn.remat import Remat, check
 from codi_jax.nn.timing import seconds
@@ -189,7 +190,7 @@ class CoDi:
     def _check_shared(self) -> None:
         """Raises ConfigError if modalities that share a component differ in its sizes."""
         for component, (name, role) in self.component_names().items():
-            field = "denoiser" if role == "cross" else role
+            field = SIZES.get(role, role)
             for other, modality in self.modalities.items():
                 if modality.components.get(role) != component:
                     continue

@@ -149,7 +149,9 @@ class Pipeline:
         generator = self._generator(steps=steps, sampler=sampler, eta=eta, spacing=spacing)
         total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
         parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
+        asked = frozenset(values)
         values, weights = self._with_given(values, parts, dict(weights or {}))
+        in_part = tuple(name for name in values if name not in asked and parts[name].kept is not None)
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights, values, total)
         for names in (values, negatives):
@@ -157,7 +159,7 @@ class Pipeline:
         guide = arguments.guidance(self.codi, self.config, guidance, outputs)
         noise = arguments.noise(self.codi, latents, outputs, total)
         warn_of_ignored(self.codi, values, negatives)
-        encoders, sampled, decoders = generator.components(outputs, values, negatives)
+        encoders, sampled, decoders = generator.components(outputs, values, negatives, in_part)
         split(total, batch_size)
         codecs = [self.codi[name].components["codec"] for name in parts]
         self._weights.check(
@@ -170,7 +172,7 @@ class Pipeline:
             held=encode(
                 self.codi, parts, lambda name, of: self._in_chunks("codec", generator.encode, name, of, batch_size)
             ),
-            preview=preview,
+            parts=in_part, preview=preview,
         )  # fmt: skip
         if not decode:
             return Output(self.codi, {}, z)

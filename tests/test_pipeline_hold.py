@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,6 +125,24 @@ def test_what_is_hidden_does_not_count():
         pipe(hold={"image": Condition(of, mask=upper(), strength=0.5)}, decode=False) for of in others["image"][:2]
     ]
     assert np.abs(edits[0].latents["image"] - edits[1].latents["image"]).max() > 1e-3
+
+
+def test_parts_have_a_prompt_encoder_of_their_own():
+    codi, given = pipeline().codi, pixels()
+    variables = toy.variables(codi)
+    params = variables["params"]
+
+    def made(name, **call):
+        reversed_ = {name: jax.tree.map(lambda x: x[..., ::-1], params[name])} if name else {}
+        pipe = Pipeline(codi, CONFIG, {**variables, "params": {**params, **reversed_}})
+        return np.asarray(pipe(to="image", seed=3, **call).image[0])
+
+    part = {"hold": {"image": Condition(given, mask=upper())}}
+    assert np.array_equal(made("clip_vision", **part), made("", **part))
+    assert not np.array_equal(made("image_parts", **part), made("", **part))
+    whole = {"prompts": {"image": given}}
+    assert np.array_equal(made("image_parts", **whole), made("", **whole))
+    assert not np.array_equal(made("clip_vision", **whole), made("", **whole))
 
 
 def test_what_is_kept_whole_is_the_result_and_guides_the_others():

@@ -27,6 +27,7 @@ from codi_jax.interop.ema import with_ema
 from codi_jax.interop.family import Found
 from codi_jax.interop.names import NamesError, flatten, from_release, under
 from codi_jax.interop.shards import checkpoints
+from codi_jax.modalities.base import SIZES
 from codi_jax.parallel import paths
 from codi_jax.parallel.host import compiled_for_one_call
 from codi_jax.parallel.tables import size, table
@@ -153,8 +154,7 @@ def _read_all(
     wanted = _wanted(codi, only)
     targets = {component: codi.shapes(component) for component in codi.component_names() if component in wanted}
     configs = {
-        c: getattr(codi[name].config, "denoiser" if role == "cross" else role)
-        for c, (name, role) in codi.component_names().items()
+        c: getattr(codi[name].config, SIZES.get(role, role)) for c, (name, role) in codi.component_names().items()
     }
     for checkpoint in checkpoints(files):
         state, file = checkpoint.open(), checkpoint.path

@@ -30,6 +30,7 @@ from codi_jax.interop.diffusers_names import unet_rules
 from codi_jax.interop.mapped import map_file, plain
 from codi_jax.interop.names import LAYOUTS, NameTable, Rule, finite
 from codi_jax.interop.safetensors_file import is_safetensors, read_metadata, read_safetensors
+from codi_jax.modalities.base import SIZES
 from codi_jax.nn import lora
 from codi_jax.parallel import paths
 from codi_jax.types import Params
@@ -74,7 +75,7 @@ def _sites(codi: CoDi, wanted: Callable[[str, str, str], bool]) -> list[_Site]:
             continue
         table = NameTable([], "ours", "theirs")
         try:
-            config = getattr(codi[name].config, "denoiser" if role == "cross" else role, None)
+            config = getattr(codi[name].config, SIZES.get(role, role), None)
             table = NameTable(rules(config) if rules else [], "ours", "theirs")
         except ConfigError:  # a network that the public layout does not have
             pass

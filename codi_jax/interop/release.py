@@ -25,6 +25,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.interop import autokl, clap, clip, hifigan, optimus, unet
 from codi_jax.interop.names import NameTable, Rule, flatten
+from codi_jax.modalities.base import PARTS, TIMING
 
 # The factors by which the release multiplies latents.
 SCALES = {"image": 0.18215, "video": 0.18215, "audio": 0.9228, "text": 4.3108}
@@ -116,6 +117,8 @@ def parts(codi: CoDi) -> dict[str, ReleaseComponent]:
         raise ConfigError(f"the release has no {', '.join(unknown)}; it has {', '.join(_CODECS)}")
     out = {}
     for component, (name, role) in codi.component_names().items():
+        if role in (TIMING, PARTS):  # which are not in the release
+            continue
         vision = name in ("image", "video")
         # Image and video share one U-Net file, whose layers are numbered as in the video U-Net.
         config = codi["video" if vision and "video" in codi.modalities else name].config

@@ -59,6 +59,7 @@ class AudioConfig:
       prompt_seed: seed of the crops of longer waves for it.
       vocoder: HiFi-GAN, instead of Griffin-Lim.
       timing: attention in time; None for none.
+      reads_parts: whether parts of values have a prompt encoder of their own (`objectives.parts`).
     """
 
     mel: MelConfig
@@ -77,6 +78,7 @@ class AudioConfig:
     prompt_seed: int = 0
     vocoder: HiFiGANConfig | None = None
     timing: TimingConfig | None = None
+    reads_parts: bool = False
 
 
 @register("audio")

@@ -38,6 +38,8 @@ from codi_jax.types import Array, Params, PyTree, TimedTokens, Tokens
 
 Variables = dict[str, dict[str, Any]]
 TIMING = "timing"  # the role of attention in time and its encoder
+PARTS = "parts"  # the role of a second prompt encoder, of parts of values (`objectives.parts`)
+SIZES = {"cross": "denoiser", PARTS: "prompt"}  # role -> the field of a modality's config with its sizes, if another
 ROLES = ("codec", "prompt", "denoiser", "environment", "cross")  # required of every modality; one may have more
 
 
@@ -90,6 +92,8 @@ class Modality(abc.ABC, Generic[ConfigT]):
         self.timing_config: TimingConfig | None = getattr(config, "timing", None)
         if self.timing_config is not None:
             self.components = {**self.components, TIMING: f"{self.name}_timing"}
+        if getattr(config, "reads_parts", False):
+            self.components = {**self.components, PARTS: f"{self.name}_parts"}
         if unknown := [role for role in config.components if role not in self.components]:
             raise ConfigError(
                 f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
@@ -251,6 +255,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
 
     def init(self, role: str, key: jax.Array) -> Params:
         """Initialises the component of one role. X is traced with environment tokens, without which it has none."""
+        role = "prompt" if role == PARTS else role
         if role in self.initialisers:
             return self.initialisers[role](key)
         z = jnp.zeros((1, *self.latent_shape))
@@ -356,12 +361,10 @@ class Modality(abc.ABC, Generic[ConfigT]):
     def default_constants(self) -> dict[str, dict[str, np.ndarray]]:
         """Constants before any statistics: latents and prompts are not changed."""
         shape = (self.latent_shape[-1],)
+        prompt = {"centre": np.zeros((self.dims.width,), np.float32), "gain": np.ones((), np.float32)}
         return {
             self.components["codec"]: {"shift": np.zeros(shape, np.float32), "scale": np.ones(shape, np.float32)},
-            self.components["prompt"]: {
-                "centre": np.zeros((self.dims.width,), np.float32),
-                "gain": np.ones((), np.float32),
-            },
+            **{self.components[role]: prompt for role in ("prompt", PARTS) if role in self.components},
         }
 
     def encode(self, variables: Variables, media: PyTree) -> tuple[Array, Array]:
@@ -376,10 +379,17 @@ class Modality(abc.ABC, Generic[ConfigT]):
         constants = self.constants(variables, "codec")
         return z / constants["scale"] + constants["shift"]
 
-    def prompt(self, variables: Variables, media: PyTree, untruncated: bool = False) -> Array:
-        """Prompt tokens [B, D], centred and scaled; `untruncated` as in `embed`."""
-        constants = self.constants(variables, "prompt")
-        embedding = self.embed(self.component(variables, "prompt"), media, untruncated)
+    def prompt(self, variables: Variables, media: PyTree, untruncated: bool = False, role: str = "prompt") -> Array:
+        """Prompt tokens [B, D], centred and scaled.
+
+        Args:
+          variables: parameters and constants.
+          media: the prompts.
+          untruncated: see `embed`.
+          role: of the encoder, `prompt`, or `PARTS` for parts of values.
+        """
+        constants = self.constants(variables, role)
+        embedding = self.embed(self.component(variables, role), media, untruncated)
         return (embedding - constants["centre"]) * constants["gain"]
 
     def environment_tokens(self, variables: Variables, z: Array, t: Array, timed: bool = True) -> Array:

@@ -38,6 +38,7 @@ class PixelConfig:
         The release reads 512 for all sizes.
       crop_seed: seed of a random crop and mirroring of a file's image, which the release draws without a seed
         (`media.images.crop_resize`); None for the centre.
+      reads_parts: whether parts of values have a prompt encoder of their own (`objectives.parts`).
     """
 
     size: int
@@ -49,6 +50,7 @@ class PixelConfig:
     clip: CLIPPixels | None = None
     read_size: int = 0
     crop_seed: int | None = None
+    reads_parts: bool = False
 
 
 PixelConfigT = TypeVar("PixelConfigT", bound=PixelConfig)

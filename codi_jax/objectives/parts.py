@@ -2,10 +2,13 @@
 
     L = mean ‖f_θ(m x) - f_0(x)‖²                                                    (1)
 
-f_0 is the encoder as bridging alignment left it, and f_θ starts there. m x is a value of which all but a part is hidden
-as sampling hides it of what a user gives (`sampling.given`), for a part that is kept is a prompt of its modality, too.
-Both embeddings have unit norm, so f_θ learns the direction of the mean of what the part can be a part of. Of some
-samples nothing is hidden, so that whole values keep their prompts; centre and gain (`bridging.prompt_statistics`) stay.
+f_0 is the prompt encoder, and f_θ another one, which starts as a copy (`init_from`). m x is a value of which all but a
+part is hidden as sampling hides it of what a user gives (`sampling.given`), for a part that is kept is a prompt of its
+modality, too. Both embeddings have unit norm, so f_θ learns the direction of the mean of what the part can be a part
+of; centre and gain (`bridging.prompt_statistics`) are those of f_0, since it is the same space.
+
+f_θ is not f_0: one encoder for both, trained on whole values, too, forgot combinations that it had not been shown. The
+digit of images and sounds in combinations held out of training fell from .92 to .81.
 
 m is a box of cells of the latent, or all but a box: along each axis that parts may cut, a random interval or all of it.
 """
@@ -19,23 +22,11 @@ import jax.numpy as jnp
 
 from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError, config_class, from_dict
-from codi_jax.modalities.base import Modality
+from codi_jax.modalities.base import PARTS, Modality
 from codi_jax.objectives.base import SETTINGS, BatchObjective, LossTerms, StageSpec, loss_scalars, register
 from codi_jax.objectives.batches import MediaBatches
-from codi_jax.objectives.distillation import teacher_of
 from codi_jax.rng import fold
-from codi_jax.types import Array, PyTree
-
-
-@config_class()
-class PartsConfig:
-    """`share` is that of the samples of which a part is hidden."""
-
-    share: float = 0.75
-
-    def __post_init__(self):
-        if not 0 < self.share < 1:
-            raise ConfigError(f"share: expected a share of the samples between 0 and 1, got {self.share}")
+from codi_jax.types import Array
 
 
 def cut_axes(modality: Modality) -> tuple[int, ...]:
@@ -43,14 +34,13 @@ def cut_axes(modality: Modality) -> tuple[int, ...]:
     return tuple(axis for axis in modality.part_axes if modality.latent_shape[axis] > 1)
 
 
-def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Array:
+def masks(key: jax.Array, size: int, shape: tuple[int, ...]) -> Array:
     """m of (1) for `size` samples, float32 [size, *shape].
 
     Args:
       key: PRNG key.
       size: number of samples.
       shape: the numbers of cells along the axes that parts may cut, 2 or more.
-      share: probability that a part of a sample is hidden; of the others all is kept.
     """
     cut = jax.random.bernoulli(fold(key, "cut"), 0.5, (size, len(shape)))
     one = jax.nn.one_hot(jax.random.randint(fold(key, "axis"), (size,), 0, len(shape)), len(shape)) > 0
@@ -62,9 +52,8 @@ def masks(key: jax.Array, size: int, shape: tuple[int, ...], share: float) -> Ar
         interval = (place >= first[:, None]) & (place < (first + length)[:, None])
         along = (size, *(cells if k == axis else 1 for k in range(len(shape))))
         inside &= jnp.where(cut[:, axis, None], interval, True).reshape(along)
-    kept = jnp.where(jax.random.bernoulli(fold(key, "outside"), 0.5, (size, *(1,) * len(shape))), inside, ~inside)
-    whole = jax.random.bernoulli(fold(key, "whole"), 1 - share, (size, *(1,) * len(shape)))
-    return (kept | whole).astype(jnp.float32)
+    outside = jax.random.bernoulli(fold(key, "outside"), 0.5, (size, *(1,) * len(shape)))
+    return (inside ^ outside).astype(jnp.float32)
 
 
 def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
@@ -73,21 +62,24 @@ def _interval(key: jax.Array, size: int, cells: int) -> tuple[Array, Array]:
     return jax.random.randint(fold(key, "first"), (size,), 0, cells - length + 1), length
 
 
+@config_class()
+class PartsConfig:
+    """The objective has no settings."""
+
+
 @register("parts")
 @dataclasses.dataclass(frozen=True, eq=False)
 class PartsObjective(BatchObjective):
-    """Trains the prompt encoder of one modality to read parts.
+    """Trains the encoder of parts of one modality, which `reads_parts`.
 
     Attributes:
       codi: the model.
       name: the modality.
-      config: of what is hidden.
       accumulate: number of microbatches.
     """
 
     codi: CoDi
     name: str
-    config: PartsConfig
     accumulate: int = 1
 
     outputs = ()
@@ -96,46 +88,46 @@ class PartsObjective(BatchObjective):
 
     @classmethod
     def from_stage(cls, codi: CoDi, stage: StageSpec) -> "PartsObjective":
-        config = from_dict(PartsConfig, stage.settings, SETTINGS)
+        from_dict(PartsConfig, stage.settings, SETTINGS)
         if stage.encoded or len(stage.modalities) != 1:
             raise ConfigError("objective parts: expected one modality and a source of its media")
-        if not cut_axes(codi[stage.modalities[0]]):
-            raise ConfigError(f"objective parts: no part of {stage.modalities[0]} can be kept")
-        return cls(codi, stage.modalities[0], config, stage.accumulate)
-
-    @property
-    def _encoder(self) -> str:
-        return self.codi[self.name].components["prompt"]
+        (name,) = stage.modalities
+        if PARTS not in codi[name].components:
+            raise ConfigError(f"objective parts: {name} has no encoder of parts; config.model.modalities.{name} has to "
+                              "have reads_parts=True")  # fmt: skip
+        if not cut_axes(codi[name]):
+            raise ConfigError(f"objective parts: no part of {name} can be kept")
+        return cls(codi, name, stage.accumulate)
 
     @property
     def components(self) -> tuple[str, ...]:
-        return self._encoder, teacher_of(self._encoder)
+        return tuple(self.codi[self.name].components[role] for role in (PARTS, "prompt"))
 
     @property
     def batches(self) -> MediaBatches:
         return MediaBatches(self.codi, (self.name,))
 
-    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, PyTree]:
-        """See `Objective.init`; f_0 has the shapes of f_θ, and `init_from` says what it is a copy of."""
-        made = self.codi.init(key, (self._encoder,))[self._encoder]
-        return dict.fromkeys(components, made)
+    def init(self, key: jax.Array, components: tuple[str, ...]) -> dict[str, Any]:
+        """See `Objective.init`."""
+        return self.codi.init(key, components)
 
     def mask(self, key: jax.Array, size: int) -> Array:
         """m of (1), [size, …] with an axis for each of the latent, of length 1 where parts are not cut."""
         modality = self.codi[self.name]
         axes, latent = cut_axes(modality), modality.latent_shape
-        mask = masks(fold(key, self.name, "parts"), size, tuple(latent[axis] for axis in axes), self.config.share)
+        mask = masks(fold(key, self.name, "parts"), size, tuple(latent[axis] for axis in axes))
         return mask.reshape(size, *(latent[axis] if axis in axes else 1 for axis in range(len(latent))))
 
     def loss(self, variables: dict, batch: dict, key: jax.Array) -> LossTerms:
         modality, media = self.codi[self.name], batch[self.name]
         mask = self.mask(key, jax.tree.leaves(media)[0].shape[0])
-        encoder, first = (variables["params"][name] for name in self.components)
+        encoder, first = (modality.component(variables, role) for role in (PARTS, "prompt"))
         read = modality.embed(encoder, modality.hide(media, mask))
         wanted = jax.lax.stop_gradient(modality.embed(first, media))
         return LossTerms(jnp.square(read - wanted).sum(-1).mean(), {})
 
     def statistics(self, variables: dict, batches: Iterable[dict]) -> dict[str, Any]:
-        """Centre and gain as they were."""
+        """Centre and gain of the prompt encoder."""
         del batches
-        return {self._encoder: variables["constants"][self._encoder]}
+        modality = self.codi[self.name]
+        return {modality.components[PARTS]: modality.constants(variables, "prompt")}

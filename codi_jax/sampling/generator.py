@@ -8,6 +8,7 @@ Noise keys are folded by the name of the modality, so the noise of an output doe
 values are raw and variables are arguments; `codi_jax.pipeline` is the interface that takes what users have.
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from codi_jax.codi import CoDi
 from codi_jax.config import ConfigError
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance, Guidance
 from codi_jax.diffusion.samplers import SAMPLERS, adds_noise
-from codi_jax.modalities.base import TIMING
+from codi_jax.modalities.base import PARTS, TIMING
 from codi_jax.parallel import distributed
 from codi_jax.progress import ProgressFn
 from codi_jax.rng import normal
@@ -72,16 +73,16 @@ class Generator:
         warn_of_ignored(self.codi, values)
         return {name: self._encode_prompt(name, variables, values[name]) for name in self.codi.order(values)}
 
-    def _encode_prompt(self, name: str, variables: dict, values: Sequence[Any]) -> Array:
-        return self._prompt(name, variables, self.codi[name].preprocess(values))
+    def _encode_prompt(self, name: str, variables: dict, values: Sequence[Any], role: str = "prompt") -> Array:
+        return self._prompt(name, variables, self.codi[name].preprocess(values), role)
 
     def _run(self, kind: str, name: str, roles: Iterable[str], function: Any, variables: dict, *inputs: Any) -> Any:
         """Calls the compiled function of a modality with the variables of the components of `roles` alone."""
         with on_mesh(variables):
             return self._programs.get(kind, name, function)(self.codi[name].subset(variables, roles), *inputs)
 
-    def _prompt(self, name: str, variables: dict, media: PyTree) -> Array:
-        return self._run("prompt", name, ("prompt",), self.codi[name].prompt, variables, media)
+    def _prompt(self, name: str, variables: dict, media: PyTree, role: str = "prompt") -> Array:
+        return self._run(role, name, (role,), functools.partial(self.codi[name].prompt, role=role), variables, media)
 
     def embed(self, variables: dict, name: str, values: Sequence[Any]) -> Array:
         """Embeddings [n, D] of unit norm of raw values: those that bridging alignment compares between modalities."""
@@ -213,7 +214,7 @@ class Generator:
 
     def _decoder_roles(self, name: str) -> tuple[str, ...]:
         """The roles of the components that decode latents of a modality."""
-        return tuple(role for role in self.codi[name].components if role not in ("prompt", *SAMPLED))
+        return tuple(role for role in self.codi[name].components if role not in ("prompt", PARTS, *SAMPLED))
 
     def generate(
         self,
@@ -256,6 +257,7 @@ class Generator:
         noise: Mapping[str, Array] | None = None,
         batch_size: int | None = None,
         held: Mapping[str, Held] | None = None,
+        parts: Collection[str] = (),
         preview: PreviewFn | None = None,
     ) -> dict[str, Array]:
         """Samples latents of all outputs together from prompts given as raw values.
@@ -277,6 +279,7 @@ class Generator:
             of this size. The last one is filled up with copies, so that all are computed by the same programs. With
             one `key`, the first chunk uses the key itself, and chunk k > 0 the key folded with ("chunk", k).
           held: output -> what is given of it, of n samples or of all.
+          parts: the modalities whose prompts are parts of values, the rest filled up.
           preview: see `JointSampler`; of samples in chunks, those of the chunk that is computed.
 
         Returns:
@@ -291,7 +294,7 @@ class Generator:
             if len(given) not in (1, n):
                 raise ConfigError(f"{len(given)} {name} prompts for {n} samples; give 1 or {n}")
         outputs, chunks = self._outputs(outputs), split(n, batch_size)
-        encoders, sampled, _ = self.components(outputs, values, negative)
+        encoders, sampled, _ = self.components(outputs, values, negative, parts)
         prompts: list[dict[str, Array]] = [{} for _ in chunks]
         null: list[dict[str, Array]] = [{} for _ in chunks]
         for name, needed in encoders.items():
@@ -299,7 +302,7 @@ class Generator:
                 progress(f"{name} prompt")
             loaded = read(needed) if needed else {}
             for rows, own, other in zip(chunks, prompts, null, strict=True):
-                made = self._prompt_and_null(name, loaded, values, negative, rows)
+                made = self._prompt_and_null(name, loaded, values, negative, rows, self._prompt_role(name, parts))
                 own |= made[0]
                 other |= made[1]
             jax.block_until_ready((prompts, null))
@@ -337,23 +340,32 @@ class Generator:
         values: Mapping[str, Sequence[Any]],
         negative: Mapping[str, Sequence[Any]],
         rows: np.ndarray,
+        role: str,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The prompt and the null (or negative) prompt of one modality for some samples, {name: [rows, D]} or {}."""
 
-        def encode(given: Sequence[Any]) -> Array:
-            return self._encode_prompt(name, variables, [given[i if len(given) > 1 else 0] for i in rows])
+        def encode(given: Sequence[Any], role: str = "prompt") -> Array:
+            return self._encode_prompt(name, variables, [given[i if len(given) > 1 else 0] for i in rows], role)
 
         def make_null() -> dict[str, Array]:
             return self.codi.null_prompts(variables, (name,), len(rows), self._prompt)
 
-        prompt = {name: encode(values[name])} if name in values else {}
+        prompt = {name: encode(values[name], role)} if name in values else {}
         if not negative:
             return prompt, make_null()
         # Without prompts, guidance leads from the negative prompt to the null prompt.
         return prompt if values else make_null(), {name: encode(negative[name])} if name in negative else {}
 
+    def _prompt_role(self, name: str, parts: Collection[str]) -> str:
+        """The role of the encoder of a modality's prompts."""
+        return PARTS if name in parts and PARTS in self.codi[name].components else "prompt"
+
     def components(
-        self, outputs: Sequence[str], prompts: Collection[str], negative: Collection[str] = ()
+        self,
+        outputs: Sequence[str],
+        prompts: Collection[str],
+        negative: Collection[str] = (),
+        parts: Collection[str] = (),
     ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, tuple[str, ...]]]:
         """The components that `generate` needs.
 
@@ -361,6 +373,7 @@ class Generator:
           outputs: modalities to generate.
           prompts: modalities that have prompts.
           negative: modalities that have negative prompts.
+          parts: modalities whose prompts are parts of values.
 
         Returns:
           Names of components: of the prompt encoders by modality (those of the null prompt included), of the sampler,
@@ -371,12 +384,13 @@ class Generator:
         """
         codi, outputs = self.codi, self._outputs(outputs)
         null = tuple(negative) or self.null_prompt_modalities(prompts)
-        encoders = {
-            name: (codi[name].components["prompt"],)
-            if name in prompts or name in negative or codi.config.null == "empty"
-            else ()
-            for name in codi.order(dict.fromkeys((*prompts, *null)))
-        }
+
+        def of(name: str) -> tuple[str, ...]:
+            roles = [self._prompt_role(name, parts)] if name in prompts else []
+            roles += ["prompt"] if name in negative or codi.config.null == "empty" else []
+            return tuple(dict.fromkeys(codi[name].components[role] for role in roles))
+
+        encoders = {name: of(name) for name in codi.order(dict.fromkeys((*prompts, *null)))}
         roles = ("denoiser",) if len(outputs) < 2 else SAMPLED
         sampled = codi.components_of(roles, outputs)
         decoders = {name: tuple(codi[name].components[role] for role in self._decoder_roles(name)) for name in outputs}

@@ -17,7 +17,7 @@ from codi_jax import storage
 from codi_jax.checkpoint import index
 from codi_jax.config import ConfigError, to_dict
 from codi_jax.data.source import effective_config
-from codi_jax.modalities.base import TIMING
+from codi_jax.modalities.base import SIZES, TIMING
 from codi_jax.train.program import objective_of
 from codi_jax.train.recipe import Run, load_run, named_sources
 
@@ -41,9 +41,10 @@ def _model(run: Run, name: str) -> dict[str, Any]:
     if not joint:
         model.pop("environment_tokens", None)
     for other, fields in model["modalities"].items():
+        fields.pop("reads_parts", None)  # the stages that it matters to exist only with it
         if other not in stage.modalities:
             roles = [role for role, component in codi[other].components.items() if component in components]
-            kept = {"denoiser" if role == "cross" else role for role in roles}
+            kept = {SIZES.get(role, role) for role in roles}
             model["modalities"][other] = {field: value for field, value in fields.items() if field in kept}
         elif not joint:
             fields.pop("environment", None)

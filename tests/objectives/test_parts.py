@@ -11,8 +11,7 @@ import pytest
 from codi_jax.config import ConfigError
 from codi_jax.objectives import parts
 from codi_jax.objectives.base import StageSpec
-from codi_jax.objectives.distillation import teacher_of
-from codi_jax.objectives.parts import PartsConfig, PartsObjective
+from codi_jax.objectives.parts import PartsObjective
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -27,12 +26,12 @@ def codi():
 @functools.lru_cache
 def variables():
     made = toy.variables(codi())
-    copies = {teacher_of(name): made["params"][name] for name in ENCODERS.values()}
+    copies = {f"{name}_parts": made["params"][encoder] for name, encoder in ENCODERS.items()}
     return {**made, "params": {**made["params"], **copies}}
 
 
-def objective(name, share=0.75):
-    return PartsObjective(codi(), name, PartsConfig(share))
+def objective(name):
+    return PartsObjective(codi(), name)
 
 
 def media(name, seed=0):
@@ -56,7 +55,7 @@ def is_box(cells):
 
 @pytest.mark.parametrize("shape", [(8,), (2, 2), (4, 6), (3, 4, 5)])
 def test_a_part_is_a_box_or_all_but_a_box(shape):
-    drawn = np.asarray(parts.masks(KEY, 400, shape, 1.0)) > 0
+    drawn = np.asarray(parts.masks(KEY, 400, shape)) > 0
     assert drawn.shape == (400, *shape)
     for mask in drawn:
         assert mask.any() and not mask.all()
@@ -66,12 +65,6 @@ def test_a_part_is_a_box_or_all_but_a_box(shape):
     for axis in range(len(shape)):
         along = [mask.any(tuple(k for k in range(len(shape)) if k != axis)) for mask in drawn if is_box(mask)]
         assert len({tuple(cells) for cells in along}) > 2
-
-
-def test_of_a_share_of_the_samples_a_part_is_hidden():
-    assert np.asarray(parts.masks(KEY, 50, (4, 4), 0.0)).all()
-    hidden = 1 - np.asarray(parts.masks(KEY, 1000, (4, 4), 0.25)).all((1, 2)).mean()
-    assert 0.2 < hidden < 0.3
 
 
 def test_an_axis_of_one_cell_is_not_cut():
@@ -103,26 +96,47 @@ def test_the_loss_is_the_distance_to_what_was_said_of_the_whole(name):
     read = modality.embed(encoder, modality.hide(one, made.mask(KEY, 6)))
     assert float(loss) == pytest.approx(float(jnp.square(read - modality.embed(encoder, one)).sum(-1).mean()), rel=1e-5)
     assert float(loss) > 1e-4
-    # Of whole values an encoder that is still f_0 says what it said.
-    assert float(objective(name, 1e-6).loss(variables(), {name: one}, KEY).loss) == pytest.approx(0, abs=1e-9)
 
 
-def test_centre_and_gain_stay():
+def test_what_is_said_is_centred_and_scaled_as_prompts_are():
     constants = {"clip_vision": {"centre": np.ones(3), "gain": np.float32(2)}, "vision_codec": {}}
     assert objective("image").statistics({"constants": constants}, iter(())) == {
-        "clip_vision": constants["clip_vision"]
+        "image_parts": constants["clip_vision"]
     }
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_it_is_a_prompt_encoder_of_its_own_that_starts_as_the_other(name):
+    modality, one = codi()[name], media(name)
+    assert objective(name).components == (f"{name}_parts", ENCODERS[name])
+    same = modality.prompt(variables(), one)
+    np.testing.assert_array_equal(modality.prompt(variables(), one, role="parts"), same)
+    other = jax.tree.map(lambda x: x[..., ::-1], variables()["params"][ENCODERS[name]])
+    changed = {**variables(), "params": {**variables()["params"], f"{name}_parts": other}}
+    assert not np.array_equal(modality.prompt(changed, one, role="parts"), same)
+    np.testing.assert_array_equal(modality.prompt(changed, one), same)
+
+
 @pytest.mark.parametrize(
-    ("names", "encoded", "share", "says"),
+    ("names", "encoded", "settings", "says"),
     [
-        (("image",), True, 0.5, "objective parts: expected one modality and a source of its media"),
-        (("image", "text"), False, 0.5, "objective parts: expected one modality and a source of its media"),
-        (("text",), False, 0.5, "objective parts: no part of text can be kept"),
-        (("image",), False, 1.0, "share: expected a share of the samples between 0 and 1, got 1.0"),
+        (("image",), True, {}, "objective parts: expected one modality and a source of its media"),
+        (("image", "text"), False, {}, "objective parts: expected one modality and a source of its media"),
+        (
+            ("text",),
+            False,
+            {},
+            "objective parts: text has no encoder of parts; config.model.modalities.text has to have ",
+        ),
+        (("image",), False, {"share": 1.0}, "share"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(names, encoded, share, says):
+def test_stages_that_cannot_be_are_refused(names, encoded, settings, says):
     with pytest.raises(ConfigError, match=says):
-        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(names, {"share": share}, encoded))
+        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(names, settings, encoded))
+
+
+def test_a_modality_of_one_cell_has_no_parts(monkeypatch):
+    monkeypatch.setattr(parts, "cut_axes", lambda modality: ())
+    with pytest.raises(ConfigError, match="objective parts: no part of image can be kept"):
+        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(("image",), {}))

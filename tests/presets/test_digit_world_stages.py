@@ -119,22 +119,23 @@ def test_the_package_samples_as_the_recipe_does():
     assert from_dict(GenerateConfig, saved, "generate") == run(length=3).generate
 
 
-def test_towers_are_trained_on_parts_last_and_nothing_is_trained_with_what_they_say_then():
+def test_parts_have_encoders_of_their_own_which_nothing_else_reads():
     stages = run().stages
-    assert list(stages)[-1] == "parts" and list(stages["parts"]) == ["image", "audio"]
+    assert list(stages["parts"]) == ["image", "audio"]
     assert stages["parts"]["audio"].depends_on == ("bridging.text+audio",)
-    assert stages["parts"]["audio"].init_from == {"clap_audio_teacher": "clap_audio"}
+    assert stages["parts"]["audio"].init_from == {"audio_parts": "clap_audio"}
     needs = (need for of in stages.values() for s in of.values() for need in s.depends_on)
     assert not any(need.startswith("parts.") for need in needs)
+    assert run(modalities="text+image").model.modalities["image"].reads_parts
 
 
-def test_the_towers_of_the_package_are_trained_on_parts_alone():
+def test_the_encoders_of_parts_are_trained_beside_the_package_alone():
     config = run(start="package", parts=True)
-    assert list(config.stages) == ["parts"] and not config.initialized and config.weights
+    assert list(config.stages) == ["parts"] and config.weights
     read = Run(config, None)
     for name, tower in (("image", "clip_vision"), ("audio", "clap_audio")):
-        assert objective_of(read, f"parts.{name}").components == (tower, f"{tower}_teacher")
+        assert objective_of(read, f"parts.{name}").components == (f"{name}_parts", tower)
     assert list(run(start="package", parts=True, modalities="text+image").stages["parts"]) == ["image"]
     for options in ({"start": "scratch"}, {"timed": True}, {"pools": "merged"}):
-        with pytest.raises(ConfigError, match=r"^option parts: it trains towers of the packaged model: start=package"):
+        with pytest.raises(ConfigError, match=r"^option parts: it goes with start=package alone"):
             run(**{"start": "package", "parts": True, **options})

@@ -102,6 +102,7 @@ def image(tokens: Environment) -> ImageConfig:
         prompt=tower(STEM),
         denoiser=unet(40),
         environment=environment_encoder("spatial", 8, tokens),
+        reads_parts=True,
     )
 
 
@@ -132,6 +133,7 @@ def audio(tokens: Environment, timed: bool = False) -> AudioConfig:
         denoiser=unet(48),
         environment=environment_encoder("spatial", 8, tokens),
         timing=timing(64) if timed else None,
+        reads_parts=True,
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from codi_jax.codi import CoDi, CoDiConfig
 from codi_jax.config import ConfigError, checked_fields, checked_options, from_dict
 from codi_jax.diffusion.guidance import ClassifierFreeGuidance
 from codi_jax.digit_world import WorldConfig
-from codi_jax.modalities.base import TIMING
 from codi_jax.packaged import DEFAULT, open_package
 from codi_jax.presets import digit_world
 from codi_jax.presets.digit_world import MODALITIES, Environment
@@ -15,6 +14,7 @@ from codi_jax.presets.digit_world.distil import distil_stages, few_steps
 from codi_jax.presets.digit_world.evaluation import evaluation
 from codi_jax.presets.digit_world.stages import (
     ENVIRONMENT_NOISE,
+    IN_PARTS,
     OWN_SHARE,
     POOLS,
     TIMED,
@@ -73,15 +73,20 @@ def sources(modalities: tuple[str, ...], merged: bool, length: float) -> dict:
     return out
 
 
-def packaged_model(names: tuple[str, ...], tokens: Environment, timed: bool) -> CoDiConfig:
+def packaged() -> CoDiConfig:
+    """`config.model` of the package."""
+    return from_dict(CoDiConfig, open_package(DEFAULT).run["model"], "model")
+
+
+def packaged_model(names: tuple[str, ...], tokens: Environment, timed: bool, parts: bool) -> CoDiConfig:
     """The packaged model with these modalities, with environment encoders that return `tokens`; see `digit_world`."""
-    whole = from_dict(CoDiConfig, open_package(DEFAULT).run["model"], "model")
-    own = digit_world.model(modalities=names, tokens=tokens, timed=timed)
+    whole, own = packaged(), digit_world.model(modalities=names, tokens=tokens, timed=timed)
     modalities = {
         name: dataclasses.replace(
             whole.modalities[name],
             environment=dataclasses.replace(whole.modalities[name].environment, tokens=tokens),
             **({"timing": own.modalities[name].timing} if name in TIMED else {}),
+            **({"reads_parts": True} if parts and name in IN_PARTS else {}),
         )
         for name in names
     }
@@ -123,12 +128,11 @@ def run(
       environment_noise: of the environment in the joint training of a pair without text.
       tokens: environment tokens, `pooled` or `map`.
       timed: audio and video have attention in time, which the last stage trains.
-      parts: with start=package, the towers of image and audio are trained on parts, and nothing else is.
+      parts: with start=package, the encoders of parts of images and sounds alone are trained.
       pools: `paired`, or `merged`: samples of all modalities from the denoisers on, and every pair of outputs trained.
       floors: `demo`, or `package` for those of the packaged model.
       start: `scratch`, or `package`: V and X alone are trained, with the other components of the packaged model. With
-        pools=merged the denoisers are trained, too; with timed=True attention in time alone is, with parts=True the
-        towers of image and audio.
+        pools=merged the denoisers are trained, too; with timed=True attention in time alone is.
       distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
         trained. 0 for none.
       judges: train the judges and similarity towers of the evaluation instead of the model.
@@ -155,17 +159,16 @@ def run(
         raise ConfigError("option timed: needs audio and video")
     share, noise = (0.0, 0.0) if paper else (own_share, environment_noise)
     if parts and (start != "package" or timed or merged or paper):
-        raise ConfigError("option parts: it trains towers of the packaged model: start=package, and no other variant")
+        raise ConfigError("option parts: it goes with start=package alone; a whole run has these stages anyway")
     variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
     trained = stages(variant)
     if distill:
-        model, weights, initialized = packaged_model(names, tokens, timed), DEFAULT, ()
+        model, weights, initialized = packaged_model(names, tokens, timed, parts), DEFAULT, ()
         trained = distil_stages(variant, distill, GUIDANCE)
     elif start == "package":
-        model, weights = packaged_model(names, tokens, timed), DEFAULT
-        packaged = [name for name, (_, role) in CoDi(model).component_names().items() if role != TIMING]
-        trained, initialized = from_package(trained, packaged, "timing" if timed else "parts" if parts else "")
-        initialized = () if parts else initialized  # the packaged towers are trained on
+        model, weights = packaged_model(names, tokens, timed, parts), DEFAULT
+        there = tuple(CoDi(packaged()).component_names())
+        trained, initialized = from_package(trained, there, "timing" if timed else "parts" if parts else "")
     else:
         model, weights, initialized = digit_world.model(modalities=names, tokens=tokens, timed=timed), "", ()
     # Of other tokens the norm does not say how much they know.

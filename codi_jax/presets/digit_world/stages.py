@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from codi_jax.digit_world import CARRIES, FACTORS
-from codi_jax.objectives.distillation import teacher_of
 from codi_jax.presets.digit_world import MODALITIES
 from codi_jax.presets.stages import Stages, adamw, stage
 from codi_jax.train.recipe import StageConfig, named_sources
 
 Align = Literal["own", "partner", "text", "none", "paper"]
 TIMED = ("audio", "video")  # the modalities that have a time
-PARTS = ("image", "audio")  # whose towers are trained on parts; of a video they read a frame without that
+IN_PARTS = ("image", "audio")  # whose parts have an encoder of their own; a frame of a video the tower reads as it is
 POOLS = ("text+image", "text+audio", "text+video", "audio+video")
 STEPS = {  # training steps of every stage at length 1
     "codec.text": 900, "codec.image": 1000, "codec.audio": 800,
@@ -239,13 +238,10 @@ def timing(variant: Variant) -> dict[str, StageConfig]:
 
 
 def parts(variant: Variant, name: str) -> StageConfig:
-    """Stage parts.NAME: the tower reads parts, too, which then prompt what is made of them.
-
-    It is the last one of its tower: all else is trained with the prompts of whole values, which it keeps.
-    """
+    """Stage parts.NAME: the encoder of what is kept of an output."""
     return variant.stage(
         f"parts.{name}", "parts", (name,), f"text+{name} whole", depends_on=(f"bridging.text+{name}",), batch_size=64,
-        trainable=(f"{TOWERS[name]}/.*",), init_from={teacher_of(TOWERS[name]): TOWERS[name]}, learning_rate=1e-3,
+        trainable=(f"{name}_parts/.*",), init_from={f"{name}_parts": TOWERS[name]}, learning_rate=1e-3,
     )  # fmt: skip
 
 
@@ -259,7 +255,7 @@ def stages(variant: Variant) -> Stages:
         "ldm": {name: ldm(variant, name) for name in MODALITIES},
         "environment": {name: environment(variant, name) for name in MODALITIES} if variant.trains_v_alone else {},
         "joint": joint_stages(variant),
-        "parts": {name: parts(variant, name) for name in PARTS},
+        "parts": {name: parts(variant, name) for name in IN_PARTS},
     }
     if variant.timed:
         everything["timing"] = timing(variant)
