@@ -7,8 +7,8 @@ part is hidden as sampling hides it of what a user gives (`sampling.given`), for
 modality, too. Both embeddings have unit norm, so f_θ learns the direction of the mean of what the part can be a part
 of; centre and gain (`bridging.prompt_statistics`) are those of f_0, since it is the same space.
 
-f_θ is not f_0: one encoder for both, trained on whole values, too, forgot combinations that it had not been shown. The
-digit of images and sounds in combinations held out of training fell from .92 to .81.
+f_θ is not f_0: one encoder for both, trained on whole values, too, forgot combinations that it had not been shown. From
+prompts in combinations held out of training .85 of the outputs had the right digit (packaged judges), .94 before.
 
 m is a box of cells of the latent, or all but a box: along each axis that parts may cut, a random interval or all of it.
 """

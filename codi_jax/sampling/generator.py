@@ -310,9 +310,9 @@ class Generator:
         if progress is not None:
             progress(f"reading {', '.join(sampled)}")
         loaded = jax.block_until_ready(read(sampled))
-        parts = []
+        latents = []
         for k, rows in enumerate(chunks):
-            parts.append(
+            latents.append(
                 self.latents(
                     loaded,
                     outputs,
@@ -328,10 +328,10 @@ class Generator:
                     preview,
                 )
             )
-            jax.block_until_ready(parts)
-        if len(parts) == 1:
-            return parts[0]
-        return {name: jnp.concatenate([part[name] for part in parts])[:n] for name in outputs}
+            jax.block_until_ready(latents)
+        if len(latents) == 1:
+            return latents[0]
+        return {name: jnp.concatenate([part[name] for part in latents])[:n] for name in outputs}
 
     def _prompt_and_null(
         self,
