@@ -128,7 +128,7 @@ def test_what_is_hidden_does_not_count():
 
 
 def test_parts_have_a_prompt_encoder_of_their_own():
-    codi, given = pipeline().codi, pixels()
+    codi, given = toy.reading_parts("text", "image"), pixels()
     variables = toy.variables(codi)
     params = variables["params"]
 

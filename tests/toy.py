@@ -43,8 +43,13 @@ def _with(tree: dict, changes: dict) -> dict:
 
 
 def recipe(names: tuple[str, ...] = PAIR) -> dict:
-    """The demo's config for these modalities with a few steps per stage."""
-    return digit_world.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
+    """The config of digit_world for these modalities with a few steps per stage, without encoders of parts."""
+    tree = digit_world.get_config(f"tiny,modalities={'+'.join(names)}").to_dict()
+    del tree["stages"]["parts"]
+    for modality in tree["model"]["modalities"].values():
+        if "reads_parts" in modality:
+            modality["reads_parts"] = False
+    return tree
 
 
 def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
@@ -69,6 +74,14 @@ def model(names: tuple[str, ...] = PAIR, **options: Any) -> dict:
         )  # fmt: skip
         modality["environment"].update(latent_channels=channels, channels=16, multipliers=(1,), blocks=(1,))
     return {**tree, "prediction": "v", "schedule": "cosine", **options}
+
+
+def reading_parts(*names: str) -> CoDi:
+    """The model of these modalities, whose images and sounds have encoders of parts."""
+    tree = model(names)
+    for name in set(names) & {"image", "audio"}:
+        tree["modalities"][name]["reads_parts"] = True
+    return CoDi.from_config(tree)
 
 
 def codi(*names: str, **options: Any) -> CoDi:

@@ -90,10 +90,8 @@ class Modality(abc.ABC, Generic[ConfigT]):
           ConfigError: an unknown role in `config.components`.
         """
         self.timing_config: TimingConfig | None = getattr(config, "timing", None)
-        if self.timing_config is not None:
-            self.components = {**self.components, TIMING: f"{self.name}_timing"}
-        if getattr(config, "reads_parts", False):
-            self.components = {**self.components, PARTS: f"{self.name}_parts"}
+        optional = {TIMING: self.timing_config is not None, PARTS: getattr(config, "reads_parts", False)}
+        self.components = {**self.components, **{r: f"{self.name}_{r}" for r, has in optional.items() if has}}
         if unknown := [role for role in config.components if role not in self.components]:
             raise ConfigError(
                 f"config.model.modalities.{self.name}.components: no role {', '.join(unknown)}; "
@@ -380,14 +378,7 @@ class Modality(abc.ABC, Generic[ConfigT]):
         return z / constants["scale"] + constants["shift"]
 
     def prompt(self, variables: Variables, media: PyTree, untruncated: bool = False, role: str = "prompt") -> Array:
-        """Prompt tokens [B, D], centred and scaled.
-
-        Args:
-          variables: parameters and constants.
-          media: the prompts.
-          untruncated: see `embed`.
-          role: of the encoder, `prompt`, or `PARTS` for parts of values.
-        """
+        """Prompt tokens [B, D], centred and scaled; `untruncated` as in `embed`; `role` is "prompt" or PARTS."""
         constants = self.constants(variables, role)
         embedding = self.embed(self.component(variables, role), media, untruncated)
         return (embedding - constants["centre"]) * constants["gain"]

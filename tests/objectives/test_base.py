@@ -14,7 +14,7 @@ from tests import toy
 def test_every_stage_of_the_recipe_finds_its_objective_by_name():
     run = open_run(toy.recipe(toy.EVERYTHING) | {"model": toy.model(toy.EVERYTHING)}, None)
     found = {name: objective_of(run, name) for name in run.order if run.stage(name).trains}
-    assert {run.stage(name).objective for name in found} == {"codec", "bridging", "ldm", "latent_alignment", "parts"}
+    assert {run.stage(name).objective for name in found} == {"codec", "bridging", "ldm", "latent_alignment"}
     for name, objective in found.items():
         assert set(objective.components) >= {rule.split("/")[0].strip("!") for rule in run.stage(name).trainable}, name
 

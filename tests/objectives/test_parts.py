@@ -20,7 +20,7 @@ ENCODERS = {"image": "clip_vision", "audio": "clap_audio"}
 
 @functools.lru_cache
 def codi():
-    return toy.codi("text", "image", "audio")
+    return toy.reading_parts("text", "image", "audio")
 
 
 @functools.lru_cache
@@ -133,10 +133,10 @@ def test_it_is_a_prompt_encoder_of_its_own_that_starts_as_the_other(name):
 )
 def test_stages_that_cannot_be_are_refused(names, encoded, settings, says):
     with pytest.raises(ConfigError, match=says):
-        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(names, settings, encoded))
+        PartsObjective.from_stage(toy.reading_parts("text", "image"), StageSpec(names, settings, encoded))
 
 
 def test_a_modality_of_one_cell_has_no_parts(monkeypatch):
     monkeypatch.setattr(parts, "cut_axes", lambda modality: ())
     with pytest.raises(ConfigError, match="objective parts: no part of image can be kept"):
-        PartsObjective.from_stage(toy.codi("text", "image"), StageSpec(("image",), {}))
+        PartsObjective.from_stage(toy.reading_parts("text", "image"), StageSpec(("image",), {}))

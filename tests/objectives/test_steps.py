@@ -87,7 +87,7 @@ OBJECTIVES = {
         ("clip_text", "clip_vision", "bridging"), ("clip_vision/.*", "bridging/.*"), media,
     ),
     "parts": Case(
-        lambda codi: PartsObjective(codi, "image"),
+        lambda _: PartsObjective(toy.reading_parts(*PAIR), "image"),
         ("image_parts", "clip_vision"), ("image_parts/.*",), media_of("image"),
     ),
     "ldm": Case(
@@ -111,6 +111,7 @@ OBJECTIVES = {
 def parameters(objective):
     tree = {**toy.params(toy.codi()), **bridging.init(bridging.BridgingConfig())}
     tree |= {teacher_of(name): tree[name] for name in STUDENT}
+    tree["image_parts"] = jax.tree.map(lambda x: x[..., ::-1], tree["clip_vision"])
     params = {name: tree[name] for name in objective.reads}
     return partition(params, select(params, objective.train))
 

@@ -105,7 +105,7 @@ def test_variants_differ_only_after_the_denoisers(tmp_path, argument):
     theirs = open_run(digit_world.get_config(argument), tmp_path / "b")
     same = {n for n in theirs.order if n in ours.stages and definition(ours, n) == definition(theirs, n)}
     assert {n.split(".")[0] for n in theirs.order if n not in same} <= {"environment", "joint"}
-    assert {n.split(".")[0] for n in same} == {"codec", "bridging", "encode", "ldm"}
+    assert {n.split(".")[0] for n in same} == {"codec", "bridging", "encode", "ldm", "parts"}
     if argument == "loss=paper":
         joint = [s for n, s in theirs.stages.items() if n.startswith("joint")]
         assert {(s.settings["align"], s.settings["timesteps"]) for s in joint} == {("contrastive", "shared")}
@@ -118,7 +118,7 @@ def test_merged_pools_train_every_pair(tmp_path):
     ours = open_run(digit_world.get_config(), tmp_path / "a")
     merged = open_run(digit_world.get_config("pools=merged"), tmp_path / "b")
     same = {n for n in merged.order if n in ours.stages and definition(ours, n) == definition(merged, n)}
-    assert {n.split(".")[0] for n in same} == {"codec", "bridging"}
+    assert {n.split(".")[0] for n in same} == {"codec", "bridging", "parts"}
     stages = merged.stages.values()
     assert all(is_paired(stages, a, b) for a in MODALITIES for b in MODALITIES)
     assert all(trained_together(stages, pair) for pair in combinations(MODALITIES, 2))

@@ -41,7 +41,6 @@ def test_every_stage_saves_its_components_metrics_and_seconds():
         "environment.image": ["image_environment"],
         "environment.text": ["text_environment"],
         "joint.text+image": ["image_cross", "image_environment", "text_cross", "text_environment"],
-        "parts.image": ["image_parts"],
     }
     assert set(components) | {"encode.text+image"} == set(run.order)
     for name, names in components.items():

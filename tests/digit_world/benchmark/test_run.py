@@ -124,7 +124,7 @@ def test_metrics_files_and_table(evaluated, variables, capsys):
     assert metrics["sync"] == metrics["memorisation"] == {}  # neither audio nor video, and no neighbours
     assert set(metrics["diversity"]["image"]) == {"text->image", "independent", "text+image"}
     assert metrics["diversity"]["text"]["text+image"]["n"] == N
-    assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm"]
+    assert metrics["objectives"] == ["bridging", "codec", "latent_alignment", "ldm", "parts"]
 
     assert metrics["parts"] == "all" and (metrics["split"], metrics["seed"], metrics["training_seed"]) == ("test", 0, 0)
 
