@@ -3,7 +3,7 @@
 The task is that of PolyMNIST-Quadrant-Labels (MUNI, arXiv 2606.16408), on data of our own, see codi_jax/polymnist:
 views of 32 pixels (64 as published: side=64), glyphs of 5000 MNIST digits, procedural backgrounds.
 
-The run on pairs takes 3.5 hours of processes, two at a time, and that on tuples 4; docs/polymnist.md says what they
+The run on pairs takes 3.5 hours of processes, two at a time, and that on tuples 4.5; docs/polymnist.md says what they
 reach.
 
     codi-jax train --config=polymnist --workdir=out/polymnist_pairs --jobs=2           pairs with view_1 alone
