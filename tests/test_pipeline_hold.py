@@ -1,5 +1,6 @@
 """What users give of outputs: bit by bit in the result, with prompts and in batches, checked before it is computed."""
 
+import dataclasses
 import functools
 
 import jax
@@ -129,12 +130,12 @@ def test_what_is_hidden_does_not_count():
 
 def test_parts_have_a_prompt_encoder_of_their_own():
     codi, given = toy.reading_parts("text", "image"), pixels()
-    variables = toy.variables(codi)
+    variables, config = toy.variables(codi), dataclasses.replace(CONFIG, guidance={"image": CONFIG.guidance["image"]})
     params = variables["params"]
 
     def made(name, **call):
         reversed_ = {name: jax.tree.map(lambda x: x[..., ::-1], params[name])} if name else {}
-        pipe = Pipeline(codi, CONFIG, {**variables, "params": {**params, **reversed_}})
+        pipe = Pipeline(codi, config, {**variables, "params": {**params, **reversed_}})
         return np.asarray(pipe(to="image", seed=3, **call).image[0])
 
     part = {"hold": {"image": Condition(given, mask=upper())}}
