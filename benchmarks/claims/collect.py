@@ -25,7 +25,7 @@ from codi_jax.packaged import open_package
 from codi_jax.train.recipe import open_run
 
 ROW = ("accuracy", "joint", "independent", "ceiling", "shuffled", "chance", "entropy", "interval", "n_effective")
-# The parts of the evaluation that runs of these names need; others need all.
+# The parts of the evaluation that runs of these names need; others need all, of which the 225 cells are half.
 NEEDED = {r"ablation\..*": ("joint",), r"seed[1-9]\d*": ("directions", "held_out", "joint")}
 AS_THEY_ARE = ("sync", "diversity", "memorisation")
 NAME = re.compile(r"(seed\d+|packaged|demo|ablation\.[\w=.+-]+)")
@@ -67,7 +67,7 @@ def collect(
     else:
         metrics, config = read(folder), _config(workdir, card)
         commit = str(metrics.get("commit") or commit)
-        _refuse_others(folder, metrics, config, commit, allow_dirty, _needed(name))
+        _refuse_others(folder, metrics, config, commit, allow_dirty, needed(name))
         stages = _optional(folder / "cost.json").get("stages", {})
         _refuse_stale(workdir, stages)
     hours = sum(stage.get("total", 0.0) for stage in stages.values()) / 3600
@@ -126,7 +126,7 @@ def _optional(path: Path) -> dict[str, Any]:
     return storage.read_json(path) if path.exists() else {}
 
 
-def _needed(name: str) -> tuple[str, ...] | None:
+def needed(name: str) -> tuple[str, ...] | None:
     """The parts that a run needs; None for all."""
     return next((parts for pattern, parts in NEEDED.items() if re.fullmatch(pattern, name)), None)
 

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.cells import leaves
+from benchmarks.claims.collect import needed
 from codi_jax.config import ConfigError
 from codi_jax.digit_world import checkout
 from codi_jax.packaged import DEFAULT, open_package
 
 SAMPLES = 256
-JOINT = "--parts=joint,pretrained"
-REPEATED = "--parts=directions,held_out,joint,pretrained"  # the 225 cells alone are half of an evaluation
 DELAYED = ("image", "audio", "video")
 ABLATIONS = {  # name -> options of the config digit_world
     "own": "",
@@ -79,6 +78,11 @@ def chosen_settings(sweep: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"--config.generate.{'.'.join(path)}={value:g}" for path, value in changed)
 
 
+def parts(name: str) -> str:
+    """The argument of `codi-jax evaluate` that measures what a run needs, which is not all."""
+    return f"--parts={','.join((*(needed(name) or ()), 'pretrained'))}"
+
+
 def plan(seeds: int, repeat_length: float, ablation_length: float) -> list[Claim]:
     """All runs.
 
@@ -90,8 +94,8 @@ def plan(seeds: int, repeat_length: float, ablation_length: float) -> list[Claim
     out = [Claim("seed0")]
     for seed in range(1, seeds):
         config = f"digit_world:length={repeat_length:g},n={SAMPLES},floors=package"
-        out.append(Claim(f"seed{seed}", config, (f"--config.seed={seed}",), evaluation=(REPEATED,)))
-    joint = (JOINT, f"--config.evaluate.pretrained={SAMPLES}", *PLAIN)
+        out.append(Claim(name := f"seed{seed}", config, (f"--config.seed={seed}",), evaluation=(parts(name),)))
+    joint = (parts("ablation.own"), f"--config.evaluate.pretrained={SAMPLES}", *PLAIN)
     for name, option in ABLATIONS.items():
         options = f"start=package,length={ablation_length:g},n={SAMPLES}{',' if option else ''}{option}"
         swept = name if name in SWEPT else ""

@@ -38,12 +38,8 @@ from codi_jax.train.recipe import Run
 from codi_jax.train.weights_record import weights_hash
 
 MARKER = "arrays.json"
-_OTHER_STAGES = (
-    "denoiser",
-    "environment",
-    TIMING,
-    "reads_parts",
-)  # fields of a modality's config that encoding does not read
+# Fields of a modality's config that encoding does not read.
+_OTHER_STAGES = ("denoiser", "environment", TIMING, "reads_parts")
 
 
 def inputs(run: Run, name: str) -> dict[str, Any]:
