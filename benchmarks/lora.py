@@ -1,6 +1,6 @@
 """LoRA adapters of the packaged model for scikit-learn's 8×8 digits: accuracy, parameters and seconds of training.
 
-    python -m benchmarks.lora --json=out/lora.json
+    python -m benchmarks.lora --json=out/lora.json --picture=out/lora.png
 
 Half of the 1,797 handwritten digits, enlarged to the size of the model's images, are written to a folder with the name
 of the digit as caption, and adapters of the image denoiser are trained on them by `codi-jax train
@@ -11,7 +11,8 @@ of the digit as caption, and adapters of the image denoiser are trained on them 
                95 %; it is fitted to the other half of the digits
     distance   Fréchet distance of their 64 pixels to those of that half
 
-The row `codec` is that half through the frozen codec, which bounds both. scikit-learn comes with `codi_jax[demo]`.
+The row `codec` is that half through the frozen codec, which bounds both. The picture has a line of digits that were
+trained on, and the images before and after, of the names "zero" to "nine". scikit-learn comes with `codi_jax[demo]`.
 """
 
 import argparse
@@ -122,6 +123,15 @@ def through_codec(pipe: Pipeline, digits: Digits, side: int) -> np.ndarray:
     return np.stack([np.asarray(image) for image in pipe.decode(latents, batch_size=50).image])
 
 
+def sheet(mine: Digits, before: np.ndarray, after: np.ndarray) -> Image.Image:
+    """Three lines of ten digits: one of each that was trained on, before, and after; twice their size."""
+    columns, side = min(len(DIGITS), len(before)), before.shape[1]
+    trained = enlarge(mine.images[[int((mine.labels == digit).argmax()) for digit in range(columns)]], side)
+    lines = [np.concatenate(list(images[:columns]), axis=1) for images in (trained, before, after)]
+    image = Image.fromarray(np.concatenate(lines))
+    return image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST)
+
+
 def to_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """A line for each model."""
     lines = [("images", "accuracy", "distance")]
@@ -136,16 +146,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rank", type=int, default=4, help="of the adapters (4)")
     parser.add_argument("--steps", type=int, default=600, help="of training (600)")
     parser.add_argument("--n", type=int, default=500, help="images measured (500)")
-    parser.add_argument("--out", type=Path, help="keep the run, the adapters' file and images in this folder")
+    parser.add_argument("--out", type=Path, help="keep the run and the adapters' file in this folder")
+    parser.add_argument("--picture", type=Path, help="write digits trained on, before and after to this .png")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args(arguments)
     start = machine()
     mine, others = halves()
     pipe, measure = codi_jax.load(DEFAULT), judge(others)
     side = int(pipe.codi["image"].value_format["size"])
+    before, labels = generate(pipe, args.n)
     rows = {
         "codec": measure(through_codec(pipe, others, side), others.labels),
-        "before": measure(*generate(pipe, args.n)),
+        "before": measure(before, labels),
     }
     with tempfile.TemporaryDirectory() as name:
         folder = args.out or Path(name)
@@ -157,15 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = load_run(folder / "run")
         adapters = all_adapters(run)
         files.write(run.codi, adapters, folder / files.NAME)
-        images, labels = generate(codi_jax.load(DEFAULT, adapters=folder / files.NAME), args.n)
-        rows["after"] = measure(images, labels)
-        if args.out is not None:
-            lines = [np.concatenate(list(images[i : i + 10]), axis=1) for i in range(0, args.n // 10 * 10, 10)]
-            Image.fromarray(np.concatenate(lines[:10])).save(folder / "after.png")
+        after, _ = generate(codi_jax.load(DEFAULT, adapters=folder / files.NAME), args.n)
+        rows["after"] = measure(after, labels)
         cost = json.loads((run.directory(STAGE) / "cost.json").read_text())
     total = sum(x.size for x in jax.tree.leaves(open_package(DEFAULT).read("model")["params"]))
     size, seconds = lora.size(adapters), cost["total"] - cost["compile"]
     found = {"parameters": size, "share": size / total, "seconds": seconds, "cost": cost}
+    if args.picture is not None:
+        sheet(mine, before, after).save(args.picture)
     write(args.json, start, [rows | found], rank=args.rank, steps=args.steps, n=args.n)
     print(f"\n{to_table(rows)}\n\nn = {args.n}, {len(mine.labels)} digits, rank {args.rank}, {args.steps} steps")
     print(f"trained parameters: {size:,} of {total:,}; share {verdict(size / total, MOST_PARAMETERS, at_most=True)}")

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks.lora import Digits, enlarge, halves, judge, make, reduce, to_table
+from benchmarks.lora import Digits, enlarge, halves, judge, make, reduce, sheet, to_table
 from codi_jax.data.source import make_source
 
 
@@ -45,6 +45,14 @@ def test_the_judge_reads_digits_it_has_not_seen_and_no_noise(digits):
     noise = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8)
     of_noise = measure(noise, np.arange(100) % 10)
     assert of_noise["accuracy"] < 0.3 and of_noise["distance"] > 10 * real["distance"]
+
+
+def test_the_picture_has_a_line_of_digits_trained_on_and_of_each_model(digits):
+    before, after = (np.full((12, 32, 32, 3), grey, np.uint8) for grey in (50, 200))
+    picture = np.asarray(sheet(digits[0], before, after))
+    assert picture.shape == (192, 640, 3) and (picture[64:128] == 50).all() and (picture[128:] == 200).all()
+    three = digits[0].images[digits[0].labels == 3][0]
+    np.testing.assert_array_equal(reduce(picture[None, :64, 192:256]), three.reshape(1, 64) / 255 * 16)
 
 
 def test_a_line_for_each_model():
