@@ -87,6 +87,7 @@ def test_an_environment_has_tokens_of_its_outputs_at_their_seconds():
     np.testing.assert_allclose(mixed.timed.bias[0], [-1e9] * 2 + [np.log(0.5)] * 8, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_changes_audio_and_video_together_and_nothing_else():
     (plain, own, _), (_, variables) = generators(), timed()
     for outputs in (("audio", "video"), ("text", "audio")):

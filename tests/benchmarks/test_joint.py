@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
+
 from benchmarks import joint
 from codi_jax.sampling.config import GenerateConfig
 from tests import toy
 
 
+@pytest.mark.slow
 def test_operations_of_joint_generation_are_those_of_its_parts(tmp_path, capsys, monkeypatch):
     codi = toy.codi()
     monkeypatch.setattr(joint, "packaged", lambda name: (codi, toy.variables(codi), GenerateConfig({})))

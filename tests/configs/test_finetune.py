@@ -213,6 +213,7 @@ def test_the_packaged_model_is_what_is_tuned_by_default():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_in_place_of_denoisers_if_their_rank_is_given():
     run = open_run(finetune.get_config("lora=2"), None)
     for name in toy.EVERYTHING:

@@ -234,6 +234,7 @@ def test_judges_without_a_model(judging, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_judges_of_another_package_are_copied_unchanged(trained, judging, tmp_path, capsys):
     first, again = tmp_path / "first", tmp_path / "again"
     flags = [f"--workdir={trained}", "--trained-with=configs/toy.py"]

@@ -57,7 +57,7 @@ def same(a, b):
     return all(a[path].tobytes() == value.tobytes() and a[path].shape == value.shape for path, value in b.items())
 
 
-@pytest.mark.parametrize("ema", [False, True])
+@pytest.mark.parametrize("ema", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_weights_or_averages_are_written(sd, tmp_path, ema):
     model, params, state = sd
     file = save(tmp_path / "full-ema.ckpt", {f"state_dict.{key}": value for key, value in state.items()})

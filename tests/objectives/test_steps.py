@@ -45,6 +45,7 @@ ALIGNMENT = LatentAlignmentConfig(losses=PAIR, aligned=PAIR, prompts=PROMPTS)
 _remember = optax.GradientTransformation(
     lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, state, params=None: (grads, grads)
 )
+SLOW = ("distillation", "codec-text")
 TX = optax.chain(_remember, optax.adam(3e-3))
 
 
@@ -160,8 +161,8 @@ def compiled(objective, mesh=None, config=SPLIT):
 
 
 @pytest.fixture(
-    scope="module",  # a student's step is that of its denoiser, with a teacher beside it
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "distillation")) for name in OBJECTIVES],
+    scope="module",  # a student's step is that of its denoiser, with a teacher beside it; both codecs take one step
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in OBJECTIVES],
 )
 def trained(request):
     """Twenty steps on one batch, then the first step again: the same noise with the trained parameters."""
