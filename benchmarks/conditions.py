@@ -5,12 +5,15 @@
 A part of a test sample is kept, the rest is generated without a prompt, and the packaged judges read the generated part
 alone: what was kept is made black, silent, or a copy of the generated frame beside it.
 
-    evidence    the fraction of samples whose kept part alone shows the factor to the judge: how much there is to go by
+    named       the fraction of samples of which a caption that is generated beside the part names the factor: how much
+                of it can be known
     read        the fraction of samples whose generated part shows the factor of the sample
     alone       the same by replacement alone: what is kept is no prompt of its modality
     guided      read, with reconstruction guidance of scale 10; of images and sounds
-    ceiling     the same of the real sample, with the same part hidden
+    ceiling     read of the real sample, with the same part hidden: how much the judge can see
     of ceiling  the ratio of the best of these to it
+    of known    the same to named times ceiling: of what is known in .5 and seen in .6, .3 can be read (more,
+                where what is known is what is seen)
     shuffled    the generated part against the factor of another sample: chance, and what a bias would give
     noise       the same with noise in place of the generated part: what the judge says without evidence
     kept        the fraction of samples whose kept part is in the result, bit by bit
@@ -126,6 +129,11 @@ def rates(read: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], facto
     return {factor: agreement((truth[factor], read[factor])) for factor in factors}
 
 
+def ratio(value: float, of: float) -> float:
+    """value / of, NaN if that is 0."""
+    return value / of if of else float("nan")
+
+
 def strips(case: Case, given: Sequence[Value], made: Sequence[Value], columns: int = 8) -> np.ndarray:
     """Two rows of images, or of the frames of a video: what is kept, on grey, and below it the result."""
     masks = [np.broadcast_to(case.kept(value), value.shape) for value in given]
@@ -139,19 +147,19 @@ def partial(
     case: Case,
     real: Sequence[Value],
     truth: Mapping[str, np.ndarray],
-    reader: Reader,
+    readers: Mapping[str, Reader],
     pictures: list[np.ndarray],
 ) -> Any:
     """The row of a part that is kept; its strips are added to `pictures`."""
-    n, codi = len(real), pipe.codi[case.output]
+    n, codi, reader = len(real), pipe.codi[case.output], readers[case.output]
     given = [codi.user_from_raw(value) for value in real]
 
-    def generate(scale: float = 0.0, prompt: bool = True) -> list[Value]:
+    def generate(scale: float = 0.0, prompt: bool = True, to: str = case.output) -> list[Value]:
         condition = Condition(given, keep=case.keep, mask=case.mask, reconstruction=scale)
         weights = None if prompt else {case.output: 0}
-        made = pipe(hold={case.output: condition}, weights=weights, seed=list(range(n)), batch_size=64)
+        made = pipe(to=to, hold={case.output: condition}, weights=weights, seed=list(range(n)), batch_size=64)
         # Audio: int16, which the user's float32 holds.
-        return [np.asarray(codi.raw_from_user(value)) for value in made[case.output]]
+        return [np.asarray(pipe.codi[to].raw_from_user(value)) for value in made[to]]
 
     values = generate()
     others = {"alone": generate(prompt=False)}
@@ -168,7 +176,7 @@ def partial(
     read = {
         "read": reader([case.alone(value) for value in values]).factors,
         "ceiling": reader([case.alone(value) for value in real]).factors,
-        "evidence": reader([codi.filled(value, case.kept(value)) for value in real]).factors,
+        "named": readers["text"]([str(caption) for caption in generate(to="text")]).factors,
         "noise": reader([case.alone(value) for value in noise]).factors,
         **{how: reader([case.alone(value) for value in made]).factors for how, made in others.items()},
     }
@@ -251,19 +259,19 @@ def real_samples(pipe: Pipeline, n: int) -> dict[str, Any]:
 def to_text(rows: Mapping[str, Any]) -> str:
     """The three tables."""
     lines: list[Sequence[str]] = [
-        ("task", "factor", "evidence", "read", *OTHERS, "ceiling", "of ceiling", "shuffled", "noise", "chance", "kept",
-         "n")
+        ("task", "factor", "named", "read", *OTHERS, "ceiling", "of ceiling", "of known", "shuffled", "noise", "chance",
+         "kept", "n")
     ]  # fmt: skip
     for row in rows["parts"]:
         for factor, value in row["read"].items():
             top = row["ceiling"][factor]
             best = max([value, *(row[how][factor] for how in OTHERS if how in row)])
             numbers = (
-                top, best / top if top else float("nan"), row["shuffled"][factor], row["noise"][factor],
-                row["chance"][factor], row["kept"],
+                top, ratio(best, top), ratio(best, top * row["named"][factor]),
+                *(row[control][factor] for control in ("shuffled", "noise", "chance")), row["kept"],
             )  # fmt: skip
             others = (f"{row[how][factor]:.3f}" if how in row else "-" for how in OTHERS)
-            first = f"{row['evidence'][factor]:.3f}", f"{value:.3f}"
+            first = f"{row['named'][factor]:.3f}", f"{value:.3f}"
             lines.append((row["task"], factor, *first, *others, *(f"{x:.3f}" for x in numbers), str(row["n"])))
     parts = [table(lines, right=range(2, len(lines[0])))]
     ways = ("held", "held, no prompt", "prompt")
@@ -304,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures: list[np.ndarray] = []
     for case in cases(rate):
         output = case.output
-        row = partial(pipe, case, real["values"][output], real["factors"], readers[output], pictures)
+        row = partial(pipe, case, real["values"][output], real["factors"], readers, pictures)
         rows["parts"].append(row)
         print(case.task, {name: rows["parts"][-1][name] for name in ("read", "ceiling")}, flush=True)
     for source in pipe.modalities:
