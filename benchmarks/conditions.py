@@ -5,9 +5,10 @@
 A part of a test sample is kept, the rest is generated without a prompt, and the packaged judges read the generated part
 alone: what was kept is made black, silent, or a copy of the generated frame beside it.
 
-    named       the fraction of samples of which a caption that is generated beside the part names the factor: how much
+    named       the fraction of samples of which a caption names the factor that is generated beside the part: how much
                 of it can be known
     read        the fraction of samples whose generated part shows the factor of the sample
+    beside      the same, generated together with outputs of all other modalities, that caption among them
     alone       the same by replacement alone: what is kept is no prompt of its modality
     guided      read, with reconstruction guidance of scale 10; of images and sounds
     ceiling     read of the real sample, with the same part hidden: how much the judge can see
@@ -48,7 +49,7 @@ Value = np.ndarray
 SIDE = 32
 FRAMES = 8
 RECONSTRUCTION = 10.0
-OTHERS = ("alone", "guided")
+OTHERS = ("beside", "alone", "guided")
 STRENGTHS = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -154,17 +155,17 @@ def partial(
     n, codi, reader = len(real), pipe.codi[case.output], readers[case.output]
     given = [codi.user_from_raw(value) for value in real]
 
-    def generate(scale: float = 0.0, prompt: bool = True, to: str = case.output) -> list[Value]:
+    def generate(scale: float = 0.0, prompt: bool = True, to: Sequence[str] = ()) -> dict[str, list[Value]]:
         condition = Condition(given, keep=case.keep, mask=case.mask, reconstruction=scale)
         weights = None if prompt else {case.output: 0}
         made = pipe(to=to, hold={case.output: condition}, weights=weights, seed=list(range(n)), batch_size=64)
         # Audio: int16, which the user's float32 holds.
-        return [np.asarray(pipe.codi[to].raw_from_user(value)) for value in made[to]]
+        return {name: [np.asarray(pipe.codi[name].raw_from_user(value)) for value in made[name]] for name in made}
 
-    values = generate()
-    others = {"alone": generate(prompt=False)}
+    values, beside = generate()[case.output], generate(to=pipe.modalities)
+    others = {"beside": beside[case.output], "alone": generate(prompt=False)[case.output]}
     if case.output != "video":
-        others["guided"] = generate(RECONSTRUCTION)
+        others["guided"] = generate(RECONSTRUCTION)[case.output]
     same = [
         np.array_equal(np.where(case.kept(a), a, 0), np.where(case.kept(b), b, 0))
         for a, b in zip(values, real, strict=True)
@@ -176,7 +177,7 @@ def partial(
     read = {
         "read": reader([case.alone(value) for value in values]).factors,
         "ceiling": reader([case.alone(value) for value in real]).factors,
-        "named": readers["text"]([str(caption) for caption in generate(to="text")]).factors,
+        "named": readers["text"]([str(caption) for caption in beside["text"]]).factors,
         "noise": reader([case.alone(value) for value in noise]).factors,
         **{how: reader([case.alone(value) for value in made]).factors for how, made in others.items()},
     }
