@@ -1,7 +1,7 @@
 """Few sampling steps: the full sampler, the same weights with fewer steps, and students distilled to as many.
 
-    codi-jax train --config=digit_world:start=package,distill=4 --workdir=out/distill4
-    python -m benchmarks.few_steps --distilled=out/distill4 --n=32 --joint=256 --json=out/few_steps.json
+    codi-jax train --config=digit_world:start=package,distill=4 --workdir=out/four
+    python -m benchmarks.few_steps --distilled=out/four --n=32 --joint=256 --json=out/few_steps.json
 
 `full` is the packaged model with its settings. `plain 4` is the same model in as many steps as a student has, with its
 delays, but with guidance; `student 4` are the weights of the run, whose settings have no guidance. Each is evaluated on

@@ -15,7 +15,8 @@ U-Net and CLIP tower, since temporal layers alone do not learn motion in a few m
     codi-jax train --config=digit_world:start=package,loss=paper --workdir=out/paper     the paper's alignment
     codi-jax train --config=digit_world:start=package,tokens=map --workdir=out/map     one token per position
     codi-jax train --config=digit_world:start=package,anchor=none --workdir=out/none     V by the denoisers' losses
-    codi-jax train --config=digit_world:start=package,distill=4 --workdir=out/distill4     four steps, no guidance
+    codi-jax train --config=digit_world:start=package,distill=4 --workdir=out/four     four steps, no guidance
+    codi-jax train --config=digit_world:start=package,distill=2,students=4 --config.weights=out/four --workdir=out/two
     codi-jax train --config=digit_world:pools=merged --reuse=out/digit_world --workdir=out/merged     all pairs
     codi-jax train --config=digit_world:length=3,n=256,floors=package --workdir=out/package/model   the packaged one
     codi-jax train --config=digit_world:judges --workdir=out/judges     judges for evaluation

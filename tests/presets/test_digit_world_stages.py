@@ -114,6 +114,19 @@ def test_tokens_count_by_their_norm_where_v_is_anchored(options, environment):
     assert guided == [] if "distill" in options else set(guided) == {1.0 if environment == "by_norm" else 0.0}
 
 
+def test_students_of_students_take_a_step_for_two_of_theirs_without_guidance():
+    first, second = (run(start="package", distill=2, students=n).stages["distil"]["image"].settings for n in (0, 4))
+    assert (first["substeps"], second["substeps"], second["steps"]) == (6, 2, 2)
+    scales = [(s["guidance"]["prompt"], s["guidance"]["environment"]) for s in (first, second)]
+    assert min(scales[0]) > 1 and scales[1] == (1, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"distill": 4}, {"distill": 3}])
+def test_steps_of_students_that_no_student_of_theirs_has(options):
+    with pytest.raises(ConfigError, match=r"option students: expected .* multiple of .*, got 4 and distill="):
+        run(start="package", students=4, **options)
+
+
 def test_the_package_samples_as_the_recipe_does():
     saved = packaged.open_package(packaged.DEFAULT).run["generate"]
     assert from_dict(GenerateConfig, saved, "generate") == run(length=3).generate

@@ -13,7 +13,7 @@ TEACHER_STEPS = 12  # of the teacher, at least; about those of the full sampler
 NO_GUIDANCE = ClassifierFreeGuidance(1.0, 1.0)
 
 
-def distil(variant: Variant, name: str, steps: int, guidance: ClassifierFreeGuidance) -> StageConfig:
+def distil(variant: Variant, name: str, steps: int, substeps: int, guidance: ClassifierFreeGuidance) -> StageConfig:
     """Stage distil.NAME: the denoiser of a modality but for its time embedding, which V uses, and X in it."""
     pools = tuple(pool for pool in POOLS if name in pool.split("+") and set(pool.split("+")) <= set(variant.modalities))
     others = tuple(m for m in variant.modalities if m != name and any(m in pool.split("+") for pool in pools))
@@ -28,14 +28,22 @@ def distil(variant: Variant, name: str, steps: int, guidance: ClassifierFreeGuid
         init_from={teacher_of(component): component for component in student},
         depends_on=encoded, batch_size=16 if name == "video" else 64, learning_rate=1e-3,
         settings={
-            "steps": steps, "substeps": -(-TEACHER_STEPS // steps), "guidance": dataclasses.asdict(guidance),
+            "steps": steps, "substeps": substeps, "guidance": dataclasses.asdict(guidance),
             "prompts": {"sources": (name, *others), "drop": 0.5, "noise": 0.3}, "own_share": 1 - least,
         },
     )  # fmt: skip
 
 
-def distil_stages(variant: Variant, steps: int, guidance: dict[str, ClassifierFreeGuidance]) -> Stages:
-    """`config.stages` of a run that distils the packaged model: what its stages read, and one for each modality."""
+def distil_stages(variant: Variant, steps: int, students: int, guidance: dict[str, ClassifierFreeGuidance]) -> Stages:
+    """`config.stages` of a run that distils: what its stages read, and one for each modality.
+
+    Args:
+      variant: of the recipe.
+      steps: of the students that are trained.
+      students: the steps of those that are the teachers, without guidance; 0 for the packaged model.
+      guidance: of the packaged model.
+    """
+    substeps = students // steps if students else -(-TEACHER_STEPS // steps)
     pairs = {pool: tuple(pool.split("+")) for pool in POOLS}
     return {
         "encode": {
@@ -43,7 +51,10 @@ def distil_stages(variant: Variant, steps: int, guidance: dict[str, ClassifierFr
             for pool, pair in pairs.items()
             if set(pair) <= set(variant.modalities)
         },
-        "distil": {name: distil(variant, name, steps, guidance[name]) for name in variant.modalities},
+        "distil": {
+            name: distil(variant, name, steps, substeps, NO_GUIDANCE if students else guidance[name])
+            for name in variant.modalities
+        },
     }
 
 

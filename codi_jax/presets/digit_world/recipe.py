@@ -111,6 +111,7 @@ def run(
     floors: Literal["demo", "package"] = "demo",
     start: Literal["scratch", "package"] = "scratch",
     distill: int = 0,
+    students: int = 0,
     judges: bool = False,
     tiny: bool = False,
 ) -> RunConfig:
@@ -135,6 +136,8 @@ def run(
         pools=merged the denoisers are trained, too; with timed=True attention in time alone is.
       distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
         trained. 0 for none.
+      students: with distill, the steps of students of which these are distilled in turn, such as 4 for distill=2;
+        `config.weights` is their workdir. 0: the packaged model, with its guidance, is the teacher.
       judges: train the judges and similarity towers of the evaluation instead of the model.
       tiny: a few steps per stage, for tests.
 
@@ -152,6 +155,9 @@ def run(
         raise ConfigError("option distill: it distils the packaged model as it is: start=package, and no other variant")
     if distill < 0:
         raise ConfigError(f"option distill: expected a number of steps, or 0 for none, got {distill}")
+    if students and (not distill or students <= distill or students % distill):
+        why = "a multiple of the steps that they are distilled to (option distill)"
+        raise ConfigError(f"option students: expected their steps, {why}, got {students} and distill={distill}")
     data = sources(names, merged, length)
     if judges:
         data["judge"] = world(names, "judge", 40_000, seed=1)
@@ -164,7 +170,7 @@ def run(
     trained = stages(variant)
     if distill:
         model, weights, initialized = packaged_model(names, tokens, timed, parts), DEFAULT, ()
-        trained = distil_stages(variant, distill, GUIDANCE)
+        trained = distil_stages(variant, distill, students, GUIDANCE)
     elif start == "package":
         model, weights = packaged_model(names, tokens, timed, parts), DEFAULT
         there = tuple(CoDi(packaged()).component_names())
