@@ -144,7 +144,7 @@ def to_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rank", type=int, default=4, help="of the adapters (4)")
-    parser.add_argument("--steps", type=int, default=600, help="of training (600)")
+    parser.add_argument("--steps", type=int, default=1600, help="of training (1600)")
     parser.add_argument("--n", type=int, default=500, help="images measured (500)")
     parser.add_argument("--out", type=Path, help="keep the run and the adapters' file in this folder")
     parser.add_argument("--picture", type=Path, help="write digits trained on, before and after to this .png")
