@@ -1,7 +1,8 @@
 """Differences between the config with which a workdir was begun and the one that a command gives.
 
-A stage may be given more steps: it then goes on from its last checkpoint, with its optimizer and its EMA. Every other
-difference is one of results, and is refused.
+A stage may be given more steps: it then goes on from its last checkpoint, with its optimizer and its EMA. How samples are
+generated and evaluated may change, too, since no training depends on it. Every other difference is one of trained
+results, and is refused.
 """
 
 import json
@@ -12,6 +13,7 @@ from codi_jax.config import few
 
 _LENGTH = 40  # characters of a value in it
 _NONE = object()
+_AFTER_TRAINING = ("generate", "evaluate")
 
 
 class Change(NamedTuple):
@@ -46,15 +48,18 @@ def shown(found: list[Change]) -> str:
     return few(list(map(str, found)), last=", ")
 
 
-def are_more_steps(found: list[Change]) -> bool:
-    """Whether the changes are larger numbers of steps of stages, and nothing else."""
-    return all(
+def keep_results(found: list[Change]) -> bool:
+    """Whether what is trained stays as it is: larger numbers of steps, other settings of generation and evaluation."""
+    return all(change.path[0] in _AFTER_TRAINING or _is_more_steps(change) for change in found)
+
+
+def _is_more_steps(change: Change) -> bool:
+    return (
         len(change.path) == 4
         and (change.path[0], change.path[-1]) == ("stages", "steps")
         and isinstance(change.before, int)
         and isinstance(change.now, int)
         and change.now > change.before > 0
-        for change in found
     )
 
 

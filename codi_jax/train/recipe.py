@@ -37,7 +37,7 @@ from codi_jax.parallel import MeshConfig, ShardingConfig
 from codi_jax.plugins import check_imported, import_plugins
 from codi_jax.rng import check_seed
 from codi_jax.sampling.config import GenerateConfig
-from codi_jax.train.config_changes import Change, are_more_steps, changes, said, shown, tree_of
+from codi_jax.train.config_changes import Change, changes, keep_results, said, shown, tree_of
 from codi_jax.train.weights_record import description
 
 ENCODE = "encode"  # of a stage that trains nothing
@@ -398,7 +398,9 @@ def _changes(saved: str, given: str) -> list[Change]:
 
 
 def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
-    """Writes the resolved config to the workdir if it has none, or only fewer steps; with `write=False` it compares.
+    """Writes the resolved config to the workdir if it has none, or one with the same results of training so far.
+
+    With `write=False` it only compares; see `config_changes`.
 
     Raises:
       ConfigError: the workdir holds another config.
@@ -407,7 +409,7 @@ def save_config(config: ConfigDict, workdir: Path, write: bool = True) -> None:
     path = storage.as_path(workdir) / "config.json"
     if path.exists():
         found = _changes(path.read_text(), text)
-        if not are_more_steps(found):
+        if not keep_results(found):
             raise ConfigError(
                 f"{workdir} holds a run of another config: {shown(found)}; choose another --workdir, or delete this one"
             )

@@ -121,7 +121,7 @@ def config(**steps):
     return made
 
 
-def test_more_steps_change_the_config_of_a_workdir_and_nothing_else_does(tmp_path):
+def test_more_steps_change_the_config_of_a_workdir_and_fewer_do_not(tmp_path):
     save_config(config(), tmp_path)
     save_config(config(text=9, image=5), tmp_path, write=False)
     assert load_run(tmp_path).stage("ldm.text").steps == 4
@@ -133,6 +133,19 @@ def test_more_steps_change_the_config_of_a_workdir_and_nothing_else_does(tmp_pat
         f"{tmp_path} holds a run of another config: stages.ldm.image.steps is 5 there and 6 here, "
         "stages.ldm.text.steps is 9 there and 8 here; choose another --workdir, or delete this one"
     )
+
+
+def test_settings_of_generation_and_evaluation_may_change(tmp_path):
+    save_config(config(), tmp_path)
+    other = config()
+    other.generate.steps += 1
+    other.evaluate.n = 3
+    save_config(other, tmp_path)
+    found = load_run(tmp_path).config
+    assert (found.generate.steps, found.evaluate["n"]) == (other.generate.steps, 3)
+    other.seed = 1
+    with pytest.raises(ConfigError, match="holds a run of another config: seed is 0 there"):
+        save_config(other, tmp_path)
 
 
 def test_a_refusal_names_the_fields_that_differ_shortly(tmp_path):
