@@ -1,8 +1,8 @@
 """Differences between the config with which a workdir was begun and the one that a command gives.
 
-A stage may be given more steps: it then goes on from its last checkpoint, with its optimizer and its EMA. How samples are
-generated and evaluated may change, too, since no training depends on it. Every other difference is one of trained
-results, and is refused.
+A stage may be given more steps: it then goes on from its last checkpoint, with its optimizer and its EMA. How samples
+are generated and evaluated may change, too, since no training depends on it. Every other difference is one of what is
+trained, and is refused.
 """
 
 import json
