@@ -121,6 +121,11 @@ def test_students_of_students_take_a_step_for_two_of_theirs_without_guidance():
     assert min(scales[0]) > 1 and scales[1] == (1, 1)
 
 
+def test_each_output_of_students_starts_a_step_after_the_one_before():
+    generate = run(start="package", distill=4).generate
+    assert generate.steps == 4 and generate.delay == {"text": 0, "image": 1, "audio": 2, "video": 3}
+
+
 @pytest.mark.parametrize("options", [{}, {"distill": 4}, {"distill": 3}])
 def test_steps_of_students_that_no_student_of_theirs_has(options):
     with pytest.raises(ConfigError, match=r"option students: expected .* multiple of .*, got 4 and distill="):
