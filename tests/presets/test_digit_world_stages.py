@@ -121,9 +121,10 @@ def test_students_of_students_take_a_step_for_two_of_theirs_without_guidance():
     assert min(scales[0]) > 1 and scales[1] == (1, 1)
 
 
-def test_each_output_of_students_starts_a_step_after_the_one_before():
+def test_outputs_of_students_start_one_step_after_the_other():
     generate = run(start="package", distill=4).generate
-    assert generate.steps == 4 and generate.delay == {"text": 0, "image": 1, "audio": 2, "video": 3}
+    assert generate.steps == 4 and generate.delay == {"text": 0, "audio": 1, "image": 2, "video": 3}
+    assert run(start="package", distill=4, modalities="text+image").generate.delay == {"text": 0, "image": 1}
 
 
 @pytest.mark.parametrize("options", [{}, {"distill": 4}, {"distill": 3}])
