@@ -38,7 +38,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
     "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 60, "parts.audio": 90,
-    "distil.text": 900, "distil.image": 700, "distil.audio": 700, "distil.video": 1300,
+    "distil.text": 320, "distil.image": 510, "distil.audio": 600, "distil.video": 1130,
 }  # fmt: skip
 
 
