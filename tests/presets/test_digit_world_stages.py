@@ -119,6 +119,7 @@ def test_students_of_students_take_a_step_for_two_of_theirs_without_guidance():
     assert (first["substeps"], second["substeps"], second["steps"]) == (6, 2, 2)
     scales = [(s["guidance"]["prompt"], s["guidance"]["environment"]) for s in (first, second)]
     assert min(scales[0]) > 1 and scales[1] == (1, 1)
+    assert run(start="package", distill=2).weights and not run(start="package", distill=2, students=4).weights
 
 
 def test_outputs_of_students_start_one_step_after_the_other():

@@ -137,7 +137,7 @@ def run(
       distill: with start=package, steps of students of the packaged model, which need no guidance; they alone are
         trained. 0 for none.
       students: with distill, the steps of students of which these are distilled in turn, such as 4 for distill=2;
-        `config.weights` is their workdir. 0: the packaged model, with its guidance, is the teacher.
+        `config.weights` has to name their workdir. 0: the packaged model, with its guidance, is the teacher.
       judges: train the judges and similarity towers of the evaluation instead of the model.
       tiny: a few steps per stage, for tests.
 
@@ -169,7 +169,8 @@ def run(
     variant = Variant(names, length, "paper" if paper else anchor, share, noise, merged, timed)
     trained = stages(variant)
     if distill:
-        model, weights, initialized = packaged_model(names, tokens, timed, parts), DEFAULT, ()
+        # Those of students are named by the command: the packaged model without its guidance is no teacher.
+        model, weights, initialized = packaged_model(names, tokens, timed, parts), "" if students else DEFAULT, ()
         trained = distil_stages(variant, distill, students, GUIDANCE)
     elif start == "package":
         model, weights = packaged_model(names, tokens, timed, parts), DEFAULT
