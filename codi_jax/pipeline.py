@@ -141,8 +141,8 @@ class Pipeline:
         Warns:
           PromptWarning: the model does not read all of a prompt.
         """
-        held = conditions(hold or {})
-        named = [to] if isinstance(to, str) else list(to)
+        held = conditions(arguments.by_name("hold", hold))
+        named = arguments.names("to", to)
         outputs = self.codi.order([*named, *(name for name in held if name not in named)])
         given, refused = self._raw(prompts), self._raw(negative)
         kept = self._raw({name: of.value for name, of in held.items()} or None)
@@ -150,7 +150,7 @@ class Pipeline:
         total, (values, negatives, fixed) = arguments.expand((given, refused, kept), arguments.positive("n", n))
         parts = {name: Given.of(self.codi, name, held[name], fixed[name]) for name in fixed}
         asked = frozenset(values)
-        values, weights = self._with_given(values, parts, dict(weights or {}))
+        values, weights = self._with_given(values, parts, dict(arguments.by_name("weights", weights)))
         in_part = tuple(name for name in values if name not in asked and parts[name].kept is not None)
         keys = arguments.keys(seed, total)
         mix = arguments.mix_weights(weights, values, total)

@@ -262,6 +262,8 @@ def test_a_pipeline_with_other_settings_shares_weights_and_programs():
     [
         ({}, "nothing to generate; choose from text, image"),
         ({"to": "imge"}, "unknown modality 'imge' (did you mean image?); this model has text, image"),
+        ({"to": None}, "to: expected a name or names, got None"),
+        ({"to": ("text", 3)}, "to: expected a name or names, got ('text', 3)"),
         ({"to": ("text", "text")}, "modality 'text' is named twice"),
         ({"to": "text", "prompts": {"smell": 1}}, "unknown modality 'smell'; this model has text, image"),
         ({"to": "text", "prompts": 7}, "text: expected a string, got int"),
@@ -286,6 +288,9 @@ def test_a_pipeline_with_other_settings_shares_weights_and_programs():
             {"to": "text", "prompts": "red", "weights": {"text": 0}},
             "mix weights must be finite and >= 0 with a positive sum, got text=0",
         ),
+        ({"to": "text", "weights": 2}, "weights: expected a mapping from names, got int"),
+        ({"to": "text", "hold": "red"}, "hold: expected a mapping from names, got str"),
+        ({"to": "text", "latents": [1]}, "latents: expected a mapping from names, got list"),
         ({"to": "text", "guidance": "3"}, "guidance of text: expected a number, got '3'"),
         ({"to": "text", "guidance": {"image": 3}}, "guidance: 'image' is not an output; outputs: text"),
         ({"to": "text", "steps": 0}, "sampling: "),

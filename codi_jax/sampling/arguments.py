@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +40,22 @@ def finite(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"{name}: expected a number, got {value!r}")
     return number
+
+
+def names(what: str, value: Any) -> list[str]:
+    """One name or several, as a list."""
+    given = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    for name in given:
+        if not isinstance(name, str):
+            raise ConfigError(f"{what}: expected a name or names, got {value!r:.60}")
+    return given
+
+
+def by_name(what: str, value: Any) -> Mapping[str, Any]:
+    """What is given by name; nothing for None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"{what}: expected a mapping from names, got {type(value).__name__}")
+    return value or {}
 
 
 def check_guidance(name: str, rule: Guidance, num_timesteps: int) -> None:
@@ -152,7 +168,8 @@ def noise(codi: CoDi, given: Mapping[str, Any] | None, outputs: Sequence[str], t
     Raises:
       ConfigError: an unknown output, or another shape.
     """
-    out = {name: latents(codi, name, (given or {})[name]) for name in codi.order(given or {})}
+    given = by_name("latents", given)
+    out = {name: latents(codi, name, given[name]) for name in codi.order(given)}
     for name, z in out.items():
         if name not in outputs:
             raise ConfigError(f"latents: {name!r} is not an output; outputs: {', '.join(outputs)}")
