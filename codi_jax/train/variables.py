@@ -59,7 +59,8 @@ def assemble(
     if components is not None:
         for component in components:
             if component not in sources:
-                raise ConfigError(f"no finished stage has trained {component!r}; there are {', '.join(sources) or 'none'}")
+                trained = ", ".join(sources) or "none"
+                raise ConfigError(f"no finished stage has trained {component!r}; there are {trained}")
     selected = {c: s for c, s in sources.items() if components is None or c in components}
     params, constants = {}, run.codi.default_constants()
     for directory in dict.fromkeys(selected.values()):
