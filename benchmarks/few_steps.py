@@ -4,8 +4,9 @@
     python -m benchmarks.few_steps --distilled=out/four --n=32 --joint=256 --json=out/few_steps.json
 
 `full` is the packaged model with its settings. `plain 4` is the same model in as many steps as a student has, with its
-delays, but with guidance; `student 4` are the weights of the run, whose settings have no guidance. Each is evaluated on
-the same test samples from the same noise (`codi-jax evaluate`), in the modalities that all students have:
+delays and its `environment_weights`, but with guidance; `student 4` are the weights of the run, whose settings have no
+guidance. Each is evaluated on the same test samples from the same noise (`codi-jax evaluate`), in the modalities that
+all students have:
 
     directions   fraction of outputs with the digit of the prompts, mean over every set of prompts to every set of
                  outputs (225 with four modalities, --n samples of each), with its interval of 95 %
@@ -63,6 +64,7 @@ def restricted(run: Run, names: Sequence[str]) -> Run:
         generate,
         guidance={name: generate.guidance[name] for name in names},
         delay={name: generate.delay[name] for name in names},
+        environment_weights={name: generate.environment_weights[name] for name in names},
     )
     return Run(
         dataclasses.replace(config, model=dataclasses.replace(config.model, modalities=modalities), generate=generate),
@@ -76,7 +78,7 @@ def samplers(model: Model, students: Sequence[Model]) -> Iterator[Sampler]:
     yield Sampler("full", model.variables, full)
     for student in students:
         own = restricted(student.run, tuple(model.run.codi.modalities)).config.generate
-        plain = dataclasses.replace(full, steps=own.steps, delay=own.delay)
+        plain = dataclasses.replace(full, steps=own.steps, delay=own.delay, environment_weights=own.environment_weights)
         yield Sampler(f"plain {own.steps}", model.variables, plain)
         yield Sampler(f"student {own.steps}", student.variables, own)
 

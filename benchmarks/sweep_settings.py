@@ -90,7 +90,10 @@ def settings(present: GenerateConfig, modalities: Iterable[str], variant: str) -
 def _in_order(present: GenerateConfig, names: tuple[str, ...]) -> GenerateConfig:
     complete = present.complete(names)
     return dataclasses.replace(
-        complete, guidance={m: complete.guidance[m] for m in names}, delay={m: complete.delay[m] for m in names}
+        complete,
+        guidance={m: complete.guidance[m] for m in names},
+        delay={m: complete.delay[m] for m in names},
+        environment_weights={m: complete.environment_weights[m] for m in names},
     )
 
 

@@ -14,8 +14,13 @@ So it can be the weight,
 
     e_A = Σ_B W[A, B] |V_B|² V_B / Σ_B W[A, B] |V_B|²                            (environment `by_norm`)
 
-which is V_B for a single partner. It is a setting of sampling (`GenerateConfig.environment`), no network is trained for
-it, and neither the paper nor the release has it.
+which is V_B for a single partner. The norm says how much is known and not of what: an image that is almost finished
+dilutes what a caption tells a video of its motion. So a modality that tells of more than others do may have a larger W,
+
+    W[A, B] = w_B / Σ_C w_C   over the other outputs C,   w = 1 if not given      (`environment_weights`)
+
+Both are settings of sampling (`GenerateConfig`), no network is trained for them, and neither the paper nor the release
+has them.
 """
 
 import dataclasses
@@ -302,15 +307,22 @@ class CoDi:
 
     # Joint generation
 
-    def connectivity(self, outputs: Sequence[str]) -> np.ndarray:
-        """W [M to, M from] over all modalities, in the model's order; 0 in rows and columns of absent ones."""
+    def connectivity(self, outputs: Sequence[str], weights: Mapping[str, float] | None = None) -> np.ndarray:
+        """W [M to, M from] over all modalities, in the model's order; 0 in rows and columns of absent ones.
+
+        Args:
+          outputs: that are present.
+          weights: modality -> w, how much it counts for the others; 1 for those not given. Not read in the release.
+        """
         present = np.array([name in outputs for name in self.modalities], np.float32)
         count = present.sum()
         if count < 2:
             return np.zeros((present.size, present.size), np.float32)
         if self.config.compat == "release":
             return np.diag(present)
-        return np.outer(present, present) * (1 - np.eye(present.size, dtype=np.float32)) / (count - 1)
+        counts = present * np.array([(weights or {}).get(name, 1.0) for name in self.modalities], np.float32)
+        rows = np.outer(present, counts) * (1 - np.eye(present.size, dtype=np.float32))
+        return rows / np.where(present > 0, rows.sum(1), 1)[:, None]
 
     def environment(self, tokens: Mapping[str, Array], weights: Array, by_norm: bool = False) -> tuple[Tokens, Array]:
         """The environment of one output.

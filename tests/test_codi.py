@@ -45,6 +45,16 @@ def test_rows_of_present_outputs_sum_to_one(monkeypatch):
     np.testing.assert_array_equal(got, np.array([[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]) / 2)
 
 
+def test_a_modality_may_count_more_for_the_others(monkeypatch):
+    codi = toy.codi()
+    monkeypatch.setattr(codi, "modalities", dict.fromkeys("abcd"))
+    got = codi.connectivity(("a", "c", "d"), {"a": 3.0, "b": 9.0})
+    np.testing.assert_array_equal(
+        got, np.array([[0, 0, 0.5, 0.5], [0, 0, 0, 0], [0.75, 0, 0, 0.25], [0.75, 0, 0.25, 0]])
+    )
+    np.testing.assert_array_equal(codi.connectivity(("a", "b"), {"a": 3.0})[:2, :2], [[0, 1], [1, 0]])
+
+
 def environment(codi, row, **tokens):
     values = {name: jnp.full((3, k, 2), x, jnp.float32) for name, (k, x) in tokens.items()}
     return codi.environment(values, jnp.asarray(row, jnp.float32))

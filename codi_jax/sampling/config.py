@@ -62,6 +62,8 @@ class GenerateConfig:
         The number of steps of an output stays the same.
       environment: how the tokens of several other outputs become one environment: their `mean`, as in the paper, or
         `by_norm`, weighted by how much each knows; for models whose V is anchored to an embedding, see `codi_jax.codi`.
+      environment_weights: modality -> how much its tokens count in the environment of another output, beside those of
+        other modalities; 1 if not named. More for modalities that show more of what others show.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 
@@ -72,6 +74,7 @@ class GenerateConfig:
     spacing: str = "trailing"
     delay: dict[str, int] = dataclasses.field(default_factory=dict)
     environment: Literal["mean", "by_norm"] = "mean"
+    environment_weights: dict[str, float] = dataclasses.field(default_factory=dict)
     loop: Literal["auto", "host", "scan"] = "auto"
 
     def __post_init__(self):
@@ -81,7 +84,11 @@ class GenerateConfig:
                 raise ConfigError(f"config.generate.{field}: {name!r} is none of {', '.join(known)}{similar}")
 
     def complete(self, modalities: Iterable[str]) -> "GenerateConfig":
-        """The same settings, which name the guidance and the delay of each of these modalities."""
+        """The same settings, which name the guidance, delay and weight of each of these modalities."""
         names = tuple(modalities)
         guidance = {**{name: ClassifierFreeGuidance() for name in names}, **self.guidance}
-        return dataclasses.replace(self, guidance=guidance, delay={**dict.fromkeys(names, 0), **self.delay})
+        delay, weights = (
+            {**dict.fromkeys(names, 0), **self.delay},
+            {**dict.fromkeys(names, 1.0), **self.environment_weights},
+        )
+        return dataclasses.replace(self, guidance=guidance, delay=delay, environment_weights=weights)

@@ -153,7 +153,7 @@ class Generator:
         taken = shares(held, outputs)
         guidance = {**self.config.guidance, **(guidance or {})}
         null = null or codi.null_prompts(variables, self.null_prompt_modalities(prompts), n)
-        connectivity = codi.connectivity(outputs)
+        connectivity = codi.connectivity(outputs, self.config.environment_weights)
         index = {name: i for i, name in enumerate(codi.modalities)}
         replicate = mesh_replicator(variables)
         null_context = replicate(codi.context(null, weights))

@@ -19,6 +19,7 @@ compiles only the segments that are new.
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -93,7 +94,8 @@ class JointSampler:
       programs: where compiled steps are kept; samplers of one model may share it.
 
     Raises:
-      ConfigError: an unknown modality, a negative delay, or an eta that the sampler does not support.
+      ConfigError: an unknown modality, a negative delay, a weight that is not positive, or an eta that the sampler does
+        not support.
     """
 
     def __init__(self, codi: CoDi, config: GenerateConfig, programs: Programs):
@@ -101,6 +103,10 @@ class JointSampler:
             codi[name]
             if steps < 0:
                 raise ConfigError(f"delay of {name}: {steps} steps; must be 0 or more")
+        for name, weight in config.environment_weights.items():
+            codi[name]
+            if not 0 < weight < math.inf:
+                raise ConfigError(f"environment_weights of {name}: expected a positive number, got {weight}")
         self._sampler = SAMPLERS[config.sampler]
         if not 0 <= config.eta <= (1 if self._sampler.noise == "eta" else 0):
             raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} does not support")

@@ -80,9 +80,10 @@ def test_loss_paper_selects_the_loss_of_the_paper():
         paper.get_config("loss=l2")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("joint.text")) for n in TRAINED]
-)
+SLOW = ("joint.text", "ldm.text", "ldm.audio")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith(SLOW)) for n in TRAINED])
 def test_each_stage_trains_the_components_of_the_table(run, name):
     stage = Stage(run, name)
     params = jax.eval_shape(lambda key: stage.objective.init(key, stage.objective.components), jax.random.key(0))

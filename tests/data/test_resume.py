@@ -92,7 +92,10 @@ def test_every_source_is_tested():
     assert {name.split()[0] for name in MAKERS} == set(SOURCES)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+SLOW = ("manifest csv", "manifest json", "arrayrecord")  # another form of one that is tested always
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MAKERS])
 def test_batches_are_the_same_after_a_stop_and_on_any_number_of_processes(name, tmp_path):
     config = MAKERS[name](tmp_path)
 

@@ -114,7 +114,7 @@ def test_2m_is_of_second_order_down_to_the_last_timesteps():
     assert 3.5 < errors[0] / errors[1] < 4.5 and 3.8 < errors[1] / errors[2] < 4.2
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "karras", "log_snr"])
+@pytest.mark.parametrize("spacing", ["trailing", pytest.param("karras", marks=pytest.mark.slow), "log_snr"])
 @pytest.mark.parametrize("name", sorted(schedules.SCHEDULES))
 @pytest.mark.parametrize("sampler, eta", EVERY)
 def test_every_sampler_ends_at_the_data_distribution(sampler, eta, name, spacing):
@@ -131,7 +131,9 @@ def test_every_sampler_ends_at_the_data_distribution(sampler, eta, name, spacing
     assert errors[0] < (0.3 if first_order else 0.04) and errors[1] < max(errors[0] / 3, last_step), errors
 
 
-@pytest.mark.parametrize("schedule", [SCHEDULE, RECTIFIED], ids=["scaled_linear", "rectified_flow"])
+@pytest.mark.parametrize(
+    "schedule", [SCHEDULE, pytest.param(RECTIFIED, marks=pytest.mark.slow)], ids=["scaled_linear", "rectified_flow"]
+)
 @pytest.mark.parametrize("sampler, eta", EVERY)
 def test_the_prediction_kind_does_not_matter(sampler, eta, schedule):
     with jax.enable_x64(True):

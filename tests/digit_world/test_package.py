@@ -186,6 +186,7 @@ def test_numbers_of_outside_judges_come_first_in_the_card():
     assert "| text+image | digit | 0.375 | 0.500-0.750 | 0.900 | 0.625 | 0.500-0.750 | 0.900 |" in lines
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_a_package_is_written_with_what_it_has_not_trained(packaged_model, tmp_path):
     """Components, config and card; in two generations."""
     before, packages, stage = packaged_model, [packaged_model], "joint.text+image"

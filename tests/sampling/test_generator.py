@@ -166,6 +166,14 @@ def test_an_environment_by_norm_has_programs_of_its_own_and_is_that_of_a_single_
         np.testing.assert_allclose(got[name], want[name], rtol=1e-3, atol=1e-4)
 
 
+def test_weights_of_the_environment_need_no_program_and_do_not_change_that_of_a_single_partner(variables, prompts):
+    equal = generator()
+    want, before = sample(variables, PAIR, prompts), equal.compiled_programs()
+    weighed = equal.with_config(dataclasses.replace(equal.config, environment_weights={"text": 8.0}))
+    assert toy.same(sample(variables, PAIR, prompts, model=weighed), want)
+    assert weighed.compiled_programs() == before
+
+
 def test_noise_does_not_depend_on_the_other_outputs(variables, prompts):
     # Without environment guidance outputs are the same together and alone.
     no_environment = {name: ClassifierFreeGuidance(2.0, 0.0) for name in PAIR}
@@ -315,6 +323,10 @@ def test_invalid_requests_raise(variables):
         Generator(toy.codi(), GenerateConfig({}, delay={"smell": 1}))
     with pytest.raises(ConfigError, match=r"^delay of image: -1 steps; must be 0 or more$"):
         Generator(toy.codi(), GenerateConfig({}, delay={"image": -1}))
+    with pytest.raises(ConfigError, match="unknown modality 'smell'"):
+        Generator(toy.codi(), GenerateConfig({}, environment_weights={"smell": 1.0}))
+    with pytest.raises(ConfigError, match=r"^environment_weights of image: expected a positive number, got 0\.0$"):
+        Generator(toy.codi(), GenerateConfig({}, environment_weights={"image": 0.0}))
 
 
 def test_an_unknown_sampler_is_an_error_that_names_the_known_ones():

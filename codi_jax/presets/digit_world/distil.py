@@ -10,8 +10,11 @@ from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import StageConfig
 
 TEACHER_STEPS = 12  # of the teacher, at least; about those of the full sampler
-IN_TURN = 0.4  # of the training, for students of students: they begin near their teacher
+IN_TURN = 0.2  # of the training, for students of students: they begin near their teacher
 ORDER = ("text", "audio", "image", "video")  # in which outputs of students start; of the orders tried the best
+# Of their tokens: a caption tells all that others tell, an image no more than a digit and a colour. With equal weights
+# an image that is almost finished hides the motion and the moment of the others from the video, which starts last.
+WEIGHTS = {"text": 8.0, "image": 1.0, "audio": 2.0, "video": 2.0}
 NO_GUIDANCE = ClassifierFreeGuidance(1.0, 1.0)
 
 
@@ -68,5 +71,7 @@ def few_steps(full: GenerateConfig, steps: int) -> GenerateConfig:
     Outputs that start together decide in their first step, when they show each other nothing: audio and video agreed in
     .58 of the samples, and in .92 with audio a step ahead (4 steps, validation samples, n = 64).
     """
-    delay = {name: late for late, name in enumerate(name for name in ORDER if name in full.guidance)}
-    return dataclasses.replace(full, guidance=dict.fromkeys(full.guidance, NO_GUIDANCE), steps=steps, delay=delay)
+    names = [name for name in ORDER if name in full.guidance]
+    guidance, weights = dict.fromkeys(full.guidance, NO_GUIDANCE), {name: WEIGHTS[name] for name in names}
+    delay = {name: late for late, name in enumerate(names)}
+    return dataclasses.replace(full, guidance=guidance, steps=steps, delay=delay, environment_weights=weights)
