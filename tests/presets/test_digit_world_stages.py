@@ -124,7 +124,7 @@ def test_students_of_students_take_a_step_for_two_of_theirs_without_guidance():
 
 def test_outputs_of_students_start_one_step_after_the_other():
     generate = run(start="package", distill=4).generate
-    assert generate.steps == 4 and generate.delay == {"text": 0, "audio": 1, "image": 2, "video": 3}
+    assert generate.steps == 4 and generate.delay == {"text": 0, "image": 1, "audio": 2, "video": 3}
     assert generate.environment_weights == {"text": 8.0, "image": 1.0, "audio": 2.0, "video": 2.0}
     pair = run(start="package", distill=4, modalities="text+image").generate
     assert (pair.delay, pair.environment_weights) == ({"text": 0, "image": 1}, {"text": 8.0, "image": 1.0})

@@ -10,8 +10,8 @@ from codi_jax.sampling.config import GenerateConfig
 from codi_jax.train.recipe import StageConfig
 
 TEACHER_STEPS = 12  # of the teacher, at least; about those of the full sampler
-IN_TURN = 0.2  # of the training, for students of students: they begin near their teacher
-ORDER = ("text", "audio", "image", "video")  # in which outputs of students start; of the orders tried the best
+IN_TURN = 0.4  # of the training, for students of students: they begin near their teacher
+ORDER = ("text", "image", "audio", "video")  # in which outputs of students start; of the orders tried the best
 # Of their tokens: a caption tells all that others tell, an image no more than a digit and a colour. With equal weights
 # an image that is almost finished hides the motion and the moment of the others from the video, which starts last.
 WEIGHTS = {"text": 8.0, "image": 1.0, "audio": 2.0, "video": 2.0}

@@ -22,7 +22,7 @@ STEPS = {  # training steps of every stage at length 1
     "joint.text+image": 1300, "joint.text+audio": 450, "joint.audio+video": 500,
     "joint.image+audio": 250, "joint.image+video": 200, "joint.text+video": 200,
     "timing.encoders": 1500, "timing.audio+video": 2000, "parts.image": 700, "parts.audio": 700,
-    "distil.text": 2400, "distil.image": 2400, "distil.audio": 2400, "distil.video": 2400,
+    "distil.text": 1200, "distil.image": 1200, "distil.audio": 1200, "distil.video": 800,
 }  # fmt: skip
 OWN_SHARE = 0.5  # with 0, a video takes the colour of a text beside it in 0.3 to 0.5 of the samples
 ENVIRONMENT_NOISE = 0.7  # with 0, X learns the place of the partner's tokens, and reads others' the worse the longer
@@ -38,7 +38,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
     "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 60, "parts.audio": 90,
-    "distil.text": 600, "distil.image": 960, "distil.audio": 1150, "distil.video": 3100,
+    "distil.text": 320, "distil.image": 510, "distil.audio": 600, "distil.video": 1130,
 }  # fmt: skip
 
 
