@@ -87,8 +87,6 @@ class GenerateConfig:
         """The same settings, which name the guidance, delay and weight of each of these modalities."""
         names = tuple(modalities)
         guidance = {**{name: ClassifierFreeGuidance() for name in names}, **self.guidance}
-        delay, weights = (
-            {**dict.fromkeys(names, 0), **self.delay},
-            {**dict.fromkeys(names, 1.0), **self.environment_weights},
-        )
+        delay = {**dict.fromkeys(names, 0), **self.delay}
+        weights = {**dict.fromkeys(names, 1.0), **self.environment_weights}
         return dataclasses.replace(self, guidance=guidance, delay=delay, environment_weights=weights)

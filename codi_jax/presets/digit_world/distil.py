@@ -12,8 +12,8 @@ from codi_jax.train.recipe import StageConfig
 TEACHER_STEPS = 12  # of the teacher, at least; about those of the full sampler
 IN_TURN = 0.4  # of the training, for students of students: they begin near their teacher
 ORDER = ("text", "image", "audio", "video")  # in which outputs of students start; of the orders tried the best
-# Of their tokens: a caption tells all that others tell, an image no more than a digit and a colour. With equal weights
-# an image that is almost finished hides the motion and the moment of the others from the video, which starts last.
+# How much their tokens count for the others: a caption tells all that is told, an image a digit and a colour. With
+# equal weights an image that is almost finished dilutes what a caption tells a video of its motion.
 WEIGHTS = {"text": 8.0, "image": 1.0, "audio": 2.0, "video": 2.0}
 NO_GUIDANCE = ClassifierFreeGuidance(1.0, 1.0)
 
