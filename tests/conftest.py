@@ -70,6 +70,10 @@ FIRST = (
     "train/test_jobs.py",
     "test_cli.py",
     "parity/test_ddim.py",
+    "train/test_lora.py",
+    "train/test_pairs.py",
+    "train/test_continued.py",
+    "train/test_encoding.py",
 )
 
 

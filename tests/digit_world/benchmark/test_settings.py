@@ -119,7 +119,16 @@ def test_the_record_says_how_the_numbers_were_made(monkeypatch):
         **{"split": "val", "seed": 5, "training_seed": 7, "parts": ["real", "joint"], "commit": "abc-dirty"},
         **{"generate": 0, "evaluate": 0},
     }
-    assert says["generate"].keys() == {"guidance", "delay", "steps", "sampler", "eta", "spacing", "environment"}
+    assert says["generate"].keys() == {
+        "guidance",
+        "delay",
+        "steps",
+        "sampler",
+        "eta",
+        "spacing",
+        "environment",
+        "environment_weights",
+    }
     assert says["generate"]["guidance"]["image"] == {
         **{"prompt": 4.0, "environment": 8.0, "low": 0.3, "high": 1.0},
         **{"rescale": 0.0, "parallel": 1.0, "limit": 1.0},
