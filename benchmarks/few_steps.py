@@ -59,17 +59,8 @@ def restricted(run: Run, names: Sequence[str]) -> Run:
     """The run with some of its modalities."""
     config = run.config
     modalities = {name: config.model.modalities[name] for name in names}
-    generate = config.generate.complete(run.codi.modalities)
-    generate = dataclasses.replace(
-        generate,
-        guidance={name: generate.guidance[name] for name in names},
-        delay={name: generate.delay[name] for name in names},
-        environment_weights={name: generate.environment_weights[name] for name in names},
-    )
-    return Run(
-        dataclasses.replace(config, model=dataclasses.replace(config.model, modalities=modalities), generate=generate),
-        None,
-    )
+    model, generate = dataclasses.replace(config.model, modalities=modalities), config.generate.only(names)
+    return Run(dataclasses.replace(config, model=model, generate=generate), None)
 
 
 def samplers(model: Model, students: Sequence[Model]) -> Iterator[Sampler]:

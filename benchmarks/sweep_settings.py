@@ -79,22 +79,12 @@ def settings(present: GenerateConfig, modalities: Iterable[str], variant: str) -
     """
     if variant not in GRIDS:
         raise ConfigError(f"no variant {variant!r}{did_you_mean(variant, GRIDS)}; there are {', '.join(GRIDS)}")
-    base = _in_order(present, tuple(modalities))
+    base = present.only(modalities)
     out = [Setting("present", "", base)]
     out += [s for s in _changes(base, GRIDS[variant]) if s.generate != base]
     if len(out) > MOST:
         raise ConfigError(f"variant {variant!r} has {len(out)} settings; at most {MOST} are tried")
     return out
-
-
-def _in_order(present: GenerateConfig, names: tuple[str, ...]) -> GenerateConfig:
-    complete = present.complete(names)
-    return dataclasses.replace(
-        complete,
-        guidance={m: complete.guidance[m] for m in names},
-        delay={m: complete.delay[m] for m in names},
-        environment_weights={m: complete.environment_weights[m] for m in names},
-    )
 
 
 def _changes(base: GenerateConfig, grid: dict[str, tuple[float, ...]]) -> Iterator[Setting]:

@@ -90,3 +90,14 @@ class GenerateConfig:
         delay = {**dict.fromkeys(names, 0), **self.delay}
         weights = {**dict.fromkeys(names, 1.0), **self.environment_weights}
         return dataclasses.replace(self, guidance=guidance, delay=delay, environment_weights=weights)
+
+    def only(self, modalities: Iterable[str]) -> "GenerateConfig":
+        """The settings of these modalities, complete, in this order, and of no others."""
+        names = tuple(modalities)
+        whole = self.complete(names)
+        return dataclasses.replace(
+            self,
+            guidance={name: whole.guidance[name] for name in names},
+            delay={name: whole.delay[name] for name in names},
+            environment_weights={name: whole.environment_weights[name] for name in names},
+        )

@@ -120,14 +120,7 @@ def test_the_record_says_how_the_numbers_were_made(monkeypatch):
         **{"generate": 0, "evaluate": 0},
     }
     assert says["generate"].keys() == {
-        "guidance",
-        "delay",
-        "steps",
-        "sampler",
-        "eta",
-        "spacing",
-        "environment",
-        "environment_weights",
+        *("guidance", "delay", "steps", "sampler", "eta", "spacing", "environment", "environment_weights"),
     }
     assert says["generate"]["guidance"]["image"] == {
         **{"prompt": 4.0, "environment": 8.0, "low": 0.3, "high": 1.0},
@@ -183,3 +176,6 @@ def test_complete_settings_of_generation_say_the_same():
     assert complete.delay == {"text": 0, "image": 5, "audio": 0}
     assert {name: complete.guidance[name] for name in it.guidance} == it.guidance
     assert complete == complete.complete(("text", "image")) and np.isclose(complete.guidance["audio"].low, 0)
+    some = it.only(("audio", "image"))
+    assert [*some.guidance] == [*some.delay] == [*some.environment_weights] == ["audio", "image"]
+    assert (some.delay["image"], some.guidance["audio"]) == (5, complete.guidance["audio"])
