@@ -32,6 +32,7 @@ class Real:
       factors: factor -> int [n].
       latents: modality -> normalised latents [n, *latent_shape].
       prompts: modality -> prompts [n, D].
+      by_norm: whether tokens of several others count by their norms, as in the settings of sampling.
       seed: of the noise.
     """
 
@@ -40,6 +41,7 @@ class Real:
     factors: Mapping[str, np.ndarray]
     latents: Mapping[str, Array]
     prompts: Mapping[str, Array]
+    by_norm: bool = False
     seed: int = 0
 
     @classmethod
@@ -51,7 +53,8 @@ class Real:
         for name, values in real["values"].items():
             encoded |= encode(variables, {name: codi[name].preprocess(values)})
         latents = {name: of.mean for name, of in encoded.items()}
-        return cls(codi, variables, real["factors"], latents, {name: of.prompt for name, of in encoded.items()})
+        prompts = {name: of.prompt for name, of in encoded.items()}
+        return cls(codi, variables, real["factors"], latents, prompts, pipe.config.environment == "by_norm")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ class Real:
         environment: tuple[Any, ...] = ()
         if tokens is not None:
             row = codi.connectivity(self.names)[self.names.index(name)]
-            environment = codi.environment(tokens, jnp.asarray(row))
+            environment = codi.environment(tokens, jnp.asarray(row), self.by_norm)
         made = self._programs[f"denoise {name}"](self.variables, z, t, Tokens.of(given[:, None]), *environment)
         at = codi.schedule.at(t, z)
         return process.convert(made, z, at.alpha, at.sigma, codi.config.prediction, "x0")

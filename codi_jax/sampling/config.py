@@ -63,7 +63,8 @@ class GenerateConfig:
       environment: how the tokens of several other outputs become one environment: their `mean`, as in the paper, or
         `by_norm`, weighted by how much each knows; for models whose V is anchored to an embedding, see `codi_jax.codi`.
       environment_weights: modality -> how much its tokens count in the environment of another output, beside those of
-        other modalities; 1 if not named. More for modalities that show more of what others show.
+        other modalities; 1 if not named. More for modalities that show more of what others show. A model of the
+        release (compat: release), where no output reads another, refuses this and `by_norm`.
       loop: `host`, `scan`, or `auto`: host on CPU, scan elsewhere.
     """
 

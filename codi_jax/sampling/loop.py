@@ -94,8 +94,8 @@ class JointSampler:
       programs: where compiled steps are kept; samplers of one model may share it.
 
     Raises:
-      ConfigError: an unknown modality, a negative delay, a weight that is not positive, or an eta that the sampler does
-        not support.
+      ConfigError: an unknown modality, a negative delay, a weight that is not positive, weights of what the release
+        does not read, or an eta that the sampler does not support.
     """
 
     def __init__(self, codi: CoDi, config: GenerateConfig, programs: Programs):
@@ -107,6 +107,10 @@ class JointSampler:
             codi[name]
             if not 0 < weight < math.inf:
                 raise ConfigError(f"environment_weights of {name}: expected a positive number, got {weight}")
+        weighted = config.environment != "mean" or any(weight != 1 for weight in config.environment_weights.values())
+        if codi.config.compat == "release" and weighted:
+            why = "in the release (compat: release) no output reads another one"
+            raise ConfigError(f"config.generate: {why}; leave out environment and environment_weights")
         self._sampler = SAMPLERS[config.sampler]
         if not 0 <= config.eta <= (1 if self._sampler.noise == "eta" else 0):
             raise ConfigError(f"sampling: eta is {config.eta}, which {config.sampler} does not support")

@@ -14,14 +14,18 @@ from tests import toy
 N = 10
 
 
-@pytest.fixture(scope="module")
-def real():
-    codi = toy.codi()
+def real_of(*names):
+    codi = toy.codi(*names)
     encoded = toy.encoded(codi, N)
     latents, prompts = (
         {name: jnp.asarray(getattr(of, key)) for name, of in encoded.items()} for key in ("mean", "prompt")
     )
     return Real(codi, toy.variables(codi), {"digit": np.arange(N) % 5}, latents, prompts)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return real_of()
 
 
 def test_without_noise_a_latent_is_itself_and_at_the_end_it_is_noise(real):
@@ -48,6 +52,17 @@ def test_cosines_of_tokens_are_symmetric(real):
 def test_the_only_other_output_makes_all_of_the_change(real):
     assert activations.change(real, "image", 0.9, ["text"]) > 0
     assert activations.shares(real, "image", 0.9) == {"text": pytest.approx(1.0)}
+
+
+def test_tokens_count_by_their_norms_where_they_do_in_sampling():
+    """Of x and a token of no length it is x, as of x twice; their mean is another one."""
+    real = real_of("text", "image", "audio")
+    x = real.tokens("text", 0.9)
+    both, one = ({"text": x, "image": x, "audio": x * scale} for scale in (1.0, 1e-4))
+    for by_norm in (True, False):
+        of = dataclasses.replace(real, by_norm=by_norm)
+        apart = np.abs(of.predicted("image", 0.9, tokens=both) - of.predicted("image", 0.9, tokens=one)).max()
+        assert (apart < 1e-5) == by_norm, apart
 
 
 def test_an_output_whose_others_show_nothing_does_not_change(real, monkeypatch):

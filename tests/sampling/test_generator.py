@@ -329,6 +329,14 @@ def test_invalid_requests_raise(variables):
         Generator(toy.codi(), GenerateConfig({}, environment_weights={"image": 0.0}))
 
 
+@pytest.mark.parametrize("changes", [{"environment": "by_norm"}, {"environment_weights": {"image": 2.0}}])
+def test_the_release_refuses_weights_of_an_environment_that_it_does_not_read(changes):
+    release = toy.codi(compat="release")
+    Generator(release, GenerateConfig({}, environment_weights={"image": 1.0}))
+    with pytest.raises(ConfigError, match=r"^config\.generate: in the release .* no output reads another one; leave"):
+        Generator(release, GenerateConfig({}, **changes))
+
+
 def test_an_unknown_sampler_is_an_error_that_names_the_known_ones():
     with pytest.raises(ConfigError, match=r"^config\.generate\.sampler: 'heune' is none of ddim, .*mean heun\?\)$"):
         GenerateConfig({}, sampler="heune")
