@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,7 +245,7 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
 
     Args:
       path: the file.
-      shared: whether other processes or threads may write it at the same time, as a file of a cache.
+      shared: whether other processes, of any host, or threads may write it at the same time, as a file of a cache.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="codi-jax-") as folder:
@@ -253,7 +253,7 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
             yield temporary
             upload(temporary, path)
     else:
-        writer = f"{os.getpid()}-{threading.get_ident()}" if shared else ""
+        writer = uuid.uuid4().hex if shared else ""  # processes of two hosts may have the same id
         temporary = path.with_name(f"{path.stem}.new{writer}{path.suffix}")
         try:
             yield temporary
@@ -264,9 +264,9 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
             raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    with atomic_write(path) as temporary:
+def write_text(path: Path, text: str, shared: bool = False) -> None:
+    """Writes a text file atomically, see `atomic_write`."""
+    with atomic_write(path, shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -128,8 +128,7 @@ class Lease:
         with self._locked() as locked:
             if self._read() != seen:
                 raise self._refused()
-            with contextlib.suppress(FileNotFoundError):  # without a lock another may have renamed our temporary file
-                self._write()
+            self._write(locked)
         if not locked:
             time.sleep(SETTLE)
             if not self._is_mine(self._read()):
@@ -140,9 +139,9 @@ class Lease:
 
         If the lease cannot be read or written, such as on a full disk, the next renewal tries again.
         """
-        with contextlib.suppress(Exception), self._locked():
+        with contextlib.suppress(Exception), self._locked() as locked:
             if (text := self._read()) is None or self._is_mine(text):
-                self._write()
+                self._write(locked)
                 return
             self._say(f"{_parse(text) or 'another run'} has taken the lease over; stopped")
             os._exit(EXIT_BAD_INPUT)  # starting again would be refused
@@ -200,9 +199,9 @@ class Lease:
         except FileNotFoundError:
             return None
 
-    def _write(self) -> None:
+    def _write(self, locked: bool) -> None:
         content = dataclasses.asdict(self._own) | {"renewed": time.time()}
-        storage.write_text(self._path, json.dumps(content, indent=1) + "\n")
+        storage.write_text(self._path, json.dumps(content, indent=1) + "\n", shared=not locked)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:

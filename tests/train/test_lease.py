@@ -117,15 +117,33 @@ def test_an_unreadable_lease_is_taken_over_when_it_is_stale(tmp_path, short, tex
         pass
 
 
+def no_locks(monkeypatch, settle):
+    """As on file systems without file locks."""
+
+    def unsupported(*_):
+        raise OSError
+
+    monkeypatch.setattr(lease.fcntl, "flock", unsupported)
+    monkeypatch.setattr(lease, "SETTLE", settle)
+
+
+def test_without_locks_no_two_runs_write_to_one_temporary_file(tmp_path, monkeypatch):
+    """What one of them is writing the other would rename, and a lease that is damaged nobody holds."""
+    no_locks(monkeypatch, 0.0)
+    replace, sources = os.replace, []
+    monkeypatch.setattr(os, "replace", lambda source, target: (sources.append(source), replace(source, target)))
+    for _ in range(2):
+        run = Lease(tmp_path)
+        run.acquire()
+        run.renew()
+        run.release()
+    assert len(sources) == len(set(sources)) == 4 and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("locks", [True, False])
-def test_of_simultaneous_starts_one_holds_the_lease(tmp_path, monkeypatch, locks):
+def test_of_simultaneous_starts_one_holds_the_lease(tmp_path, monkeypatch, capsys, locks):
     if not locks:
-
-        def unsupported(*_):
-            raise OSError
-
-        monkeypatch.setattr(lease.fcntl, "flock", unsupported)
-        monkeypatch.setattr(lease, "SETTLE", 0.5)
+        no_locks(monkeypatch, 0.5)
     results, barrier = [], threading.Barrier(8)
 
     def start():
@@ -142,6 +160,7 @@ def test_of_simultaneous_starts_one_holds_the_lease(tmp_path, monkeypatch, locks
     for thread in threads:
         thread.join()
     assert sorted(results) == ["holds"] + ["refused"] * 7
+    assert "unreadable" not in capsys.readouterr().err
 
 
 def test_a_suspended_process_stops_when_its_lease_has_been_taken_over(workdir, monkeypatch, capsys):
@@ -159,10 +178,10 @@ def test_the_lease_is_renewed_and_a_failed_renewal_is_repeated(tmp_path, monkeyp
     monkeypatch.setattr(lease, "RENEW", 0.05)
     write, failures = storage.write_text, iter([OSError("no space"), None])
 
-    def sometimes(*arguments):
+    def sometimes(*arguments, **options):
         if error := next(failures, None):
             raise error
-        write(*arguments)
+        write(*arguments, **options)
 
     with hold(tmp_path):
         monkeypatch.setattr(storage, "write_text", sometimes)
