@@ -56,6 +56,6 @@ def read(directory: Path, key: str) -> dict[str, Any] | None:
 
 
 def write(directory: Path, key: str, row: dict[str, Any]) -> None:
-    """Adds a row to the cache."""
+    """Adds a row to the cache; another process may add the same at the same time."""
     directory.mkdir(parents=True, exist_ok=True)
-    storage.write_text(directory / f"{key}.json", json.dumps(row, indent=1) + "\n")
+    storage.write_text(directory / f"{key}.json", json.dumps(row, indent=1) + "\n", shared=True)

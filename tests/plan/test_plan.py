@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import types
 
 import jax
@@ -276,6 +277,19 @@ def test_the_cache_key_covers_everything_a_row_depends_on(recipe, planned, tmp_p
     (tmp_path / f"{keys[0]}.json").write_text("{torn")
     run.plan(recipe, (STAGE,), eight, MeshConfig(), directory=tmp_path)
     assert len(calls) == 2
+
+
+def test_two_plans_may_add_the_same_row_at_the_same_time(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def another_first(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        cache.write(tmp_path, "key", {"fits": True})
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", another_first)
+    cache.write(tmp_path, "key", {"fits": True})
+    assert cache.read(tmp_path, "key") == {"fits": True} and os.listdir(tmp_path) == ["key.json"]
 
 
 def test_the_cost_of_a_stage(recipe, planned):
