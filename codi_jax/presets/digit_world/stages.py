@@ -37,7 +37,7 @@ SECONDS = {  # of every stage on one core, for `scheduling_weight`
     "environment.text": 15, "environment.image": 25, "environment.audio": 25, "environment.video": 55,
     "joint.text+image": 130, "joint.text+audio": 65, "joint.audio+video": 250,
     "joint.image+audio": 60, "joint.image+video": 120, "joint.text+video": 120,
-    "timing.encoders": 150, "timing.audio+video": 900, "parts.image": 60, "parts.audio": 90,
+    "timing.encoders": 450, "timing.audio+video": 900, "parts.image": 60, "parts.audio": 90,
     "distil.text": 320, "distil.image": 510, "distil.audio": 600, "distil.video": 1130,
 }  # fmt: skip
 
