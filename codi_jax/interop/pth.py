@@ -10,9 +10,7 @@ Since torch 1.6 such a file is a zip archive of uncompressed entries in one fold
 Two tensors of one storage are tied. `pth_legacy` reads files from before torch 1.6; TorchScript archives are refused.
 """
 
-import contextlib
 import dataclasses
-import os
 import pickle
 import struct
 import zipfile
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from codi_jax import storage
 from codi_jax.config import ConfigError
 from codi_jax.interop import pth_pickle
 from codi_jax.interop.mapped import check_key, elements, plain
@@ -169,7 +168,6 @@ def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] |
       ConfigError: an item or a tie is invalid, an array does not match its item, or the file cannot be written.
     """
     path, ties = Path(path), ties or {}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         tensors = _checked(items, ties)
         numbers = {key: number for number, key in enumerate(tensors)}
@@ -177,17 +175,16 @@ def write_pth(path: str | Path, items: Iterable[Item], ties: Mapping[str, str] |
         body = b"".join(_text(name) + _pickled(tensors[key], numbers[key]) for name, key in entries)
         program = pickle.PROTO + b"\2" + _call("collections", "OrderedDict")
         program += pickle.MARK + body + pickle.SETITEMS + pickle.STOP
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with (
+            storage.atomic_write(path, shared=True) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+        ):
             archive.writestr(zipfile.ZipInfo("archive/data.pkl"), program)
             archive.writestr(zipfile.ZipInfo("archive/byteorder"), b"little")
             for key, item in tensors.items():
                 _write_tensor(archive, numbers[key], item)
             archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
-        temporary.replace(path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
